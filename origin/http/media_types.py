@@ -35,6 +35,8 @@ _BY_SUFFIX = {
     "png": "image/png",
     "srt": "application/x-subrip",
     "ts": "video/mp2t",
+    "m2ts": "video/mp2t",
+    "mts": "video/mp2t",
     "txt": "text/plain; charset=utf-8",
     "vtt": "text/vtt; charset=utf-8",
     "wav": "audio/wav",

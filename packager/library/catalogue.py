@@ -31,7 +31,7 @@ CONTAINERS = {
     ".m4b": "mov", ".webm": "matroska", ".weba": "matroska", ".mkv": "matroska", ".mka": "matroska",
     ".mp3": "mp3", ".aac": "aac", ".ogg": "ogg", ".oga": "ogg",
     ".opus": "ogg", ".flac": "flac", ".wav": "wav", ".ts": "mpegts", ".avi": "avi", ".wmv": "asf",
-    ".flv": "flv",
+    ".flv": "flv", ".m2ts": "mpegts", ".mts": "mpegts",
 }  # fmt: skip
 """Extensions of listed files, with the only demuxer that may open each."""
 
@@ -43,7 +43,7 @@ DECODERS = (
 )
 """Decoders that ffprobe may use on the library's files."""
 
-BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".mka", ".ts", ".avi", ".wmv", ".flv"}
+BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".mka", ".ts", ".m2ts", ".mts", ".avi", ".wmv", ".flv"}
 BROWSER_VIDEO = frozenset({"h264", "vp8", "vp9", "av1"})
 BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_u8", "pcm_f32le"})
 BROWSER_PIXELS = re.compile(r"yuvj?420p")

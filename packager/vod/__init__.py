@@ -1,4 +1,4 @@
-"""VOD: MP4, QuickTime and Matroska files published as HLS, their segments made on request.
+"""VOD: MP4, QuickTime, Matroska and MPEG-TS files published as HLS, their segments made on request.
 
 ``titles`` resolves names; ``index`` says what one file offers, and ``index_cache`` keeps that; ``edit_list``
 places samples, and ``segment_boundaries`` cuts them; ``segment`` makes one segment; ``playlists`` says what

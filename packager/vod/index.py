@@ -25,7 +25,7 @@ from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
 from media.mp4.track_box import edit_list
 from packager.vod.chapters import NO_CHAPTERS, ChapterSource, chapter_source
 from packager.vod.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
-from packager.vod.movie_reader import ContainerLimits, Read, read_movie
+from packager.vod.movie_reader import ContainerLimits, Read, is_transport_stream, read_movie
 from packager.vod.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
 from packager.vod.text_segments import TextSegments
 from packager.vod.text_tracks import TEXT_LIMITS, TextLimits, TextTrack, embedded_text_tracks, segment_times
@@ -316,6 +316,18 @@ def read_index(
         return index
     init = index.video.init.replace(index.video.entry.render(), entry.render())
     return replace(index, tracks=(replace(index.video, entry=entry, init=init), *index.sounds))
+
+
+def read_beginning(read: Read, size: int, limits: IndexLimits = LIMITS) -> FileIndex | None:
+    """Index only the beginning of a file of which an index takes all of it to be read; None of any other.
+
+    Raises:
+        MediaError, OSError: as :func:`read_index`.
+    """
+    beginning = limits.containers.transport.beginning_bytes
+    if size <= beginning or size > limits.containers.transport.file_bytes or not is_transport_stream(read):
+        return None
+    return read_index(read, beginning, limits)
 
 
 def _have_parameter_sets(track: OfferedTrack, read: Read) -> bool:

@@ -10,7 +10,7 @@ import structlog
 
 from media.errors import MediaError
 from packager.library.storage import LocalFile
-from packager.vod.index import FileIndex, read_index
+from packager.vod.index import FileIndex, read_beginning, read_index
 from packager.vod.index_memory import IndexMemory
 from packager.vod.limits import TitleLimits
 
@@ -58,12 +58,17 @@ class IndexCache:
 
         Args:
             file: the file.
-            played: whether it is wanted to play the film; else it is the first one to go.
+            played: whether it is wanted to play the film; else it is the first one to go, and where the whole
+                file would have to be read, it is only of the file's beginning and isn't kept.
 
         Raises:
             MediaError: the file can't be packaged; the text says in one line why.
             OSError: it can't be read, or others take too long.
         """
+        if not played and self.known(file.identity) is None:
+            beginning = read_beginning(file.pread, file.size, self._limits.index)
+            if beginning is not None:
+                return beginning
         with self._lock:
             future = self._indexes.get(file.identity)
             mine = future is None

@@ -17,6 +17,8 @@ from media.mp4.faststart import MoovFinder
 from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
 from media.mp4.movie import Movie, parse_movie
 from media.mp4.sample_boxes import Reserve, reserve_nothing
+from media.ts.elementary_streams import HEAD_BYTES, layout_of
+from media.ts.movie import TransportLimits, read_transport_stream
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""
@@ -24,9 +26,6 @@ Read = Callable[[int, int], bytes]
 WINDOW_BYTES = 4 << 10
 """How much is read at once where boxes are looked for: mostly a fragment's header and the next one's."""
 
-
-TS_PACKET = 188
-"""Bytes of a packet of MPEG-TS."""
 
 LACKING = "the rest of its last cluster, which the file lacks"
 
@@ -55,10 +54,12 @@ class ContainerLimits:
     Attributes:
         fragmented: fragmented MP4.
         matroska: Matroska and WebM.
+        transport: MPEG-TS.
     """
 
     fragmented: FragmentedLimits = field(default_factory=FragmentedLimits)
     matroska: MatroskaLimits = field(default_factory=MatroskaLimits)
+    transport: TransportLimits = field(default_factory=TransportLimits)
 
 
 def read_movie(
@@ -79,10 +80,10 @@ def read_movie(
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    head = read(0, 2 * TS_PACKET)
-    # ISO/IEC 13818-1 §2.4.3.2: 0x47 begins each packet
-    if head[:1] == head[TS_PACKET : TS_PACKET + 1] == b"G":
-        raise UnsupportedError("MPEG-TS, whose samples lie in pieces; ffmpeg -c copy makes an MP4 of it")
+    head = read(0, HEAD_BYTES)
+    if (layout := layout_of(head)) is not None:
+        transport = read_transport_stream(read, size, layout, limits.transport, reserve)
+        return ReadMovie(transport.movie, _table_bytes(transport.movie), assembled=transport.assembled)
     if head.startswith(MAGIC):
         matroska = read_matroska(read, size, limits.matroska, reserve)
         lacking = LACKING if matroska.cut_short else None
@@ -103,6 +104,11 @@ def read_movie(
             raise UnsupportedError("encrypted media")
     fragments = FragmentedMovie(movie, moov, size, limits.fragmented, reserve)
     return _joined(fragments, read, found.end, size, moov_bytes)
+
+
+def is_transport_stream(read: Read) -> bool:
+    """Say whether a file is MPEG-TS, of which any part from the beginning on is such a file, too."""
+    return layout_of(read(0, HEAD_BYTES)) is not None
 
 
 def _joined(fragments: FragmentedMovie, read: Read, position: int, size: int, moof_bytes: int) -> ReadMovie:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from media.errors import UnsupportedError
 from media.mp4.boxes import box, walk
 from tests.packager import films
 from tests.packager.vod.test_vod import assert_same_packets, titles_of
@@ -109,10 +108,3 @@ def test_mp3_in_quicktime_is_carried_as_mp3(tmp_path: Path) -> None:
     assert b".mp3" in path.read_bytes()
     assert_same_packets(path, tmp_path / "out", "audio", "a:0")
     assert titles_of(path).track(path.name, "audio").entry.codec == "mp4a.6B"
-
-
-def test_mpeg_ts_is_refused_by_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "film.ts"
-    films.run_ffmpeg("-i", films.film("bframes.mp4"), "-c", "copy", path)
-    with pytest.raises(UnsupportedError, match="MPEG-TS"):
-        titles_of(path).multivariant_playlist(path.name)

@@ -1,0 +1,301 @@
+"""Elementary streams in a file of transport stream packets (ISO/IEC 13818-1 §2.4.3): units with their times.
+
+A PES packet's bytes lie in pieces among those of other streams. What is found here says in which part of the
+file each unit lies, so that it can be read again, and put together again in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from media.errors import UnsupportedError
+from media.mp4.assembled_samples import Read
+from media.mp4.samples import Int64
+from media.ts.tables import CLOCK_WRAP, PACKET, SYNC
+
+BLOCK_BYTES = 64 << 10
+"""About how much of a file is looked at together."""
+
+_PACKET_HEADER = 4
+"""Bytes of a packet's header (§2.4.3.2)."""
+
+_PES_HEADER = 9
+"""Bytes of a PES packet's header up to where it says how many follow (§2.4.3.6)."""
+
+_BLU_RAY_HEADER = 4
+"""Bytes before each packet in a file of a Blu-ray disc or a camera (.m2ts): its time of arrival."""
+
+
+class Layout(NamedTuple):
+    """How packets lie in a file.
+
+    Attributes:
+        stride: bytes from one to the next.
+        skipped: bytes before each that aren't of the packet.
+    """
+
+    stride: int
+    skipped: int
+
+    @property
+    def block(self) -> int:
+        """Bytes of the whole packets that are looked at together."""
+        return BLOCK_BYTES // self.stride * self.stride
+
+
+LAYOUTS = (Layout(PACKET, 0), Layout(PACKET + _BLU_RAY_HEADER, _BLU_RAY_HEADER))
+HEAD_BYTES = 3 * (PACKET + _BLU_RAY_HEADER)
+"""How much of a file's beginning tells whether it is of such packets."""
+
+
+def layout_of(head: bytes) -> Layout | None:
+    """Say how the packets lie in a file by its beginning; None where it isn't of packets."""
+    for layout in LAYOUTS:
+        # §2.4.3.2: 0x47 begins each packet
+        if len(head) > layout.stride and set(head[layout.skipped :: layout.stride]) == {SYNC}:
+            return layout
+    return None
+
+
+class Piece(NamedTuple):
+    """What a block of packets has of one PES packet.
+
+    Attributes:
+        data: the payload, without the PES packet's header.
+        begin: where in the file the first packet is.
+        end: where the last one ends.
+        starts: whether the PES packet begins with it.
+        dts: when it is decoded, in ticks of 90 kHz modulo 2^33; None where it doesn't say.
+        pts: when it is presented.
+    """
+
+    data: bytes
+    begin: int
+    end: int
+    starts: bool
+    dts: int | None = None
+    pts: int | None = None
+
+
+class PacketBlock:
+    """Some packets of a file.
+
+    Args:
+        data: whole packets.
+        layout: how they lie.
+        position: where in the file they are.
+
+    Raises:
+        UnsupportedError: one doesn't begin as they do.
+    """
+
+    def __init__(self, data: bytes, layout: Layout, position: int) -> None:
+        self._data, self._layout, self._position = data, layout, position
+        rows = self._rows = np.frombuffer(data, np.uint8).reshape(-1, layout.stride)[:, layout.skipped :]
+        lost = np.flatnonzero(rows[:, 0] != SYNC)
+        if len(lost):
+            at = position + int(lost[0]) * layout.stride
+            raise UnsupportedError(f"its packets aren't one behind the other at byte {at}")
+        self.pids: Int64 = (rows[:, 1].astype(np.int64) & 0x1F) << 8 | rows[:, 2]
+        self._starts = (rows[:, 1] & 0x40) != 0
+        self._scrambled = (rows[:, 3] & 0xC0) != 0
+        # §2.4.3.4: an adaptation field of so many bytes, and no payload where there is none
+        control = rows[:, 3] >> 4 & 3
+        payload = np.where(control & 2, 5 + rows[:, 4].astype(np.int64), _PACKET_HEADER)
+        self._payload: Int64 = np.where(control & 1, np.minimum(payload, PACKET), PACKET)
+
+    def packet(self, number: int) -> bytes:
+        """Give a whole packet."""
+        begin = number * self._layout.stride + self._layout.skipped
+        return self._data[begin : begin + PACKET]
+
+    def place(self, number: int) -> int:
+        """Say where in the file a packet is."""
+        return self._position + number * self._layout.stride
+
+    def pieces(self, pid: int) -> Iterator[Piece]:
+        """Give what is there of a stream, in order.
+
+        Raises:
+            UnsupportedError: it is scrambled, or in no PES packets.
+        """
+        numbers = np.flatnonzero((self.pids == pid) & (self._payload < PACKET))
+        if not len(numbers):
+            return
+        if self._scrambled[numbers].any():
+            raise UnsupportedError("encrypted media")
+        cuts = np.flatnonzero(self._starts[numbers])
+        first = [0] if not len(cuts) or cuts[0] else []
+        bounds = [*first, *cuts.tolist(), len(numbers)]
+        payloads = self._payload[numbers]
+        for begin, end in pairwise(bounds):
+            starts = bool(self._starts[numbers[begin]])
+            first, last = numbers[[begin, end - 1]].tolist()
+            header, dts, pts = self._header(first, int(payloads[begin])) if starts else (0, None, None)
+            payloads[begin] += header
+            yield Piece(
+                self._joined(numbers[begin:end], payloads[begin:end]),
+                self.place(first),
+                self.place(last + 1),
+                starts,
+                dts,
+                pts,
+            )
+
+    def _joined(self, numbers: Int64, payloads: Int64) -> bytes:
+        """Join the payloads of packets; mostly only the first and the last have more than a header."""
+        if len(numbers) > 2 and not np.any(payloads[1:-1] != _PACKET_HEADER):
+            inner = self._rows[numbers[1:-1], _PACKET_HEADER:].tobytes()
+            return b"".join(
+                (
+                    self._payload_of(numbers[0], payloads[0]),
+                    inner,
+                    self._payload_of(numbers[-1], payloads[-1]),
+                )
+            )
+        return b"".join(map(self._payload_of, numbers.tolist(), payloads.tolist()))
+
+    def _payload_of(self, number: int, payload: int) -> bytes:
+        begin = number * self._layout.stride + self._layout.skipped
+        return self._data[begin + payload : begin + PACKET]
+
+    def _header(self, number: int, payload: int) -> tuple[int, int | None, int | None]:
+        """Read the header of a PES packet: its length, and its times."""
+        packet = self.packet(number)
+        header = packet[payload:]
+        if header[:3] != b"\0\0\1" or len(header) < _PES_HEADER or header[6] & 0xC0 != 0x80:
+            raise UnsupportedError(f"no PES packet begins at byte {self.place(number)}")
+        length = _PES_HEADER + header[8]
+        if length > len(header):
+            raise UnsupportedError(f"the header of a PES packet at byte {self.place(number)} is too long")
+        flags = header[7] >> 6
+        if flags < 2 or length < _PES_HEADER + 5:
+            return length, None, None
+        pts = _timestamp(header[9:14])
+        return length, _timestamp(header[14:19]) if flags == 3 and length >= 19 else pts, pts
+
+
+def _timestamp(field: bytes) -> int:
+    return (field[0] >> 1 & 7) << 30 | field[1] << 22 | field[2] >> 1 << 15 | field[3] << 7 | field[4] >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What belongs to one time of a stream: a PES packet, and those without a time of their own behind it.
+
+    Attributes:
+        data: the bytes of the elementary stream.
+        begin: where in the file the first packet is.
+        end: where the last one ends.
+        dts: when it is decoded, in ticks of 90 kHz modulo 2^33.
+        pts: when it is presented.
+    """
+
+    data: bytes
+    begin: int
+    end: int
+    dts: int
+    pts: int
+
+
+class UnitReader:
+    """Puts the units of one stream together from pieces.
+
+    Args:
+        most: bytes of one unit.
+        span: bytes of the file in which one lies.
+    """
+
+    def __init__(self, most: int, span: int) -> None:
+        self._most, self._span = most, span
+        self._parts: list[bytes] = []
+        self._size = self._begin = self._end = 0
+        self._times: tuple[int, int] | None = None
+
+    def receive(self, piece: Piece) -> Unit | None:
+        """Take a piece; give the unit that is over with it.
+
+        Raises:
+            UnsupportedError: a unit is too long.
+        """
+        unit = None
+        if piece.dts is not None and piece.pts is not None:
+            unit = self.finish()
+            self._times, self._begin = (piece.dts, piece.pts), piece.begin
+        if self._times is None:  # what is before the first time belongs to what isn't there
+            return None
+        self._parts.append(piece.data)
+        self._size, self._end = self._size + len(piece.data), piece.end
+        if self._size > self._most or self._end - self._begin > self._span:
+            raise UnsupportedError(
+                f"a picture or a sound at byte {self._begin} is too large, or too scattered"
+            )
+        return unit
+
+    def finish(self) -> Unit | None:
+        """Give the last unit."""
+        if self._times is None:
+            return None
+        unit = Unit(b"".join(self._parts), self._begin, self._end, *self._times)
+        self._parts, self._size, self._times = [], 0, None
+        return unit
+
+
+def read_units(read: Read, layout: Layout, pid: int, begin: int, end: int) -> Iterator[Unit]:
+    """Read the units of a stream again.
+
+    Args:
+        read: reads from the file; it may block.
+        layout: how its packets lie.
+        pid: the stream's.
+        begin: where the first unit's first packet is.
+        end: where the last one's last packet ends.
+    """
+    reader = UnitReader(end - begin, end - begin)
+    for position in range(begin, end, layout.block):
+        data = read(position, min(layout.block, end - position))
+        whole = len(data) - len(data) % layout.stride
+        for piece in PacketBlock(data[:whole], layout, position).pieces(pid):
+            unit = reader.receive(piece)
+            if unit is not None:
+                yield unit
+        if whole < min(layout.block, end - position):
+            return
+    unit = reader.finish()
+    if unit is not None:
+        yield unit
+
+
+class Clock:
+    """The time of a stream, whose timestamps begin again at 0 after 26 hours.
+
+    Args:
+        longest_gap: ticks of the longest time in which nothing comes.
+        reference: a timestamp of the file, which is half the range of timestamps from the time 0.
+    """
+
+    def __init__(self, longest_gap: int, reference: int) -> None:
+        self._longest_gap, self._reference = longest_gap, reference
+        self._latest: int | None = None
+
+    def time(self, told: int, place: int) -> int:
+        """Give the time of a timestamp (§2.4.3.7).
+
+        Raises:
+            UnsupportedError: it goes back, or jumps.
+        """
+        if self._latest is None:
+            self._latest = (told - self._reference + CLOCK_WRAP // 2) % CLOCK_WRAP
+            return self._latest
+        step = (told - self._reference - self._latest) % CLOCK_WRAP - CLOCK_WRAP // 2
+        if not 0 <= step <= self._longest_gap:
+            raise UnsupportedError(
+                f"its clock jumps by {step / 90_000:.3f} s at byte {place}; ffmpeg -c copy makes an MP4 of it"
+            )
+        self._latest += step
+        return self._latest

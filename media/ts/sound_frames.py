@@ -1,0 +1,199 @@
+"""Frames of sound in an elementary stream: where each one is, whatever PES packets it lies in."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from media.errors import MalformedError, NeedMoreDataError, UnsupportedError
+from media.mp3.frame import parse_frame_header
+
+_AC3_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+"""Rates of AC-3 (ETSI TS 102 366 table 4.13), each by two values of frmsizecod."""
+
+_AC3_RATES = (48_000, 44_100, 32_000)
+_HEADER_BYTES = 9
+"""Bytes in which the header of a frame of any of these codings is, as far as it is read."""
+
+MAX_SKIPPED = 64 << 10
+"""Most bytes between two frames that are none."""
+
+
+class FrameFacts(NamedTuple):
+    """What the header of a frame says.
+
+    Attributes:
+        size: bytes of the frame.
+        header: how many of them MP4 doesn't have.
+        samples: per channel.
+        rate: in Hz.
+        kind: what never changes within a stream.
+        continues: whether it belongs to the frame before, as of a dependent substream.
+    """
+
+    size: int
+    header: int
+    samples: int
+    rate: int
+    kind: tuple[int, ...]
+    continues: bool = False
+
+
+Parse = Callable[[bytes], FrameFacts]
+"""Reads the header of a frame by its first bytes; MalformedError where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoundCoding:
+    """A coding of sound.
+
+    Attributes:
+        codec: its codec ID in Matroska.
+        name: what people call it.
+        parse: reads a frame's header.
+    """
+
+    codec: str
+    name: str
+    parse: Parse
+
+
+def _adts(data: bytes) -> FrameFacts:
+    found = parse_frame_header(data)
+    if found.codec != "aac":
+        raise MalformedError("no frame of AAC")
+    if found.samples != 1024:
+        raise UnsupportedError("frames of AAC with several blocks of data")
+    if not found.channels:
+        raise UnsupportedError("AAC whose channels are described among its data")
+    kind = found.version, found.sample_rate, found.channels
+    return FrameFacts(found.size, 7 if data[1] & 1 else 9, found.samples, found.sample_rate, kind)
+
+
+def _mp3(data: bytes) -> FrameFacts:
+    found = parse_frame_header(data)
+    if found.codec != "mp3":
+        raise MalformedError("no frame of MP3")
+    kind = found.version, found.sample_rate, found.channels
+    return FrameFacts(found.size, 0, found.samples, found.sample_rate, kind)
+
+
+def _ac3(data: bytes) -> FrameFacts:
+    """Read the header of a frame of AC-3 (ETSI TS 102 366 §4.3)."""
+    if data[:2] != b"\x0b\x77" or data[4] >> 6 == 3 or data[4] & 63 >= 38 or data[5] >> 3 > 10:
+        raise MalformedError("no frame of AC-3")
+    rate, kilobits = _AC3_RATES[data[4] >> 6], _AC3_KILOBITS[(data[4] & 63) >> 1]
+    words = kilobits * 1000 * 1536 // (16 * rate) + (data[4] & 1 if rate == 44_100 else 0)
+    mode = data[6] >> 5
+    return FrameFacts(2 * words, 0, 1536, rate, (rate, mode))
+
+
+def _eac3(data: bytes) -> FrameFacts:
+    """Read the header of a frame of E-AC-3 (ETSI TS 102 366 §E.1.2)."""
+    if data[:2] != b"\x0b\x77" or not 10 < data[5] >> 3 <= 16:
+        raise MalformedError("no frame of E-AC-3")
+    stream, substream = data[2] >> 6, data[2] >> 3 & 7
+    rate = data[4] >> 6
+    if rate == 3 or data[4] >> 4 & 3 != 3:
+        raise UnsupportedError("E-AC-3 whose frames have less than six blocks")
+    continues = stream == 1 or substream > 0
+    size = 2 * ((data[2] & 7) << 8 | data[3]) + 2
+    mode = data[4] >> 1 & 7
+    return FrameFacts(size, 0, 1536, _AC3_RATES[rate], (rate, mode), continues)
+
+
+AAC = SoundCoding("A_AAC", "AAC", _adts)
+MP3 = SoundCoding("A_MPEG/L3", "MP3", _mp3)
+AC3 = SoundCoding("A_AC3", "AC-3", _ac3)
+EAC3 = SoundCoding("A_EAC3", "E-AC-3", _eac3)
+
+
+class SoundFrames:
+    """The frames of a stream, without I/O.
+
+    Args:
+        coding: the stream's.
+
+    Attributes:
+        offsets: where in the elementary stream each frame's data begin, as MP4 has them.
+        sizes: how many bytes these are.
+        units: number of the unit in which each frame begins.
+        laced: its place among those that begin there.
+        facts: what the first one's header says.
+        first: the first one's data.
+    """
+
+    def __init__(self, coding: SoundCoding) -> None:
+        self._coding = coding
+        self._pending = b""
+        self._position = 0
+        self._skipped = 0
+        self._is_synchronised = False
+        self._bounds: list[tuple[int, int]] = []
+        self.offsets, self.sizes = array("q"), array("I")
+        self.units, self.laced = array("I"), array("H")
+        self.facts: FrameFacts | None = None
+        self.first = b""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def receive(self, data: bytes, unit: int) -> None:
+        """Take the bytes of a unit.
+
+        Raises:
+            UnsupportedError: they aren't of such frames, or of frames that differ.
+        """
+        self._bounds.append((self._position + len(self._pending), unit))
+        pending = self._pending + data
+        at = 0
+        while (following := self._frame(pending, at)) is not None:
+            at = following
+        self._pending = pending[at:]
+        self._position += at
+        while len(self._bounds) > 1 and self._bounds[1][0] <= self._position:
+            del self._bounds[0]
+
+    def _frame(self, data: bytes, at: int) -> int | None:
+        """Take the frame at an offset, or skip a byte; None where there is too little to tell."""
+        if at + _HEADER_BYTES > len(data):
+            return None
+        try:
+            facts = self._coding.parse(data[at : at + _HEADER_BYTES])
+            end = at + facts.size
+            if end > len(data):
+                return None
+            if not self._is_synchronised:  # what looks like a header may be by chance: another one follows
+                if end + _HEADER_BYTES > len(data):
+                    return None
+                self._coding.parse(data[end : end + _HEADER_BYTES])
+        except (MalformedError, NeedMoreDataError):
+            self._is_synchronised = False
+            self._skipped += 1
+            if self._skipped > MAX_SKIPPED:
+                raise UnsupportedError(f"no frames of {self._coding.name} in its sound") from None
+            return at + 1
+        self._is_synchronised, self._skipped = True, 0
+        self._add(facts, data, at)
+        return end
+
+    def _add(self, facts: FrameFacts, data: bytes, at: int) -> None:
+        if facts.continues:
+            if len(self.sizes) and self.offsets[-1] + self.sizes[-1] == self._position + at:
+                self.sizes[-1] += facts.size
+                self.first += data[at : at + facts.size] if len(self.sizes) == 1 else b""
+            return
+        if self.facts is None:
+            self.facts = facts
+            self.first = data[at + facts.header : at + facts.size]
+        elif facts.kind != self.facts.kind:
+            raise UnsupportedError(f"its {self._coding.name} changes its rate or its channels")
+        place = self._position + at
+        unit = next(unit for begin, unit in reversed(self._bounds) if begin <= place)
+        is_next = len(self.units) > 0 and self.units[-1] == unit
+        self.offsets.append(place + facts.header)
+        self.sizes.append(facts.size - facts.header)
+        self.units.append(unit)
+        self.laced.append(self.laced[-1] + 1 if is_next else 0)
