@@ -12,7 +12,7 @@ from origin.access.credentials import Authenticator, Secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelKeys:
-    """What opens a channel.
+    """The keys that let publishers and readers into an event channel.
 
     Attributes:
         publish_token: which publishers need; empty for none, and then only the administrator publishes.

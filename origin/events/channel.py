@@ -26,7 +26,7 @@ FIRST_EVENT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelOptions:
-    """What a channel offers.
+    """What an event channel offers its readers, and its limits.
 
     Attributes:
         replay: whether new readers get the events that are kept, or only those to come.

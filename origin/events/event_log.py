@@ -24,7 +24,7 @@ _LINE_ENDS = re.compile(r"\r\n|\r")
 
 @dataclass(frozen=True)
 class Event:
-    """A published event.
+    """An event as it was published on a channel, with its id.
 
     Attributes:
         epoch: life of the channel in which it was published.
@@ -65,7 +65,7 @@ def size_of(name: str, data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where a reader goes on.
+    """Where in a channel's events a reader begins or goes on, and what it has missed.
 
     Attributes:
         sequence: number of its first event in the log.
@@ -88,7 +88,7 @@ class Resumption:
 
 @dataclass(frozen=True, slots=True)
 class PastEpoch:
-    """An earlier life of a channel.
+    """What is known of an epoch of a channel before this one: a server that ran earlier.
 
     Attributes:
         epoch: its name.

@@ -34,7 +34,7 @@ _WHOLE, _BROKEN = b'"whole":true }', b'"whole":false}'
 
 
 class _Head(Struct, frozen=True, forbid_unknown_fields=True):
-    """The first line of a file.
+    """The first line of a file of events, which says whose they are.
 
     Attributes:
         channel: whose events these are.

@@ -59,7 +59,7 @@ class ChannelLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishLimits:
-    """What publishers may send.
+    """Limits of what publishers may send to an event channel.
 
     Attributes:
         event_bytes: of one event.

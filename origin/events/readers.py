@@ -97,7 +97,7 @@ Group = CaughtUpReaders[Reader]
 
 
 class Readers:
-    """All readers of one channel.
+    """All readers of one event channel, and the writing of events to them.
 
     Args:
         channel: its name, for the log.

@@ -32,7 +32,7 @@ _QUALITY = re.compile(r"q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNOREC
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request asks for.
+    """What a GET of an event channel asks for.
 
     Attributes:
         form: of the answer.
@@ -48,7 +48,7 @@ class Wanted:
 
 
 class Reading:
-    """Answers those who read.
+    """Answers GET and HEAD of event channels.
 
     Args:
         admission: has room for them, or not.

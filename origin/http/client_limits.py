@@ -34,7 +34,7 @@ RETRY_SECONDS = 10
 
 
 class TooManyError(Exception):
-    """The client has reached its limit."""
+    """A client has as many of something as it may have at once."""
 
 
 @functools.lru_cache(maxsize=HOSTS_KEPT)

@@ -81,14 +81,14 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """A pong, asked for or not."""
+    """A pong: the answer to a ping, or sent without one."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The client closes; nothing follows. Without a code it is None."""
+    """A Close frame, behind which nothing follows; without a code in it, `code` is None."""
 
     code: int | None
     reason: str
@@ -98,7 +98,7 @@ WebSocketEvent = Message | Ping | Pong | Close
 
 
 class FrameReader:
-    """Reads a client's frames.
+    """Reads the WebSocket frames that a client sends, and joins fragments to messages.
 
     Args:
         limits: what it may send.

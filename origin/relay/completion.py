@@ -1,4 +1,4 @@
-"""One request to an upstream server, with all who read its answer."""
+"""Carries the answer to one request from the upstream server to all who read it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RelayCounters:
 
 
 class Completion:
-    """One request, and its answer as far as it has come.
+    """One request for a chat completion, and its answer as far as it has come.
 
     Args:
         request: as it goes upstream.

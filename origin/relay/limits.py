@@ -9,7 +9,7 @@ from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLimits:
-    """What callers may ask for.
+    """Limits of what a relay's callers may ask the upstream server for.
 
     Attributes:
         request_bytes: of a request's body.
@@ -28,7 +28,7 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamLimits:
-    """What the server may take and send that a relay asks.
+    """Limits of what the upstream server of a relay may take and send.
 
     Attributes:
         connect_seconds: for a connection.

@@ -1,4 +1,4 @@
-"""All requests that one event channel's relay has upstream, and who shares them."""
+"""Makes the requests of an event channel's relay to its upstream server, and shares equal ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RelayOptions:
 
 
 class Relay:
-    """The relay of one event channel.
+    """Asks the upstream server of one event channel, and publishes the answers there.
 
     Args:
         channel: where all answers are published.

@@ -31,7 +31,7 @@ KINDS = {429: "rate_limit_error", 503: "server_error"}
 
 
 class RelayEndpoint:
-    """The ASGI endpoint of all relays.
+    """The ASGI endpoint of all relays of token streams.
 
     Args:
         relays: by the name of their event channel.

@@ -17,7 +17,7 @@ class SseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """An event.
+    """A server-sent event as it was read.
 
     Attributes:
         name: of its type.

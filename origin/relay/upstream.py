@@ -26,7 +26,7 @@ _SECONDS = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamOptions:
-    """Where a relay asks.
+    """The OpenAI-compatible server that a relay asks: its address and key.
 
     Attributes:
         url: of its chat completions.
@@ -40,7 +40,7 @@ class UpstreamOptions:
 
 
 class Upstream:
-    """The server that a relay asks.
+    """Asks the OpenAI-compatible server behind a relay.
 
     Args:
         options: where it is.

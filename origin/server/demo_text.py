@@ -30,7 +30,7 @@ _WORDS = re.compile(r"\S+\s*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypingLimits:
-    """How fast the text comes.
+    """How fast the demo's text is typed.
 
     Attributes:
         word_seconds: between two words.

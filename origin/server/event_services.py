@@ -31,7 +31,7 @@ class EventServices:
 
 
 def make_event_services(config: Config, limits: Limits, count: Callable[[str, int], None]) -> EventServices:
-    """Make them from the configuration.
+    """Make the event channels of a configuration, with their histories and relays.
 
     Args:
         config: all options.

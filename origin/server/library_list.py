@@ -59,7 +59,7 @@ class AskedWronglyError(Exception):
 
 
 class LibraryList:
-    """The endpoint; see `routes`."""
+    """The ASGI endpoint of the library's list; see `routes`."""
 
     def __init__(
         self, catalogue: Catalogue, is_needed: Callable[[], bool], *, thumbnails: bool = False

@@ -76,7 +76,7 @@ class LibraryServices:
 def make_library_services(
     config: Config, tools: Tools | None, limits: Limits, files: Sequence[Path] = ()
 ) -> LibraryServices:
-    """Make them from the configuration.
+    """Make what serves the library of a configuration.
 
     Args:
         config: all options.

@@ -72,7 +72,7 @@ class Service(Protocol):
 
 
 class Services:
-    """The services of one server.
+    """Makes, runs and ends all services of one server.
 
     Args:
         tools: ffmpeg; None without it, and then without channels and stations.

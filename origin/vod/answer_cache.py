@@ -28,7 +28,7 @@ class InitSegment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AnswerCacheLimits:
-    """What the cache may cost.
+    """What the cache of VOD's answers may cost.
 
     Attributes:
         valid_seconds: how long an answer is valid: the longest time for which a replaced file goes unnoticed.

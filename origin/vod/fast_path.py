@@ -44,7 +44,7 @@ _SEGMENT = re.compile(rb"(/vod/[^?]+)/([a-z0-9-]+)/(0|[1-9][0-9]{0,7})\.m4s")
 
 
 class VodService(NamedTuple):
-    """What VOD is served from.
+    """What the fast path for VOD serves from.
 
     Attributes:
         titles: the library as VOD.

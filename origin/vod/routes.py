@@ -54,7 +54,6 @@ _SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})-([1-9][0-9]{
 _WEBVTT_SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17}))?")
 """A segment's number, and of a clip's one when the clip begins."""
 
-
 _SPRITE = re.compile(r"0|[1-9][0-9]{0,4}")
 
 
@@ -66,7 +65,7 @@ def routes(
     open_files: OpenFileCache | None = None,
     answers: AnswerCache | None = None,
 ) -> list[BaseRoute]:
-    """The routes of these addresses.
+    """Make the routes of VOD.
 
     Args:
         titles: the library as VOD.

@@ -27,7 +27,7 @@ LONG_RUN = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SegmentCacheLimits:
-    """What is kept of segments.
+    """Limits of the cache of VOD segments.
 
     Attributes:
         segments: most of them.
