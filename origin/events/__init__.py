@@ -3,7 +3,7 @@
 `channel` publishes and says who may come in; `event_log` numbers events, keeps the newest in a ring, and
 finds by a reader's Last-Event-ID where it goes on. `readers` writes them to all connections in frames, as
 SSE, NDJSON or WebSocket (`formats`), and knows none of HTTP. `history` keeps events on disk
-(`history_files`), from where `event_log` has those of earlier lives again. `reading` (GET), `sockets`
+(`history_files`), from where `event_log` has those of earlier epochs again. `reading` (GET), `sockets`
 (WebSocket) and `publishing` (POST) are what the address of a channel answers.
 
 A relay of token streams is one more producer: it calls `begin`, publishes what its upstream sends, and calls

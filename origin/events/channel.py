@@ -41,7 +41,7 @@ class ChannelOptions:
 
 
 def new_epoch() -> str:
-    """Name a new life of a channel: by the time, so that no state has to be kept."""
+    """Name a new epoch of a channel: by the time, so that no state has to be kept."""
     return f"{time.time_ns() // 1_000_000:x}"
 
 
@@ -50,7 +50,7 @@ class EventChannel:
 
     Args:
         name: for the log.
-        epoch: names this life of the channel: letters and digits.
+        epoch: names this run of the channel: letters and digits.
         options: its limits, or all that it offers.
         clock: monotonic.
         count: told how many bytes were written.
@@ -95,7 +95,7 @@ class EventChannel:
 
     @property
     def epoch(self) -> str:
-        """Names this life of the channel."""
+        """Names this run of the channel; another server has another one."""
         return self.log.epoch
 
     @property
@@ -134,7 +134,7 @@ class EventChannel:
         return self.log.identity_before(self.log.end)
 
     def restore(self, past: Past) -> None:
-        """Put what earlier lives have published before the events of this one."""
+        """Put what was published in earlier epochs before the events of this one."""
         self.log.restore(past)
         if not self.published:
             self.ended = bool(past.events) and past.events[-1].name == END

@@ -16,7 +16,7 @@ EVENT_OVERHEAD = 64
 """Bytes that an event counts for beside its text: id, type and framing."""
 
 EPOCH = re.compile("[0-9A-Za-z]{1,32}")
-"""Names of a channel's lives."""
+"""Names of a channel's epochs: each start of the server is a new one."""
 
 _IDENTITY = re.compile(r"([0-9A-Za-z]{1,32})-(0|[1-9][0-9]{0,17})")
 _LINE_ENDS = re.compile(r"\r\n|\r")
@@ -27,7 +27,7 @@ class Event:
     """An event as it was published on a channel, with its id.
 
     Attributes:
-        epoch: life of the channel in which it was published.
+        epoch: of the channel, in which it was published.
         offset: its number there, from 1 on.
         name: of its type.
         data: its text, whose line ends are LF.
@@ -70,7 +70,7 @@ class Resumption:
     Attributes:
         sequence: number of its first event in the log.
         reason: why it has missed others, which are no longer kept: ``expired`` (too long ago), ``restart``
-            (an id of another life of the channel), ``invalid`` (no id of this channel); empty if it hasn't.
+            (an id of an epoch that isn't known), ``invalid`` (no id of this channel); empty if it hasn't.
         lost: how many; None if unknown.
         identity: of the position before its first one.
     """
@@ -101,10 +101,10 @@ class PastEpoch:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What was kept of a channel's earlier lives.
+    """What was kept of a channel's earlier epochs.
 
     Attributes:
-        epochs: the lives, in order, between which nothing is missing.
+        epochs: in order, with nothing missing between them.
         events: their newest events, without a gap, in order.
     """
 
@@ -135,7 +135,7 @@ class EventLog:
         self._seconds = seconds
         self._clock = clock
         self._ring: Ring[Event, Cursor] = Ring(most_bytes, capacity)
-        # Of each earlier life, the newest first: the number here of the position before its first event.
+        # The earlier epochs, the newest first, each with the number here of what is before its first event.
         self._past: list[tuple[PastEpoch, int]] = []
 
     @property
@@ -175,14 +175,14 @@ class EventLog:
         return event
 
     def restore(self, past: Past) -> None:
-        """Put the events of earlier lives before those of this one; they keep their ids.
+        """Put the events of earlier epochs before those of this one; they keep their ids.
 
         They are numbered backwards from 0, so that it doesn't matter what was published meanwhile.
         """
         position = 0
-        for life in reversed(past.epochs):
-            position -= life.last
-            self._past.append((life, position))
+        for epoch in reversed(past.epochs):
+            position -= epoch.last
+            self._past.append((epoch, position))
         if self.first > 0:
             return
         for event in reversed(past.events):
@@ -248,14 +248,14 @@ class EventLog:
         return Resumption(self.first, reason, lost, self.identity_before(self.first))
 
     def _span_of(self, epoch: str) -> tuple[int, int] | None:
-        """Return the position before a life's first event and its last one's offset; None: unknown."""
+        """Return the position before an epoch's first event and its last one's offset; None: unknown."""
         if epoch == self.epoch:
             return 0, self.end
-        return next(((start, life.last) for life, start in self._past if life.epoch == epoch), None)
+        return next(((start, past.last) for past, start in self._past if past.epoch == epoch), None)
 
     def identity_before(self, sequence: int) -> str:
         """Return the id of the event before a number, with which a reader would go on there."""
         if sequence > 0 or not self._past:
             return f"{self.epoch}-{sequence}"
-        life, start = next((one for one in self._past if sequence > one[1]), self._past[-1])
-        return f"{life.epoch}-{sequence - start}"
+        past, start = next((one for one in self._past if sequence > one[1]), self._past[-1])
+        return f"{past.epoch}-{sequence - start}"

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class EventHistory:
-    """Writes what a channel publishes, and gives it back what its earlier lives have published.
+    """Writes what a channel publishes, and gives it back what it published in earlier epochs.
 
     A disk that fails costs the history, never the channel.
 

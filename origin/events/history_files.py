@@ -1,9 +1,9 @@
 """The files in which a channel's events survive a restart. Blocks.
 
-A file holds events of one life of the channel: a head that names the channel, the life and the number before
-the first event, then a line of JSON for each event. A new life begins a new file, so that nothing is ever
-appended to what a killed server left; its last line may be cut off. Whatever isn't written so from its first
-line on is somebody else's: it is neither read nor removed.
+A file holds events of one epoch of the channel: a head that names the channel, the epoch and the number
+before the first event, then a line of JSON for each event. A new epoch begins a new file, so that nothing is
+ever appended to what a killed server left; its last line may be cut off. Whatever isn't written so from its
+first line on is somebody else's: it is neither read nor removed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Head(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         channel: whose events these are.
-        epoch: the life of the channel.
+        epoch: of the channel.
         offset: number of the event before the first one here.
         whole: whether nothing is missing behind the last one; written over when the disk takes no more.
     """
@@ -85,7 +85,7 @@ class HistoryFiles:
 
     Args:
         channel: its name.
-        epoch: the life that is written.
+        epoch: the one whose events are written.
         place: of its folder.
         limits: of the files.
         clock: seconds since the epoch of Unix.
@@ -110,7 +110,7 @@ class HistoryFiles:
         self._last = 0
 
     def read(self) -> Past:
-        """Read what earlier lives have left, and begin a file where that is nothing.
+        """Read what earlier epochs have left, and begin a file where that is nothing.
 
         Raises:
             OSError: the folder can't be read or made.
@@ -127,7 +127,7 @@ class HistoryFiles:
                 if ours is not None:
                     self._files.insert(0, ours[0])
                     past.add(*ours)
-            if not past.lives:
+            if not past.epochs:
                 # An id may be given out before there is an event.
                 self._begin(folder, 0)
         return past.past()
@@ -232,7 +232,7 @@ class HistoryFiles:
             if self._descriptor >= 0 and self._oldest is not None and self._oldest < now - seconds / 8:
                 self._begin(folder, self._last)
             size = sum(one.size for one in self._files)
-            # The newest tells where a life ended, even if its events are too old.
+            # The newest tells where an epoch ended, even if its events are too old.
             for one in self._files[:-1]:
                 if one.newest > now - seconds and size <= self._limits.disk_bytes:
                     break
@@ -262,7 +262,7 @@ class _Joined:
         self._newer: _Head | None = None
         self._is_broken = False
         self._events: list[Event] = []
-        self.lives: list[PastEpoch] = []
+        self.epochs: list[PastEpoch] = []
 
     def add(self, file: _File, events: list[Event]) -> None:
         """Put a file before those that were added."""
@@ -271,10 +271,10 @@ class _Joined:
         if newer is not None and newer.epoch == head.epoch:
             self._is_broken = self._is_broken or last != newer.offset
         else:
-            # Of another life all must be there, from its first event to its last.
+            # Of another epoch all must be there, from its first event to its last.
             self._is_broken = self._is_broken or not head.whole or (newer is not None and newer.offset > 0)
             if not self._is_broken:
-                self.lives.append(PastEpoch(head.epoch, last))
+                self.epochs.append(PastEpoch(head.epoch, last))
         self._newer = head
         for event in () if self._is_broken else reversed(events):
             self._left -= event.size
@@ -285,7 +285,7 @@ class _Joined:
 
     def past(self) -> Past:
         """Give what was put together."""
-        return Past(tuple(reversed(self.lives)), tuple(reversed(self._events)))
+        return Past(tuple(reversed(self.epochs)), tuple(reversed(self._events)))
 
 
 def _event_of(head: _Head, place: int, line: bytes) -> Event:

@@ -77,7 +77,7 @@ async def fall_behind(way: Way, server: Server) -> list[Got]:
 
 
 async def another_life(way: Way, server: Server) -> list[Got]:
-    """Come again with an id of the channel's life before this one."""
+    """Come again with an id of the channel's epoch before this one."""
     server.channel.publish_text("one")
     async with reading(way, server, "d-17") as (got, task):
         await until(lambda: len(got) == 2 or task.done())
@@ -121,7 +121,7 @@ SCENARIOS: dict[str, tuple[Callable[[Way, Server], Awaitable[list[Got]]], list[G
             Got("end", "{}", "e-152"),
         ],
     ),
-    "another life": (
+    "another epoch": (
         another_life,
         [
             Got("reset", '{"reason":"restart","lost":null}', "e-0"),

@@ -111,7 +111,7 @@ async def test_any_text_and_type_comes_back_as_it_was(tmp_path: Path) -> None:
 
 # A whole server
 
-LIVES = 2
+EPOCHS = 2
 
 CONFIG = """
 [server]
@@ -134,13 +134,13 @@ def test_what_a_publisher_was_told_the_id_of_survives_the_end_of_the_server(
     config = tmp_path / "headwater.toml"
     config.write_text(CONFIG.format(data=tmp_path / "data", token=TOKEN))
     told: list[str] = []
-    for life in range(LIVES):
+    for epoch in range(EPOCHS):
         server = start_server("--config", str(config))
         try:
             headers = {"authorization": f"Bearer {TOKEN}", "content-type": "text/plain"}
             with httpx.Client(base_url=server.url, timeout=LIMIT, headers=headers) as client:
                 for count in range(20):
-                    answer = client.post("/events/test", content=f"{life}.{count}")
+                    answer = client.post("/events/test", content=f"{epoch}.{count}")
                     told += answer.json()["ids"]
             server.process.send_signal(number)
             server.process.wait(LIMIT)
@@ -149,7 +149,7 @@ def test_what_a_publisher_was_told_the_id_of_survives_the_end_of_the_server(
             server.process.wait()
     server = start_server("--config", str(config))
     try:
-        wanted = [f"{life}.{count}" for life, count in itertools.product(range(LIVES), range(20))]
+        wanted = [f"{epoch}.{count}" for epoch, count in itertools.product(range(EPOCHS), range(20))]
         with httpx.Client(base_url=server.url, timeout=LIMIT) as client:
             events = client.get(f"/events/test?since={told[0]}").json()
             assert [event["id"] for event in events] == told[1:]

@@ -130,7 +130,7 @@ async def test_a_full_disk_loses_history_and_says_so_and_the_channel_goes_on(tin
         assert channel.since("a-1").reason == "restart"
 
 
-async def test_a_gap_in_the_middle_of_a_life_is_told(tiny_disk: Path) -> None:
+async def test_a_gap_in_the_middle_of_an_epoch_is_told(tiny_disk: Path) -> None:
     async with kept(tiny_disk, "a") as (channel, history):
         channel.publish_text("1")
         await until(lambda: not history.is_waiting)
@@ -176,7 +176,7 @@ def test_files_that_are_too_old_or_too_many_go_the_oldest_first(tmp_path: Path) 
     for _ in range(10):
         wall.now += 10
         files.remove_old()
-    # What is left tells where the life was, and no text.
+    # What is left tells where the epoch was, and no text.
     (left,) = files_of(tmp_path)
     assert json.loads(left.read_text()) == {"channel": "test", "epoch": "a", "offset": 200, "whole": True}
     files.close()
@@ -184,7 +184,7 @@ def test_files_that_are_too_old_or_too_many_go_the_oldest_first(tmp_path: Path) 
     assert past == Past((PastEpoch("a", 200),), ())
 
 
-def test_many_lives_of_few_events_leave_few_files(tmp_path: Path) -> None:
+def test_many_epochs_of_few_events_leave_few_files(tmp_path: Path) -> None:
     """A server that is restarted again and again and has nothing to say."""
     place = DataFolder(tmp_path) / "events" / "test"
     for number in range(50):
