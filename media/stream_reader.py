@@ -8,6 +8,43 @@ from typing import Protocol
 CLOCK_RATE = 90_000
 """Ticks per second of ``StreamChunk.clock``."""
 
+LONGEST_STEP = CLOCK_RATE
+"""Ticks by which the times of one track may go back, due to reordered pictures; more is a jump."""
+
+LONGEST_PAUSE = 15 * CLOCK_RATE
+"""Ticks by which they may go forward: a fragment may have a group of pictures of ten seconds."""
+
+
+class MediaClock:
+    """Follows the times of a stream's leading track, and notices when they jump.
+
+    Attributes:
+        elapsed: ticks since the first time, without the jumps.
+        jumped: whether they jumped, and ``resume`` wasn't called since.
+    """
+
+    def __init__(self) -> None:
+        self.elapsed = 0
+        self.jumped = False
+        self._time: int | None = None
+
+    def advance(self, time: int) -> None:
+        """Take the next time in ticks."""
+        step = 0 if self._time is None else time - self._time
+        self._time = time
+        if -LONGEST_STEP <= step <= LONGEST_PAUSE:
+            self.elapsed += step
+        else:
+            self.jumped = True
+
+    def restart(self) -> None:
+        """Go on with another stream, whose times say nothing of those before."""
+        self._time, self.jumped = None, False
+
+    def resume(self) -> None:
+        """Go on behind a jump, at an access point."""
+        self.jumped = False
+
 
 @dataclass(frozen=True, slots=True)
 class StreamChunk:

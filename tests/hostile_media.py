@@ -246,6 +246,24 @@ def one_huge_sample(init: bytes, size: int, length: int = 31 << 20) -> bytes:
 # RTSP
 
 
+MATROSKA_HEAD = b"\x1aE\xdf\xa3\x80" + b"\x18S\x80g\x01" + b"\xff" * 7
+ONE_TRACK = b"\x16T\xaek\x88" + b"\xae\x86" + b"\xd7\x81\1" + b"\x83\x81\1"
+
+
+def small_blocks(size: int) -> bytes:
+    """Blocks without frames, each a key frame."""
+    return MATROSKA_HEAD + ONE_TRACK + b"\x1fC\xb6u\xff" + _repeated(b"\xa3\x84\x81\0\0\x80", size)
+
+
+def empty_clusters(size: int) -> bytes:
+    return MATROSKA_HEAD + ONE_TRACK + _repeated(b"\x1fC\xb6u\xff", size)
+
+
+def many_tracks(size: int) -> bytes:
+    """The same tracks again and again, each time as of another stream."""
+    return MATROSKA_HEAD + _repeated(ONE_TRACK, size)
+
+
 def many_messages(size: int) -> bytes:
     return _repeated(b"RTSP/1.0 200 O\r\n\r\n", size)
 

@@ -1,7 +1,7 @@
 """Publishing to a live channel over HTTP: ``PUT`` or ``POST /live/CHANNEL/ingest`` with an endless body.
 
-As ffmpeg (``-method PUT``), curl (``-T``) and GStreamer's ``souphttpclientsink`` send it. The body is MPEG-TS
-or FLV, which its first bytes tell.
+As ffmpeg (``-method PUT``), curl (``-T``) and GStreamer's ``souphttpclientsink`` send it. The body is
+MPEG-TS, FLV, Matroska or fragmented MP4, which its first bytes tell.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class HttpPublishing:
             async with limit:
                 await self._feed(publication, receive, limit)
         except TimeoutError:
-            status, reason = 408, f"nothing of a stream came for {self._limits.silent_seconds:g} s"
+            status, reason = 408, f"nothing of a stream came for {self._patience(publication):g} s"
         except MediaError as error:
             status, reason = 415, f"not a stream that can be published: {error}"
         except PublicationEndedError:
@@ -110,6 +110,12 @@ class HttpPublishing:
         finally:
             publication.end(reason)
         return (409, publication.end_reason) if publication.end_reason != reason else (status, reason)
+
+    def _patience(self, publication: Publication) -> float:
+        """Return the seconds for which a publisher may send nothing."""
+        is_fragmented = publication.pump is not None and publication.pump.container in ("mp4", "matroska")
+        silent = self._limits.silent_seconds
+        return max(silent, self._limits.fragment_seconds) if is_fragmented else silent
 
     async def _feed(self, publication: Publication, receive: Receive, limit: asyncio.Timeout) -> None:
         """Receive the body while a stream comes: single bytes now and then are none.
@@ -122,7 +128,7 @@ class HttpPublishing:
         loop = asyncio.get_running_loop()
         received, heard = 0, loop.time()
         while True:
-            limit.reschedule(heard + self._limits.silent_seconds)
+            limit.reschedule(heard + self._patience(publication))
             message = await receive()
             # Time for which it is made to wait doesn't count as its silence.
             limit.reschedule(None)

@@ -15,6 +15,9 @@ TYPES = {
 }
 """Containers by media type, for streams that don't begin with a frame."""
 
+EBML = b"\x1aE\xdf\xa3"
+"""How Matroska begins (RFC 9559 §4.4)."""
+
 PLAYLIST = b"#EXTM3U"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -44,7 +47,7 @@ def detect_container(head: bytes, media_type: str = "") -> str | None:
         return "aac"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         return "mp3"
-    if head[:4] in (b"OggS", b"fLaC", b"\x1aE\xdf\xa3") or head[4:8] == b"ftyp" or head.lstrip()[:1] == b"#":
+    if head[:4] in (b"OggS", b"fLaC", EBML) or head[4:8] == b"ftyp" or head.lstrip()[:1] == b"#":
         return None
     return TYPES.get(media_type.partition(";")[0].strip().lower())
 
@@ -58,5 +61,10 @@ def detect_published_container(head: bytes) -> str | None:
     Returns:
         ffmpeg's name of the container; None if more bytes are needed, or it is none that can be published.
     """
+    if head.startswith(EBML):
+        return "matroska"
+    # ISO/IEC 23000-19 §7.3.2: a segment may begin with these, and ISO/IEC 14496-12 §4.3 with the first.
+    if head[4:8] in (b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"prft", b"emsg"):
+        return "mp4"
     found = detect_container(head)
     return found if found in ("mpegts", "flv") else None

@@ -20,7 +20,9 @@ from typing import Protocol
 
 import structlog
 
+from media.matroska.stream import MatroskaStreamReader
 from media.mp3.stream import AudioStreamReader
+from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.rtmp.flv import FlvReader
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from media.ts.reader import TransportReader
@@ -33,6 +35,8 @@ from packager.step_budget import StepBudget
 READERS: Mapping[str, Callable[[], StreamReader]] = {
     "mpegts": TransportReader,
     "flv": FlvReader,
+    "matroska": MatroskaStreamReader,
+    "mp4": FragmentedStreamReader,
     "mp3": AudioStreamReader,
     "aac": AudioStreamReader,
 }

@@ -15,10 +15,12 @@ import pytest
 
 from media.errors import MediaError
 from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
+from media.matroska.stream import MatroskaStreamReader
 from media.mp3.icy import Deinterleaver, clean_title
 from media.mp3.reader import MpegAudioReader
 from media.mp3.stream import AudioStreamReader
 from media.mp4.fragment_join import FragmentJoiner
+from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.ogg.reader import OggReader
 from media.rtmp.flv import FlvReader
 from media.rtsp.messages import RtspReader
@@ -70,6 +72,10 @@ def fragments() -> Take:
     return lambda data: joiner.receive_data(0, data)
 
 
+def divided() -> Take:
+    return FragmentedStreamReader().receive_data
+
+
 def packed_sound() -> Take:
     joiner = TransportJoiner()
     owner = b"com.apple.streaming.transportStreamTimestamp\0" + bytes(8)
@@ -110,6 +116,10 @@ CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] 
     ("FLV tags of nothing", lambda: FlvReader().receive_data, hostile.empty_tags, PORTION, 3),
     ("FLV headers that change", lambda: FlvReader().receive_data, hostile.changing_headers, PORTION, 3),
     ("FLV tags of 8 MiB", lambda: FlvReader().receive_data, hostile.one_huge_tag, PORTION, 2),
+    ("blocks of Matroska", lambda: MatroskaStreamReader().receive_data, hostile.small_blocks, PORTION, 10),
+    ("clusters of Matroska", lambda: MatroskaStreamReader().receive_data, hostile.empty_clusters, PORTION, 3),
+    ("tracks of Matroska", lambda: MatroskaStreamReader().receive_data, hostile.many_tracks, PORTION, 10),
+    ("fragments with key frames", divided, of_fragments(hostile.many_samples), PORTION, 1),
     ("fragments of many samples", fragments, of_fragments(hostile.many_samples), PORTION, 0.1),
     ("many samples", fragments, of_fragments(hostile.as_many_samples_as_may_be), PORTION, 10),
     ("boxes of nothing", fragments, of_fragments(hostile.empty_boxes), PORTION, 5),

@@ -101,11 +101,11 @@ def studio(folder: Path, more: str = "", head: str = "") -> Iterator[Studio]:
 
 
 def encoder_arguments(
-    container: str = "mpegts", size: str = "160x120", rate: int = 10, more: str = ""
+    container: str = "mpegts", size: str = "160x120", rate: int = 10, more: str = "", coding: str = CODING
 ) -> str:
     """Give ffmpeg's arguments that make a stream in real time, up to its output."""
     picture = f"-re -f lavfi -i testsrc2=size={size}:rate={rate} -re -f lavfi -i sine=440:sample_rate=48000"
-    return f"-nostdin -v error {picture} {CODING} -g {rate} {more} -f {container}"
+    return f"-nostdin -v error {picture} {coding} -g {rate} {more} -f {container}"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,108 @@
+"""Divides fragmented MP4 (ISO/IEC 14496-12 §8.8) into chunks for restarts of a decoder.
+
+Fragments are written anew, one for each track, from one key frame to the next: where the samples lie in the
+publisher's own may be said from the beginning of the stream (§8.8.7.1), which a decoder that joins later
+doesn't have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from media.mp4.movie import Track
+from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk
+
+MOST_GROUPS = 64
+"""Key frames of a fragment up to which it is divided at them; of intra-only video all frames are some."""
+
+
+class FragmentedStreamReader:
+    """Divides a stream at its key frames, without I/O; without video each fragment is an access point.
+
+    What isn't a ``moov`` or a fragment is left out.
+    """
+
+    def __init__(self) -> None:
+        self._reader = FragmentReader()
+        self._tracks: dict[int, Track] = {}
+        self._leading = 0
+        self._init: InitSegment | None = None
+        self._count = 0
+        self._clock = MediaClock()
+
+    @property
+    def signature(self) -> bytes:
+        """The tracks' sample entries."""
+        return b"".join(entry for track in self._tracks.values() for entry in track.sample_entries)
+
+    def receive_data(self, data: bytes) -> list[StreamChunk]:
+        """Take the next bytes.
+
+        Returns:
+            Fragments that they complete, in order; those between a jump in time and the next key frame are
+            dropped.
+
+        Raises:
+            MediaError: it is no such stream.
+        """
+        self._reader.receive_data(data)
+        found: list[StreamChunk] = []
+        for event in self._reader.events():
+            if isinstance(event, InitSegment):
+                found += self._begin(event)
+            elif event.track_id in self._tracks:
+                for fragment in _groups(event, divides=event.track_id == self._leading):
+                    found += self._take(fragment)
+        return found
+
+    def _begin(self, init: InitSegment) -> list[StreamChunk]:
+        """Take an init segment; one that is repeated says nothing."""
+        if self._init is not None and self._init.data == init.data:
+            return []
+        changes = self._init is not None
+        self._clock.restart()
+        self._init = init
+        self._tracks = {one.track_id: one for one in init.tracks if one.handler in (b"vide", b"soun")}
+        videos = [one.track_id for one in self._tracks.values() if one.handler == b"vide"]
+        self._leading = next(iter(videos or self._tracks), 0)
+        return [StreamChunk(init.data, header=True, changes=changes)]
+
+    def _take(self, fragment: Fragment) -> list[StreamChunk]:
+        access = False
+        if fragment.track_id == self._leading:
+            timescale = self._tracks[self._leading].timescale
+            self._clock.advance(fragment.base_media_decode_time * CLOCK_RATE // timescale)
+            access = fragment.samples[0].is_sync
+        if self._clock.jumped and not access:
+            return []
+        self._count += 1
+        data = write_fragment(
+            sequence_number=self._count,
+            track_id=fragment.track_id,
+            base_media_decode_time=fragment.base_media_decode_time,
+            samples=fragment.samples,
+            data=fragment.data,
+        )
+        chunk = StreamChunk(data, access=access, clock=self._clock.elapsed)
+        if self._clock.jumped and self._init is not None:
+            self._clock.resume()
+            return [StreamChunk(self._init.data, header=True, changes=True), chunk]
+        return [chunk]
+
+
+def _groups(fragment: Fragment, *, divides: bool) -> Iterator[Fragment]:
+    """Divide a fragment at its key frames, if it is to be divided."""
+    samples = fragment.samples
+    cuts = [index for index, sample in enumerate(samples) if index and sample.is_sync] if divides else []
+    if not 0 < len(cuts) <= MOST_GROUPS:
+        yield fragment
+        return
+    time, offset = fragment.base_media_decode_time, 0
+    for start, end in zip([0, *cuts], [*cuts, len(samples)], strict=True):
+        part = samples[start:end]
+        size = sum(sample.size for sample in part)
+        yield Fragment(
+            fragment.track_id, fragment.sequence_number, time, part, fragment.data[offset : offset + size]
+        )
+        time, offset = time + sum(sample.duration for sample in part), offset + size
