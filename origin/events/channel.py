@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from origin.events.event_log import Event, EventLog, Past, Resumption
@@ -21,6 +22,7 @@ RESERVED = frozenset(("reset", "presence"))
 """Types of events that only the channel itself publishes."""
 
 GAP_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
+CLEANUP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 FIRST_EVENT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 
 
@@ -62,6 +64,8 @@ class EventChannel:
         entered: number of readers since the start.
         gaps: seconds between events.
         first_events: seconds from a reader's coming to its first event.
+        cleanups: seconds from when a reader's connection is gone until nothing of it is left.
+        polled: when the last long poll was answered, by the channel's clock.
         on_publish: called with each event, as by what keeps it on disk.
         stored: waits until what was published survives this process; None where nothing does.
     """
@@ -80,10 +84,13 @@ class EventChannel:
         self._clock = clock
         self.log = EventLog(epoch, limits.history, limits.history_bytes, limits.history_seconds, time.time)
         self.gaps, self.first_events = LatencyHistogram(GAP_BUCKETS), LatencyHistogram(FIRST_EVENT_BUCKETS)
+        self.cleanups = LatencyHistogram(CLEANUP_BUCKETS)
         self._readers = Readers(name, self.log, limits, count, self.first_events.observe, self._on_flushed)
         self.counters = self._readers.counters
-        # Long polls, which are answered by what comes next.
+        # Long polls, and those of them that are answered by what comes next.
+        self._polls = 0
         self._waiting: set[asyncio.Future[None]] = set()
+        self.polled = -math.inf
         self._written = self._pinged = clock()
         self._last_published: float | None = None
         self._told_readers, self._told_at = 0, clock()
@@ -110,8 +117,8 @@ class EventChannel:
 
     @property
     def readers(self) -> int:
-        """Number of readers, those among them that wait for an answer."""
-        return len(self._readers) + len(self._waiting)
+        """Number of readers, long polls that have no answer yet among them."""
+        return len(self._readers) + self._polls
 
     @property
     def full(self) -> bool:
@@ -276,9 +283,24 @@ class EventChannel:
         """Take a reader out."""
         self._readers.leave(reader)
 
+    def note_cleanup(self, gone: float | None) -> None:
+        """Note that nothing is left of a reader that was gone at a time of the loop; None: we let it go."""
+        if gone is not None:
+            self.cleanups.observe(asyncio.get_running_loop().time() - gone)
+
+    @contextlib.contextmanager
+    def polling(self) -> Iterator[None]:
+        """Count a long poll as a reader until it has its answer; then it is likely to come again."""
+        self.entered += 1
+        self._polls += 1
+        try:
+            yield
+        finally:
+            self._polls -= 1
+            self.polled = self._clock()
+
     async def news(self, sequence: int) -> None:
         """Wait until there is an event with a number, or nothing comes any more."""
-        self.entered += 1
         while self.log.end <= sequence and not self.closed:
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.add(waiter)

@@ -43,12 +43,14 @@ class Reader:
         limit: number of the event before which it ends.
         is_pinged: whether it has been sent a ping and hasn't answered yet.
         is_catching_up: whether it hasn't had everything yet at any time.
+        gone: when its connection was seen to be gone; None if we have ended it, or it is there.
     """
 
     __slots__ = (
         "done",
         "entered",
         "form",
+        "gone",
         "is_catching_up",
         "is_pinged",
         "limit",
@@ -67,6 +69,7 @@ class Reader:
         self.sequence = resumption.sequence
         self.limit = NO_LIMIT
         self.entered: float | None = None
+        self.gone: float | None = None
         self.is_pinged = False
         self.is_catching_up = True
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -167,7 +170,7 @@ class Readers:
         """
         self._loop = loop = asyncio.get_running_loop()
         reader.stream, reader.entered = stream, loop.time()
-        stream.on_close = lambda: self.leave(reader)
+        stream.on_close = lambda: self._hang_up(reader)
         self._present[reader] = self._alone[reader] = self._new[reader] = None
         if reader.token is not None:
             self._named[reader.token] = reader
@@ -197,6 +200,11 @@ class Readers:
         else:
             reader.stream.sent += self._group_of(reader).remove(reader)
         reader.finish()
+
+    def _hang_up(self, reader: Reader) -> None:
+        """Take a reader out whose connection is gone."""
+        reader.gone = asyncio.get_running_loop().time()
+        self.leave(reader)
 
     def drop(self, reader: Reader, reason: str) -> None:
         """Cut a reader's connection."""

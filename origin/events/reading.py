@@ -91,8 +91,9 @@ class Reading:
             with self._admission.held(channel, request):
                 channel.note_resumption(wanted.identity, resumption)
                 if wanted.is_poll:
-                    answer = await _poll(request, channel, wanted, resumption)
-                    await answer(scope, receive, send)
+                    with channel.polling() if wanted.wait else contextlib.nullcontext():
+                        answer = await _poll(request, channel, wanted, resumption)
+                        await answer(scope, receive, send)
                 else:
                     reader = Reader(resumption, wanted.form, token)
                     await stream_events(channel, reader, send, enter or channel.enter)
@@ -165,6 +166,7 @@ async def stream_events(
     # The stream was not taken if the client has disconnected already.
     if reader.entered is not None:
         await reader.done
+        channel.note_cleanup(reader.gone)
 
 
 def _stream_headers(form: Format) -> list[tuple[bytes, bytes]]:
@@ -207,17 +209,22 @@ def _polled(channel: EventChannel, form: Format, resumption: Resumption) -> byte
 
 async def _wait(request: Request, channel: EventChannel, sequence: int, seconds: float) -> None:
     """Wait for an event, for a time, or until the client has gone."""
-    waits = [
-        asyncio.ensure_future(channel.news(sequence)),
-        asyncio.ensure_future(client_left(request)),
-    ]
+    coming = asyncio.ensure_future(channel.news(sequence))
+    leaving = asyncio.ensure_future(_left_at(request))
     try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((coming, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for wait in waits:
+        for wait in (coming, leaving):
             wait.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*waits)
+            await asyncio.gather(coming, leaving)
+        if leaving.done() and not leaving.cancelled():
+            channel.note_cleanup(leaving.result())
+
+
+async def _left_at(request: Request) -> float:
+    await client_left(request)
+    return asyncio.get_running_loop().time()
 
 
 async def client_left(request: Request) -> None:

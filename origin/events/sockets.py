@@ -81,6 +81,7 @@ class EventSocket:
         finally:
             self._channel.leave(reader)
             reader.stream.end(self._channel.limits.close_seconds)
+            self._channel.note_cleanup(reader.gone)
 
     async def _serve(self, reader: Reader, receive: Receive) -> None:
         """Read what the client sends until it closes, or doesn't answer that we have closed."""
@@ -114,6 +115,8 @@ class EventSocket:
                     await asyncio.sleep(0)
                 if isinstance(event, websocket.Close):
                     closing = websocket.Close(event.code, "")
+                    if not reader.done.done():
+                        reader.gone = asyncio.get_running_loop().time()
                 elif isinstance(event, websocket.Ping):
                     # RFC 6455 §5.5.3: of several, only the newest needs an answer.
                     ping = event

@@ -169,7 +169,7 @@ class Completion:
             await asyncio.wait((asking,), timeout=limits.look_seconds)
             self.answer.beat()
             now = time.monotonic()
-            if self.readers or self.kept:
+            if self.readers or self.kept or now - self._audience.polled < limits.again_seconds:
                 seen = now
             elif now - seen >= (limits.left_seconds if self._had_readers else limits.first_reader_seconds):
                 return None if asking.done() else seen

@@ -62,6 +62,7 @@ class RelayLimits:
         head_seconds: for how long a caller's answer waits for the upstream's, so that it has its status.
         first_reader_seconds: for how long an answer goes on whose first reader hasn't come yet.
         left_seconds: the same when its last reader has left.
+        again_seconds: for how long a long poll that has its answer counts as a reader: it comes again.
         look_seconds: between two looks at whether readers are there.
         drain_seconds: how long a caller that is behind may take for the end of its answer.
         request: what callers may ask for.
@@ -74,6 +75,7 @@ class RelayLimits:
     head_seconds: float = 5.0
     first_reader_seconds: float = 10.0
     left_seconds: float = 0.3
+    again_seconds: float = 0.5
     look_seconds: float = 0.1
     drain_seconds: float = 30.0
     request: RequestLimits = field(default_factory=RequestLimits)

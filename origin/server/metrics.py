@@ -107,6 +107,12 @@ class ServicesCollector(Collector):
     def _events(self) -> Iterator[Metric]:
         channels = {f"radio/{mount.name}": mount.now.channel for mount in self._services_of.mounts.values()}
         yield from event_metrics(channels | self._services_of.events.channels)
+        lost = CounterMetricFamily(
+            "headwater_events_history_lost", "Events that the disk didn't keep.", labels=["channel"]
+        )
+        for name, history in self._services_of.events.histories.items():
+            lost.add_metric([name], history.lost)
+        yield lost
         if self._services_of.events.relays:
             yield from relay_metrics(self._services_of.events.relays)
 
@@ -129,21 +135,24 @@ def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
             ("reset", "Readers that came again and had missed events."),
         )
     }
-    gap = HistogramMetricFamily("headwater_events_gap_seconds", "Between two events.", labels=["channel"])
-    first = HistogramMetricFamily(
-        "headwater_events_first_event_seconds",
-        "From a reader's coming to its first event.",
-        labels=["channel"],
-    )
+    histograms = {
+        name: HistogramMetricFamily(f"headwater_events_{name}_seconds", text, labels=["channel"])
+        for name, text in (
+            ("gap", "Between two events."),
+            ("first_event", "From a reader's coming to its first event."),
+            ("cleanup", "From when a reader's connection is gone until nothing of it is left."),
+        )
+    }
     for name, channel in channels.items():
         gauges["readers"].add_metric([name], channel.readers)
         gauges["lag"].add_metric([name], channel.lag)
         counters["published"].add_metric([name], channel.published)
         for key in ("dropped", "lagged", "resumed", "reset"):
             counters[key].add_metric([name], getattr(channel.counters, key))
-        gap.add_metric([name], *_cumulative(channel.gaps))
-        first.add_metric([name], *_cumulative(channel.first_events))
-    yield from (*gauges.values(), *counters.values(), gap, first)
+        histograms["gap"].add_metric([name], *_cumulative(channel.gaps))
+        histograms["first_event"].add_metric([name], *_cumulative(channel.first_events))
+        histograms["cleanup"].add_metric([name], *_cumulative(channel.cleanups))
+    yield from (*gauges.values(), *counters.values(), *histograms.values())
 
 
 def relay_metrics(relays: Mapping[str, Relay]) -> Iterator[Metric]:

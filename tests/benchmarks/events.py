@@ -8,6 +8,7 @@ did.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -64,6 +65,8 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     peers.require("taskset", "nginx")
     if not NCHAN.exists():
         sys.exit("the benchmark of events needs nchan: apt-get install libnginx-mod-nchan")
+    if importlib.util.find_spec("sse_starlette") is None:
+        sys.exit("the benchmark of events needs sse-starlette: make bench installs it")
     for crowd in wanted:
         best: dict[tuple[str, str], Figure] = {}
         for _ in range(ROUNDS):

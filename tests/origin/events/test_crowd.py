@@ -15,7 +15,7 @@ import pytest
 from origin.events.limits import ChannelLimits
 from origin.events.readers import Reader
 from origin.http1.stream import Stream
-from tests.event_server import LIMIT, NDJSON, WAYS, Got, Server, a_channel, reading, serving
+from tests.event_server import LIMIT, NDJSON, WAYS, Got, Server, Way, a_channel, reading, serving
 from tests.eventstream import Message, read
 from tests.radio_server import Client
 from tests.waiting import until
@@ -243,10 +243,27 @@ async def test_thousands_that_leave_at_once_leave_nothing_behind() -> None:
                 if number % 100 == 0:
                     await asyncio.sleep(0)
         await until(lambda: channel.readers == 0, seconds=300)
+        await until(lambda: channel.cleanups.count == CROWD, seconds=300)
         assert channel.dropped == 0
         async with reading(NDJSON, server, "", bool) as (got, task):
             await asyncio.wait_for(task, LIMIT)
         assert got == [Got("message", "to all", "e-1")]
+
+
+@pytest.mark.parametrize("way", WAYS[:4], ids=lambda way: way.name)
+async def test_how_long_it_takes_until_nothing_is_left_of_who_is_gone_is_counted(way: Way) -> None:
+    async with serving() as server:
+        channel = server.channel
+        async with reading(way, server):
+            await until(lambda: channel.readers == 1)
+        await until(lambda: channel.cleanups.count == 1)
+        async with reading(way, server) as (_, task):
+            await until(lambda: channel.readers == 1)
+            channel.end()
+            await asyncio.wait_for(task, LIMIT)
+        await until(lambda: channel.readers == 0)
+        # Who is let go isn't gone.
+        assert channel.cleanups.count == 1
 
 
 async def test_what_is_too_old_isnt_kept() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import time
 
+import httpx
 import pytest
 
 from origin.events.event_log import Event, Past, PastEpoch
@@ -17,10 +18,12 @@ from origin.events.history import EventHistory
 from origin.events.history_files import HistoryFiles
 from origin.events.limits import HistoryLimits
 from packager.data_folder import DataFolder, OpenFolder
+from tests.conftest import start_server
 from tests.event_history import LIMITS, datas, files_of, ids, kept
 from tests.event_server import LIMIT, a_channel, serving
+from tests.keys import ADMIN_TOKEN
 from tests.small_disk import small_disk
-from tests.waiting import until
+from tests.waiting import until, wait_for
 
 # What may have happened to the files
 
@@ -107,6 +110,29 @@ async def test_a_folder_that_isnt_ours_costs_the_history_but_not_the_channel(
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     with small_disk(tmp_path / "disk", 64 << 10) as folder:
         yield folder
+
+
+def test_what_a_full_disk_does_not_keep_is_counted_in_the_metrics(tiny_disk: Path, tmp_path: Path) -> None:
+    text = f"""
+        server = {{ port = 0, data = "{tiny_disk}" }}
+        library = {{ path = "{tmp_path}" }}
+        [[events]]
+        name = "kept"
+        history = "1h"
+    """
+    (tmp_path / "headwater.toml").write_text(text)
+    server = start_server("--config", str(tmp_path / "headwater.toml"))
+    counted = 'headwater_events_history_lost_total{channel="kept"} '
+    try:
+        (tiny_disk / "filling").write_bytes(b"x" * 40_000)
+        fields = {"authorization": f"Bearer {ADMIN_TOKEN}", "content-type": "text/plain"}
+        with httpx.Client(base_url=server.url, headers=fields, timeout=LIMIT, trust_env=False) as client:
+            assert counted + "0.0" in client.get("/metrics").text
+            assert client.post("/events/kept", content="x" * 30_000).status_code == 200
+            wait_for(lambda: counted + "1.0" in client.get("/metrics").text)
+            assert "No space left" in client.get("/health").text
+    finally:
+        server.stop()
 
 
 async def test_a_full_disk_loses_history_and_says_so_and_the_channel_goes_on(tiny_disk: Path) -> None:

@@ -33,7 +33,7 @@ async def think(asked: Asked) -> None:
 
 
 @pytest.mark.parametrize("script", [talk, think])
-@pytest.mark.parametrize("way", WAYS[:3], ids=lambda way: way.name)
+@pytest.mark.parametrize("way", WAYS[:4], ids=lambda way: way.name)
 async def test_the_last_readers_leaving_closes_the_upstream_connection(
     way: Way, script: Callable[[Asked], Any]
 ) -> None:
@@ -41,16 +41,37 @@ async def test_the_last_readers_leaving_closes_the_upstream_connection(
         await server.ask()
         await until(lambda: server.upstream.asked)
         async with reading(way, server), reading(way, server):
-            await until(lambda: server.channel.readers == 2)
+            await until(lambda: server.channel.entered >= 2)
         await until(lambda: server.upstream.asked[0].closed.is_set())
         await until(lambda: not server.relay.running)
         counters = server.relay.counters
         assert (counters.cancelled, counters.failed, counters.cleanup.count) == (1, 0, 1)
         # Within a second, as the relay measures it; the bound is its own limits' sum.
         assert PATIENT.left_seconds + PATIENT.look_seconds < 0.5
+        # Of who polls, nobody knows that it has left until it could have come again.
+        assert PATIENT.again_seconds + PATIENT.left_seconds + PATIENT.look_seconds < 1.0
         last = server.channel.log.between(server.channel.log.end - 2, server.channel.log.end)
         assert [event.name for event in last] == ["error", "end"]
         assert "last reader left" in error_of(last[0].data)["message"]
+
+
+async def test_who_polls_is_a_reader_though_there_is_always_something_for_it_at_once() -> None:
+    async with relaying(talk, replace(PATIENT, again_seconds=LIMIT)) as server:
+
+        async def polled(since: str) -> str:
+            answer = await server.request("GET", params={"since": since, "wait": str(LIMIT)})
+            return str(answer.json()[-1]["id"])
+
+        first = asyncio.create_task(polled(server.channel.last_id))
+        await until(lambda: server.channel.readers == 1)
+        await server.ask()
+        since = await first
+        for _ in range(5):
+            since = await polled(since)
+            seen = server.channel.published
+            await until(lambda seen=seen: server.channel.published > seen + 40)  # type: ignore[misc]
+        assert server.relay.counters.cancelled == 0
+        assert not server.upstream.asked[0].closed.is_set()
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
