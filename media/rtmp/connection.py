@@ -164,7 +164,8 @@ class PublisherConnection:
         return self._pending is not None
 
     @property
-    def _is_closed(self) -> bool:
+    def is_closed(self) -> bool:
+        """Whether nothing more is read: it was refused, or ended."""
         return self.state is State.CLOSED
 
     def receive_data(self, data: bytes) -> None:
@@ -210,7 +211,7 @@ class PublisherConnection:
             return
         for message in self._chunks.events():
             yield from self._on_message(message)
-            if self._pending is not None or self._is_closed:
+            if self._pending is not None or self.is_closed:
                 return
 
     def accept_connect(self) -> None:

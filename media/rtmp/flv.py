@@ -21,6 +21,9 @@ MAX_TAG = 8 << 20
 """Largest tag in bytes: a key frame of 64 Mbit."""
 
 AUDIO, VIDEO, SCRIPT = 8, 9, 18
+CODEC_BITS = {AUDIO: 0xF0, VIDEO: 0x8F}
+"""Which bits of a tag's first byte tell its codec, or that Enhanced RTMP tells it."""
+
 AVC, AAC, KEY_FRAME = 7, 10, 1
 SEQUENCE_HEADER, CODED = 0, 1
 

@@ -24,9 +24,10 @@ def unserved(config: Config) -> Iterator[str]:
     Yields:
         One line for each, beginning with its key.
     """
-    for key, port in (("rtmp_port", config.server.rtmp_port), ("srt_port", config.server.srt_port)):
-        if port:
-            yield f"server.{key}: publishing by this protocol isn't served yet"
+    if config.server.srt_port:
+        yield "server.srt_port: publishing by this protocol isn't served yet"
+    if config.server.rtmp_port and all(channel.source != PUBLISH for channel in config.live):
+        yield f"server.rtmp_port: no live channel has source = {PUBLISH!r}"
     for channel in config.live:
         if not serves_channel(channel):
             schemes = ", ".join(SCHEMES)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from media.rtmp.connection import RtmpConnectionLimits
 from origin.access.credentials import GuessLimits
 from origin.events.limits import EventLimits
 from origin.http1.request_head import HttpLimits
 from origin.ingest.limits import IngestLimits
+from origin.ingest.rtmp import RtmpLimits
 from origin.live.limits import PublishingLimits
 from origin.radio.limits import RadioLimits
 from origin.relay.limits import RelayLimits
@@ -69,7 +69,7 @@ class Limits:
         guesses: Of what is remembered of wrong passwords.
         radio: Of its stations.
         relay: Of its relays of token streams.
-        rtmp: Of what publishers may send in RTMP.
+        rtmp: Of their publishers' RTMP connections.
         server: Of itself.
         thumbnails: Of the making of small pictures of films.
         titles: Of VOD.
@@ -88,7 +88,7 @@ class Limits:
     guesses: GuessLimits = field(default_factory=GuessLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
     relay: RelayLimits = field(default_factory=RelayLimits)
-    rtmp: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
+    rtmp: RtmpLimits = field(default_factory=RtmpLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
     thumbnails: SpriteLimits = field(default_factory=SpriteLimits)
     titles: TitleLimits = field(default_factory=TitleLimits)

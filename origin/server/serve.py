@@ -28,6 +28,7 @@ from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import FastPath
 from origin.http1.protocol import http_protocol
 from origin.http1.request_head import HttpLimits
+from origin.ingest.rtmp import RtmpServer
 from origin.live.fast_path import LiveFastPath
 from origin.responses.common_headers import common_headers
 from origin.server import malloc, privileges, rlimits, socket_activation
@@ -79,12 +80,12 @@ async def serve(
     # A channel of that name which somebody configured is his own.
     types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
     with _cancelled_by_sigterm():
-        inherited, sockets = bound or socket_activation.inherit_or_bind(config, listening)
+        bound = bound or socket_activation.inherit_or_bind(config, listening)
         config = _fit_descriptors(config, rlimits.raise_limit())
         try:
             config, tools = await _prepare(config, finding_tools, demo=demo, own_library=own_library)
             lock = await asyncio.to_thread(
-                _lock, config, limits.server.lock_look_seconds, patient=bool(inherited)
+                _lock, config, limits.server.lock_look_seconds, patient=bool(bound.inherited)
             )
             config, new_secrets = await asyncio.to_thread(with_secrets, config)
             # The log's redaction must know the generated secrets, too.
@@ -99,40 +100,43 @@ async def serve(
             if types_text:
                 services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
             await asyncio.to_thread(services.check_library)
-            options = AccessOptions.of(config, loopback_ports([one.getsockname()[:2] for one in sockets]))
+            options = AccessOptions.of(config, loopback_ports([one.getsockname()[:2] for one in bound.http]))
             uvicorn_config = _uvicorn_config(config, services, options)
-            _log_open_areas(options, sockets)
+            _log_open_areas(options, bound.http)
             malloc.freeze_garbage_collector()
             await _wait_for_sockets(
-                inherited, address_of(sockets, config.server.host), listening.takeover_look_seconds
+                bound.inherited, address_of(bound.http, config.server.host), listening.takeover_look_seconds
             )
         except BaseException:
-            for sock in sockets:
+            for sock in bound.every:
                 sock.close()
             raise
-    await _run(uvicorn_config, services, sockets, new_secrets, lock, demo=demo)
+    await _run(uvicorn_config, services, bound, new_secrets, lock, demo=demo)
 
 
 async def _run(
     uvicorn_config: uvicorn.Config,
     services: Services,
-    sockets: list[socket.socket],
+    bound: socket_activation.Sockets,
     new_secrets: Sequence[MadeSecret],
     lock: DataLock | None,
     *,
     demo: bool,
 ) -> None:
     """Serve until a signal ends the server, then release what it holds."""
-    address = address_of(sockets, services.config.server.host)
+    address = address_of(bound.http, services.config.server.host)
+    rtmp = RtmpServer(services.ingest, services.limits.rtmp)
+    services.add(rtmp)
     server = Server(
         uvicorn_config,
         on_listening=lambda: _announce(services, address, new_secrets, demo=demo),
         on_close=services.close,
         grace=services.config.limits.shutdown_seconds,
         limits=services.limits.server,
+        others=[(sock, rtmp.protocol) for sock in bound.rtmp],
     )
     try:
-        await server.serve(sockets=sockets)
+        await server.serve(sockets=bound.http)
     finally:
         services.library.open_files.close()
         if lock is not None:
@@ -293,6 +297,10 @@ def _announce(services: Services, address: str, new_secrets: Sequence[MadeSecret
     click.echo(f"Headwater is at {_bold(address)}")
     for secret in new_secrets:
         click.echo(_describe_secret(secret, address))
+    if services.config.server.rtmp_port:
+        host = address.removeprefix("http://").rpartition(":")[0]
+        server = f"rtmp://{host}:{services.config.server.rtmp_port}/live"
+        click.echo(f"Encoders such as OBS publish to {server} with the stream key CHANNEL?key=KEY")
     if demo:
         click.echo("Stop it with Ctrl-C.")
 

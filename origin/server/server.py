@@ -23,9 +23,9 @@ from origin.server.limits import ServerLimits
 from origin.server.listening import DEFAULT_LIMITS, ListeningLimits, SocketListener
 
 BIND_ADVICE = {
-    errno.EADDRINUSE: "stop what uses it or choose another with --port",
+    errno.EADDRINUSE: "stop what uses it or choose another with {option}",
     errno.EADDRNOTAVAIL: "--host is an address of this machine, or 0.0.0.0 for all of them",
-    errno.EACCES: "ports below 1024 are the administrator's: choose another with --port",
+    errno.EACCES: "ports below 1024 are the administrator's: choose another with {option}",
 }
 """Advice for addresses that can't be bound."""
 
@@ -35,7 +35,11 @@ class BindError(CommandError):
 
 
 def bind(
-    host: str, port: int, unacknowledged_seconds: float, limits: ListeningLimits = DEFAULT_LIMITS
+    host: str,
+    port: int,
+    unacknowledged_seconds: float,
+    limits: ListeningLimits = DEFAULT_LIMITS,
+    option: str = "--port",
 ) -> list[socket.socket]:
     """Bind all addresses of a host, without listening yet.
 
@@ -44,6 +48,7 @@ def bind(
         port: number; 0 chooses a free one, the same for all addresses.
         unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
         limits: when silent connections are probed.
+        option: where the port is chosen.
 
     Raises:
         BindError: the host has no address, or one of them can't be bound.
@@ -65,8 +70,9 @@ def bind(
         except OSError as error:
             for other in (*sockets, sock):
                 other.close()
-            advice = BIND_ADVICE.get(error.errno or 0, "choose another with --port or --host")
-            raise BindError(f"{host}:{port}: {error.strerror}; {advice}") from error
+            advice = BIND_ADVICE.get(error.errno or 0, "choose another with {option} or --host")
+            advised = advice.format(option=option)
+            raise BindError(f"{host}:{port}: {error.strerror}; {advised}") from error
         sockets.append(sock)
     return sockets
 
@@ -101,6 +107,7 @@ class Server(uvicorn.Server):
         on_close: called first at shutdown; releases waiting requests and endless responses.
         grace: seconds that running responses then have.
         limits: how connections are taken, and how long they are served on at the end.
+        others: sockets of other protocols, with what makes the protocol of a connection.
     """
 
     def __init__(
@@ -111,12 +118,14 @@ class Server(uvicorn.Server):
         on_close: Callable[[], None],
         grace: float,
         limits: ServerLimits,
+        others: Sequence[tuple[socket.socket, Callable[[], asyncio.Protocol]]] = (),
     ) -> None:
         super().__init__(config)
         self._on_listening = on_listening
         self._on_close = on_close
         self._grace = grace
         self._limits = limits
+        self._others = others
         self._ending = asyncio.Event()
         self._listeners: list[SocketListener] = []
 
@@ -138,8 +147,9 @@ class Server(uvicorn.Server):
         await super().startup([])
         if not self.started:
             return
+        served = [*((sock, self._protocol) for sock in sockets or ()), *self._others]
         self._listeners = [
-            SocketListener(sock, self._protocol, limits=self._limits.listening) for sock in sockets or ()
+            SocketListener(sock, protocol, limits=self._limits.listening) for sock, protocol in served
         ]
         for listener in self._listeners:
             listener.start()
@@ -171,7 +181,7 @@ class Server(uvicorn.Server):
         """Stop listening, release waiting requests, let responses end, and abort the rest."""
         for listener in self._listeners:
             await listener.close()
-        for sock in sockets or ():
+        for sock in (*(sockets or ()), *(sock for sock, _ in self._others)):
             sock.close()
         # Answer requests that were sent already; new connections go to another server.
         for one in self._connections():

@@ -28,32 +28,41 @@ class Sockets(NamedTuple):
 
     Attributes:
         inherited: those that were inherited.
-        every: all of them.
-        handed: those that were handed over.
+        http: those for HTTP.
+        rtmp: those for publishers in RTMP.
     """
 
     inherited: list[socket.socket]
-    every: list[socket.socket]
+    http: list[socket.socket]
+    rtmp: list[socket.socket]
+
+    @property
+    def every(self) -> list[socket.socket]:
+        """All of them."""
+        return [*self.http, *self.rtmp]
 
 
 def inherit_or_bind(config: Config, limits: ListeningLimits = DEFAULT_LIMITS) -> Sockets:
-    """Inherit sockets, or bind them; the administrator's port is bound if it isn't among the inherited.
+    """Inherit sockets, or bind them; the ports of the administrator and of RTMP are bound if not inherited.
 
     Raises:
         BindError: an address can't be bound, or an inherited socket isn't TCP.
     """
     server, patience = config.server, config.limits.unacknowledged_seconds
     inherited = inherited_sockets(os.environ, patience, limits)
-    every = inherited or bind(server.host, server.port, patience, limits)
-    if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in inherited}:
-        try:
-            own = bind(server.admin_host, server.admin_port, patience, limits)
-            return Sockets(inherited, [*every, *own])
-        except BaseException:
-            for sock in every:
-                sock.close()
-            raise
-    return Sockets(inherited, every)
+    rtmp = [one for one in inherited if server.rtmp_port and one.getsockname()[1] == server.rtmp_port]
+    http = [one for one in inherited if one not in rtmp]
+    try:
+        http = http or bind(server.host, server.port, patience, limits)
+        if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in inherited}:
+            http = [*http, *bind(server.admin_host, server.admin_port, patience, limits)]
+        if server.rtmp_port and not rtmp:
+            rtmp = bind(server.host, server.rtmp_port, patience, limits, "server.rtmp_port")
+    except BaseException:
+        for sock in (*http, *rtmp):
+            sock.close()
+        raise
+    return Sockets(inherited, http, rtmp)
 
 
 def inherited_sockets(

@@ -21,6 +21,7 @@ from packager.process.tools import Tools
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
 from tests.keys import BEARER_LINE
+from tests.ports import kept_port
 from tests.waiting import wait_for
 
 
@@ -281,25 +282,26 @@ def test_somebodys_own_folder_is_served_instead_of_the_films(tools: Tools, tmp_p
 
 def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
     config = tmp_path / "headwater.toml"
-    config.write_text(
-        f"""
-        [server]
-        rtmp_port = 1935
-        [library]
-        path = "{tmp_path}"
-        [[live]]
-        name = "studio"
-        source = "nowhere.mp4"
-        publish_key = "sesame"
-        takeover = "backup"
-        [[radio]]
-        name = "public.mp3"
-        source = "publish"
-        source_password = "opensesame"
-        fallback = "nowhere.mp3"
-        """
-    )
-    server = start_server("--config", str(config), "--port", "0")
+    with kept_port() as port:
+        config.write_text(
+            f"""
+            [server]
+            rtmp_port = {port}
+            [library]
+            path = "{tmp_path}"
+            [[live]]
+            name = "studio"
+            source = "nowhere.mp4"
+            publish_key = "sesame"
+            takeover = "backup"
+            [[radio]]
+            name = "public.mp3"
+            source = "publish"
+            source_password = "opensesame"
+            fallback = "nowhere.mp3"
+            """
+        )
+        server = start_server("--config", str(config), "--port", "0")
     try:
         assert fetch_json(f"{server.url}/api/live") == []
     finally:

@@ -1,0 +1,290 @@
+"""Publishing to live channels over RTMP, all on one port: ``rtmp://HOST:PORT/live/CHANNEL?key=KEY``.
+
+As OBS, ffmpeg, GStreamer, phones and hardware encoders send it; nobody can watch over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass, field
+
+import structlog
+
+from media.errors import MediaError
+from media.rtmp import flv
+from media.rtmp.connection import (
+    ConnectRequest,
+    Event,
+    MediaMessage,
+    PublisherConnection,
+    PublishRequest,
+    RtmpConnectionLimits,
+)
+from media.rtmp.flv_packets import check_codec
+from media.rtmp.handshake import RANDOM_BYTES
+from origin.ingest.admission import IngestAdmission, RefusedError
+from packager.sources.published import Publication, PublicationEndedError, Publisher
+from packager.step_budget import StepBudget
+
+APP = "live"
+"""The application of all channels, as in the address."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RtmpLimits:
+    """Limits of publishers' RTMP connections.
+
+    Attributes:
+        connections: At once, those that aren't let in yet included.
+        admission_seconds: From a connection to its stream, the time of held back refusals not counted.
+        read_bytes: What is read at once, and kept unread at most twice.
+        portion_bytes: What is parsed at once: a message may have a single byte.
+        ping_share: Of the time for which a publisher may send nothing: behind it, it is asked for a sign of
+            life.
+        answer_share: Of the same time: what such an answer may take.
+        linger_seconds: For which a connection that was refused is kept, so that the reason arrives.
+        farewell_seconds: The same when the server ends, of all connections together.
+        connection: What may be sent over each.
+    """
+
+    connections: int = 256
+    admission_seconds: float = 10.0
+    read_bytes: int = 64 << 10
+    portion_bytes: int = 4 << 10
+    ping_share: float = 0.4
+    answer_share: float = 0.5
+    linger_seconds: float = 2.0
+    farewell_seconds: float = 0.5
+    connection: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
+
+
+class RtmpServer:
+    """Takes the connections of RTMP publishers; a service of the server, which listens for it.
+
+    Args:
+        admission: lets publishers in.
+        limits: of their connections.
+    """
+
+    name = "rtmp"
+
+    def __init__(self, admission: IngestAdmission, limits: RtmpLimits) -> None:
+        self._admission = admission
+        self._limits = limits
+        self._sessions = dict[asyncio.Task[None], _Session]()
+
+    def protocol(self) -> asyncio.Protocol:
+        """Make the protocol of an accepted connection."""
+        reader = asyncio.StreamReader(self._limits.read_bytes)
+        return asyncio.StreamReaderProtocol(reader, self._take)
+
+    async def run(self) -> None:
+        """Wait until cancelled, and then end all connections."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            tasks = list(self._sessions)
+            if tasks:
+                # They tell their publishers why.
+                await asyncio.wait(tasks, timeout=self._limits.farewell_seconds)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def close(self) -> None:
+        """Ask publishers to connect anew, as the server ends; their channels end their streams."""
+        for session in self._sessions.values():
+            session.ask_to_reconnect()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._sessions) >= self._limits.connections:
+            writer.close()
+            return
+        session = self._sessions[task] = _Session(self._admission, self._limits, reader, writer)
+        try:
+            await session.run()
+        except ConnectionError:
+            pass  # the publisher has gone
+        finally:
+            del self._sessions[task]
+            writer.close()
+
+
+class _Session:
+    """One connection.
+
+    Args:
+        admission: lets publishers in.
+        limits: of the connection.
+        reader: what the client sends.
+        writer: what it is sent.
+    """
+
+    def __init__(
+        self,
+        admission: IngestAdmission,
+        limits: RtmpLimits,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._admission = admission
+        self._limits = limits
+        self._reader = reader
+        self._writer = writer
+        self._connection = PublisherConnection(limits.connection, os.urandom(RANDOM_BYTES))
+        self._address = str((writer.get_extra_info("peername") or [""])[0])
+        self._encoder = ""
+        self._publication: Publication | None = None
+        self._deadline = asyncio.timeout(limits.admission_seconds)
+        self._budget = StepBudget()
+        self._codecs = set[tuple[int, int]]()
+
+    async def run(self) -> None:
+        """Carry one publisher's streams until it goes or is refused."""
+        reason = ""
+        try:
+            async with self._deadline:
+                await self._carry()
+        except TimeoutError:
+            silent = self._admission.limits.silent_seconds
+            reason = f"nothing came for {silent:g} s" if self._publication else "it took too long to publish"
+        except PublicationEndedError:
+            pass
+        except MediaError as error:
+            reason = f"not a stream that can be published: {error}"
+            log.info("rtmp connection refused", client=self._address, reason=str(error))
+        finally:
+            publication, self._publication = self._publication, None
+            if publication is not None:
+                publication.end(reason)
+                reason = publication.end_reason
+        if reason:
+            self._connection.end(reason)
+        await self._say_goodbye()
+
+    def ask_to_reconnect(self) -> None:
+        """Ask the encoder to connect anew, if it knows how to."""
+        if self._connection.request_reconnect("The server restarts."):
+            self._writer.write(self._connection.data_to_send())
+
+    async def _carry(self) -> None:
+        """Read until the client's end or its refusal.
+
+        Raises:
+            TimeoutError: it is silent, or its publication was ended from this side.
+            MediaError: it isn't RTMP, or no stream that can be published.
+            PublicationEndedError: its publication was ended from this side.
+        """
+        while not self._connection.is_closed:
+            data = await self._read()
+            if not data:
+                return
+            async for portion in self._budget.portions(data, self._limits.portion_bytes):
+                self._connection.receive_data(portion)
+                await self._on_events()
+            await self._flush()
+
+    async def _read(self) -> bytes:
+        if self._publication is None:
+            return await self._reader.read(self._limits.read_bytes)
+        # A publisher that has nothing to send answers a ping, a frozen one doesn't.
+        silent = self._admission.limits.silent_seconds
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(silent * self._limits.ping_share):
+                return await self._reader.read(self._limits.read_bytes)
+        self._connection.ping(round(asyncio.get_running_loop().time() * 1000))
+        await self._flush()
+        async with asyncio.timeout(silent * self._limits.answer_share):
+            return await self._reader.read(self._limits.read_bytes)
+
+    async def _on_events(self) -> None:
+        tags = bytearray()
+        for event in self._connection.events():
+            if isinstance(event, MediaMessage):
+                tags += self._tag(event)
+            else:
+                await self._give(tags)
+                await self._on_request(event)
+        await self._give(tags)
+
+    def _tag(self, message: MediaMessage) -> bytes:
+        if message.payload and message.kind in flv.CODEC_BITS:
+            sign = message.kind, message.payload[0] & flv.CODEC_BITS[message.kind]
+            if sign not in self._codecs:
+                check_codec(message.kind, message.payload)
+                self._codecs.add(sign)
+        return flv.write_tag(message.kind, message.timestamp, message.payload)
+
+    async def _give(self, tags: bytearray) -> None:
+        if tags and self._publication is not None:
+            data = bytes(tags)
+            tags.clear()
+            await self._publication.receive(data)
+
+    async def _on_request(self, event: Event) -> None:
+        if isinstance(event, ConnectRequest):
+            self._encoder = event.encoder[: self._admission.limits.agent_chars]
+            if event.app == APP:
+                self._connection.accept_connect()
+            else:
+                self._connection.reject_connect(f"the application is {APP!r}: rtmp://HOST:PORT/{APP}/CHANNEL")
+        elif isinstance(event, PublishRequest):
+            await self._publish(event)
+        else:
+            self._end_publication()
+        await self._flush()
+
+    async def _publish(self, request: PublishRequest) -> None:
+        """Let a publisher in, or refuse it."""
+        publisher = Publisher("rtmp", self._address, self._encoder)
+        self._deadline.reschedule(None)
+        try:
+            publication = self._admission.admit(
+                request.name, _key(request), publisher, "flv", self._on_dismissed
+            )
+        except RefusedError as error:
+            # As long as the guesser waits, his connection counts.
+            await asyncio.sleep(error.delay_seconds)
+            self._connection.refuse_publish(str(error))
+            return
+        self._publication = publication
+        self._connection.accept_publish()
+        await publication.receive(flv.file_header())
+
+    def _end_publication(self) -> None:
+        if self._publication is not None:
+            self._publication.end()
+            self._publication = None
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._limits.admission_seconds)
+
+    def _on_dismissed(self, _reason: str) -> None:
+        """Wake up, as the publication was ended from this side."""
+        if not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    async def _flush(self) -> None:
+        data = self._connection.data_to_send()
+        if data:
+            self._writer.write(data)
+            async with asyncio.timeout(self._limits.admission_seconds):
+                await self._writer.drain()
+
+    async def _say_goodbye(self) -> None:
+        """Send what is left, and wait until the client has closed: else what it sent would reset all."""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(self._limits.linger_seconds):
+                self._writer.write(self._connection.data_to_send())
+                if self._writer.can_write_eof():
+                    self._writer.write_eof()
+                while await self._reader.read(self._limits.read_bytes):
+                    pass
+
+
+def _key(request: PublishRequest) -> str:
+    """Give the key that a publisher presents: in a query, or as a password."""
+    return request.parameters.get("key") or request.password or request.parameters.get("password", "")

@@ -1,0 +1,261 @@
+"""Publishing over RTMP by real encoders: who is let in, what is played, and what publishers are told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from media.rtmp import chunks
+from media.rtmp.amf0 import Value
+from media.rtmp.chunks import Message, write_message
+from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
+from tests.patience import CLIENT_SECONDS
+from tests.ports import kept_port
+from tests.rtmp import HANDSHAKE, command, publishing
+from tests.waiting import wait_for
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg"),
+]
+
+
+@dataclass
+class RtmpStudio:
+    """A server with the channel ``studio``, and the port to which it is published."""
+
+    studio: Studio
+    port: int
+
+    @property
+    def address(self) -> str:
+        """What is typed into OBS as the server."""
+        return f"rtmp://127.0.0.1:{self.port}/live"
+
+
+def rtmp_studio(folder: Path, more: str = "") -> Iterator[RtmpStudio]:
+    with kept_port() as port, studio(folder, more, f"[server]\nrtmp_port = {port}\n") as one:
+        yield RtmpStudio(one, port)
+
+
+@pytest.fixture(scope="module")
+def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtmpStudio]:
+    """A channel that each test finds without publishers, and leaves so."""
+    yield from rtmp_studio(tmp_path_factory.mktemp("studio"))
+
+
+@pytest.fixture
+def patient_hall(tmp_path: Path) -> Iterator[RtmpStudio]:
+    """A channel of a test's own that keeps its first publisher."""
+    yield from rtmp_studio(tmp_path, 'takeover = "refuse"')
+
+
+FLV = encoder_arguments("flv").split()
+FILM = "-re -f lavfi -i testsrc2=size=160x120:rate=10 -re -f lavfi -i sine=440:sample_rate=48000"
+
+
+def ways_to_publish() -> list[list[str]]:
+    """Give ffmpeg's outputs, as its users write them; ADDRESS is that of the server."""
+    return [
+        [f"ADDRESS/studio?key={KEY}"],
+        ["-rtmp_playpath", f"studio?key={KEY}", "ADDRESS"],
+        ["-rtmp_app", f"live?key={KEY}", "ADDRESS/studio"],
+        ["-rtmp_tcurl", f"rtmp://127.0.0.1/live?key={KEY}", "ADDRESS/studio"],
+        ["-rtmp_tcurl", f"rtmp://anybody:{KEY}@127.0.0.1/live", "ADDRESS/studio"],
+    ]
+
+
+@pytest.mark.clause("ffmpeg publishes to a live channel over RTMP with its key in any of the usual places")
+@pytest.mark.parametrize("output", ways_to_publish(), ids=lambda one: one[0].replace(KEY, "KEY"))
+def test_ffmpeg_publishes_to_a_channel(hall: RtmpStudio, output: list[str]) -> None:
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    with encoding(*FLV, *(one.replace("ADDRESS", hall.address) for one in output)) as encoder:
+        hall.studio.wait_for_timeline(before)
+        assert hall.studio.channel()["state"] == "live"
+        encoder.send_signal(signal.SIGINT)
+        assert encoder.wait(CLIENT_SECONDS) in (0, 255)
+    hall.studio.wait_for_state("idle")
+
+
+def refused(arguments: list[str]) -> str:
+    """Run an encoder that is to fail; give what it prints."""
+    run = subprocess.run(
+        ["ffmpeg", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=CLIENT_SECONDS,
+        stdin=subprocess.DEVNULL,
+    )
+    assert run.returncode != 0
+    return run.stderr
+
+
+@pytest.mark.clause("A publisher is told why it is refused, before a byte of its stream is read")
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("live/studio", "publish_key"),
+        ("live/studio?key=wrong", "publish_key"),
+        ("live/studio?key=", "publish_key"),
+        (f"live/nowhere?key={KEY}", "no such channel"),
+        (f"live/..%2f..%2ftmp%2fpwned?key={KEY}", "no such channel"),
+        (f"other/studio?key={KEY}", "application"),
+        (f"live/../../../../tmp/pwned?key={KEY}", "application"),
+    ],
+)
+def test_a_stranger_is_told_why(hall: RtmpStudio, path: str, reason: str) -> None:
+    hall.studio.wait_for_state("idle")
+    told = refused([*FLV, f"rtmp://127.0.0.1:{hall.port}/{path}"])
+    assert reason in told
+    assert hall.studio.channel()["state"] == "idle"
+
+
+def test_the_newer_publisher_takes_over_and_the_older_one_is_told(hall: RtmpStudio) -> None:
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    target = f"{hall.address}/studio?key={KEY}"
+    with encoding(*FLV, target) as older:
+        listed = hall.studio.wait_for_timeline(before)
+        # Somebody who has no key disturbs nobody.
+        assert "publish_key" in refused([*FLV, f"{hall.address}/studio?key=wrong"])
+        assert older.poll() is None
+        with encoding(*FLV, target):
+            hall.studio.wait_for_timeline(listed)
+            assert older.wait(CLIENT_SECONDS) != 0
+            assert hall.studio.channel()["state"] == "live"
+    hall.studio.wait_for_state("idle")
+
+
+def test_a_second_publisher_is_refused_where_the_first_is_kept(patient_hall: RtmpStudio) -> None:
+    target = f"{patient_hall.address}/studio?key={KEY}"
+    with encoding(*FLV, target) as first:
+        patient_hall.studio.wait_for_timeline()
+        assert "has a publisher" in refused([*FLV, target])
+        assert first.poll() is None
+        assert patient_hall.studio.channel()["state"] == "live"
+
+
+@pytest.mark.clause("A publisher that is frozen is noticed in seconds, and one that is gone at once")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_publisher_that_stops_is_noticed_and_may_come_again(hall: RtmpStudio, number: int) -> None:
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    target = f"{hall.address}/studio?key={KEY}"
+    with encoding(*FLV, target) as encoder:
+        listed = hall.studio.wait_for_timeline(before)
+        os.kill(encoder.pid, number)
+        hall.studio.wait_for_state("idle")
+        with encoding(*FLV, target):
+            hall.studio.wait_for_timeline(listed)
+    hall.studio.wait_for_state("idle")
+
+
+def test_twenty_reconnects_leave_the_channel_playing(hall: RtmpStudio) -> None:
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    target = f"{hall.address}/studio?key={KEY}"
+    short = encoder_arguments("flv", more="-t 0.3").replace("-re ", "").split()
+    for _ in range(20):
+        subprocess.run(
+            ["ffmpeg", *short, target], check=True, timeout=CLIENT_SECONDS, stdin=subprocess.DEVNULL
+        )
+    with encoding(*FLV, target):
+        hall.studio.wait_for_timeline(before)
+        assert hall.studio.channel()["state"] == "live"
+    hall.studio.wait_for_state("idle")
+
+
+def answered(hall: RtmpStudio, data: bytes, *, end: bool = True) -> bytes:
+    """Send bytes, and give all that is answered until the connection closes."""
+    with socket.create_connection(("127.0.0.1", hall.port), CLIENT_SECONDS) as client:
+        client.settimeout(CLIENT_SECONDS)
+        found = b""
+        try:
+            client.sendall(data)
+            if end:
+                client.shutdown(socket.SHUT_WR)
+            while received := client.recv(65536):
+                found += received
+        except ConnectionError:
+            pass  # what it still sends isn't read
+    return found
+
+
+BOMB = write_message(
+    3, Message(chunks.COMMAND, 0, 0, b"\2\0\x07connect\0" + bytes(8) + b"\3\0\1a" * 5000), 128
+)
+
+
+@pytest.mark.clause("CWE-770")
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01" + bytes(500),
+        b"\3" + bytes(100),
+        HANDSHAKE,
+        HANDSHAKE + b"\xc6" * 70_000,
+        HANDSHAKE + b"\2\0\0\0\0\0\4\1\0\0\0\0\0\0\0\0",
+        HANDSHAKE + b"\2\0\0\0\0\0\4\1\0\0\0\0\0\1\0\0" * 10_000,
+        HANDSHAKE + b"\3\0\0\0\xff\xff\xff\x14\0\0\0\0" + bytes(200_000),
+        HANDSHAKE + BOMB,
+        HANDSHAKE + command("createStream", 1, None),
+        publishing("studio?key=wrong") + bytes(500_000),
+        publishing(f"studio?key={KEY}") + b"\x06\0\0\0\xff\xff\xff\x09\1\0\0\0" + bytes(200_000),
+    ],
+    ids=lambda one: f"{len(one)} bytes",
+)
+def test_what_is_no_stream_ends_the_connection_and_disturbs_nobody(hall: RtmpStudio, data: bytes) -> None:
+    answered(hall, data)
+    hall.studio.wait_for_state("idle")
+
+
+def test_a_connection_that_never_publishes_is_closed(hall: RtmpStudio) -> None:
+    # It would wait for ever.
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda data: answered(hall, data, end=False), (b"", b"\3", HANDSHAKE)))
+    hall.studio.wait_for_state("idle")
+
+
+def test_guessing_keys_is_slowed_down_and_the_right_one_is_not(hall: RtmpStudio) -> None:
+    for _ in range(8):
+        assert b"publish_key" in answered(hall, publishing("studio?key=guess"), end=False)
+    right = publishing(f"studio?key={KEY}")
+    assert b"NetStream.Publish.Start" in answered(hall, right + command("deleteStream", 6, None, 1))
+
+
+def test_a_server_that_ends_tells_its_publishers(tmp_path: Path) -> None:
+    with kept_port() as port, studio(tmp_path, "", f"[server]\nrtmp_port = {port}\n") as one:
+        hall = RtmpStudio(one, port)
+        client = socket.create_connection(("127.0.0.1", port), CLIENT_SECONDS)
+        able: dict[str, Value] = {"app": "live", "tcUrl": hall.address, "capsEx": 1.0}
+        client.sendall(HANDSHAKE + command("connect", 1, able))
+        client.sendall(command("publish", 5, None, f"studio?key={KEY}", "live", stream=1))
+        found = bytearray()
+
+        def received(what: bytes) -> bool:
+            found.extend(client.recv(65536))
+            return what in found
+
+        wait_for(lambda: received(b"NetStream.Publish.Start"), "the server's yes")
+        one.server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: received(b"NetConnection.Connect.ReconnectRequest"), "its farewell")
+        client.close()
+
+
+def test_codecs_that_are_not_taken_are_told_to_the_publisher(hall: RtmpStudio) -> None:
+    hall.studio.wait_for_state("idle")
+    picture = "-f lavfi -i testsrc2=size=160x120:rate=10 -t 60 -c:v flv1"
+    told = refused([*f"-v error -re {picture} -f flv".split(), f"{hall.address}/studio?key={KEY}"])
+    assert told
+    wait_for(lambda: "set the encoder to H.264 and AAC" in hall.studio.server.text(), "the reason in the log")
