@@ -27,6 +27,8 @@ from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
 from tests.waiting import wait_for
 
+pytest_plugins = ["tests.failures_at_once"]
+
 HEADWATER = Path(sys.executable).parent / "headwater"
 START_SECONDS = 900.0
 """Longest wait for a server to be up: without ``make test`` the first one makes the demo's media."""
