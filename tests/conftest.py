@@ -60,22 +60,28 @@ def wing_of(path: Path) -> str:
     return path.relative_to(Path(__file__).parent).parts[0]
 
 
+def fixtures_of(item: pytest.Item) -> Sequence[str]:
+    """Name what a test uses, and what that uses in turn."""
+    return item.fixturenames if isinstance(item, pytest.Function) else ()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread each wing's files over the run, so that neither browsers nor encoders come all at once.
 
-    What needs no media comes last: small pieces, which the processes share until all of them are done.
+    What needs no media comes last: small pieces, which the processes share until all of them are done. Within
+    a file those come last that look at the demo's server: its encoder takes a third of a core while it runs.
     """
     wings: dict[str, list[Path]] = {}
     for path in dict.fromkeys(item.path for item in items):
         wings.setdefault(wing_of(path), []).append(path)
     shares = dict.fromkeys(PATIENT_WINGS, PATIENT_SHARE)
     places = {
-        path: (wing == QUICK_WING, (number + 0.5) / len(paths) * shares.get(wing, 1.0))
+        path: (wing == QUICK_WING, (number + 0.5) / len(paths) * shares.get(wing, 1.0), path)
         for wing, paths in wings.items()
         for number, path in enumerate(paths)
     }
-    items.sort(key=lambda item: places[item.path])
+    items.sort(key=lambda item: (places[item.path], "demo_server" in fixtures_of(item)))
     for item in items:
         if wing_of(item.path) in PATIENT_WINGS:
             item.add_marker(pytest.mark.timeout(PATIENT_SECONDS))
@@ -250,10 +256,7 @@ def start_server(
 
 @pytest.fixture(scope="module")
 def demo_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """One server with the demo's films, channel and station for all tests of a file that only look at it.
-
-    Its channel takes a quarter of a core: it isn't kept for those who don't look.
-    """
+    """One server with the demo's films, channel and station for all tests of a file that only look at it."""
     server = start_server("--demo", "--port", "0")
     yield server
     server.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -164,13 +165,19 @@ async def new_page(browser: Browser) -> Page:
     return page
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def tab(browser: Browser, demo_server: ServerProcess) -> AsyncIterator[Tab]:
-    """A page of the demo server that must end without an error or a policy violation in its console."""
-    tab = await open_tab(browser, demo_server.url)
+@contextlib.asynccontextmanager
+async def quiet_tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
+    """A page of a server that must end without an error or a policy violation in its console."""
+    tab = await open_tab(browser, url)
     yield tab
     await tab.page.context.close()
     assert tab.troubles == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(browser: Browser, demo_server: ServerProcess) -> AsyncIterator[Tab]:
+    async with quiet_tab(browser, demo_server.url) as tab:
+        yield tab
 
 
 @pytest.fixture(scope="session")

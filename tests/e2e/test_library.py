@@ -1,14 +1,20 @@
 """Files on the page: as they are, adaptive, and those that can't be played."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Response
 
+from packager.library.demo_media import cache_folder, folder
 from packager.process.tools import Tools
+from tests import demo_media
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import Tab, keep, looks, open_tab
+from tests.e2e.conftest import Tab, keep, looks, open_tab, quiet_tab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -24,6 +30,23 @@ SWITCH_SECONDS = 240.0
 NOTE_THE_PLACE = """void document.getElementById("modes").addEventListener(
   "change", () => { window.left = headwater.video.currentTime; }, { capture: true, once: true })"""
 """Notes where the video was when the other way was chosen."""
+
+
+@pytest.fixture(scope="module")
+def films_server(tools: Tools) -> Iterator[ServerProcess]:
+    """A server of the demo's films, without its channel, whose encoder takes a third of a core."""
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(lambda: asyncio.run(demo_media.make())).result()
+    films = folder(cache_folder(), tools) / "library"
+    server = start_server("--library", str(films), "--port", "0")
+    yield server
+    server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(browser: Browser, films_server: ServerProcess) -> AsyncIterator[Tab]:
+    async with quiet_tab(browser, films_server.url) as tab:
+        yield tab
 
 
 async def test_a_file_plays_as_it_is_and_a_seek_makes_a_range_request(tab: Tab) -> None:
