@@ -33,7 +33,7 @@ class AnswerCacheLimits:
     Attributes:
         valid_seconds: how long an answer is valid: the longest time for which a replaced file goes unnoticed.
         answers: most answers.
-        bytes: most bytes of all of them together.
+        bytes: most bytes of all of them together, with the targets of their requests.
     """
 
     valid_seconds: float = 0.5
@@ -90,15 +90,16 @@ class AnswerCache:
         """
         limits = self._limits
         self._drop(target)
-        if len(content.data) > limits.bytes:
+        size = len(target) + len(content.data)
+        if size > limits.bytes:
             return
         seconds = limits.valid_seconds
         self._entries[target] = _Entry(content, looked_up + seconds / 2, looked_up + seconds)
-        self._bytes += len(content.data)
+        self._bytes += size
         while self._bytes > limits.bytes or len(self._entries) > limits.answers:
             self._drop(next(iter(self._entries)))
 
     def _drop(self, target: bytes) -> None:
         entry = self._entries.pop(target, None)
         if entry is not None:
-            self._bytes -= len(entry.content.data)
+            self._bytes -= len(target) + len(entry.content.data)
