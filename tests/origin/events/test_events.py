@@ -69,7 +69,7 @@ def test_a_reader_that_comes_again_gets_each_event_once_or_is_told_how_many_are_
 @pytest.mark.parametrize(
     "identity", ["other-1", "e-7", "e-00", "e-", "e", "-", "e-x", "e-\u0661", "9" * 9999]
 )
-def test_an_id_of_another_life_is_told_apart(identity: str) -> None:
+def test_an_id_of_another_epoch_is_told_apart(identity: str) -> None:
     log = EventLog("e", 10)
     events = [log.append("n", str(number)) for number in range(3)]
     found = log.since(identity)

@@ -76,7 +76,7 @@ async def fall_behind(way: Way, server: Server) -> list[Got]:
         return got + more
 
 
-async def another_life(way: Way, server: Server) -> list[Got]:
+async def another_epoch(way: Way, server: Server) -> list[Got]:
     """Come again with an id of the channel's epoch before this one."""
     server.channel.publish_text("one")
     async with reading(way, server, "d-17") as (got, task):
@@ -122,7 +122,7 @@ SCENARIOS: dict[str, tuple[Callable[[Way, Server], Awaitable[list[Got]]], list[G
         ],
     ),
     "another epoch": (
-        another_life,
+        another_epoch,
         [
             Got("reset", '{"reason":"restart","lost":null}', "e-0"),
             Got("message", "one", "e-1"),
