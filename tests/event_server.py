@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import uvicorn
 from httpx_sse import aconnect_sse
 from starlette.applications import Starlette
 from websockets.asyncio.client import connect
@@ -24,17 +23,13 @@ from origin.events.channel import ChannelOptions, EventChannel
 from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.routes import routes
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
+from tests.app_server import app_running
 from tests.keys import ADMIN_TOKEN
-from tests.patience import PATIENCE_SECONDS
 from tests.radio_server import Client
-from tests.waiting import until
 
 TOKEN = "a-publish-token-0"
 READ_KEY = "a-read-key-000000"
 LIMIT = 120.0
-WIRE = HttpLimits(linger_seconds=PATIENCE_SECONDS)
 
 OPEN = ChannelKeys(publish_token=TOKEN)
 PROTECTED = ChannelKeys(publish_token=TOKEN, read_key=READ_KEY)
@@ -109,27 +104,10 @@ async def serving(
     )
     admission = Admission(by_name.values(), most_readers, client_readers)
     app = Starlette(routes=routes(by_name, authorization, limits, admission))
-    config = uvicorn.Config(
-        app, lifespan="off", log_config=None, http=http_protocol(WIRE), timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listening:
         way = Server(listening.getsockname()[1], by_name)
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(channel.run()) for channel in by_name.values()]
-            serving = group.create_task(server.serve(sockets=[listening]))
-            try:
-                await until(lambda: server.started)
-                yield way
-            finally:
-                for writer in way.writers:
-                    writer.transport.abort()
-                for channel in by_name.values():
-                    channel.close()
-                server.should_exit = True
-                await serving
-                for task in running:
-                    task.cancel()
+        async with app_running(app, listening, by_name.values(), lambda: way.writers):
+            yield way
 
 
 class Way:

@@ -10,13 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 
 from media.mp3.reader import Frame, MpegAudioReader
 from origin.access.credentials import Authenticator
-from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
 from origin.radio.authorization import StationAuthorization
 from origin.radio.limits import ListenerLimits, MountLimits
 from origin.radio.mount import Mount
@@ -24,14 +21,13 @@ from origin.radio.options import MountOptions
 from origin.radio.routes import routes
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.station_info import NO_STATION_INFO
+from tests.app_server import app_running
 from tests.keys import ADMIN_TOKEN
-from tests.patience import MOUNT, PATIENCE_SECONDS
+from tests.patience import MOUNT
 from tests.reading import events_of
-from tests.waiting import until
 
 FRAME_BYTES = 417
 SEND_BUFFER = 64 * 1024
-WIRE = HttpLimits(linger_seconds=PATIENCE_SECONDS)
 """A refused client that is late reads why, too."""
 
 LIMIT = 120.0
@@ -200,28 +196,13 @@ async def serving(
         silent_seconds=silent_seconds,
     )
     app = Starlette(routes=found)
-    config = uvicorn.Config(
-        app, lifespan="off", log_config=None, http=http_protocol(WIRE), timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         door = Server(listening.getsockname()[1])
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(mount.run()) for mount in mounts.values()]
-            serving = group.create_task(server.serve(sockets=[listening]))
-            try:
-                await until(lambda: server.started)
-                yield door
-            finally:
-                for client in door.clients:
-                    client.writer.transport.abort()
-                for mount in mounts.values():
-                    mount.close()
-                server.should_exit = True
-                await serving
-                for task in running:
-                    task.cancel()
+        async with app_running(
+            app, listening, mounts.values(), lambda: [client.writer for client in door.clients]
+        ):
+            yield door
 
 
 def mount_options(

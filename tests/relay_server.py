@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
 
 from origin.access.credentials import Authenticator
@@ -20,17 +19,14 @@ from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import ChannelOptions, EventChannel
 from origin.events.limits import ChannelLimits
 from origin.events.routes import routes as event_routes
-from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
 from origin.relay.limits import RelayLimits
 from origin.relay.relay import Relay, RelayOptions
 from origin.relay.routes import routes
 from origin.relay.upstream import Upstream, UpstreamOptions
+from tests.app_server import app_running
 from tests.completion_server import KEY, CompletionServer, Script, completing
 from tests.event_server import LIMIT, TOKEN, Server
 from tests.keys import ADMIN_TOKEN
-from tests.patience import PATIENCE_SECONDS
-from tests.waiting import until
 
 QUESTION: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hello?"}]}
 
@@ -130,28 +126,10 @@ async def relaying(
                 *event_routes({"test": channel}, authorization, admission=admission),
             ]
         )
-        wire = HttpLimits(linger_seconds=PATIENCE_SECONDS)
-        config = uvicorn.Config(
-            app, lifespan="off", log_config=None, http=http_protocol(wire), timeout_graceful_shutdown=5
-        )
-        server = uvicorn.Server(config)
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
             way = RelayServer(listening.getsockname()[1], relay, upstream)
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(relay.run()), group.create_task(channel.run())]
-                serving = group.create_task(server.serve(sockets=[listening]))
-                try:
-                    await until(lambda: server.started)
-                    yield way
-                finally:
-                    for writer in way.writers:
-                        writer.transport.abort()
-                    relay.close()
-                    channel.close()
-                    server.should_exit = True
-                    await serving
-                    for task in running:
-                        task.cancel()
+            async with app_running(app, listening, (relay, channel), lambda: way.writers):
+                yield way
 
 
 def error_of(data: str) -> dict[str, Any]:
