@@ -221,18 +221,33 @@ def test_many_epochs_of_few_events_leave_few_files(tmp_path: Path) -> None:
     assert len(files_of(tmp_path)) == 1
 
 
-def test_a_file_that_was_changed_meanwhile_isnt_removed(tmp_path: Path) -> None:
+def append_a_line(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"somebody's line\n")
+
+
+def put_another_in_its_place(file: Path) -> None:
+    """Of the same length, as a copy that is restored would be."""
+    other = file.with_suffix(".other")
+    other.write_bytes(b"x" * file.stat().st_size)
+    other.replace(file)
+
+
+@pytest.mark.parametrize("change", [append_a_line, put_another_in_its_place])
+def test_a_file_that_was_changed_meanwhile_isnt_removed(
+    change: Callable[[Path], None], tmp_path: Path
+) -> None:
     wall, place = Wall(), DataFolder(tmp_path) / "events" / "test"
     limits = HistoryLimits(seconds=80.0, file_bytes=100)
     files = HistoryFiles("test", "a", place, limits, wall)
     files.read()
     files.append([an_event("a", offset, wall.now) for offset in (1, 2, 3)])
     first = files_of(tmp_path)[0]
-    first.write_bytes(first.read_bytes() + b"somebody's line\n")
+    change(first)
+    content = first.read_bytes()
     wall.now += 1000
     files.remove_old()
     files.close()
-    assert first.exists()
+    assert first.read_bytes() == content
 
 
 def test_a_past_that_is_read_once_more_behind_an_error_of_the_disk_counts_once(
