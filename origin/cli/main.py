@@ -84,7 +84,7 @@ def _end(message: str, status: int) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="headwater", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Headwater: a media streaming origin for files, HLS, live channels and radio."""
+    """Headwater: a media streaming origin for files, HLS, live channels, radio and events."""
 
 
 @cli.command()
@@ -115,7 +115,7 @@ def serve(
     print_config: bool,
     verbose: bool,
 ) -> None:
-    """Serve the library, the live channels and the stations."""
+    """Serve the library, live channels, stations and event channels."""
     options = _layer(
         server={"host": host, "port": port},
         library={"path": None if library is None else str(library)},
