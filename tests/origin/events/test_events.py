@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from origin.events import sse_writer
-from origin.events.event_log import EventLog
+from origin.events.event_log import Event, EventLog, Past, PastEpoch
 from tests.eventstream import Message, read
 
 
@@ -95,3 +95,13 @@ def test_a_new_reader_gets_one_text_from_its_beginning_or_is_told_what_is_gone_o
     late = log.since("", beginning=1)
     assert (late.sequence, late.reason, late.lost) == (2, "expired", 1)
     assert log.since("e-5", beginning=1).complete
+
+
+def test_behind_a_past_event_for_which_there_is_no_room_no_older_one_is_restored() -> None:
+    sizes = {1: 100, 2: 900, 3: 100}
+    past = tuple(Event("a", offset, "message", str(offset), size=size) for offset, size in sizes.items())
+    log = EventLog("b", 10, most_bytes=500)
+    log.restore(Past((PastEpoch("a", 3),), past))
+    assert [event.identity for event in log.between(log.first, log.end)] == ["a-3"]
+    assert (log.since("a-1").reason, log.since("a-1").lost) == ("expired", 1)
+    assert log.since("a-2").complete
