@@ -40,9 +40,9 @@ class GuessLimits:
     """How answers to wrong passwords are delayed, and what is remembered of them.
 
     Attributes:
-        first_delay_seconds: First delay of an answer; it doubles with each further wrong password.
-        forgotten_seconds: An address without wrong passwords for so long is forgotten.
-        guessers: Most addresses that are remembered; beyond, the least recent are forgotten.
+        first_delay_seconds: first delay of an answer; it doubles with each further wrong password.
+        forgotten_seconds: an address without wrong passwords for so long is forgotten.
+        guessers: most addresses that are remembered; beyond, the least recent are forgotten.
     """
 
     first_delay_seconds: float = 0.1

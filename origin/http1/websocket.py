@@ -53,10 +53,10 @@ class WebSocketLimits:
     """Limits of what a WebSocket client may send.
 
     Attributes:
-        message_bytes: Of a message, all its fragments together.
-        listener_bytes: Of a message of a client that is only to listen.
-        fragments: Of a message: an empty one costs no bytes.
-        frames_at_once: Frames that are read before the event loop gets a turn.
+        message_bytes: of a message, all its fragments together.
+        listener_bytes: of a message of a client that is only to listen.
+        fragments: of a message: an empty one costs no bytes.
+        frames_at_once: frames that are read before the event loop gets a turn.
     """
 
     message_bytes: int = 1 << 20

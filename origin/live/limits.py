@@ -10,10 +10,10 @@ class PublishingLimits:
     """Limits of a request that publishes captions or timed metadata.
 
     Attributes:
-        captions_bytes: Most bytes of a file of captions.
-        captions_idle_seconds: How long a body may pause that goes on for as long as somebody types.
-        metadata_bytes: Most bytes of the body of an event.
-        attributes: Most attributes of one date range, and frames of one tag.
+        captions_bytes: most bytes of a file of captions.
+        captions_idle_seconds: how long a body may pause that goes on for as long as somebody types.
+        metadata_bytes: most bytes of the body of an event.
+        attributes: most attributes of one date range, and frames of one tag.
     """
 
     captions_bytes: int = 1 << 20

@@ -30,17 +30,17 @@ class ServerLimits:
     """How a server keeps its services going.
 
     Attributes:
-        revive_seconds: Pause before a service that broke is started again.
-        trim_seconds: Between two times when memory that is free goes back to the system.
-        last_request_seconds: For how long connections are served on when no more are taken: the next request
+        revive_seconds: pause before a service that broke is started again.
+        trim_seconds: between two times when memory that is free goes back to the system.
+        last_request_seconds: for how long connections are served on when no more are taken: the next request
             may be on its way.
-        first_request_seconds: The same for connections that have only just been made, or have sent half a
+        first_request_seconds: the same for connections that have only just been made, or have sent half a
             request.
-        poll_seconds: Between two looks at the end whether all of them are gone.
-        lock_look_seconds: Between two looks at whether the server before has left the data folder.
-        loop_lag: When its event loop is looked at, and what counts as late.
-        listening: How its connections are taken.
-        typing: How fast the demo's text comes.
+        poll_seconds: between two looks at the end whether all of them are gone.
+        lock_look_seconds: between two looks at whether the server before has left the data folder.
+        loop_lag: when its event loop is looked at, and what counts as late.
+        listening: how its connections are taken.
+        typing: how fast the demo's text comes.
     """
 
     revive_seconds: float = 2.0
@@ -59,23 +59,23 @@ class Limits:
     """Limits of a server that aren't in its configuration.
 
     Attributes:
-        catalogue: Of the library's list.
-        events: Of its event channels.
-        http: Of each connection.
-        ingest: Of their publishers' connections.
-        live: Of each of its channels.
-        memfd: Of the live media that it copies for the kernel.
-        publishing: Of what may be sent to publish captions and metadata.
-        guesses: Of what is remembered of wrong passwords.
-        radio: Of its stations.
-        relay: Of its relays of token streams.
-        rtmp: Of their publishers' RTMP connections.
-        server: Of itself.
-        thumbnails: Of the making of small pictures of films.
-        titles: Of VOD.
-        tools: Of finding ffmpeg.
-        vod_answers: Of playlists that are kept for those who ask for the same.
-        vod_segments: Of what is kept of segments that were asked for of late.
+        catalogue: of the library's list.
+        events: of its event channels.
+        http: of each connection.
+        ingest: of their publishers' connections.
+        live: of each of its channels.
+        memfd: of the live media that it copies for the kernel.
+        publishing: of what may be sent to publish captions and metadata.
+        guesses: of what is remembered of wrong passwords.
+        radio: of its stations.
+        relay: of its relays of token streams.
+        rtmp: of their publishers' RTMP connections.
+        server: of itself.
+        thumbnails: of the making of small pictures of films.
+        titles: of VOD.
+        tools: of finding ffmpeg.
+        vod_answers: of playlists that are kept for those who ask for the same.
+        vod_segments: of what is kept of segments that were asked for of late.
     """
 
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)

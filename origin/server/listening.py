@@ -27,16 +27,16 @@ class ListeningLimits:
     """How connections are taken, and what they leave to others.
 
     Attributes:
-        taken_at_once: Connections that are taken before the loop does something else.
-        pause_seconds: From finding no room to looking again.
-        log_seconds: Between two lines in the log about that, at least.
-        kept_descriptors: Descriptors that connections leave to everything else; of few descriptors a quarter.
-        backlog: Connections that the kernel keeps for later.
-        keepalive_idle_seconds: After which a silent connection is probed (tcp(7), TCP_KEEPIDLE).
-        keepalive_probe_seconds: Between two probes (TCP_KEEPINTVL).
-        keepalive_probes: Probes without an answer after which it is closed (TCP_KEEPCNT).
-        inherited_sockets: Most listening sockets that are inherited.
-        takeover_look_seconds: Between two looks at whether the server before has closed the sockets; a
+        taken_at_once: connections that are taken before the loop does something else.
+        pause_seconds: from finding no room to looking again.
+        log_seconds: between two lines in the log about that, at least.
+        kept_descriptors: descriptors that connections leave to everything else; of few descriptors a quarter.
+        backlog: connections that the kernel keeps for later.
+        keepalive_idle_seconds: after which a silent connection is probed (tcp(7), TCP_KEEPIDLE).
+        keepalive_probe_seconds: between two probes (TCP_KEEPINTVL).
+        keepalive_probes: probes without an answer after which it is closed (TCP_KEEPCNT).
+        inherited_sockets: most listening sockets that are inherited.
+        takeover_look_seconds: between two looks at whether the server before has closed the sockets; a
             connection may wait as long.
     """
 
@@ -59,9 +59,9 @@ class SocketListener:
     """Accepts the connections of one socket.
 
     Args:
-        sock: It is bound, and may be listened on already. Its owner closes it.
-        protocol: Makes what a connection is given to.
-        clock: Monotonic seconds.
+        sock: it is bound, and may be listened on already. Its owner closes it.
+        protocol: makes what a connection is given to.
+        clock: monotonic seconds.
     """
 
     def __init__(

@@ -27,13 +27,13 @@ class LoopLagLimits:
     """When the loop is looked at, and what counts as late.
 
     Attributes:
-        beat_seconds: Between two looks at the clock.
-        kept_seconds: For so long a late beat is told: longer than between two askings of a monitor.
-        late_seconds: A lateness that viewers notice: a part of a second is there no earlier.
-        held_seconds: So long the loop's own thread must have computed, and be late, to count as held by its
+        beat_seconds: between two looks at the clock.
+        kept_seconds: for so long a late beat is told: longer than between two askings of a monitor.
+        late_seconds: a lateness that viewers notice: a part of a second is there no earlier.
+        held_seconds: so long the loop's own thread must have computed, and be late, to count as held by its
             own work.
-        look_seconds: Between two looks of the thread that watches.
-        report_seconds: For so long behind a warning others are told for debugging only.
+        look_seconds: between two looks of the thread that watches.
+        report_seconds: for so long behind a warning others are told for debugging only.
     """
 
     beat_seconds: float = 0.25

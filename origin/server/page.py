@@ -68,7 +68,7 @@ def routes(player: Path) -> list[BaseRoute]:
     """Read the page's files once and serve them from memory.
 
     Args:
-        player: The folder that holds ``index.html``, its modules and ``vendor/hls.min.mjs``.
+        player: the folder that holds ``index.html``, its modules and ``vendor/hls.min.mjs``.
 
     Returns:
         Routes of ``/`` and ``/player/{file}``; GET and HEAD, with ETag and conditional requests
