@@ -254,11 +254,18 @@ def start_server(
     return server
 
 
-@pytest.fixture(scope="module")
-def demo_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """One server with the demo's films, channel and station for all tests of a file that only look at it."""
-    server = start_server("--demo", "--port", "0")
+@contextlib.contextmanager
+def demo(name: str, *arguments: str) -> Iterator[ServerProcess]:
+    """Run a server with the demo's films, channel and station; its log is kept by this name."""
+    server = start_server("--demo", "--port", "0", *arguments)
     yield server
     server.stop()
     ARTIFACTS.mkdir(exist_ok=True)
-    (ARTIFACTS / f"{request.path.stem}-demo-server.log").write_text(server.text())
+    (ARTIFACTS / f"{name}-demo-server.log").write_text(server.text())
+
+
+@pytest.fixture(scope="module")
+def demo_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """One server with the demo for all tests of a file that only look at it."""
+    with demo(request.path.stem) as server:
+        yield server

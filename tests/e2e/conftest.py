@@ -20,7 +20,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
-from tests.conftest import ARTIFACTS, ServerProcess, start_server
+from tests.conftest import ARTIFACTS, ServerProcess, demo, start_server
 from tests.ports import kept_port
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -165,6 +165,20 @@ async def new_page(browser: Browser) -> Page:
     return page
 
 
+@pytest.fixture(scope="module")
+def demo_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """One server with the demo for all tests of a file; its channel has smaller pictures than the demo's own.
+
+    Those take a third of a core for as long as it runs. Whoever stops a server plays them: see `own_server`.
+    """
+    config = tmp_path_factory.mktemp("demo") / "headwater.toml"
+    config.write_text('[[live]]\nname = "demo"\nladder = ["360p", "240p"]\n')
+    with demo(request.path.stem, "--config", str(config)) as server:
+        yield server
+
+
 @contextlib.asynccontextmanager
 async def quiet_tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
     """A page of a server that must end without an error or a policy violation in its console."""
@@ -193,7 +207,7 @@ def own_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_server(own_library: Path) -> Iterator[ServerProcess]:
-    """A server that may be stopped: its port is kept for the next one."""
+    """A server that may be stopped, with the demo as it is: its port is kept for the next one."""
     with kept_port() as port:
         server = start_server("--library", str(own_library), "--demo", "--port", str(port))
         yield server

@@ -142,10 +142,17 @@ async def test_a_chosen_quality_stays(tab: Tab) -> None:
     assert await tab.value("headwater.stats().automatic") is False
 
 
+@pytest.fixture
+def own_films(own_library: Path) -> Iterator[ServerProcess]:
+    server = start_server("--library", str(own_library), "--port", "0")
+    yield server
+    server.stop()
+
+
 async def test_what_a_browser_cant_play_is_listed_with_its_reason(
-    browser: Browser, own_server: ServerProcess
+    browser: Browser, own_films: ServerProcess
 ) -> None:
-    tab = await open_tab(browser, own_server.url)
+    tab = await open_tab(browser, own_films.url)
     await tab.open("library")
     row = tab.page.locator(".row.off")
     await row.wait_for()
