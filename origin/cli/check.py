@@ -1,7 +1,7 @@
 """``headwater check URL``: judges the playlists, segments and ranges of any origin by the standards.
 
 Playlists are read by the m3u8 package and fetched by httpx, so that nothing is shared with the server that
-may be judged. Each finding cites its clause.
+may be judged. Each finding cites its clause. A folder is judged likewise, but for what only a server does.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx
 import m3u8
 
-from origin.cli import check_low_latency, check_segments
+from origin.cli import check_dash, check_folder, check_low_latency, check_segments
+from origin.cli.check_dash import Piece
 from origin.config.errors import CommandError
 
 MAX_VARIANTS = 32
@@ -29,6 +31,10 @@ LONGEST_SEGMENT = 86_400.0
 """Longest EXTINF in seconds that is believed."""
 
 TIMEOUT_SECONDS = 30.0
+TRANSPORT_STREAM = b"G"
+CLOSED_ACCESS_POINTS = (1, 2)
+"""Types of access points before which nothing is needed (ISO/IEC 14496-12 Annex I)."""
+
 PLAYLIST_TYPES = ("application/vnd.apple.mpegurl", "audio/mpegurl")
 
 
@@ -57,12 +63,16 @@ class Report:
 
 
 async def check(url: str) -> Report:
-    """Judge the playlist or file at an http or https address.
+    """Judge the playlist, manifest or file at an http or https address, or a folder of a package.
 
     Raises:
         CheckError: the address doesn't answer, or its answer never ends.
     """
     report = Report()
+    folder = None if "://" in url else await asyncio.to_thread(check_folder.open_folder, Path(url))
+    if folder is not None:
+        await _check_folder(*folder, report)
+        return report
     # Lengths and ranges of a compressed body would be others than the file's.
     plain = {"accept-encoding": "identity"}
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=plain) as client:
@@ -70,21 +80,39 @@ async def check(url: str) -> Report:
         try:
             async with client.stream("GET", url) as answer:
                 media_type = answer.headers.get("content-type", "")
-                is_playlist = "mpegurl" in media_type.lower() or url.partition("?")[0].endswith(".m3u8")
-                if answer.is_success and not is_playlist and "content-length" not in answer.headers:
+                name = url.partition("?")[0]
+                is_playlist = "mpegurl" in media_type.lower() or name.endswith(".m3u8")
+                is_manifest = check_dash.MEDIA_TYPE in media_type.lower() or name.endswith(".mpd")
+                is_text = is_playlist or is_manifest
+                if answer.is_success and not is_text and "content-length" not in answer.headers:
                     raise CheckError(
                         f"{url}: an endless {media_type}: only playlists and files can be judged"
                     )
-            await (judge.playlist(url) if is_playlist else judge.file(url))
+            one = judge.playlist if is_playlist else judge.manifest if is_manifest else judge.file
+            await one(url)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CheckError(f"{url}: {error or type(error).__name__}") from error
     return report
 
 
+async def _check_folder(transport: check_folder.FolderTransport, urls: Sequence[str], report: Report) -> None:
+    """Judge the playlists and manifests of a folder."""
+    if not urls:
+        raise CheckError(f"no {' and no '.join(check_folder.PLAYLISTS)} in that folder")
+    async with httpx.AsyncClient(transport=transport) as client:
+        judge = _Judge(client, report, is_server=False)
+        for url in urls:
+            try:
+                await (judge.manifest(url) if url.endswith(".mpd") else judge.playlist(url))
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                report.expect(False, url, f"can't be judged: {error or type(error).__name__}")
+
+
 class _Judge:
-    def __init__(self, client: httpx.AsyncClient, report: Report) -> None:
+    def __init__(self, client: httpx.AsyncClient, report: Report, *, is_server: bool = True) -> None:
         self._client = client
         self._report = report
+        self._is_server = is_server
         self._independent = False
         self._starts: dict[str, list[float]] = {}
 
@@ -122,24 +150,37 @@ class _Judge:
             return None
 
     async def _playlist_text(self, url: str) -> str | None:
+        text = await self._text(url, PLAYLIST_TYPES, "RFC 8216bis §4")
+        started = text is not None and text.startswith("#EXTM3U")
+        if text is not None:
+            said = "doesn't begin with #EXTM3U (RFC 8216bis §4.4.1.1)"
+            self._report.expect(started, url, said)
+        return text if started else None
+
+    async def _text(self, url: str, media_types: Sequence[str], clause: str) -> str | None:
+        """Fetch a playlist or a manifest, and judge how it is sent; None where it isn't."""
         answer, content = await self._fetch(url)
         expect = self._report.expect
         if not expect(answer.status_code == 200, url, f"answers {answer.status_code}"):
             return None
+        if self._is_server:
+            self._judge_headers(url, answer, media_types, clause)
+        large = f"is larger than {MAX_PLAYLIST_BYTES} bytes"
+        fits = expect(len(content) <= MAX_PLAYLIST_BYTES, url, large)
+        return content.decode("utf-8", "replace") if fits else None
+
+    def _judge_headers(
+        self, url: str, answer: httpx.Response, media_types: Sequence[str], clause: str
+    ) -> None:
+        expect = self._report.expect
         media_type = answer.headers.get("content-type", "").partition(";")[0].lower()
-        expect(media_type in PLAYLIST_TYPES, url, f"is sent as {media_type!r} (RFC 8216bis §4)")
+        expect(media_type in media_types, url, f"is sent as {media_type!r} ({clause})")
         expect("cache-control" in answer.headers, url, "has no Cache-Control (RFC 8216bis Appendix B)")
         expect("age" not in answer.headers, url, "an origin sends no Age (RFC 9111 §5.1)")
         coding = answer.headers.get("content-encoding", "identity")
         expect(
             coding == "identity", url, f"is coded as {coding!r} for who doesn't take it (RFC 9110 §12.5.3)"
         )
-        large = f"is larger than {MAX_PLAYLIST_BYTES} bytes"
-        if not expect(len(content) <= MAX_PLAYLIST_BYTES, url, large):
-            return None
-        text = content.decode("utf-8", "replace")
-        started = expect(text.startswith("#EXTM3U"), url, "doesn't begin with #EXTM3U (RFC 8216bis §4.4.1.1)")
-        return text if started else None
 
     async def _fetch(self, url: str) -> tuple[httpx.Response, bytes]:
         """Fetch a playlist without decoding it, and stop soon after the most that one may have."""
@@ -226,28 +267,101 @@ class _Judge:
 
     async def _segments_alone(self, url: str, playlist: m3u8.M3U8) -> None:
         """Decode some segments alone, as EXT-X-INDEPENDENT-SEGMENTS promises (RFC 8216bis §4.4.2.1)."""
-        maps: dict[str, bytes] = {}
+        maps: dict[Piece, bytes] = {}
         for segment in check_segments.chosen(playlist):
             section = segment.init_section
-            if section is None or section.byterange:
-                continue  # ffprobe can't tell it of a transport stream
-            if section.uri not in maps:
-                maps[section.uri] = await self._bounded(urljoin(url, section.uri))
-            data = await self._bounded(urljoin(url, segment.uri))
-            alone = await check_segments.decodes_alone(maps[section.uri], data) if data else None
+            piece, init = _piece(url, segment), None if section is None else _piece(url, section)
+            if piece is None or (section is not None and init is None):
+                continue
+            if init is not None and init not in maps:
+                maps[init] = await self._bounded(init)
+            data = await self._bounded(piece)
+            if init is None and data[:1] != TRANSPORT_STREAM:
+                continue  # sound, whose frames all stand alone
+            alone = await check_segments.decodes_alone(maps[init] if init else b"", data) if data else None
             if alone is not None:
                 told = f"{segment.uri} can't be decoded alone, though EXT-X-INDEPENDENT-SEGMENTS says so"
                 self._report.expect(alone, url, f"{told} (RFC 8216bis §4.4.2.1)")
 
-    async def _bounded(self, url: str) -> bytes:
-        """Fetch a segment; return nothing if it is too large to be decoded, or isn't answered with 200."""
+    async def manifest(self, url: str) -> None:
+        """Judge a finished DASH manifest, and whether what it claims of its segments is so."""
+        text = await self._text(url, (check_dash.MEDIA_TYPE,), "ISO/IEC 23009-1 §C.1")
+        if text is None:
+            return
+        try:
+            sets = check_dash.read_manifest(url, text)
+            for one in sets:
+                for representation in one:
+                    where = f"{url}: representation {representation.name!r}"
+                    await self._try(where, self._representation(where, representation))
+                await self._try(url, self._aligned(url, [other for other in one if other.aligned]))
+        except check_dash.ManifestError as error:
+            self._report.expect(False, url, str(error))
+
+    async def _pieces(self, representation: check_dash.Representation) -> Sequence[Piece]:
+        """List a representation's segments, by their index where there is one."""
+        if representation.index is None:
+            return representation.segments
+        return check_dash.indexed_segments(representation.index, await self._bounded(representation.index))
+
+    async def _representation(self, where: str, one: check_dash.Representation) -> None:
+        pieces = await self._pieces(one)
+        self._report.expect(bool(pieces), where, "has no segments (ISO/IEC 23009-1 §5.3.9)")
+        init = b"" if one.init is None else await self._bounded(one.init)
+        if one.init is not None:
+            self._report.expect(bool(init), where, f"{one.init.url} isn't there")
+        for piece in dict.fromkeys((*pieces[:1], *pieces[-1:])):
+            self._report.expect(bool(await self._bounded(piece)), where, f"{piece.url} isn't there")
+        if not one.video or one.access_point not in CLOSED_ACCESS_POINTS:
+            return
+        for piece in check_segments.some(pieces[1:]):
+            data = await self._bounded(piece)
+            alone = await check_segments.decodes_alone(init, data) if data else None
+            if alone is not None:
+                told = f"{piece.url} can't be decoded alone, though startWithSAP says {one.access_point}"
+                self._report.expect(alone, where, f"{told} (ISO/IEC 23009-1 §5.3.7.2)")
+
+    async def _aligned(self, url: str, representations: Sequence[check_dash.Representation]) -> None:
+        """Check that representations begin their segments at the same times, as segmentAlignment says."""
+        shown = [one for one in representations if one.video]
+        if len(shown) < 2:
+            return
+        cuts = [(f"representation {one.name!r}", list(one.starts)) for one in shown if one.starts]
+        problem = check_segments.misaligned(cuts)
+        listed = [await self._pieces(one) for one in shown]
+        numbers = range(1, min(map(len, listed)))
+        for number in check_segments.some(numbers) if problem is None else ():
+            times = []
+            for one, pieces in zip(shown, listed, strict=True):
+                init = b"" if one.init is None else await self._bounded(one.init)
+                time = await check_segments.first_time(init, await self._bounded(pieces[number]))
+                times.append((f"representation {one.name!r}", time))
+            known = [(name, [time]) for name, time in times if time is not None]
+            problem = check_segments.misaligned(known)
+            if problem is not None:
+                problem = problem.replace("segment 0", f"segment {number}")
+                break
+        said = f"segmentAlignment isn't so: {problem} (ISO/IEC 23009-1 §5.3.3.2)"
+        self._report.expect(problem is None, url, said)
+
+    async def _bounded(self, piece: Piece) -> bytes:
+        """Fetch a segment; return nothing if it is too large to be decoded, or isn't there.
+
+        A server that gives no ranges gives more, as it may (RFC 9110 §14.2).
+        """
         content = bytearray()
-        async with self._client.stream("GET", url) as answer:
+        first, last = piece.span or (0, check_segments.MAX_SEGMENT_BYTES)
+        headers = {} if piece.span is None else {"range": f"bytes={first}-{last}"}
+        async with self._client.stream("GET", piece.url, headers=headers) as answer:
+            if answer.status_code not in (200, 206):
+                return b""
+            first, last = (first, last) if answer.status_code == 200 else (0, last - first)
             async for data in answer.aiter_raw():
                 content += data
-                if len(content) > check_segments.MAX_SEGMENT_BYTES:
-                    return b""
-        return bytes(content) if answer.status_code == 200 else b""
+                if len(content) > (last if piece.span else check_segments.MAX_SEGMENT_BYTES):
+                    break
+        too_large = len(content) - first > check_segments.MAX_SEGMENT_BYTES
+        return b"" if too_large else bytes(content[first : last + 1])
 
     async def _advances(self, url: str, playlist: m3u8.M3U8, target: int) -> None:
         """Check that a live playlist has a new segment within 1.5 target durations (RFC 8216bis §6.2.2)."""
@@ -304,6 +418,9 @@ class _Judge:
         """Judge how a file's address answers ranges and conditions."""
         expect = self._report.expect
         head = await self._client.head(url)
+        if not self._is_server:
+            expect(head.status_code == 200, url, "isn't there")
+            return
         if not expect(
             head.status_code == 200, url, f"answers HEAD with {head.status_code} (RFC 9110 §9.3.2)"
         ):
@@ -327,3 +444,13 @@ class _Judge:
             expect(
                 known.status_code == 304, url, f"If-None-Match gives {known.status_code} (RFC 9110 §13.1.2)"
             )
+
+
+def _piece(url: str, one: m3u8.Segment | m3u8.InitializationSection) -> Piece | None:
+    """Say where a segment or an init segment is; None where its range follows another one's."""
+    if not one.byterange:
+        return Piece(urljoin(url, one.uri))
+    length, _, offset = str(one.byterange).partition("@")
+    if not (length.isdecimal() and offset.isdecimal()):
+        return None
+    return Piece(urljoin(url, one.uri), (int(offset), int(offset) + int(length) - 1))

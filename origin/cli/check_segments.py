@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
+from typing import Any, TypeVar
 
 import m3u8
 
@@ -19,61 +20,93 @@ from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, 
 from packager.process.process import read_only_sandbox, run
 from packager.process.tools import ToolsError, locate
 
+T = TypeVar("T")
+
 MAX_SEGMENTS = 3
 """Most segments of a playlist that are decoded; the first isn't, as it proves nothing."""
 
 MAX_SEGMENT_BYTES = 64 << 20
 DECODING_SECONDS = 60.0
-MAX_ANSWER_BYTES = 64 << 10
+MAX_ANSWER_BYTES = 4 << 20
+
+OPTIONS = {
+    "max_pixels": MAX_PIXELS,
+    "protocol_whitelist": LOCAL_PROTOCOLS,
+    "format_whitelist": "mov,mpegts",
+}
+ALWAYS_DECODED = ("h264", "hevc", "mpeg2video")
+"""Codecs that every ffmpeg decodes."""
 
 APART_SECONDS = 0.1
 """Seconds by which the cuts of variants may differ, since durations are rounded."""
 
 
-def chosen(playlist: m3u8.M3U8) -> list[m3u8.Segment]:
-    """Choose segments to decode: unencrypted ones that are files of their own, but not the first."""
-    able = [
-        one
-        for one in playlist.segments[1:]
-        if one.uri and not one.byterange and not one.gap_tag and not (one.key and one.key.method != "NONE")
-    ]
-    step = max(1, len(able) // MAX_SEGMENTS)
-    return able[::step][:MAX_SEGMENTS]
+def chosen(playlist: m3u8.M3U8) -> Sequence[m3u8.Segment]:
+    """Choose segments to decode: unencrypted ones, but not the first."""
+    return some(
+        [
+            one
+            for one in playlist.segments[1:]
+            if one.uri and not one.gap_tag and not (one.key and one.key.method != "NONE")
+        ]
+    )
+
+
+def some(segments: Sequence[T]) -> Sequence[T]:
+    """Choose as many as are decoded, from everywhere."""
+    return segments[:: max(1, len(segments) // MAX_SEGMENTS)][:MAX_SEGMENTS]
 
 
 async def decodes_alone(init: bytes, segment: bytes) -> bool | None:
     """Return whether every picture of a segment can be decoded without another one; None if it isn't known.
 
-    The segment is fragmented MP4, since ffprobe can't tell it of a transport stream.
+    Args:
+        init: the init segment of fragmented MP4; nothing for MPEG-TS.
+        segment: the segment.
     """
+    questions = ("-count_packets", "-count_frames")
+    entries = "stream=codec_name,nb_read_packets,nb_read_frames"
+    answer = await _asked(init + segment, (*questions, "-show_entries", entries))
+    try:
+        (stream,) = answer["streams"]
+        # Where no picture at all could be decoded, frames aren't counted.
+        frames = stream.get("nb_read_frames", 0 if stream["codec_name"] in ALWAYS_DECODED else None)
+        return None if frames is None else int(frames) >= int(stream["nb_read_packets"])
+    except (ValueError, KeyError):
+        return None
+
+
+async def first_time(init: bytes, segment: bytes) -> float | None:
+    """Return when the first picture of a segment is shown, in seconds; None if it isn't known.
+
+    Args:
+        init: the init segment of fragmented MP4; nothing for MPEG-TS.
+        segment: the segment.
+    """
+    answer = await _asked(init + segment, ("-show_entries", "packet=pts_time"))
+    times = [float(one["pts_time"]) for one in answer.get("packets", []) if "pts_time" in one]
+    return min(times, default=None)
+
+
+async def _asked(data: bytes, questions: Sequence[str]) -> dict[str, Any]:
+    """Ask ffprobe of the picture in a segment; give its answer, which may be empty."""
     folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="headwater-check-")
     try:
         path = Path(folder) / "segment"
-        await asyncio.to_thread(path.write_bytes, init + segment)
+        await asyncio.to_thread(path.write_bytes, data)
         _, ffprobe = await asyncio.to_thread(locate)
         answer = await run(
-            [ffprobe, *_words(path)],
+            [ffprobe, *probe_arguments(local_input(path), OPTIONS, "-select_streams", "v:0", *questions)],
             limit=DECODING_SECONDS,
             max_bytes=MAX_ANSWER_BYTES,
             sandbox=read_only_sandbox(path),
         )
-        (stream,) = json.loads(answer)["streams"]
-        return int(stream["nb_read_frames"]) >= int(stream["nb_read_packets"])
-    except (ToolsError, ValueError, KeyError):
-        return None
+        found: dict[str, Any] = json.loads(answer)
+        return found
+    except (ToolsError, ValueError):
+        return {}
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-
-def _words(path: Path) -> list[str]:
-    options = {
-        "max_pixels": MAX_PIXELS,
-        "protocol_whitelist": LOCAL_PROTOCOLS,
-        "format_whitelist": "mov",
-    }
-    questions = ("-select_streams", "v:0", "-count_packets", "-count_frames")
-    entries = ("-show_entries", "stream=nb_read_packets,nb_read_frames")
-    return probe_arguments(local_input(path), options, *questions, *entries)
 
 
 def starts(playlist: m3u8.M3U8) -> list[float]:

@@ -192,7 +192,8 @@ def package(inputs: tuple[Path, ...], out: Path, single_file: bool, verbose: boo
 def check(url: str, verbose: bool) -> None:
     """Judge the playlists, segments and ranges of any origin against the standards.
 
-    URL is a playlist or a file. The exit status is 1 when something is wrong.
+    URL is a playlist, a DASH manifest or a file, or a folder that was packaged. The exit status is 1 when
+    something is wrong.
     """
     from origin.cli import check as judge
 

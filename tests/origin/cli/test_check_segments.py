@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,7 @@ from threading import Thread
 
 import pytest
 
+from origin.cli.check import check
 from tests.conftest import HEADWATER
 from tests.packager.films import run_ffmpeg
 
@@ -18,11 +20,11 @@ APART = "variants aren't cut alike"
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-bf", "3")
 
 
-def variant(folder: Path, name: str, group: int, *words: str) -> str:
+def variant(folder: Path, name: str, group: int, *words: str, kind: str = "fmp4") -> str:
     """Let ffmpeg's own packager make a rendition; give what a multivariant playlist says of it."""
     (folder / name).mkdir()
     source = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=12")
-    settings = ("-g", str(group), "-hls_time", "2", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4")
+    settings = ("-g", str(group), "-hls_time", "2", "-hls_playlist_type", "vod", "-hls_segment_type", kind)
     run_ffmpeg(*source, *words, *settings, folder / name / "media.m3u8")
     told = 'BANDWIDTH=500000,RESOLUTION=320x180,CODECS="avc1.64000c"'
     return f"#EXT-X-STREAM-INF:{told}\n{name}/media.m3u8\n"
@@ -31,11 +33,14 @@ def variant(folder: Path, name: str, group: int, *words: str) -> str:
 def findings(folder: Path, *variants: str, independent: bool = True) -> str:
     head = "#EXTM3U\n#EXT-X-VERSION:6\n" + "#EXT-X-INDEPENDENT-SEGMENTS\n" * independent
     (folder / "master.m3u8").write_text(head + "".join(variants))
+    return judged(folder, "master.m3u8")
+
+
+def judged(folder: Path, name: str) -> str:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder))
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        words = [str(HEADWATER), "check", f"http://127.0.0.1:{server.server_port}/master.m3u8"]
-        return subprocess.run(words, capture_output=True, text=True, timeout=240, check=False).stdout
+        return "\n".join(asyncio.run(check(f"http://127.0.0.1:{server.server_port}/{name}")).findings)
     finally:
         server.shutdown()
         server.server_close()
@@ -45,10 +50,11 @@ def findings(folder: Path, *variants: str, independent: bool = True) -> str:
     ("settings", "independent"),
     [("scenecut=0", True), ("scenecut=0:open-gop=1", False), ("scenecut=0:intra-refresh=1", False)],
 )
+@pytest.mark.parametrize("kind", ["fmp4", "mpegts"])
 def test_a_claim_of_independent_segments_is_held_against_them(
-    settings: str, independent: bool, tmp_path: Path
+    settings: str, independent: bool, kind: str, tmp_path: Path
 ) -> None:
-    told = variant(tmp_path, "one", 50, *X264, "-x264-params", settings)
+    told = variant(tmp_path, "one", 50, *X264, "-x264-params", settings, kind=kind)
     assert (CLAIMED in findings(tmp_path, told)) is not independent
     assert CLAIMED not in findings(tmp_path, told, independent=False)
 
@@ -62,3 +68,97 @@ def test_variants_that_are_cut_differently_are_named_with_the_place(tmp_path: Pa
     assert "and at 2.400 s in" in said
     assert "/other/media.m3u8" in said
     assert APART not in findings(tmp_path, one, same)
+
+
+MPD = (
+    '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" mediaPresentationDuration="PT4S"><Period><AdaptationSet>'
+    '<Representation id="a">{}</Representation></AdaptationSet></Period></MPD>'
+)
+MANNERS = {
+    "timeline": ("-use_timeline", "1"),
+    "template": ("-use_timeline", "0"),
+    "list": ("-use_template", "0"),
+    "index": ("-single_file", "1"),
+}
+SMALL = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=8")
+
+
+def dash(folder: Path, manner: str, *words: str) -> Path:
+    """Let ffmpeg write a manifest with what it claims of every film: startWithSAP and segmentAlignment."""
+    settings = ("-f", "dash", "-seg_duration", "2", *MANNERS[manner], folder / "it.mpd")
+    run_ffmpeg(*SMALL, "-pix_fmt", "yuv420p", *words, *settings)
+    return folder / "it.mpd"
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+@pytest.mark.parametrize(("settings", "closed"), [("scenecut=0", True), ("scenecut=0:open-gop=1", False)])
+def test_a_claim_of_access_points_is_held_against_a_manifests_segments(
+    settings: str, closed: bool, manner: str, tmp_path: Path
+) -> None:
+    path = dash(tmp_path, manner, *X264, "-x264-params", settings, "-g", "50")
+    assert 'startWithSAP="1"' in path.read_text()
+    assert ("though startWithSAP says 1" in judged(tmp_path, "it.mpd")) is not closed
+    path.write_text(path.read_text().replace('startWithSAP="1"', ""))
+    assert "startWithSAP" not in judged(tmp_path, "it.mpd")
+
+
+@pytest.mark.parametrize(
+    ("manner", "group", "aligned"), [("timeline", 50, True), ("timeline", 60, False), ("template", 60, False)]
+)
+def test_a_claim_of_alignment_is_held_against_a_manifests_segments(
+    group: int, aligned: bool, manner: str, tmp_path: Path
+) -> None:
+    two = ("-map", "0", "-map", "0", *X264, "-sc_threshold", "0", "-g:0", "50", "-g:1", str(group))
+    path = dash(tmp_path, manner, *two, "-s:1", "80x46", "-adaptation_sets", "id=0,streams=v")
+    text = path.read_text()
+    if 'segmentAlignment="true"' not in text:
+        path.write_text(text.replace("<AdaptationSet ", '<AdaptationSet segmentAlignment="true" '))
+    assert ("segmentAlignment isn't so" in judged(tmp_path, "it.mpd")) is not aligned
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<MPD", "isn't well-formed XML"),
+        ("<html/>", "isn't an MPD"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "has a document type declaration"),
+        ('<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic"/>', "is of a live stream"),
+        (MPD.format('<SegmentTemplate media="$Number$" duration="x"/>'), "has a value that can't be read"),
+        (MPD.format('<SegmentTemplate media="$Number%05d$.m4s" duration="2"/>'), "00002.m4s isn't there"),
+        (
+            MPD.format('<BaseURL>it.mpd</BaseURL><SegmentBase indexRange="0-99"/>'),
+            "has an indexRange without an index",
+        ),
+    ],
+)
+def test_manifests_that_are_none_are_told_so(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "it.mpd").write_text(text)
+    assert words in judged(tmp_path, "it.mpd")
+
+
+@pytest.mark.parametrize("options", [(), ("--single-file",)])
+def test_a_folder_that_was_packaged_is_judged_without_a_server(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    film, out = tmp_path / "film.mp4", tmp_path / "out"
+    tone = ("-f", "lavfi", "-i", "sine=440:duration=8")
+    run_ffmpeg(*SMALL, *tone, *X264, "-pix_fmt", "yuv420p", "-g", "50", "-c:a", "aac", film)
+    subprocess.run([str(HEADWATER), "package", str(film), "--out", str(out), *options], check=True)
+
+    def said(place: Path) -> tuple[int, str]:
+        words = [str(HEADWATER), "check", str(place)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    status, text = said(out)
+    assert status == 0, text
+    assert text.endswith(" checks held, 0 didn't\n")
+    assert said(out / "film.mp4" / "manifest.mpd")[0] == 0
+    for lost in (out / "film.mp4" / "video").glob("[1i]*.m4s" if not options else "*.mp4"):
+        lost.unlink()
+    (out / "film.mp4" / "video" / "media.m3u8").unlink()
+    status, text = said(out)
+    assert status == 1
+    assert "media.m3u8: answers 404" in text
+    assert ("has an indexRange without an index" if options else "isn't there") in text
+    assert "no master.m3u8" in said(tmp_path / "out" / "film.mp4" / "audio")[1]

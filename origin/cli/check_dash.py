@@ -1,0 +1,253 @@
+"""Reads finished DASH manifests (ISO/IEC 23009-1): which segments there are, and what is claimed of them."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from urllib.parse import urljoin
+from xml.etree import ElementTree
+
+MEDIA_TYPE = "application/dash+xml"
+NAMESPACE = "{urn:mpeg:dash:schema:mpd:2011}"
+
+MAX_SEGMENTS = 100_000
+"""Most segments of a representation that are listed."""
+
+MAX_REPRESENTATIONS = 64
+MAX_INDEX_BYTES = 1 << 20
+"""Largest segment index that is read."""
+
+_DURATION = re.compile(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?")
+_FIELD = re.compile(r"\$(?:(Number|Time|RepresentationID|Bandwidth)(?:%0(\d{1,2})d)?)?\$")
+
+MANNERS = ("SegmentTemplate", "SegmentList", "SegmentBase")
+"""Elements that say where segments are; of two on one level there is one."""
+
+
+class ManifestError(Exception):
+    """The manifest can't be read; the text is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A file, or a range of one.
+
+    Attributes:
+        url: its address.
+        span: first and last byte; None for all.
+    """
+
+    url: str
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """A representation as its manifest describes it.
+
+    Attributes:
+        name: its ID.
+        video: whether it is a picture.
+        access_point: type of access point that all segments are said to begin with; 0 where nothing is said.
+        aligned: whether its segments are said to begin when those of its set's others do.
+        init: its init segment.
+        segments: its segments in order; none of one with an index.
+        index: where the index is that says where its segments are; or None.
+        starts: when the segments begin in seconds, where the manifest says so.
+    """
+
+    name: str
+    video: bool
+    access_point: int
+    aligned: bool
+    init: Piece | None
+    segments: Sequence[Piece]
+    index: Piece | None
+    starts: Sequence[float]
+
+
+def read_manifest(url: str, text: str) -> list[list[Representation]]:
+    """Read a manifest.
+
+    Args:
+        url: its address.
+        text: itself.
+
+    Returns:
+        The representations of each adaptation set.
+
+    Raises:
+        ManifestError: it isn't one, or one of a live stream.
+    """
+    if (
+        "<!DOCTYPE" in text or "<!ENTITY" in text
+    ):  # which no manifest needs, and which makes texts of any length
+        raise ManifestError("has a document type declaration")
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise ManifestError(f"isn't well-formed XML: {error}") from None
+    if root.tag != f"{NAMESPACE}MPD":
+        raise ManifestError("isn't an MPD (ISO/IEC 23009-1 §5.3.1.2)")
+    if root.get("type", "static") != "static":
+        raise ManifestError("is of a live stream, whose HLS can be judged")
+    try:
+        return list(_sets(url, root))
+    except (ValueError, OverflowError, ZeroDivisionError) as error:
+        raise ManifestError(f"has a value that can't be read: {error}") from None
+
+
+def _sets(url: str, root: ElementTree.Element) -> Iterator[list[Representation]]:
+    base = _base(url, root)
+    count = 0
+    for period in root.iterfind(f"{NAMESPACE}Period"):
+        duration = _seconds(period.get("duration") or root.get("mediaPresentationDuration") or "")
+        for one in period.iterfind(f"{NAMESPACE}AdaptationSet"):
+            found = []
+            for representation in one.iterfind(f"{NAMESPACE}Representation"):
+                count += 1
+                if count > MAX_REPRESENTATIONS:
+                    return
+                levels = (period, one, representation)
+                place = base
+                for level in levels:
+                    place = _base(place, level)
+                found.append(_representation(place, levels, duration))
+            yield found
+
+
+def _base(url: str, element: ElementTree.Element) -> str:
+    told = element.find(f"{NAMESPACE}BaseURL")
+    return url if told is None or not told.text else urljoin(url, told.text.strip())
+
+
+def _seconds(text: str) -> float:
+    found = _DURATION.fullmatch(text)
+    days, hours, minutes, seconds = (float(one or 0) for one in found.groups()) if found else (0.0,) * 4
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _representation(
+    base: str, levels: Sequence[ElementTree.Element], period_seconds: float
+) -> Representation:
+    """Read one, with what the levels above it say of it (§5.3.9.1)."""
+    attributes: dict[str, str] = {}
+    for level in levels[1:]:
+        attributes |= level.attrib
+    kind = attributes.get("contentType") or attributes.get("mimeType", "").partition("/")[0]
+    manners: dict[str, str] = {}
+    children: dict[str, ElementTree.Element] = {}
+    manner = ""
+    for level in levels:
+        for name in MANNERS:
+            for element in level.iterfind(f"{NAMESPACE}{name}"):
+                manner = name
+                manners |= element.attrib
+                children |= {child.tag.removeprefix(NAMESPACE): child for child in element}
+                if name == "SegmentList":
+                    children["SegmentList"] = element
+    starts = list(_starts(manners, children, period_seconds))
+    fields = {"RepresentationID": attributes.get("id", ""), "Bandwidth": attributes.get("bandwidth", "0")}
+    init = children.get("Initialization")
+    if init is not None:
+        first = _piece(base, init, "sourceURL", "range")
+    elif "initialization" in manners:
+        first = Piece(urljoin(base, _filled(manners["initialization"], fields)))
+    else:
+        first = None
+    segments: list[Piece] = []
+    if manner == "SegmentTemplate":
+        number = int(manners.get("startNumber", "1"))
+        for at, (time, _) in enumerate(starts):
+            filled = _filled(manners["media"], {**fields, "Number": str(number + at), "Time": str(time)})
+            segments.append(Piece(urljoin(base, filled)))
+    elif manner == "SegmentList":
+        listed = islice(children["SegmentList"].iterfind(f"{NAMESPACE}SegmentURL"), MAX_SEGMENTS)
+        segments = [_piece(base, one, "media", "mediaRange") for one in listed]
+    index = _span(manners["indexRange"]) if manner == "SegmentBase" and "indexRange" in manners else None
+    told = attributes.get("startWithSAP") or attributes.get("subsegmentStartsWithSAP") or "0"
+    aligned = attributes.get("segmentAlignment") or attributes.get("subsegmentAlignment") or "false"
+    return Representation(
+        name=attributes.get("id", ""),
+        video=kind == "video",
+        access_point=int(told),
+        aligned=aligned not in ("false", "0"),
+        init=first,
+        segments=segments,
+        index=None if index is None else Piece(base, index),
+        starts=[seconds for _, seconds in starts],
+    )
+
+
+def _starts(
+    manners: Mapping[str, str], children: Mapping[str, ElementTree.Element], period_seconds: float
+) -> Iterator[tuple[int, float]]:
+    """Give when segments begin, in ticks and in seconds of the period."""
+    timescale, offset = int(manners.get("timescale", "1")), int(manners.get("presentationTimeOffset", "0"))
+    timeline = children.get("SegmentTimeline")
+    count = 0
+    if timeline is None:
+        each = int(manners.get("duration", "0"))
+        whole = int(-(-period_seconds * timescale // each)) if each else 0
+        yield from ((at * each, at * each / timescale) for at in range(min(whole, MAX_SEGMENTS)))
+        return
+    time = 0
+    for one in timeline.iterfind(f"{NAMESPACE}S"):
+        time = int(one.get("t", time))
+        repeats, each = int(one.get("r", "0")), int(one.get("d", "0"))
+        if repeats < 0:  # §5.3.9.6.1: to the period's end
+            repeats = int(-(-(period_seconds * timescale + offset - time) // each)) - 1
+        for _ in range(repeats + 1):
+            count += 1
+            if count > MAX_SEGMENTS:
+                return
+            yield time, (time - offset) / timescale
+            time += each
+
+
+def _piece(base: str, element: ElementTree.Element, url: str, span: str) -> Piece:
+    told = element.get(span)
+    return Piece(urljoin(base, element.get(url, "")), None if told is None else _span(told))
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    return int(first), int(last)
+
+
+def _filled(template: str, fields: Mapping[str, str]) -> str:
+    """Fill a template's identifiers in (§5.3.9.4.4)."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return "$"
+        return fields.get(match[1], "").rjust(int(match[2] or 0), "0")
+
+    return _FIELD.sub(value, template)
+
+
+def indexed_segments(index: Piece, data: bytes) -> list[Piece]:
+    """List the segments that a segment index names (``sidx``, ISO/IEC 14496-12 §8.16.3).
+
+    Args:
+        index: where it is.
+        data: itself.
+
+    Raises:
+        ManifestError: it isn't one.
+    """
+    if index.span is None or data[4:8] != b"sidx" or len(data) < 32:
+        raise ManifestError("has an indexRange without an index (ISO/IEC 23009-1 §5.3.9.2.2)")
+    wide = data[8] > 0
+    offset, count = struct.unpack_from(">Q2xH", data, 28) if wide else struct.unpack_from(">I2xH", data, 24)
+    entries = 40 if wide else 32
+    position = index.span[0] + int.from_bytes(data[:4], "big") + offset
+    found: list[Piece] = []
+    for at in range(entries, min(entries + 12 * count, len(data) - 11), 12):
+        size = int.from_bytes(data[at : at + 4], "big") & 0x7FFF_FFFF
+        found.append(Piece(index.url, (position, position + size - 1)))
+        position += size
+    return found
