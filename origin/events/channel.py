@@ -235,9 +235,9 @@ class EventChannel:
         """
         return self.log.since(identity, replay=self.options.replay, beginning=self._beginning)
 
-    def after(self, resumption: Resumption) -> list[Event]:
-        """Return the events from a position on that readers have been written, or would have been."""
-        return self.log.between(max(resumption.sequence, self.log.first), self.log.end)
+    def after(self, resumption: Resumption, most_bytes: int | None = None) -> list[Event]:
+        """Return the events from a position on, up to the one with which they are so many bytes."""
+        return self.log.between(max(resumption.sequence, self.log.first), self.log.end, most_bytes)
 
     def is_over(self, resumption: Resumption) -> bool:
         """Whether the channel has ended and nothing comes for a reader any more.

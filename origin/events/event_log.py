@@ -196,13 +196,18 @@ class EventLog:
                 return
             self._ring.drop_oldest()
 
-    def between(self, first: int, end: int) -> list[Event]:
+    def between(self, first: int, end: int, most_bytes: int | None = None) -> list[Event]:
         """Return the events from one number up to another, which isn't included.
+
+        Args:
+            first: number of the first one.
+            end: number behind the last one.
+            most_bytes: those behind the event with which they are so many are left out; None for all.
 
         Raises:
             LaggedError: some of them are no longer kept.
         """
-        return self._ring.between(first, end)
+        return self._ring.between(first, end, most_bytes)
 
     def lag(self, sequence: int) -> int:
         """Count the bytes of the events from a number on."""

@@ -32,7 +32,10 @@ class ChannelLimits:
         behind_seconds: between two looks at whether readers that are behind have room.
         written_at_once: readers written to before the loop gets a turn: about three milliseconds.
         published_at_once: events that an iterator publishes before the loop gets a turn.
+        bytes_at_once: what readers that are behind are written before the loop gets a turn, and one of them
+            in one turn.
         wait_seconds: longest wait of a long poll.
+        answer_bytes: of events in the answer to a poll, which has at least one; who comes again gets more.
     """
 
     history: int = 20
@@ -54,7 +57,9 @@ class ChannelLimits:
     behind_seconds: float = 0.05
     written_at_once: int = 250
     published_at_once: int = 100
+    bytes_at_once: int = 256 << 10
     wait_seconds: float = 120.0
+    answer_bytes: int = 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ No reader waits for another. A flush writes the same bytes to all that have ever
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
@@ -376,14 +377,15 @@ class Readers:
 
     def _write_all(self) -> Iterator[None]:
         yield from self._write_groups()
-        step = self._limits.written_at_once
+        step, written = self._limits.written_at_once, 0
         alone = tuple(self._alone)
         for place, reader in enumerate(alone, 1):
             if reader in self._alone:
-                self._serve(reader)
+                written += self._serve(reader)
             if reader in self._alone:
                 self._unite(reader)
-            if place % step == 0:
+            if place % step == 0 or written >= self._limits.bytes_at_once:
+                written = 0
                 yield
         if self._position < self._end:
             return
@@ -412,36 +414,30 @@ class Readers:
 
     # One reader
 
-    def _serve(self, reader: Reader) -> None:
-        """Write what a reader is missing, as far as its connection takes it."""
-        stream, limits = reader.stream, self._limits
+    def _serve(self, reader: Reader) -> int:
+        """Write what a reader is missing, as far as its connection takes it at once; return the bytes."""
+        stream, limits, written = reader.stream, self._limits, 0
         if stream.closed:
-            return
+            return 0
         # No further than those that have caught up, so that it may become one of them.
         end = min(self._position, reader.limit)
         if self._lags(reader) and not self._skip(reader):
-            return
-        while reader.sequence < end and stream.buffered < limits.write_bytes:
-            upto = self._portion(reader.sequence, end)
+            return 0
+        while (
+            reader.sequence < end and stream.buffered < limits.write_bytes and written < limits.bytes_at_once
+        ):
+            upto = reader.sequence + len(self._events.between(reader.sequence, end, limits.write_bytes))
             framed = self._frame(reader.form, stream.chunked, reader.sequence, upto)
             before = stream.sent
             stream.write(framed)
-            self._count(stream.sent - before)
+            written += stream.sent - before
             reader.sequence = upto
+        self._count(written)
         if reader.sequence >= self._position:
             reader.is_catching_up = False
         if reader.sequence >= reader.limit and not stream.closed:
             self.let_go(reader)
-
-    def _portion(self, first: int, end: int) -> int:
-        """Choose where a write that begins at an event ends, so that it isn't much too long."""
-        size, upto = 0, first
-        for event in self._events.between(first, end):
-            upto += 1
-            size += event.size
-            if size >= self._limits.write_bytes:
-                break
-        return upto
+        return written
 
     def _lags(self, reader: Reader) -> bool:
         """Whether more waits for a reader than may, or what it is to have next is gone."""
@@ -465,8 +461,8 @@ class Readers:
         self.counters.lagged += 1
         before, first = reader.sequence, max(reader.sequence, self._events.first)
         end = min(self._events.end, reader.limit)
-        while first < end and self._events.lag(first) > self._limits.queue_bytes // 2:
-            first += 1
+        most = self._limits.queue_bytes // 2
+        first += bisect_left(range(first, end), -most, key=lambda sequence: -self._events.lag(sequence))
         reader.sequence = first
         lost = _gap("lagged", first - before)
         self._write(reader, reader.form.write("reset", lost, self._events.identity_before(first)))

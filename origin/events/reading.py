@@ -198,7 +198,8 @@ async def _poll(request: Request, channel: EventChannel, wanted: Wanted, resumpt
 
 
 def _polled(channel: EventChannel, form: Format, resumption: Resumption) -> bytes:
-    events = [event.written(form) for event in channel.after(resumption)]
+    # Who comes again with the last id gets the rest.
+    events = [event.written(form) for event in channel.after(resumption, channel.limits.answer_bytes)]
     if not resumption.complete:
         gap = as_text({"reason": resumption.reason, "lost": resumption.lost})
         events.insert(0, form.write("reset", gap, resumption.identity))

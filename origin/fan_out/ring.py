@@ -6,6 +6,7 @@ evicted gets ``LaggedError``. What a block holds is the business of who makes it
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -155,12 +156,26 @@ class Ring(Generic[BlockT, CursorT]):
             return self._end - block.start
         return self._size if cursor.sequence < self._first else 0
 
-    def between(self, first: int, end: int) -> list[BlockT]:
+    def between(self, first: int, end: int, most_bytes: int | None = None) -> list[BlockT]:
         """Return the blocks from one number up to another, which isn't included.
+
+        Args:
+            first: number of the first one.
+            end: number behind the last one.
+            most_bytes: those behind the block with which they are so many are left out; None for all.
 
         Raises:
             LaggedError: some of them were evicted.
         """
         if first < self._first:
             raise LaggedError
-        return [self._blocks[sequence] for sequence in range(first, min(end, self._next))]
+        end = min(end, self._next)
+        if most_bytes is not None and first < end:
+            # Looked for and not counted up: what is taken may be a small part of what there is.
+            enough = self._blocks[first].start + most_bytes
+            end = min(bisect_left(range(first, end), enough, key=self._end_of) + first + 1, end)
+        return [self._blocks[sequence] for sequence in range(first, end)]
+
+    def _end_of(self, sequence: int) -> int:
+        block = self._blocks[sequence]
+        return block.start + block.size

@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from origin.events.event_log import Event
 from origin.events.limits import ChannelLimits
 from origin.events.readers import Reader
 from origin.http1.stream import Stream
@@ -120,6 +121,7 @@ class Narrow:
 
     def write(self, data: bytes) -> None:
         self.data += data
+        self.sent += len(data)
 
     def abort(self) -> None:
         self.is_cut = True
@@ -179,6 +181,39 @@ async def test_who_comes_late_gets_a_long_past_through_a_narrow_connection() -> 
         assert [message.data.split()[0] for message in read(stream)] == [str(one) for one in range(3000)]
         assert (channel.counters.lagged, channel.dropped) == (0, 0)
         late.abort()
+
+
+class CountedReads(dict[int, Event]):
+    """The events of a ring, which counts how often one is looked at."""
+
+    reads = 0
+
+    def __getitem__(self, sequence: int) -> Event:
+        self.reads += 1
+        return super().__getitem__(sequence)
+
+
+async def test_a_long_past_is_read_once_in_portions_between_which_others_have_their_turn() -> None:
+    total = 20_000
+    channel = a_channel(history=total, bytes_at_once=64 * 1024)
+    for number in range(total):
+        channel.publish_text(str(number))
+        if number % 1000 == 0:
+            await asyncio.sleep(0)
+    channel.log._ring._blocks = events = CountedReads(channel.log._ring._blocks)
+    late = Narrow()
+    channel.enter(Reader(channel.since(None)), cast(Stream, late))
+    most = channel.limits.bytes_at_once + channel.limits.write_bytes
+    assert 0 < len(late.data) <= most
+    before = 0
+    while before < len(late.data):
+        assert len(late.data) <= before + most
+        before = len(late.data)
+        await until(lambda before=before: len(late.data) > before or channel.lag == 0)  # type: ignore[misc]
+    messages = await asyncio.to_thread(read, late.data)
+    assert [message.data for message in messages] == [str(number) for number in range(total)]
+    # To be written, and to find where portions end.
+    assert events.reads < 4 * total
 
 
 async def test_one_event_may_be_larger_than_all_that_may_wait() -> None:

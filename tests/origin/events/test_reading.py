@@ -26,6 +26,25 @@ async def opened(server: Server, *fields: str, **options: Any) -> Client:
     return await server.open(*fields, **options)
 
 
+async def test_a_poll_brings_a_part_of_what_is_much_and_the_next_one_goes_on() -> None:
+    channel = a_channel(history=1000, answer_bytes=10_000)
+    for number in range(100):
+        channel.publish_text(f"{number} {'x' * 1000}")
+    channel.publish_text("y" * 50_000)
+    async with serving(channel) as server:
+        got: list[str] = []
+        since, sizes = "", list[int]()
+        while since != channel.last_id:
+            answer = await server.request("GET", params={"since": since, "wait": "60"})
+            events = answer.json()
+            sizes.append(len(answer.content))
+            got += [event["data"].split()[0] for event in events]
+            since = events[-1]["id"]
+        assert got == [*map(str, range(100)), "y" * 50_000]
+        assert max(sizes[:-1]) < 12_000
+        assert len(sizes) <= 13
+
+
 async def test_a_stream_begins_at_once_and_no_proxy_holds_it_back() -> None:
     async with serving() as server:
         client = await opened(server)
