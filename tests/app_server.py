@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from origin.http1.protocol import http_protocol
 from origin.http1.request_head import HttpLimits
+from tests.certificates import Certificate
 from tests.patience import PATIENCE_SECONDS
 from tests.waiting import until
 
@@ -33,6 +34,7 @@ async def app_running(
     listening: socket.socket,
     services: Iterable[Service],
     writers: Callable[[], Iterable[asyncio.StreamWriter]],
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[None]:
     """Serve an application while the block runs.
 
@@ -41,10 +43,17 @@ async def app_running(
         listening: a socket that is bound already.
         services: what it serves; they run beside it, and are closed in this order at the end.
         writers: give the bare connections of the test, which are cut before that.
+        certificate: of the server, which has TLS with it.
     """
     services = tuple(services)
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, http=http_protocol(WIRE), timeout_graceful_shutdown=5
+        app,
+        lifespan="off",
+        log_config=None,
+        http=http_protocol(WIRE),
+        timeout_graceful_shutdown=5,
+        ssl_certfile=None if certificate is None else certificate.chain,
+        ssl_keyfile=None if certificate is None else certificate.key,
     )
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as group:

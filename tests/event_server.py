@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.routes import routes
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from tests.app_server import app_running
+from tests.certificates import Certificate
 from tests.keys import ADMIN_TOKEN
 from tests.radio_server import Client
 
@@ -47,16 +49,24 @@ class Got:
 class Server:
     """The way to a running server."""
 
-    def __init__(self, port: int, channels: Mapping[str, EventChannel]) -> None:
+    def __init__(
+        self, port: int, channels: Mapping[str, EventChannel], certificate: Certificate | None = None
+    ) -> None:
         self.port = port
         self.channels = channels
-        self.url = f"http://127.0.0.1:{port}/events/test"
-        self.socket_url = f"ws://127.0.0.1:{port}/events/test"
+        self.trust = None if certificate is None else ssl.create_default_context(cafile=certificate.chain)
+        secure = "" if self.trust is None else "s"
+        self.url = f"http{secure}://127.0.0.1:{port}/events/test"
+        self.socket_url = f"ws{secure}://127.0.0.1:{port}/events/test"
         self.writers: list[asyncio.StreamWriter] = []
 
     @property
     def channel(self) -> EventChannel:
         return self.channels["test"]
+
+    def client(self) -> httpx.AsyncClient:
+        """Make a client that trusts its certificate."""
+        return httpx.AsyncClient(timeout=LIMIT, verify=True if self.trust is None else self.trust)
 
     async def open(self, *fields: str, path: str = "/events/test", **options: str) -> Client:
         """Send a request on a bare socket and read the response's head."""
@@ -96,8 +106,9 @@ async def serving(
     most_readers: int | None = None,
     client_readers: ClientLimit = UNLIMITED,
     port: int = 0,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[Server]:
-    """Run channels behind a real server; give a way to it."""
+    """Run channels behind a real server, over TLS with a certificate; give a way to it."""
     by_name = {channel.name: channel for channel in channels or (a_channel(),)}
     authorization = EventAuthorization(
         Authenticator(), ADMIN_TOKEN, dict.fromkeys(by_name, keys), allow_origin
@@ -105,8 +116,8 @@ async def serving(
     admission = Admission(by_name.values(), most_readers, client_readers)
     app = Starlette(routes=routes(by_name, authorization, limits, admission))
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listening:
-        way = Server(listening.getsockname()[1], by_name)
-        async with app_running(app, listening, by_name.values(), lambda: way.writers):
+        way = Server(listening.getsockname()[1], by_name, certificate)
+        async with app_running(app, listening, by_name.values(), lambda: way.writers, certificate):
             yield way
 
 
@@ -130,7 +141,7 @@ class Sse(Way):
     ) -> None:
         headers = {"last-event-id": since} if since else {}
         async with (
-            httpx.AsyncClient(timeout=LIMIT) as client,
+            server.client() as client,
             aconnect_sse(client, "GET", server.url, headers=headers) as source,
         ):
             if source.response.status_code == 204:
@@ -151,7 +162,7 @@ class Ndjson(Way):
     ) -> None:
         headers = {"accept": "application/x-ndjson", **({"last-event-id": since} if since else {})}
         async with (
-            httpx.AsyncClient(timeout=LIMIT) as client,
+            server.client() as client,
             client.stream("GET", server.url, headers=headers) as response,
         ):
             async for line in response.aiter_lines():
@@ -168,7 +179,9 @@ class WebSocket(Way):
         self, server: Server, since: str, is_enough: Callable[[list[Got]], bool], got: list[Got]
     ) -> None:
         query = f"?since={since}" if since else ""
-        async with connect(server.socket_url + query, compression=None, proxy=None) as client:
+        async with connect(
+            server.socket_url + query, compression=None, proxy=None, ssl=server.trust
+        ) as client:
             with contextlib.suppress(ConnectionClosed):
                 while not is_enough(got):
                     got.append(as_got(json.loads(await client.recv())))
@@ -181,7 +194,7 @@ class LongPoll(Way):
     async def read(
         self, server: Server, since: str, is_enough: Callable[[list[Got]], bool], got: list[Got]
     ) -> None:
-        async with httpx.AsyncClient(timeout=LIMIT) as client:
+        async with server.client() as client:
             while not is_enough(got):
                 answer = await client.get(f"{server.url}?since={since}{self.wait}")
                 if answer.status_code == 204:

@@ -5,6 +5,7 @@ Each event is published only when the one before has arrived: what is held back 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -20,9 +21,12 @@ import pytest
 from tests.cdn.caches import running
 from tests.clients.conftest import TIMEOUT_SECONDS, program
 from tests.clients.programs import environment
+from tests.completion_server import Asked, chunk
 from tests.conftest import ServerProcess, start_server
+from tests.event_server import TOKEN as RELAY_TOKEN
 from tests.processes import end
-from tests.waiting import wait_for
+from tests.relay_server import STREAMED, relaying
+from tests.waiting import until, wait_for
 
 TOKEN = "chat-token-000001"
 EVENTS = 10
@@ -184,3 +188,43 @@ def test_a_poll_passes_nginx_too(server: ServerProcess, front: tuple[str, dict[b
         timeout=TIMEOUT_SECONDS,
     )
     assert json.loads(answer.text) == [{"id": identity, "event": "message", "data": "polled"}]
+
+
+@pytest.mark.parametrize("is_caller", [True, False], ids=["who asks", "who reads the channel"])
+async def test_each_token_of_a_relay_passes_nginx_before_the_next_is_there(
+    tmp_path: Path, is_caller: bool
+) -> None:
+    """The upstream server sends a token only when the one before has come through an nginx that buffers."""
+    arrived: list[str] = []
+
+    async def script(asked: Asked) -> None:
+        await asked.head()
+        for number in range(EVENTS):
+            await until(lambda number=number: len(arrived) == number, "a token")  # type: ignore[misc]
+            await asked.event(chunk({"content": f"token {number} "}))
+        await asked.event("[DONE]")
+        await asked.end()
+
+    async with relaying(script) as server, contextlib.AsyncExitStack() as stack:
+        made = running("plain", f"http://127.0.0.1:{server.port}", tmp_path)
+        cache = await asyncio.to_thread(made.__enter__)
+        stack.push_async_callback(asyncio.to_thread, made.__exit__, None, None, None)
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False))
+        address = f"http://{cache.address[0]}:{cache.address[1]}"
+        if is_caller:
+            headers = {"authorization": f"Bearer {RELAY_TOKEN}"}
+            reading = client.stream(
+                "POST", f"{address}/relay/test/v1/chat/completions", headers=headers, json=STREAMED
+            )
+        else:
+            reading = client.stream("GET", f"{address}/events/test")
+        async with reading as answer:
+            if not is_caller:
+                await until(lambda: server.channel.readers == 1)
+                await server.ask()
+            rest = ""
+            async for text in answer.aiter_text():
+                rest += text
+                arrived[:] = re.findall(r"token (\d+) ", rest)
+    assert arrived == [str(number) for number in range(EVENTS)]
+    assert "data: [DONE]" in rest

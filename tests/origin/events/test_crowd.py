@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -14,8 +15,9 @@ import pytest
 
 from origin.events.event_log import Event
 from origin.events.limits import ChannelLimits
-from origin.events.readers import Reader
+from origin.events.readers import MOST_FRAMES, Reader
 from origin.http1.stream import Stream
+from tests.benchmarks import event_readers
 from tests.event_server import LIMIT, NDJSON, WAYS, Got, Server, Way, a_channel, reading, serving
 from tests.eventstream import Message, read
 from tests.radio_server import Client
@@ -258,6 +260,40 @@ async def connected(port: int) -> socket.socket:
     await loop.sock_connect(client, ("127.0.0.1", port))
     await loop.sock_sendall(client, b"GET /events/test HTTP/1.1\r\nHost: x\r\n\r\n")
     return client
+
+
+@pytest.mark.timeout(600)
+async def test_of_a_thousand_the_one_that_reads_nothing_is_dropped_and_costs_the_others_nothing() -> None:
+    channel = a_channel(history=2000, history_bytes=1 << 20, queue_bytes=64 * 1024)
+    rate, total, others = 10_000, 10_000, 999
+    async with serving(channel) as server:
+        blocked = await opened(server)
+        crowd = event_readers.Crowd(server.port, "/events/test", are_witnesses=False)
+        try:
+            for _ in range(others):
+                await asyncio.to_thread(crowd.join)
+            await until(lambda: channel.readers == others + 1)
+            held = 0
+            while channel.published < total:
+                # As many as come in a fiftieth of a second, and then a look at whether all have them.
+                for _ in range(rate // 50):
+                    channel.publish_text(f"@ {'x' * 60}")
+                expected = channel.published * others
+                held = max(held, *(one.stream.buffered for one in channel._readers))
+                while crowd.events < expected:
+                    assert not crowd.ended
+                    await asyncio.to_thread(crowd.read, time.monotonic() + 0.1)
+                assert channel.log.size <= channel.limits.history_bytes
+                assert len(channel._readers._frames) <= MOST_FRAMES
+            assert crowd.events == total * others
+            assert (channel.dropped, channel.counters.lagged, channel.readers) == (1, 0, others)
+            # What waits for somebody waits in the ring; a connection holds what it was to take at once.
+            frame = rate // 50 * 200
+            assert held < channel.limits.write_bytes + frame
+        finally:
+            crowd.leave()
+        await until(lambda: channel.readers == 0)
+        blocked.abort()
 
 
 @pytest.mark.timeout(600)

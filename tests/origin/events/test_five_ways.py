@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.certificates import Certificate, self_signed
 from tests.event_server import LIMIT, WAYS, Got, Server, Way, a_channel, reading, serving
 from tests.waiting import until
 
@@ -138,5 +139,21 @@ SCENARIOS: dict[str, tuple[Callable[[Way, Server], Awaitable[list[Got]]], list[G
 async def test_a_scenario_reads_the_same_in_every_way(scenario: str, way: Way) -> None:
     act, expected = SCENARIOS[scenario]
     async with serving(a_channel()) as server:
+        assert await act(way, server) == expected
+        await until(lambda: server.channel.readers == 0)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return self_signed(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+@pytest.mark.parametrize("scenario", ["join early", "join late", "drop and resume", "fall behind"])
+async def test_over_tls_where_nothing_is_written_past_the_transport_it_reads_the_same(
+    scenario: str, way: Way, certificate: Certificate
+) -> None:
+    act, expected = SCENARIOS[scenario]
+    async with serving(a_channel(), certificate=certificate) as server:
         assert await act(way, server) == expected
         await until(lambda: server.channel.readers == 0)

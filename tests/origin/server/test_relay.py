@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -65,6 +66,52 @@ async def test_the_readmes_relay_is_read_with_its_three_lines(tmp_path: Path) ->
     for name in ("cancelled_total", "failed_total", "first_event_seconds_bucket", "cleanup_seconds_bucket"):
         assert f'headwater_relay_{name}{{channel="answers"' in metrics
     assert KEY not in metrics + events + server.text()
+
+
+async def test_an_answer_is_read_whole_by_who_comes_after_a_restart_where_history_is_kept(
+    tmp_path: Path,
+) -> None:
+    chunks = tokens("Hel", "lo")
+    async with completing(streaming(chunks)) as upstream:
+        path = configuration(tmp_path, upstream.url)
+        text = path.read_text().replace('name = "answers"', 'name = "answers"\nhistory = "1h"')
+        path.write_text(f'[server]\ndata = "{tmp_path}/data"\n{text}')
+
+        def use() -> tuple[list[dict[str, str]], list[dict[str, str]], list[dict[str, str]], int]:
+            server = start_server("--config", str(path), "--port", "0")
+            address = "{}/events/answers?since={}"
+            try:
+                body = json.dumps(
+                    {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+                )
+                fields = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+                asking = urllib.request.Request(f"{server.url}/relay/answers", body.encode(), fields)
+                with urllib.request.urlopen(asking, timeout=120) as answer:
+                    assert (answer.status, answer.headers["location"]) == (202, "/events/answers")
+                    since = json.load(answer)["since"]
+                seen: list[dict[str, str]] = []
+                while not seen or seen[-1]["event"] != "end":
+                    last = seen[-1]["id"] if seen else since
+                    seen += json.loads(fetched(f"{address.format(server.url, last)}&wait=60") or "[]")
+            finally:
+                server.stop()
+            server = start_server("--config", str(path), "--port", "0")
+            try:
+                resumed = json.loads(fetched(address.format(server.url, seen[0]["id"])))
+                new = json.loads(fetched(address.format(server.url, "")))
+                with urllib.request.urlopen(
+                    address.format(server.url, seen[-1]["id"]), timeout=120
+                ) as nothing:
+                    return seen, resumed, new, nothing.status
+            finally:
+                server.stop()
+
+        seen, resumed, new, behind_the_end = await asyncio.to_thread(use)
+    assert [event["data"] for event in seen] == [*chunks, "{}"]
+    assert resumed == seen[1:]
+    assert new == seen
+    assert behind_the_end == 204
+    assert len(upstream.asked) == 1
 
 
 def test_the_key_of_the_upstream_server_is_not_printed(tmp_path: Path) -> None:
