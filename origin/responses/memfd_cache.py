@@ -6,7 +6,6 @@ Bytes of this process are copied into the kernel's buffers by each `send`. Those
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -53,12 +52,10 @@ class MemfdCopy:
         self.span = ByteRange(0, size - 1)
         self.fd = -1
         self.fd = os.memfd_create("headwater-media", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, size)
-        with mmap.mmap(self.fd, size) as memory:
-            at = 0
-            for piece in pieces:
-                memory[at : at + len(piece)] = piece
-                at += len(piece)
+        # Written: a mapping would take each page from the system empty, one by one.
+        at = 0
+        for piece in pieces:
+            at += os.pwrite(self.fd, piece, at)
         if at < size:
             raise EOFError(f"{at} bytes of {size}")
 
