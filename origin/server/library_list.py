@@ -147,18 +147,22 @@ def item_of(text: str | None) -> tuple[str, str] | None:
 
 
 def _as_json(page: CataloguePage, thumbnails: bool) -> bytes:
-    items = (
+    items = [
         describe_title(one) if isinstance(one, LibraryTitle) else describe_file(one) for one in page.items
-    )
+    ]
     if thumbnails:
-        items = ({**item, "thumbnails": _thumbnails(item)} for item in items)
+        facts = (one.facts or Facts() for one in page.items)
+        items = [
+            {**item, "thumbnails": _thumbnails(item) if one.thumbnails else None}
+            for item, one in zip(items, facts, strict=True)
+        ]
     # Item by item: the encoder holds the GIL for each call.
     return b"[%b]" % b",".join(map(msgspec.json.encode, items))
 
 
 def _thumbnails(item: dict[str, object]) -> str | None:
-    """Say where the small pictures of a film are, which needs a picture that can be packaged."""
-    address = item["hls"] if item["width"] else None
+    """Say where the small pictures of a film are, which needs that it can be packaged."""
+    address = item["hls"]
     return None if address is None else f"{str(address).rpartition('/')[0]}/thumbnails.vtt"
 
 

@@ -115,6 +115,7 @@ def _catalogue(
         tools,
         titles.obstacle,
         text=titles.text,
+        thumbnails=titles.has_thumbnails,
         withheld=storage.withheld,
         limits=replace(limits.catalogue, listing=listing),
     )

@@ -102,6 +102,7 @@ class Facts:
         reason: why browsers can't play it; None if they can.
         obstacle: why it can't be served as HLS; None if it can, or nobody asked.
         text: its subtitles and chapters, of what can be served as HLS.
+        thumbnails: whether there are small pictures of it.
     """
 
     duration: float | None = None
@@ -111,6 +112,7 @@ class Facts:
     reason: str | None = None
     obstacle: str | None = None
     text: TextFacts = NO_TEXT
+    thumbnails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,7 @@ class Catalogue:
         tools: ffprobe; None where there is none, and files are listed without facts.
         obstacle: tells of a path why no HLS can be made of the file or title, or None; it may block.
         text: tells of a path what text the file or title has; it may block.
+        thumbnails: tells of a path whether there are small pictures of the file or title; it may block.
         withheld: what isn't listed.
     """
 
@@ -215,6 +218,7 @@ class Catalogue:
         obstacle: Callable[[str], str | None] = lambda _: None,
         *,
         text: Callable[[str], TextFacts] = lambda _: NO_TEXT,
+        thumbnails: Callable[[str], bool] = lambda _: False,
         withheld: Withheld = NOTHING_WITHHELD,
         limits: CatalogueLimits = DEFAULT_LIMITS,
     ) -> None:
@@ -222,6 +226,7 @@ class Catalogue:
         self._tools = tools
         self._obstacle = obstacle
         self._text = text
+        self._thumbnails = thumbnails
         self.limits = limits
         self.listing = FileListing(root, CONTAINERS, withheld, limits.listing)
         # The one that wasn't asked for for longest comes first, in both.
@@ -344,10 +349,11 @@ class Catalogue:
     async def _facts(self, item: Renditions | File) -> Facts:
         obstacle = await asyncio.to_thread(self._obstacle, item.path)
         text = NO_TEXT if obstacle else await asyncio.to_thread(self._text, item.path)
+        thumbnails = False if obstacle else await asyncio.to_thread(self._thumbnails, item.path)
         if self._tools is None or isinstance(item, Renditions):
-            return Facts(obstacle=obstacle, text=text)
+            return Facts(obstacle=obstacle, text=text, thumbnails=thumbnails)
         facts = await probe(self._root / item.path, self._tools, self.limits)
-        return replace(facts, obstacle=obstacle, text=text)
+        return replace(facts, obstacle=obstacle, text=text, thumbnails=thumbnails)
 
 
 def _kind(item: Renditions | File) -> str:

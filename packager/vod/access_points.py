@@ -15,6 +15,9 @@ from packager.vod.movie_reader import Read
 READS_PER_SEGMENT = 4
 """How often a file is read for each of its segments, on average; a film needs one."""
 
+SEGMENTS_LOOKED_AT = 8
+"""How many segments tell in a list of many films what is so of each."""
+
 LEADING_SAMPLES = 16
 """In how many samples behind a picture those are looked for that are shown before it."""
 
@@ -62,6 +65,26 @@ def segment_starts(index: FileIndex, read: Read) -> SegmentStarts:
         return SegmentStarts(sound, sound, captions=False)
     worst, captions = _video_starts(index.video, read)
     return SegmentStarts(_sap(index.video, worst), sound, captions, worst is not Access.NONE)
+
+
+def is_drawable(track: OfferedTrack, read: Read) -> bool:
+    """Say by the first few segments whether the pictures that they begin with can be decoded by themselves.
+
+    Args:
+        track: the picture.
+        read: reads from its file; it may block.
+    """
+    look = sample_starts(track.entry)
+    for number in track.cuts[:-1][:SEGMENTS_LOOKED_AT].tolist():
+        sample = track.samples.samples(number, number + 1)
+        offset = int(sample.offset[0])
+
+        def read_sample(position: int, length: int, offset: int = offset) -> bytes:
+            return read(offset + position, length)
+
+        if look(int(sample.size[0]), read_sample).access is Access.NONE:
+            return False
+    return True
 
 
 def _begin_in_sync(track: OfferedTrack) -> bool:

@@ -21,7 +21,7 @@ from packager.library.storage import Library, LocalFile, NotFoundError, is_serve
 from packager.process.tools import BusyError
 from packager.single_flight import CacheLimits, SingleFlightCache
 from packager.system_errors import LACKING
-from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
+from packager.vod.access_points import UNKNOWN, SegmentStarts, is_drawable, segment_starts
 from packager.vod.chapters import chapters_within, read_chapters
 from packager.vod.clip import WHOLE, Clip, clipped
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
@@ -572,6 +572,24 @@ class Titles:
                 raise BusyError(str(error)) from error
             return str(error)
         return None
+
+    def has_thumbnails(self, name: str) -> bool:
+        """Say by a film's beginning whether small pictures can be made of it.
+
+        Raises:
+            BusyError: that can't be told now.
+        """
+        try:
+            for one in self._found(name, played=False) if self._thumbnails else ():
+                with self._library.open(one.path) as file:
+                    video, samples = one.index.video, one.index.reading(file.pread)
+                    if video is not None and is_drawable(video, samples):
+                        return True
+        except (MediaError, NotFoundError):
+            return False
+        except OSError as error:
+            raise BusyError(str(error)) from error
+        return False
 
     def text(self, name: str) -> TextFacts:
         """Say what subtitles and chapters a file or title has.

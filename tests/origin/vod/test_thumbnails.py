@@ -20,6 +20,9 @@ def start(folder: Path, configuration: str) -> ServerProcess:
     (folder / "library").mkdir()
     for name in ("bframes.mp4", "sound.m4a"):
         (folder / "library" / name).write_bytes(films.film(name).read_bytes())
+    # Of such a film only the first key frame can be decoded by itself.
+    open_groups = "-t 10 -c:v libx264 -preset ultrafast -x264-params open-gop=1:keyint=50:bframes=3"
+    films.run_ffmpeg("-i", films.film("bframes.mp4"), *open_groups.split(), folder / "library" / "open.mp4")
     (folder / "library" / "note.txt").write_text("no film")
     (folder / "headwater.toml").write_text(configuration)
     return start_server("--config", "headwater.toml", cwd=folder)
@@ -72,14 +75,16 @@ def test_what_has_no_pictures_is_refused(server: ServerProcess) -> None:
             assert asking.get(path).status_code == status, path
 
 
-def test_the_library_names_the_thumbnails_of_what_has_a_picture(server: ServerProcess) -> None:
+def test_the_library_names_the_thumbnails_that_there_are(server: ServerProcess) -> None:
     with httpx.Client(base_url=server.url, timeout=CLIENT_SECONDS) as asking:
         items: list[dict[str, object]] = []
         while not items or any(item["playable"] is None for item in items):
             items = asking.get("/api/library").json()
         named = {str(item["path"]): item["thumbnails"] for item in items}
+        assert "IMAGE" not in asking.get("/vod/open.mp4/master.m3u8").text
     assert named["bframes.mp4"] == "/vod/bframes.mp4/thumbnails.vtt"
     assert named["sound.m4a"] is None
+    assert named["open.mp4"] is None
 
 
 def test_they_can_be_turned_off(tmp_path: Path) -> None:
