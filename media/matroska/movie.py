@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,7 +15,7 @@ from media.matroska.blocks import KEY, Frames, MatroskaFile, MatroskaLimits, rea
 from media.matroska.sample_entries import codec_facts
 from media.matroska.stripped_frames import StrippedFrames
 from media.matroska.timing import SECOND, Times, picture_times, sound_times
-from media.matroska.tracks import VIDEO, MatroskaTrack
+from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
 from media.mp4.assembled_samples import AssembledSamples, Read
 from media.mp4.movie import MAX_NAME, Movie, Track
 from media.mp4.sample_boxes import (
@@ -58,6 +59,8 @@ _TERMINOLOGICAL = {
     "wel": "cym",
 }
 """Languages whose codes in ISO 639-2/T, which MP4 has, differ from those in ISO 639-2/B."""
+
+_THREE_LETTERS = re.compile(r"[a-z]{3}")
 
 FIRST_FRAME_BYTES = 16 << 10
 """How much of a track's first frame is looked at: frames of E-AC-3 are no larger."""
@@ -126,7 +129,7 @@ def read_matroska(
     stripped = _Stripped(size)
     tracks: list[Track] = []
     starts: list[TrackStart | None] = []
-    wanted = [track for track in found.tracks if track.kind in (1, 2)]
+    wanted = [track for track in found.tracks if track.kind in (VIDEO, AUDIO)]
     for track in sorted(wanted, key=lambda track: not track.default):
         frames = found.frames.pop(track.number, Frames())
         one, start = _described(track, frames, found), None
@@ -150,11 +153,8 @@ def read_matroska(
 
 def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Track:
     """Say of a track what there is without its samples, of which only the number is told."""
-    width, height = track.pixels
-    display = track.display if all(track.display) else track.pixels
-    shape = (
-        Fraction(display[0] * height, display[1] * width) if all((width, height, *display)) else Fraction(0)
-    )
+    width, height = _shown_size(track)
+    language, extended_language = _languages(track)
     # Not by Python's own max, which lets no other thread run while it goes through a million numbers.
     last = int(np.ptp(np.asarray(frames.times, np.int64))) if len(frames) else 0
     return Track(
@@ -163,17 +163,41 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Tra
         enabled=track.enabled,
         timescale=1000,
         duration=last * found.timestamp_scale // 1_000_000,
-        language=_TERMINOLOGICAL.get(track.language, track.language),
+        language=language,
         matrix=IDENTITY,
-        display_width=Fraction(height) * shape,
-        display_height=Fraction(height) if shape else Fraction(0),
+        display_width=width,
+        display_height=height,
         sample_entries=(),
         edits=(),
         tables={b"stsz": memoryview(struct.pack(">III", 0, 1, len(frames)))},
         self_contained=True,
-        extended_language=track.extended_language,
+        extended_language=extended_language,
         name=track.name[:MAX_NAME].replace("\n", " ").strip(),
     )
+
+
+def _shown_size(track: MatroskaTrack) -> tuple[Fraction, Fraction]:
+    """Give the width at which a picture is shown at its height, and that; 0 where it doesn't say."""
+    width, height = track.pixels
+    display = track.display if all(track.display) else track.pixels
+    if not all((width, height, *display)):
+        return Fraction(0), Fraction(0)
+    shown = Fraction(display[0] * height, display[1])
+    # ISO/IEC 14496-12 §8.3.2.2: both have 16 bits before the point
+    fits = shown < 1 << 16 and height < 1 << 16
+    return (shown, Fraction(height)) if fits else (Fraction(0), Fraction(0))
+
+
+def _languages(track: MatroskaTrack) -> tuple[str, str]:
+    """Give a track's language as three letters of ISO 639-2/T, and the BCP 47 tag that says more.
+
+    Muxers have written countries behind the three letters, too, and tags of two letters in their place.
+    """
+    first = track.language.partition("-")[0]
+    tag = track.extended_language or ("" if track.language == first else track.language)
+    if _THREE_LETTERS.fullmatch(first):
+        return _TERMINOLOGICAL.get(first, first), tag
+    return "und", tag or track.language
 
 
 def _with_samples(

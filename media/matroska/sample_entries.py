@@ -160,9 +160,8 @@ def _aac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
 
 def _aac_by_name(track: MatroskaTrack) -> bytes:
     """Write the AudioSpecificConfig of a track of old, whose codec ID names the profile."""
-    profile = {"MAIN": 1, "LC": 2, "SSR": 3}.get(
-        track.codec.split("/")[2:3][0] if "/" in track.codec else "LC"
-    )
+    named = [*track.codec.split("/"), "LC", "LC"][2]  # A_AAC/MPEG4/LC/SBR, or A_AAC alone
+    profile = {"MAIN": 1, "LC": 2, "SSR": 3}.get(named)
     rate = round(track.sample_rate)
     if profile is None or rate not in _RATES or not 1 <= track.channels <= 7:
         raise MalformedError(f"{track.codec} without its configuration")

@@ -140,18 +140,15 @@ def parse_tracks(data: bytes) -> tuple[MatroskaTrack, ...]:
 
 def _track(entry: _Values) -> MatroskaTrack:
     video, audio = entry.inside(0xE0), entry.inside(0xE1)
-    private = entry.data_of(0x63A2)
-    if len(private) > MAX_PRIVATE_BYTES:
-        raise TooLargeError(f"configuration of a codec of {len(private)} bytes")
     encrypted, compression, stripped = _encodings(entry.inside(0x6D80))
     rate = audio.real(0xB5, 8000.0)
-    if not 0 < rate < 1 << 24:
+    if not 1 <= rate < 1 << 24:
         raise MalformedError(f"sound of {rate} Hz")
     return MatroskaTrack(
         number=entry.number(0xD7),
         kind=entry.number(0x83),
         codec=entry.text(0x86),
-        private=private,
+        private=_bounded(entry.data_of(0x63A2)),
         enabled=bool(entry.number(0xB9, 1)),
         default=bool(entry.number(0x88, 1)),
         name=entry.text(0x536E),
@@ -169,6 +166,12 @@ def _track(entry: _Values) -> MatroskaTrack:
         stripped=stripped,
         dolby_vision=_dolby_vision(entry),
     )
+
+
+def _bounded(configuration: bytes) -> bytes:
+    if len(configuration) > MAX_PRIVATE_BYTES:
+        raise TooLargeError(f"configuration of a codec of {len(configuration)} bytes")
+    return configuration
 
 
 def _display(video: _Values) -> tuple[int, int]:
@@ -214,5 +217,5 @@ def _dolby_vision(entry: _Values) -> tuple[bytes, bytes] | None:
             mapping = _values(entry.data, one)
             kind = mapping.number(0x41E7).to_bytes(8, "big")[4:]
             if kind in (b"dvcC", b"dvvC"):
-                return kind, mapping.data_of(0x41ED)
+                return kind, _bounded(mapping.data_of(0x41ED))
     return None

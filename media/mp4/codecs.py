@@ -162,10 +162,14 @@ def without_parameter_sets(entry: SampleEntry) -> SampleEntry | None:
         return None
     complete, position = bytearray(hvcc), 23
     for _ in range(hvcc[22]):
+        if position + 3 > len(hvcc):
+            return None
         complete[position] |= 0x80  # §8.3.3.1.2: array_completeness
         count, position = int.from_bytes(hvcc[position + 1 : position + 3], "big"), position + 3
         for _ in range(count):
             position += 2 + int.from_bytes(hvcc[position : position + 2], "big")
+            if position > len(hvcc):
+                return None
     kind = kinds[entry.kind]
     supplemental = entry.supplemental_codec
     return replace(

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from media.errors import UnsupportedError
+from media.errors import MediaError, UnsupportedError
+from media.mp4.boxes import box
+from media.mp4.codecs import without_parameter_sets
 from packager.library.storage import Library
 from packager.vod import Titles
 from packager.vod.index import FileIndex, IndexLimits, read_index
+from packager.vod.segment import make_segment
+from tests.media.matroska.test_blocks import (
+    PACKET,
+    block,
+    cluster,
+    element,
+    number_of,
+    opus,
+    segment,
+    tracks,
+)
 from tests.packager import films
 from tests.packager.films import ZOO, packets, probe
 from tests.packager.stripped_matroska import encoding, stripped
@@ -23,6 +41,11 @@ BOTH = {"video": "v:0", "audio": "a:0"}
 SOUND = {"audio": "a:0"}
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate={}:duration=6")
 VP9 = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus"
+NAMED = (
+    "-c:v libx264 -preset ultrafast -vf setsar=4/3 -c:a aac"
+    " -color_primaries bt709 -color_trc bt709 -colorspace bt709"
+)
+NAMES = ("-metadata:s:a:0", "language=ger", "-metadata:s:a:0", "title=Kommentar")
 TONE = ("-f", "lavfi", "-i", "sine=440:sample_rate=48000:duration=6")
 
 
@@ -120,11 +143,7 @@ def indexed(path: Path, limits: IndexLimits | None = None) -> FileIndex:
 
 
 def test_names_languages_shape_and_colour_come_from_the_tracks() -> None:
-    words = "-c:v libx264 -preset ultrafast -vf setsar=4/3 -c:a aac"
-    words += " -color_primaries bt709 -color_trc bt709 -colorspace bt709"
-    named = ("-metadata:s:a:0", "language=ger", "-metadata:s:a:0", "title=Kommentar")
-    path = made("named.mkv", words, *named)
-    index = indexed(path)
+    index = indexed(made("named.mkv", NAMED, *NAMES))
     (sound,) = index.sounds
     assert (sound.language, sound.title) == ("de", "Kommentar")
     assert index.video is not None
@@ -134,6 +153,106 @@ def test_names_languages_shape_and_colour_come_from_the_tracks() -> None:
     init.write_bytes(index.video.init)
     (stream,) = probe(init, "-show_streams")["streams"]
     assert stream["sample_aspect_ratio"] == "4:3"
+
+
+def test_a_picture_is_shown_at_the_size_that_ffmpeg_gives_it_in_mp4() -> None:
+    """QuickTime's players go by this size, whatever the shape of the pixels is."""
+    path = made("wide.mkv", "-map 0 -c:v libx264 -preset ultrafast -vf setsar=4/3")
+    copy = films.folder() / "wide.copy.mp4"
+    films.run_ffmpeg("-i", path, "-c", "copy", copy)
+    video = indexed(path).video
+    assert video is not None
+    assert shown_size(video.init) == shown_size(copy.read_bytes())
+
+
+def shown_size(data: bytes) -> tuple[int, int]:
+    """Read width and height at the end of the first ``tkhd`` (ISO/IEC 14496-12 §8.3.2.2), in whole pixels."""
+    start = data.index(b"tkhd") - 4
+    end = start + int.from_bytes(data[start : start + 4], "big")
+    width, height = struct.unpack(">II", data[end - 8 : end])
+    return width >> 16, height >> 16
+
+
+@pytest.mark.parametrize(
+    ("element_of_language", "tag"),
+    [
+        (element(0x22B59C, b"ger"), "de"),
+        (element(0x22B59C, b"en"), "en"),
+        (element(0x22B59C, b"fre-ca"), "fr-ca"),
+        (element(0x22B59C, b"ger") + element(0x22B59D, b"de-CH"), "de-CH"),
+        (element(0x22B59C, b"en") + element(0x22B59D, b"en-GB"), "en-GB"),
+        (element(0x22B59C, b"und"), None),
+        (element(0x22B59C, b""), None),
+        (element(0x22B59C, b"\xff~{"), None),
+        (element(0x22B59C, b"x" * 5000), None),
+    ],
+    ids=["bibliographic", "short", "country", "tag", "both", "unknown", "empty", "garbage", "long"],
+)
+def test_a_language_is_understood_in_every_form_that_muxers_have_written(
+    element_of_language: bytes, tag: str | None
+) -> None:
+    data = segment(tracks(opus(1, element_of_language)), cluster(0, block(0, PACKET), block(20, PACKET)))
+    (sound,) = index_of(data).sounds
+    assert sound.language == tag
+
+
+def index_of(data: bytes) -> FileIndex:
+    return read_index(lambda at, length: data[at : at + length], len(data))
+
+
+def entry_of(codec: bytes, *more: bytes) -> bytes:
+    """Write a file of a track of sound, with frames of nothing."""
+    entry = element(0xAE, b"".join((number_of(0xD7, 1), number_of(0x83, 2), element(0x86, codec), *more)))
+    return segment(tracks(entry), cluster(0, *[block(20 * n, b"\x0b\x77" + bytes(60)) for n in range(3)]))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        entry_of(b"A_AC3", element(0xE1, element(0xB5, struct.pack(">f", 0.25)))),
+        entry_of(b"A_FLAC", element(0x63A2, b"fLaC" + bytes(38))),
+    ],
+    ids=["ac3", "flac"],
+)
+def test_impossible_sound_is_refused(data: bytes) -> None:
+    with pytest.raises(MediaError):
+        index_of(data)
+
+
+@pytest.mark.parametrize("codec", [b"A_AAC", b"A_AAC/MPEG4", b"A_AAC/MPEG2/LC"])
+def test_aac_of_old_is_of_low_complexity_where_it_names_nothing_else(codec: bytes) -> None:
+    """So ffmpeg reads it, too, where there is no configuration."""
+    (sound,) = index_of(entry_of(codec)).sounds
+    assert sound.entry.codec == "mp4a.40.2"
+
+
+@pytest.mark.parametrize(
+    "behind", [b"\x27\xff\xff", b"\x27\0\1\xff\xff", b"\x27"], ids=["count", "length", "header"]
+)
+def test_a_configuration_of_hevc_that_ends_too_early_is_carried_as_it_is(behind: bytes) -> None:
+    """What can't be read to its end isn't said to be complete (ISO/IEC 14496-15 §8.3.3.1)."""
+    video = indexed(made("hevc.mkv", "-map 0 -c:v libx265 -preset ultrafast")).video
+    assert video is not None
+    arrays = b"".join(bytes((kind, 0, 1, 0, 2, kind << 1, 1)) for kind in (32, 33, 34))
+    whole = box(b"hvcC", bytes(22), b"\3", arrays)
+    cut = box(b"hvcC", bytes(22), b"\4", arrays, behind)
+    found = [without_parameter_sets(replace(video.entry, kind=b"hev1", boxes=(one,))) for one in (whole, cut)]
+    assert found[0] is not None
+    assert found[0].kind == b"hvc1"
+    assert found[1] is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_damage_of_what_a_file_says_of_its_tracks_is_refused_or_packaged(data: st.DataObject) -> None:
+    whole = bytearray(made("named.mkv", NAMED, *NAMES).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, 1000))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(MediaError):
+        index = index_of(bytes(whole))
+        for track in index.tracks:
+            with contextlib.suppress(MediaError):
+                make_segment(index, track, 0)
 
 
 @pytest.mark.parametrize(
