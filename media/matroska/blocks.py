@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.matroska.ebml import UNKNOWN_SIZE, Element, header
-from media.matroska.tracks import MAX_TRACKS, MatroskaTrack, parse_tracks
+from media.matroska.ebml import UNKNOWN_SIZE, Element, children, header, unsigned
+from media.matroska.tracks import AUDIO, MAX_TRACKS, VIDEO, MatroskaTrack, parse_tracks
 from media.mp4.sample_boxes import Reserve, reserve_nothing
 
 Read = Callable[[int, int], bytes]
@@ -29,6 +29,7 @@ LACED_BYTES = 2048
 
 EBML, SEGMENT, INFO, TRACKS, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
 _TIMESTAMP, _SIMPLE_BLOCK, _GROUP, _BLOCK = 0xE7, 0xA3, 0xA0, 0xA1
+_TIMESTAMP_SCALE = 0x2AD7B1
 _DURATION, _REFERENCE, _ENCRYPTED = 0x9B, 0xFB, 0xAF
 _ENTERED = frozenset((SEGMENT, CLUSTER, _GROUP))
 
@@ -137,6 +138,7 @@ class _BlockReader:
         self.timestamp_scale = 1_000_000
         self.cut_short = False
         self._wanted: set[int] | None = None
+        self._read_once: set[int] = set()
         self._cluster_time = 0
         self._in_cluster = False
         self._count = 0
@@ -219,7 +221,8 @@ class _BlockReader:
             self._block(head, payload, end, kind)
         elif self._in_cluster and size <= 8:
             self._value(kind, window[found.payload : found.payload + size])
-        elif kind in (INFO, TRACKS):
+        elif kind in (INFO, TRACKS) and kind not in self._read_once:
+            self._read_once.add(kind)  # §5.1.2, §5.1.4: others of its kind are the same once more
             self._metadata(kind, payload, size)
         elif kind == _ENCRYPTED:
             raise UnsupportedError("encrypted media")
@@ -239,29 +242,24 @@ class _BlockReader:
         data = self._read(payload, length)
         if len(data) < length:
             raise MalformedError("the file is shorter than it was")
-        if kind == TRACKS and self.tracks is None:
+        if kind == TRACKS:
             self.tracks = parse_tracks(data)
-            self._wanted = {track.number for track in self.tracks if track.kind in (1, 2)}
-        elif kind == INFO:
+            self._wanted = {track.number for track in self.tracks if track.kind in (VIDEO, AUDIO)}
+        else:
             self._information(data)
 
     def _information(self, data: bytes) -> None:
-        position = 0
-        while position < len(data):
-            found = header(data, position)
-            if found.size == UNKNOWN_SIZE:
-                raise MalformedError("an Info of elements of unknown size")
-            if found.kind == 0x2AD7B1:
-                scale = int.from_bytes(data[found.payload : found.end], "big")
+        for found in children(data, 0, len(data)):
+            if found.kind == _TIMESTAMP_SCALE:
+                scale = unsigned(data, found)
                 if not 0 < scale < 1 << 40:
                     raise MalformedError(f"ticks of {scale} nanoseconds")
                 self.timestamp_scale = scale
-            position = found.end
 
     def _value(self, kind: int, payload: bytes) -> None:
         if kind == _TIMESTAMP:
             self._cluster_time = min(int.from_bytes(payload, "big"), LATEST)
-        elif kind == _REFERENCE:  # §5.1.3.5.5: what needs another frame is no key frame
+        elif kind == _REFERENCE and not self._referenced:  # §5.1.3.5.5: what needs another is no key frame
             self._referenced = True
             if self._group is not None:
                 for index in range(self._group_from, len(self._group)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import time
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -102,6 +104,35 @@ def test_a_group_is_a_key_frame_unless_it_refers_to_another() -> None:
     data = segment(tracks(opus()), cluster(0, *groups))
     assert [flags for _, _, flags in frames_of(data)] == [KEY, 0, 0]
     assert blocks_of(data).frames[1].last_duration == 7
+
+
+def test_references_without_number_cost_the_same_however_many_frames_they_concern() -> None:
+    """Of a block of 256 frames, 200,000 references of three bytes each would take 50 million steps."""
+    references = b"\xfb\x81\x01" * 200_000
+
+    def seconds(laced: bytes) -> float:
+        data = segment(tracks(opus()), cluster(0, element(0xA0, laced + references)))
+        before = time.thread_time()
+        assert not any(flags & KEY for flags in blocks_of(data).frames[1].flags)
+        return time.thread_time() - before
+
+    one = seconds(block(0, PACKET, flags=0, kind=0xA1))
+    assert seconds(block(0, *[PACKET] * 256, flags=0x04, kind=0xA1, lace=b"\xff")) < 5 * one
+
+
+def test_what_a_segment_says_twice_is_read_once() -> None:
+    """Info and Tracks may be repeated (RFC 9559 §5.1.2, §5.1.4): a file of nothing else costs nothing."""
+    info = element(0x1549A966, number_of(0x2AD7B1, 500_000) + element(0xEC, bytes(100_000)))
+    data = segment(info, tracks(opus()), *[info] * 20, cluster(0, block(0, PACKET)))
+    read = []
+
+    def counted(at: int, length: int) -> bytes:
+        read.append(length)
+        return data[at : at + length]
+
+    found = read_blocks(counted, len(data), MatroskaLimits())
+    assert found.timestamp_scale == 500_000
+    assert sum(read) < 2 * len(info) + 25 * 4096
 
 
 @pytest.mark.parametrize(
@@ -209,6 +240,21 @@ def test_times_that_no_clock_has_are_refused_or_bounded() -> None:
     )
     with pytest.raises(TooLargeError):
         movie_of(data)
+
+
+@pytest.mark.parametrize(
+    ("display", "shown"),
+    [((0, 0), (320, 180)), ((400, 200), (360, 180)), ((60_000, 1), (0, 0)), ((1 << 40, 1 << 40), (180, 180))],
+)
+def test_display_sizes_that_no_mp4_can_say_are_left_out(
+    display: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    """ISO/IEC 14496-12 §8.3.2.2: a size has 16 bits before the point."""
+    numbers = zip((0xB0, 0xBA, 0x54B0, 0x54BA), (320, 180, *display), strict=True)
+    sizes = element(0xE0, b"".join(number_of(*one) for one in numbers))
+    entry = element(0xAE, number_of(0xD7, 1) + number_of(0x83, 1) + element(0x86, b"V_VP8") + sizes)
+    (track,) = movie_of(segment(tracks(entry), cluster(0, block(0, b"a")))).tracks
+    assert (track.display_width, track.display_height) == tuple(map(Fraction, shown))
 
 
 @settings(max_examples=300, deadline=None)
