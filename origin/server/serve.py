@@ -90,19 +90,14 @@ async def serve(
             config, new_secrets = await asyncio.to_thread(with_secrets, config)
             # The log's redaction must know the generated secrets, too.
             await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
-            make = functools.partial(
-                Services,
-                files=() if file is None else (file,),
-                needs_library=own_library or not (config.live or config.radio or config.events),
-                limits=limits,
-            )
+            needs_library = own_library or not (config.live or config.radio or config.events)
+            files = () if file is None else (file,)
+            make = functools.partial(Services, files=files, needs_library=needs_library, limits=limits)
             services = await asyncio.to_thread(make, config, tools, lock)
             if types_text:
                 services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
             await asyncio.to_thread(services.check_library)
-            options = AccessOptions.of(config, loopback_ports([one.getsockname()[:2] for one in bound.http]))
-            uvicorn_config = _uvicorn_config(config, services, options)
-            _log_open_areas(options, bound.http)
+            uvicorn_config = _uvicorn_config(config, services, _access_options(config, bound.http))
             malloc.freeze_garbage_collector()
             await _wait_for_sockets(
                 bound.inherited, address_of(bound.http, config.server.host), listening.takeover_look_seconds
@@ -143,13 +138,15 @@ async def _run(
             lock.release()
 
 
-def _log_open_areas(options: AccessOptions, sockets: Sequence[socket.socket]) -> None:
-    """Log what anybody can read on a server that other machines reach."""
+def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:
+    """Say which areas are protected, and log what anybody can read on a server that other machines reach."""
+    options = AccessOptions.of(config, loopback_ports([one.getsockname()[:2] for one in sockets]))
     reached = any(one.getsockname()[1] not in options.loopback_ports for one in sockets)
     areas = sorted({"api", "health", "metrics"} - options.protected)
     if reached and areas:
         advice = "name in server.protected what needs the admin token"
         log.info("open to everybody", areas=", ".join(areas), advice=advice)
+    return options
 
 
 async def _wait_for_sockets(inherited: Sequence[socket.socket], address: str, look_seconds: float) -> None:
