@@ -30,6 +30,17 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _QUALITY = re.compile(r"q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
 
+_OFFERED = (SSE, NDJSON, JSON)
+
+
+def _ranges_of(form: Format) -> tuple[str, str, str]:
+    """Name the media ranges that have a format, the most specific first."""
+    return form.media_type, f"{form.media_type.partition('/')[0]}/*", "*/*"
+
+
+_ACCEPTED = frozenset(name for form in _OFFERED for name in _ranges_of(form))
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a GET of an event channel asks for.
@@ -125,15 +136,15 @@ def _preferred(accept: str) -> Format:
     """Choose a format by the Accept field (RFC 9110 §12.5.1); server-sent events where all are as welcome."""
     if not accept.strip():
         return SSE
+    qualities: dict[str, float] = {}
+    for item in accept.lower().split(","):
+        name, _, parameters = item.partition(";")
+        if (name := name.strip()) in _ACCEPTED:
+            qualities.setdefault(name, _quality(parameters))
     best, found = 0.0, None
-    for form in (SSE, NDJSON, JSON):
-        kind = form.media_type.partition("/")[0]
-        quality, precision = 0.0, -1
-        for item in accept.lower().split(","):
-            name, *parameters = (part.strip() for part in item.split(";"))
-            names = {form.media_type: 2, f"{kind}/*": 1, "*/*": 0}
-            if names.get(name, -1) > precision:
-                precision, quality = names[name], _quality(parameters)
+    for form in _OFFERED:
+        # RFC 9110 §12.5.1: the most specific name counts.
+        quality = next((qualities[name] for name in _ranges_of(form) if name in qualities), 0.0)
         if quality > best:
             best, found = quality, form
     if found is None:
@@ -141,8 +152,9 @@ def _preferred(accept: str) -> Format:
     return found
 
 
-def _quality(parameters: list[str]) -> float:
-    return next((float(weight[1]) for one in parameters if (weight := _QUALITY.fullmatch(one))), 1.0)
+def _quality(parameters: str) -> float:
+    found = (_QUALITY.fullmatch(one.strip()) for one in parameters.split(";"))
+    return next((float(weight[1]) for weight in found if weight is not None), 1.0)
 
 
 async def stream_events(
