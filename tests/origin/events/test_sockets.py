@@ -7,11 +7,13 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
+from websockets.typing import Subprotocol
 
 from origin.events.limits import EventLimits
 from origin.http1.websocket import WebSocketLimits
@@ -112,10 +114,10 @@ async def read_all(client: ClientConnection, got: list[str | bytes] | None = Non
             got.append(message)
 
 
-async def status_of(server: Server, query: str = "", **options: object) -> int:
+async def status_of(server: Server, query: str = "", **options: Any) -> int:
     """Open a WebSocket; give the status of its handshake."""
     try:
-        async with connect(server.socket_url + query, proxy=None, **options):  # type: ignore[arg-type]
+        async with connect(server.socket_url + query, proxy=None, **options):
             return 101
     except InvalidStatus as refused:
         return refused.response.status_code
@@ -180,8 +182,8 @@ async def test_a_channel_with_a_read_key_needs_it(query: str, headers: dict[str,
 
 async def test_a_subprotocol_and_compression_are_negotiated_as_the_standard_says() -> None:
     async with serving() as server:
-        known = ["x", "headwater.events.v1"]
-        async with connect(server.socket_url, subprotocols=known, proxy=None) as socket:  # type: ignore[arg-type]
+        known = [Subprotocol("x"), Subprotocol("headwater.events.v1")]
+        async with connect(server.socket_url, subprotocols=known, proxy=None) as socket:
             assert socket.subprotocol == "headwater.events.v1"
             # It offers permessage-deflate, which isn't taken: no message is larger than its bytes.
             assert socket.protocol.extensions == []
