@@ -60,6 +60,13 @@ class SingleFlightCache(Generic[K, V]):
         """How many things are being made."""
         return len(self._making)
 
+    def find(self, key: K) -> V | None:
+        """Give what is kept, without waiting; else None."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         """Give what is kept, wait for whoever is making it, or make it.
 

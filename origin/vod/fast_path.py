@@ -11,7 +11,7 @@ import functools
 import re
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import structlog
@@ -20,7 +20,7 @@ from media.errors import MediaError
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http import content_coding
 from origin.http.answer import Headers
-from origin.http.byte_ranges import Span
+from origin.http.byte_ranges import Span, select_span
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import HEADS_KEPT, AnsweringConnection, FastAnswer, encoded
 from origin.http1.request_head import PlainFields, RequestLine
@@ -28,10 +28,10 @@ from origin.responses.cached import RequestTraits, ResponseFrame, init_reply, te
 from origin.responses.memfd_cache import MemfdCopy
 from origin.responses.templated import TemplatedRepresentation
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
-from origin.vod.routes import metadata_of
-from origin.vod.segment_cache import SegmentCache, SegmentCacheLimits
+from origin.vod.routes import I_FRAMES, metadata_of
+from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits
 from packager.library.storage import LocalFile, NotFoundError
-from packager.vod import Titles
+from packager.vod import IFrameFile, Titles
 
 log = structlog.get_logger()
 
@@ -40,7 +40,11 @@ AREA = "vod"
 
 _TEXT_FOLDER = b"/subtitles"
 
-_SEGMENT = re.compile(rb"(/vod/[^?]+)/([a-z0-9-]+)/(0|[1-9][0-9]{0,7})\.m4s")
+_SEGMENT = re.compile(
+    rb"(/vod/[^?]+)/([a-z0-9-]+)/"
+    rb"(?:((0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})-([1-9][0-9]{0,17}))?)\.m4s|iframes\.mp4)"
+)
+"""A film, a track, and the name of a segment: its number, and of a trimmed one from when to when it lasts."""
 
 
 class VodService(NamedTuple):
@@ -84,7 +88,8 @@ class VodFastPath:
         self._answers = service.answers
         caching = ((b"cache-control", b"public, max-age=%d" % self.max_age),)
         self._lookups: dict[bytes, list[AwaitedSegmentAnswer]] = {}
-        self._segments = SegmentCache(limits or SegmentCacheLimits(), caching, tuple(headers))
+        self._limits = limits or SegmentCacheLimits()
+        self._segments = SegmentCache(self._limits, caching, tuple(headers))
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FastAnswer | None:
         """Find the answer to a request; None where it has to be looked up. See `Responder`."""
@@ -150,21 +155,40 @@ class VodFastPath:
     def _wanted(
         self, match: re.Match[bytes], fields: PlainFields, span: Span | None, film: SharedFile
     ) -> Wanted | None:
-        track, number = match[2].decode("ascii"), int(match[3])
         file = film.file
-        key = file.identity, track, number
-        known = self._segments.find(key)
-        if known is None:
-            opened = self._titles.known_segment(file, track, number)
-            if opened is None:
-                return None
-            # Nothing that is kept refers to the index, which may be forgotten.
-            metadata = metadata_of(opened, f"{track}-{number}", opened.track.video, time.time())
-            known = self._segments.add(key, opened.segment, metadata)
+        key = file.identity, match[2], match[3]
+        known = self._segments.find(key) or self._add(key, file, match)
+        if known is None or not self._is_short(known, span):
+            return None
         copy = self._segments.copy_of(key, known, file.fd)
         if copy is None:
             return Wanted(known.from_file, film, fields, span)
         return Wanted(known.from_copy, copy, fields, span)
+
+    def _add(self, key: Hashable, file: LocalFile, match: re.Match[bytes]) -> CachedSegment | None:
+        """Keep a segment that is asked for, or all I-frames. Nothing refers to the index, which may go."""
+        track, now = match[2].decode("ascii"), time.time()
+        if match[3] is None:
+            frames = self._titles.known_i_frames(file, track)
+            if frames is None:
+                return None
+            metadata = metadata_of(frames, I_FRAMES, video=True, now=now)
+            return self._segments.add(key, frames.frames, metadata)
+        bounds = None if match[5] is None else (int(match[5]), int(match[6]))
+        opened = self._titles.known_segment(file, track, int(match[4]), bounds)
+        if opened is None:
+            return None
+        metadata = metadata_of(opened, f"{track}-{match[3].decode('ascii')}", opened.track.video, now)
+        return self._segments.add(key, opened.segment, metadata)
+
+    def _is_short(self, known: CachedSegment, span: Span | None) -> bool:
+        """Say whether what is asked for can be put together while others wait: not too many I-frames."""
+        if not isinstance(known.segment, IFrameFile):
+            return True
+        part = None if span is None else select_span(span, known.segment.size)
+        if part is None:
+            return False
+        return known.segment.count(part.first, part.length) <= self._limits.i_frames_at_once
 
 
 @functools.lru_cache(maxsize=HEADS_KEPT)

@@ -45,6 +45,9 @@ ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
 PACKAGING = 2
 """Version of how segments are made; a new one gives every segment a new entity-tag."""
 
+I_FRAMES = "iframes"
+"""What the entity-tag of a track's I-frames has in place of a segment's name."""
+
 RAW_PATH = "raw path"
 """Where endpoints find the path as it was sent, beside its decoded parts."""
 
@@ -282,7 +285,7 @@ class _Vod:
 
     async def i_frames(self, path: dict[str, str], _query: QueryParams) -> Representation:
         opened = await self._titles.threads.opened(self._titles.open_i_frames, path["path"], path["track"])
-        metadata = metadata_of(opened, "iframes", video=True, now=time.time())
+        metadata = metadata_of(opened, I_FRAMES, video=True, now=time.time())
         return SegmentRepresentation(opened, metadata, opened.close)
 
 

@@ -19,7 +19,7 @@ from origin.http1.file_runs import READ_AT_ONCE, FileRuns
 from origin.http1.sendfile import Piece
 from origin.responses.memfd_cache import MemfdCopy
 from origin.responses.templated import TemplatedRepresentation
-from packager.vod import Segment
+from packager.vod import IFrameFile, Segment
 
 LONG_RUN = 16 * 1024
 """Mean length of a segment's runs in its file from which each is sent by a call of its own, uncopied."""
@@ -37,6 +37,7 @@ class SegmentCacheLimits:
         largest_copy: of one; it is made while others wait, in a few milliseconds.
         idle_seconds: how long nobody has asked for a copy that makes room for another: those that many ask
             for stay, however many others are asked for.
+        i_frames_at_once: most I-frames of one answer, whose headers are written while others wait.
     """
 
     segments: int = 4096
@@ -45,6 +46,7 @@ class SegmentCacheLimits:
     copied_bytes: int = 64 << 20
     largest_copy: int = 4 << 20
     idle_seconds: float = 10.0
+    i_frames_at_once: int = 64
 
 
 class CachedSegment:
@@ -62,7 +64,10 @@ class CachedSegment:
     __slots__ = ("copy", "from_copy", "from_file", "segment", "used", "was_asked")
 
     def __init__(
-        self, segment: Segment, from_file: TemplatedRepresentation, from_copy: TemplatedRepresentation
+        self,
+        segment: Segment | IFrameFile,
+        from_file: TemplatedRepresentation,
+        from_copy: TemplatedRepresentation,
     ) -> None:
         self.segment = segment
         self.from_file = from_file
@@ -73,7 +78,7 @@ class CachedSegment:
 
 
 class SegmentCache:
-    """Segments by their file, track and number; what wasn't asked for for longest goes first.
+    """Segments by their file, track and name; what wasn't asked for for longest goes first.
 
     Args:
         limits: what is kept.
@@ -102,17 +107,23 @@ class SegmentCache:
             self._segments.move_to_end(key)
         return found
 
-    def add(self, key: Hashable, segment: Segment, metadata: RepresentationMetadata) -> CachedSegment:
+    def add(
+        self, key: Hashable, segment: Segment | IFrameFile, metadata: RepresentationMetadata
+    ) -> CachedSegment:
         """Keep a segment.
 
         Args:
-            key: its file, track and number.
-            segment: the segment.
+            key: its file, track and name.
+            segment: the segment, or all I-frames of the track.
             metadata: what is said of it.
         """
+        if isinstance(segment, IFrameFile):
+            pieces_of = functools.partial(pieces_of_i_frames, segment)
+        else:
+            pieces_of = functools.partial(pieces_of_segment, segment)
         now = time.time()
         make = functools.partial(TemplatedRepresentation, metadata, self._headers, self._common_headers, now)
-        added = CachedSegment(segment, make(functools.partial(pieces_of_segment, segment)), make())
+        added = CachedSegment(segment, make(pieces_of), make())
         self._segments[key] = added
         self._bytes += segment.nbytes
         while self._bytes > self._limits.bytes or len(self._segments) > self._limits.segments:
@@ -125,11 +136,13 @@ class SegmentCache:
         """Give the copy of a segment that is asked for again, if it is worth one.
 
         Args:
-            key: its file, track and number.
+            key: its file, track and name.
             cached: the segment.
             file: descriptor of its file.
         """
         now, segment = time.monotonic(), cached.segment
+        if isinstance(segment, IFrameFile):
+            return None
         if cached.copy is None:
             is_first, cached.was_asked = not cached.was_asked, True
             if is_first or not is_scattered(segment) or not self._make_room(segment.size, now):
@@ -183,6 +196,14 @@ def pieces_of_segment(segment: Segment, part: ByteRange) -> Sequence[Piece]:
     else:
         pieces += [ByteRange(at, at + size - 1) for at, size in segment.pieces(start, stop)]
     return pieces
+
+
+def pieces_of_i_frames(frames: IFrameFile, part: ByteRange) -> Sequence[Piece]:
+    """Say where the bytes of a range of a track's I-frames are, likewise."""
+    return [
+        piece if isinstance(piece, bytes) else ByteRange(piece[0], sum(piece) - 1)
+        for piece in frames.pieces(part.first, part.length)
+    ]
 
 
 def _bytes_of(segment: Segment, file: int) -> Iterator[bytes | memoryview]:

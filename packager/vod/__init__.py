@@ -5,8 +5,9 @@ places samples, and ``segment_boundaries`` cuts them; ``segment`` makes one segm
 is there.
 """
 
+from packager.vod.i_frames import IFrameFile
 from packager.vod.limits import TitleLimits
 from packager.vod.segment import Segment, ShortReadError
 from packager.vod.titles import OpenIFrames, OpenSegment, Titles
 
-__all__ = ["OpenIFrames", "OpenSegment", "Segment", "ShortReadError", "TitleLimits", "Titles"]
+__all__ = ["IFrameFile", "OpenIFrames", "OpenSegment", "Segment", "ShortReadError", "TitleLimits", "Titles"]

@@ -187,6 +187,11 @@ class IFrameFile:
         """Length in bytes."""
         return int(self._bounds[-1])
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, in bytes."""
+        return len(self._head) + self._bounds.nbytes + 3 * self._frames.times.nbytes
+
     def read(self, read: Read, offset: int, length: int) -> bytes:
         """Read a range of it.
 
@@ -198,25 +203,43 @@ class IFrameFile:
         Raises:
             ShortReadError: the track's file ends before.
         """
-        end = min(offset + length, self.size)
-        parts = [self._head[offset:end]]
-        first = max(int(self._bounds.searchsorted(offset, "right")) - 1, 0)
-        behind = int(self._bounds.searchsorted(end, "left"))
-        for number in range(first, behind):
-            begin = int(self._bounds[number])
-            parts.append(self._fragment(read, number, max(offset - begin, 0), end - begin))
+        parts: list[bytes] = []
+        for piece in self.pieces(offset, length):
+            if not isinstance(piece, bytes):
+                position, wanted = piece
+                piece = read(position, wanted)
+                if len(piece) < wanted:
+                    raise ShortReadError(f"the file ends before {position + wanted}")
+            parts.append(piece)
         return b"".join(parts)
 
-    def _fragment(self, read: Read, number: int, start: int, stop: int) -> bytes:
-        """Give a range of a fragment."""
-        header, size = self._header(number), int(self._frames.frame_sizes[number])
-        first, behind = max(start - len(header), 0), min(stop - len(header), size)
-        if first >= behind:
-            return header[start:stop]
-        data = read(int(self._frames.offsets[number]) + first, behind - first)
-        if len(data) < behind - first:
-            raise ShortReadError(f"the file ends within I-frame {number}")
-        return header[start:stop] + data
+    def count(self, offset: int, length: int) -> int:
+        """Say of how many frames there are bytes in a range."""
+        return len(self._numbers(offset, min(offset + length, self.size)))
+
+    def pieces(self, offset: int, length: int) -> list[bytes | tuple[int, int]]:
+        """Say where the bytes of a range are: here, or at a position of the track's file, and how many.
+
+        Args:
+            offset: first byte wanted.
+            length: how many; clipped at the end.
+        """
+        end = min(offset + length, self.size)
+        pieces: list[bytes | tuple[int, int]] = [self._head[offset:end]] if offset < len(self._head) else []
+        for number in self._numbers(offset, end):
+            begin = int(self._bounds[number])
+            start, stop = max(offset - begin, 0), end - begin
+            header, size = self._header(number), int(self._frames.frame_sizes[number])
+            first, behind = max(start - len(header), 0), min(stop - len(header), size)
+            if start < len(header):
+                pieces.append(header[start:stop])
+            if first < behind:
+                pieces.append((int(self._frames.offsets[number]) + first, behind - first))
+        return pieces
+
+    def _numbers(self, offset: int, end: int) -> range:
+        first = max(int(self._bounds.searchsorted(offset, "right")) - 1, 0)
+        return range(first, int(self._bounds.searchsorted(end, "left")))
 
     def _header(self, number: int) -> bytes:
         time, following = self._frames.times[number : number + 2].tolist()

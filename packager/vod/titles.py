@@ -455,13 +455,16 @@ class Titles:
             raise
         return file
 
-    def known_segment(self, file: LocalFile, track: str, number: int) -> OpenSegment | None:
+    def known_segment(
+        self, file: LocalFile, track: str, number: int, bounds: tuple[int, int] | None = None
+    ) -> OpenSegment | None:
         """Find a segment of an open file without blocking, and without work that others would wait for.
 
         Args:
             file: the file, which stays the caller's.
             track: name of the track.
             number: of the segment.
+            bounds: from when to when of it, in ticks; None: all.
 
         Returns:
             None where :meth:`open_segment` has to find or refuse it: the file isn't indexed, the segment is
@@ -473,9 +476,9 @@ class Titles:
             return None
         if int(offered.cuts[number + 1] - offered.cuts[number]) > self._limits.quick_samples:
             return None
-        key = file.identity, track, number, None
+        key = file.identity, track, number, bounds
         try:
-            segment = self._open.get(key) or make_segment(index, offered, number)
+            segment = self._open.get(key) or make_segment(index, offered, number, bounds)
         except MediaError:
             return None
         if segment is None or int(segment.offsets[0]) >= file.size:
@@ -540,6 +543,15 @@ class Titles:
         except BaseException:
             file.close()
             raise
+
+    def known_i_frames(self, file: LocalFile, track: str) -> OpenIFrames | None:
+        """Find the I-frames of an open file without blocking; None where :meth:`open_i_frames` has to."""
+        index = self._indexes.known(file.identity)
+        offered = None if index is None else index.track(track)
+        if index is None or offered is None or not offered.video or index.assembled is not None:
+            return None
+        frames = self._i_frame_files.find(file.identity)
+        return None if frames is None else OpenIFrames(file, frames, file.pread)
 
     def _i_frame_file(self, name: str, track: str, index: FileIndex, file: LocalFile) -> IFrameFile:
         """Look at a film's I-frames, once."""
