@@ -24,6 +24,7 @@ _MODEX = 7
 _NANOSECONDS = 0
 _ONE_TRACK, _MANY_TRACKS, _MANY_CODECS = 0, 1, 2
 _MOST_TRACKS = 32
+_MOST_EXTENSIONS = 16
 _WITH_COMPOSITION_TIME = frozenset({"avc1", "hvc1", "vvc1"})
 
 
@@ -59,18 +60,16 @@ class Packet:
     nanoseconds: int = 0
 
 
-def check_codec(kind: int, body: bytes) -> None:
-    """Check that ffmpeg of every age reads a tag's codec in FLV.
+def is_read_in_flv(kind: int, body: bytes) -> bool:
+    """Tell whether ffmpegs of every age read a tag's codec in FLV: H.264, AAC and MP3 in tags of old.
 
     Raises:
-        UnsupportedError: it doesn't; the text is for the publisher.
-        MalformedError: the tag ends too early.
+        MediaError: the tag is malformed.
     """
-    is_enhanced = body[0] & 0x80 if kind == VIDEO else body[0] >> 4 == _ENHANCED_AUDIO
+    if body[0] & _ENHANCED_VIDEO if kind == VIDEO else body[0] >> 4 == _ENHANCED_AUDIO:
+        return False
     codecs = {"avc1"} if kind == VIDEO else {"mp4a", ".mp3"}
-    for packet in read_packets(kind, body):
-        if is_enhanced or packet.codec not in codecs:
-            raise UnsupportedError(f"{packet.codec!r} isn't taken yet; set the encoder to H.264 and AAC")
+    return all(packet.codec in codecs for packet in read_packets(kind, body))
 
 
 def read_packets(kind: int, body: bytes) -> list[Packet]:
@@ -119,8 +118,11 @@ def _older_audio(reader: _Reader, first: int) -> Packet:
 
 def _enhanced(reader: _Reader, media: int, packet_type: int, frame_type: int) -> Iterator[Packet]:
     """Yield the packets of a tag whose header is that of Enhanced RTMP."""
-    nanoseconds = 0
+    nanoseconds = extensions = 0
     while packet_type == _MODEX:
+        extensions += 1
+        if extensions > _MOST_EXTENSIONS:
+            raise UnsupportedError(f"more than {_MOST_EXTENSIONS} extensions of a header")
         size = reader.number(1) + 1
         data = reader.take(reader.number(2) + 1 if size == 256 else size)
         following = reader.number(1)

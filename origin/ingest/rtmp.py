@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import structlog
 
 from media.errors import MediaError
-from media.rtmp import flv
 from media.rtmp.connection import (
     ConnectRequest,
     Event,
@@ -22,8 +21,8 @@ from media.rtmp.connection import (
     PublishRequest,
     RtmpConnectionLimits,
 )
-from media.rtmp.flv_packets import check_codec
 from media.rtmp.handshake import RANDOM_BYTES
+from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
 from origin.ingest.admission import IngestAdmission, RefusedError
 from packager.sources.published import Publication, PublicationEndedError, Publisher
 from packager.step_budget import StepBudget
@@ -49,6 +48,7 @@ class RtmpLimits:
         linger_seconds: For which a connection that was refused is kept, so that the reason arrives.
         farewell_seconds: The same when the server ends, of all connections together.
         connection: What may be sent over each.
+        stream: Of what is held back until its container is known.
     """
 
     connections: int = 256
@@ -60,6 +60,7 @@ class RtmpLimits:
     linger_seconds: float = 2.0
     farewell_seconds: float = 0.5
     connection: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
+    stream: PublishedStreamLimits = field(default_factory=PublishedStreamLimits)
 
 
 class RtmpServer:
@@ -140,9 +141,9 @@ class _Session:
         self._address = str((writer.get_extra_info("peername") or [""])[0])
         self._encoder = ""
         self._publication: Publication | None = None
+        self._stream: PublishedStream | None = None
         self._deadline = asyncio.timeout(limits.admission_seconds)
         self._budget = StepBudget()
-        self._codecs = set[tuple[int, int]]()
 
     async def run(self) -> None:
         """Carry one publisher's streams until it goes or is refused."""
@@ -206,19 +207,12 @@ class _Session:
         tags = bytearray()
         for event in self._connection.events():
             if isinstance(event, MediaMessage):
-                tags += self._tag(event)
+                if self._stream is not None:
+                    tags += self._stream.receive(event.kind, event.timestamp, event.payload)
             else:
                 await self._give(tags)
                 await self._on_request(event)
         await self._give(tags)
-
-    def _tag(self, message: MediaMessage) -> bytes:
-        if message.payload and message.kind in flv.CODEC_BITS:
-            sign = message.kind, message.payload[0] & flv.CODEC_BITS[message.kind]
-            if sign not in self._codecs:
-                check_codec(message.kind, message.payload)
-                self._codecs.add(sign)
-        return flv.write_tag(message.kind, message.timestamp, message.payload)
 
     async def _give(self, tags: bytearray) -> None:
         if tags and self._publication is not None:
@@ -245,7 +239,7 @@ class _Session:
         self._deadline.reschedule(None)
         try:
             publication = self._admission.admit(
-                request.name, _key(request), publisher, "flv", self._on_dismissed
+                request.name, _key(request), publisher, on_end=self._on_dismissed
             )
         except RefusedError as error:
             # As long as the guesser waits, his connection counts.
@@ -253,8 +247,8 @@ class _Session:
             self._connection.refuse_publish(str(error))
             return
         self._publication = publication
+        self._stream = PublishedStream(self._limits.stream)
         self._connection.accept_publish()
-        await publication.receive(flv.file_header())
 
     def _end_publication(self) -> None:
         if self._publication is not None:

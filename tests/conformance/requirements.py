@@ -281,7 +281,7 @@ REQUIREMENTS = (
     "Children die with their parent",
     "What is missing of ffmpeg is told in a line",
     # Publishers.
-    "ffmpeg publishes to a live channel with -method PUT, in MPEG-TS and FLV",
+    "ffmpeg publishes to a live channel with -method PUT, in four containers",
     "ffmpeg publishes to a live channel over RTMP with its key in any of the usual places",
     "A publisher's key is checked before a byte of its stream is read",
     "A publisher is told why it is refused, before a byte of its stream is read",
@@ -289,6 +289,7 @@ REQUIREMENTS = (
     "What is no stream is refused with its reason, and a channel isn't shown as live for it",
     "Another publisher with the key takes over, one without it disturbs nobody",
     "A publisher that is frozen is noticed in seconds, and one that is gone at once",
+    "Newer codecs of Enhanced RTMP are played, whatever the age of ffmpeg",
     "A publisher's stream is on air as soon as it is known to be one",
     "A second publisher takes the place of the first when its stream is known to be one",
     "A publisher with no stream leaves the one that is on air alone",

@@ -109,10 +109,10 @@ def encoder_arguments(
 
 
 @contextlib.contextmanager
-def encoding(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run an encoder until the block ends."""
+def encoding(*arguments: str, program: str = "ffmpeg") -> Iterator[subprocess.Popen[bytes]]:
+    """Run an encoder, one of ffmpeg's releases, until the block ends."""
     process = subprocess.Popen(
-        ["ffmpeg", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
     )
     try:
         yield process

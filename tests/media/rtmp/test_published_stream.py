@@ -1,0 +1,145 @@
+"""The container in which a published stream goes on: FLV, or Matroska for codecs that old ffmpegs misread."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from media.errors import MediaError, UnsupportedError
+from media.matroska.stream import MatroskaStreamReader
+from media.rtmp import flv
+from media.rtmp.amf0 import write_values
+from media.rtmp.connection import MediaMessage
+from media.rtmp.flv import AUDIO, SCRIPT, VIDEO
+from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
+from tests.media.rtmp.test_publishers import INPUTS, OUTPUT, SECONDS, newer_ffmpeg
+from tests.rtmp import record
+
+LIMITS = PublishedStreamLimits()
+AVC, AAC = b"\x17\0\0\0\0" + bytes(20), b"\xaf\0\x12\x10"
+HEVC, OPUS = b"\x90hvc1" + bytes(30), b"\x90OpusOpusHead\1\2" + struct.pack("<HIHB", 312, 48000, 0, 0)
+KEY = b"\x93hvc1" + b"picture"
+
+Tag = tuple[int, int, bytes]
+
+
+def written(*tags: Tag, limits: PublishedStreamLimits = LIMITS) -> bytes:
+    stream = PublishedStream(limits)
+    return b"".join(stream.receive(*tag) for tag in tags)
+
+
+def test_h264_and_aac_stay_flv() -> None:
+    tags = [(VIDEO, 0, AVC), (AUDIO, 0, AAC), (AUDIO, 5, b"\xaf\1a"), (VIDEO, 40, b"\x17\1\0\0\0ab")]
+    assert written(*tags[:3]) == b""
+    assert written(*tags) == flv.file_header() + b"".join(flv.write_tag(*tag) for tag in tags)
+
+
+def test_sound_alone_goes_on_after_a_second() -> None:
+    tags = [(AUDIO, 0, AAC), *((AUDIO, time, b"\xaf\1a") for time in range(0, 1100, 100))]
+    assert written(*tags[:5]) == b""
+    assert written(*tags).startswith(b"FLV")
+
+
+def test_a_codec_that_comes_too_late_is_told_to_the_publisher() -> None:
+    with pytest.raises(UnsupportedError, match="connect anew"):
+        written((VIDEO, 0, AVC), (VIDEO, 0, b"\x17\1\0\0\0ab"), (AUDIO, 40, OPUS))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"), [(VIDEO, b"\x12ab"), (AUDIO, b"\xbfab"), (VIDEO, b"\x91vvc1\0\0\0ab")]
+)
+def test_a_codec_that_nobody_plays_is_refused(kind: int, body: bytes) -> None:
+    with pytest.raises(UnsupportedError, match="isn't taken"):
+        written((kind, 0, body))
+
+
+def chunks_of(data: bytes) -> tuple[int, int, bytes]:
+    """Give access points and changes that a channel sees in a stream, and what tells its codecs."""
+    reader = MatroskaStreamReader()
+    found = reader.receive_data(data)
+    return sum(one.access for one in found), sum(one.changes for one in found), reader.signature
+
+
+def test_times_wrap_and_metadata_tell_the_size() -> None:
+    metadata = write_values(["onMetaData", {"width": 320.0, "height": 180.0, "framerate": 25.0}])
+    begin: list[Tag] = [(SCRIPT, 0, metadata), (VIDEO, 0xFFFFFFE0, HEVC), (AUDIO, 0xFFFFFFE0, OPUS)]
+    frames: list[Tag] = [(VIDEO, 0xFFFFFFE0, KEY), (AUDIO, 0xFFFFFFF0, b"\x91Opusa"), (VIDEO, 8, KEY)]
+    access, changes, signature = chunks_of(written(*begin, *frames))
+    assert (access, changes) == (2, 0)
+    assert b"(320, 180)" in signature
+    assert b"V_MPEGH/ISO/HEVC" in signature
+    assert b"A_OPUS" in signature
+
+
+def test_another_configuration_and_a_late_track_are_changes() -> None:
+    begin: list[Tag] = [(VIDEO, 0, HEVC), (VIDEO, 0, KEY), (VIDEO, 2000, KEY)]
+    assert chunks_of(written(*begin))[:2] == (2, 0)
+    other: list[Tag] = [(VIDEO, 2040, HEVC + b"x"), (VIDEO, 2040, KEY)]
+    assert chunks_of(written(*begin, *other))[:2] == (3, 1)
+    late: list[Tag] = [(AUDIO, 2040, OPUS), (AUDIO, 2040, b"\x91Opusa"), (VIDEO, 2080, KEY)]
+    assert chunks_of(written(*begin, *late))[1] == 1
+
+
+def test_only_the_first_track_of_pictures_goes_on() -> None:
+    two = b"\x96\x13hvc1\0\0\0\2ab\1\0\0\3cde"
+    found = written((VIDEO, 0, HEVC), (AUDIO, 0, OPUS), (AUDIO, 0, b"\x91Opusa"), (VIDEO, 0, two))
+    assert b"ab" in found
+    assert b"cde" not in found
+
+
+@pytest.mark.parametrize(
+    ("video", "sound", "codecs"),
+    [
+        ("libx264", "aac", {"h264", "aac"}),
+        ("libx265 -bf 2", "libopus", {"hevc", "opus"}),
+        ("libx265", "aac", {"hevc", "aac"}),
+        ("libsvtav1", "flac", {"av1", "flac"}),
+        ("libvpx-vp9", "eac3", {"vp9", "eac3"}),
+        ("libx264", "ac3", {"h264", "ac3"}),
+        ("libx265", "libmp3lame", {"hevc", "mp3"}),
+    ],
+)
+def test_an_old_ffmpeg_decodes_what_a_new_one_publishes(
+    video: str, sound: str, codecs: set[str], tmp_path: Path
+) -> None:
+    words = f"{newer_ffmpeg()} {INPUTS} {OUTPUT} -c:v {video} -c:a {sound} -f flv {{url}}/demo"
+    recording = record(words.split())
+    assert recording.status == 0, recording.output
+    media = [one for one in recording.events if isinstance(one, MediaMessage)]
+    path = tmp_path / "stream"
+    path.write_bytes(written(*((one.kind, one.timestamp, one.payload) for one in media)))
+    probe = "ffprobe -v error -count_frames -of json -show_entries stream=codec_name,width,nb_read_frames"
+    done = subprocess.run([*probe.split(), str(path)], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    streams = json.loads(done.stdout)["streams"]
+    assert {one["codec_name"] for one in streams} == codecs
+    pictures = next(one for one in streams if "width" in one)
+    assert (pictures["width"], int(pictures["nb_read_frames"])) == (160, 25 * SECONDS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([AUDIO, VIDEO, SCRIPT]),
+            st.integers(0, 0xFFFFFFFF),
+            st.one_of(
+                st.sampled_from([AVC, AAC, HEVC, OPUS, KEY, b"\x91Opusa", b"\x17\1\0\0\0ab"]),
+                st.binary(max_size=60),
+            ),
+        ),
+        max_size=12,
+    )
+)
+def test_nothing_breaks_the_writer_and_all_that_it_writes_is_read(tags: list[Tag]) -> None:
+    with contextlib.suppress(MediaError):
+        data = written(*tags)
+        if data and not data.startswith(b"FLV"):
+            chunks_of(data)
