@@ -252,11 +252,12 @@ def all_text_tracks(
     tracks = list(index.text_tracks)
     lines: list[str] = []
     early = round(index.lead_in * TIMESCALE)
+    times = index.text_times - early
     for one in sidecars:
         named, content = one.named, one.content
         if isinstance(content, FileCues):
             try:
-                content.require_modest(index.text_times - early, limits)
+                content.require_modest(times, limits)
             except TooLargeError as error:
                 content = str(error)
         if isinstance(content, str):
