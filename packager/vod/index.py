@@ -318,7 +318,9 @@ def read_index(
     return replace(index, tracks=(replace(index.video, entry=entry, init=init), *index.sounds))
 
 
-def read_beginning(read: Read, size: int, limits: IndexLimits = LIMITS) -> FileIndex | None:
+def read_beginning(
+    read: Read, size: int, limits: IndexLimits = LIMITS, reserve: Reserve = reserve_nothing
+) -> FileIndex | None:
     """Index only the beginning of a file of which an index takes all of it to be read; None of any other.
 
     Raises:
@@ -327,7 +329,7 @@ def read_beginning(read: Read, size: int, limits: IndexLimits = LIMITS) -> FileI
     beginning = limits.containers.transport.beginning_bytes
     if size <= beginning or size > limits.containers.transport.file_bytes or not is_transport_stream(read):
         return None
-    return read_index(read, beginning, limits)
+    return read_index(read, beginning, limits, reserve)
 
 
 def _have_parameter_sets(track: OfferedTrack, read: Read) -> bool:

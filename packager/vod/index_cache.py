@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 
 import structlog
 
 from media.errors import MediaError
 from packager.library.storage import LocalFile
 from packager.vod.index import FileIndex, read_beginning, read_index
-from packager.vod.index_memory import IndexMemory
+from packager.vod.index_memory import IndexMemory, Reading
 from packager.vod.limits import TitleLimits
 
 log = structlog.get_logger()
@@ -65,8 +67,9 @@ class IndexCache:
             MediaError: the file can't be packaged; the text says in one line why.
             OSError: it can't be read, or others take too long.
         """
-        if not played and self.known(file.identity) is None:
-            beginning = read_beginning(file.pread, file.size, self._limits.index)
+        if not played and file.identity not in self._indexes:
+            with self._turn(file) as read:
+                beginning = read_beginning(read, file.size, self._limits.index, read.reserve)
             if beginning is not None:
                 return beginning
         with self._lock:
@@ -86,13 +89,23 @@ class IndexCache:
             raise type(index)(*index.args)  # a new one: an exception that is kept keeps every traceback
         return index
 
-    def _make(self, file: LocalFile, future: Future[FileIndex | MediaError]) -> None:
-        # So many at a time: what is read for one is bounded, and so is what is read for all.
-        mine = self._making.acquire(timeout=self._limits.wait_seconds)
+    @contextmanager
+    def _turn(self, file: LocalFile) -> Iterator[Reading]:
+        """Wait until an index may be made, and give what reads the file for it.
+
+        So many are made at a time: what is read for one is bounded, and so is what is read for all.
+        """
+        if not self._making.acquire(timeout=self._limits.wait_seconds):
+            raise TimeoutError(f"{file.path} waits for others to be indexed")
         try:
-            if not mine:
-                raise TimeoutError(f"{file.path} waits for others to be indexed")
             with self._memory.reading(file.pread) as read:
+                yield read
+        finally:
+            self._making.release()
+
+    def _make(self, file: LocalFile, future: Future[FileIndex | MediaError]) -> None:
+        try:
+            with self._turn(file) as read:
                 index = read_index(read, file.size, self._limits.index, read.reserve)
                 self._memory.add(index)
             for line in index.left_out:
@@ -102,8 +115,6 @@ class IndexCache:
             # A refusal is kept like an index: it costs as much to find, and the file stays what it is.
             future.set_result(type(error)(*error.args))
         finally:
-            if mine:
-                self._making.release()
             if not future.done():
                 with self._lock:
                     self._indexes.pop(file.identity, None)
