@@ -37,7 +37,7 @@ from packager.window.wall_clock import Instant
 from packager.window.window import Window
 from tests.benchmarks.load import Figure
 from tests.conftest import start_server
-from tests.e2e.conftest import FLAGS, executable, open_tab
+from tests.e2e.conftest import launching, open_tab
 from tests.live_server import broadcasting
 from tests.waiting import wait_for
 
@@ -171,7 +171,7 @@ async def page_latency(folder: Path) -> float:
     seen: list[float] = []
     try:
         async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=executable(), args=FLAGS)
+            browser = await playwright.chromium.launch(**launching())
             tab = await open_tab(browser, server.url)
             await tab.open("live/test")
             await tab.playing()

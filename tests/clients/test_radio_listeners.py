@@ -31,7 +31,7 @@ from tests.clients.marionette import Firefox
 from tests.clients.programs import UNPRIVILEGED, environment
 from tests.clients.stations import HEARD, PATIENCE_SECONDS, frames, live_station, running, station
 from tests.conftest import ARTIFACTS, ServerProcess
-from tests.e2e.conftest import FLAGS, executable, looks
+from tests.e2e.conftest import launching, looks
 from tests.ports import kept_port
 from tests.waiting import wait_for
 
@@ -176,10 +176,9 @@ def reading(url: str, heard: Heard) -> Iterator[None]:
 def chromium(url: str) -> Iterator[Callable[[str], Any]]:
     """Chromium on the player page; gives what evaluates a script in it."""
     with sync_playwright() as playwright:
-        patience = 1000 * PATIENCE_SECONDS
-        browser = playwright.chromium.launch(executable_path=executable(), args=FLAGS, timeout=patience)
+        browser = playwright.chromium.launch(**launching())
         page = browser.new_page()
-        page.set_default_timeout(patience)
+        page.set_default_timeout(1000 * PATIENCE_SECONDS)
         page.goto(url)
         yield page.evaluate
         browser.close()

@@ -122,15 +122,20 @@ def executable() -> str:
     pytest.fail("Chromium is missing: install it (Debian: apt-get install chromium) or set $CHROMIUM")
 
 
+def launching(*flags: str) -> dict[str, Any]:
+    """Playwright's options of a Chromium, with these flags beside the usual ones."""
+    return {
+        "executable_path": Path(__file__).parent / "chromium",
+        "env": {**os.environ, "BROWSER_PROGRAM": executable()},
+        "args": [*FLAGS, *flags],
+        "timeout": 1000 * PATIENCE_SECONDS,
+    }
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=executable(),
-            args=FLAGS,
-            ignore_default_args=["--mute-audio"],
-            timeout=1000 * PATIENCE_SECONDS,
-        )
+        browser = await playwright.chromium.launch(**launching(), ignore_default_args=["--mute-audio"])
         yield browser
         await browser.close()
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import FLAGS, PATIENCE_SECONDS, executable, open_tab
+from tests.e2e.conftest import PATIENCE_SECONDS, launching, open_tab
 from tests.keys import ADMIN_TOKEN
 
 pytestmark = pytest.mark.e2e
@@ -95,19 +95,24 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
         server.stop()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def page(sites: Sites) -> AsyncIterator[Page]:
-    """A page in a browser for which every name leads to this machine, and that knows the admin token."""
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def resolving() -> AsyncIterator[Browser]:
+    """A browser for which every name leads to this machine."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=executable(),
-            args=[*FLAGS, "--host-resolver-rules=MAP *.example 127.0.0.1"],
-            timeout=1000 * PATIENCE_SECONDS,
+            **launching("--host-resolver-rules=MAP *.example 127.0.0.1")
         )
-        context = await browser.new_context(http_credentials={"username": "source", "password": ADMIN_TOKEN})
-        context.set_default_timeout(1000 * PATIENCE_SECONDS)
-        yield await context.new_page()
+        yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(sites: Sites, resolving: Browser) -> AsyncIterator[Page]:
+    """A page of a fresh profile of that browser, which knows the admin token."""
+    context = await resolving.new_context(http_credentials={"username": "source", "password": ADMIN_TOKEN})
+    context.set_default_timeout(1000 * PATIENCE_SECONDS)
+    yield await context.new_page()
+    await context.close()
 
 
 async def seen(page: Page, address: str, **how: Any) -> str:
