@@ -6,7 +6,7 @@ is so is told by the headers of the coded pictures themselves: a few bytes at th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -116,35 +116,33 @@ _BLA_WITHOUT_LEADING = 18
 
 def _nal(name: bytes, length_size: int, size: int, read: Read) -> SampleStart:
     """Go from one NAL unit to the next (ISO/IEC 14496-15 §4.3), each behind its length, to a slice."""
+    slices, parameter_set_types, user_data = _SLICES[name], _PARAMETER_SETS[name], _USER_DATA[name]
+    shift, mask = (0, 31) if name == b"avcC" else (1, 63)
     parameter_sets = captions = False
-    for begin in _units(size, read, length_size):
-        kind = begin[0] & 31 if name == b"avcC" else begin[0] >> 1 & 63
-        if kind in _PARAMETER_SETS[name]:
-            parameter_sets = True
-        elif kind == _USER_DATA[name]:
-            captions = captions or _CAPTIONS in begin
-        elif kind in _SLICES[name]:
-            return SampleStart(_ACCESS[name].get(kind, Access.NONE), parameter_sets, captions)
-    return SampleStart(Access.NONE, parameter_sets, captions)
-
-
-def _units(size: int, read: Read, length_size: int) -> Iterator[bytes]:
-    """Give what was read of each NAL unit, its header at least."""
     start, head = 0, read(0, min(size, HEAD_BYTES))
-    position = 0
+    at = 0
+    # All in one loop: a film of two hours has a thousand of these, which its first playlist waits for.
     for _ in range(MAX_UNITS):
-        if position + length_size + 2 > size:
-            return
-        if position + length_size + 2 > start + len(head):
-            start, head = position, read(position, min(size - position, MORE_BYTES))
-            if len(head) < length_size + 2:
-                return
-        at = position - start
-        length = int.from_bytes(head[at : at + length_size], "big")
+        data = at + length_size
+        if start + data + 2 > size:
+            break
+        if data + 2 > len(head):
+            start, at, data = start + at, 0, length_size
+            head = read(start, min(size - start, MORE_BYTES))
+            if len(head) < data + 2:
+                break
+        length = int.from_bytes(head[at:data], "big")
         if length < 2:
-            return
-        yield head[at + length_size : at + length_size + length]
-        position += length_size + length
+            break
+        kind = head[data] >> shift & mask
+        if kind in slices:
+            return SampleStart(_ACCESS[name].get(kind, Access.NONE), parameter_sets, captions)
+        if kind in parameter_set_types:
+            parameter_sets = True
+        elif kind == user_data:
+            captions = captions or _CAPTIONS in head[data : data + length]
+        at = data + length
+    return SampleStart(Access.NONE, parameter_sets, captions)
 
 
 _SLICES = {b"avcC": range(1, 6), b"hvcC": range(32)}

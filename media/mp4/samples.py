@@ -123,16 +123,26 @@ class SampleTable:
 
     def samples(self, start: int, stop: int) -> Samples:
         """Expand a range."""
-        size = self.sizes(start, stop)
+        offset, size = self.places(start, stop)
         is_sync = np.zeros(stop - start, bool)
         is_sync[self.sync_samples(start, stop) - start] = True
         return Samples(
-            offset=self._chunks.places(start, stop, size),
+            offset=offset,
             size=size,
             decode_time=self.decode_times(start, stop),
             composition_offset=self._composition_offsets(start, stop),
             is_sync=is_sync,
         )
+
+    @property
+    def constant_duration(self) -> int | None:
+        """For how many ticks each sample lasts; None where they don't all last the same."""
+        return self._durations.least if self._durations.least == self._durations.greatest else None
+
+    def places(self, start: int, stop: int) -> tuple[Int64, Int64]:
+        """Give where each sample of a range begins in the file, and its size in bytes."""
+        size = self.sizes(start, stop)
+        return self._chunks.places(start, stop, size), size
 
     def sizes(self, start: int, stop: int) -> Int64:
         """Give the size of each sample of a range in bytes."""

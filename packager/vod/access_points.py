@@ -119,7 +119,8 @@ def _video_starts(track: OfferedTrack, read: Read) -> tuple[Access, bool]:
             return read(offset + position, length) if left >= 0 else b""
 
         found = look(size, read_sample)
-        worst = min(worst, found.access)
+        if found.access is not worst:
+            worst = min(worst, found.access)
         captions = captions or found.captions
     return worst, captions
 
@@ -129,9 +130,8 @@ def _places(track: OfferedTrack) -> list[tuple[int, int]]:
     places: list[tuple[int, int]] = []
     for wanted in _by_stretches(track):
         first = int(wanted[0])
-        samples = track.samples.samples(first, int(wanted[-1]) + 1)
-        offsets, sizes = samples.offset[wanted - first], samples.size[wanted - first]
-        places += zip(offsets.tolist(), sizes.tolist(), strict=True)
+        offsets, sizes = track.samples.places(first, int(wanted[-1]) + 1)
+        places += zip(offsets[wanted - first].tolist(), sizes[wanted - first].tolist(), strict=True)
     return places
 
 

@@ -147,6 +147,9 @@ class Arrangement:
 
     def largest_rate(self, window: int) -> Fraction:
         """Give the most samples a tick that come for so many ticks in a row; 0 where all last less."""
+        each = self.table.constant_duration
+        if each:  # of a film whose frames all last the same nothing has to be compared
+            return Fraction(1, each) if min(self.count, STRETCH_LENGTH) * each >= window else Fraction(0)
         largest = Fraction(0)
         for start, stop in stretches(self.first, self.first + self.count):
             times = self.table.decode_times(start, stop)
@@ -167,6 +170,10 @@ class Arrangement:
             decode_time=found.decode_time + (self.shift - self.raised + self.start),
             composition_offset=found.composition_offset + self.raised,
         )
+
+    def places(self, start: int, stop: int) -> tuple[Int64, Int64]:
+        """Give where each sample of a range begins in the file, and its size in bytes."""
+        return self.table.places(self.first + start, self.first + stop)
 
     def times(self, start: int, stop: int) -> Int64:
         """Give when each sample of a range is presented, in ticks from the presentation's beginning."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,16 @@ def test_an_hour_out_of_ten_of_sound_is_found_likewise(looked: Looked) -> None:
     assert abs(len(track.samples) - 168_750) < 20
     # What is cut are the sounds of that hour.
     assert looked.samples < 168_750 + 8 * STRETCH_LENGTH
+
+
+def test_a_rate_that_never_changes_is_told_without_a_look_at_the_frames(looked: Looked) -> None:
+    (track,) = indexed(moov(picture(10 * HOUR, [])), IndexLimits()).tracks
+    before = looked.samples
+    # 25,000 ticks a second, a thousand for each frame; a film that is shorter than the window has no rate.
+    assert track.frame_rate == 25
+    assert track.samples.largest_rate(10 * HOUR * 1000) == 0
+    assert track.samples.largest_rate(2500) == Fraction(1, 1000)
+    assert looked.samples == before
 
 
 def test_composition_offsets_of_hours_are_not_looked_for_in_all_samples(looked: Looked) -> None:
