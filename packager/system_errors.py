@@ -6,3 +6,8 @@ import errno
 
 LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
 """Errors of a system that has no room (descriptors, memory, processes) now, and will have again."""
+
+
+def will_pass(error: OSError) -> bool:
+    """Say whether an error is one that passes: the system has no room now, or others took too long."""
+    return error.errno in LACKING or isinstance(error, TimeoutError)

@@ -18,6 +18,7 @@ from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from packager.library.file_listing import FolderTitles, media_stems
 from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.single_flight import CacheLimits, SingleFlightCache
+from packager.system_errors import will_pass
 from packager.vod.index import FileIndex
 from packager.vod.text_tracks import (
     TEXT_LIMITS,
@@ -191,19 +192,25 @@ class Sidecars:
 
         Args:
             path: the film's, relative to the library.
+
+        Raises:
+            OSError: the system has no room to look at them now; else what can't be read is left out.
         """
         folder, _, name = path.rpartition("/")
         found: list[Sidecar] = []
         try:
             names = self._names(folder, name)[: self._limits.files]
-        except (OSError, ValueError):  # the folder is gone, or not for us to list
+        except (OSError, ValueError) as error:  # the folder is gone, or not for us to list
+            if isinstance(error, OSError) and will_pass(error):
+                raise
             return []
         for named in names:
             try:
                 with self._library.open(f"{folder}/{named.name}".removeprefix("/")) as file:
                     found.append(Sidecar(named, file.identity, self._content(file, named.language)))
-            except (NotFoundError, OSError):  # it is gone, or not for everybody
-                continue
+            except (NotFoundError, OSError) as error:  # it is gone, or not for everybody
+                if isinstance(error, OSError) and will_pass(error):
+                    raise
         return found
 
     def _names(self, folder: str, name: str) -> list[SidecarName]:

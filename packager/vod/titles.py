@@ -20,7 +20,7 @@ from packager.library.file_listing import FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
 from packager.process.tools import BusyError
 from packager.single_flight import CacheLimits, SingleFlightCache
-from packager.system_errors import LACKING
+from packager.system_errors import will_pass
 from packager.vod.access_points import UNKNOWN, SegmentStarts, is_drawable, segment_starts
 from packager.vod.chapters import chapters_within, read_chapters
 from packager.vod.clip import WHOLE, Clip, clipped
@@ -580,7 +580,7 @@ class Titles:
             if found[0].name:
                 title_files([(one.name, one.index, UNKNOWN) for one in found])
         except (MediaError, NotFoundError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in LACKING:
+            if isinstance(error, OSError) and will_pass(error):
                 raise BusyError(str(error)) from error
             return str(error)
         return None
@@ -691,7 +691,9 @@ class Titles:
             raise NotFoundError(title)
         try:
             names = self._folders.renditions(folder, title)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and will_pass(error):
+                raise
             raise NotFoundError(title) from None
         if len(names) > self._limits.renditions:
             limit = self._limits.renditions

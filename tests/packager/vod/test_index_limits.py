@@ -15,6 +15,7 @@ import pytest
 from media.errors import TooLargeError
 from media.mp4.boxes import box
 from packager.library.storage import Library, LocalFile
+from packager.process.tools import BusyError
 from packager.vod import TitleLimits, Titles
 from packager.vod.bit_rates import MAX_CONTIGUOUS, peak_bandwidth
 from packager.vod.index import FileIndex, IndexLimits, read_index
@@ -147,6 +148,8 @@ def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> 
     assert holding
     with pytest.raises(TimeoutError, match="waits for others"):
         titles.multivariant_playlist("0.mp4")
+    with pytest.raises(BusyError, match="waits for others"):  # which is nothing about the film
+        titles.obstacle("0.mp4")
     titles._indexes._making.release()
     assert titles.multivariant_playlist("0.mp4").startswith("#EXTM3U")
 

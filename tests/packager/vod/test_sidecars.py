@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import replace
@@ -18,7 +19,7 @@ from media.mp4 import wvtt
 from media.mp4.boxes import box
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from media.webvtt import Cue
-from packager.library.storage import Library, NotFoundError
+from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import IndexLimits
 from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
@@ -212,6 +213,28 @@ def test_links_out_of_the_library_are_followed_where_those_of_films_are(
     assert listed(titles_of(library), "film.mp4") == []
     follows = Titles(Library(library, follow_symlinks=True))
     assert [one.language for one in listed(follows, "film.mp4")] == ["de"]
+
+
+class WithoutDescriptors(Library):
+    """A library in which no subtitle file can be opened for a while."""
+
+    lacking = True
+
+    def open(self, name: str) -> LocalFile:
+        if self.lacking and name.endswith(".srt"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
+        return super().open(name)
+
+
+def test_no_playlist_lacks_subtitles_because_the_system_lacked_descriptors(film: Path, library: Path) -> None:
+    """It would be kept by caches for minutes; so it can't be had now, and players ask again."""
+    (library / "film.de.srt").write_text(srt())
+    storage = WithoutDescriptors(library)
+    titles = Titles(storage)
+    with pytest.raises(OSError, match="Too many open files"):
+        titles.multivariant_playlist("film.mp4")
+    storage.lacking = False
+    assert [one.language for one in listed(titles, "film.mp4")] == ["de"]
 
 
 def overlapping(count: int, seconds: int) -> str:
