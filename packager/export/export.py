@@ -8,8 +8,8 @@ run has written is written over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,32 +101,24 @@ def export(
     exporter = _Exporter(out, "single-file" if single_file else "segments", report)
     done: list[_Done] = []
     for source in find_sources(inputs, out):
-        with _failures(outcome, report):
+        with _noting_failure(outcome, report):
             done.append(exporter.export_film(source))
             outcome.playlists.append(out.joinpath(*source.place, MASTER_NAME))
     for place, renditions in _titles(done):
-        with _failures(outcome, report):
+        with _noting_failure(outcome, report):
             exporter.export_title(place, renditions)
             outcome.playlists.append(out.joinpath(*place, MASTER_NAME))
     return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class _failures:  # noqa: N801  # a context manager
-    """Notes that an input can't be packaged, so that others are; a full disk ends all."""
-
-    outcome: Outcome
-    report: Report
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, (MediaError, NotFoundError, NotOursError)):
-            return False
-        self.outcome.failures.append(error)
-        self.report.failed(error)
-        return True
+@contextmanager
+def _noting_failure(outcome: Outcome, report: Report) -> Iterator[None]:
+    """Note that an input can't be packaged, so that others are; a full disk ends all."""
+    try:
+        yield
+    except (MediaError, NotFoundError, NotOursError) as error:
+        outcome.failures.append(error)
+        report.failed(error)
 
 
 @dataclass(frozen=True, slots=True)

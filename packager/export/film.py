@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from media.mp4 import wvtt
 from media.mp4.chapters import Chapter
@@ -114,7 +115,7 @@ class Film:
             for number in range(len(track.sizes)):
                 segment = self._segment(track, number)
                 name = f"{number}{SEGMENT_SUFFIX}"
-                yield Output(track.name, name, segment.size, lambda made=segment: self._read(made), 1)  # type: ignore[misc]
+                yield Output(track.name, name, segment.size, partial(self._read, segment), 1)
         for track in self.index.tracks:
             text = media_playlist(track, self.index.lost_picture).render()
             yield Output.of(track.name, MEDIA_NAME, text.encode())
@@ -128,7 +129,7 @@ class Film:
     def _i_frames(self) -> Iterator[Output]:
         frames, video = self.i_frames, self.index.video
         if frames is not None and video is not None:
-            yield Output(video.name, I_FRAMES_NAME, frames.size, lambda: self._read(frames))
+            yield Output(video.name, I_FRAMES_NAME, frames.size, partial(self._read, frames))
             yield Output.of(video.name, PLAYLIST_NAME, frames.playlist().render().encode())
 
     def _subtitles(self, track: TextTrack) -> Iterator[Output]:
