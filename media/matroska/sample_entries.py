@@ -20,13 +20,13 @@ from media.matroska.frame_headers import (
     vp9_configuration,
 )
 from media.matroska.stripped_frames import MAX_STRIPPED_BYTES
-from media.matroska.tracks import ZLIB, Colour, MatroskaTrack
-from media.mp4.bits import BitReader
+from media.matroska.tracks import ZLIB, MatroskaTrack
+from media.mp4.audio_specific_config import SAMPLE_RATES, core_frames
 from media.mp4.boxes import box, full_box
+from media.mp4.colour import Colour
 from media.mp4.elementary_stream import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, elementary_stream_box
 
 OPUS_RATE = 48_000
-_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _NAMES = {
     "V_VP8": "VP8",
     "V_MPEG4/ISO/ASP": "MPEG-4 Part 2 video",
@@ -118,7 +118,7 @@ def _video(track: MatroskaTrack, kind: bytes, configuration: bytes) -> bytes:
     if track.colour is not None:
         one = track.colour
         numbers = [min(value, 255) for value in (one.primaries, one.transfer, one.matrix)]
-        boxes.append(box(b"colr", b"nclx", struct.pack(">HHHB", *numbers, one.full_range << 7)))
+        boxes.append(box(b"colr", b"nclx", struct.pack(">HHHB", *numbers, track.full_range << 7)))
     if track.dolby_vision is not None:
         boxes.append(box(*track.dolby_vision))
     return box(kind, fixed, *boxes)
@@ -153,7 +153,7 @@ def _vp9(track: MatroskaTrack, frame: bytes, rate: float) -> CodecFacts:
 
 def _aac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
     config = track.private or _aac_by_name(track)
-    rate, samples = _aac_frames(config)
+    rate, samples = core_frames(config)
     rate = rate or round(track.sample_rate)
     return CodecFacts(_sound(track, b"mp4a", elementary_stream_box(MPEG4_AUDIO, config), rate), rate, samples)
 
@@ -163,25 +163,9 @@ def _aac_by_name(track: MatroskaTrack) -> bytes:
     named = [*track.codec.split("/"), "LC", "LC"][2]  # A_AAC/MPEG4/LC/SBR, or A_AAC alone
     profile = {"MAIN": 1, "LC": 2, "SSR": 3}.get(named)
     rate = round(track.sample_rate)
-    if profile is None or rate not in _RATES or not 1 <= track.channels <= 7:
+    if profile is None or rate not in SAMPLE_RATES or not 1 <= track.channels <= 7:
         raise MalformedError(f"{track.codec} without its configuration")
-    return (profile << 11 | _RATES.index(rate) << 7 | track.channels << 3).to_bytes(2, "big")
-
-
-def _aac_frames(config: bytes) -> tuple[int, int]:
-    """Read from an AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1) the core's rate, and samples of a frame."""
-    bits = BitReader(config, "AudioSpecificConfig")
-    kind = bits.take(5)
-    kind = 32 + bits.take(6) if kind == 31 else kind
-    index = bits.take(4)
-    rate = bits.take(24) if index == 15 else _RATES[index] if index < len(_RATES) else 0
-    bits.take(4)
-    if kind in (5, 29):
-        if bits.take(4) == 15:
-            bits.take(24)
-        if bits.take(5) == 31:
-            bits.take(6)
-    return rate, 960 if bits.left and bits.take(1) else 1024
+    return (profile << 11 | SAMPLE_RATES.index(rate) << 7 | track.channels << 3).to_bytes(2, "big")
 
 
 def _ac3(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:

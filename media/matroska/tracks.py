@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from media.errors import MalformedError, TooLargeError
 from media.matroska.ebml import Element, children, real, text, unsigned
+from media.mp4.colour import UNSPECIFIED, Colour
 
 MAX_TRACKS = 64
 MAX_PRIVATE_BYTES = 256 << 10
@@ -20,25 +21,8 @@ ZLIB, STRIPPED = 0, 3
 
 
 @dataclass(frozen=True, slots=True)
-class Colour:
-    """How the numbers of a picture are meant (§5.1.4.1.28.16), as ITU-T H.273 numbers it; 2 is unspecified.
-
-    Attributes:
-        primaries: of the colours.
-        transfer: from light to numbers.
-        matrix: from red, green and blue to luma and chroma.
-        full_range: whether all values of a sample are used.
-    """
-
-    primaries: int = 2
-    transfer: int = 2
-    matrix: int = 2
-    full_range: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class MatroskaTrack:
-    """One track.
+    """A track as its ``TrackEntry`` describes it.
 
     Attributes:
         number: what the blocks call it.
@@ -55,6 +39,7 @@ class MatroskaTrack:
         pixels: width and height as coded.
         display: the same as shown, in units where their ratio matters; 0 where it doesn't say.
         colour: of video; None where it doesn't say.
+        full_range: whether all values of a sample of video are used.
         sample_rate: of sound in Hz.
         channels: of sound.
         encrypted: whether its frames are.
@@ -77,6 +62,7 @@ class MatroskaTrack:
     pixels: tuple[int, int] = (0, 0)
     display: tuple[int, int] = (0, 0)
     colour: Colour | None = None
+    full_range: bool = False
     sample_rate: float = 8000.0
     channels: int = 1
     encrypted: bool = False
@@ -158,7 +144,8 @@ def _track(entry: _Values) -> MatroskaTrack:
         codec_delay=entry.number(0x56AA),
         pixels=(video.number(0xB0), video.number(0xBA)),
         display=_display(video),
-        colour=_colour(video) if 0x55B0 in video.found else None,
+        colour=_colour(video.inside(0x55B0)) if 0x55B0 in video.found else None,
+        full_range=video.inside(0x55B0).number(0x55B9) == 2,
         sample_rate=rate,
         channels=audio.number(0x9F, 1),
         encrypted=encrypted,
@@ -179,14 +166,10 @@ def _display(video: _Values) -> tuple[int, int]:
     return (0, 0) if video.number(0x54B2) > 3 else (video.number(0x54B0), video.number(0x54BA))
 
 
-def _colour(video: _Values) -> Colour:
-    colour = video.inside(0x55B0)
-    return Colour(
-        primaries=colour.number(0x55BB, 2),
-        transfer=colour.number(0x55BA, 2),
-        matrix=colour.number(0x55B1, 2),
-        full_range=colour.number(0x55B9) == 2,
-    )
+def _colour(colour: _Values) -> Colour:
+    """Read how the numbers of a picture are meant (§5.1.4.1.28.16)."""
+    numbers = (colour.number(kind, UNSPECIFIED) for kind in (0x55BB, 0x55BA, 0x55B1))
+    return Colour(*numbers)
 
 
 def _encodings(encodings: _Values) -> tuple[bool, int | None, bytes]:

@@ -10,7 +10,7 @@ from media.mp4.bits import BitReader
 SBR = 5
 PARAMETRIC_STEREO = 29
 
-_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 0, 8, 0)
 """Channels of each channelConfiguration (table 1.19); 0 where it doesn't say."""
 
@@ -48,7 +48,7 @@ def _rate(bits: BitReader) -> int:
     index = bits.take(4)
     if index == 15:  # the rate follows in 24 bits
         return bits.take(24)
-    return _RATES[index] if index < len(_RATES) else 0
+    return SAMPLE_RATES[index] if index < len(SAMPLE_RATES) else 0
 
 
 def audio_specific_config(data: bytes) -> AudioSpecificConfig:
@@ -79,6 +79,21 @@ def audio_specific_config(data: bytes) -> AudioSpecificConfig:
     if object_type == PARAMETRIC_STEREO and channels == 1:  # it makes two of one
         channels = 2
     return AudioSpecificConfig(object_type, rate, channels)
+
+
+def core_frames(data: bytes) -> tuple[int, int]:
+    """Read the sample rate of AAC's core, 0 where it doesn't say, and how many samples each frame of it has.
+
+    Raises:
+        MalformedError: it is cut off.
+    """
+    bits = BitReader(data, "AudioSpecificConfig")
+    object_type, rate = _object_type(bits), _rate(bits)
+    bits.take(4)
+    if object_type in (SBR, PARAMETRIC_STEREO):
+        _rate(bits)
+        _object_type(bits)
+    return rate, 960 if bits.left and bits.take(1) else 1024  # §4.4.1: frameLengthFlag
 
 
 def _extension(bits: BitReader, object_type: int, rate: int, configuration: int) -> tuple[int, int]:

@@ -17,8 +17,9 @@ import numpy as np
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.matroska.sample_entries import codec_facts
 from media.matroska.timing import Times, sound_times
-from media.matroska.tracks import AUDIO, VIDEO, Colour, MatroskaTrack
+from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
 from media.mp4.assembled_samples import AssembledSamples, Read, TrackSamples
+from media.mp4.colour import Colour
 from media.mp4.movie import Movie, Track
 from media.mp4.sample_boxes import (
     Reserve,

@@ -27,7 +27,7 @@ WINDOW_BYTES = 4 << 10
 """How much is read at once where boxes are looked for: mostly a fragment's header and the next one's."""
 
 
-LACKING = "the rest of its last cluster, which the file lacks"
+LOST_CLUSTER = "the rest of its last cluster, which the file lacks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def read_movie(
         return ReadMovie(transport.movie, _table_bytes(transport.movie), assembled=transport.assembled)
     if head.startswith(MAGIC):
         matroska = read_matroska(read, size, limits.matroska, reserve)
-        lacking = LACKING if matroska.cut_short else None
+        lacking = LOST_CLUSTER if matroska.cut_short else None
         return ReadMovie(matroska.movie, _table_bytes(matroska.movie), lacking, matroska.assembled)
     finder = MoovFinder(size, moov_bytes)
     found = None
