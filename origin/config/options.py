@@ -74,6 +74,9 @@ Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
 
 
+GAPS = "gaps"
+"""``offline`` of a channel that shows nothing while nobody publishes."""
+
 HIDDEN = "********"
 """Shown instead of a secret."""
 
@@ -180,8 +183,8 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """What publishers need; made and shown when absent, where the source is ``publish``."""
     takeover: Literal["replace", "refuse", "backup"] = "replace"
     """What a second publisher does: takes the first one's place, is refused, or waits until that one goes."""
-    offline: Literal["gaps"] = "gaps"
-    """What is shown while nobody publishes."""
+    offline: Address = "gaps"
+    """What is shown while nobody publishes: ``gaps``, or a file, in a loop."""
 
 
 class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):

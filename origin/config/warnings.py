@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from origin.config import stations
-from origin.config.options import Config, LiveOptions
+from origin.config.options import GAPS, Config, LiveOptions
 from packager.redaction import redacted_url
 from packager.sources.probe import playable
 from packager.sources.published import PUBLISH
@@ -42,6 +43,9 @@ def unserved(config: Config) -> Iterator[str]:
             for key in ("takeover", "offline"):
                 if getattr(channel, key) != getattr(defaults, key):
                     yield f"live {channel.name!r}: {key}: only source = {PUBLISH!r} takes publishers"
+        elif channel.offline != GAPS and not Path(channel.offline).expanduser().is_file():
+            named = redacted_url(channel.offline)
+            yield f"live {channel.name!r}: offline {named!r}: no file that is there; gaps stand in its place"
     yield from _of_stations(config)
     yield from _of_event_channels(config)
 

@@ -16,6 +16,7 @@ from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mount import Mount
 from origin.recordings.routes import describe
 from origin.server.services import Services
+from packager.live.channel import Channel
 from packager.radio.simulcast import Simulcast
 
 UNCACHED = {"cache-control": "no-store"}
@@ -74,6 +75,7 @@ class Api:
                     "target_duration": channel.target_duration,
                     "viewers": channel.stream.viewers,
                     "restarts": channel.restarts,
+                    "publisher": describe_publisher(channel),
                     "recordings": [
                         describe(channel.name, one)
                         for one in self._services_of.recordings.get(channel.name, ())
@@ -119,6 +121,41 @@ class Api:
         """Write all metrics as Prometheus text."""
         text = generate_latest(self._services_of.registry)
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
+
+
+def describe_publisher(channel: Channel) -> dict[str, object] | None:
+    """Describe who publishes to a channel, and what; None for a channel with another source.
+
+    Everybody may read it, so it doesn't have the publisher's address.
+    """
+    published = channel.published
+    if published is None:
+        return None
+    live, source = published.live, channel.source
+    told: dict[str, object] = {
+        "on_air": published.has_publisher,
+        "publishers": sum(not one.is_slate for one in published.publications),
+        "last_error": published.last_error,
+    }
+    if live is None or live.is_slate:
+        return told
+    told |= {
+        "protocol": live.publisher.protocol,
+        "container": published.container,
+        "since": live.began,
+        "received_bytes": live.received,
+        "bitrate": live.bitrate,
+        "keyframe_interval": live.keyframe_interval,
+    }
+    if source is not None and source.stream == published.stream:
+        told |= {
+            "video_codec": source.video_codec,
+            "width": source.size[0],
+            "height": source.size[1],
+            "frame_rate": float(source.frame_rate) if source.has_video else None,
+            "audio_codec": source.audio_codec,
+        }
+    return told
 
 
 def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[str, object]:

@@ -88,13 +88,24 @@ class ServicesCollector(Collector):
             "Datagrams for which the system had no room.",
             labels=["channel"],
         )
+        publishers = GaugeMetricFamily(
+            "headwater_live_publishers", "Publishers, spare ones included.", labels=["channel"]
+        )
+        bitrate = GaugeMetricFamily(
+            "headwater_live_publisher_bitrate", "Bits per second of what is published.", labels=["channel"]
+        )
+        for channel in self._services_of.channels.values():
+            if channel.published is not None:
+                publications = [one for one in channel.published.publications if not one.is_slate]
+                publishers.add_metric([channel.name], len(publications))
+                bitrate.add_metric([channel.name], sum(one.bitrate for one in publications if one.is_on_air))
         for channel in self._services_of.broadcasts.values():
             lost.add_metric([channel.name], channel.losses.packets)
             dropped.add_metric([channel.name], channel.losses.datagrams)
             viewers.add_metric([channel.name], channel.stream.viewers)
             blocked.add_metric([channel.name], channel.stream.blocked)
             restarts.add_metric([channel.name], channel.restarts)
-        yield from (viewers, blocked, restarts, lost, dropped)
+        yield from (viewers, blocked, restarts, lost, dropped, publishers, bitrate)
 
     def _radio(self) -> Iterator[Metric]:
         listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from origin.access.credentials import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.config.options import (
+    GAPS,
     Config,
     LimitOptions,
     LiveOptions,
@@ -194,6 +195,18 @@ class Services:
             self.limits.radio.simulcast,
         )
 
+    def rotate_keys(self, keys: Mapping[str, str]) -> None:
+        """Take other keys of live channels; who publishes with a former one is disconnected.
+
+        Args:
+            keys: ``publish_key`` by the channel's name; a channel without one keeps the one that was made.
+        """
+        for name in self.publish_keys.rotate(keys):
+            if (channel := self.channels.get(name)) is not None:
+                log.info("publish_key was changed", channel=name)
+                if channel.published is not None:
+                    channel.published.end_all("the channel's publish_key was changed")
+
     def add(self, service: Service) -> None:
         """Run one more service beside those of the configuration; to be called before they run."""
         self._added.append(service)
@@ -353,5 +366,6 @@ def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) ->
         ),
         captions=options.captions,
         takeover=Takeover(options.takeover),
+        slate="" if options.offline == GAPS else options.offline,
         limits=live_limits(config.limits, limits),
     )

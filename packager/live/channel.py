@@ -30,6 +30,7 @@ from packager.recordings.note import EventEnd
 from packager.sources.finder import SourceFinder
 from packager.sources.published import PUBLISH, PublishedSource
 from packager.sources.pump import Supply
+from packager.sources.slate import Slate
 from packager.sources.source import Source
 from packager.sources.udp import PacketLosses
 from packager.window.aligned_windows import AlignedWindows
@@ -215,6 +216,11 @@ class Channel:
         return self.cadence.target_duration
 
     @property
+    def source(self) -> Source | None:
+        """What is known of its source; None before it was inspected."""
+        return self._finder.found
+
+    @property
     def losses(self) -> PacketLosses:
         """Counts of packets that were lost of a source in UDP."""
         return self._finder.losses
@@ -243,8 +249,15 @@ class Channel:
 
     async def _broadcast(self) -> None:
         """Be on air until the event is over, or the channel is closed."""
-        async with self._finder.running():
+        async with self._finder.running(), self._showing_slate():
             await self._transmit()
+
+    def _showing_slate(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Show the slate while the context is open and nobody publishes, if there is one."""
+        options, published = self.options, self.published
+        if published is None or not options.slate:
+            return contextlib.nullcontext()
+        return background_task(Slate(options.slate, published, self._tools, options.limits.source).run())
 
     async def _transmit(self) -> None:
         source = await self._find()

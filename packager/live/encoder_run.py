@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from media.errors import MediaError
@@ -38,6 +38,7 @@ class EncoderRun:
     Attributes:
         pid: ffmpeg's process id while it runs.
         flowing: whether parts come.
+        supply_ended: whether its input was ended by what supplies it, and not by its own failure.
         errors: what ffmpeg wrote to standard error, once it has ended.
     """
 
@@ -53,6 +54,7 @@ class EncoderRun:
         self._limits = limits
         self.pid: int | None = None
         self.flowing = False
+        self.supply_ended = False
         self.errors = ""
         self._source = source
         self._feeds = feeds
@@ -105,11 +107,20 @@ class EncoderRun:
         """Bring it its input and the feeds its output, until all pipes end or one of them does too early."""
         async with asyncio.TaskGroup() as group:
             if self._source.feed is not None:
-                group.create_task(self._source.feed(process))
+                group.create_task(self._feed(process, self._source.feed))
             for index, feed in enumerate(self._feeds):
                 group.create_task(self._drain(process, index, feed))
         if self._source.once and await process.exited_cleanly():
             self._over.set()
+
+    async def _feed(self, process: Process, feed: Callable[[Process], Awaitable[None]]) -> None:
+        """Bring ffmpeg its input to the end."""
+        await feed(process)
+        self.supply_ended = self._source.pump is not None and process.input_ended
+        if self.supply_ended and not (self._source.has_video and self._source.has_audio):
+            # The picture or sound that ffmpeg makes for the missing one never ends.
+            await asyncio.sleep(self._limits.made_seconds)
+            raise SourceEndedError("it ended")
 
     async def _end(self, process: Process) -> None:
         self.flowing = False

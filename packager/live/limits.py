@@ -82,6 +82,7 @@ class LiveLimits:
         encoder_retry: Says when another ffmpeg is started behind the end of one.
         start_seconds: How long a started ffmpeg may take to its first output.
         stall_seconds: How long any output of a running ffmpeg may pause before it counts as stalled.
+        made_seconds: How long an ffmpeg that makes a missing picture or sound goes on behind its input's end.
         number_look_seconds: Between two looks at whether the next number may be used, at most.
         gap_target_durations: A segment is published within so many target durations of the one before, or a
             gap stands for it: RFC 8216bis §6.2.2 says one and a half.
@@ -108,6 +109,7 @@ class LiveLimits:
     encoder_retry: RetryPolicy = ENCODER_RETRY
     start_seconds: float = 20.0
     stall_seconds: float = 4.0
+    made_seconds: float = 0.5
     number_look_seconds: float = 0.25
     gap_target_durations: float = 1.5
     gap_margin_target_durations: float = 0.1

@@ -33,6 +33,7 @@ class ChannelOptions:
         retention: for how long its events' recordings stay.
         captions: languages, as BCP 47 tags.
         takeover: what a second publisher does, where the source is ``publish``.
+        slate: the path of the file that is shown while nobody publishes; empty: gaps.
         limits: what else it may cost and wait for.
     """
 
@@ -49,6 +50,7 @@ class ChannelOptions:
     retention: Retention = FOR_EVER
     captions: tuple[str, ...] = ()
     takeover: Takeover = Takeover.REPLACE
+    slate: str = ""
     limits: LiveLimits = DEFAULT_LIMITS
 
 

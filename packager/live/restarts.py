@@ -38,13 +38,14 @@ class Backoff:
         # In a row without a segment, however long each lasted.
         self._fruitless = 0
 
-    def ended(self, reason: str, seconds: float, *, published: bool) -> float:
+    def ended(self, reason: str, seconds: float, *, published: bool, supply_ended: bool = False) -> float:
         """Note and log the end of an ffmpeg.
 
         Args:
             reason: of the end.
             seconds: for which it ran.
             published: whether a segment came of it.
+            supply_ended: whether it ended with its stream; the next one waits for another stream anyway.
 
         Returns:
             The seconds until the next one is to start.
@@ -52,7 +53,7 @@ class Backoff:
         if published and self._fruitless > self._policy.quiet_after:
             log.info("source was back", channel=self._channel, failures=self._fruitless)
         self._fruitless = 0 if published else self._fruitless + 1
-        self._count.succeeded(seconds)
+        self._count.succeeded(self._policy.steady_seconds if supply_ended else seconds)
         pause = self._count.failed()
         if self._fruitless <= self._policy.quiet_after:
             log.warning("source ended", channel=self._channel, reason=reason, again_in=pause)
@@ -128,8 +129,10 @@ class Restarts:
                 return
             self.restarts += 1
             # Gaps are published in its place while a source is gone: they are no success of it.
-            published = aligned.has_media_since(before)
-            await asyncio.sleep(backoff.ended(reason, time.monotonic() - started, published=published))
+            published, seconds = aligned.has_media_since(before), time.monotonic() - started
+            supply_ended = self._run is not None and self._run.supply_ended
+            pause = backoff.ended(reason, seconds, published=published, supply_ended=supply_ended)
+            await asyncio.sleep(pause)
 
     async def _run_once(
         self, source: Source, plan: Plan, aligned: AlignedWindows, over: asyncio.Event

@@ -46,11 +46,16 @@ def read_only_sandbox(path: Path) -> Sandbox:
 
 
 class Process:
-    """A running ffmpeg or ffprobe; made by ``start``, and released by ``stop``."""
+    """A running ffmpeg or ffprobe; made by ``start``, and released by ``stop``.
+
+    Attributes:
+        input_ended: whether ``close_stdin`` was called.
+    """
 
     def __init__(
         self, child: asyncio.subprocess.Process, outputs: list[int], errors: int, limits: ProcessLimits
     ) -> None:
+        self.input_ended = False
         self._child = child
         self._limits = limits
         self._outputs = outputs
@@ -181,7 +186,8 @@ class Process:
             raise BrokenPipeError("it no longer reads") from error
 
     def close_stdin(self) -> None:
-        """Close standard input."""
+        """Close standard input, which ends it."""
+        self.input_ended = True
         if self._child.stdin is not None:
             self._child.stdin.close()
 

@@ -13,6 +13,7 @@ from packager.concurrency import background_task
 from packager.process.tools import Tools
 from packager.sources import probe
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
+from packager.sources.published import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.remux import Remuxer
 from packager.sources.source import Source
@@ -39,6 +40,9 @@ class SourceFinder:
         given: supplies the stream in place of ``source``; None to use ``source``.
         keep: whether the source's video is passed through without encoding.
         limits: limits and retries.
+
+    Attributes:
+        found: what the last inspection has told; None before the first.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class SourceFinder:
         self._keep = keep
         self._limits = limits
         self._puller: Puller | None = None
+        self.found: Source | None = None
 
     @property
     def losses(self) -> PacketLosses:
@@ -96,11 +101,20 @@ class SourceFinder:
         Raises:
             ToolsError: it can never be played.
         """
+        self.found = await self._inspect()
+        return self.found
+
+    async def _inspect(self) -> Source:
         if self._puller is not None:
             self._supply = await self._puller.wait_until_detected()
         if self._supply is not None:
             return await probe.wait_for_supply(
-                self._supply, self._tools, self._channel, keep=self._keep, limits=self._limits
+                self._supply,
+                self._tools,
+                self._channel,
+                keep=self._keep,
+                limits=self._limits,
+                on_unreadable=self._supply.reject if isinstance(self._supply, PublishedSource) else None,
             )
         by = self._puller.address if isinstance(self._puller, Remuxer) else ""
         return await probe.wait_for_source(

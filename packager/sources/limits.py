@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy
+from packager.sources.stream_meter import MeterLimits
 
 SOURCE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=5.0)
 """Delays before a source that ended or is unavailable is requested again."""
@@ -186,7 +187,9 @@ class SourceLimits:
         loss_log_seconds: Least time between two log messages about lost packets.
         remux_start_seconds: Time for a remuxing program to give its first bytes.
         remux_silent_seconds: Longest time without bytes after that.
+        slate_seconds: How long nobody may publish until a channel's slate is shown.
         publications: Publishers of one channel at once, with spare ones and those that have just come.
+        meter: Over which time a publisher's stream is measured.
         continuity: When a remuxed stream counts as replaced or broken.
         rtsp: Limits of the RTSP relay.
         pump: Limits of the buffer before ffmpeg.
@@ -210,7 +213,9 @@ class SourceLimits:
     loss_log_seconds: float = 60.0
     remux_start_seconds: float = 20.0
     remux_silent_seconds: float = 6.0
+    slate_seconds: float = 2.0
     publications: int = 8
+    meter: MeterLimits = field(default_factory=MeterLimits)
     continuity: ContinuityLimits = field(default_factory=ContinuityLimits)
     rtsp: RtspLimits = field(default_factory=RtspLimits)
     pump: PumpLimits = field(default_factory=PumpLimits)

@@ -134,11 +134,17 @@ async def probe_streams(found: Source, tools: Tools, limits: SourceLimits, *, ke
         has_video=video is not None,
         has_audio=audio is not None,
         video_codec="" if video is None else str(video.get("codec_name", "")),
+        size=_size(video or {}),
         audio_codec="" if audio is None else str(audio.get("codec_name", "")),
         framed=audio is not None and audio.get("codec_name") == "aac" and not audio.get("extradata_size"),
         duration=_duration(answer.get("format", {})),
     )
     return _kept(source, answer, (video, audio), limits) if keep else source
+
+
+def _size(video: dict[str, Any]) -> tuple[int, int]:
+    width, height = video.get("width"), video.get("height")
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
 def _duration(form: dict[str, Any]) -> Fraction | None:
@@ -191,13 +197,35 @@ async def wait_for_source(
 
 
 async def wait_for_supply(
-    pump: Supply, tools: Tools, channel: str, *, keep: bool = False, limits: SourceLimits = DEFAULT_LIMITS
+    pump: Supply,
+    tools: Tools,
+    channel: str,
+    *,
+    keep: bool = False,
+    limits: SourceLimits = DEFAULT_LIMITS,
+    on_unreadable: Callable[[str], None] | None = None,
 ) -> Source:
-    """Inspect a supplied stream until one can be read; log as ``wait_for_source`` does."""
-    return await _until_there(lambda: inspect_supply(pump, tools, limits, keep=keep), channel, limits.retry)
+    """Inspect a supplied stream until one can be read; log as ``wait_for_source`` does.
+
+    Args:
+        pump: as for ``inspect_supply``.
+        tools: likewise.
+        channel: the channel's name, for the log.
+        keep: as for ``inspect_supply``.
+        limits: likewise.
+        on_unreadable: called with the reason where a stream can't be played.
+    """
+    return await _until_there(
+        lambda: inspect_supply(pump, tools, limits, keep=keep), channel, limits.retry, on_unreadable
+    )
 
 
-async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str, policy: RetryPolicy) -> Source:
+async def _until_there(
+    ask: Callable[[], Awaitable[Source]],
+    channel: str,
+    policy: RetryPolicy,
+    on_unreadable: Callable[[str], None] | None = None,
+) -> Source:
     count = FailureCount(policy)
     while True:
         try:
@@ -205,6 +233,8 @@ async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str, polic
         except ToolsError as error:
             if not count.failures:
                 log.warning("source isn't there", channel=channel, reason=str(error))
+            if on_unreadable is not None and not isinstance(error, BusyError):
+                on_unreadable(str(error))
             await asyncio.sleep(count.failed())
         else:
             if count.failures:

@@ -21,7 +21,11 @@ from packager.process.process import Process
 from packager.sources.container_detection import HEAD_BYTES, detect_published_container
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import READERS, Pump
+from packager.sources.stream_meter import StreamMeter
 from packager.step_budget import StepBudget
+
+SLATE = "slate"
+"""The protocol of the publisher that a channel's slate is."""
 
 PUBLISH = "publish"
 """The ``source`` of a channel that is published to."""
@@ -45,7 +49,7 @@ class Publisher:
     """Who publishes.
 
     Attributes:
-        protocol: ``http``, ``rtmp`` or ``srt``.
+        protocol: ``http``, ``rtmp`` or ``srt``; ``slate`` for a channel's own.
         address: of the connection's other end.
         agent: the encoder's name, as it tells it.
     """
@@ -74,7 +78,6 @@ class Publication:
         publisher: whose it is.
         began: when, in seconds since the epoch.
         pump: what ffmpeg is given of it; None until its container is known.
-        received: how many bytes have come.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class Publication:
         self._ended: str | None = None
         self.publisher = publisher
         self.began = time.time()
-        self.received = 0
+        self._meter = StreamMeter(source.limits.meter)
         self.pump: Pump | None = None
         if container:
             self._set_container(container)
@@ -103,9 +106,29 @@ class Publication:
         self.pump = Pump(container, self._reader, limits=limits, channel=self._source.channel)
 
     @property
+    def received(self) -> int:
+        """How many bytes have come."""
+        return self._meter.received
+
+    @property
+    def bitrate(self) -> int:
+        """Bits per second of the last seconds."""
+        return self._meter.bitrate(time.monotonic())
+
+    @property
+    def keyframe_interval(self) -> float | None:
+        """Seconds of media between the last two key frames; None before the second."""
+        return self._meter.keyframe_interval
+
+    @property
     def is_on_air(self) -> bool:
         """Whether the channel plays it."""
         return self._source.live is self
+
+    @property
+    def is_slate(self) -> bool:
+        """Whether it is the channel's slate, which is shown only while nobody publishes."""
+        return self.publisher.protocol == SLATE
 
     @property
     def is_valid(self) -> bool:
@@ -147,7 +170,7 @@ class Publication:
     async def _take(self, chunk: StreamChunk) -> None:
         if self.pump is None:
             return
-        self.received += len(chunk.data)
+        self._meter.receive(chunk, time.monotonic())
         if chunk.access and not self._has_access_point:
             self._has_access_point = True
         if not self.is_on_air and self.is_playable:
@@ -224,6 +247,7 @@ class PublishedSource:
         self.is_closed = False
         self._publications: list[Publication] = []
         self._changed = asyncio.Event()
+        self._given: Publication | None = None
         self._last_stream: object = None
         self.container = ""
 
@@ -249,32 +273,64 @@ class PublishedSource:
         """
         if self.is_closed:
             raise PublicationEndedError("the channel ends")
-        if self.takeover is Takeover.REFUSE and self.live is not None:
+        if self.takeover is Takeover.REFUSE and self.has_publisher:
             raise TakenError("the channel has a publisher")
-        if len(self._publications) >= self.limits.publications:
-            raise TooManyPublishersError(f"the channel has {len(self._publications)} publishers")
+        count = sum(not one.is_slate for one in self._publications)
+        if count >= self.limits.publications:
+            raise TooManyPublishersError(f"the channel has {count} publishers")
         publication = Publication(self, publisher, container, on_end)
         self._publications.append(publication)
         return publication
+
+    def begin_slate(self) -> Publication:
+        """Begin to show the channel's slate; who publishes takes its place, whatever the policy is."""
+        publication = Publication(self, Publisher(SLATE, ""), "mpegts", None)
+        self._publications.append(publication)
+        return publication
+
+    @property
+    def has_publisher(self) -> bool:
+        """Whether somebody publishes what is on air."""
+        return self.live is not None and not self.live.is_slate
+
+    async def wait_until_vacant(self, seconds: float) -> None:
+        """Wait until nothing has been on air for some time."""
+        while True:
+            changed = self._changed
+            if self.live is not None:
+                await changed.wait()
+                continue
+            try:
+                async with asyncio.timeout(seconds):
+                    await changed.wait()
+            except TimeoutError:
+                return
 
     def offer(self, publication: Publication) -> None:
         """Put a publication on air, or keep it as a spare one; called once enough of it has come."""
         live = self.live
         if live is None:
             self._put_on_air(publication)
+        elif publication.is_slate:
+            publication.dismiss("somebody publishes")
+        elif live.is_slate:
+            self._replace(live, publication)
         elif not publication.is_valid or self.takeover is Takeover.BACKUP:
             return
         elif self.takeover is Takeover.REFUSE:
             publication.dismiss("the channel has a publisher")
         else:
-            self.live = None
-            live.dismiss("another publisher took over")
-            self._put_on_air(publication)
+            self._replace(live, publication)
+
+    def _replace(self, live: Publication, publication: Publication) -> None:
+        self.live = None
+        live.dismiss("another publisher took over")
+        self._put_on_air(publication)
 
     def left(self, publication: Publication, reason: str) -> None:
         """Go on without a publication: with a spare one, if there is one."""
         self._publications.remove(publication)
-        if reason:
+        if reason and not publication.is_slate:
             self.last_error = reason
         log.info(
             "publisher has gone",
@@ -343,9 +399,14 @@ class PublishedSource:
             if self._pump is pump:
                 return
 
+    def reject(self, reason: str) -> None:
+        """End the publication that an ffprobe was given last, since it can't be played."""
+        if self._given is not None:
+            self._given.dismiss(f"it can't be played: {reason}")
+
     async def give(self, process: Process) -> None:
         """Write the stream on air to an ffmpeg, until the end of either."""
-        pump = self._pump
+        pump, self._given = self._pump, self.live
         if pump is None:
             process.close_stdin()
         else:

@@ -45,6 +45,12 @@ INTERPRETER = str(Path(sys.executable).resolve())
 """The real path, since the files of a virtual environment aren't readable in the sandbox."""
 
 
+def mpegts_coding(found: Source) -> dict[str, Any]:
+    """Choose what of a source is copied into MPEG-TS, and what is encoded since that doesn't carry it."""
+    video = "copy" if found.video_codec in CARRIED_VIDEO else "libx264"
+    return {"c:v": video, "c:a": "copy" if found.audio_codec in CARRIED_AUDIO else "aac"}
+
+
 class StreamContinuity:
     """Detects that a stream remuxed by ffmpeg has been replaced by another one, so that we must reconnect.
 

@@ -45,6 +45,7 @@ class Source:
         has_audio: whether it has audio; if not, silence is made.
         video_codec: ffmpeg's name of the video codec; empty without video.
         audio_codec: ffmpeg's name of the audio codec; empty without audio.
+        size: width and height of the video in pixels; 0 where it isn't known.
         framed: whether the audio is AAC with ADTS headers, which MP4 doesn't have.
         seen: key frames of its first seconds, if its video is passed through.
         options: ffmpeg's input options.
@@ -62,6 +63,7 @@ class Source:
     has_audio: bool = True
     video_codec: str = ""
     audio_codec: str = ""
+    size: tuple[int, int] = (0, 0)
     framed: bool = False
     seen: KeyframePattern | None = None
     options: dict[str, Any] = field(default_factory=dict)

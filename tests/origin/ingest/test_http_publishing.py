@@ -62,6 +62,18 @@ def test_ffmpeg_publishes_to_a_channel(hall: Studio, container: str, more: str, 
     with encoding(*arguments) as encoder:
         hall.wait_for_timeline(before)
         assert hall.channel()["state"] == "live"
+        wait_for(lambda: hall.channel()["publisher"].get("keyframe_interval"), "a second key frame")
+        told = hall.channel()["publisher"]
+        assert (told["on_air"], told["protocol"], told["container"]) == (
+            *(True, "http"),
+            container.replace("webm", "matroska"),
+        )
+        assert (told["width"], told["height"], told["frame_rate"]) == (160, 120, 10)
+        assert told["video_codec"] == ("vp8" if container == "webm" else "h264")
+        assert told["keyframe_interval"] == pytest.approx(1, abs=0.11)
+        assert told["bitrate"] > 1000
+        metrics = hall.client.get(f"{hall.server.url}/metrics").text
+        assert 'headwater_live_publishers{channel="studio"} 1.0\n' in metrics
         encoder.send_signal(signal.SIGINT)  # as who presses q: the body gets its end
         assert encoder.wait(CLIENT_SECONDS) in (0, 255)
     hall.wait_for_state("idle")

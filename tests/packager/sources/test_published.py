@@ -165,6 +165,28 @@ async def test_there_are_no_more_publishers_than_allowed_and_none_after_the_end(
         source.begin(SECOND)
 
 
+@pytest.mark.parametrize("takeover", list(Takeover))
+async def test_a_publisher_takes_the_slates_place_whatever_the_policy_is(
+    stream: Streams, takeover: Takeover
+) -> None:
+    source = PublishedSource("studio", takeover, AT_ONCE)
+    slate = source.begin_slate()
+    await slate.receive(stream("mpegts"))
+    assert source.live is slate
+    assert [source.has_publisher] == [False]
+    first = source.begin(FIRST)
+    await first.receive(stream("flv"))
+    assert source.live is first
+    assert source.has_publisher
+    with pytest.raises(PublicationEndedError):
+        await slate.receive(stream("mpegts"))
+    late = source.begin_slate()
+    with pytest.raises(PublicationEndedError):
+        await late.receive(stream("mpegts"))
+    assert source.live is first
+    assert not source.last_error
+
+
 @contextlib.asynccontextmanager
 async def publishing(
     publication: Publication, tools: Tools, container: str, size: str
