@@ -28,10 +28,11 @@ class PublishKeys:
         """Take other keys from now on.
 
         Args:
-            keys: as of the constructor.
+            keys: as of the constructor; the other channels keep theirs.
 
         Returns:
             The names of the channels whose former key is no longer valid.
         """
-        former, self._keys = self._keys, {name: Secret(key) for name, key in keys.items()}
-        return frozenset(name for name, key in former.items() if self._keys.get(name) != key)
+        former = self._keys
+        self._keys = former | {name: Secret(key) for name, key in keys.items()}
+        return frozenset(name for name, key in former.items() if self._keys[name] != key)

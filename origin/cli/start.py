@@ -80,9 +80,16 @@ async def serve(
         await asyncio.to_thread(importlib.import_module, "origin.server.serve")
         from origin.server import serve
 
-        async with reloading(config, read):
+        async with reloading(config, read) as followers:
             await serve.serve(
-                config, asking, bound, demo=demo, own_library=own_library, file=file, limits=limits
+                config,
+                asking,
+                bound,
+                demo=demo,
+                own_library=own_library,
+                file=file,
+                limits=limits,
+                followers=followers,
             )
     finally:
         asking.cancel()

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
+import msgspec
 import structlog
 
 from origin.config import logs
@@ -19,18 +20,25 @@ log = structlog.get_logger()
 STDIN = 0
 
 TAKEN = frozenset(("log.level", "log.format"))
-"""Options that take effect without a restart."""
+"""Options that take effect without a restart, with each live channel's ``publish_key``."""
+
+Follower = Callable[[Config], Awaitable[None]]
+"""Takes from a configuration that was read again what takes effect without a restart."""
 
 
 @contextlib.asynccontextmanager
-async def reloading(config: Config, read: Callable[[], Config]) -> AsyncGenerator[None]:
+async def reloading(config: Config, read: Callable[[], Config]) -> AsyncGenerator[list[Follower]]:
     """Read the configuration again at each SIGHUP while the context is open.
 
     Args:
         config: the one that the server started with.
         read: reads it from the same sources; blocks.
+
+    Yields:
+        A list to which the server adds who takes what is new.
     """
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    followers = list[Follower]()
     at_terminal = os.isatty(STDIN)
 
     def hang_up() -> None:
@@ -42,13 +50,15 @@ async def reloading(config: Config, read: Callable[[], Config]) -> AsyncGenerato
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
-        async with background_task(_follow(config, read, asked)):
-            yield
+        async with background_task(_follow(config, read, asked, followers)):
+            yield followers
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _follow(config: Config, read: Callable[[], Config], asked: asyncio.Event) -> None:
+async def _follow(
+    config: Config, read: Callable[[], Config], asked: asyncio.Event, followers: Sequence[Follower]
+) -> None:
     now = config
     while True:
         await asked.wait()
@@ -62,9 +72,19 @@ async def _follow(config: Config, read: Callable[[], Config], asked: asyncio.Eve
             continue
         if TAKEN.intersection(changes(now, new)):
             await asyncio.to_thread(logs.configure, new.log.level, new.log.format, redactor_of(config, new))
+        for follower in followers:
+            await follower(new)
         now = new
-        pending = ", ".join(key for key in changes(config, new) if key not in TAKEN)
+        pending = ", ".join(
+            key for key in changes(_without_keys(config), _without_keys(new)) if key not in TAKEN
+        )
         log.info("configuration read again", level=new.log.level, needs_restart=pending or "nothing")
+
+
+def _without_keys(config: Config) -> Config:
+    """Leave out the live channels' keys, which are taken while the server runs."""
+    live = tuple(msgspec.structs.replace(one, publish_key=None) for one in config.live)
+    return msgspec.structs.replace(config, live=live)
 
 
 def changes(old: Config, new: Config) -> list[str]:

@@ -35,6 +35,7 @@ from origin.server import malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
 from origin.server.demo_text import CHANNEL, DemoText
 from origin.server.limits import Limits
+from origin.server.reload import Follower
 from origin.server.server import Server, address_of
 from origin.server.services import Services
 from origin.vod.fast_path import VodFastPath, VodService
@@ -56,6 +57,7 @@ async def serve(
     own_library: bool,
     file: Path | None = None,
     limits: Limits | None = None,
+    followers: list[Follower] | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -67,6 +69,7 @@ async def serve(
         own_library: whether the configuration names a library.
         file: the configuration file, if any.
         limits: those that aren't configured; None: the usual ones.
+        followers: to which is added who takes a configuration that is read again.
 
     Raises:
         CommandError: the address is taken, or the library is the folder of the server's data.
@@ -94,6 +97,8 @@ async def serve(
             files = () if file is None else (file,)
             make = functools.partial(Services, files=files, needs_library=needs_library, limits=limits)
             services = await asyncio.to_thread(make, config, tools, lock)
+            if followers is not None:
+                followers.append(functools.partial(_take_keys, services))
             if types_text:
                 services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
             await asyncio.to_thread(services.check_library)
@@ -136,6 +141,13 @@ async def _run(
         services.library.open_files.close()
         if lock is not None:
             lock.release()
+
+
+async def _take_keys(services: Services, new: Config) -> None:
+    """Take the live channels' keys of a configuration that was read again, which the log mustn't show."""
+    redactor = redactor_of(services.config, new)
+    await asyncio.to_thread(logs.configure, new.log.level, new.log.format, redactor)
+    services.rotate_keys({one.name: one.publish_key for one in new.live if one.publish_key})
 
 
 def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:

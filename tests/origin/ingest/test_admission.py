@@ -89,7 +89,7 @@ def test_a_channel_that_ends_takes_nobody() -> None:
 def test_another_key_is_valid_from_the_moment_it_is_taken() -> None:
     keys = PublishKeys(ADMIN, {"studio": KEY, "field": "a", "old": "b"})
     door = IngestAdmission({"studio": PublishedSource("studio")}, keys, GuessDelay(2, 5.0))
-    assert keys.rotate({"studio": "other", "field": "a", "new": "c"}) == {"studio", "old"}
+    assert keys.rotate({"studio": "other", "field": "a", "new": "c"}) == {"studio"}
     with pytest.raises(RefusedError):
         door.admit("studio", KEY, SOMEBODY)
     assert door.admit("studio", "other", SOMEBODY)
