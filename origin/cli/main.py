@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 import structlog
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from origin.server.limits import Limits
 
 log = structlog.get_logger()
+
+PUBLISH_KEY = "HEADWATER_PUBLISH_KEY"  # a name
+"""The environment variable with the key of the channel that ``ingest`` publishes to."""
 
 DEFAULT_CONFIG = Path(CONFIGURATION)
 FAILED = 1
@@ -206,6 +210,28 @@ def check(url: str, verbose: bool) -> None:
     click.echo(f"{report.passed} checks held, {len(report.findings)} didn't")
     if report.findings:
         sys.exit(FAILED)
+
+
+@cli.command()
+@click.argument("url")
+@click.option("--channel", required=True, help="The live channel's name; its source is 'publish'.")
+@click.option("--to", "server", default="http://127.0.0.1:8000", show_default=True, help="The server.")
+@click.option("--key", envvar=PUBLISH_KEY, help=f"Its publish_key; others can't see it in {PUBLISH_KEY}.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) -> None:
+    """Feed a live channel of a running server from anything that ffmpeg reads.
+
+    URL is a file, which is published in real time, or a URL, which is asked for again when it ends.
+    """
+    from origin.cli.ingest import Target, push
+
+    logs.configure("debug" if verbose else "info", "text", Redactor.of([*secrets_of(url), key or ""]))
+    if not key:
+        raise click.UsageError(f"The channel's publish_key is needed: in {PUBLISH_KEY}, or by --key.")
+    if not server.startswith(("http://", "https://")):
+        raise click.UsageError("--to names a server such as http://127.0.0.1:8000.")
+    target = Target(server.rstrip("/"), quote(channel, safe=""), key)
+    _run(lambda: push(url, target, lambda line: click.echo(f"headwater: {redact(line)}", err=True)))
 
 
 def load_config(file: Path | None, options: load.Layer) -> Config:

@@ -82,17 +82,18 @@ def is_media_listed_last(playlist: str) -> bool:
 
 
 @contextlib.contextmanager
-def studio(folder: Path, more: str = "", head: str = "") -> Iterator[Studio]:
+def studio(folder: Path, more: str = "", head: str = "", port: int = 0) -> Iterator[Studio]:
     """Run a server with the channel.
 
     Args:
         folder: where its configuration is.
         more: keys of the channel.
         head: sections before it.
+        port: where it listens; 0: anywhere.
     """
     config = folder / "headwater.toml"
     config.write_text(f'{head}\n[[live]]\nname = "studio"\npublish_key = "{KEY}"\n{CHANNEL}{more}\n')
-    server = start_server("--config", str(config), "--port", "0", program=patient_server())
+    server = start_server("--config", str(config), "--port", str(port), program=patient_server())
     try:
         with httpx.Client(timeout=CLIENT_SECONDS) as client:
             yield Studio(server, client)
