@@ -1,4 +1,4 @@
-"""Clips, and films that were packaged ahead of time and lie on a plain nginx, in hls.js, dash.js and Shaka.
+"""Clips, films of other containers than MP4, and packages on a plain nginx, in hls.js, dash.js and Shaka.
 
 A film's left half is brighter from second to second, its right half within each, so that a picture tells its
 time.
@@ -44,6 +44,13 @@ FINE_SHADES = 200
 CLIP = (5.5, 9.0)
 RATES = {"film.mp4": 25, "small.mp4": 25, "fast.mp4": 30, "vp9.mp4": 24}
 """Pictures per second of the films."""
+
+CONTAINERS = {
+    "film.mkv": (),
+    "film.ts": (),
+    "fragmented.mp4": ("-movflags", "frag_keyframe+delay_moov"),
+}
+"""Of which the film is made, too, without encoding."""
 
 SEQUENCES: dict[str, list[tuple[str, float, float | None]]] = {
     "sizes": [("film.mp4", 9.5, 12.0), ("small.mp4", 2.3, 5.3), ("film.mp4", 5.0, 8.0)],
@@ -126,6 +133,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make("fast.mp4", "320x180", *x264, "-bf", "3", "-g", "90", "-ac", "2")
     vp9 = ("-c:v", "libvpx-vp9", "-crf", "8", "-b:v", "0", "-cpu-used", "8", "-g", "72")
     make("vp9.mp4", "256x144", *vp9, "-c:a", "libopus", "-shortest")
+    for name, options in CONTAINERS.items():
+        run_ffmpeg("-i", path, "-c", "copy", *options, path.with_name(name))
     for name, sequence in SEQUENCES.items():
         clips = [
             {"path": of, "start": begin, "end": SECONDS if end is None else end}
@@ -251,6 +260,14 @@ async def test_a_clip_begins_and_ends_where_it_was_asked_for(
     )
 
 
+@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize("kind", ["hls.js", "dashjs"])
+async def test_a_film_of_another_container_plays_as_it_is(
+    browser: Browser, origin: str, kind: str, name: str
+) -> None:
+    await assert_plays(browser, kind, f"{origin}/{name}/{address(kind)}", 0, SECONDS)
+
+
 async def test_shaka_plays_a_clip_in_hls(browser: Browser, origin: str) -> None:
     url = f"{origin}/film.mp4/master.m3u8?start=00:00:06.2"
     await assert_plays(browser, "shaka-player", url, 6.2, SECONDS)
@@ -284,7 +301,9 @@ def pictures_of(origin: str, name: str) -> list[tuple[float, float]]:
     return found[::-3] + found[1::3] + found[::3]
 
 
-# Where the rate of pictures changes, dash.js now and then shows one that is two too late after a seek.
+# dash.js has periods loaded ahead, and on a busy machine now and then goes on to where one of them begins
+# instead of where it is sought, as in its issues 3118 and 4162. Nothing is wrong with the manifest: each
+# period begins with its first picture, and Shaka shows all of them.
 PLAYED = [(kind, name) for kind in PLAYERS for name in SEQUENCES if (kind, name) != ("dashjs", "rates")]
 
 

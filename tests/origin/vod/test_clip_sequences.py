@@ -107,6 +107,27 @@ def test_the_manifest_has_a_period_for_each(client: httpx.Client) -> None:
     assert names == ["../film.mp4/video/", "../more%20films/last.mp4/video/", "../film.mp4/video/"]
 
 
+def test_each_period_begins_with_its_first_picture_where_the_one_before_ends(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    manifest = client.get("evening.playlist.json/manifest.mpd")
+    ends = 0.0
+    for period in ElementTree.fromstring(manifest.content).iterfind(f"{MPD}Period"):
+        start, lasts = (float(period.attrib[name][2:-1]) for name in ("start", "duration"))
+        assert start == pytest.approx(ends, abs=1e-6)
+        ends = start + lasts
+        base = f"evening.playlist.json/{period.findtext(f'.//{MPD}BaseURL')}"
+        (listed,) = period.findall(f"{MPD}AdaptationSet/{MPD}Representation")[0].iterfind(f"{MPD}SegmentList")
+        (first, *_) = listed.iterfind(f"{MPD}SegmentURL")
+        path = tmp_path / f"{start}.mp4"
+        path.write_bytes(
+            client.get(f"{base}init.mp4").content + client.get(base + first.attrib["media"]).content
+        )
+        # ISO/IEC 23009-1 §5.3.9.2: presentationTimeOffset is of the media what the period begins with
+        offset = int(listed.get("presentationTimeOffset", "0")) / int(listed.attrib["timescale"])
+        assert min(one.pts for one in packets(path, "v:0")) == pytest.approx(offset, abs=1e-3)
+
+
 def of_film(**times: Any) -> dict[str, Any]:
     return {"clips": [{"path": "film.mp4", **times}]}
 
