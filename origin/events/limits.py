@@ -31,7 +31,7 @@ class ChannelLimits:
         flush_seconds: events are written at most so often, each time all that came; 0: each by itself.
         behind_seconds: between two looks at whether readers that are behind have room.
         written_at_once: readers written to before the loop gets a turn: about three milliseconds.
-        published_at_once: events that an iterator publishes before the loop gets a turn.
+        published_at_once: events that an iterator or one request publishes before the loop gets a turn.
         bytes_at_once: what readers that are behind are written before the loop gets a turn, and one of them
             in one turn.
         wait_seconds: longest wait of a long poll.

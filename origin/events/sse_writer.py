@@ -26,7 +26,9 @@ def event(data: str, *, name: str = "", identity: str = "") -> bytes:
         raise ValueError(f"not a name or an id of an event: {name!r}, {identity!r}")
     lines = [f"event: {name}"] if name else []
     lines += [f"id: {identity}"] if identity else []
-    lines += [f"data: {line}" for line in _LINE_ENDS.split(data)]
+    # Most texts have no CR, and very many lines are put together much faster at once than one by one.
+    text = _LINE_ENDS.sub("\n", data) if "\r" in data else data
+    lines.append("data: " + text.replace("\n", "\ndata: "))
     # UTF-8 has no lone surrogates; "replace" makes them question marks.
     return "\n".join((*lines, "", "")).encode("utf-8", "replace")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,7 +32,9 @@ ERROR, COMPLETION = "error", "completion"
 """Types of events: an error, and an answer in one piece."""
 
 NAME_CHARACTERS = 64
-"""Of an event's type; of a longer one only the data is carried on."""
+"""Of an event's type; of a longer one only the data is carried on, and of one with control characters."""
+
+_CONTROLS = re.compile(r"[\0-\x1f\x7f]")
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -198,8 +201,9 @@ class Completion:
         """Publish an event of the upstream server's; tell whether more is to come."""
         if self._over:
             return False
-        is_own = event.name in RESERVED or event.name == END or len(event.name) > NAME_CHARACTERS
-        self._publish("message" if is_own else event.name, event.data)
+        name = event.name
+        is_own = name in RESERVED or name == END or len(name) > NAME_CHARACTERS or _CONTROLS.search(name)
+        self._publish("message" if is_own else name, event.data)
         return event.data != DONE
 
     def _publish(self, name: str, data: str) -> None:

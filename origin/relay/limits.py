@@ -35,6 +35,7 @@ class UpstreamLimits:
         silent_seconds: without a whole line, before the first token and between two.
         answer_seconds: for a whole answer.
         line_bytes: of one line or event.
+        piece_bytes: of an answer that are read before the event loop gets a turn.
         error_bytes: of the body of an error that is carried on.
         error_seconds: for it.
         answer_bytes: of a whole answer, framing counted.
@@ -45,6 +46,7 @@ class UpstreamLimits:
     silent_seconds: float = 300.0
     answer_seconds: float = 3600.0
     line_bytes: int = 1 << 20
+    piece_bytes: int = 8 << 10
     error_bytes: int = 64 << 10
     error_seconds: float = 5.0
     answer_bytes: int = 16 << 20

@@ -75,7 +75,7 @@ class Upstream:
             on_begin()
             reader = SseReader(self._limits.line_bytes)
             async with aclosing(self._received(response)) as received:
-                async for data in received:
+                async for data in _in_pieces(received, self._limits.piece_bytes):
                     lines = reader.lines
                     reader.receive_data(data)
                     # A byte now and then is no sign of life, a line is.
@@ -181,3 +181,12 @@ class Upstream:
         # Without a size: with one, what is short of it would be held back until more comes.
         async for data in response.aiter_raw():
             yield data
+
+
+async def _in_pieces(received: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """Cut what came into pieces, between which the event loop gets a turn."""
+    async for data in received:
+        for start in range(0, len(data), size):
+            if start:
+                await asyncio.sleep(0)
+            yield data[start : start + size]

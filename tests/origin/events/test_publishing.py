@@ -146,6 +146,9 @@ KEYS = b'{"data":1,' + b",".join(b'"k%d":1' % number for number in range(60_000)
         b'{"data": Infinity}',
         b'{"data": 1, "data": 2}',
         b'{"event": "a", "data": 1, "event": "b"}',
+        b'{"data": 1, "d\\u0061ta": 2}',
+        b'{"event": "a", "data": {"event": "b"}, "\\u0065vent": "b"}',
+        b'{"data": "\\"", "data": 2, "event": "\\""}',
         b"{}",
         b"[]",
         b'"text"',
@@ -175,6 +178,47 @@ async def test_a_mebibyte_of_keys_is_read_without_recursion_or_much_time() -> No
     async with serving() as server:
         body = b'{"data":{' + b",".join(b'"%d":1' % number for number in range(80_000)) + b"}}"
         assert (await server.post(body, JSON)).status_code == 200
+
+
+@pytest.mark.parametrize("item", [b'{"data":1}', b'{"event":"x","data":"event"}', b'{"data":1,"data":2}'])
+async def test_what_stands_in_an_events_data_is_its_publishers_own(item: bytes) -> None:
+    """That it isn't looked at piece by piece is judged after each test: nothing holds the event loop."""
+    async with serving(a_channel(history_bytes=4 << 20)) as server:
+        for most, status in ((1 << 20, 200), (3 << 20, 413)):
+            data = b"[%b]" % b",".join([item] * ((most - 2) // (len(item) + 1)))
+            assert (await server.post(b'{"data":%b}' % data, JSON)).status_code == status
+            assert status == 413 or server.channel.log.newest.data.encode() == data  # type: ignore[union-attr]
+
+
+async def test_an_event_of_very_many_lines_holds_nobody_up() -> None:
+    text = "\n" * 1_000_000
+    async with serving(a_channel(history_bytes=4 << 20)) as server:
+        client = await server.open()
+        assert (await server.post(text)).status_code == 200
+        lines = 0
+        while lines <= len(text):
+            lines += (await client.chunk()).count(b"data: ")
+        assert lines == len(text) + 1
+        client.abort()
+
+
+async def test_very_many_events_in_one_piece_leave_others_their_turns() -> None:
+    lines, turns = b'{"data":1}\n' * 5000, 0
+    async with serving(a_channel(history=10_000)) as server:
+        seen = list[int]()
+        server.channel.on_publish = lambda event: seen.append(turns)
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        assert (await server.post(lines, NDJSON)).json()["count"] == 5000
+        task.cancel()
+        # Not many in any one turn of the loop.
+        assert max(seen.count(turn) for turn in set(seen)) <= 2 * server.channel.limits.published_at_once
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data", "audio/mpeg"])

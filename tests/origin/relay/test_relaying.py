@@ -54,6 +54,23 @@ async def test_the_answer_is_announced_and_read_in_every_way() -> None:
     assert lists == [lists[0]] * len(WAYS)
 
 
+async def test_very_many_tiny_events_in_one_piece_hold_nobody_up() -> None:
+    """That they don't is judged after each test: the event loop computes for no tenth of a second."""
+    count = 30_000
+
+    async def script(asked: Asked) -> None:
+        await asked.head()
+        await asked.raw(b"\n" * 1_000_000)
+        await asked.raw(b"data:\n\n" * count)
+        await asked.event("[DONE]")
+        await asked.end()
+
+    async with relaying(script) as server:
+        await server.ask()
+        await until(lambda: server.channel.ended)
+        assert server.channel.published == count + 2
+
+
 async def test_the_upstream_server_gets_what_was_asked_for_with_its_own_key_alone() -> None:
     async with relaying(streaming(tokens("a"))) as server:
         await server.ask(temperature=0.5)
@@ -189,7 +206,7 @@ async def test_the_same_question_is_asked_as_often_as_it_comes_where_the_channel
 async def test_types_of_the_upstream_servers_events_are_kept_but_for_the_channels_own() -> None:
     async def script(asked: Asked) -> None:
         await asked.head()
-        for name in ("response.created", "end", "reset", "x" * 65):
+        for name in ("response.created", "end", "reset", "x" * 65, "a\x00b", "a\tb", "a\x7fb"):
             await asked.raw(f"event: {name}\ndata: {{}}\n\n".encode())
         await asked.event("[DONE]")
         await asked.end()
@@ -199,7 +216,7 @@ async def test_types_of_the_upstream_servers_events_are_kept_but_for_the_channel
         async with reading(NDJSON, server) as (got, task):
             await asyncio.wait_for(task, 120)
         names = [event.name for event in got]
-        assert names == ["response.created", "message", "message", "message", "message", "end"]
+        assert names == ["response.created", *["message"] * 7, "end"]
 
 
 async def test_proxies_are_told_not_to_hold_a_stream_back() -> None:
