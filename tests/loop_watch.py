@@ -1,8 +1,9 @@
 """What holds an event loop by computing: each callback's processor time, and where it was spent.
 
 Blockbuster sees calls that wait. A parser that computes for a second holds the loop as well: so each step of
-asyncio's loops is measured by the processor time of its thread, which a busy machine doesn't lengthen, and a
-thread looks where a long one is. Collections of garbage in between don't count: tests have a lot of it.
+asyncio's loops is measured by the processor time of its thread, which doesn't go on while others compute, and
+a thread looks where a long one is. What the test itself does in a step doesn't count, nor do collections of
+garbage in between: tests have a lot of it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class Step:
         clock: of the thread's processor time.
         begin: on it.
         collecting: seconds of it in which garbage was collected.
-        stack: where it was when it was looked at last; empty where that was in no code of ours.
+        stack: where it was when it was last seen in code of ours; empty where it was never.
+        looked: seconds of computing after which it was looked at last.
+        ours: those of them in which it was in code of ours, as far as looks tell.
+        is_ours: whether it was when it was looked at last.
     """
 
     thread: int
@@ -48,6 +52,23 @@ class Step:
     begin: float
     collecting: float = 0.0
     stack: str = ""
+    looked: float = 0.0
+    ours: float = 0.0
+    is_ours: bool = True
+
+    def look(self, now: float, frame: FrameType) -> None:
+        """Note where it is; it has been there since the last look."""
+        self.is_ours = _is_ours(frame)
+        self.count(now)
+        if self.is_ours:
+            self.stack = "".join(traceback.format_stack(frame))
+
+    def count(self, now: float) -> None:
+        """Count what has been computed since the last look."""
+        computed = now - self.begin - self.collecting
+        if self.is_ours:
+            self.ours += computed - self.looked
+        self.looked = computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +121,11 @@ class LoopWatch:
             asyncio.Handle._run = run  # type: ignore[method-assign]
 
     def _end(self, step: Step, handle: asyncio.Handle) -> None:
-        seconds = time.thread_time() - step.begin - step.collecting
-        if seconds > self.longest.seconds:
+        step.count(time.thread_time())
+        if step.ours > self.longest.seconds:
             where = step.stack or _described(handle)
             if where:
-                self.longest = Held(seconds, where)
+                self.longest = Held(step.ours, where)
 
     def _collecting(self, phase: str, _: dict[str, int]) -> None:
         step = self._steps.get(threading.get_ident())
@@ -118,10 +139,11 @@ class LoopWatch:
             for step in list(self._steps.values()):
                 # The thread may have ended meanwhile, and its clock with it.
                 with contextlib.suppress(OSError):
-                    if time.clock_gettime(step.clock) - step.begin > SUSPICIOUS_SECONDS:
+                    now = time.clock_gettime(step.clock)
+                    if now - step.begin > SUSPICIOUS_SECONDS:
                         frame = sys._current_frames().get(step.thread)
-                        if frame is not None and self._steps.get(step.thread) is step and _is_ours(frame):
-                            step.stack = "".join(traceback.format_stack(frame))
+                        if frame is not None and self._steps.get(step.thread) is step:
+                            step.look(now, frame)
 
 
 def slowness() -> float:

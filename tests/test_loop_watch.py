@@ -30,6 +30,26 @@ async def test_a_step_that_computes_is_measured_and_told_with_its_stack(
     assert "read_captions" in held.where
 
 
+async def test_what_a_test_computes_in_the_same_step_does_not_count(
+    nothing_holds_the_event_loop: LoopWatch,
+) -> None:
+    def step() -> None:
+        begin = time.thread_time()
+        while time.thread_time() - begin < 0.5:
+            sum(range(1000))
+        read_captions(0.3)
+        begin = time.thread_time()
+        while time.thread_time() - begin < 0.5:
+            sum(range(1000))
+
+    asyncio.get_running_loop().call_soon(step)
+    await asyncio.sleep(0)
+    held = nothing_holds_the_event_loop.longest
+    nothing_holds_the_event_loop.reset()
+    assert 0.1 < held.seconds < 0.8
+    assert "media/webvtt.py" in held.where
+
+
 async def test_waiting_and_the_collection_of_garbage_are_no_computing(
     nothing_holds_the_event_loop: LoopWatch,
 ) -> None:
