@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import sys
 import threading
 import time
@@ -30,6 +31,10 @@ SUSPICIOUS_SECONDS = 0.02
 """A step that has taken so long is looked at each hundredth of a second."""
 
 COVERED = 6.0
+"""By what the measuring of coverage makes everything longer."""
+
+CROWDED = 2.0
+"""By what it is at most taken to be longer that a processor's caches and arithmetic units are shared."""
 
 
 @dataclass(slots=True)
@@ -146,9 +151,37 @@ class LoopWatch:
                             step.look(now, frame)
 
 
+class Yardstick:
+    """A piece of computing that is always the same: how long it takes now beside the shortest time so far.
+
+    Processor time doesn't go on while others compute on the same processor; but it passes without effect
+    while they use another thread of it, or fill its caches.
+    """
+
+    TIMES = 9
+
+    def __init__(self) -> None:
+        self._shortest = math.inf
+
+    def factor(self) -> float:
+        """Measure; 1 where everything is as fast as ever."""
+        times = sorted(self._seconds() for _ in range(self.TIMES))
+        self._shortest = min(self._shortest, times[0])
+        return min(max(times[self.TIMES // 2] / self._shortest, 1.0), CROWDED)
+
+    def _seconds(self) -> float:
+        begin = time.thread_time()
+        table = {number: str(number) for number in range(5000)}
+        sum(map(len, table.values()))
+        return time.thread_time() - begin
+
+
+YARDSTICK = Yardstick()
+
+
 def slowness() -> float:
-    """By what the measuring of coverage makes everything longer."""
-    return COVERED if sys.gettrace() is not None else 1.0
+    """By what everything takes longer now than it would without other work and the measuring of coverage."""
+    return YARDSTICK.factor() * (COVERED if sys.gettrace() is not None else 1.0)
 
 
 def _is_ours(frame: FrameType | None) -> bool:

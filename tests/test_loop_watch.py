@@ -6,8 +6,10 @@ import asyncio
 import gc
 import time
 
+import pytest
+
 from media.webvtt import CueReader
-from tests.loop_watch import LoopWatch
+from tests.loop_watch import CROWDED, LoopWatch, Yardstick
 
 
 def read_captions(seconds: float) -> None:
@@ -15,13 +17,13 @@ def read_captions(seconds: float) -> None:
     begin = time.thread_time()
     while time.thread_time() - begin < seconds:
         reader = CueReader()
-        reader.receive_data(b"WEBVTT\n\n" + b"\n" * 10_000)
+        reader.receive_data(b"WEBVTT\n\n" + b"\n" * 100_000)
 
 
 async def test_a_step_that_computes_is_measured_and_told_with_its_stack(
     nothing_holds_the_event_loop: LoopWatch,
 ) -> None:
-    asyncio.get_running_loop().call_soon(read_captions, 0.5)
+    asyncio.get_running_loop().call_soon(read_captions, 0.7)
     await asyncio.sleep(0)
     held = nothing_holds_the_event_loop.longest
     nothing_holds_the_event_loop.reset()
@@ -48,6 +50,15 @@ async def test_what_a_test_computes_in_the_same_step_does_not_count(
     nothing_holds_the_event_loop.reset()
     assert 0.1 < held.seconds < 0.8
     assert "media/webvtt.py" in held.where
+
+
+def test_a_yardstick_tells_by_what_everything_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    yardstick = Yardstick()
+    for seconds, factor in ((2.0, 1.0), (1.0, 1.0), (1.5, 1.5), (9.0, CROWDED), (1.0, 1.0)):
+        monkeypatch.setattr(yardstick, "_seconds", lambda seconds=seconds: seconds)
+        assert yardstick.factor() == factor
+    monkeypatch.undo()
+    assert 1.0 <= Yardstick().factor() <= CROWDED
 
 
 async def test_waiting_and_the_collection_of_garbage_are_no_computing(
