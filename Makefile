@@ -11,8 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PORT ?= 8000
 LIBRARY ?=
 MINUTES ?= 60
-# Tests wait for media at real time more than they compute: two of them share a processor.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 2 * n : 6)))
+# Tests wait for media at real time more than they compute: three of them share a processor.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 3 * n : 6)))
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
