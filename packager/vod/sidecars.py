@@ -68,8 +68,7 @@ class SidecarLimits:
         file_bytes: largest file; that of a film of two hours has 0.1 MB.
         files: most files of one film.
         guess_bytes: how much of a file its encoding is guessed by.
-        kept_bytes: memory for the cues of all files together.
-        kept_files: most files whose cues, or why there are none, are remembered.
+        kept: of the cues of files, or why there are none, that are remembered.
         read_at_once: how many files are read at the same time.
         wait_seconds: how long a request waits while others are read.
         file: what one may have in it.
@@ -78,8 +77,7 @@ class SidecarLimits:
     file_bytes: int = 2 << 20
     files: int = 32
     guess_bytes: int = 32 << 10
-    kept_bytes: int = 32 << 20
-    kept_files: int = 1 << 15
+    kept: CacheLimits = field(default_factory=lambda: CacheLimits(items=1 << 15, nbytes=32 << 20))
     read_at_once: int = 2
     wait_seconds: float = 60.0
     file: SubtitleFileLimits = field(default_factory=SubtitleFileLimits)
@@ -183,8 +181,7 @@ class Sidecars:
         self._reading = threading.BoundedSemaphore(limits.read_at_once)
         # By their language, too: the encoding is guessed by that.
         self._kept = SingleFlightCache[tuple[tuple[int, ...], str | None], FileCues | str](
-            CacheLimits(items=limits.kept_files, nbytes=limits.kept_bytes, wait_seconds=limits.wait_seconds),
-            _nbytes,
+            limits.kept, _nbytes
         )
 
     def beside(self, path: str) -> list[Sidecar]:

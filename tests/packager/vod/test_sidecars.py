@@ -20,6 +20,7 @@ from media.mp4.boxes import box
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from media.webvtt import Cue
 from packager.library.storage import Library, LocalFile, NotFoundError
+from packager.single_flight import CacheLimits
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import IndexLimits
 from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
@@ -199,7 +200,7 @@ def test_bombs_are_left_out_and_the_film_is_played(film: Path, library: Path) ->
         assert f"# Left out: film.{language}.{'vtt' if language == 'nl' else 'srt'}: {reason}" in master
     assert "film.fr.srt" in master
     assert len(cues_of(titles, "film.mp4", "it")) == 1 + len(CUES)
-    limit = TitleLimits(sidecars=SidecarLimits(kept_bytes=1))
+    limit = TitleLimits(sidecars=SidecarLimits(kept=CacheLimits(items=100, nbytes=1)))
     assert b"always" in titles_of(library, limit).text_segment("film.mp4", "it", 1)
 
 
