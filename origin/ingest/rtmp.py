@@ -101,18 +101,23 @@ class RtmpServer:
         for session in self._sessions.values():
             session.ask_to_reconnect()
 
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._sessions) >= self._limits.connections:
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._sessions) >= self._limits.connections:
             writer.close()
             return
-        session = self._sessions[task] = _Session(self._admission, self._limits, reader, writer)
+        session = _Session(self._admission, self._limits, reader, writer)
+        task = asyncio.get_running_loop().create_task(self._run(session, writer))
+        self._sessions[task] = session
+        task.add_done_callback(self._sessions.pop)
+
+    async def _run(self, session: _Session, writer: asyncio.StreamWriter) -> None:
         try:
             await session.run()
         except ConnectionError:
             pass  # the publisher has gone
+        except Exception:  # one broken connection must not take the others with it
+            log.exception("rtmp connection broke")
         finally:
-            del self._sessions[task]
             writer.close()
 
 
