@@ -291,6 +291,7 @@ REQUIREMENTS = (
     "A publisher that is frozen is noticed in seconds, and one that is gone at once",
     "Newer codecs of Enhanced RTMP are played, whatever the age of ffmpeg",
     "OBS publishes with the server and the stream key that the README names",
+    "Viewers stay when a publisher is killed and comes back",
     "A publisher's stream is on air as soon as it is known to be one",
     "A second publisher takes the place of the first when its stream is known to be one",
     "A publisher with no stream leaves the one that is on air alone",
