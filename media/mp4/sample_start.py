@@ -7,9 +7,9 @@ is so is told by the headers of the coded pictures themselves: a few bytes at th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
+from typing import NamedTuple
 
 from media.mp4.boxes import header
 from media.mp4.codecs import SampleEntry
@@ -43,8 +43,7 @@ class Access(IntEnum):
     """All that comes can be decoded; leading pictures, if there are any, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class SampleStart:
+class SampleStart(NamedTuple):
     """The facts found at the beginning of a sample.
 
     Attributes:

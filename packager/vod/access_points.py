@@ -111,13 +111,15 @@ def _video_starts(track: OfferedTrack, read: Read) -> tuple[Access, bool]:
     left = READS_PER_SEGMENT * len(track.cuts)
     look = sample_starts(track.entry)
     worst, captions = Access.CLOSED, False
+    begin = 0
+
+    def read_sample(position: int, length: int) -> bytes:
+        nonlocal left
+        left -= 1
+        return read(begin + position, length) if left >= 0 else b""
+
     for offset, size in _places(track):
-
-        def read_sample(position: int, length: int, offset: int = offset) -> bytes:
-            nonlocal left
-            left -= 1
-            return read(offset + position, length) if left >= 0 else b""
-
+        begin = offset
         found = look(size, read_sample)
         if found.access is not worst:
             worst = min(worst, found.access)

@@ -5,8 +5,10 @@ A track may have millions of samples: they are looked at a stretch at a time, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -25,6 +27,10 @@ _FARTHEST = 1 << 62
 
 MAX_SEGMENTS = 20_000
 """Most segments of one track: 33 hours of six seconds. Each is a line that players read at the start."""
+
+
+LISTED_PER_SEARCH = 32
+"""How many times can be put into a list for what one search saves there, beside one in an array."""
 
 
 def cut_at_sync(track: Arrangement, timescale: int, limit: int = MAX_SEGMENTS) -> Int64:
@@ -157,9 +163,15 @@ class _Cutter:
         numbers, times = np.append(self._within[0], numbers), np.append(self._within[1], times)
         at, chosen = 0, list[int]()
         time, last, longest, count = self._time, self._end - self._longest, self._longest, len(times)
-        search, item = times.searchsorted, times.item
+        search: Callable[[int], int | np.intp]
+        item: Callable[[int], int]
+        if count and (int(times[-1]) - time) // longest * LISTED_PER_SEARCH > count:
+            listed = times.tolist()
+            search, item = partial(bisect_right, listed), listed.__getitem__
+        else:
+            search, item = partial(times.searchsorted, side="right"), times.item
         while time < last:
-            beyond = int(search(time + longest, "right"))
+            beyond = int(search(time + longest))
             if beyond == count:
                 break
             at = max(beyond - 1, at)
