@@ -17,9 +17,9 @@ from media.mp4.languages import known_language
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from packager.library.file_listing import FolderTitles, media_stems
 from packager.library.storage import Library, LocalFile, NotFoundError
-from packager.single_flight import CacheLimits, SingleFlightCache
 from packager.system_errors import will_pass
 from packager.vod.index import FileIndex
+from packager.vod.single_flight import CacheLimits, SingleFlightCache
 from packager.vod.text_tracks import (
     TEXT_LIMITS,
     TIMESCALE,

@@ -19,7 +19,6 @@ from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
 from packager.library.file_listing import FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
 from packager.process.tools import BusyError
-from packager.single_flight import CacheLimits, SingleFlightCache
 from packager.system_errors import will_pass
 from packager.vod.access_points import UNKNOWN, SegmentStarts, is_drawable, segment_starts
 from packager.vod.chapters import chapters_within, read_chapters
@@ -41,6 +40,7 @@ from packager.vod.playlists import (
 )
 from packager.vod.segment import Segment, make_segment
 from packager.vod.sidecars import Sidecar, Sidecars, all_text_tracks
+from packager.vod.single_flight import CacheLimits, SingleFlightCache
 from packager.vod.storyboard import Storyboard, make_storyboard, suffices
 from packager.vod.text_playlists import TEXT_FOLDER, text_playlist, text_title
 from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment

@@ -20,10 +20,10 @@ from media.mp4.boxes import box
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from media.webvtt import Cue
 from packager.library.storage import Library, LocalFile, NotFoundError
-from packager.single_flight import CacheLimits
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import IndexLimits
 from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
+from packager.vod.single_flight import CacheLimits
 from packager.vod.text_tracks import (
     TEXT_LIMITS,
     FileCues,

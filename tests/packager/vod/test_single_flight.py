@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from packager.single_flight import CacheLimits, SingleFlightCache
+from packager.vod.single_flight import CacheLimits, SingleFlightCache
 
 WAIT_SECONDS = 60.0
 
