@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -15,6 +15,7 @@ from origin.radio import now_playing
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mount import Mount
 from origin.recordings.routes import describe
+from origin.server.metrics import exposition
 from origin.server.services import Services
 from packager.live.channel import Channel
 from packager.radio.simulcast import Simulcast
@@ -119,7 +120,7 @@ class Api:
 
     async def metrics(self, _: Request) -> Response:
         """Write all metrics as Prometheus text."""
-        text = generate_latest(self._services_of.registry)
+        text = await exposition(self._services_of.registry)
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -14,6 +14,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from origin.events.channel import EventChannel
@@ -27,6 +28,10 @@ DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
 """Seconds from the end of a part's last frame until the part can be fetched."""
 
 
+SAMPLES_AT_ONCE = 2000
+"""Samples that are written in a turn of the event loop: some ten milliseconds."""
+
+
 def part_delay(registry: CollectorRegistry) -> Histogram:
     """Make the histogram of part delays."""
     return Histogram(
@@ -36,6 +41,26 @@ def part_delay(registry: CollectorRegistry) -> Histogram:
         buckets=DELAY_BUCKETS,
         registry=registry,
     )
+
+
+async def exposition(collector: Collector) -> bytes:
+    """Write metrics as Prometheus text; of a thousand channels not in one turn of the event loop."""
+    metrics = []
+    for metric in collector.collect():
+        metrics.append(metric)
+        await asyncio.sleep(0)
+    collected = _Collected(metrics)
+    if sum(len(metric.samples) for metric in metrics) <= SAMPLES_AT_ONCE:
+        return generate_latest(collected)
+    return await asyncio.to_thread(generate_latest, collected)
+
+
+class _Collected(Collector):
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 class ServicesCollector(Collector):
@@ -129,41 +154,50 @@ class ServicesCollector(Collector):
 
 
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
-    """Describe event channels."""
-    gauges = {
-        "readers": GaugeMetricFamily("headwater_events_readers", "Readers.", labels=["channel"]),
-        "lag": GaugeMetricFamily(
-            "headwater_events_lag", "Events that the slowest reader has not had yet.", labels=["channel"]
+    """Describe event channels, of which there may be very many: each metric is made when it is asked for."""
+    gauges: tuple[tuple[str, str, Callable[[EventChannel], float]], ...] = (
+        ("readers", "Readers.", lambda channel: channel.readers),
+        ("lag", "Events that the slowest reader has not had yet.", lambda channel: channel.lag),
+    )
+    for name, text, value in gauges:
+        yield _filled(
+            GaugeMetricFamily(f"headwater_events_{name}", text, labels=["channel"]), channels, value
+        )
+    counters: tuple[tuple[str, str, Callable[[EventChannel], float]], ...] = (
+        ("published", "Events.", lambda channel: channel.published),
+        ("dropped", "Readers that lagged.", lambda channel: channel.counters.dropped),
+        ("lagged", "Readers that were told of a gap since they lagged.", lambda one: one.counters.lagged),
+        ("resumed", "Readers that came again and missed nothing.", lambda one: one.counters.resumed),
+        ("reset", "Readers that came again and had missed events.", lambda one: one.counters.reset),
+    )
+    for name, text, value in counters:
+        yield _filled(
+            CounterMetricFamily(f"headwater_events_{name}", text, labels=["channel"]), channels, value
+        )
+    histograms: tuple[tuple[str, str, Callable[[EventChannel], LatencyHistogram]], ...] = (
+        ("gap", "Between two events.", lambda channel: channel.gaps),
+        ("first_event", "From a reader's coming to its first event.", lambda channel: channel.first_events),
+        (
+            "cleanup",
+            "From when a reader's connection is gone until nothing of it is left.",
+            lambda channel: channel.cleanups,
         ),
-    }
-    counters = {
-        name: CounterMetricFamily(f"headwater_events_{name}", text, labels=["channel"])
-        for name, text in (
-            ("published", "Events."),
-            ("dropped", "Readers that lagged."),
-            ("lagged", "Readers that were told of a gap since they lagged."),
-            ("resumed", "Readers that came again and missed nothing."),
-            ("reset", "Readers that came again and had missed events."),
-        )
-    }
-    histograms = {
-        name: HistogramMetricFamily(f"headwater_events_{name}_seconds", text, labels=["channel"])
-        for name, text in (
-            ("gap", "Between two events."),
-            ("first_event", "From a reader's coming to its first event."),
-            ("cleanup", "From when a reader's connection is gone until nothing of it is left."),
-        )
-    }
+    )
+    for name, text, latencies in histograms:
+        family = HistogramMetricFamily(f"headwater_events_{name}_seconds", text, labels=["channel"])
+        for channel_name, channel in channels.items():
+            family.add_metric([channel_name], *_cumulative(latencies(channel)))
+        yield family
+
+
+def _filled(
+    family: GaugeMetricFamily | CounterMetricFamily,
+    channels: Mapping[str, EventChannel],
+    value: Callable[[EventChannel], float],
+) -> Metric:
     for name, channel in channels.items():
-        gauges["readers"].add_metric([name], channel.readers)
-        gauges["lag"].add_metric([name], channel.lag)
-        counters["published"].add_metric([name], channel.published)
-        for key in ("dropped", "lagged", "resumed", "reset"):
-            counters[key].add_metric([name], getattr(channel.counters, key))
-        histograms["gap"].add_metric([name], *_cumulative(channel.gaps))
-        histograms["first_event"].add_metric([name], *_cumulative(channel.first_events))
-        histograms["cleanup"].add_metric([name], *_cumulative(channel.cleanups))
-    yield from (*gauges.values(), *counters.values(), *histograms.values())
+        family.add_metric([name], value(channel))
+    return family
 
 
 def relay_metrics(relays: Mapping[str, Relay]) -> Iterator[Metric]:
