@@ -31,7 +31,7 @@ def settle(root: Path) -> None:
 
 
 async def test_a_folder_is_walked_once_for_all_who_ask_and_kept_until_it_changes(tmp_path: Path) -> None:
-    fill(tmp_path, ["a.mp4", "deep/in/b.mp4"])
+    await asyncio.to_thread(fill, tmp_path, ["a.mp4", "deep/in/b.mp4"])
     settle(tmp_path)
     listing = FileListing(tmp_path, (".mp4",), limits=ListingLimits(unwalked_seconds=600))
     found = await asyncio.gather(*(listing.latest() for _ in range(1000)))
@@ -44,7 +44,7 @@ async def test_a_folder_is_walked_once_for_all_who_ask_and_kept_until_it_changes
 
     assert await after_a_while() == ["a.mp4", "deep/in/b.mp4"]
     assert listing.walks == 1
-    fill(tmp_path, ["deep/in/c.mp4"])
+    await asyncio.to_thread(fill, tmp_path, ["deep/in/c.mp4"])
     await until_it_is(after_a_while, ["a.mp4", "deep/in/b.mp4", "deep/in/c.mp4"])
     (tmp_path / "a.mp4").unlink()
     await until_it_is(after_a_while, ["deep/in/b.mp4", "deep/in/c.mp4"])
@@ -57,7 +57,7 @@ async def until_it_is(ask: Callable[[], Awaitable[object]], expected: object) ->
 
 
 async def test_looking_takes_a_tenth_of_the_time_at_most_however_often_somebody_asks(tmp_path: Path) -> None:
-    fill(tmp_path, ["a.mp4"])
+    await asyncio.to_thread(fill, tmp_path, ["a.mp4"])
     now = 0.0
 
     def clock() -> float:
@@ -75,7 +75,7 @@ async def test_looking_takes_a_tenth_of_the_time_at_most_however_often_somebody_
 async def test_pages_have_each_file_once_in_order_of_path_while_others_come_and_go(tmp_path: Path) -> None:
     names = [f"{folder}{number:03}.mp4" for folder in ("a/", "a-b/", "", "z/y/") for number in range(40)]
     names += ["a.mp4", "film.240p.mp4", "film.720p.mp4"]
-    fill(tmp_path, names)
+    await asyncio.to_thread(fill, tmp_path, names)
     catalogue = Catalogue(tmp_path, None)
     found: list[tuple[str, str]] = []
     after, page = None, 0
@@ -89,7 +89,7 @@ async def test_pages_have_each_file_once_in_order_of_path_while_others_come_and_
         # The last item of the page goes, and another one comes before it.
         if page == 5:
             (tmp_path / found[-1][1]).unlink()
-            fill(tmp_path, ["a-a.mp4"])
+            await asyncio.to_thread(fill, tmp_path, ["a-a.mp4"])
     assert found == [("title", "film"), *(("file", name) for name in sorted(names))]
 
 
@@ -145,7 +145,11 @@ async def test_many_files_of_one_folder_are_listed_in_order(tmp_path: Path) -> N
 
 
 async def test_no_more_files_and_names_are_looked_at_than_the_limits_say(tmp_path: Path) -> None:
-    fill(tmp_path, [f"{number}.mp4" for number in range(30)] + [f"x/{number}.txt" for number in range(30)])
+    await asyncio.to_thread(
+        fill,
+        tmp_path,
+        [f"{number}.mp4" for number in range(30)] + [f"x/{number}.txt" for number in range(30)],
+    )
     few = FileListing(tmp_path, (".mp4",), limits=ListingLimits(files=10))
     assert len((await few.latest()).files) == 10
     names = FileListing(tmp_path, (".mp4",), limits=ListingLimits(names=20))
@@ -154,7 +158,7 @@ async def test_no_more_files_and_names_are_looked_at_than_the_limits_say(tmp_pat
 
 async def test_a_folder_that_was_gone_is_listed_again(tmp_path: Path) -> None:
     root = tmp_path / "library"
-    fill(root, ["film.mp4"])
+    await asyncio.to_thread(fill, root, ["film.mp4"])
     catalogue = Catalogue(root, None)
     assert len(await files(catalogue, 0)) == 1
     root.rename(tmp_path / "elsewhere")
