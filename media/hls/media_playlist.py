@@ -6,7 +6,8 @@ so that rounding errors don't add up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -19,6 +20,11 @@ MEDIA_TYPE = "application/vnd.apple.mpegurl"
 
 LONG_BYTES = 16 << 10
 """Size from which date ranges are a piece of their own, since they are mostly unchanged."""
+
+
+def target_duration(durations: Iterable[Fraction]) -> int:
+    """Give the longest of some segments' durations in whole seconds, rounded to the nearest (§4.4.3.1)."""
+    return max(1, math.floor(max(durations) + Fraction(1, 2)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from media.dash.mpd import Period, StaticManifest, rounded_up
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.hls.media_playlist import Map, MediaPlaylist, Segment
+from media.hls.media_playlist import Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from packager.vod.access_points import SegmentStarts
 from packager.vod.bit_rates import average_bandwidth, peak_bandwidth
@@ -175,8 +175,7 @@ class ClipSequence:
         if track not in self.stretches:
             return None
         segments = [one for stretch in self.stretches[track] for one in stretch.segments]
-        # §4.4.3.1: rounded to the nearest
-        target = max(1, *(int(one.duration + Fraction(1, 2)) for one in segments))
+        target = target_duration(one.duration for one in segments)
         return MediaPlaylist(target, segments, playlist_type="VOD", ended=True)
 
     def manifest(self) -> StaticManifest:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.errors import MalformedError
-from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment
+from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import IFrameVariant
 from media.hls.values import adding_up
 from media.mp4.boxes import box
@@ -22,7 +22,7 @@ from media.mp4.moof import Sample
 from media.mp4.sample_start import Access, sample_starts
 from media.mp4.samples import Int64, stretches
 from media.mp4.sidx import sidx_bytes, write_sidx
-from packager.vod.bit_rates import average_bandwidth, peak_bandwidth, target_duration
+from packager.vod.bit_rates import average_bandwidth, peak_bandwidth
 from packager.vod.index import OfferedTrack
 from packager.vod.movie_reader import Read
 from packager.vod.segment import ShortReadError
@@ -262,7 +262,7 @@ class IFrameFile:
             Segment(I_FRAMES_NAME, duration, init, byte_range=ByteRange(*byte_range))
             for duration, byte_range in zip(durations, ranges, strict=True)
         ]
-        target = target_duration(self._frames)
+        target = target_duration(segment.duration for segment in segments)
         return MediaPlaylist(target, segments, playlist_type="VOD", ended=True, i_frames_only=True)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from media.dash.mpd import AdaptationSet, PictureTemplate, Representation
 from media.errors import UnsupportedError
-from media.hls.media_playlist import MediaPlaylist, Segment, Tiles
+from media.hls.media_playlist import MediaPlaylist, Segment, Tiles, target_duration
 from media.hls.multivariant import ImageVariant
 from media.mp4.codecs import SampleEntry
 from media.mp4.fragments import write_fragment_header
@@ -130,10 +130,8 @@ class Storyboard:
             )
             for number in range(self.sprites)
         ]
-        longest = max(segment.duration for segment in segments)
-        return MediaPlaylist(
-            max(1, round(longest)), segments, playlist_type="VOD", ended=True, images_only=True
-        )
+        target = target_duration(segment.duration for segment in segments)
+        return MediaPlaylist(target, segments, playlist_type="VOD", ended=True, images_only=True)
 
     def variant(self) -> ImageVariant:
         """Name the image playlist beside the multivariant playlist."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from fractions import Fraction
 
-from media.hls.media_playlist import MediaPlaylist, Segment
+from media.hls.media_playlist import MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import Media
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.text_segments import TextSegments
@@ -27,9 +25,7 @@ def text_playlist(text: TextSegments) -> MediaPlaylist:
     durations = text.durations
     named = zip(text.webvtt_names, durations, strict=True)
     segments = [Segment(f"{name}{TEXT_SUFFIX}", duration) for name, duration in named]
-    # §4.4.3.1: rounded to the nearest
-    target = max(1, *(math.floor(duration + Fraction(1, 2)) for duration in durations))
-    return MediaPlaylist(target, segments, playlist_type="VOD", ended=True)
+    return MediaPlaylist(target_duration(durations), segments, playlist_type="VOD", ended=True)
 
 
 def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> list[Media]:
