@@ -95,6 +95,22 @@ def test_blocks_are_found_in_clusters_of_known_and_unknown_size(
     assert frames_of(data) == [(0, b"a", KEY), (20, b"bc", KEY), (990, b"d", KEY)]
 
 
+@pytest.mark.parametrize("behind", [0, 100])
+def test_blocks_amid_a_file_are_read_as_those_at_its_end(behind: int) -> None:
+    """A block's time is signed and counts from its cluster's (RFC 9559 §10.1)."""
+    times = (-32_768, -1, 0, 1, 32_767)
+    frames = [bytes((number,)) * (40 + 300 * number) for number in range(len(times))]
+    blocks = [
+        block(time, data, flags=0x80 * (number % 2))
+        for number, (time, data) in enumerate(zip(times, frames, strict=True))
+    ]
+    data = segment(tracks(opus()), cluster(40_000, *blocks), element(0xEC, bytes(behind)))
+    assert frames_of(data) == [
+        (40_000 + time, data, KEY * (number % 2))
+        for number, (time, data) in enumerate(zip(times, frames, strict=True))
+    ]
+
+
 def test_a_group_is_a_key_frame_unless_it_refers_to_another() -> None:
     groups = [
         element(0xA0, block(0, b"a", flags=0, kind=0xA1)),

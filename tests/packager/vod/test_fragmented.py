@@ -198,6 +198,13 @@ def test_what_is_more_than_the_limits_allow_is_refused(data: bytes, limits: Frag
         indexed(head_of() + data, IndexLimits(containers=ContainerLimits(limits)))
 
 
+def test_the_last_whole_sample_of_a_file_that_is_cut_short_lasts_until_the_next_one() -> None:
+    # Of 500 bytes of sound, which begin 200 bytes behind the fragment's begin, the file has 250.
+    (sound,) = indexed(head_of() + fragment(run(5, size=100, duration=4096))[: 200 + 250]).sounds
+    assert len(sound.samples) == 2
+    assert int(sound.times[-1]) + sound.samples.start == 2 * 4096
+
+
 def test_billions_of_samples_that_were_never_written_are_none() -> None:
     # Each has a gigabyte by the track's defaults, of which the file has nothing.
     defaults = (512).to_bytes(4, "big") + (1 << 30).to_bytes(4, "big")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,9 +20,18 @@ from packager.library.storage import Library, NotFoundError
 from packager.vod import TitleLimits
 from packager.vod.chapters import chapters_json
 from packager.vod.index import read_index
-from packager.vod.text_tracks import segment_times
+from packager.vod.text_tracks import SampleCues, segment_times
 from tests.packager.films import FFMPEG, probe, run_ffmpeg
-from tests.packager.vod.subtitled_films import CUES, cues_of, demuxed, listed, make, srt, titles_of
+from tests.packager.vod.subtitled_films import (
+    CUES,
+    SECONDS,
+    cues_of,
+    demuxed,
+    listed,
+    make,
+    srt,
+    titles_of,
+)
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 
@@ -111,6 +121,20 @@ def test_an_edit_list_that_moves_the_picture_moves_the_text_with_it(
         assert [start for start, _ in shown] == [start for start, _ in wanted]
         # ffmpeg lengthens the last cue of a film that it cuts.
         assert [end for _, end in shown][:-1] == [end for _, end in wanted][:-1]
+
+
+def test_an_empty_edit_shows_the_text_later(library: Path, tmp_path: Path) -> None:
+    """ISO/IEC 14496-12 §8.6.6.1: it offsets the start of a track."""
+    (tmp_path / "a.srt").write_text(srt())
+    film = make(library / "film.mp4", inputs=(str(tmp_path / "a.srt"),))
+    with Library(library).open(film.name) as file:
+        (track,) = read_index(file.pread, file.size).text_tracks
+        cues = track.cues
+        assert isinstance(cues, SampleCues)
+        later = replace(cues, placement=replace(cues.placement, delay=2 * cues.timescale))
+        shown = [(cue.start, cue.end) for cue in later.between(file.pread, 0, 1000 * SECONDS)]
+    wanted = [(start + 2000, end + 2000) for start, end, _ in CUES]
+    assert shown == [one for one in wanted if one[0] < 1000 * SECONDS]
 
 
 @pytest.fixture
