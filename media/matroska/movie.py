@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,7 +152,7 @@ def read_matroska(
 
 def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Track:
     """Say of a track what there is without its samples, of which only the number is told."""
-    width, height = _shown_size(track)
+    width, height = track.shown_size
     language, extended_language = _languages(track)
     # Not by Python's own max, which lets no other thread run while it goes through a million numbers.
     last = int(np.ptp(np.asarray(frames.times, np.int64))) if len(frames) else 0
@@ -174,18 +173,6 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Tra
         extended_language=extended_language,
         name=track.name[:MAX_NAME].replace("\n", " ").strip(),
     )
-
-
-def _shown_size(track: MatroskaTrack) -> tuple[Fraction, Fraction]:
-    """Give the width at which a picture is shown at its height, and that; 0 where it doesn't say."""
-    width, height = track.pixels
-    display = track.display if all(track.display) else track.pixels
-    if not all((width, height, *display)):
-        return Fraction(0), Fraction(0)
-    shown = Fraction(display[0] * height, display[1])
-    # ISO/IEC 14496-12 §8.3.2.2: both have 16 bits before the point
-    fits = shown < 1 << 16 and height < 1 << 16
-    return (shown, Fraction(height)) if fits else (Fraction(0), Fraction(0))
 
 
 def _languages(track: MatroskaTrack) -> tuple[str, str]:

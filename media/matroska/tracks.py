@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from media.errors import MalformedError, TooLargeError
 from media.matroska.ebml import Element, children, real, text, unsigned
@@ -69,6 +70,18 @@ class MatroskaTrack:
     compression: int | None = None
     stripped: bytes = b""
     dolby_vision: tuple[bytes, bytes] | None = None
+
+    @property
+    def shown_size(self) -> tuple[Fraction, Fraction]:
+        """The width at which a picture is shown at its height, and that; 0 where it doesn't say."""
+        width, height = self.pixels
+        display = self.display if all(self.display) else self.pixels
+        if not all((width, height, *display)):
+            return Fraction(0), Fraction(0)
+        shown = Fraction(display[0] * height, display[1])
+        # ISO/IEC 14496-12 §8.3.2.2: both have 16 bits before the point
+        fits = shown < 1 << 16 and height < 1 << 16
+        return (shown, Fraction(height)) if fits else (Fraction(0), Fraction(0))
 
 
 @dataclass(slots=True)

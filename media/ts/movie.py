@@ -561,8 +561,8 @@ class _FileReader:
                 timescale=samples.times.timescale,
                 duration=int(samples.times.decode[-1]),
                 sample_entries=(samples.entry,),
-                display_width=Fraction(samples.facts.display[0]),
-                display_height=Fraction(samples.facts.display[1]),
+                display_width=samples.facts.shown_size[0],
+                display_height=samples.facts.shown_size[1],
                 tables=_tables(samples, next(places), room),
                 edits=next(lists),
             )
