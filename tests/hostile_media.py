@@ -326,3 +326,33 @@ def caption_lines(size: int) -> bytes:
 def titles_between_bytes(size: int) -> bytes:
     """ICY with a byte of sound between two titles."""
     return _repeated(b"\0\1StreamTitle='a';\0\1StreamTitle='b';", size)
+
+
+# RTMP
+
+
+def rtmp_messages_of_nothing(size: int) -> bytes:
+    """Messages of a byte each, of a publisher who was let in."""
+    return _rtmp_messages(b"", size)
+
+
+def rtmp_frames_of_nothing(size: int) -> bytes:
+    """Video messages of Enhanced RTMP without a frame in them."""
+    return _rtmp_messages(b"\x93hvc1", size)
+
+
+def rtmp_tracks_of_nothing(size: int) -> bytes:
+    """Video messages that each have thirty tracks without a frame in them."""
+    return _rtmp_messages(b"\x96\x13hvc1" + bytes(4) * 30, size)
+
+
+def rtmp_chunks_of_a_byte(size: int) -> bytes:
+    """Two messages whose chunks of a byte each are interleaved."""
+    sizes = b"\2\0\0\0\0\0\4\1\0\0\0\0" + (1).to_bytes(4, "big")
+    begins = [bytes((number,)) + b"\0\0\0\x0f\xff\xff\x09\1\0\0\0\x17" for number in (5, 6)]
+    return sizes + b"".join(begins) + _repeated(b"\xc5a\xc6b", size)
+
+
+def _rtmp_messages(body: bytes, size: int) -> bytes:
+    head = b"\6\0\0\0" + len(body).to_bytes(3, "big") + b"\x09\1\0\0\0"
+    return head + body + _repeated(b"\xc6" + body, size)

@@ -34,7 +34,7 @@ class RtmpConnectionLimits:
     Attributes:
         chunks: Of its messages and their chunks.
         values: Of what its commands say.
-        commands: Before it publishes, and between two streams.
+        messages: Before it publishes, and between two streams.
         parameters: In a query.
         window_bytes: What it may send before we acknowledge it, where it says nothing else.
         least_window_bytes: The same at least: each acknowledgement is a packet of ours.
@@ -43,7 +43,7 @@ class RtmpConnectionLimits:
 
     chunks: ChunkLimits = field(default_factory=ChunkLimits)
     values: AmfLimits = field(default_factory=AmfLimits)
-    commands: int = 64
+    messages: int = 256
     parameters: int = 32
     window_bytes: int = 2_500_000
     least_window_bytes: int = 64 << 10
@@ -152,7 +152,7 @@ class PublisherConnection:
         self._pending: _Command | None = None
         self._request = ConnectRequest("")
         self._url: tuple[dict[str, str], str, str] = ({}, "", "")
-        self._commands = 0
+        self._messages = 0
         self._window = limits.window_bytes
         self._acknowledged = 0
         self.state = State.HANDSHAKE
@@ -245,7 +245,7 @@ class PublisherConnection:
         """Let the client publish."""
         command = self._take_pending(State.CONNECTED)
         self.state = State.PUBLISHING
-        self._commands = 0
+        self._messages = 0
         self._chunks.expect_media()
         self._user_control(_STREAM_BEGIN, _PUBLISHED_STREAM.to_bytes(4, "big"))
         self._on_status(command.stream, "status", "NetStream.Publish.Start", "Publishing.")
@@ -275,6 +275,10 @@ class PublisherConnection:
 
     def _on_message(self, message: Message) -> Iterator[Event]:
         kind, payload = message.kind, message.payload
+        if self.state is not State.PUBLISHING:
+            self._messages += 1
+            if self._messages > self._limits.messages:
+                raise TooLargeError(f"more than {self._limits.messages} messages without a stream")
         if kind in _MEDIA or kind == chunks.DATA_AMF3:
             if self.state is State.PUBLISHING:
                 yield _media(kind, message.timestamp, payload)
@@ -296,9 +300,6 @@ class PublisherConnection:
         if message.kind == chunks.COMMAND_AMF3:
             # A byte 0 says that what follows is AMF0 after all, as encoders write it.
             payload = payload.removeprefix(b"\0")
-        self._commands += 1
-        if self._commands > self._limits.commands and self.state is not State.PUBLISHING:
-            raise TooLargeError(f"more than {self._limits.commands} commands without a stream")
         values = read_values(payload, self._limits.values)
         name = values[0] if values else None
         if not isinstance(name, str):

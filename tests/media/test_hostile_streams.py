@@ -22,12 +22,15 @@ from media.mp3.stream import AudioStreamReader
 from media.mp4.fragment_join import FragmentJoiner
 from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.ogg.reader import OggReader
+from media.rtmp.connection import MediaMessage
 from media.rtmp.flv import FlvReader
+from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
 from media.rtsp.messages import RtspReader
 from media.ts.join import TransportJoiner
 from media.ts.reader import TransportReader
 from media.webvtt import CueReader
 from tests import hostile_media as hostile
+from tests import rtmp
 from tests.loop_watch import slowness
 from tests.media.mp4.test_fragments import stream
 
@@ -83,6 +86,21 @@ def packed_sound() -> Take:
     return lambda data: joiner.receive_data(1, data)
 
 
+def published() -> Take:
+    """Make what reads a publisher's messages and rewrites them, behind its being let in."""
+    connection, stream = rtmp.connection(), PublishedStream(PublishedStreamLimits())
+    connection.receive_data(rtmp.publishing())
+    list(rtmp.accepted(connection))
+
+    def take(data: bytes) -> Iterable[object]:
+        connection.receive_data(data)
+        for event in connection.events():
+            if isinstance(event, MediaMessage):
+                yield stream.receive(event.kind, event.timestamp, event.payload)
+
+    return take
+
+
 def titles() -> Take:
     splitter = Deinterleaver(1)
     return lambda data: [clean_title(title) for _, title in splitter.receive_data(data)]
@@ -132,6 +150,10 @@ CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] 
     ("messages of RTSP", lambda: RtspReader().receive_data, hostile.many_messages, PORTION, 10),
     ("fields of RTSP", lambda: RtspReader().receive_data, hostile.messages_of_many_fields, PORTION, 4),
     ("frames of RTSP", lambda: RtspReader().receive_data, hostile.empty_frames, PORTION, 2),
+    ("messages of RTMP of nothing", published, hostile.rtmp_messages_of_nothing, SOUND, 30),
+    ("messages of RTMP without frames", published, hostile.rtmp_frames_of_nothing, SOUND, 15),
+    ("messages of RTMP of many tracks", published, hostile.rtmp_tracks_of_nothing, SOUND, 10),
+    ("chunks of RTMP of a byte", published, hostile.rtmp_chunks_of_a_byte, SOUND, 15),
     ("titles between bytes", titles, hostile.titles_between_bytes, SOUND, 8),
 ]
 

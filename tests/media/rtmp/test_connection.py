@@ -262,7 +262,8 @@ def test_who_wants_to_watch_is_told_that_this_is_for_publishers() -> None:
     ("data", "error"),
     [
         (command("publish", 1, None, "demo"), "before connect"),
-        (command("connect", 1, CONNECT) + command("createStream", 2, None) * 100, "commands"),
+        (command("connect", 1, CONNECT) + command("createStream", 2, None) * 300, "messages"),
+        (write_message(3, Message(chunks.ACKNOWLEDGEMENT, 0, 0, b""), 128) + b"\xc3" * 300, "messages"),
         (command("connect", 1, {"app": "live?" + "a&" * 100}), "parameters"),
         (write_message(3, Message(chunks.COMMAND, 0, 0, b""), 128), "without a name"),
         (write_message(3, Message(chunks.COMMAND, 0, 0, b"\3\0\1a" * 1000), 128), "nested"),
