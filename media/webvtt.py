@@ -171,18 +171,19 @@ class CueReader:
         self._state = self._between
 
 
-def segment(cues: Iterable[Cue], origin: int) -> bytes:
+def segment(cues: Iterable[Cue], origin: int, local: int = 0) -> bytes:
     """Write a segment for HLS.
 
     Args:
-        cues: in order of their starts, with times relative to the origin.
+        cues: in order of their starts.
         origin: media time in whole seconds.
+        local: what time it is at the origin by the cues' own clock, in whole seconds.
 
     Returns:
         A WebVTT file.
     """
     # RFC 8216 §3.5: maps cue times to MPEG-2 timestamps of 33 bits.
-    mapped = f"X-TIMESTAMP-MAP=LOCAL:{timestamp(0)},MPEGTS:{origin * TICKS % WRAP}\n\n"
+    mapped = f"X-TIMESTAMP-MAP=LOCAL:{timestamp(1000 * local)},MPEGTS:{origin * TICKS % WRAP}\n\n"
     return HEADER + mapped.encode() + _blocks(cues)
 
 

@@ -31,7 +31,7 @@ from packager.library.storage import NotFoundError
 from packager.vod import OpenIFrames, OpenSegment, Titles
 from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
-from packager.vod.clip_sequence import SUFFIX, TRACKS, ClipSequence
+from packager.vod.clip_sequence import NO_TEXT, SUFFIX, TRACKS, ClipSequence
 from packager.vod.sprite_maker import NotReadyError, SpriteMaker
 
 log = structlog.get_logger()
@@ -54,8 +54,8 @@ RAW_PATH = "raw path"
 _SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})-([1-9][0-9]{0,17}))?")
 """A segment's number, and of a trimmed one from when to when it lasts, or when the clip does."""
 
-_WEBVTT_SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17}))?")
-"""A segment's number, and of a clip's one when the clip begins."""
+_WEBVTT_SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?)?")
+"""A segment's number, of a clip's one when the clip begins, and where another one follows when it ends."""
 
 _SPRITE = re.compile(r"0|[1-9][0-9]{0,4}")
 
@@ -232,6 +232,9 @@ class _Vod:
         return InitSegment(track.init, _media_type(track.video))
 
     async def text_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
+        if path["path"].endswith(SUFFIX):
+            track = path["track"]
+            return await self._sequence(path, f"text {track}", partial(_sequence_text, track))
         text = await self._titles.threads.run(
             self._titles.text_playlist, path["path"], path["track"], _clip(query)
         )
@@ -245,9 +248,9 @@ class _Vod:
         name = _WEBVTT_SEGMENT.fullmatch(path["number"])
         if name is None:
             raise NotFoundError(path["number"])
-        begin = None if name[2] is None else int(name[2])
+        begin, until = (None if told is None else int(told) for told in name.groups()[1:])
         data = await self._titles.threads.run(
-            self._titles.text_segment, path["path"], path["track"], int(name[1]), begin
+            self._titles.text_segment, path["path"], path["track"], int(name[1]), begin, until
         )
         return Text(data, webvtt.MEDIA_TYPE)
 
@@ -259,6 +262,13 @@ class _Vod:
         return BytesRepresentation(data, wvtt.MEDIA_TYPE, content_coding.tag((data,)))
 
     async def whole_text(self, path: dict[str, str], _query: QueryParams) -> Text:
+        if path["path"].endswith(SUFFIX):
+            if path["track"] != NO_TEXT:
+                raise NotFoundError(path["track"])
+            await self._sequence(
+                path, "master", _sequence_master
+            )  # which says whether there is such a playlist
+            return Text(webvtt.segment([], 0), webvtt.MEDIA_TYPE)
         data = await self._titles.threads.run(self._titles.whole_text, path["path"], path["track"])
         return Text(data, webvtt.MEDIA_TYPE)
 
@@ -321,6 +331,13 @@ def _sequence_manifest(sequence: ClipSequence) -> bytes:
 
 def _sequence_track(track: str, sequence: ClipSequence) -> bytes:
     playlist = sequence.media_playlist(track)
+    if playlist is None:
+        raise NotFoundError(track)
+    return playlist.render().encode()
+
+
+def _sequence_text(track: str, sequence: ClipSequence) -> bytes:
+    playlist = sequence.text_playlist(track)
     if playlist is None:
         raise NotFoundError(track)
     return playlist.render().encode()

@@ -3,7 +3,8 @@
 The file is ``{"clips": [{"path": "film.mp4", "start": 90.5, "end": "00:02:00"}, …]}``; paths are relative to
 its folder, and start and end may be left out. Each clip is a stretch behind a discontinuity, and a period of
 its own, so that codecs and sizes may differ. Where one has a picture or sound, all have: silence isn't made.
-Subtitles and chapters are left out; of a clip by itself there are both.
+Subtitles are those that any clip has, by language and purpose. Chapters are left out; a clip by itself has
+them.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from media.dash.mpd import Period, StaticManifest, rounded_up
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.hls.media_playlist import Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
-from packager.vod.access_points import SegmentStarts
 from packager.vod.bit_rates import average_bandwidth, peak_bandwidth
 from packager.vod.chapters import NO_CHAPTERS
 from packager.vod.clip import Clip, ClipError, clipped, read_clip
 from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.manifest import manifest
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
+from packager.vod.text_playlists import TEXT_FOLDER, TEXT_GROUP, TEXT_SUFFIX, text_media
+from packager.vod.text_segments import TextSegments
+from packager.vod.text_tracks import TextTrack, bandwidth
 
 SUFFIX = ".playlist.json"
 """What the names of such files end in."""
@@ -43,6 +46,7 @@ class SequenceLimits:
         files: most different films, the index of each of which may have to be made.
         path_bytes: longest path of one, as long as a system takes it (PATH_MAX).
         segments: most segments of all clips together, each a line of a playlist.
+        texts: most subtitles, of different languages and purposes.
     """
 
     file_bytes: int = 256 << 10
@@ -50,6 +54,7 @@ class SequenceLimits:
     files: int = 64
     path_bytes: int = 4096
     segments: int = 40_000
+    texts: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +115,11 @@ def _clip(number: int, told: Any) -> SequenceClip:
         raise MalformedError(f"clip {number}: {error}") from None
 
 
-Offered = Callable[[str], tuple[FileIndex, SegmentStarts]]
-"""Gives what a film offers by its path, and how its segments begin."""
+Offered = Callable[[str], OfferedFile]
+"""Gives what a film offers by its path, at addresses relative to those of the playlist."""
+
+NO_TEXT = "none"
+"""The name of text that says nothing, for clips that have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +144,34 @@ class _Stretch:
 
 
 @dataclass(frozen=True, slots=True)
+class _SequenceText:
+    """The subtitles of one language and purpose.
+
+    Attributes:
+        track: the first clip's that has them; its name is a number.
+        segments: of all clips.
+        bandwidth: bit/s at most.
+    """
+
+    track: TextTrack
+    segments: Sequence[Segment]
+    bandwidth: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClipSequence:
     """Several clips as one presentation.
 
     Attributes:
         stretches: by track, one of each clip.
+        texts: the subtitles.
         periods: of DASH, one of each clip.
         longest: seconds of the longest segment.
         independent: whether each segment can be decoded without any other.
     """
 
     stretches: dict[str, list[_Stretch]]
+    texts: Sequence[_SequenceText]
     periods: Sequence[Period]
     longest: Fraction
     independent: bool
@@ -165,24 +190,36 @@ class ClipSequence:
             resolution=max(one.resolution for one in main) if picture else None,
             frame_rate=max(one.frame_rate for one in main) if picture else None,
             audio="audio" if sound else None,
+            subtitles=TEXT_GROUP if self.texts else None,
+        )
+        variant = replace(
+            variant, bandwidth=variant.bandwidth + max((one.bandwidth for one in self.texts), default=0)
         )
         media = [Media("AUDIO", "audio", "audio", "audio/media.m3u8", default=True)] if sound else []
-        comments = ["Left out: subtitles and chapters, which each clip by itself has"]
+        media += text_media("", [one.track for one in self.texts])
+        comments = ["Left out: chapters, which each clip by itself has"]
         return MultivariantPlaylist([variant], media, comments=comments, independent=self.independent)
 
     def media_playlist(self, track: str) -> MediaPlaylist | None:
         """Give the playlist of a track, or None where there is no such."""
         if track not in self.stretches:
             return None
-        segments = [one for stretch in self.stretches[track] for one in stretch.segments]
-        target = target_duration(one.duration for one in segments)
-        return MediaPlaylist(target, segments, playlist_type="VOD", ended=True)
+        return _playlist([one for stretch in self.stretches[track] for one in stretch.segments])
+
+    def text_playlist(self, track: str) -> MediaPlaylist | None:
+        """Give the playlist of a text track, or None where there is no such."""
+        return next((_playlist(one.segments) for one in self.texts if one.track.name == track), None)
 
     def manifest(self) -> StaticManifest:
         """Give the manifest."""
         last = self.periods[-1]
         duration = last.start + (last.duration or 0)
         return StaticManifest(duration, self.longest, self.periods)
+
+
+def _playlist(segments: Sequence[Segment]) -> MediaPlaylist:
+    target = target_duration(one.duration for one in segments)
+    return MediaPlaylist(target, segments, playlist_type="VOD", ended=True)
 
 
 def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: SequenceLimits) -> ClipSequence:
@@ -199,11 +236,12 @@ def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: Seque
     """
     stretches: dict[str, list[_Stretch]] = {}
     periods: list[Period] = []
+    texts: list[_ClipText] = []
     start, longest, independent, count = Fraction(0), Fraction(0), True, 0
     for number, one in enumerate(clips):
-        index, starts = offered(one.path)
+        film = offered(one.path)
         try:
-            index = _main_tracks(clipped(index, one.clip))
+            index = _main_tracks(clipped(film.index, one.clip))
         except ClipError as error:
             raise MalformedError(f"clip {number + 1}, {one.path}: {error}") from None
         kinds = {TRACKS[not track.video]: track for track in index.tracks}
@@ -213,17 +251,70 @@ def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: Seque
                 " silence and black pictures aren't made up"
             )
         count += sum(len(track.sizes) for track in index.tracks)
+        count += len(film.text_tracks) * len(index.text.whole)
         if count > limits.segments:
             raise TooLargeError(f"more than {limits.segments} segments of all clips")
         lasts = index.tracks[0].duration
         for kind, track in kinds.items():
             stretches.setdefault(kind, []).append(_stretch(one.path, track, lasts, first=not number))
-        made = manifest([OfferedFile(f"../{quote(one.path)}/", index, starts)])
+        texts.append(_ClipText(one.path, film.text_tracks, index.text, lasts))
+        made = manifest([replace(film, index=index)])
         lasts = rounded_up(made.duration)
         periods.append(Period(str(number), start, lasts, made.periods[0].adaptation_sets))
         start, longest = start + lasts, max(longest, made.max_segment_duration)
-        independent = independent and starts.independent
-    return ClipSequence(stretches, periods, longest, independent)
+        independent = independent and film.starts.independent
+    return ClipSequence(stretches, _joined_texts(texts, limits), periods, longest, independent)
+
+
+@dataclass(frozen=True, slots=True)
+class _ClipText:
+    """The text of one clip.
+
+    Attributes:
+        path: of its film.
+        tracks: the film's.
+        text: which segments of them are the clip's.
+        lasts: seconds of the clip.
+    """
+
+    path: str
+    tracks: Sequence[TextTrack]
+    text: TextSegments
+    lasts: Fraction
+
+    def segments(self, track: TextTrack | None) -> list[Segment]:
+        """List those of a track, or what says nothing for as long."""
+        if track is None:
+            return [Segment(f"../{NO_TEXT}{TEXT_SUFFIX}", self.lasts)]
+        folder = f"../../../{quote(self.path)}/{TEXT_FOLDER}/{track.name}/"
+        durations = self.text.durations
+        durations[-1] = max(durations[-1] + self.lasts - sum(durations), Fraction(1, 1000))
+        named = zip(self.text.ending_webvtt_names, durations, strict=True)
+        return [Segment(f"{folder}{name}{TEXT_SUFFIX}", duration) for name, duration in named]
+
+
+def _joined_texts(clips: Sequence[_ClipText], limits: SequenceLimits) -> list[_SequenceText]:
+    """Put the subtitles of one language and purpose behind each other."""
+    wanted: dict[tuple[str | None, bool, bool], TextTrack] = {}
+    for clip in clips:
+        for track in clip.tracks:
+            wanted.setdefault(_purpose(track), track)
+    found: list[_SequenceText] = []
+    for number, (purpose, first) in enumerate(list(wanted.items())[: limits.texts]):
+        segments: list[Segment] = []
+        rates = [0]
+        for clip in clips:
+            own = next((one for one in clip.tracks if _purpose(one) == purpose), None)
+            begin, *rest = clip.segments(own)
+            segments += [replace(begin, discontinuity=bool(segments)), *rest]
+            rates += [] if own is None else [bandwidth(own, clip.text.whole)]
+        joined = replace(first, name=str(number), title="", file="")
+        found.append(_SequenceText(joined, segments, max(rates)))
+    return found
+
+
+def _purpose(track: TextTrack) -> tuple[str | None, bool, bool]:
+    return track.language, track.forced, track.sdh
 
 
 def _main_tracks(index: FileIndex) -> FileIndex:

@@ -73,6 +73,12 @@ class TextSegments:
         return [f"{self.first + number}{begin}" for number in range(len(self.whole) - 1)]
 
     @property
+    def ending_webvtt_names(self) -> Sequence[str]:
+        """What the segments are called as WebVTT whose cues are over when the next clip begins."""
+        until = self.whole[-1] if self.end is None else self.end
+        return [f"{self.first + number}-{self.offset}-{until}" for number in range(len(self.whole) - 1)]
+
+    @property
     def mp4_name(self) -> str:
         """What the segments are called in MP4, where each has of its cues what is shown in it.
 

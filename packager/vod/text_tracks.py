@@ -335,7 +335,12 @@ def segment_times(tracks: Iterable[tuple[Sequence[int] | Int64, int]]) -> Int64:
 
 
 def webvtt_segment(
-    track: TextTrack, times: Int64, number: int, read: Read, begin: int | None = None
+    track: TextTrack,
+    times: Int64,
+    number: int,
+    read: Read,
+    begin: int | None = None,
+    until: int | None = None,
 ) -> bytes | None:
     """Write a segment as WebVTT; None where there is none of that number.
 
@@ -347,6 +352,7 @@ def webvtt_segment(
         number: of the segment.
         read: reads from the film's file; it may block.
         begin: before which no cue may begin, where it is a clip's; else None.
+        until: when all cues end at the latest, where another clip follows; else None.
 
     Raises:
         MediaError: it is more than it may be.
@@ -359,8 +365,17 @@ def webvtt_segment(
         return webvtt.segment(track.cues.between(read, first, end), 0)
     if begin >= end:
         return None
-    cues = track.cues.between(read, max(first, begin), end)
-    return webvtt.segment([replace(cue, start=max(cue.start, begin)) for cue in cues], 0)
+    end = end if until is None else min(end, until)
+    if max(first, begin) >= end:
+        return None
+    cues = [
+        replace(cue, start=max(cue.start, begin)) for cue in track.cues.between(read, max(first, begin), end)
+    ]
+    if until is None:
+        return webvtt.segment(cues, 0)
+    # The same clock, but told at another time than 0: at that one hls.js doesn't wait until it knows when the
+    # media behind a discontinuity begin, and takes the cues to be of the first ones.
+    return webvtt.segment([replace(cue, end=min(cue.end, until)) for cue in cues], 1, 1)
 
 
 def mp4_segment(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import structlog
@@ -290,7 +291,9 @@ class Titles:
             lambda: text_playlist(clipped(found.index, clip).text).render().encode(),
         )
 
-    def text_segment(self, name: str, track: str, number: int, begin: int | None = None) -> bytes:
+    def text_segment(
+        self, name: str, track: str, number: int, begin: int | None = None, until: int | None = None
+    ) -> bytes:
         """Write a segment of a file's text track as WebVTT; raises likewise.
 
         Args:
@@ -298,11 +301,12 @@ class Titles:
             track: the track's.
             number: of the segment.
             begin: milliseconds before which no cue may begin, where it is a clip's; else None.
+            until: milliseconds at which all cues end, where another clip follows; else None.
         """
         with self._library.open(name) as file:
             found = self._found_in(file, name)
             text, times = self._text_track(found, track), found.index.text_times
-            written = webvtt_segment(text, times, number, file.pread, begin)
+            written = webvtt_segment(text, times, number, file.pread, begin, until)
         if written is None:
             raise NotFoundError(f"{name}: {track} has no segment {number}")
         return written
@@ -404,16 +408,21 @@ class Titles:
             except NotFoundError:
                 raise MalformedError(f"{path!r}: no such file") from None
 
-        def offered(path: str) -> tuple[FileIndex, SegmentStarts]:
+        def offered(path: str) -> OfferedFile:
             with opened(path) as film:
                 index = self._indexes.index(film)
                 index.require_whole()
                 found = _Found(f"{folder}/{path}".removeprefix("/"), "", film.identity, index)
-            return index, self._segment_starts(found)
+            tracks, _ = all_text_tracks(index, sidecars[path])
+            starts = self._segment_starts(found)
+            return OfferedFile(f"../{quote(path)}/", index, starts, text_tracks=tracks)
 
+        sidecars: dict[str, Sequence[Sidecar]] = {}
         for path in dict.fromkeys(one.path for one in clips):
             with opened(path) as film:
                 versions.append(film.identity)
+            sidecars[path] = self._sidecars.beside(f"{folder}/{path}".removeprefix("/"))
+            versions.append(tuple((one.named, one.identity) for one in sidecars[path]))
         return self._texts.get((kind, tuple(versions)), lambda: write(make_sequence(clips, offered, limits)))
 
     def track(self, name: str, track: str) -> OfferedTrack:

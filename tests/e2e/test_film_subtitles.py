@@ -32,6 +32,9 @@ CUES = ((2.0, 3.52), (7.2, 8.4), (13.0, 13.52), (25.0, 28.0))
 CLIP = (7.6, 26.0)
 """From when to when a clip of the film lasts."""
 
+CLIPS = ((1.0, 8.0), (12.4, 15.0))
+"""The same of clips in a playlist: the first one ends within the second cue."""
+
 TRIMMED = 0.8
 """Seconds that are cut from the begin of a film without encoding, so that an edit list hides them."""
 
@@ -132,6 +135,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     )
     ffmpeg(*cut, library / "trimmed.mp4")
     (library / "film.fr.srt").write_text(srt("Sous-titre"))
+    clips = [{"path": "film.mp4", "start": start, "end": end} for start, end in CLIPS]
+    (library / "two.playlist.json").write_text(json.dumps({"clips": clips}))
     server = start_server("--library", str(library), "--port", "0")
     yield server
     server.stop()
@@ -239,6 +244,32 @@ async def test_a_clip_shows_each_cue_once_and_with_its_picture(
                 await until(
                     page, f"{ACTIVE}.filter((text) => text.includes('{wanted}')).length === {int(shown)}"
                 )
+    assert await page.evaluate("troubles") == []
+    await page.close()
+
+
+@pytest.mark.parametrize("player", ["hls.js", "Shaka, DASH", "Shaka, HLS"])
+async def test_clips_behind_each_other_show_each_its_own_cues(
+    browser: Browser, server: ServerProcess, player: str
+) -> None:
+    page = await opened(browser, server, player, "two.playlist.json")
+    placed = {
+        number: (CUES[number - 1][0] - CLIPS[0][0], CUES[number - 1][1] - CLIPS[0][0]) for number in (1, 2)
+    }
+    ends = CLIPS[0][1] - CLIPS[0][0]
+    placed[2] = placed[2][0], ends
+    placed[3] = CUES[2][0] - CLIPS[1][0] + ends, CUES[2][1] - CLIPS[1][0] + ends
+    for number in (3, 1, 2):
+        begin, end = placed[number]
+        wanted = f"Untertitel {number}"
+        await until(page, LOOKED_UP % (begin + 0.2, wanted))
+        cues = await page.evaluate(f"{STARTS}.filter(([, , text]) => text.includes('{wanted}'))")
+        assert min(cue[0] for cue in cues) == pytest.approx(begin, abs=FRAME)
+        assert max(cue[1] for cue in cues) == pytest.approx(end, abs=FRAME)
+        for at, shown in ((begin - FRAME, False), (begin + 0.3, True), (end + FRAME, False)):
+            await seek(page, at)
+            await until(page, f"({BRIGHTNESS})() > 128 === {json.dumps(shown)}")
+            await until(page, f"{ACTIVE}.filter((text) => text.includes('{wanted}')).length === {int(shown)}")
     assert await page.evaluate("troubles") == []
     await page.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 from xml.etree import ElementTree
 
 import httpx
@@ -14,6 +15,7 @@ import m3u8
 import pytest
 from starlette.applications import Starlette
 
+from media.webvtt import CueReader
 from origin.vod import routes as vod_routes
 from packager.library.storage import Library
 from packager.vod import Titles, titles
@@ -21,6 +23,7 @@ from packager.vod.clip_sequence import ClipSequence, make_sequence
 from tests.conformance.conftest import serving
 from tests.packager import films
 from tests.packager.films import packets
+from tests.packager.vod.subtitled_films import CUES, srt
 from tests.patience import CLIENT_SECONDS
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
@@ -105,6 +108,55 @@ def test_the_manifest_has_a_period_for_each(client: httpx.Client) -> None:
     assert all(len(one.findall(f"{MPD}AdaptationSet")) == 2 for one in periods)
     names = [one.findtext(f".//{MPD}BaseURL") for one in periods]
     assert names == ["../film.mp4/video/", "../more%20films/last.mp4/video/", "../film.mp4/video/"]
+
+
+def test_clips_have_their_part_of_the_films_subtitles_and_none_of_the_next_ones(
+    library: Path, client: httpx.Client
+) -> None:
+    (library / "told.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
+    (library / "told.en.srt").write_text(srt())
+    (library / "told.de.forced.srt").write_text(srt(CUES[1:2]))
+    clips = [
+        {"path": "told.mp4", "start": 0.5, "end": 6.2},
+        {"path": "film.mp4", "start": 3, "end": 7},
+        {"path": "told.mp4", "start": 5, "end": 12},
+    ]
+    master = m3u8.loads(ask(library, client, {"clips": clips}).text)
+    listed = [one for one in master.media if one.type == "SUBTITLES"]
+    assert {(one.language, one.forced) for one in listed} == {("en", None), ("de", "YES")}
+    assert master.playlists[0].stream_info.subtitles == listed[0].group_id
+    (english,) = [one for one in listed if one.language == "en"]
+    place = f"new.playlist.json/{english.uri}"
+    text = m3u8.loads(client.get(place).text)
+    picture = m3u8.loads(client.get("new.playlist.json/video/media.m3u8").text)
+    assert sum(one.duration for one in text.segments) == pytest.approx(
+        sum(one.duration for one in picture.segments), abs=0.01
+    )
+    found: list[set[tuple[int, int]]] = []
+    for segment in text.segments:
+        if segment.discontinuity or not found:
+            found.append(set())
+        answer = client.get(urljoin(place, segment.uri))
+        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/vtt")
+        reader = CueReader()
+        reader.receive_data(b"WEBVTT\n" + answer.content.split(b"\n", 2)[2])
+        reader.receive_eof()
+        found[-1] |= {(cue.start, cue.end) for cue in reader.cues()}
+    assert found == [
+        {(1000, 2500), (5500, 6200)},
+        set(),
+        {(5500, 7250), (9000, 9040), (11000, 12000)},
+    ]
+    manifest = ElementTree.fromstring(client.get("new.playlist.json/manifest.mpd").content)
+    sets = [
+        sum(one.get("contentType") == "text" for one in period.iterfind(f"{MPD}AdaptationSet"))
+        for period in manifest.iterfind(f"{MPD}Period")
+    ]
+    assert sets == [2, 0, 2]
+    for name in ("9", "none", "en"):
+        assert client.get(f"new.playlist.json/subtitles/{name}/media.m3u8").status_code == 404
+    assert client.get("new.playlist.json/subtitles/en.vtt").status_code == 404
+    assert client.get("gone.playlist.json/subtitles/none.vtt").status_code == 404
 
 
 def test_each_period_begins_with_its_first_picture_where_the_one_before_ends(

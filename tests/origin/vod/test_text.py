@@ -71,7 +71,7 @@ def test_a_segment_of_text_is_compressed_for_who_takes_that(client: httpx.Client
     "address",
     [
         *("subtitles/fr/media.m3u8", "subtitles/fr/0.vtt", "subtitles/de/99.vtt", "subtitles/de/-1.vtt"),
-        *("subtitles/de/01.vtt", "subtitles/de/0-1-2.vtt", "subtitles/de/99.m4s", "subtitles/fr/init.mp4"),
+        *("subtitles/de/01.vtt", "subtitles/de/0-2-1.vtt", "subtitles/de/99.m4s", "subtitles/fr/init.mp4"),
         *("subtitles/fr.vtt", "chapters.json", "subtitles/..%2Ffilm/0.vtt"),
     ],
 )
