@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gzip
 import zlib
+from collections.abc import Callable
 
 import pytest
 
@@ -29,29 +30,29 @@ MIB = 1 << 20
 MP3, AAC, OGG = "Content-Type: audio/mpeg", "Content-Type: audio/aac", "Content-Type: application/ogg"
 ENOUGH_BLOCKS = 5
 
-STATIONS = {
-    "empty ID3 tags": answer(hostile.empty_id3(MIB), MP3),
-    "ID3 tags of empty frames": answer(hostile.id3_of_empty_frames(2 * MIB), MP3),
-    "bytes of sync words": answer(hostile.sync_bytes(MIB), MP3),
-    "sync words without frames": answer(hostile.false_sync_words(MIB), MP3),
-    "frames of eight bytes": answer(hostile.adts_frames(MIB), AAC),
-    "Ogg pages that are none": answer(hostile.false_pages(2 * MIB), OGG),
-    "Ogg pages of 28 bytes": answer(hostile.tiny_pages(MIB), OGG),
-    "Ogg comments without text": answer(hostile.many_comments(4 * MIB), OGG),
-    "chunks of a byte": in_chunks(bytes(100_000), MP3),
-    "titles between bytes": answer(hostile.titles_between_bytes(MIB), MP3, "icy-metaint: 1"),
-    "titles between frames": answer(
+STATIONS: dict[str, Callable[[], bytes]] = {
+    "empty ID3 tags": lambda: answer(hostile.empty_id3(MIB), MP3),
+    "ID3 tags of empty frames": lambda: answer(hostile.id3_of_empty_frames(2 * MIB), MP3),
+    "bytes of sync words": lambda: answer(hostile.sync_bytes(MIB), MP3),
+    "sync words without frames": lambda: answer(hostile.false_sync_words(MIB), MP3),
+    "frames of eight bytes": lambda: answer(hostile.adts_frames(MIB), AAC),
+    "Ogg pages that are none": lambda: answer(hostile.false_pages(2 * MIB), OGG),
+    "Ogg pages of 28 bytes": lambda: answer(hostile.tiny_pages(MIB), OGG),
+    "Ogg comments without text": lambda: answer(hostile.many_comments(4 * MIB), OGG),
+    "chunks of a byte": lambda: in_chunks(bytes(100_000), MP3),
+    "titles between bytes": lambda: answer(hostile.titles_between_bytes(MIB), MP3, "icy-metaint: 1"),
+    "titles between frames": lambda: answer(
         (hostile.FRAME[:256] + b"\xffStreamTitle='" + bytes(4067)) * 200, MP3, "icy-metaint: 256"
     ),
-    "fields without end": b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * MIB,
-    "fields": answer(b"", MP3, *["a:"] * 20_000),
+    "fields without end": lambda: b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * MIB,
+    "fields": lambda: answer(b"", MP3, *["a:"] * 20_000),
 }
 
 
 @pytest.mark.parametrize("kind", STATIONS)
 async def test_a_relayed_station_holds_nobody(kind: str, nothing_holds_the_event_loop: LoopWatch) -> None:
     soon = RelayLimits(retry=dataclasses.replace(RELAY_RETRY, first_seconds=0.05))
-    with hostile_upstream({"": STATIONS[kind]}) as upstream:
+    with hostile_upstream({"": await asyncio.to_thread(STATIONS[kind])}) as upstream:
         station = Relay(RelayOptions("copy", f"{upstream.url}/x", limits=soon))
         blocks: list[AudioBlock] = []
         count = blocks.append
@@ -76,23 +77,25 @@ def playlist(text: bytes, *fields: str) -> bytes:
     return answer(gzip.compress(text[:MAX_PLAYLIST_BYTES]), "Content-Encoding: gzip", *fields)
 
 
-PLAYLISTS = {
-    "different segments": playlist(hostile.different_segments(4 * MIB - 8192)),
-    "segments": playlist(hostile.many_segments(3 * MIB)),
-    "lines": playlist(hostile.empty_lines(4 * MIB - 8192)),
-    "key formats": playlist(hostile.many_keys(MIB)),
-    "as many segments as may be": playlist(hostile.different_segments(26 * 49_000)),
-    "a bomb": playlist(b"#EXTM3U\n") + zlib.compress(bytes(8)),
-    "fields without end": b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * MIB,
-    "fields": answer(b"", "Content-Type: audio/mpeg", *["a:"] * 20_000),
-    "ten thousand times its size": answer(gzip.compress(bytes(200 * MIB), 6), "Content-Encoding: gzip"),
+PLAYLISTS: dict[str, Callable[[], bytes]] = {
+    "different segments": lambda: playlist(hostile.different_segments(4 * MIB - 8192)),
+    "segments": lambda: playlist(hostile.many_segments(3 * MIB)),
+    "lines": lambda: playlist(hostile.empty_lines(4 * MIB - 8192)),
+    "key formats": lambda: playlist(hostile.many_keys(MIB)),
+    "as many segments as may be": lambda: playlist(hostile.different_segments(26 * 49_000)),
+    "a bomb": lambda: playlist(b"#EXTM3U\n") + zlib.compress(bytes(8)),
+    "fields without end": lambda: b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * MIB,
+    "fields": lambda: answer(b"", "Content-Type: audio/mpeg", *["a:"] * 20_000),
+    "ten thousand times its size": lambda: answer(
+        gzip.compress(bytes(200 * MIB), 6), "Content-Encoding: gzip"
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
 async def test_a_large_playlist_holds_nobody(kind: str, nothing_holds_the_event_loop: LoopWatch) -> None:
     first = answer(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nmedia.m3u8\n")
-    with hostile_upstream({"master.m3u8": first, "": PLAYLISTS[kind]}) as upstream:
+    with hostile_upstream({"master.m3u8": first, "": await asyncio.to_thread(PLAYLISTS[kind])}) as upstream:
         puller = HttpPuller(f"{upstream.url}/master.m3u8", "test")
         task = asyncio.create_task(puller.run())
         try:

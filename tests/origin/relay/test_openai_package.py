@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-import openai
 import pytest
 
 from tests.completion_server import Asked, chunk, streaming, tokens
 from tests.event_server import LIMIT, NDJSON, TOKEN, reading
 from tests.relay_server import RelayServer, relaying
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    import openai
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 FUNCTION = {"name": "weather", "arguments": '{"city":'}
@@ -28,6 +31,8 @@ CHUNKS = [
 
 
 def client_of(server: RelayServer, key: str = TOKEN, retries: int = 0) -> openai.AsyncOpenAI:
+    import openai  # not by each process of the tests, as it takes a second
+
     return openai.AsyncOpenAI(base_url=server.base, api_key=key, max_retries=retries, timeout=LIMIT)
 
 
@@ -75,6 +80,8 @@ async def test_it_reads_an_answer_in_one_piece() -> None:
 
 
 async def test_it_raises_its_own_exceptions_for_errors_before_and_within_a_stream() -> None:
+    import openai
+
     async def script(asked: Asked) -> None:
         if asked.options["model"] == "busy":
             await asked.answer("429 Too Many Requests", '{"error": {"message": "slow down"}}')
