@@ -14,6 +14,7 @@ from origin.events.channel import EventChannel
 from origin.events.event_log import Event
 from origin.events.history_files import HistoryFiles
 from origin.events.limits import HistoryLimits
+from packager.concurrency import Threads
 from packager.data_folder import DataFolder
 
 log = structlog.get_logger()
@@ -30,18 +31,23 @@ class EventHistory:
         channel: it.
         place: of its folder, which no other server uses while this one runs.
         limits: of the files and of what waits for them.
+        threads: in which files are read and written, so that a disk that hangs holds up no others; None for
+            some of its own.
 
     Attributes:
         trouble: why nothing is kept now; None if all is well.
         lost: events that weren't kept.
     """
 
-    def __init__(self, channel: EventChannel, place: DataFolder, limits: HistoryLimits) -> None:
+    def __init__(
+        self, channel: EventChannel, place: DataFolder, limits: HistoryLimits, threads: Threads | None = None
+    ) -> None:
         self.name = f"history of events/{channel.name}"
         self._channel = channel
         self._place = place
         self._limits = limits
         self._files = HistoryFiles(channel.name, channel.epoch, place, limits)
+        self._threads = threads or Threads(limits.threads, "history")
         self._waiting: list[Event] = []
         self._waiting_bytes = 0
         self._news = asyncio.Event()
@@ -114,7 +120,7 @@ class EventHistory:
             self._files.remove_old()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        self._job = job = asyncio.get_running_loop().run_in_executor(None, work)
+        self._job = job = self._threads.submit(work)
         return await asyncio.shield(job)
 
     async def _attempt(self, work: Callable[[], Awaitable[None]]) -> bool:

@@ -98,6 +98,7 @@ class HistoryLimits:
         retry_seconds: after which a disk that took nothing is tried again.
         restore_seconds: how long a starting server waits for the past, which another one may hold.
         stored_seconds: how long a publisher waits for the disk before it gets its answer all the same.
+        threads: that read and write the files of all channels.
     """
 
     seconds: float = 3600.0
@@ -110,6 +111,7 @@ class HistoryLimits:
     retry_seconds: float = 5.0
     restore_seconds: float = 5.0
     stored_seconds: float = 2.0
+    threads: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from origin.events.limits import EventLimits, HistoryLimits
 from origin.relay.limits import RelayLimits
 from origin.relay.relay import Relay, make_relays, relay_limits
 from origin.server.limits import Limits
+from packager.concurrency import Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,13 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         )
         for options in config.events
     }
+    threads = Threads(limits.events.history.threads, "history")
     histories = {
         options.name: EventHistory(
             channels[options.name],
             place,
             history_limits(options, channels[options.name].limits.history_bytes, limits.events.history),
+            threads,
         )
         for options in config.events
         if seconds(options.history) and (place := data_folder(config, "events", options.name)) is not None

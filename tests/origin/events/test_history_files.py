@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import time
@@ -13,10 +14,13 @@ from time import time
 import httpx
 import pytest
 
+from origin.config.load import load
 from origin.events.event_log import Event, Past, PastEpoch
 from origin.events.history import EventHistory
 from origin.events.history_files import HistoryFiles
 from origin.events.limits import HistoryLimits
+from origin.server.event_services import make_event_services
+from origin.server.limits import Limits
 from packager.data_folder import DataFolder, OpenFolder
 from tests.conftest import start_server
 from tests.event_history import LIMITS, datas, files_of, ids, kept
@@ -110,6 +114,32 @@ async def test_a_folder_that_isnt_ours_costs_the_history_but_not_the_channel(
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     with small_disk(tmp_path / "disk", 64 << 10) as folder:
         yield folder
+
+
+async def test_a_disk_that_hangs_holds_up_nothing_but_the_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"c{number}" for number in range(40)]
+    tables = "".join(f'[[events]]\nname = "{name}"\nhistory = "1h"\n' for name in names)
+    (tmp_path / "headwater.toml").write_text(f'[server]\ndata = "{tmp_path}/data"\n{tables}')
+    config = await asyncio.to_thread(load, tmp_path / "headwater.toml", {}, {})
+    services = await asyncio.to_thread(make_event_services, config, Limits(), lambda area, size: None)
+    hanging = threading.Event()
+    monkeypatch.setattr(HistoryFiles, "append", lambda files, events: hanging.wait(LIMIT))
+    running = [asyncio.create_task(history.run()) for history in services.histories.values()]
+    try:
+        for history in services.histories.values():
+            await history.wait_until_restored()
+        for channel in services.channels.values():
+            channel.publish_text("x")
+        await until(lambda: all(one.is_waiting for one in services.histories.values()))
+        # More channels than there are threads for everything else: their turn comes all the same.
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), LIMIT) == "done"
+    finally:
+        hanging.set()
+        for history in services.histories.values():
+            history.close()
+        await asyncio.gather(*running)
 
 
 def test_what_a_full_disk_does_not_keep_is_counted_in_the_metrics(tiny_disk: Path, tmp_path: Path) -> None:
