@@ -93,7 +93,7 @@ class SegmentTemplate:
 
 @dataclass(frozen=True, slots=True)
 class SegmentList:
-    """The same of segments each of which has an address of its own (§5.3.9.3).
+    """The times of a representation's segments, each of which has an address of its own (§5.3.9.3).
 
     Attributes:
         timescale: ticks per second of the timeline.

@@ -55,7 +55,7 @@ class MatroskaLimits:
 
 
 class Frames:
-    """The frames of one track, in the order of decoding.
+    """Where the frames of one Matroska track lie, in the order of decoding.
 
     Attributes:
         times: timestamp of each one's block, in the file's ticks.
@@ -81,7 +81,7 @@ KEY = 1
 
 @dataclass(frozen=True, slots=True)
 class MatroskaFile:
-    """What was found in a file.
+    """The tracks of a Matroska file, and where their frames lie in it.
 
     Attributes:
         tracks: in the file's order.
@@ -106,7 +106,7 @@ FRAMES_AT_ONCE = 1 << 16
 def read_blocks(
     read: Read, size: int, limits: MatroskaLimits, reserve: Reserve = reserve_nothing
 ) -> MatroskaFile:
-    """Go through a file.
+    """Find the tracks of a Matroska file, and all of their frames.
 
     Args:
         read: reads from it; it may block.
@@ -128,7 +128,7 @@ def read_blocks(
 
 
 class _BlockReader:
-    """Goes from element to element; those that contain the blocks it enters, all others it goes past."""
+    """Goes through a Matroska file: it enters the elements that contain blocks, and passes all others."""
 
     def __init__(self, read: Read, size: int, limits: MatroskaLimits, reserve: Reserve) -> None:
         self._read, self._size, self._limits, self._reserve = read, size, limits, reserve

@@ -19,7 +19,7 @@ HEADER_BYTES = 12
 
 
 class Element(NamedTuple):
-    """Where an element lies in the bytes that were walked.
+    """The place of an EBML element in the bytes that were walked.
 
     Attributes:
         kind: its ID, the marker bits included, as specifications write it.

@@ -67,7 +67,7 @@ FIRST_FRAME_BYTES = 16 << 10
 
 @dataclass(frozen=True, slots=True)
 class MatroskaMovie:
-    """What is in a file.
+    """The tracks of a Matroska file with their sample tables.
 
     Attributes:
         movie: its film and sound.
@@ -81,7 +81,7 @@ class MatroskaMovie:
 
 
 class _Stripped:
-    """Gives the frames of tracks without their first bytes places behind the file's end.
+    """Places behind the file's end the frames of tracks that lack their first bytes there.
 
     Args:
         size: the file's length in bytes.
@@ -109,7 +109,7 @@ class _Stripped:
 def read_matroska(
     read: Read, size: int, limits: MatroskaLimits, reserve: Reserve = reserve_nothing
 ) -> MatroskaMovie:
-    """Read a file.
+    """Read a Matroska file.
 
     Args:
         read: reads from it; it may block.

@@ -50,7 +50,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class CodecFacts:
-    """How a track is called in MP4.
+    """The MP4 sample entry of a Matroska track, and what is known of its frames.
 
     Attributes:
         sample_entry: the whole box.

@@ -43,7 +43,7 @@ PLAIN_TIMESCALE = 1_000_000
 
 
 class Times(NamedTuple):
-    """When frames are decoded and shown.
+    """When the frames of a track are decoded and shown.
 
     Attributes:
         timescale: ticks per second.

@@ -46,7 +46,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Who is told what happens.
+    """The functions that an export calls as it goes on.
 
     Attributes:
         progress: told of every segment.
@@ -61,7 +61,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of all inputs.
+    """The playlists that an export has written, and why other inputs failed.
 
     Attributes:
         playlists: the multivariant playlists, those of titles (``TITLE.720p.mp4``, …) last.
@@ -86,7 +86,7 @@ def export(
     Args:
         inputs: files, and folders in which all media files are packaged.
         out: the folder for the result; made when missing.
-        report: who is told what happens.
+        report: what is called as it goes on.
         single_file: whether all segments of a track go into one file.
 
     Returns:
@@ -123,7 +123,7 @@ def _noting_failure(outcome: Outcome, report: Report) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A film whose package is there."""
+    """A film that is packaged, by this run or an earlier one."""
 
     source: Source
     identities: tuple[Identity, ...]
@@ -150,7 +150,7 @@ class _Exporter:
     Attributes:
         out: the folder.
         layout: how segments are laid out in files.
-        report: who is told what happens.
+        report: what is called as it goes on.
         folders: knows what is beside the films.
     """
 

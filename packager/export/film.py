@@ -1,4 +1,4 @@
-"""What is to be written of one film: every file of its package, in the order in which it may appear."""
+"""The package of one film: every file that is to be written, in the order in which they may appear."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ READ_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file to be written.
+    """A file of a film's package, which is still to be written.
 
     Attributes:
         folder: in which it is, within the film's own; "" for that itself.
@@ -68,13 +68,13 @@ class Output:
 
     @classmethod
     def of(cls, folder: str, name: str, data: bytes) -> Output:
-        """Make one of bytes that are there."""
+        """Make one whose bytes are known already."""
         return cls(folder, name, len(data), lambda: iter((data,)))
 
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """An input and what it offers.
+    """An open film with all that its package offers.
 
     Attributes:
         name: of its file.
@@ -133,7 +133,7 @@ class Film:
             yield Output.of(video.name, PLAYLIST_NAME, frames.playlist().render().encode())
 
     def _subtitles(self, track: TextTrack) -> Iterator[Output]:
-        """Give those of a text track: WebVTT for HLS, and the same in MP4 for DASH."""
+        """Give the files of a text track: WebVTT for HLS, and the same in MP4 for DASH."""
         folder, segments = f"{TEXT_FOLDER}/{track.name}", self.index.text
         yield Output.of(folder, INIT_NAME, wvtt.INIT)
         for number in range(len(segments.whole) - 1):
@@ -176,7 +176,7 @@ def _segment(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int
 
 
 def read_film(name: str, file: LocalFile, sidecars: Sequence[Sidecar], *, single_file: bool) -> Film:
-    """Read what a file offers.
+    """Read what the package of a film offers.
 
     Args:
         name: its name.
@@ -224,7 +224,7 @@ def texts(files: Files) -> Iterator[Output]:
 
 
 def title_texts(renditions: list[Film]) -> Iterator[Output]:
-    """Give those of a title, whose renditions are in folders beside its own.
+    """Give the manifest and the multivariant playlist of a title, whose renditions lie beside it.
 
     Raises:
         MediaError: they aren't renditions of one title; the text says why.

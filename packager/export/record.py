@@ -1,4 +1,4 @@
-"""The record of a packaged folder: of which files it is, and what was written, so that it needn't be again.
+"""The record in a packaged folder says what was written, and of which files, so that it isn't written again.
 
 It is written last. What lies in a folder may be anybody's: a record is believed only as far as it has exactly
 the shape that we write, and only of files that are there, with the sizes that it says.
@@ -68,7 +68,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was written to a folder.
+    """The record of what was written to a folder.
 
     Attributes:
         layout: how segments are laid out in files.

@@ -1,4 +1,4 @@
-"""A track as one file: init segment, index (``sidx``) and all segments, which playlists name as byte ranges.
+"""Puts a track into one file: init segment, index (``sidx``) and segments, named by playlists as byte ranges.
 
 The file is played by itself, too: it is a fragmented MP4 whose index tells players where to seek.
 """
@@ -33,7 +33,7 @@ def as_single_file(track: OfferedTrack, make: Callable[[OfferedTrack, int], Segm
 
 
 def head(track: OfferedTrack, access_point: int) -> Iterator[bytes]:
-    """Give what is in front of the segments.
+    """Give what stands in front of the segments of a single file.
 
     Args:
         track: the track, whose sizes are exact.

@@ -42,7 +42,7 @@ _Run = tuple[int, tuple[Sample, ...], int]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The order of a recording's segment files in its MP4: of each number the video's, then the audio's.
+    """Places a recording's segment files in its MP4 in a row: of each number the video, then the audio.
 
     Attributes:
         names: of the renditions.

@@ -1,4 +1,4 @@
-"""The chapters of a film: where its file names them, and the JSON in which players are told of them."""
+"""Reads the chapters of a film from its file, and writes the JSON in which players are told of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_CHAPTERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class ChapterSource:
-    """Where the chapters of a file are named.
+    """The place in a film's file where its chapters are named.
 
     Attributes:
         table: samples of a QuickTime track of chapters, which are read when somebody asks; or None.

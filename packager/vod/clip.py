@@ -1,4 +1,4 @@
-"""Clips: a stretch of a film with playlists of its own, made of the whole film's segments.
+"""Cuts clips: a clip is a stretch of a film with playlists of its own, made of the whole film's segments.
 
 The segments are the film's, at the film's addresses, so that caches have them once; but the first and the
 last one are trimmed. Decoding begins at a key frame, which may be seconds before the clip: the pictures from
@@ -29,7 +29,7 @@ class ClipError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """From when to when, in seconds of the film.
+    """A stretch of a film, from one time to another in seconds.
 
     Attributes:
         start: at which it begins.

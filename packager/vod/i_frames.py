@@ -56,7 +56,7 @@ FRAGMENT_HEADER = len(
 
 @dataclass(frozen=True, slots=True)
 class IFrames:
-    """Where the I-frames of a track are in its file.
+    """The places of a track's I-frames in its file, and their times.
 
     Attributes:
         offsets: of each one's first byte in the file.
@@ -99,7 +99,7 @@ def marked_i_frames(track: OfferedTrack, most: int = MAX_I_FRAMES) -> IFrames | 
     """List the sync samples of a video track, as its tables mark them; None where that is of no use.
 
     Args:
-        track: it.
+        track: the video track.
         most: how many are listed at most; of more, every so many are.
     """
     step = max(1, -(-sum(len(sync) for sync in _sync_samples(track)) // most))
@@ -160,7 +160,7 @@ class IFrameFile:
     """The I-frames of a track as one resource, whose bytes are computed and read when they are asked for.
 
     Args:
-        track: it.
+        track: the video track.
         marked: the I-frames that its tables mark. The index has room for all of them, so that its length is
             known without a look at any.
         frames: those of them that are in it.

@@ -89,7 +89,7 @@ LIMITS = IndexLimits()
 
 @dataclass(frozen=True, slots=True)
 class OfferedTrack:
-    """One track as it is published.
+    """A track of a film as its playlists offer it.
 
     Attributes:
         name: its part of the address: ``video``, ``audio``, ``audio-2`` …
@@ -143,7 +143,7 @@ class OfferedTrack:
 
     @property
     def without_edit_list(self) -> OfferedTrack:
-        """The same track for players that don't take an edit list into account when they place segments."""
+        """The track as it is for players that place segments without regard to an edit list."""
         start = self.samples.start
         written = edit_list([(0, start)])
         # §8.1.2: what is in a free space box is ignored
@@ -200,7 +200,7 @@ class OfferedTrack:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class FileIndex:
-    """What one file offers.
+    """The index of a film's file: the tracks that it offers, and how they are cut.
 
     Attributes:
         tracks: the video track first, if there is one, then the sound tracks.
@@ -426,7 +426,7 @@ def _choose(
         movie_timescale: ticks per second of their edits' durations.
         limits: what the index may be made of.
         left_out: gets a line for each track that can't be offered.
-        lost: gets the same of those that hold the film's picture.
+        lost: gets a line for each of these that holds the film's picture.
     """
     chosen: list[_Candidate] = []
     samples, runs = limits.samples, limits.runs

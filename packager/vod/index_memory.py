@@ -1,4 +1,4 @@
-"""How much memory indexes take together: those that are kept, in use or about to be read."""
+"""Bounds the memory that indexes take together: those that are kept, in use or about to be read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class IndexMemoryLimits:
 
 
 class IndexMemory:
-    """The memory of indexes.
+    """Shares memory among the indexes that are kept, in use or about to be read.
 
     Args:
         most: bytes of all of them together.

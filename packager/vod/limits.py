@@ -13,7 +13,7 @@ from packager.vod.sidecars import SidecarLimits
 
 @dataclass(frozen=True, slots=True)
 class TitleLimits:
-    """What VOD of a library may cost.
+    """The limits of VOD of a library: memory, waiting, and what is written.
 
     Attributes:
         index_bytes: memory for all indexes together; that of a film of two hours takes 8 MB.

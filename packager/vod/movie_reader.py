@@ -32,7 +32,7 @@ LOST_CLUSTER = "the rest of its last cluster, which the file lacks"
 
 @dataclass(frozen=True, slots=True)
 class ReadMovie:
-    """A film's tracks.
+    """The tracks of a film as they were read from its file.
 
     Attributes:
         movie: the tracks, which are those of a file without fragments.

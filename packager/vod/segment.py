@@ -39,7 +39,7 @@ class ShortReadError(Exception):
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Segment:
-    """A media segment, not read yet.
+    """A media segment whose header is made, and whose data are still in the film's file.
 
     Attributes:
         header: ``moof`` and the header of ``mdat``.

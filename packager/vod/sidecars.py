@@ -96,7 +96,7 @@ class SidecarName:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A subtitle file as it was found.
+    """A subtitle file beside a film, with its cues.
 
     Attributes:
         named: what its name says.

@@ -1,4 +1,4 @@
-"""Sprites that were made, in memory and in a folder of the server's data. Blocks.
+"""Keeps sprites that were made, in memory and in a folder of the server's data. It blocks.
 
 A file's name has a hash of its content: nothing else is taken for a sprite of ours, and nothing else removed.
 """
@@ -28,7 +28,7 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpriteCacheLimits:
-    """How much is kept; what wasn't asked for for longest goes first.
+    """How many sprites are kept; those that weren't asked for for longest go first.
 
     Attributes:
         disk_bytes: most bytes of all files.
@@ -44,7 +44,7 @@ class SpriteCacheLimits:
 
 
 class SpriteCache:
-    """Sprites in memory and on disk.
+    """Keeps sprites in memory and on disk.
 
     Args:
         folder: where the files are; None: there are none.

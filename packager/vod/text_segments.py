@@ -1,4 +1,4 @@
-"""Which segments of text a playlist names: all of a film, or those that a clip has something of."""
+"""Says which segments of text a playlist names: all of a film, or those that a clip has something of."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TextSegments:
     query: str = ""
 
     def clipped(self, begin: Fraction, end: Fraction, query: str) -> TextSegments:
-        """Keep those of a clip.
+        """Keep the segments that a clip has something of.
 
         Args:
             begin: seconds of the film at which it begins.
@@ -64,7 +64,7 @@ class TextSegments:
 
     @property
     def webvtt_names(self) -> Sequence[str]:
-        """What the segments are called as WebVTT.
+        """The names of the segments as WebVTT.
 
         A cue is whole in each segment that it is shown in, so all must say the same of one that has begun
         before the clip: players show what differs twice.
@@ -80,7 +80,7 @@ class TextSegments:
 
     @property
     def mp4_name(self) -> str:
-        """What the segments are called in MP4, where each has of its cues what is shown in it.
+        """The template of the segments' names in MP4, where each has of its cues what is shown in it.
 
         It is one template for all: dash.js finds by time the wrong ones of a list.
         """

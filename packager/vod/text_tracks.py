@@ -1,4 +1,4 @@
-"""Subtitles and captions as they are published: the text tracks of a file, and what a segment of one shows.
+"""Finds the text tracks of a film, subtitles and captions, and writes their segments.
 
 A film's own text is read sample by sample when a segment is asked for; that of a file beside it is there
 as a whole.
@@ -77,7 +77,7 @@ class Cues(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextTrack:
-    """One text track as it is published.
+    """A text track of a film as its playlists offer it.
 
     Attributes:
         name: its part of the address: ``de``, ``en-sdh``, ``de-forced``, ``und`` …
@@ -239,7 +239,7 @@ class SampleCues:
 
 
 class FileCues:
-    """The cues of a whole file.
+    """The cues of a subtitle file, all of which are in memory.
 
     Args:
         cues: in the order of their starts.
@@ -342,7 +342,7 @@ def webvtt_segment(
     begin: int | None = None,
     until: int | None = None,
 ) -> bytes | None:
-    """Write a segment as WebVTT; None where there is none of that number.
+    """Write a segment of a text track as WebVTT; None where there is none of that number.
 
     A cue that is shown at a cut is in both segments, whole (RFC 8216 §3.5).
 
@@ -381,14 +381,18 @@ def webvtt_segment(
 def mp4_segment(
     track: TextTrack, times: Int64, number: int, read: Read, clip: tuple[int, int] | None = None
 ) -> bytes | None:
-    """Write a segment as a fragment of MP4, or what a clip has of it; else as :func:`webvtt_segment`.
+    """Write a segment of a text track as a fragment of MP4; None where there is none of that number.
 
     Args:
         track: the text track.
         times: when each of the film's segments begins in milliseconds, and behind them the end.
         number: of the segment.
         read: reads from the film's file; it may block.
-        clip: when the clip begins and ends.
+        clip: when a clip begins and ends, which has only that of it; else None.
+
+    Raises:
+        MediaError: it is more than it may be.
+        OSError: the file can't be read.
     """
     if not 0 <= number < len(times) - 1:
         return None

@@ -87,7 +87,7 @@ class OpenSegment:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A file that a playlist is of.
+    """A film's file with its index, and the subtitle files beside it.
 
     Attributes:
         path: relative to the library.
@@ -155,7 +155,7 @@ class OpenStoryboard:
 
 
 class Titles:
-    """VOD of a library.
+    """Gives out the playlists and segments of a library's films and titles, by their names.
 
     Args:
         library: where the files are.
@@ -294,7 +294,7 @@ class Titles:
     def text_segment(
         self, name: str, track: str, number: int, begin: int | None = None, until: int | None = None
     ) -> bytes:
-        """Write a segment of a file's text track as WebVTT; raises likewise.
+        """Write a segment of a file's text track as WebVTT; raises as :meth:`multivariant_playlist`.
 
         Args:
             name: the file's.
@@ -314,7 +314,7 @@ class Titles:
     def mp4_text_segment(
         self, name: str, track: str, number: int, clip: tuple[int, int] | None = None
     ) -> bytes:
-        """Write a segment of a file's text track in MP4; raises likewise.
+        """Write a segment of a file's text track in MP4; raises as :meth:`multivariant_playlist`.
 
         Args:
             name: the file's.
@@ -331,7 +331,10 @@ class Titles:
         return written
 
     def whole_text(self, name: str, track: str) -> bytes:
-        """Write a file's text track as one WebVTT file, by the time of the file itself; raises likewise."""
+        """Write a file's text track as one WebVTT file, by the time of the file itself.
+
+        Raises as :meth:`multivariant_playlist`.
+        """
         with self._library.open(name) as file:
             found = self._found_in(file, name)
             text, index = self._text_track(found, track), found.index
@@ -342,7 +345,7 @@ class Titles:
             )
 
     def chapters(self, name: str, clip: Clip = WHOLE) -> list[Chapter]:
-        """Give the chapters of a file; raises likewise, and NotFoundError where it has none."""
+        """Give a file's chapters; NotFoundError where it has none, else as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
             index = self._indexes.index(file)
             found = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
