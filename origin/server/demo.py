@@ -15,6 +15,7 @@ from origin.config.options import Config, EventOptions, LiveOptions, RadioOption
 from origin.server.demo_text import CHANNEL
 from packager.library import demo_media as demo_media
 from packager.process.tools import Tools
+from packager.sources.published import PUBLISH
 
 log = structlog.get_logger()
 
@@ -59,6 +60,8 @@ async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Confi
     live, radio = config.live, config.radio
     if not any(channel.name == "demo" for channel in live):
         live = (*live, LiveOptions(name="demo"))
+    if config.server.rtmp_port and not any(channel.source == PUBLISH for channel in live):
+        live = (*live, LiveOptions(name="studio", source=PUBLISH))
     if not any(station.name == "demo.mp3" for station in radio):
         station = RadioOptions(
             name="demo.mp3", folder=str(folder / "music"), title="Headwater demo", genre="demo"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from media.rtmp import chunks
 from media.rtmp.amf0 import Value
 from media.rtmp.chunks import Message, write_message
+from tests.conftest import start_server
 from tests.media.rtmp.test_publishers import newer_ffmpeg
 from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
@@ -278,3 +281,21 @@ def test_newer_codecs_are_played_and_others_may_follow(hall: RtmpStudio, codecs:
         with encoding(*FLV, target):
             hall.studio.wait_for_timeline(listed)
     hall.studio.wait_for_state("idle")
+
+
+def test_the_demo_has_a_channel_to_publish_to() -> None:
+    with kept_port() as port:
+        server = start_server("--demo", "--port", "0", env={"HEADWATER_SERVER_RTMP_PORT": str(port)})
+        try:
+            told = re.search(r"live/studio/ingest\?key=KEY with the key (\S+)", server.text())
+            assert told
+            assert f"rtmp://127.0.0.1:{port}/live" in server.text()
+            with encoding(*FLV, f"rtmp://127.0.0.1:{port}/live/studio?key={told[1]}"):
+                wait_for(lambda: studio_state(server.url) == "live", "the channel")
+        finally:
+            assert server.stop() == 0
+
+
+def studio_state(url: str) -> str:
+    found = httpx.get(f"{url}/api/live", timeout=CLIENT_SECONDS).json()
+    return str(next(one["state"] for one in found if one["name"] == "studio"))
