@@ -59,9 +59,12 @@ def indexed(path: Path, limits: IndexLimits | None = None) -> FileIndex:
         return read_index(file.pread, file.size, limits or IndexLimits())
 
 
-@pytest.mark.parametrize("name", FILMS)
+FOREIGN = sorted((films.ZOO / "files").glob("*.ts"))
+
+
+@pytest.mark.parametrize("name", [*FILMS, *(str(path) for path in FOREIGN)])
 def test_the_segments_hold_what_ffmpeg_copies_into_an_mp4(name: str, tmp_path: Path) -> None:
-    path = made(name)
+    path = Path(name) if "/" in name else made(name)
     theirs = repackaged(path, tmp_path)
     apart = []
     for track, stream in (("video", "v:0"), ("audio", "a:0")):
@@ -129,6 +132,8 @@ def test_playlists_name_codecs_languages_shape_and_colours() -> None:
     assert (video.entry.width, video.entry.height, video.entry.pixel_aspect) == (160, 90, (4, 3))
     assert video.entry.colour is not None
     assert video.entry.colour.transfer == 1
+    # Pixels of 4:3 make a picture wider at the same height.
+    assert struct.pack(">II", round(160 * 4 / 3 * 65536), 90 << 16) in video.init
     text = titles_of(path).multivariant_playlist(path.name)
     assert 'CODECS="avc1.' in text
     assert "mp4a.40.2" in text
