@@ -265,6 +265,15 @@ def demo(name: str, *arguments: str) -> Iterator[ServerProcess]:
     (ARTIFACTS / f"{name}-demo-server.log").write_text(server.text())
 
 
+@contextlib.contextmanager
+def small_demo(name: str, folder: Path) -> Iterator[ServerProcess]:
+    """Run one whose channel has smaller pictures: encoding the demo's own takes a third of a core."""
+    config = folder / "headwater.toml"
+    config.write_text('[[live]]\nname = "demo"\nladder = ["360p", "240p"]\n')
+    with demo(name, "--config", str(config)) as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
 def demo_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """One server with the demo for all tests of a file that only look at it."""

@@ -20,7 +20,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
-from tests.conftest import ARTIFACTS, ServerProcess, demo, start_server
+from tests.conftest import ARTIFACTS, ServerProcess, small_demo, start_server
 from tests.ports import kept_port
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -174,13 +174,8 @@ async def new_page(browser: Browser) -> Page:
 def demo_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    """One server with the demo for all tests of a file; its channel has smaller pictures than the demo's own.
-
-    Those take a third of a core for as long as it runs. Whoever stops a server plays them: see `own_server`.
-    """
-    config = tmp_path_factory.mktemp("demo") / "headwater.toml"
-    config.write_text('[[live]]\nname = "demo"\nladder = ["360p", "240p"]\n')
-    with demo(request.path.stem, "--config", str(config)) as server:
+    """One server with the demo for all tests of a file; `own_server` has the demo as it is."""
+    with small_demo(request.path.stem, tmp_path_factory.mktemp("demo")) as server:
         yield server
 
 
