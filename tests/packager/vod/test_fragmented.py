@@ -205,6 +205,17 @@ def test_the_last_whole_sample_of_a_file_that_is_cut_short_lasts_until_the_next_
     assert int(sound.times[-1]) + sound.samples.start == 2 * 4096
 
 
+def test_memory_for_the_tables_of_fragments_is_reserved_before_it_is_taken() -> None:
+    """A table has four bytes for the size of each sample, and is there twice while it is written."""
+    data = head_of() + b"".join(fragment(run(20_000, size=0), time=None) for _ in range(15))
+    reserved: list[int] = []
+    (sound,) = read_index(
+        lambda at, length: data[at : at + length], len(data), reserve=reserved.append
+    ).sounds
+    assert len(sound.samples) == 300_000
+    assert sum(reserved) >= 2 * 4 * 300_000
+
+
 def test_billions_of_samples_that_were_never_written_are_none() -> None:
     # Each has a gigabyte by the track's defaults, of which the file has nothing.
     defaults = (512).to_bytes(4, "big") + (1 << 30).to_bytes(4, "big")
