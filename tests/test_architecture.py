@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
 import re
 import subprocess
@@ -57,6 +58,7 @@ PATCHED_ELSEWHERE = re.compile(r"\w+\.[A-Z][A-Z0-9_]+ = |sitecustomize")
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """Give the top-level names that a module imports, wherever in it."""
     names: set[str] = set()
@@ -106,6 +108,7 @@ def test_a_server_starts_without_what_other_commands_or_few_sources_need() -> No
     assert done.stdout == "[]\n"
 
 
+@functools.cache
 def imported_modules(path: Path) -> set[Path]:
     """Give the modules of ours that a module imports when it is loaded, not for type checking alone."""
     found: set[Path] = set()
@@ -120,8 +123,7 @@ def imported_modules(path: Path) -> set[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             folder = ROOT.joinpath(*node.module.split("."))
             found |= {folder / alias.name for alias in node.names} | {folder}
-    modules = {file for name in found if (file := name.with_suffix(".py")) in MODULES}
-    return modules - {path}
+    return {name.with_suffix(".py") for name in found}.intersection(MODULES) - {path}
 
 
 SERVES_LIVE = {"packager/window", "packager/publish"}
