@@ -7,7 +7,8 @@ is there.
 
 from packager.vod.i_frames import IFrameFile
 from packager.vod.limits import TitleLimits
+from packager.vod.open_media import OpenIFrames, OpenSegment
 from packager.vod.segment import Segment, ShortReadError
-from packager.vod.titles import OpenIFrames, OpenSegment, Titles
+from packager.vod.titles import Titles
 
 __all__ = ["IFrameFile", "OpenIFrames", "OpenSegment", "Segment", "ShortReadError", "TitleLimits", "Titles"]

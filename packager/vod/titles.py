@@ -30,7 +30,7 @@ from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.index_cache import Identity, IndexCache
 from packager.vod.limits import DEFAULT_LIMITS, TitleLimits
 from packager.vod.manifest import manifest
-from packager.vod.movie_reader import Read
+from packager.vod.open_media import OpenIFrames, OpenSegment, OpenStoryboard
 from packager.vod.playlists import (
     CHAPTERS_NAME,
     Files,
@@ -56,36 +56,6 @@ TextKey = tuple[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class OpenSegment:
-    """A segment and the file that its data are read from, which the holder closes.
-
-    Attributes:
-        file: the file.
-        track: whose segment it is.
-        segment: where its samples are.
-        samples: reads samples.
-    """
-
-    file: LocalFile
-    track: OfferedTrack
-    segment: Segment
-    samples: Read
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return self.segment.size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Read a range of it; ShortReadError when the file has become shorter."""
-        return self.segment.read(self.samples, offset, length)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-
-@dataclass(frozen=True, slots=True)
 class _Found:
     """A film's file with its index, and the subtitle files beside it.
 
@@ -107,51 +77,6 @@ class _Found:
     def version(self) -> tuple[str, Identity, tuple[object, ...]]:
         """What changes with anything that a playlist says of it."""
         return self.name, self.identity, tuple((one.named, one.identity) for one in self.sidecars)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenIFrames:
-    """The I-frames of a film as one resource, and the file that has them, which the holder closes.
-
-    Attributes:
-        file: the file.
-        frames: where they are.
-        samples: reads samples.
-    """
-
-    file: LocalFile
-    frames: IFrameFile
-    samples: Read
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return self.frames.size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Read a range of it; ShortReadError when the file has become shorter."""
-        return self.frames.read(self.samples, offset, length)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-
-@dataclass(frozen=True, slots=True)
-class OpenStoryboard:
-    """The file that the pictures of a storyboard are read from, which the holder closes.
-
-    Attributes:
-        file: the file.
-        samples: reads samples.
-    """
-
-    file: LocalFile
-    samples: Read
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
 
 
 class Titles:
