@@ -265,9 +265,7 @@ class Channel:
             work = [
                 group.create_task(one)
                 for one in (
-                    self._runs.run(
-                        source, self._plan, self._aligned, self.live_event.over, self._finder.find_again
-                    ),
+                    self._runs.run(source, self._plan, self._aligned, self.live_event.over, self._find_again),
                     self.live_event.over.wait(),
                     self._gap_schedule.run(self._aligned, self.cadence),
                 )
@@ -301,6 +299,19 @@ class Channel:
         elif self._aligned.ended or times != self.cadence or (used < 0 and self._has_waited):
             self._adopt(self._planner.plan_empty(times, used))
         return replace(source, once=self._is_once(source))
+
+    async def _find_again(self, source: Source) -> Source:
+        """Look at the source again; tell publishers whose pictures can't be cut as the channel's are."""
+        found = await self._finder.find_again(source)
+        while found is not source and self.published is not None:
+            times = self._planner.cadence(found, self.cadence)
+            if found.seen is None or times.target_duration <= self.target_duration:
+                break
+            # RFC 8216bis §4.4.3.1: the target duration doesn't change.
+            keys = f"its key frames are too far apart for segments of {self.target_duration} s"
+            self.published.reject(f"{keys}, with which the channel began; send one every second or two")
+            found = await self._finder.find()
+        return found
 
     @property
     def _has_waited(self) -> bool:

@@ -17,7 +17,8 @@ from tests.waiting import wait_for
 
 KEY = "of-the-studio-3f7a"
 CODING = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -c:a aac"
-CHANNEL = 'source = "publish"\nladder = ["240p"]\nsegment_duration = 1.0\npart_duration = 0.25\n'
+LADDER = 'ladder = ["240p"]\n'
+CHANNEL = f'source = "publish"\n{LADDER}segment_duration = 1.0\npart_duration = 0.25\n'
 
 
 @dataclass
@@ -82,7 +83,9 @@ def is_media_listed_last(playlist: str) -> bool:
 
 
 @contextlib.contextmanager
-def studio(folder: Path, more: str = "", head: str = "", port: int = 0) -> Iterator[Studio]:
+def studio(
+    folder: Path, more: str = "", head: str = "", port: int = 0, *, ladder: bool = True
+) -> Iterator[Studio]:
     """Run a server with the channel.
 
     Args:
@@ -90,9 +93,11 @@ def studio(folder: Path, more: str = "", head: str = "", port: int = 0) -> Itera
         more: keys of the channel.
         head: sections before it.
         port: where it listens; 0: anywhere.
+        ladder: whether it has the usual ladder.
     """
     config = folder / "headwater.toml"
-    config.write_text(f'{head}\n[[live]]\nname = "studio"\npublish_key = "{KEY}"\n{CHANNEL}{more}\n')
+    channel = CHANNEL if ladder else CHANNEL.replace(LADDER, "")
+    config.write_text(f'{head}\n[[live]]\nname = "studio"\npublish_key = "{KEY}"\n{channel}{more}\n')
     server = start_server("--config", str(config), "--port", str(port), program=patient_server())
     try:
         with httpx.Client(timeout=CLIENT_SECONDS) as client:
