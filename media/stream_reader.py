@@ -18,21 +18,27 @@ LONGEST_PAUSE = 15 * CLOCK_RATE
 class MediaClock:
     """Follows the times of a stream's leading track, and notices when they jump.
 
+    Args:
+        back: ticks by which the times may go back; -1: they rise.
+
     Attributes:
         elapsed: ticks since the first time, without the jumps.
         jumped: whether they jumped, and ``resume`` wasn't called since.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, back: int = LONGEST_STEP) -> None:
+        self._back = back
         self.elapsed = 0
         self.jumped = False
         self._time: int | None = None
 
     def advance(self, time: int) -> None:
         """Take the next time in ticks."""
-        step = 0 if self._time is None else time - self._time
-        self._time = time
-        if -LONGEST_STEP <= step <= LONGEST_PAUSE:
+        before, self._time = self._time, time
+        if before is None:
+            return
+        step = time - before
+        if -self._back <= step <= LONGEST_PAUSE:
             self.elapsed += step
         else:
             self.jumped = True

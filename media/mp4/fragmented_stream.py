@@ -29,7 +29,8 @@ class FragmentedStreamReader:
         self._leading = 0
         self._init: InitSegment | None = None
         self._count = 0
-        self._clock = MediaClock()
+        # §8.8.12: decode times rise.
+        self._clock = MediaClock(back=-1)
 
     @property
     def signature(self) -> bytes:

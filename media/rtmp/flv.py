@@ -30,6 +30,9 @@ SEQUENCE_HEADER, CODED = 0, 1
 TICKS = CLOCK_RATE // 1000
 """Clock ticks of a millisecond, the unit of timestamps."""
 
+LATE = CLOCK_RATE
+"""Clock ticks from the stream's beginning behind which the first sound or picture begins another one."""
+
 LONGEST_STEP = 3000
 """Milliseconds by which timestamps may advance, or go back due to interleaving, between tags."""
 
@@ -113,9 +116,9 @@ class FlvReader:
 
     def _header(self, kind: int, tag: bytes) -> list[StreamChunk]:
         former, self._headers[kind] = self._headers.get(kind), tag
-        if kind == SCRIPT or former is None or _body(former) == _body(tag):
-            return [StreamChunk(tag, header=True)]
-        return self._anew()
+        # Sound that comes late is none that a decoder of the stream so far knows of.
+        is_known = self._elapsed < LATE if former is None else _body(former) == _body(tag)
+        return [StreamChunk(tag, header=True)] if kind == SCRIPT or is_known else self._anew()
 
     def _anew(self) -> list[StreamChunk]:
         """Return what a new decoder needs first."""

@@ -13,6 +13,7 @@ class IngestLimits:
         publishers: Most publishers of all channels together, spare ones included.
         silent_seconds: How long a publisher may send nothing.
         fragment_seconds: The same between two fragments of MP4 or clusters of Matroska, which are sent whole.
+        linger_seconds: How long a publisher that is told to go is still read from: it then sees the reason.
         retry_seconds: When a publisher for which there was no room may come again.
         agent_chars: Longest name of an encoder that is kept and logged.
     """
@@ -20,6 +21,7 @@ class IngestLimits:
     publishers: int = 64
     silent_seconds: float = 5.0
     fragment_seconds: float = 15.0
+    linger_seconds: float = 2.0
     retry_seconds: int = 5
     agent_chars: int = 200
 

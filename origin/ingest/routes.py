@@ -7,6 +7,7 @@ MPEG-TS, FLV, Matroska or fragmented MP4, which its first bytes tell.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 
 from starlette.requests import Request
@@ -31,6 +32,9 @@ STATUS = {
     RefusalReason.CLOSED: 503,
 }
 """The status with which HTTP says why somebody may not publish."""
+
+STREAM_REFUSALS = frozenset((408, 409, 415))
+"""Statuses of answers that may come in the middle of a stream."""
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
 """What is left of a body isn't read: the connection can't be used for another request."""
@@ -63,7 +67,19 @@ class HttpPublishing:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one publisher's stream to its end, or refuse it before its body is read."""
         answer = await self._answer(Request(scope), receive)
-        await answer(scope, receive, send)
+        if answer.status_code not in STREAM_REFUSALS:
+            await answer(scope, receive, send)
+            return
+        await send(
+            {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
+        )
+        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+        # Who is in the middle of a stream would be sent a reset in place of the reason if nobody read it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.linger_seconds):
+                while (await receive()).get("more_body", False):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, request: Request, receive: Receive) -> Response:
         channel: str = request.path_params["channel"]

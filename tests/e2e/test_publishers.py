@@ -157,3 +157,24 @@ async def test_viewers_play_on_when_another_publisher_takes_over(show: Show) -> 
         await show.audience.plays_on()
     show.encoder.wanted.set()
     await show.audience.plays_on()
+
+
+@pytest.mark.clause("The slate is joined and left without a reload")
+async def test_viewers_see_the_slate_before_and_after_a_publisher(
+    browser: Browser, tools: Tools, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("slate", numbered=False)
+    slate = folder / "slate.mp4"
+    arguments = f"{picture('320x180')} {SOUND} {CODING} -g 25 -t 6".replace("-re ", "")
+    made = await asyncio.create_subprocess_exec("ffmpeg", "-v", "error", *arguments.split(), str(slate))
+    assert await made.wait() == 0
+    with kept_port() as port:
+        encoder = Encoder(f"http://127.0.0.1:{port}/live/test/ingest?key={KEY}")
+        config = f'{CONFIG.format(port=port, key=KEY)}offline = "{slate}"\n'
+        async with background_task(encoder.run()), watched(browser, tools, folder, config) as audience:
+            encoder.wanted.set()
+            await audience.plays_on()
+            encoder.wanted.clear()
+            encoder.kill()
+            await audience.plays_on()
+            assert "publisher is on air" in audience.server.text()

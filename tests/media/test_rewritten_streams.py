@@ -118,6 +118,14 @@ def test_a_stream_that_is_repeated_goes_back_and_is_another_one(made: Made, form
     assert sum(one.changes for one in found) == 1
 
 
+def test_a_fragment_that_is_repeated_begins_another_stream(made: Made) -> None:
+    """Decoders don't like times that go back, and ffmpeg smooths them."""
+    data = made("CMAF of long fragments")
+    second = data.index(b"moof", data.index(b"moof") + 4) - 4
+    found = read("CMAF of long fragments", data + data[second:])
+    assert sum(one.changes for one in found) == 1
+
+
 def test_an_mp4_that_is_not_fragmented_is_refused_with_that_reason(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     source = "-f lavfi -i testsrc2=size=160x120:rate=25 -t 1 -pix_fmt yuv420p -movflags faststart"

@@ -122,6 +122,34 @@ def test_a_jump_of_the_times_is_a_change_at_the_next_key_frame(
         assert sum("K" in line for line in flags) == SECONDS
 
 
+def test_sound_that_comes_late_is_a_change(streams: dict[str, bytes], tmp_path: Path) -> None:
+    """In FLV; a transport stream lists it in its program map (``small.ts`` has one)."""
+    data, kept, position = streams["small.flv"], bytearray(streams["small.flv"][:FILE_HEADER]), FILE_HEADER
+    header = b""
+    while position < len(data):
+        size = int.from_bytes(data[position + 1 : position + 4], "big") + 15
+        tag, position = data[position : position + size], position + size
+        time = int.from_bytes(tag[7:8] + tag[4:7], "big")
+        if tag[0] == 8 and tag[12] == 0:
+            header = tag
+        elif tag[0] == 8 and time < 1500:
+            continue
+        elif tag[0] == 8:
+            kept += header + tag
+            header = b""
+        else:
+            kept += tag
+    found = read("small.flv", bytes(kept), 997)
+    (change,) = [index for index, piece in enumerate(found) if piece.changes]
+    cache = GopCache()
+    for piece in found[change:]:
+        cache.receive(piece)
+    (tmp_path / "late.flv").write_bytes(cache.beginning())
+    line = f"ffprobe -v error -show_entries stream=codec_type -of csv=p=0 {tmp_path / 'late.flv'}"
+    told = subprocess.run(line.split(), check=True, capture_output=True, text=True).stdout.split()
+    assert sorted(told) == ["audio", "video"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=12), st.integers(0, 3000), st.binary(max_size=40))
 def test_no_input_breaks_a_reader(chunks: list[bytes], where: int, damage: bytes) -> None:
