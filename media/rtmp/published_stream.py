@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 
 from media.errors import UnsupportedError
 from media.rtmp import flv
+from media.rtmp.amf0 import write_values
 from media.rtmp.flv_packets import PacketKind, is_read_in_flv, read_packets
 from media.rtmp.flv_to_matroska import FlvToMatroska, RemuxLimits
+
+_ON_METADATA = write_values(["onMetaData"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +56,15 @@ class PublishedStream:
         Raises:
             MediaError: its codec isn't taken, or it is malformed.
         """
+        if kind == flv.SCRIPT and not body.startswith(_ON_METADATA):
+            return b""
         if self._remux is not None:
             return self._remux.receive(kind, timestamp, body)
         is_newer = self._is_newer(kind, body)
         if self._is_flv:
             if is_newer:
                 raise UnsupportedError("the codec changed; connect anew to go on with another one")
-            return flv.write_tag(kind, timestamp, body)
+            return _written(kind, timestamp, body)
         self._held.append((kind, timestamp, body))
         self._held_bytes += len(body)
         if is_newer:
@@ -67,7 +72,7 @@ class PublishedStream:
             return b"".join(remux.receive(*one) for one in self._let_go())
         if self._is_decided(kind, timestamp, body):
             self._is_flv = True
-            return flv.file_header() + b"".join(flv.write_tag(*one) for one in self._let_go())
+            return flv.file_header() + b"".join(_written(*one) for one in self._let_go())
         return b""
 
     def _is_newer(self, kind: int, body: bytes) -> bool:
@@ -87,10 +92,16 @@ class PublishedStream:
         if kind == flv.VIDEO and any(one.kind is PacketKind.FRAMES for one in read_packets(kind, body)):
             return True
         limits = self._limits
-        since = (timestamp - self._held[0][1]) % (1 << 32)
+        first = next((time for one, time, _ in self._held if one != flv.SCRIPT), timestamp)
+        since = (timestamp - first) % (1 << 32)
         is_long = limits.held_milliseconds <= since < 1 << 31
         return is_long or len(self._held) >= limits.held_messages or self._held_bytes >= limits.held_bytes
 
     def _let_go(self) -> list[tuple[int, int, bytes]]:
         held, self._held = self._held, []
         return held
+
+
+def _written(kind: int, timestamp: int, body: bytes) -> bytes:
+    # ffmpeg takes metadata at any other time for a stream of text.
+    return flv.write_tag(kind, 0 if kind == flv.SCRIPT else timestamp, body)

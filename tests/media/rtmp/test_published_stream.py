@@ -41,6 +41,14 @@ def test_h264_and_aac_stay_flv() -> None:
     assert written(*tags) == flv.file_header() + b"".join(flv.write_tag(*tag) for tag in tags)
 
 
+def test_metadata_go_on_at_time_0_as_ffmpeg_expects_them_and_other_scripts_do_not() -> None:
+    metadata, text = write_values(["onMetaData", {}]), write_values(["onTextData", {}])
+    tags = [(SCRIPT, 40, metadata), (VIDEO, 40, AVC), (SCRIPT, 40, text), (VIDEO, 40, b"\x17\1\0\0\0ab")]
+    expected = flv.file_header() + flv.write_tag(SCRIPT, 0, metadata)
+    assert written(*tags) == expected + flv.write_tag(*tags[1]) + flv.write_tag(*tags[3])
+    assert written(*tags, (SCRIPT, 80, metadata)).endswith(flv.write_tag(SCRIPT, 0, metadata))
+
+
 def test_sound_alone_goes_on_after_a_second() -> None:
     tags = [(AUDIO, 0, AAC), *((AUDIO, time, b"\xaf\1a") for time in range(0, 1100, 100))]
     assert written(*tags[:5]) == b""

@@ -299,3 +299,20 @@ def test_the_demo_has_a_channel_to_publish_to() -> None:
 def studio_state(url: str) -> str:
     found = httpx.get(f"{url}/api/live", timeout=CLIENT_SECONDS).json()
     return str(next(one["state"] for one in found if one["name"] == "studio"))
+
+
+def test_gstreamer_publishes_to_a_channel(hall: RtmpStudio, tmp_path: Path) -> None:
+    if not shutil.which("gst-launch-1.0"):
+        pytest.skip("no GStreamer")
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    film = tmp_path / "film.flv"
+    made = encoder_arguments("flv", more="-t 60").replace("-re ", "").split()
+    subprocess.run(["ffmpeg", *made, str(film)], check=True)
+    words = (
+        f"filesrc location={film} ! flvdemux name=d d.video ! queue ! h264parse"
+        f" ! flvmux name=m streamable=true ! rtmp2sink location={hall.address}/studio?key={KEY} d.audio ! queue ! aacparse ! m."
+    )
+    with encoding("-q", *words.split(), program="gst-launch-1.0"):
+        hall.studio.wait_for_timeline(before)
+    hall.studio.wait_for_state("idle")
