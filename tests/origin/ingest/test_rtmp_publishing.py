@@ -311,7 +311,8 @@ def test_gstreamer_publishes_to_a_channel(hall: RtmpStudio, tmp_path: Path) -> N
     subprocess.run(["ffmpeg", *made, str(film)], check=True)
     words = (
         f"filesrc location={film} ! flvdemux name=d d.video ! queue ! h264parse"
-        f" ! flvmux name=m streamable=true ! rtmp2sink location={hall.address}/studio?key={KEY} d.audio ! queue ! aacparse ! m."
+        " ! flvmux name=m streamable=true"
+        f" ! rtmp2sink location={hall.address}/studio?key={KEY} d.audio ! queue ! aacparse ! m."
     )
     with encoding("-q", *words.split(), program="gst-launch-1.0"):
         hall.studio.wait_for_timeline(before)
