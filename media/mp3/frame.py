@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import Literal
 
 from media.errors import MalformedError, NeedMoreDataError, UnsupportedError
+from media.mp4.audio_specific_config import SAMPLE_RATES
 
 _BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_SAMPLE_RATES = (44100, 48000, 32000)
-_ADTS_SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_LAYER_3_SAMPLE_RATES = (44100, 48000, 32000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _layer_header(word: int) -> FrameHeader:
     if not bitrate_index:
         raise UnsupportedError("free format bitrate")
     bitrate = 1000 * (_BITRATES_1 if version == 1 else _BITRATES_2)[bitrate_index]
-    sample_rate = _SAMPLE_RATES[rate_index] >> version - 1
+    sample_rate = _LAYER_3_SAMPLE_RATES[rate_index] >> version - 1
     samples = 1152 if version == 1 else 576
     return FrameHeader(
         codec="mp3",
@@ -98,12 +98,12 @@ def _adts_header(data: bytes) -> FrameHeader:
         raise NeedMoreDataError("an ADTS header has at least 7 bytes")
     word = int.from_bytes(data[:7], "big")
     rate_index, size = word >> 34 & 15, word >> 13 & 0x1FFF
-    if rate_index >= len(_ADTS_SAMPLE_RATES) or size <= (7 if data[1] & 1 else 9):
+    if rate_index >= len(SAMPLE_RATES) or size <= (7 if data[1] & 1 else 9):
         raise MalformedError("reserved value in an ADTS header")
     return FrameHeader(
         codec="aac",
         version=word >> 38 & 3,
-        sample_rate=_ADTS_SAMPLE_RATES[rate_index],
+        sample_rate=SAMPLE_RATES[rate_index],
         channels=word >> 30 & 7,
         samples=1024 * ((word & 3) + 1),
         size=size,
