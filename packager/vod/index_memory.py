@@ -13,9 +13,6 @@ from weakref import WeakValueDictionary
 from packager.vod.index import FileIndex
 from packager.vod.movie_reader import Read
 
-LOOK_SECONDS = 0.02
-"""Between two looks at whether indexes that were in use are gone."""
-
 
 @dataclass(frozen=True, slots=True)
 class IndexMemoryLimits:
@@ -26,11 +23,13 @@ class IndexMemoryLimits:
         patience_seconds: how long room is waited for that only indexes in use could give: whoever waits may
             use them itself.
         wait_seconds: how long others are waited for that read theirs.
+        look_seconds: between two looks at whether indexes that were in use are gone.
     """
 
     small_read: int = 64 << 10
     patience_seconds: float = 0.5
     wait_seconds: float = 60.0
+    look_seconds: float = 0.02
 
 
 class IndexMemory:
@@ -91,7 +90,7 @@ class IndexMemory:
         while not self._take(count, own, time.monotonic() - started >= limits.patience_seconds):
             if time.monotonic() - started >= limits.wait_seconds:
                 raise TimeoutError(f"no room for an index of {count} bytes beside those that are being read")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(limits.look_seconds)
 
     def _take(self, count: int, own: int, impatient: bool) -> bool:
         """Take room if there is some, or if none can be waited for."""
