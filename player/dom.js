@@ -49,9 +49,9 @@ export const present = (given) => { token = given; };
 
 export const presented = () => token;
 
-async function get(address) {
+async function get(address, bearer = token) {
   // For JSON the server sends no Basic challenge, so that the page asks for the token and not the browser.
-  const headers = { accept: "application/json", ...(token && { authorization: `Bearer ${token}` }) };
+  const headers = { accept: "application/json", ...(bearer && { authorization: `Bearer ${bearer}` }) };
   const response = await fetch(address, { headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
   if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
   return response;
@@ -59,6 +59,11 @@ async function get(address) {
 
 export async function getList(address) {
   return (await get(address)).json();
+}
+
+/** Fetches JSON that needs the admin token, which isn't kept. */
+export async function getWithToken(address, given) {
+  return (await get(address, given)).json();
 }
 
 /** Fetches a page of a list, and the address of the next one (RFC 8288), "" after the last. */

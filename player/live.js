@@ -1,11 +1,13 @@
 // The live view: plays a channel when it is opened, updates states and numbers, and lists recordings.
 
 import { byId, bytes, clock, count, el, encodePath, say, syncRows } from "./dom.js";
+import { PublisherPanel } from "./publisher.js";
 
 const STATES = {
   live: "on air",
   starting: "starting",
   down: "down: the source will be started again by itself",
+  idle: "waiting for a publisher",
   ended: "over",
 };
 
@@ -15,6 +17,7 @@ export class LiveView {
   #items = [];
   #rows = new Map();
   #list = el("ul", { class: "rows" });
+  #publisher = new PublisherPanel();
   #replayRows = new Map();
   #replayList = el("ul", { class: "rows" });
   #replays = el("div", { hidden: true }, el("h2", {}, "Replays"), this.#replayList);
@@ -22,7 +25,7 @@ export class LiveView {
 
   constructor(stage) {
     this.stage = stage;
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#replays);
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#publisher.node, this.#replays);
   }
 
   update(items) {
@@ -34,6 +37,7 @@ export class LiveView {
     syncRows(this.#replayList, this.#replayRows, replays, (item) => item.key, makeReplayRow);
     const current = items.find((item) => item.name === this.stage.playback.source?.key);
     if (current) say(byId("facts"), describe(current));
+    this.#publisher.update(current);
   }
 
   enter(path) {
@@ -42,6 +46,7 @@ export class LiveView {
     const replay = this.#recorded().find((each) => each.key === path);
     for (const [name, row] of this.#rows) row.mark(name === item?.name);
     for (const [key, row] of this.#replayRows) row.mark(key === replay?.key);
+    this.#publisher.update(item);
     if (replay) return this.#present(replay);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
     const { source } = this.stage.playback;
@@ -52,6 +57,10 @@ export class LiveView {
       modes: [],
       source: { key: item.name, mode: "live", url: item.hls, start: 0, buffer: 0, level: -1 },
     }, true);
+  }
+
+  leave() {
+    this.#publisher.update(undefined);
   }
 
   /** All channels' recordings, each with a key for the address bar. */

@@ -24,6 +24,11 @@ class PublishKeys:
         key = self._keys.get(channel)
         return (self._admin,) if key is None else (self._admin, key)
 
+    def key(self, channel: str) -> str:
+        """Return a channel's key, for the administrator; empty where it has none."""
+        key = self._keys.get(channel)
+        return "" if key is None else key.text
+
     def rotate(self, keys: Mapping[str, str]) -> frozenset[str]:
         """Take other keys from now on.
 

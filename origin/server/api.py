@@ -8,13 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.policy import AccessPolicy
+from origin.access.credentials import challenge, unauthorized
+from origin.access.policy import AccessPolicy, is_cross_site
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.radio import now_playing
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mount import Mount
 from origin.recordings.routes import describe
+from origin.responses.refusal import plain_refusal
 from origin.server.metrics import exposition
 from origin.server.services import Services
 from packager.live.channel import Channel
@@ -33,13 +35,14 @@ def routes(
 
     Args:
         services: what is described.
-        access: decides who sees the details of ``/health``.
+        access: decides who sees the details of ``/health``, and the keys of channels.
         authorization: decides who may see a station's titles.
         event_authorization: decides who may see what an event channel has.
     """
     answers = Api(services, access, authorization, event_authorization)
     return [
         Route("/api/live", answers.live),
+        Route("/api/live/{channel}/publish_key", answers.publish_key),
         Route("/api/radio", answers.radio),
         Route("/api/events", answers.events),
         Route("/health", answers.health),
@@ -64,6 +67,7 @@ class Api:
 
     async def live(self, _: Request) -> Response:
         """List the live channels."""
+        rtmp_port = self._services_of.config.server.rtmp_port
         return as_json(
             [
                 {
@@ -76,7 +80,7 @@ class Api:
                     "target_duration": channel.target_duration,
                     "viewers": channel.stream.viewers,
                     "restarts": channel.restarts,
-                    "publisher": describe_publisher(channel),
+                    "publisher": describe_publisher(channel, rtmp_port),
                     "recordings": [
                         describe(channel.name, one)
                         for one in self._services_of.recordings.get(channel.name, ())
@@ -85,6 +89,15 @@ class Api:
                 for channel in self._services_of.channels.values()
             ]
         )
+
+    async def publish_key(self, request: Request) -> Response:
+        """Tell the administrator a channel's key, on every port: it is no list that may be open."""
+        if is_cross_site(request):
+            return plain_refusal(403, "pages of other sites may not see a key", UNCACHED)
+        if not await self._access.is_admin(request):
+            return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
+        key = self._services_of.publish_keys.key(request.path_params["channel"])
+        return as_json({"publish_key": key}) if key else plain_refusal(404, headers=UNCACHED)
 
     async def radio(self, request: Request) -> Response:
         """List the stations; those that a request may not listen to without details."""
@@ -124,10 +137,14 @@ class Api:
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
 
 
-def describe_publisher(channel: Channel) -> dict[str, object] | None:
+def describe_publisher(channel: Channel, rtmp_port: int = 0) -> dict[str, object] | None:
     """Describe who publishes to a channel, and what; None for a channel with another source.
 
-    Everybody may read it, so it doesn't have the publisher's address.
+    Everybody may read it, so it has neither the publisher's address nor the channel's key.
+
+    Args:
+        channel: the channel.
+        rtmp_port: where it is published to by RTMP; 0 for nowhere.
     """
     published = channel.published
     if published is None:
@@ -137,6 +154,8 @@ def describe_publisher(channel: Channel) -> dict[str, object] | None:
         "on_air": published.has_publisher,
         "publishers": sum(not one.is_slate for one in published.publications),
         "last_error": published.last_error,
+        "ingest": f"/live/{channel.name}/ingest",
+        "rtmp_port": rtmp_port or None,
     }
     if live is None or live.is_slate:
         return told

@@ -39,6 +39,7 @@ FILES = {
     "meter.js": SCRIPT,
     "nowplaying.js": SCRIPT,
     "playback.js": SCRIPT,
+    "publisher.js": SCRIPT,
     "radio.js": SCRIPT,
     "retry.js": SCRIPT,
     "seekbar.js": SCRIPT,

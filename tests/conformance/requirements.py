@@ -298,6 +298,8 @@ REQUIREMENTS = (
     "Sound that comes late is heard, without a reload",
     "While nobody publishes, viewers see the slate on the same address",
     "A channel's key is changed without a restart",
+    "The publish key is told to the administrator alone",
+    "The page shows the publisher, and its key to the administrator alone",
     "headwater ingest publishes a file to its end, and the exit status is 0",
     "Viewers stay whatever the next publisher sends",
     "A publisher's stream is on air as soon as it is known to be one",

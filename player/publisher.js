@@ -1,0 +1,126 @@
+// The view of a live channel's publisher: who is on air with what, and what is typed into an encoder such as OBS.
+
+import { bits, el, getWithToken, presented, say } from "./dom.js";
+
+const PROTOCOLS = { http: "HTTP", rtmp: "RTMP", srt: "SRT" };
+const HIDDEN = "…";
+const CODECS = { h264: "H.264", hevc: "HEVC", av1: "AV1", vp9: "VP9", aac: "AAC", ac3: "AC-3", eac3: "E-AC-3", opus: "Opus", flac: "FLAC", mp3: "MP3" };
+
+const FACTS = {
+  Protocol: ({ protocol, container }) => protocol && `${PROTOCOLS[protocol] ?? protocol} (${container})`,
+  Picture: (one) => one.video_codec && [codec(one.video_codec), one.width && `${one.width} × ${one.height}`].filter(Boolean).join(", "),
+  "Frame rate": ({ frame_rate: rate }) => rate && `${Number(rate.toFixed(2))} fps`,
+  Sound: (one) => one.audio_codec && codec(one.audio_codec),
+  Bitrate: ({ bitrate }) => bitrate && bits(bitrate),
+  "Key frames": ({ keyframe_interval: seconds }) => seconds && `every ${Number(seconds.toFixed(2))} s`,
+  Since: ({ since }) => since && new Date(since * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "medium" }),
+  "Last error": (one) => one.last_error,
+};
+
+export class PublisherPanel {
+  #name = "";
+  #key = "";
+  #publisher = null;
+  #dot = el("span", { class: "dot", "aria-hidden": "true" });
+  #state = el("span", {});
+  #facts = new Rows();
+  #addresses = new Rows();
+  #button = el("button", { type: "button", click: () => this.#toggle() });
+  #input = el("input", { type: "password", autocomplete: "current-password", "aria-label": "Admin token" });
+  #wrong = el("p", { class: "status", role: "alert" });
+  #form = el("form", { class: "password", hidden: true }, "The key is for who has server.admin_token.",
+    this.#input, el("button", { type: "submit" }, "Show it"), this.#wrong);
+
+  constructor() {
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (this.#input.value) this.#ask(this.#input.value);
+    });
+    this.node = el("div", { class: "publisher", hidden: true }, el("h2", {}, "Publisher"),
+      el("div", { class: "sheet" },
+        el("p", { class: "name" }, this.#dot, this.#state), this.#facts.node,
+        el("h3", {}, "What to type into OBS or another encoder"), this.#addresses.node,
+        el("div", { class: "password" }, this.#button), this.#form));
+  }
+
+  /** @param item a channel of the list; without one, or with one that nobody publishes to, there is nothing to see */
+  update(item) {
+    this.#publisher = item?.publisher ?? null;
+    this.node.hidden = this.#publisher === null;
+    const name = this.#publisher ? item.name : "";
+    if (name !== this.#name) this.#hide();
+    this.#name = name;
+    if (this.#publisher) this.#show();
+  }
+
+  #show() {
+    const one = this.#publisher;
+    this.#dot.dataset.state = one.on_air ? "live" : "idle";
+    const others = one.publishers - Number(one.on_air);
+    const waiting = one.publishers ? "Somebody connects" : "Waiting for a publisher";
+    say(this.#state, one.on_air ? `On air${others > 0 ? `, and ${others} more` : ""}` : waiting);
+    for (const [label, read] of Object.entries(FACTS)) this.#facts.write(label, read(one) || "");
+    const query = `?key=${this.#key ? encodeURIComponent(this.#key) : HIDDEN}`;
+    const rtmp = one.rtmp_port;
+    this.#addresses.write("Server", rtmp ? `rtmp://${location.hostname}:${rtmp}/live` : "");
+    this.#addresses.write("Stream key", rtmp ? `${this.#name}${query}` : "");
+    this.#addresses.write("HTTP, by PUT", `${location.origin}${one.ingest}${query}`);
+    say(this.#button, this.#key ? "Hide the key" : "Show the key");
+    this.#button.hidden = !this.#form.hidden;
+  }
+
+  #hide() {
+    this.#key = "";
+    this.#input.value = "";
+    this.#form.hidden = true;
+    say(this.#wrong, "");
+  }
+
+  #toggle() {
+    const isShown = this.#key !== "";
+    this.#hide();
+    if (!isShown && presented()) this.#ask(presented());
+    else this.#form.hidden = isShown;
+    this.#show();
+    if (!this.#form.hidden) this.#input.focus();
+  }
+
+  /** Asks for the key; the token that was typed is forgotten at once. */
+  async #ask(token) {
+    const name = this.#name;
+    let key = "";
+    let reason = "";
+    try {
+      key = (await getWithToken(`/api/live/${encodeURIComponent(name)}/publish_key`, token)).publish_key;
+    } catch (error) {
+      if (error.status === 401) reason = "That isn't the admin token of this server.";
+      else reason = "The server doesn't tell the key; publish_key in its configuration sets another one.";
+    }
+    if (name !== this.#name) return;
+    this.#hide();
+    this.#key = key;
+    this.#form.hidden = !reason;
+    say(this.#wrong, reason);
+    this.#show();
+  }
+}
+
+/** Names and values; those without a value aren't shown. */
+class Rows {
+  #rows = new Map();
+  node = el("dl", {});
+
+  write(label, text) {
+    if (!this.#rows.has(label)) {
+      const value = el("dd", {});
+      const row = el("div", {}, el("dt", {}, label), value);
+      this.#rows.set(label, { row, value });
+      this.node.append(row);
+    }
+    const { row, value } = this.#rows.get(label);
+    row.hidden = !text;
+    say(value, text);
+  }
+}
+
+const codec = (name) => CODECS[name] ?? name;

@@ -1,0 +1,71 @@
+"""A live channel's publisher on the page: what is on air, where to publish to, and the key on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, ViewportSize
+
+from tests.e2e.conftest import open_tab
+from tests.keys import ADMIN_TOKEN
+from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
+from tests.ports import kept_port
+
+pytestmark = pytest.mark.e2e
+
+PANEL = "document.querySelector('.publisher').innerText"
+ADDRESSES = "document.querySelectorAll('.publisher h3 + dl dd')"
+NARROW: ViewportSize = {"width": 400, "height": 800}
+WIDE: ViewportSize = {"width": 1280, "height": 800}
+
+
+@pytest.fixture
+def rtmp_studio(tmp_path: Path) -> Iterator[tuple[Studio, int]]:
+    with kept_port() as port, studio(tmp_path, "", f"[server]\nrtmp_port = {port}\n") as one:
+        yield one, port
+
+
+@pytest.mark.clause("The page shows the publisher, and its key to the administrator alone")
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_page_shows_the_publisher_and_the_key_on_demand(
+    browser: Browser, rtmp_studio: tuple[Studio, int]
+) -> None:
+    one, port = rtmp_studio
+    tab = await open_tab(browser, one.server.url)
+    await tab.open("live/studio")
+    await tab.until(f"{PANEL}.includes('Waiting for a publisher')")
+    shown = await tab.value(PANEL)
+    assert f"rtmp://127.0.0.1:{port}/live" in shown
+    assert "studio?key=…" in shown
+    assert f"{one.server.url}/live/studio/ingest?key=…" in shown
+
+    await tab.page.click(".publisher button:text('Show the key')")
+    await tab.page.fill(".publisher input", "wrong")
+    await tab.page.press(".publisher input", "Enter")
+    await tab.until("document.querySelector('.publisher [role=alert]').textContent.includes('admin token')")
+    assert KEY not in await tab.page.content()
+    await tab.page.fill(".publisher input", ADMIN_TOKEN)
+    await tab.page.press(".publisher input", "Enter")
+    await tab.until(f"{PANEL}.includes('studio?key={KEY}')")
+    assert await tab.value("document.querySelector('.publisher input').value") == ""
+
+    # What the page says is what an encoder is given.
+    server, key = [await tab.value(f"{ADDRESSES}[{number}].textContent") for number in (0, 1)]
+    with encoding(*encoder_arguments("flv").split(), f"{server}/{key}"):
+        for text in ("On air", "RTMP", "H.264", "160 × 120", "10 fps", "every 1 s"):  # noqa: RUF001
+            await tab.until(f"{PANEL}.includes('{text}')")
+        for name, size in (("wide", WIDE), ("narrow", NARROW)):
+            await tab.page.set_viewport_size(size)
+            for scheme in ("light", "dark"):
+                await tab.page.emulate_media(color_scheme=scheme)
+                await tab.page.locator(".publisher").scroll_into_view_if_needed()
+                await tab.screenshot(f"publisher-{name}-{scheme}")
+            assert await tab.value("document.documentElement.scrollWidth <= innerWidth")
+        await tab.page.click(".publisher button:text('Hide the key')")
+        assert KEY not in await tab.page.content()
+    await tab.until(f"{PANEL}.includes('Waiting for a publisher')")
+    await tab.page.context.close()
+    # The browser itself tells of the one wrong token.
+    assert [text for text in tab.troubles if "status of 401" not in text] == []

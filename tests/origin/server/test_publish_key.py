@@ -1,0 +1,90 @@
+"""Where a channel is published to is in the list for everybody; its key is for the administrator alone."""
+
+from __future__ import annotations
+
+import signal
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.keys import ADMIN_TOKEN, BEARER
+from tests.origin.ingest.studio import KEY, Studio, studio
+from tests.ports import kept_port
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+OTHER_KEY = "of-tomorrow-51e0"
+FILE_CHANNEL = '[[live]]\nname = "other"\nsource = "testsrc"\nladder = ["240p"]\n'
+LIMITS = "[limits]\nwrong_passwords = 1\n"
+SCRIPT = {"accept": "application/json"}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Studio]:
+    with kept_port() as admin_port, kept_port() as rtmp_port:
+        head = f"[server]\nadmin_port = {admin_port}\nrtmp_port = {rtmp_port}\nprotected = ['metrics']\n"
+        with studio(tmp_path, FILE_CHANNEL, head + LIMITS) as one:
+            yield one
+
+
+def ask(desk: Studio, channel: str = "studio", **headers: str) -> httpx.Response:
+    address = f"{desk.server.url}/api/live/{channel}/publish_key"
+    answer = desk.client.get(
+        address, headers={name.replace("_", "-"): text for name, text in headers.items()}
+    )
+    assert answer.headers["cache-control"] == "no-store"
+    assert "access-control-allow-origin" not in answer.headers
+    if answer.status_code != 200:
+        assert KEY not in answer.text
+    return answer
+
+
+@pytest.mark.clause("The publish key is told to the administrator alone")
+def test_only_the_admin_token_opens_the_key(desk: Studio) -> None:
+    stranger = ask(desk, **SCRIPT)
+    assert (stranger.status_code, stranger.headers["www-authenticate"]) == (401, 'Bearer realm="Headwater"')
+    assert ask(desk, authorization=f"Bearer {KEY}").status_code == 401, "a publisher isn't the administrator"
+    told = ask(desk, **BEARER)
+    assert (told.status_code, told.json()) == (200, {"publish_key": KEY})
+    assert ask(desk, sec_fetch_site="cross-site", **BEARER).status_code == 403
+    assert ask(desk, host="rebound.example", **BEARER).status_code == 421
+    assert ask(desk, "other", **BEARER).status_code == 404, "a channel without a key"
+    assert ask(desk, "none", **BEARER).status_code == 404
+
+
+def test_the_port_that_answers_lists_without_the_token_tells_no_key(desk: Studio, tmp_path: Path) -> None:
+    port = tomllib.loads((tmp_path / "headwater.toml").read_text())["server"]["admin_port"]
+    assert desk.client.get(f"http://127.0.0.1:{port}/metrics").status_code == 200
+    answer = desk.client.get(f"http://127.0.0.1:{port}/api/live/studio/publish_key")
+    assert (answer.status_code, KEY in answer.text) == (401, False)
+
+
+def test_who_guesses_the_token_waits_longer_and_longer(desk: Studio) -> None:
+    began = time.monotonic()
+    for number in range(4):
+        assert ask(desk, authorization=f"Bearer wrong{number}").status_code == 401
+    # 0, 0.1, 0.2 and 0.4 s.
+    assert time.monotonic() - began >= 0.7
+
+
+def test_another_key_is_told_after_sighup(desk: Studio, tmp_path: Path) -> None:
+    config = tmp_path / "headwater.toml"
+    config.write_text(config.read_text().replace(KEY, OTHER_KEY))
+    desk.server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: ask(desk, **BEARER).json() == {"publish_key": OTHER_KEY}, "the other key")
+    text = desk.server.text()
+    assert not [secret for secret in (KEY, OTHER_KEY, ADMIN_TOKEN) if secret in text]
+
+
+def test_the_list_says_where_to_publish_to_without_the_key(desk: Studio) -> None:
+    told = desk.channel()["publisher"]
+    assert told["ingest"] == "/live/studio/ingest"
+    assert str(told["rtmp_port"]) in desk.server.text()
+    assert not told["on_air"]
+    assert desk.channel("other")["publisher"] is None
+    assert KEY not in desk.client.get(f"{desk.server.url}/api/live").text
