@@ -163,6 +163,8 @@ class Publication:
             self._set_container(container)
             data, self._head = self._head, b""
         async for portion in self._budget.portions(data):
+            # Whoever took its place meanwhile keeps it.
+            self._check()
             for chunk in self._reader.receive_data(portion):
                 await self._take(chunk)
                 self._check()

@@ -95,6 +95,24 @@ async def test_the_newer_publisher_takes_over_and_the_older_hears_why(stream: St
     assert source.publications == (newer,)
 
 
+async def test_a_publisher_whose_place_was_taken_while_it_was_read_does_not_take_it_back(
+    stream: Streams,
+) -> None:
+    for steps in range(1, 25):
+        source = PublishedSource("studio", limits=AT_ONCE)
+        older, newer = source.begin(FIRST), source.begin(SECOND)
+        await older.receive(stream("mpegts"))
+        reading = asyncio.create_task(older.receive(stream("mpegts") * 50))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        assert not reading.done()
+        await newer.receive(stream("flv"))
+        with pytest.raises(PublicationEndedError, match="another publisher took over"):
+            await reading
+        older.end()
+        assert source.publications == (source.live,) == (newer,)
+
+
 @pytest.mark.clause("A publisher with no stream leaves the one that is on air alone")
 @pytest.mark.parametrize("takeover", list(Takeover))
 async def test_what_is_no_stream_leaves_the_one_on_air_alone(stream: Streams, takeover: Takeover) -> None:
