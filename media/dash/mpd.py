@@ -198,16 +198,20 @@ class SegmentBase:
         timescale: ticks per second.
         init_bytes: length of the init segment at its beginning.
         index_bytes: length of the index (``sidx``) behind that.
+        offset: time in the media at which the period begins, in ticks.
     """
 
     timescale: int
     init_bytes: int
     index_bytes: int
+    offset: int = 0
 
     def element(self) -> Element:
         """Build it."""
         first, behind = self.init_bytes, self.init_bytes + self.index_bytes
         base = Element("SegmentBase", timescale=str(self.timescale), indexRange=f"{first}-{behind - 1}")
+        if self.offset:
+            base.set("presentationTimeOffset", str(self.offset))
         SubElement(base, "Initialization", range=f"0-{first - 1}")
         return base
 

@@ -54,6 +54,9 @@ RAW_PATH = "raw path"
 _SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})-([1-9][0-9]{0,17}))?")
 """A segment's number, and of a trimmed one from when to when it lasts, or when the clip does."""
 
+_BOUNDS = re.compile(r"(0|[1-9][0-9]{0,17})-([1-9][0-9]{0,17})")
+"""When a clip begins and ends in ticks, in the name of its I-frames."""
+
 _WEBVTT_SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?)?")
 """A segment's number, of a clip's one when the clip begins, and where another one follows when it ends."""
 
@@ -93,6 +96,7 @@ def routes(
         Route("/vod/{path:path}/{track}/media.m3u8", vod.answers(vod.media_playlist)),
         Route("/vod/{path:path}/{track}/iframes.m3u8", vod.answers(vod.i_frame_playlist)),
         Route("/vod/{path:path}/{track}/iframes.mp4", vod.answers(vod.i_frames)),
+        Route("/vod/{path:path}/{track}/iframes-{bounds}.mp4", vod.answers(vod.i_frames)),
         Route("/vod/{path:path}/{track}/init.mp4", vod.answers(vod.init_segment)),
         Route("/vod/{path:path}/{track}/{number}.m4s", vod.answers(vod.segment)),
     ]
@@ -289,13 +293,19 @@ class _Vod:
             release = self._open_files.keep(of_file, opened.file, metadata.media_type, (), looked_up)
         return SegmentRepresentation(opened, metadata, release)
 
-    async def i_frame_playlist(self, path: dict[str, str], _query: QueryParams) -> Text:
-        text = await self._titles.threads.run(self._titles.i_frame_playlist, path["path"], path["track"])
+    async def i_frame_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
+        text = await self._titles.threads.run(
+            self._titles.i_frame_playlist, path["path"], path["track"], _clip(query)
+        )
         return Text(text.encode(), MEDIA_TYPE)
 
     async def i_frames(self, path: dict[str, str], _query: QueryParams) -> Representation:
-        opened = await self._titles.threads.opened(self._titles.open_i_frames, path["path"], path["track"])
-        metadata = metadata_of(opened, I_FRAMES, video=True, now=time.time())
+        bounds = _bounds(path["bounds"]) if "bounds" in path else None
+        opened = await self._titles.threads.opened(
+            self._titles.open_i_frames, path["path"], path["track"], bounds
+        )
+        name = I_FRAMES if bounds is None else f"{I_FRAMES}-{path['bounds']}"
+        metadata = metadata_of(opened, name, video=True, now=time.time())
         return SegmentRepresentation(opened, metadata, opened.close)
 
 
@@ -364,6 +374,14 @@ def _segment_name(text: str) -> tuple[int, tuple[int, int] | None]:
     if found is None:
         raise NotFoundError(text)
     return int(found[1]), None if found[2] is None else (int(found[2]), int(found[3]))
+
+
+def _bounds(text: str) -> tuple[int, int]:
+    """Read when a clip begins and ends."""
+    found = _BOUNDS.fullmatch(text)
+    if found is None:
+        raise NotFoundError(text)
+    return int(found[1]), int(found[2])
 
 
 def _media_type(video: bool) -> str:

@@ -130,7 +130,7 @@ class Film:
         frames, video = self.i_frames, self.index.video
         if frames is not None and video is not None:
             yield Output(video.name, I_FRAMES_NAME, frames.size, partial(self._read, frames))
-            yield Output.of(video.name, PLAYLIST_NAME, frames.playlist().render().encode())
+            yield Output.of(video.name, PLAYLIST_NAME, frames.playlist(video.delay).render().encode())
 
     def _subtitles(self, track: TextTrack) -> Iterator[Output]:
         """Give the files of a text track: WebVTT for HLS, and the same in MP4 for DASH."""

@@ -112,6 +112,20 @@ def clipped(index: FileIndex, clip: Clip) -> FileIndex:
     return replace(index, tracks=tuple(tracks), left_out=tuple(left_out), clipped_text=text)
 
 
+def shown_bounds(track: OfferedTrack, clip: Clip) -> tuple[int, int]:
+    """Say from when to when a clip's video track is of the clip itself, without what only others need.
+
+    Args:
+        track: the clip's.
+        clip: the clip.
+
+    Returns:
+        Two times in ticks, the second one behind the first.
+    """
+    begin, end = track.times[[0, -1]].tolist()
+    return max(begin, math.floor(clip.start * track.timescale)), end
+
+
 def _placed(track: OfferedTrack, found: OfferedTrack, origin: Fraction, query: str) -> OfferedTrack:
     """Say when a clip's track begins on the clip's own timeline."""
     begin = math.floor(origin * track.timescale)

@@ -28,6 +28,8 @@ from packager.vod.movie_reader import Read
 from packager.vod.segment import ShortReadError
 
 I_FRAMES_NAME = "iframes.mp4"
+"""Of all of a film's; a clip's have in their name when it begins and ends, in ticks of the track."""
+
 PLAYLIST_NAME = "iframes.m3u8"
 
 MAX_I_FRAMES = 20_000
@@ -63,12 +65,19 @@ class IFrames:
         frame_sizes: bytes of each.
         times: when each is shown in ticks, rising, and behind them the end; the first one from the beginning.
         timescale: ticks per second.
+        bounds: of a clip's, when it begins and ends in ticks; None: they are the whole film's.
     """
 
     offsets: Int64
     frame_sizes: Int64
     times: Int64
     timescale: int
+    bounds: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the address of all of them together."""
+        return I_FRAMES_NAME if self.bounds is None else "iframes-{}-{}.mp4".format(*self.bounds)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -92,7 +101,26 @@ class IFrames:
         """Keep some; each stands until the next one comes, and the first from the beginning."""
         times = np.append(self.times[:-1][wanted], self.times[-1])
         times[0] = self.times[0]
-        return IFrames(self.offsets[wanted], self.frame_sizes[wanted], times, self.timescale)
+        return IFrames(self.offsets[wanted], self.frame_sizes[wanted], times, self.timescale, self.bounds)
+
+    def within(self, begin: int, end: int) -> IFrames | None:
+        """Keep those that a clip has: its first one is the film's last until then, from the beginning.
+
+        Args:
+            begin: when the clip begins, in ticks.
+            end: when it ends.
+
+        Returns:
+            None where they have no such stretch.
+        """
+        if not self.times[0] <= begin < end <= self.times[-1]:
+            return None
+        first = int(self.times.searchsorted(begin, "right")) - 1
+        behind = int(self.times.searchsorted(end))
+        times = np.append(self.times[first:behind], end)
+        times[0] = begin
+        offsets, sizes = self.offsets[first:behind], self.frame_sizes[first:behind]
+        return IFrames(offsets, sizes, times, self.timescale, (begin, end))
 
 
 def marked_i_frames(track: OfferedTrack, most: int = MAX_I_FRAMES) -> IFrames | None:
@@ -168,6 +196,9 @@ class IFrameFile:
 
     Raises:
         MalformedError: a frame isn't within the file.
+
+    Attributes:
+        frames: those that are in it.
     """
 
     def __init__(self, track: OfferedTrack, marked: IFrames, frames: IFrames, size: int) -> None:
@@ -176,9 +207,9 @@ class IFrameFile:
         # Not the track itself: with it the whole index would stay in memory, however few its I-frames are.
         self._track_id = track.track_id
         self._timescale = track.timescale
-        self._start, self._delay = track.samples.start, track.delay
+        self._start = track.samples.start
         self._init_bytes = len(track.init)
-        self._frames = frames
+        self.frames = frames
         self._head = _head(track, len(marked), frames)
         self._bounds = np.cumsum(np.append(len(self._head), frames.sizes))
 
@@ -190,7 +221,7 @@ class IFrameFile:
     @property
     def nbytes(self) -> int:
         """Memory that it takes, in bytes."""
-        return len(self._head) + self._bounds.nbytes + 3 * self._frames.times.nbytes
+        return len(self._head) + self._bounds.nbytes + 3 * self.frames.times.nbytes
 
     def read(self, read: Read, offset: int, length: int) -> bytes:
         """Read a range of it.
@@ -229,12 +260,12 @@ class IFrameFile:
         for number in self._numbers(offset, end):
             begin = int(self._bounds[number])
             start, stop = max(offset - begin, 0), end - begin
-            header, size = self._header(number), int(self._frames.frame_sizes[number])
+            header, size = self._header(number), int(self.frames.frame_sizes[number])
             first, behind = max(start - len(header), 0), min(stop - len(header), size)
             if start < len(header):
                 pieces.append(header[start:stop])
             if first < behind:
-                pieces.append((int(self._frames.offsets[number]) + first, behind - first))
+                pieces.append((int(self.frames.offsets[number]) + first, behind - first))
         return pieces
 
     def _numbers(self, offset: int, end: int) -> range:
@@ -242,24 +273,29 @@ class IFrameFile:
         return range(first, int(self._bounds.searchsorted(end, "left")))
 
     def _header(self, number: int) -> bytes:
-        time, following = self._frames.times[number : number + 2].tolist()
+        time, following = self.frames.times[number : number + 2].tolist()
         return write_fragment_header(
             sequence_number=number + 1,
             track_id=self._track_id,
             # The edit list of the init segment takes as much away again.
             base_media_decode_time=time + self._start,
-            samples=(Sample(following - time, int(self._frames.frame_sizes[number])),),
+            samples=(Sample(following - time, int(self.frames.frame_sizes[number])),),
         )
 
-    def playlist(self) -> MediaPlaylist:
-        """Write the I-frame playlist, whose addresses are relative to its own."""
-        init = Map(I_FRAMES_NAME, ByteRange(self._init_bytes, 0))
-        ticks = np.diff(self._frames.times)
-        ticks[0] += self._delay
+    def playlist(self, delay: int) -> MediaPlaylist:
+        """Write the I-frame playlist, whose addresses are relative to its own.
+
+        Args:
+            delay: ticks from the beginning of the film, or of the clip, to that of its video.
+        """
+        name = self.frames.name
+        init = Map(name, ByteRange(self._init_bytes, 0))
+        ticks = np.diff(self.frames.times)
+        ticks[0] += delay
         durations = adding_up(Fraction(one, self._timescale) for one in ticks.tolist())
         ranges = zip(np.diff(self._bounds).tolist(), self._bounds[:-1].tolist(), strict=True)
         segments = [
-            Segment(I_FRAMES_NAME, duration, init, byte_range=ByteRange(*byte_range))
+            Segment(name, duration, init, byte_range=ByteRange(*byte_range))
             for duration, byte_range in zip(durations, ranges, strict=True)
         ]
         target = target_duration(segment.duration for segment in segments)
@@ -295,7 +331,7 @@ def i_frame_variant(prefix: str, track: OfferedTrack, marked: IFrames) -> IFrame
     """
     entry = track.entry
     return IFrameVariant(
-        f"{prefix}{track.name}/{PLAYLIST_NAME}",
+        f"{prefix}{track.name}/{PLAYLIST_NAME}{track.query}",
         bandwidth=peak_bandwidth(marked),
         average_bandwidth=average_bandwidth(marked),
         codecs=entry.codec,

@@ -29,7 +29,7 @@ class TitleLimits:
         manifest_segments: most segments that one manifest names; each takes half a kilobyte to write.
         text_bytes: memory for playlists and manifests, which are written once for all who ask.
         texts: most of them.
-        i_frame_files: most films whose I-frames are remembered; a megabyte each at most.
+        i_frame_files: most films whose I-frames are remembered, and most clips; a megabyte each at most.
         sidecars: what subtitle files beside the films may cost.
         sequences: what a playlist of several clips may be.
         quick_samples: most samples of a segment that is made where others wait, in a millisecond.

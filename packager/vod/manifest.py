@@ -19,7 +19,7 @@ from media.mp4 import wvtt
 from media.mp4.colour import Colour
 from media.mp4.sidx import sidx_bytes
 from packager.vod.bit_rates import peak_bandwidth
-from packager.vod.i_frames import I_FRAMES_NAME, MAX_PLAYOUT_RATE, index_bytes
+from packager.vod.i_frames import MAX_PLAYOUT_RATE, index_bytes
 from packager.vod.index import OfferedTrack
 from packager.vod.playlists import (
     INIT_NAME,
@@ -83,11 +83,14 @@ def _trick_mode(shown: AdaptationSet, files: Files) -> list[AdaptationSet]:
     frames = [
         Representation(
             id=f"{representation.id}-iframes",
-            base_url=f"{file.prefix}{file.index.video.name}/{I_FRAMES_NAME}",
+            base_url=f"{file.prefix}{file.index.video.name}/{file.i_frames.name}",
             bandwidth=peak_bandwidth(file.i_frames),
             codecs=file.index.video.entry.codec,
             segments=SegmentBase(
-                file.index.video.timescale, len(file.index.video.init), index_bytes(file.i_frames)
+                file.index.video.timescale,
+                len(file.index.video.init),
+                index_bytes(file.i_frames),
+                file.index.video.begin,
             ),
             resolution=file.index.video.resolution,
             max_playout_rate=MAX_PLAYOUT_RATE,

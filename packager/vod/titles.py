@@ -23,7 +23,7 @@ from packager.process.tools import BusyError
 from packager.system_errors import will_pass
 from packager.vod.access_points import UNKNOWN, SegmentStarts, is_drawable, segment_starts
 from packager.vod.chapters import chapters_within, read_chapters
-from packager.vod.clip import WHOLE, Clip, clipped
+from packager.vod.clip import WHOLE, Clip, clipped, shown_bounds
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
 from packager.vod.i_frames import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
 from packager.vod.index import FileIndex, OfferedTrack
@@ -121,6 +121,10 @@ class Titles:
         of_i_frames = CacheLimits(items=limits.i_frame_files, wait_seconds=limits.wait_seconds)
         self._marked = SingleFlightCache[Identity, IFrames | None](of_i_frames)
         self._i_frame_files = SingleFlightCache[Identity, IFrameFile](of_i_frames)
+        # Apart from those of whole films, at which it takes long to look.
+        self._clip_i_frame_files = SingleFlightCache[tuple[Identity, tuple[int, int]], IFrameFile](
+            of_i_frames
+        )
 
     @property
     def index_count(self) -> int:
@@ -195,12 +199,12 @@ class Titles:
             replace(file, text_tracks=tracks, left_out=left_out)
             for file, (tracks, left_out) in zip(files, texts, strict=True)
         ]
-        if clip != WHOLE:
-            return [replace(file, index=clipped(file.index, clip)) for file in files]
         files = [
             replace(file, i_frames=self._marked_i_frames(one)) if file.starts.lone_pictures else file
             for file, one in zip(files, found, strict=True)
         ]
+        if clip != WHOLE:
+            return [_clipped_file(file, clip) for file in files]
         if self._thumbnails and any(file.starts.lone_pictures for file in files):
             with contextlib.suppress(UnsupportedError):  # sound alone has none
                 files = [replace(files[0], storyboard=self._storyboard(found)), *files[1:]]
@@ -462,20 +466,32 @@ class Titles:
             return None
         return self._marked.get(found.identity, lambda: marked_i_frames(video))
 
-    def i_frame_playlist(self, name: str, track: str) -> str:
+    def i_frame_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> str:
         """Write the I-frame playlist of a file's video track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
             index, identity = self._indexes.index(file), file.identity
-            frames = self._i_frame_file(name, track, index, file)
-        found = [_Found(name, "", identity, index)]
-        return self._once("iframes", found, lambda: frames.playlist().render().encode()).decode()
+            offered = self._track(clipped(index, clip), name, track)
+            bounds = None if clip == WHOLE else shown_bounds(offered, clip)
+            frames = self._i_frame_file(name, track, index, file, bounds)
 
-    def open_i_frames(self, name: str, track: str) -> OpenIFrames:
-        """Open the file for its I-frames; raises as :meth:`multivariant_playlist`."""
+        def make() -> bytes:
+            delay = offered.delay + int(frames.frames.times[0] - offered.times[0])
+            return frames.playlist(delay).render().encode()
+
+        return self._once(f"iframes{clip.query}", [_Found(name, "", identity, index)], make).decode()
+
+    def open_i_frames(self, name: str, track: str, bounds: tuple[int, int] | None = None) -> OpenIFrames:
+        """Open the file for its I-frames; raises as :meth:`multivariant_playlist`.
+
+        Args:
+            name: the file's.
+            track: the track's.
+            bounds: of a clip, when it begins and ends in ticks; None: all are wanted.
+        """
         file = self._library.open(name)
         try:
             index = self._indexes.index(file)
-            frames = self._i_frame_file(name, track, index, file)
+            frames = self._i_frame_file(name, track, index, file, bounds)
             return OpenIFrames(file, frames, index.reading(file.pread))
         except BaseException:
             file.close()
@@ -490,8 +506,15 @@ class Titles:
         frames = self._i_frame_files.find(file.identity)
         return None if frames is None else OpenIFrames(file, frames, file.pread)
 
-    def _i_frame_file(self, name: str, track: str, index: FileIndex, file: LocalFile) -> IFrameFile:
-        """Look at a film's I-frames, once."""
+    def _i_frame_file(
+        self,
+        name: str,
+        track: str,
+        index: FileIndex,
+        file: LocalFile,
+        bounds: tuple[int, int] | None,
+    ) -> IFrameFile:
+        """Look at a film's I-frames, once, and choose those within a clip."""
         offered = self._track(index, name, track)
         found = _Found(name, "", file.identity, index)
         marked = self._marked_i_frames(found) if offered.video else None
@@ -502,7 +525,15 @@ class Titles:
             frames = decodable_i_frames(offered, marked, index.reading(file.pread))
             return IFrameFile(offered, marked, frames, index.size)
 
-        return self._i_frame_files.get(file.identity, make)
+        whole = self._i_frame_files.get(file.identity, make)
+        if bounds is None:
+            return whole
+        listed, within = marked.within(*bounds), whole.frames.within(*bounds)
+        if listed is None or within is None:
+            raise NotFoundError(f"{name}: {track} has no stretch {bounds}")
+        return self._clip_i_frame_files.get(
+            (file.identity, bounds), lambda: IFrameFile(offered, listed, within, index.size)
+        )
 
     def obstacle(self, name: str) -> str | None:
         """Say in one line why no HLS can be made of a file or title; None where it can.
@@ -636,3 +667,11 @@ class Titles:
             limit = self._limits.renditions
             raise TooLargeError(f"{len(names)} renditions of one title: more than {limit}")
         return names
+
+
+def _clipped_file(file: OfferedFile, clip: Clip) -> OfferedFile:
+    """Give what a file offers within a clip."""
+    index, frames = clipped(file.index, clip), file.i_frames
+    if frames is not None:
+        frames = None if index.video is None else frames.within(*shown_bounds(index.video, clip))
+    return replace(file, index=index, i_frames=frames)

@@ -100,6 +100,24 @@ async def test_shaka_winds_by_the_i_frames_and_shows_the_tiles(
     await page.close()
 
 
+@pytest.mark.parametrize("manifest", ["manifest.mpd", "master.m3u8"])
+async def test_shaka_winds_within_a_clip(browser: Browser, film_server: ServerProcess, manifest: str) -> None:
+    page = await new_page(browser)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(f"{film_server.url}/health")
+    watching = Watching(page)
+    address = f"{film_server.url}/vod/film.mp4/{manifest}?start=5.5&end=35.5"
+    await watching.play("shaka-player", SHAKA, address)
+    assert not any("/iframes-" in url for url in asked)
+    assert await page.evaluate("video.duration") == pytest.approx(30, abs=0.1)
+    await page.evaluate("player.trickPlay(4, true)")
+    await watching.until("video.currentTime > 20")
+    assert any("/iframes-" in url for url in asked)
+    assert await page.evaluate("troubles") == []
+    await page.close()
+
+
 async def test_dash_js_shows_the_tiles_and_plays_no_i_frames_by_itself(
     browser: Browser, film_server: ServerProcess
 ) -> None:

@@ -17,7 +17,7 @@ from tests.packager import films
 from tests.packager.films import packets
 from tests.patience import CLIENT_SECONDS
 
-PLAYLISTS = ("master.m3u8", "manifest.mpd", "video/media.m3u8")
+PLAYLISTS = ("master.m3u8", "manifest.mpd", "video/media.m3u8", "video/iframes.m3u8")
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +128,31 @@ def test_encoded_timecodes_are_times(client: httpx.Client) -> None:
 def test_trimmed_segments_that_are_none_are_not_there(client: httpx.Client, name: str) -> None:
     assert client.get(f"video/{name}.m4s").status_code == 404
     assert client.get(f"audio/{name}.m4s").status_code == 404
+
+
+def test_the_i_frames_of_a_clip_are_byte_ranges_with_a_tag_of_their_own(client: httpx.Client) -> None:
+    text = client.get("video/iframes.m3u8?start=1.5&end=4").text
+    listed = m3u8.loads(text).segments
+    (address,) = {segment.uri for segment in listed}
+    whole = client.get(f"video/{address}")
+    assert (whole.status_code, whole.headers["content-type"]) == (200, "video/mp4")
+    assert whole.headers["etag"] != client.get("video/iframes.mp4").headers["etag"]
+    other = m3u8.loads(client.get("video/iframes.m3u8?start=1&end=4").text).segments[0].uri
+    assert client.get(f"video/{other}").headers["etag"] != whole.headers["etag"]
+    for segment in listed:
+        length, _, offset = segment.byterange.partition("@")
+        behind = int(offset) + int(length)
+        part = client.get(f"video/{address}", headers={"range": f"bytes={offset}-{behind - 1}"})
+        assert (part.status_code, part.content) == (206, whole.content[int(offset) : behind])
+    assert behind == len(whole.content)
+    again = client.get(f"video/{address}", headers={"if-none-match": whole.headers["etag"]})
+    assert again.status_code == 304
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    ["0-0", "5-3", "0-", "-5", "00-9", "1-2-3", "x", "0-999999999999999999", f"0-{'9' * 500}", "0-\u0663"],
+)
+@pytest.mark.parametrize("track", ["video", "audio", "nothing"])
+def test_i_frames_of_no_clip_are_not_there(client: httpx.Client, track: str, bounds: str) -> None:
+    assert client.get(f"{track}/iframes-{bounds}.mp4").status_code == 404

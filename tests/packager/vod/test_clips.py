@@ -151,7 +151,9 @@ def test_playlists_and_manifests_say_which_clip_they_are_of() -> None:
     assert addresses == ["video/media.m3u8?start=1.5&end=3", "audio/media.m3u8?start=1.5&end=3"]
     root = ElementTree.fromstring(titles.manifest(path.name, clip))
     assert float(root.attrib["mediaPresentationDuration"][2:-1]) == pytest.approx(1.5, abs=0.05)
-    for offered, kind in zip(root.iter(f"{MPD}Representation"), ("video", "audio"), strict=True):
+    *played, frames = root.iter(f"{MPD}Representation")
+    assert frames.get("id") == "video-0-iframes"
+    for offered, kind in zip(played, ("video", "audio"), strict=True):
         (listed,) = offered.iter(f"{MPD}SegmentList")
         timescale = int(listed.attrib["timescale"])
         assert int(listed.attrib["presentationTimeOffset"]) / timescale == pytest.approx(1.5, abs=FRAME)
