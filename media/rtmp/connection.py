@@ -35,6 +35,7 @@ class RtmpConnectionLimits:
         chunks: Of its messages and their chunks.
         values: Of what its commands say.
         messages: Before it publishes, and between two streams.
+        aggregated_messages: In an aggregate message, all of which are taken at once: seconds of a stream.
         parameters: In a query.
         window_bytes: What it may send before we acknowledge it, where it says nothing else.
         least_window_bytes: The same at least: each acknowledgement is a packet of ours.
@@ -44,6 +45,7 @@ class RtmpConnectionLimits:
     chunks: ChunkLimits = field(default_factory=ChunkLimits)
     values: AmfLimits = field(default_factory=AmfLimits)
     messages: int = 256
+    aggregated_messages: int = 1024
     parameters: int = 32
     window_bytes: int = 2_500_000
     least_window_bytes: int = 64 << 10
@@ -284,7 +286,7 @@ class PublisherConnection:
                 yield _media(kind, message.timestamp, payload)
         elif kind == chunks.AGGREGATE:
             if self.state is State.PUBLISHING:
-                yield from _aggregated(message)
+                yield from _aggregated(message, self._limits.aggregated_messages)
         elif kind in (chunks.COMMAND, chunks.COMMAND_AMF3):
             event = self._on_command(self._read_command(message))
             if event is not None:
@@ -453,10 +455,12 @@ def _media(kind: int, timestamp: int, payload: bytes) -> MediaMessage:
     return MediaMessage(kind, timestamp, payload)
 
 
-def _aggregated(message: Message) -> Iterator[MediaMessage]:
+def _aggregated(message: Message, most: int) -> Iterator[MediaMessage]:
     """Yield the messages that one holds (RTMP 1.0 §7.1.6), with times relative to its own."""
     data, place, first = message.payload, 0, None
-    while place < len(data):
+    for _ in range(most):
+        if place >= len(data):
+            return
         body = place + _SUB_HEADER_BYTES
         if body > len(data):
             raise MalformedError("an aggregate message that isn't complete")
@@ -469,3 +473,5 @@ def _aggregated(message: Message) -> Iterator[MediaMessage]:
             timestamp = (message.timestamp + time - first) % (1 << 32)
             yield _media(data[place], timestamp, data[body : body + size])
         place = body + size + _BACK_POINTER_BYTES
+    if place < len(data):
+        raise TooLargeError(f"more than {most} messages in one")

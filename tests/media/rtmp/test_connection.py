@@ -246,6 +246,15 @@ def test_an_aggregate_message_is_taken_apart() -> None:
         assert "MalformedError" in read([publishing() + cut])[2]
 
 
+def test_an_aggregate_message_of_more_messages_than_anybody_sends_is_refused() -> None:
+    most = LIMITS.aggregated_messages
+    for count, error in ((most, ""), (most + 1, "TooLargeError: more than 1024 messages in one")):
+        parts = (b"\x09" + bytes(10) + (11).to_bytes(4, "big")) * count
+        events, _, told = read([publishing() + write_message(4, Message(chunks.AGGREGATE, 1, 0, parts), 128)])
+        assert told == error
+        assert sum(isinstance(one, MediaMessage) for one in events) == most
+
+
 def test_who_wants_to_watch_is_told_that_this_is_for_publishers() -> None:
     wire = HANDSHAKE + command("connect", 1, CONNECT) + command("createStream", 2, None)
     events, sent, _ = read([wire + command("play", 3, None, "demo", stream=1)])
