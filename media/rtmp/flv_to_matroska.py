@@ -26,7 +26,10 @@ _VIDEO_CODECS = {
 _TRACKS = {VIDEO: 1, AUDIO: 2}
 _WRAP = 1 << 32
 _EARLIEST = 10_000
-"""Milliseconds that are added to all times, so that none is negative where a stream jumps back."""
+"""Milliseconds that are added to all times, so that none is negative where sound and picture begin apart."""
+
+_JUMP = 60_000
+"""Milliseconds by which times go on that jump back further: readers take it for the jump that it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,8 @@ class FlvToMatroska:
             self._times = timestamp, _EARLIEST
         last, time = self._times
         step = (timestamp - last + _WRAP // 2) % _WRAP - _WRAP // 2
-        self._times = timestamp, time + step
+        # A publisher whose clock begins anew would have no time above 0 for as long as it published before.
+        self._times = timestamp, time + (step if time + step >= 0 else _JUMP)
         return self._times[1]
 
     def _packet(self, kind: int, time: int, packet: Packet) -> bytes:

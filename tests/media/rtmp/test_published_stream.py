@@ -86,6 +86,17 @@ def test_times_wrap_and_metadata_tell_the_size() -> None:
     assert b"A_OPUS" in signature
 
 
+@pytest.mark.parametrize("later", [0, 3_500_000, 3_589_000])
+def test_a_clock_that_begins_anew_is_a_jump_behind_which_time_goes_on(later: int) -> None:
+    before: list[Tag] = [(VIDEO, 3_600_000 + time, HEVC if time == 0 else KEY) for time in range(0, 2000, 40)]
+    behind: list[Tag] = [(VIDEO, later + time, KEY) for time in range(0, 2000, 40)]
+    found = MatroskaStreamReader().receive_data(written(*before, *behind))
+    clocks = [one.clock for one in found if one.access and one.clock is not None]
+    (change,) = [index for index, one in enumerate(found) if one.changes]
+    assert change == len(found) - len(behind) - 1
+    assert clocks[-1] - clocks[-len(behind)] == (2000 - 40) * 90
+
+
 def test_another_configuration_and_a_late_track_are_changes() -> None:
     begin: list[Tag] = [(VIDEO, 0, HEVC), (VIDEO, 0, KEY), (VIDEO, 2000, KEY)]
     assert chunks_of(written(*begin))[:2] == (2, 0)
