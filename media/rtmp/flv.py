@@ -118,7 +118,8 @@ class FlvReader:
         former, self._headers[kind] = self._headers.get(kind), tag
         # Sound that comes late is none that a decoder of the stream so far knows of.
         is_known = self._elapsed < LATE if former is None else _body(former) == _body(tag)
-        return [StreamChunk(tag, header=True)] if kind == SCRIPT or is_known else self._anew()
+        # What is repeated, perhaps at each key frame, isn't one more that a decoder needs first.
+        return [StreamChunk(tag, header=former is None)] if kind == SCRIPT or is_known else self._anew()
 
     def _anew(self) -> list[StreamChunk]:
         """Return what a new decoder needs first."""

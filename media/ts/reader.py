@@ -79,6 +79,7 @@ class TransportReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._skipped = 0
+        self._follows_packet = False
         self._found: list[StreamChunk] = []
         self._run = bytearray()
         self._pat = b""
@@ -114,6 +115,7 @@ class TransportReader:
         position = self._synchronise(0)
         while len(self._buffer) - position >= PACKET:
             self._take(bytes(self._buffer[position : position + PACKET]))
+            self._follows_packet = True
             position = self._synchronise(position + PACKET)
         del self._buffer[:position]
         self._flush()
@@ -122,9 +124,13 @@ class TransportReader:
 
     def _synchronise(self, position: int) -> int:
         """Return the offset of the next packet."""
-        if position >= len(self._buffer) or self._buffer[position] == SYNC:
-            self._skipped = 0 if position < len(self._buffer) else self._skipped
+        if position >= len(self._buffer):
             return position
+        if self._buffer[position] == SYNC:
+            # One that was searched for may be any byte: only what follows a packet shows that it was one.
+            self._skipped = 0 if self._follows_packet else self._skipped
+            return position
+        self._follows_packet = False
         following = self._buffer.find(SYNC, position)
         following = len(self._buffer) if following < 0 else following
         self._skipped += following - position

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError
-from media.rtmp.flv import FILE_HEADER, FlvReader
+from media.rtmp.flv import FILE_HEADER, SCRIPT, VIDEO, FlvReader, file_header, write_tag
 from media.stream_reader import StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.sources.gop_cache import GopCache
@@ -148,6 +148,29 @@ def test_sound_that_comes_late_is_a_change(streams: dict[str, bytes], tmp_path: 
     line = f"ffprobe -v error -show_entries stream=codec_type -of csv=p=0 {tmp_path / 'late.flv'}"
     told = subprocess.run(line.split(), check=True, capture_output=True, text=True).stdout.split()
     assert sorted(told) == ["audio", "video"]
+
+
+def test_what_is_repeated_at_each_key_frame_leaves_the_headers_of_flv_as_they_are() -> None:
+    """Encoders repeat their configuration, and metadata may change: a decoder that joins has the first."""
+    reader, cache = FlvReader(), GopCache()
+    for time in range(0, 40_000, 1000):
+        repeated = write_tag(VIDEO, time, b"\x17\0\0\0\0avcC")
+        metadata = write_tag(SCRIPT, 0, b"%d" % time + bytes(1 << 20))
+        data = metadata + repeated + write_tag(VIDEO, time, b"\x17\1\0\0\0picture")
+        for piece in reader.receive_data(data if time else file_header() + data):
+            cache.receive(piece)
+    beginning = cache.beginning()
+    assert beginning.startswith(file_header() + write_tag(SCRIPT, 0, b"0" + bytes(1 << 20)))
+    assert b"avcC" in beginning
+    assert len(beginning) < 4 << 20
+
+
+@pytest.mark.parametrize("step", [1, 1000, 1 << 20])
+def test_bytes_without_packets_are_no_transport_stream_however_they_are_cut(step: int) -> None:
+    # Among them are bytes that packets begin with.
+    data = b"\x47".ljust(188, b"a") * 3 + (b"a" * 400 + b"\x47" + b"a" * 400) * 100
+    with pytest.raises(MalformedError):
+        read("small.ts", data, step)
 
 
 @settings(max_examples=200, deadline=None)
