@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
@@ -67,8 +68,21 @@ class IndexCache:
             MediaError: the file can't be packaged; the text says in one line why.
             OSError: it can't be read, or others take too long.
         """
+        deadline = time.monotonic() + self._limits.wait_seconds
+        index = None
+        while index is None:
+            index = self._try(file, deadline, played=played)
+        if isinstance(index, MediaError):
+            raise type(index)(*index.args)  # a new one: an exception that is kept keeps every traceback
+        return index
+
+    def _try(self, file: LocalFile, deadline: float, *, played: bool) -> FileIndex | MediaError | None:
+        """Find or make a file's index, or the refusal; None where who was making it failed to read the file.
+
+        Whoever waited then sees what comes of its own try, but not for longer than one request may wait.
+        """
         if not played and file.identity not in self._indexes:
-            with self._turn(file) as read:
+            with self._turn(file, deadline) as read:
                 beginning = read_beginning(read, file.size, self._limits.index, read.reserve)
             if beginning is not None:
                 return beginning
@@ -80,22 +94,19 @@ class IndexCache:
             if mine or played:
                 self._indexes.move_to_end(file.identity, last=played)
         if mine:
-            self._make(file, future)
+            self._make(file, future, deadline)
         try:
-            index = future.result(self._limits.wait_seconds)
-        except CancelledError:  # who was making it failed to read the file: see what comes of one's own try
-            return self.index(file, played=played)
-        if isinstance(index, MediaError):
-            raise type(index)(*index.args)  # a new one: an exception that is kept keeps every traceback
-        return index
+            return future.result(max(0.0, deadline - time.monotonic()))
+        except CancelledError:
+            return None
 
     @contextmanager
-    def _turn(self, file: LocalFile) -> Iterator[Reading]:
-        """Wait until an index may be made, and give what reads the file for it.
+    def _turn(self, file: LocalFile, deadline: float) -> Iterator[Reading]:
+        """Wait until an index may be made, but no longer than to the deadline, and give what reads its file.
 
         So many are made at a time: what is read for one is bounded, and so is what is read for all.
         """
-        if not self._making.acquire(timeout=self._limits.wait_seconds):
+        if not self._making.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise TimeoutError(f"{file.path} waits for others to be indexed")
         try:
             with self._memory.reading(file.pread) as read:
@@ -103,9 +114,9 @@ class IndexCache:
         finally:
             self._making.release()
 
-    def _make(self, file: LocalFile, future: Future[FileIndex | MediaError]) -> None:
+    def _make(self, file: LocalFile, future: Future[FileIndex | MediaError], deadline: float) -> None:
         try:
-            with self._turn(file) as read:
+            with self._turn(file, deadline) as read:
                 index = read_index(read, file.size, self._limits.index, read.reserve)
                 self._memory.add(index)
             for line in index.left_out:

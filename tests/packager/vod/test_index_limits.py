@@ -31,6 +31,7 @@ from tests.packager.crafted import (
     sound,
     write,
 )
+from tests.waiting import wait_for
 
 
 @pytest.mark.clause("A film's index has limits, which are looked at before it is read")
@@ -152,6 +153,48 @@ def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> 
         titles.obstacle("0.mp4")
     titles._indexes._making.release()
     assert titles.multivariant_playlist("0.mp4").startswith("#EXTM3U")
+
+
+class HeldTurn:
+    """Stands for the turn to make an index: it is only given up once the test says so, as if too late."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, float]] = []
+        self.is_over = threading.Event()
+
+    def acquire(self, timeout: float) -> bool:
+        """Note when it was asked for, and for how long it would be waited for."""
+        self.asked.append((time.monotonic(), timeout))
+        assert self.is_over.wait(60)
+        return False
+
+
+def test_who_waited_for_anothers_try_that_fails_waits_no_longer_than_any_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, media = film(0.01)
+    for name in ("awaited.mp4", "other.mp4"):
+        write(tmp_path / name, small, media)
+    titles = Titles(Library(tmp_path))
+    titles.track("other.mp4", "audio")
+    indexes, turn = titles._indexes, HeldTurn()
+    monkeypatch.setattr(indexes, "_making", turn)
+    with Library(tmp_path).open("awaited.mp4") as file:
+        identity = file.identity
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(titles.multivariant_playlist, "awaited.mp4")
+        wait_for(lambda: len(turn.asked) == 1, "the first to wait for its turn")
+        titles.track("other.mp4", "audio")  # which moves this one's index behind the other's
+        second = executor.submit(titles.multivariant_playlist, "awaited.mp4")
+        wait_for(lambda: next(reversed(indexes._indexes)) == identity, "the second to wait for the first")
+        waits_since = time.monotonic()
+        turn.is_over.set()
+        for one in (first, second):
+            with pytest.raises(TimeoutError, match="waits for others"):
+                one.result(60)
+    assert len(turn.asked) == 2
+    asked_at, timeout = turn.asked[1]
+    assert timeout <= titles._limits.wait_seconds - (asked_at - waits_since)
 
 
 def test_who_reads_the_same_segment_at_the_same_time_reads_by_one_header(tmp_path: Path) -> None:
