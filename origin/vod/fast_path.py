@@ -24,11 +24,17 @@ from origin.http.byte_ranges import Span, select_span
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import HEADS_KEPT, AnsweringConnection, FastAnswer, encoded
 from origin.http1.request_head import PlainFields, RequestLine
-from origin.responses.cached import RequestTraits, ResponseFrame, init_reply, text_reply
+from origin.responses.cached import (
+    RequestTraits,
+    ResponseFrame,
+    init_reply,
+    reply_from_response,
+    text_reply,
+)
 from origin.responses.memfd_cache import MemfdCopy
 from origin.responses.templated import TemplatedRepresentation
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
-from origin.vod.routes import I_FRAMES, metadata_of
+from origin.vod.routes import I_FRAMES, metadata_of, unavailable
 from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod import IFrameFile, Titles
@@ -146,8 +152,12 @@ class VodFastPath:
         elif not isinstance(error, NotFoundError | MediaError | OSError | asyncio.CancelledError):
             log.error("film_not_opened", film=film.decode("ascii"), error=repr(error))
         loop = opening.get_loop()
+        is_late = isinstance(error, TimeoutError)
+        if is_late:
+            log.error("vod_unreadable", path=film.decode("ascii"), error=str(error))
         for answer in waiting:
-            loop.call_soon(answer.go_on, shared)
+            # The application would wait as long once more.
+            loop.call_soon(*((answer.come_again,) if is_late else (answer.go_on, shared)))
         if shared is not None:
             # However long they take, the film isn't looked up again for these.
             loop.call_soon(shared.release)
@@ -252,6 +262,8 @@ class SegmentAnswer(FastAnswer):
 class AwaitedSegmentAnswer(SegmentAnswer):
     """A response with a segment of a film that is being opened; if that fails, the application says why.
 
+    That others took too long is said here.
+
     Args:
         request: the request line.
         fast_path: the fast path that made it.
@@ -259,7 +271,7 @@ class AwaitedSegmentAnswer(SegmentAnswer):
         waiting: the answers that wait for the film.
     """
 
-    __slots__ = ("_find", "_line", "_waiting")
+    __slots__ = ("_fast_path", "_find", "_line", "_waiting")
 
     may_decline = True
 
@@ -271,6 +283,7 @@ class AwaitedSegmentAnswer(SegmentAnswer):
         waiting: list[AwaitedSegmentAnswer],
     ) -> None:
         super().__init__(request, fast_path, None)
+        self._fast_path = fast_path
         self._find = find
         self._waiting = waiting
         self._line: AnsweringConnection | None = None
@@ -299,6 +312,17 @@ class AwaitedSegmentAnswer(SegmentAnswer):
         except Exception:  # it concerns this request alone
             line.fail(self)
             log.exception("answer failed", path=self.path)
+
+    def come_again(self) -> None:
+        """Say that the film can't be read now."""
+        line, self._line = self._line, None
+        if line is None:
+            return
+        frame = ResponseFrame(line.fields(self), self._fast_path.common_headers)
+        reply = reply_from_response(unavailable(), frame)
+        if self.request.method == "HEAD":
+            reply = reply._replace(pieces=reply.pieces[:1], body_bytes=0)
+        line.reply(self, reply)
 
 
 class CachedAnswer(FastAnswer):

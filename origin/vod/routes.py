@@ -127,6 +127,11 @@ def metadata_of(opened: OpenSegment | OpenIFrames, name: str, video: bool, now: 
     return SegmentMetadata(opened.size, etag, opened.file.modified, _media_type(video))
 
 
+def unavailable() -> Response:
+    """Make the answer to who asks for a film that can't be read now: to come again."""
+    return plain_refusal(503, "Service Unavailable", {"retry-after": "2"})
+
+
 class SegmentRepresentation(ThreadReader):
     """A segment, or all I-frames, read from their file as they are sent.
 
@@ -187,7 +192,7 @@ class _Vod:
                 return plain_refusal(status, f"{path['path']} can't be packaged: {error}", ABSENT)
             except OSError as error:
                 log.error("vod_unreadable", path=path["path"], error=str(error))
-                return plain_refusal(503, "Service Unavailable", {"retry-after": "2"})
+                return unavailable()
             if self._answers is not None and isinstance(found, Text | InitSegment):
                 self._answers.keep(raw_path + b"?" + query if query else raw_path, found, looked_up)
             if isinstance(found, InitSegment):

@@ -63,9 +63,13 @@ class Served:
 
 @contextlib.contextmanager
 def served(
-    library: Path, seconds: float = ETERNITY, kept: SegmentCacheLimits | None = None, indexes: int = 9
+    library: Path,
+    seconds: float = ETERNITY,
+    kept: SegmentCacheLimits | None = None,
+    indexes: int = 9,
+    limits: TitleLimits | None = None,
 ) -> Iterator[Served]:
-    titles = Titles(Library(library), TitleLimits(indexes=indexes))
+    titles = Titles(Library(library), limits or TitleLimits(indexes=indexes))
     files, traffic = OpenFileCache(valid_seconds=seconds), RequestCounters()
     answers = AnswerCache(AnswerCacheLimits(valid_seconds=seconds))
     service = VodService(titles, files, answers, MAX_AGE)

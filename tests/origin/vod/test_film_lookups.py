@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from packager.library.storage import LocalFile
-from packager.vod import Titles
+from packager.vod import TitleLimits, Titles
+from packager.vod.index import FileIndex
 from tests.origin.vod.conftest import put
-from tests.origin.vod.test_fast_path import numbers, served
+from tests.origin.vod.test_fast_path import numbers, served, told
 from tests.waiting import wait_for
 
 
@@ -99,3 +100,32 @@ def test_the_application_says_why_a_film_can_not_be_opened(library: Path) -> Non
                 assert client.answer().status == status
                 assert client.is_closed()
         wait_for(lambda: server.running.open_files() <= 2, "nothing else to be open")
+
+
+def test_a_film_whose_index_takes_too_long_is_tried_once_for_each_request(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(library, limits=TitleLimits(made_at_once=1, wait_seconds=0)) as server:
+        indexes, tries = server.titles._indexes, list[str]()
+        index = indexes.index
+
+        def counted(file: LocalFile, *, played: bool = True) -> FileIndex:
+            tries.append(str(file.path))
+            return index(file, played=played)
+
+        monkeypatch.setattr(indexes, "index", counted)
+        assert indexes._making.acquire()  # as another film does that is being indexed
+        answers = [server.ask("bframes.mp4/video/0.m4s", method=method) for method in ("GET", "HEAD")]
+        assert len(tries) == 2
+        by_application = [
+            server.ask("bframes.mp4/video/media.m3u8", method=method) for method in ("GET", "HEAD")
+        ]
+        assert list(map(told, answers)) == list(map(told, by_application))
+        assert answers[0].status == 503
+        assert ("retry-after", "2") in answers[0].fields
+        # What comes behind it on the same connection is answered in its turn.
+        with server.running.connect() as client:
+            client.send(head("bframes.mp4/video/0.m4s") + head("nothing.mp4/video/0.m4s"))
+            assert [client.answer().status for _ in range(2)] == [503, 404]
+        indexes._making.release()
+        assert server.ask("bframes.mp4/video/0.m4s").status == 200
