@@ -101,6 +101,15 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     port: Port = 8000
     rtmp_port: Port = 0
     srt_port: Port = 0
+    publish_webhook: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[!-~]+)?$",
+            description="a URL of http or https; empty: none",
+            extra={"secret": "in URL"},
+        ),
+    ] = ""
+    """What is asked whether somebody who has a channel's key may publish to it; empty: the key is enough."""
     data: str = ""
     """Folder in which live channels keep their numbers and their DVR; empty: nothing is kept."""
     allow_origin: Origin = "*"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 
-from origin.access.credentials import GuessDelay, fits_any
+from origin.access.credentials import GuessDelay, Secret, fits_any
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
 from packager.sources.published import (
@@ -21,6 +22,9 @@ from packager.sources.published import (
 
 log = structlog.get_logger()
 
+Webhook = Callable[[str, Publisher], Awaitable[None]]
+"""Asks about a publisher to a channel; raises ``RefusedError`` where it may not."""
+
 
 class RefusalReason(enum.Enum):
     """Why somebody may not publish; each protocol has its own code for it."""
@@ -29,6 +33,10 @@ class RefusalReason(enum.Enum):
     OTHER_SOURCE = enum.auto()
     """The channel's source isn't ``publish``."""
     WRONG_KEY = enum.auto()
+    DENIED = enum.auto()
+    """``server.publish_webhook`` doesn't allow it."""
+    UNANSWERED = enum.auto()
+    """``server.publish_webhook`` can't be asked now."""
     TAKEN = enum.auto()
     TOO_MANY = enum.auto()
     CLOSED = enum.auto()
@@ -48,6 +56,21 @@ class RefusedError(Exception):
         self.delay_seconds = delay_seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What shows that a publisher may begin; made by ``IngestAdmission.approve``.
+
+    Attributes:
+        channel: to which.
+        publisher: who.
+        secrets: what opened the channel at that moment.
+    """
+
+    channel: str
+    publisher: Publisher
+    secrets: tuple[Secret, ...]
+
+
 class IngestAdmission:
     """Lets publishers in.
 
@@ -56,6 +79,7 @@ class IngestAdmission:
         keys: of the channels.
         guess_delay: counts wrong keys.
         limits: how many publishers there may be.
+        webhook: is asked about those who have the key; None where the key is enough.
     """
 
     def __init__(
@@ -64,11 +88,13 @@ class IngestAdmission:
         keys: PublishKeys,
         guess_delay: GuessDelay,
         limits: IngestLimits = DEFAULT_LIMITS,
+        webhook: Webhook | None = None,
     ) -> None:
         self._sources = sources
         self._keys = keys
         self._guess_delay = guess_delay
         self.limits = limits
+        self._webhook = webhook
 
     def admit(
         self,
@@ -78,7 +104,7 @@ class IngestAdmission:
         container: str = "",
         on_end: Callable[[str], None] | None = None,
     ) -> Publication:
-        """Let somebody publish who presented a key outside of HTTP.
+        """Let somebody publish who presented a key outside of HTTP, where there is no webhook.
 
         Args:
             channel: the name that is published to; whatever came.
@@ -119,21 +145,40 @@ class IngestAdmission:
             log.warning("publisher refused", channel=channel, client=address, reason="wrong key")
             raise RefusedError(RefusalReason.WRONG_KEY, "the channel's publish_key is needed", delay)
 
+    async def approve(self, channel: str, publisher: Publisher) -> Approval:
+        """Ask the webhook, if there is one, about somebody whose key was checked.
+
+        Raises:
+            RefusedError: it doesn't allow it, or doesn't answer.
+        """
+        approval = Approval(channel, publisher, self._keys.secrets(channel))
+        if self._webhook is None:
+            return approval
+        try:
+            await self._webhook(channel, publisher)
+        except RefusedError as error:
+            log.warning("publisher refused", channel=channel, client=publisher.address, reason=str(error))
+            raise
+        return approval
+
     def begin(
         self,
         channel: str,
         publisher: Publisher,
         container: str = "",
         on_end: Callable[[str], None] | None = None,
+        approval: Approval | None = None,
     ) -> Publication:
         """Begin the publication of somebody whose key was checked.
 
-        The arguments are those of ``admit``.
+        The arguments are those of ``admit``, and the approval, without which nobody begins where there is a
+        webhook.
 
         Raises:
             RefusedError: there is no room.
         """
         source = self.find(channel)
+        self._check_approval(channel, publisher, approval)
         try:
             if self._count() >= self.limits.publishers:
                 raise TooManyPublishersError(f"the server has {self.limits.publishers} publishers")
@@ -146,6 +191,15 @@ class IngestAdmission:
             refused = RefusedError(RefusalReason.CLOSED, str(error))
         log.warning("publisher refused", channel=channel, client=publisher.address, reason=str(refused))
         raise refused
+
+    def _check_approval(self, channel: str, publisher: Publisher, approval: Approval | None) -> None:
+        """Check that the webhook has allowed it, and that the key is still the one that was checked."""
+        if approval is None:
+            if self._webhook is not None:
+                line = "the server's publish_webhook can't be asked about this protocol"
+                raise RefusedError(RefusalReason.DENIED, line)
+        elif approval != Approval(channel, publisher, self._keys.secrets(channel)):
+            raise RefusedError(RefusalReason.WRONG_KEY, "the channel's publish_key was changed")
 
     def _count(self) -> int:
         return sum(len(source.publications) for source in self._sources.values() if source is not None)

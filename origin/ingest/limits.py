@@ -15,6 +15,8 @@ class IngestLimits:
         fragment_seconds: The same between two fragments of MP4 or clusters of Matroska, which are sent whole.
         linger_seconds: How long a publisher that is told to go is still read from: it then sees the reason.
         retry_seconds: When a publisher for which there was no room may come again.
+        webhook_seconds: What an answer of ``server.publish_webhook`` may take.
+        webhook_requests: Most such answers that are waited for at once.
         agent_chars: Longest name of an encoder that is kept and logged.
     """
 
@@ -23,6 +25,8 @@ class IngestLimits:
     fragment_seconds: float = 15.0
     linger_seconds: float = 2.0
     retry_seconds: int = 5
+    webhook_seconds: float = 5.0
+    webhook_requests: int = 16
     agent_chars: int = 200
 
 

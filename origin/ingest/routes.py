@@ -27,6 +27,8 @@ STATUS = {
     RefusalReason.UNKNOWN_CHANNEL: 404,
     RefusalReason.OTHER_SOURCE: 403,
     RefusalReason.WRONG_KEY: 401,
+    RefusalReason.DENIED: 403,
+    RefusalReason.UNANSWERED: 503,
     RefusalReason.TAKEN: 409,
     RefusalReason.TOO_MANY: 503,
     RefusalReason.CLOSED: 503,
@@ -113,7 +115,8 @@ class HttpPublishing:
                 limit.reschedule(asyncio.get_running_loop().time())
 
         publisher = Publisher("http", client_address(request), agent)
-        publication = self._admission.begin(channel, publisher, on_end=dismiss)
+        approval = await self._admission.approve(channel, publisher)
+        publication = self._admission.begin(channel, publisher, on_end=dismiss, approval=approval)
         try:
             async with limit:
                 await self._feed(publication, receive, limit)

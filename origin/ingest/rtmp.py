@@ -243,8 +243,11 @@ class _Session:
         publisher = Publisher("rtmp", self._address, self._encoder)
         self._deadline.reschedule(None)
         try:
-            publication = self._admission.admit(
-                request.name, _key(request), publisher, on_end=self._on_dismissed
+            self._admission.find(request.name)
+            self._admission.check_key(request.name, _key(request), self._address)
+            approval = await self._admission.approve(request.name, publisher)
+            publication = self._admission.begin(
+                request.name, publisher, on_end=self._on_dismissed, approval=approval
             )
         except RefusedError as error:
             # As long as the guesser waits, his connection counts.

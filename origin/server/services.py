@@ -27,7 +27,7 @@ from origin.config.options import (
 from origin.config.warnings import serves_channel
 from origin.events.history import EventHistory
 from origin.http1.access_log import RequestCounters
-from origin.ingest.admission import IngestAdmission
+from origin.ingest.admission import IngestAdmission, Webhook
 from origin.ingest.limits import IngestLimits
 from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations
@@ -137,11 +137,13 @@ class Services:
         self.guess_delay = GuessDelay(
             config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
         )
+        ingest = ingest_limits(config.limits, limits.ingest)
         self.ingest = IngestAdmission(
             {name: channel.published for name, channel in self.channels.items()},
             self.publish_keys,
             self.guess_delay,
-            ingest_limits(config.limits, limits.ingest),
+            ingest,
+            make_webhook(config.server.publish_webhook, ingest),
         )
         self.recordings = {
             channel.name: recordings
@@ -341,6 +343,16 @@ def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
         captions=replace(limits.captions, text_bytes=configured.captions_bytes),
         dvr=replace(limits.dvr, waiting_bytes=configured.dvr_waiting_bytes),
     )
+
+
+def make_webhook(url: str, limits: IngestLimits) -> Webhook | None:
+    """Make what asks about publishers; None where nothing is configured."""
+    if not url:
+        return None
+    # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
+    from origin.ingest.webhook import PublishWebhook
+
+    return PublishWebhook(url, limits)
 
 
 def ingest_limits(configured: LimitOptions, limits: IngestLimits) -> IngestLimits:

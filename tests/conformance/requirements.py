@@ -298,6 +298,7 @@ REQUIREMENTS = (
     "Sound that comes late is heard, without a reload",
     "While nobody publishes, viewers see the slate on the same address",
     "A channel's key is changed without a restart",
+    "A webhook allows or denies a publisher before it hears yes",
     "The publish key is told to the administrator alone",
     "The page shows the publisher, and its key to the administrator alone",
     "headwater ingest publishes a file to its end, and the exit status is 0",
