@@ -11,9 +11,20 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import connections, events, live, packaging, radio, ranges, slow, stages, vod
+from tests.benchmarks import (
+    connections,
+    events,
+    live,
+    packaging,
+    publishers,
+    radio,
+    ranges,
+    slow,
+    stages,
+    vod,
+)
 
-PARTS = (ranges, connections, slow, radio, events, live, packaging, stages, vod)
+PARTS = (ranges, connections, slow, radio, events, live, packaging, publishers, stages, vod)
 RESULTS = Path("artifacts/benchmarks.jsonl")
 
 
