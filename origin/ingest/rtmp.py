@@ -102,13 +102,21 @@ class RtmpServer:
             session.ask_to_reconnect()
 
     def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._sessions) >= self._limits.connections:
+        if len(self._sessions) >= self._limits.connections and not self._make_room():
             writer.close()
             return
         session = _Session(self._admission, self._limits, reader, writer)
         task = asyncio.get_running_loop().create_task(self._run(session, writer))
         self._sessions[task] = session
         task.add_done_callback(self._sessions.pop)
+
+    def _make_room(self) -> bool:
+        """Drop the oldest connection that hasn't asked to publish: an encoder asks at once."""
+        for task, session in self._sessions.items():
+            if session.is_undecided and not task.cancelling():
+                task.cancel()
+                return True
+        return False
 
     async def _run(self, session: _Session, writer: asyncio.StreamWriter) -> None:
         try:
@@ -129,6 +137,9 @@ class _Session:
         limits: of the connection.
         reader: what the client sends.
         writer: what it is sent.
+
+    Attributes:
+        is_undecided: whether it hasn't asked to publish. Who is refused has: he would guess on in its place.
     """
 
     def __init__(
@@ -147,6 +158,7 @@ class _Session:
         self._encoder = ""
         self._publication: Publication | None = None
         self._stream: PublishedStream | None = None
+        self.is_undecided = True
         self._deadline = asyncio.timeout(limits.admission_seconds)
         self._budget = StepBudget()
 
@@ -242,6 +254,7 @@ class _Session:
         """Let a publisher in, or refuse it."""
         publisher = Publisher("rtmp", self._address, self._encoder)
         self._deadline.reschedule(None)
+        self.is_undecided = False
         try:
             self._admission.find(request.name)
             self._admission.check_key(request.name, _key(request), self._address)
@@ -262,6 +275,7 @@ class _Session:
         if self._publication is not None:
             self._publication.end()
             self._publication = None
+        self.is_undecided = True
         self._deadline.reschedule(asyncio.get_running_loop().time() + self._limits.admission_seconds)
 
     def _on_dismissed(self, _reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from media.rtmp import chunks
 from media.rtmp.amf0 import Value
 from media.rtmp.chunks import Message, write_message
+from origin.ingest.rtmp import RtmpLimits
 from tests.conftest import start_server
 from tests.media.rtmp.test_publishers import newer_ffmpeg
 from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
@@ -227,6 +229,17 @@ def test_a_connection_that_never_publishes_is_closed(hall: RtmpStudio) -> None:
     # It would wait for ever.
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda data: answered(hall, data, end=False), (b"", b"\3", HANDSHAKE)))
+    hall.studio.wait_for_state("idle")
+
+
+@pytest.mark.clause("CWE-770")
+def test_connections_that_stop_in_the_handshake_leave_publishers_their_place(hall: RtmpStudio) -> None:
+    right = publishing(f"studio?key={KEY}") + command("deleteStream", 6, None, 1)
+    with contextlib.ExitStack() as stack:
+        for _ in range(RtmpLimits().connections + 50):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", hall.port), CLIENT_SECONDS))
+            one.sendall(HANDSHAKE[:100])
+        assert b"NetStream.Publish.Start" in answered(hall, right)
     hall.studio.wait_for_state("idle")
 
 
