@@ -105,6 +105,11 @@ class ChunkReader:
         """Take messages as large as key frames from now on."""
         self._most_bytes = self._limits.media_bytes
 
+    @property
+    def is_within_message(self) -> bool:
+        """Whether a message has begun that isn't complete."""
+        return self._open_bytes > 0
+
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes."""
         self._buffer += data

@@ -166,6 +166,11 @@ class PublisherConnection:
         return self._pending is not None
 
     @property
+    def is_within_message(self) -> bool:
+        """Whether a message has begun that isn't complete."""
+        return self._chunks.is_within_message
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing more is read: it was refused, or ended."""
         return self.state is State.CLOSED

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from media.errors import MediaError
+from media.errors import MalformedError, MediaError
 from media.rtmp.connection import (
     ConnectRequest,
     Event,
@@ -159,6 +159,7 @@ class _Session:
         self._publication: Publication | None = None
         self._stream: PublishedStream | None = None
         self.is_undecided = True
+        self._progressed = 0.0
         self._deadline = asyncio.timeout(limits.admission_seconds)
         self._budget = StepBudget()
 
@@ -206,6 +207,19 @@ class _Session:
                 self._connection.receive_data(portion)
                 await self._on_events()
             await self._flush()
+            self._check_progress()
+
+    def _check_progress(self) -> None:
+        """Check that messages are completed: single bytes of one now and then are no stream.
+
+        Raises:
+            MalformedError: one takes too long.
+        """
+        now, longest = asyncio.get_running_loop().time(), self._admission.limits.fragment_seconds
+        if self._publication is None or not self._connection.is_within_message:
+            self._progressed = now
+        elif now - self._progressed > longest:
+            raise MalformedError(f"no whole message came for {longest:g} s")
 
     async def _read(self) -> bytes:
         if self._publication is None:
@@ -224,6 +238,7 @@ class _Session:
         tags = bytearray()
         for event in self._connection.events():
             if isinstance(event, MediaMessage):
+                self._progressed = asyncio.get_running_loop().time()
                 if self._stream is not None:
                     tags += self._stream.receive(event.kind, event.timestamp, event.payload)
             else:

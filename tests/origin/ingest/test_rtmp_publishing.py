@@ -243,6 +243,25 @@ def test_connections_that_stop_in_the_handshake_leave_publishers_their_place(hal
     hall.studio.wait_for_state("idle")
 
 
+@pytest.mark.clause("CWE-770")
+def test_a_publisher_that_sends_single_bytes_of_a_message_is_told_to_go(hall: RtmpStudio) -> None:
+    with socket.create_connection(("127.0.0.1", hall.port), CLIENT_SECONDS) as client:
+        client.sendall(publishing(f"studio?key={KEY}") + b"\6\0\0\0\x80\0\0\x09\1\0\0\0\x17")
+        client.settimeout(1)
+        told = b""
+
+        def is_told() -> bool:
+            nonlocal told
+            with contextlib.suppress(TimeoutError):
+                told += client.recv(65536)
+            with contextlib.suppress(ConnectionError):
+                client.send(b"a")
+            return b"no whole message came" in told
+
+        wait_for(is_told, "the refusal")
+    hall.studio.wait_for_state("idle")
+
+
 def test_guessing_keys_is_slowed_down_and_the_right_one_is_not(hall: RtmpStudio) -> None:
     for _ in range(8):
         assert b"publish_key" in answered(hall, publishing("studio?key=guess"), end=False)
