@@ -283,6 +283,7 @@ class _Session:
             self._connection.refuse_publish(str(error))
             return
         self._publication = publication
+        self._progressed = asyncio.get_running_loop().time()
         self._stream = PublishedStream(self._limits.stream)
         self._connection.accept_publish()
 
