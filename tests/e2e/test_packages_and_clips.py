@@ -242,7 +242,7 @@ async def assert_plays(browser: Browser, kind: str, url: str, begin: float, end:
         for at in (0.04, 1.0, lasts / 2, lasts - 0.5):
             await assert_shows(page, at, begin + at, NEAR)
         await page.evaluate("void video.play()")
-        # dash.js now and then doesn't close its source after a seek: then it has played all of it and isn't ended.
+        # Now and then dash.js does not close its source after a seek: all was played, and nothing ended.
         await watching.until("video.ended || video.currentTime >= video.duration || troubles.length")
         assert (await watching.facts())["troubles"] == []
 
