@@ -83,6 +83,8 @@ window.player = new shaka.Player();
 player.addEventListener("error", (event) => troubles.push(JSON.stringify(event.detail)));
 await player.attach(video);
 await player.load("ORIGIN/vod/FILM/MASTER");
+// As who chooses subtitles does: while the first segments come, Shaka now and then forgets the choice.
+while (video.readyState < 3) await new Promise((later) => setTimeout(later, 50));
 await player.selectTextTrack(player.getTextTracks().find((track) => track.language === "de"));
 player.setTextTrackVisibility?.(true);
 """
