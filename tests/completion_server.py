@@ -97,6 +97,8 @@ class CompletionServer:
                 await self.script(asked)
                 await watching
         finally:
+            # Whoever writes may learn first that the client has closed.
+            asked.closed.set()
             watching.cancel()
             writer.close()
 
