@@ -6,6 +6,7 @@ Bytes of this process are copied into the kernel's buffers by each `send`. Those
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -42,7 +43,7 @@ class MemfdCopy:
         span: all its bytes.
 
     Raises:
-        OSError: there is no descriptor left, or no memory.
+        OSError: there is no descriptor left, or no room.
         EOFError: the pieces have fewer bytes.
     """
 
@@ -55,7 +56,10 @@ class MemfdCopy:
         # Written: a mapping would take each page from the system empty, one by one.
         at = 0
         for piece in pieces:
-            at += os.pwrite(self.fd, piece, at)
+            written = os.pwrite(self.fd, piece, at)
+            if written < len(piece):
+                raise OSError(errno.ENOSPC, "no room for a copy in memory")
+            at += written
         if at < size:
             raise EOFError(f"{at} bytes of {size}")
 
@@ -110,5 +114,5 @@ def _copy(data: Media) -> MemfdCopy | None:
     try:
         return MemfdCopy(len(data), (data,))
     except OSError:
-        # As many descriptors as may be are in use: then it is sent as it is.
+        # As many descriptors as may be are in use, or there is no room: then it is sent as it is.
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 
@@ -74,3 +75,14 @@ def test_without_descriptors_media_are_sent_as_they_are(monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "memfd_create", fail)
     kept, data = MemfdCache(), bytes(SIZE)
     assert [kept.of(data) for _ in range(3)] == [None] * 3
+
+
+def test_without_room_for_a_copy_it_is_sent_as_it_is() -> None:
+    kept, data = MemfdCache(), os.urandom(SIZE)
+    assert kept.of(data) is None
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        assert kept.of(data) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
