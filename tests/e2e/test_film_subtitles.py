@@ -83,9 +83,14 @@ window.player = new shaka.Player();
 player.addEventListener("error", (event) => troubles.push(JSON.stringify(event.detail)));
 await player.attach(video);
 await player.load("ORIGIN/vod/FILM/MASTER");
-// As who chooses subtitles does: while the first segments come, Shaka now and then forgets the choice.
-while (video.readyState < 3) await new Promise((later) => setTimeout(later, 50));
-await player.selectTextTrack(player.getTextTracks().find((track) => track.language === "de"));
+const choose = () => player.selectTextTrack(player.getTextTracks().find((track) => track.language === "de"));
+await choose();
+// Shaka now and then forgets a choice made while its first segments come: then a viewer chooses again.
+setInterval(() => {
+  if ([...video.textTracks].some((track) => track.cues?.length)) return;
+  player.selectTextTrack(null);
+  choose();
+}, 5000);
 player.setTextTrackVisibility?.(true);
 """
 PLAYERS = {
