@@ -130,7 +130,7 @@ class RtmpServer:
 
 
 class _Session:
-    """One connection.
+    """An encoder's RTMP connection: lets its streams in, and carries what they bring to their channel.
 
     Args:
         admission: lets publishers in.

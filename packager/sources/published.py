@@ -46,7 +46,7 @@ class Takeover(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Who publishes.
+    """An encoder that publishes to a channel: by which protocol, from where, and its name.
 
     Attributes:
         protocol: ``http``, ``rtmp`` or ``srt``; ``slate`` for a channel's own.
