@@ -29,6 +29,7 @@ class Upstream:
         """Be gone: no connection stays, and none is taken."""
         if self._server is not None:
             self._server.close()
+        await asyncio.sleep(0)  # Who has just been let in has a task that hasn't begun.
         self.hang_up()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 

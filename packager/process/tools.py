@@ -7,6 +7,7 @@ ffmpeg and ffprobe are taken as a pair from one place, so that their versions ag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import re
@@ -153,12 +154,11 @@ async def discover(
         ToolsError: no pair was found, or it doesn't run.
     """
     ffmpeg, ffprobe = await asyncio.to_thread(locate, environment)
-    version, encoders, filters, protocols, demuxers = await asyncio.gather(
-        *(
-            _ask(ffmpeg, flag, limits.query_seconds)
-            for flag in ("-version", "-encoders", "-filters", "-protocols", "-demuxers")
-        )
-    )
+    flags = ("-version", "-encoders", "-filters", "-protocols", "-demuxers")
+    asked = [asyncio.create_task(_ask(ffmpeg, flag, limits.query_seconds)) for flag in flags]
+    # Where one fails the others still have their time, as who stops waiting for a child doesn't see it end.
+    await asyncio.gather(*asked, return_exceptions=True)
+    version, encoders, filters, protocols, demuxers = [task.result() for task in asked]
     first = re.match(r"ffmpeg version (\S+)", version)
     if first is None:
         raise ToolsError(f"{ffmpeg} doesn't answer as ffmpeg does; {ADVICE}")
@@ -195,7 +195,10 @@ async def _ask(ffmpeg: Path, flag: str, seconds: float) -> str:
         async with asyncio.timeout(seconds):
             answer, _ = await process.communicate()
     except TimeoutError as error:
-        process.kill()
-        await process.wait()
         raise ToolsError(f"{ffmpeg} {flag} didn't answer in {seconds:.0f} s; {ADVICE}") from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
     return answer.decode("utf-8", "replace")
