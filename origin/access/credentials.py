@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import hmac
+import threading
 import time
 from base64 import b64decode
 from collections import OrderedDict
@@ -111,6 +112,8 @@ class GuessDelay:
         self._sleep = sleep
         # By address, the least recent first: number of wrong passwords, and when the last one was.
         self._guessers: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        # SRT publishers are let in by a thread of libsrt.
+        self._lock = threading.Lock()
 
     async def __call__(self, request: Request, failed: bool) -> None:  # the hook's signature
         """Delay the answer if necessary."""
@@ -118,14 +121,15 @@ class GuessDelay:
             await self._sleep(request, seconds)
 
     def failed(self, address: str) -> float:
-        """Count a wrong password; return the seconds by which its answer is delayed."""
+        """Count a wrong password; return the seconds by which its answer is delayed. Any thread may call."""
         network, now = network_of(address), self._clock()
-        count, last = self._guessers.get(network, (0, now))
-        count = 1 if now - last >= self._limits.forgotten_seconds else count + 1
-        self._guessers[network] = count, now
-        self._guessers.move_to_end(network)
-        if len(self._guessers) > self._limits.guessers:
-            self._guessers.popitem(last=False)
+        with self._lock:
+            count, last = self._guessers.get(network, (0, now))
+            count = 1 if now - last >= self._limits.forgotten_seconds else count + 1
+            self._guessers[network] = count, now
+            self._guessers.move_to_end(network)
+            if len(self._guessers) > self._limits.guessers:
+                self._guessers.popitem(last=False)
         beyond = count - self._at_once
         return self._delays.pause(beyond) if beyond > 0 else 0.0
 

@@ -25,12 +25,9 @@ def unserved(config: Config) -> Iterator[str]:
     Yields:
         One line for each, beginning with its key.
     """
-    if config.server.srt_port:
-        yield "server.srt_port: publishing by this protocol isn't served yet"
-    if config.server.rtmp_port and all(channel.source != PUBLISH for channel in config.live):
-        yield f"server.rtmp_port: no live channel has source = {PUBLISH!r}"
-    if config.server.publish_webhook and all(channel.source != PUBLISH for channel in config.live):
-        yield f"server.publish_webhook: no live channel has source = {PUBLISH!r}"
+    for key in ("rtmp_port", "srt_port", "publish_webhook"):
+        if getattr(config.server, key) and all(channel.source != PUBLISH for channel in config.live):
+            yield f"server.{key}: no live channel has source = {PUBLISH!r}"
     for channel in config.live:
         if not serves_channel(channel):
             schemes = ", ".join(SCHEMES)

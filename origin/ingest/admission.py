@@ -177,20 +177,32 @@ class IngestAdmission:
         Raises:
             RefusedError: there is no room.
         """
-        source = self.find(channel)
+        self.find(channel)
         self._check_approval(channel, publisher, approval)
+        try:
+            return self.check_room(channel).begin(publisher, container, on_end)
+        except RefusedError as error:
+            log.warning("publisher refused", channel=channel, client=publisher.address, reason=str(error))
+            raise
+
+    def check_room(self, channel: str) -> PublishedSource:
+        """Check that one more may publish to a channel; any thread may ask.
+
+        Raises:
+            RefusedError: there is no room.
+        """
+        source = self.find(channel)
         try:
             if self._count() >= self.limits.publishers:
                 raise TooManyPublishersError(f"the server has {self.limits.publishers} publishers")
-            return source.begin(publisher, container, on_end)
+            source.check_room()
         except TakenError as error:
-            refused = RefusedError(RefusalReason.TAKEN, str(error))
+            raise RefusedError(RefusalReason.TAKEN, str(error)) from error
         except TooManyPublishersError as error:
-            refused = RefusedError(RefusalReason.TOO_MANY, str(error))
+            raise RefusedError(RefusalReason.TOO_MANY, str(error)) from error
         except PublicationEndedError as error:
-            refused = RefusedError(RefusalReason.CLOSED, str(error))
-        log.warning("publisher refused", channel=channel, client=publisher.address, reason=str(refused))
-        raise refused
+            raise RefusedError(RefusalReason.CLOSED, str(error)) from error
+        return source
 
     def _check_approval(self, channel: str, publisher: Publisher, approval: Approval | None) -> None:
         """Check that the webhook has allowed it, and that the key is still the one that was checked."""

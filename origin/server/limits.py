@@ -9,6 +9,7 @@ from origin.events.limits import EventLimits
 from origin.http1.request_head import HttpLimits
 from origin.ingest.limits import IngestLimits
 from origin.ingest.rtmp import RtmpLimits
+from origin.ingest.srt import SrtLimits
 from origin.live.limits import PublishingLimits
 from origin.radio.limits import RadioLimits
 from origin.relay.limits import RelayLimits
@@ -71,6 +72,7 @@ class Limits:
         relay: of its relays of token streams.
         rtmp: of their publishers' RTMP connections.
         server: of itself.
+        srt: of their publishers' SRT connections.
         thumbnails: of the making of small pictures of films.
         titles: of VOD.
         tools: of finding ffmpeg.
@@ -90,6 +92,7 @@ class Limits:
     relay: RelayLimits = field(default_factory=RelayLimits)
     rtmp: RtmpLimits = field(default_factory=RtmpLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
+    srt: SrtLimits = field(default_factory=SrtLimits)
     thumbnails: SpriteLimits = field(default_factory=SpriteLimits)
     titles: TitleLimits = field(default_factory=TitleLimits)
     tools: ToolsLimits = field(default_factory=ToolsLimits)

@@ -29,6 +29,7 @@ from origin.http1.fast_path import FastPath
 from origin.http1.protocol import http_protocol
 from origin.http1.request_head import HttpLimits
 from origin.ingest.rtmp import RtmpServer
+from origin.ingest.srt import SrtServer
 from origin.live.fast_path import LiveFastPath
 from origin.responses.common_headers import common_headers
 from origin.server import malloc, privileges, rlimits, socket_activation
@@ -127,6 +128,9 @@ async def _run(
     address = address_of(bound.http, services.config.server.host)
     rtmp = RtmpServer(services.ingest, services.limits.rtmp)
     services.add(rtmp)
+    options = services.config.server
+    if options.srt_port:
+        services.add(SrtServer(services.ingest, options.host, options.srt_port, services.limits.srt))
     server = Server(
         uvicorn_config,
         on_listening=lambda: _announce(services, address, new_secrets, demo=demo),
@@ -310,6 +314,10 @@ def _announce(services: Services, address: str, new_secrets: Sequence[MadeSecret
         host = address.removeprefix("http://").rpartition(":")[0]
         server = f"rtmp://{host}:{services.config.server.rtmp_port}/live"
         click.echo(f"Encoders such as OBS publish to {server} with the stream key CHANNEL?key=KEY")
+    if services.config.server.srt_port:
+        host = address.removeprefix("http://").rpartition(":")[0]
+        target = f"srt://{host}:{services.config.server.srt_port}?streamid=publish:CHANNEL:KEY"
+        click.echo(f"Encoders publish over SRT to {target}")
     if demo:
         click.echo("Stop it with Ctrl-C.")
 

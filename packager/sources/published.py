@@ -273,16 +273,24 @@ class PublishedSource:
             TooManyPublishersError: it has as many as it may.
             PublicationEndedError: the channel is closed.
         """
+        self.check_room()
+        publication = Publication(self, publisher, container, on_end)
+        self._publications.append(publication)
+        return publication
+
+    def check_room(self) -> None:
+        """Check that one more may publish; any thread may ask.
+
+        Raises:
+            TakenError, TooManyPublishersError, PublicationEndedError: as ``begin`` raises them.
+        """
         if self.is_closed:
             raise PublicationEndedError("the channel ends")
         if self.takeover is Takeover.REFUSE and self.has_publisher:
             raise TakenError("the channel has a publisher")
-        count = sum(not one.is_slate for one in self._publications)
+        count = sum(not one.is_slate for one in self.publications)
         if count >= self.limits.publications:
             raise TooManyPublishersError(f"the channel has {count} publishers")
-        publication = Publication(self, publisher, container, on_end)
-        self._publications.append(publication)
-        return publication
 
     def begin_slate(self) -> Publication:
         """Begin to show the channel's slate; who publishes takes its place, whatever the policy is."""
@@ -293,7 +301,8 @@ class PublishedSource:
     @property
     def has_publisher(self) -> bool:
         """Whether somebody publishes what is on air."""
-        return self.live is not None and not self.live.is_slate
+        live = self.live
+        return live is not None and not live.is_slate
 
     async def wait_until_vacant(self, seconds: float) -> None:
         """Wait until nothing has been on air for some time."""

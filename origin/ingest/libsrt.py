@@ -1,0 +1,214 @@
+"""Calls libsrt, the library for SRT that Debian's ffmpeg uses, as far as a server of publishers needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+LIBRARIES = ("libsrt-gnutls.so.1.5", "libsrt.so.1.5")
+PACKAGE = "libsrt1.5-gnutls"
+"""Debian's package of it."""
+
+NONE_YET = 6002
+"""The code of ``SRT_EASYNCRCV``: nothing has come (srt.h)."""
+
+MESSAGE_BYTES = 1456
+"""Longest message of a live stream (``SRT_LIVE_MAX_PLSIZE``)."""
+
+ADDRESS_BYTES = 128
+"""Room for any ``sockaddr``."""
+
+CRITICAL = 2
+"""The level of syslog(3) below which libsrt writes nothing to the standard error."""
+
+
+class Option(enum.IntEnum):
+    """Options of sockets (``SRT_SOCKOPT``)."""
+
+    RECEIVE_BLOCKING = 2
+    WINDOW_PACKETS = 4
+    RECEIVE_BYTES = 6
+    STREAM_ID = 46
+    IPV6_ONLY = 54
+    PEER_IDLE_MILLISECONDS = 55
+
+
+class Ready(enum.IntFlag):
+    """What has happened to a socket (``SRT_EPOLL_OPT``)."""
+
+    IN = 0x1
+    ERROR = 0x8
+
+
+class LibsrtMissingError(Exception):
+    """Libsrt isn't installed."""
+
+
+class SrtError(Exception):
+    """A call of libsrt failed; the text is libsrt's."""
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (("socket", ctypes.c_int), ("events", ctypes.c_int))
+
+
+_ListenCallback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p
+)
+
+Judge = Callable[[str, bytes], int]
+"""Called with a caller's address and stream ID; gives the code of the refusal, or 0 to let it in.
+
+It is called in a thread of libsrt, which reads nothing from anybody meanwhile: it must not wait.
+"""
+
+
+class Libsrt:
+    """The library; its functions raise ``SrtError`` instead of giving -1.
+
+    Raises:
+        LibsrtMissingError: there is none.
+    """
+
+    def __init__(self) -> None:
+        self._library = _load()
+        self._callbacks: list[object] = []
+        self._buffer = ctypes.create_string_buffer(MESSAGE_BYTES)
+
+    def startup(self) -> None:
+        """Start its threads."""
+        self._library.srt_setloglevel(CRITICAL)
+        self._check(self._library.srt_startup())
+
+    def cleanup(self) -> None:
+        """Close all sockets that are left, and end its threads."""
+        self._library.srt_cleanup()
+        self._callbacks.clear()
+
+    def create_socket(self, options: dict[Option, int]) -> int:
+        """Create a socket."""
+        sock = self._check(self._library.srt_create_socket())
+        try:
+            for option, value in options.items():
+                given = ctypes.c_int(value)
+                size = ctypes.c_int(ctypes.sizeof(given))
+                self._check(
+                    self._library.srt_setsockopt(sock, 0, ctypes.c_int(option), ctypes.byref(given), size)
+                )
+        except SrtError:
+            self.close(sock)
+            raise
+        return sock
+
+    def listen(self, sock: int, family: int, address: tuple[str, int], backlog: int, judge: Judge) -> None:
+        """Let callers in that a function lets in."""
+
+        def on_caller(
+            _opaque: object, caller: int, _version: int, peer: int | None, stream_id: bytes | None
+        ) -> int:
+            code = 1500  # of an error of ours
+            with contextlib.suppress(Exception):  # an exception can't be told to libsrt
+                raw = b"" if peer is None else ctypes.string_at(peer, 28)
+                code = judge(_read_address(raw), stream_id or b"")
+            if code:
+                self._library.srt_setrejectreason(caller, code)
+            return -1 if code else 0
+
+        callback = _ListenCallback(on_caller)
+        self._callbacks.append(callback)
+        packed = write_address(family, address)
+        self._check(self._library.srt_bind(sock, packed, len(packed)))
+        self._check(self._library.srt_listen_callback(sock, callback, None))
+        self._check(self._library.srt_listen(sock, backlog))
+
+    def accept(self, listener: int) -> tuple[int, str, bytes]:
+        """Accept who was let in; return its socket, its address and its stream ID."""
+        address = ctypes.create_string_buffer(ADDRESS_BYTES)
+        size = ctypes.c_int(ADDRESS_BYTES)
+        sock = self._check(self._library.srt_accept(listener, address, ctypes.byref(size)))
+        stream_id = ctypes.create_string_buffer(513)
+        size = ctypes.c_int(len(stream_id))
+        try:
+            self._check(
+                self._library.srt_getsockflag(sock, int(Option.STREAM_ID), stream_id, ctypes.byref(size))
+            )
+        except SrtError:
+            self.close(sock)
+            raise
+        return sock, _read_address(address.raw), stream_id.raw[: size.value]
+
+    def receive(self, sock: int) -> bytes | None:
+        """Give the next message; None while there is none, and nothing at the end."""
+        size = self._library.srt_recv(sock, self._buffer, MESSAGE_BYTES)
+        if size > 0:
+            return self._buffer.raw[:size]
+        if size < 0 and self._library.srt_getlasterror(None) == NONE_YET:
+            return None
+        return b""
+
+    def close(self, sock: int) -> None:
+        """Close a socket; nothing if it is closed already."""
+        self._library.srt_close(sock)
+
+    def create_epoll(self) -> int:
+        """Create what waits for sockets."""
+        return self._check(self._library.srt_epoll_create())
+
+    def release_epoll(self, epoll: int) -> None:
+        """Release that."""
+        self._library.srt_epoll_release(epoll)
+
+    def watch(self, epoll: int, sock: int) -> None:
+        """Wait for a socket, too."""
+        events = ctypes.c_int(Ready.IN | Ready.ERROR)
+        self._check(self._library.srt_epoll_add_usock(epoll, sock, ctypes.byref(events)))
+
+    def ignore(self, epoll: int, sock: int) -> None:
+        """Don't wait for it any more."""
+        self._library.srt_epoll_remove_usock(epoll, sock)
+
+    def wait(self, epoll: int, most: int, seconds: float) -> Iterator[int]:
+        """Wait until something happens to sockets, and give those."""
+        events = (_Event * most)()
+        count = self._library.srt_epoll_uwait(epoll, events, most, ctypes.c_int64(round(seconds * 1000)))
+        return iter([one.socket for one in events[: max(count, 0)]])
+
+    def _check(self, result: int) -> int:
+        if result < 0:
+            raise SrtError(os.fsdecode(self._library.srt_getlasterror_str()))
+        return int(result)
+
+
+def _load() -> ctypes.CDLL:
+    for name in LIBRARIES:
+        with contextlib.suppress(OSError):
+            library = ctypes.CDLL(name)
+            library.srt_getlasterror_str.restype = ctypes.c_char_p
+            return library
+    raise LibsrtMissingError(os.strerror(errno.ENOENT))
+
+
+def write_address(family: int, address: tuple[str, int]) -> bytes:
+    """Write a ``sockaddr_in`` or ``sockaddr_in6`` as Linux has them (ip(7), ipv6(7))."""
+    host, port = address
+    packed = socket.inet_pton(family, host)
+    if family == socket.AF_INET:
+        return struct.pack("=H", family) + struct.pack("!H", port) + packed + bytes(8)
+    return struct.pack("=H", family) + struct.pack("!HI", port, 0) + packed + bytes(4)
+
+
+def _read_address(raw: bytes) -> str:
+    """Read the address of one; empty for none that is known."""
+    family = struct.unpack_from("=H", raw)[0] if len(raw) >= 28 else 0
+    if family == socket.AF_INET:
+        return socket.inet_ntop(family, raw[4:8])
+    if family == socket.AF_INET6:
+        text = socket.inet_ntop(family, raw[8:24])
+        return text.removeprefix("::ffff:") if "." in text else text
+    return ""

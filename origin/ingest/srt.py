@@ -1,0 +1,258 @@
+"""Publishing to live channels over SRT, all on one port: ``srt://HOST:PORT?streamid=publish:CHANNEL:KEY``.
+
+As OBS, ffmpeg, GStreamer and hardware encoders send it; nobody can watch over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+
+from media.errors import MalformedError, MediaError, UnsupportedError
+from origin.http.client_limits import network_of
+from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
+from origin.ingest.libsrt import PACKAGE, Libsrt, LibsrtMissingError, SrtError
+from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
+from origin.ingest.stream_id import StreamId, read_stream_id
+from packager.sources.published import Publication, PublicationEndedError, Publisher
+
+CODES = {
+    RefusalReason.UNKNOWN_CHANNEL: 1404,
+    RefusalReason.OTHER_SOURCE: 1403,
+    RefusalReason.WRONG_KEY: 1401,
+    RefusalReason.DENIED: 1403,
+    RefusalReason.UNANSWERED: 1503,
+    RefusalReason.TAKEN: 1409,
+    RefusalReason.TOO_MANY: 1402,
+    RefusalReason.CLOSED: 1503,
+}
+"""The reason with which a caller is refused, of libsrt's access_control.h."""
+
+BAD_REQUEST, OVERLOAD, BAD_MODE = 1400, 1402, 1405
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SrtLimits:
+    """Limits of publishers' SRT connections.
+
+    Attributes:
+        bind_again_seconds: Pause before the port is tried again, which somebody else has.
+        guessers: Networks that are remembered as those that have to wait; beyond, the first are forgotten.
+        receiver: Of what comes.
+    """
+
+    bind_again_seconds: float = 2.0
+    guessers: int = 10_000
+    receiver: SrtReceiverLimits = field(default_factory=SrtReceiverLimits)
+
+
+class SrtServer:
+    """Takes the connections of SRT publishers; a service of the server, which binds its port itself.
+
+    Args:
+        admission: lets publishers in.
+        host: name or address on which it listens.
+        port: the same.
+        limits: of the connections.
+    """
+
+    name = "srt"
+
+    def __init__(self, admission: IngestAdmission, host: str, port: int, limits: SrtLimits) -> None:
+        self._admission = admission
+        self._host = host
+        self._port = port
+        self._limits = limits
+        self._gate = SrtGate(admission, limits.guessers)
+        self._tasks = set[asyncio.Task[None]]()
+
+    async def run(self) -> None:
+        """Take connections until cancelled, and then end them all."""
+        try:
+            library = await asyncio.to_thread(Libsrt)
+        except LibsrtMissingError:
+            advice = f"install {PACKAGE}"
+            log.warning("nobody can publish over SRT", reason="libsrt is missing", advice=advice)
+            await asyncio.get_running_loop().create_future()
+        while True:
+            try:
+                await self._receive(library)
+            except (SrtError, socket.gaierror) as error:
+                again_in = self._limits.bind_again_seconds
+                log.warning("srt can't listen", port=self._port, reason=str(error), again_in=again_in)
+                await asyncio.sleep(again_in)
+
+    def close(self) -> None:
+        """Nothing: the channels end their publications, and with them the connections."""
+
+    async def _receive(self, library: Libsrt) -> None:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(
+            self._host, self._port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )
+        addresses = [(int(family), (str(one[0]), self._port)) for family, *_, one in dict.fromkeys(found)]
+        receiver = SrtReceiver(library, self._gate.judge, self._begin, self._limits.receiver)
+        self._gate.receiver = receiver
+        pool = ThreadPoolExecutor(1, "srt")
+        idle = self._admission.limits.silent_seconds
+        work = loop.run_in_executor(pool, receiver.run, addresses, idle)
+        try:
+            await asyncio.wait([work])
+        finally:
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            receiver.stop()
+            pool.shutdown(wait=False)
+            await work
+
+    def _begin(self, connection: SrtConnection) -> None:
+        task = asyncio.get_running_loop().create_task(self._carry(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, connection: SrtConnection) -> None:
+        try:
+            await _Session(self._admission, connection).run()
+        except Exception:  # one broken connection must not take the others with it
+            log.exception("srt connection broke")
+        finally:
+            connection.close()
+
+
+class SrtGate:
+    """Says who is let in, in libsrt's thread: it waits for nothing, and changes nothing of the event loop's.
+
+    An answer can't be held back here. So an address that goes on guessing keys has to wait before its next
+    try, which is refused meanwhile, whatever its key is; such a try doesn't prolong the wait.
+
+    Args:
+        admission: knows the channels and their keys.
+        guessers: networks that are remembered.
+        clock: monotonic seconds.
+
+    Attributes:
+        receiver: whose connections there are.
+    """
+
+    def __init__(
+        self, admission: IngestAdmission, guessers: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._admission = admission
+        self._guessers = guessers
+        self._clock = clock
+        # By network: until when it has to wait.
+        self._waits = OrderedDict[str, float]()
+        self.receiver: SrtReceiver | None = None
+
+    def judge(self, address: str, stream_id: bytes) -> int:
+        """Give the code with which a caller is refused; 0 to let it in."""
+        if self.receiver is None or self.receiver.is_full:
+            return OVERLOAD
+        network = network_of(address)
+        if self._waits.get(network, 0.0) > self._clock():
+            return OVERLOAD
+        self._waits.pop(network, None)
+        try:
+            wanted = _stream_id_of(stream_id)
+            self._admission.find(wanted.channel)
+            self._admission.check_key(wanted.channel, wanted.key, address)
+            self._admission.check_room(wanted.channel)
+        except RefusedError as error:
+            if error.delay_seconds:
+                self._waits[network] = self._clock() + error.delay_seconds
+                if len(self._waits) > self._guessers:
+                    self._waits.popitem(last=False)
+            code = CODES[error.reason]
+            # Wrong keys are in the log already.
+            return code if error.reason is RefusalReason.WRONG_KEY else _refused(code, address, error)
+        except UnsupportedError as error:
+            return _refused(BAD_MODE, address, error)
+        except MalformedError as error:
+            return _refused(BAD_REQUEST, address, error)
+        return 0
+
+
+class _Session:
+    """One connection of a publisher that was let in.
+
+    Args:
+        admission: lets it in for good, in the event loop.
+        connection: what comes.
+    """
+
+    def __init__(self, admission: IngestAdmission, connection: SrtConnection) -> None:
+        self._admission = admission
+        self._connection = connection
+        self._limit = asyncio.timeout(None)
+
+    async def run(self) -> None:
+        """Carry the stream to its end; why it is ended from here only the log says, as SRT can't."""
+        wanted = _stream_id_of(self._connection.stream_id)
+        publisher = Publisher("srt", self._connection.address)
+        try:
+            # Since the caller was let in the key may be another one, or somebody else have come.
+            self._admission.check_key(wanted.channel, wanted.key, publisher.address)
+            approval = await self._admission.approve(wanted.channel, publisher)
+            publication = self._admission.begin(
+                wanted.channel, publisher, on_end=self._on_dismissed, approval=approval
+            )
+        except RefusedError:
+            return
+        reason = ""
+        try:
+            async with self._limit:
+                await self._feed(publication)
+        except TimeoutError:
+            reason = f"nothing of a stream came for {self._admission.limits.silent_seconds:g} s"
+        except MediaError as error:
+            reason = f"not a stream that can be published: {error}"
+        except PublicationEndedError:
+            pass
+        finally:
+            publication.end(reason)
+
+    async def _feed(self, publication: Publication) -> None:
+        """Receive while a stream comes.
+
+        Raises:
+            TimeoutError: the publisher is silent, or the publication was ended from this side.
+            MediaError: it isn't a stream that can be published.
+            PublicationEndedError: as TimeoutError's second case.
+        """
+        loop = asyncio.get_running_loop()
+        received, heard = 0, loop.time()
+        while True:
+            self._limit.reschedule(heard + self._admission.limits.silent_seconds)
+            data = await self._connection.read()
+            # Time for which it is made to wait doesn't count as its silence.
+            self._limit.reschedule(None)
+            if not data:
+                return
+            await publication.receive(data)
+            if publication.received > received:
+                received, heard = publication.received, loop.time()
+
+    def _on_dismissed(self, _reason: str) -> None:
+        """Wake up, as the publication was ended from this side."""
+        if not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+
+def _refused(code: int, address: str, error: Exception) -> int:
+    """Say in the log why a caller is refused, as libsrt tells it only the code; give that."""
+    log.info("srt connection refused", client=address, code=code, reason=str(error))
+    return code
+
+
+def _stream_id_of(raw: bytes) -> StreamId:
+    return read_stream_id(raw.decode("utf-8", "replace"))

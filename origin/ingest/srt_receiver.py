@@ -1,0 +1,243 @@
+"""Receives what SRT publishers send in a thread of its own, and hands it to the event loop within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from origin.ingest.libsrt import MESSAGE_BYTES, Judge, Libsrt, Option, SrtError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SrtReceiverLimits:
+    """Limits of what is received over SRT.
+
+    Attributes:
+        connections: At once; those beyond are refused.
+        backlog: Connections that were let in and that the thread hasn't seen yet.
+        library_bytes: Of each connection, in libsrt until the thread reads them; what comes beyond is lost.
+        waiting_bytes: Of each connection, from there until the event loop takes them: then the thread reads
+            no more of it.
+        chunk_bytes: Of one connection at once, before the others' turn.
+        wait_seconds: For which the thread waits in libsrt before it looks at what the event loop wants.
+        gather_seconds: Between two rounds, in which packets gather: each round costs the event loop a step.
+    """
+
+    connections: int = 128
+    backlog: int = 32
+    library_bytes: int = 8 << 20
+    waiting_bytes: int = 1 << 20
+    chunk_bytes: int = 64 << 10
+    wait_seconds: float = 0.05
+    gather_seconds: float = 0.01
+
+
+class SrtConnection:
+    """One publisher's connection, as the event loop sees it.
+
+    Attributes:
+        address: of its other end.
+        stream_id: what it asked for.
+    """
+
+    def __init__(self, receiver: SrtReceiver, number: int, address: str, stream_id: bytes) -> None:
+        self._receiver = receiver
+        self.number = number
+        self.address = address
+        self.stream_id = stream_id
+        self._chunks = deque[bytes]()
+        self._arrived = asyncio.Event()
+        self._has_ended = False
+        # Each is written in one thread alone.
+        self._given = 0
+        self._taken = 0
+        self.is_paused = False
+        self.is_closing = False
+
+    async def read(self) -> bytes:
+        """Wait for what comes next; nothing at the end."""
+        while not self._chunks:
+            if self._has_ended:
+                return b""
+            self._arrived.clear()
+            if not (self._chunks or self._has_ended):
+                await self._arrived.wait()
+        data = self._chunks.popleft()
+        self._taken += len(data)
+        if self.is_paused:
+            self._receiver.attend(self)
+        return data
+
+    def close(self) -> None:
+        """Disconnect it."""
+        self.is_closing = True
+        self._receiver.attend(self)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much the event loop hasn't taken yet."""
+        return self._given - self._taken
+
+    def give(self, data: bytes) -> None:
+        """Take what came; nothing at its end. To be called by the thread."""
+        if data:
+            self._chunks.append(data)
+            self._given += len(data)
+        else:
+            self._has_ended = True
+        self._receiver.call_in_loop(self._arrived.set)
+
+
+class SrtReceiver:
+    """Listens, accepts and reads; to be made in the event loop, and run in a thread.
+
+    Args:
+        library: what does it.
+        judge: lets callers in; called in a thread of libsrt.
+        on_connection: called in the event loop with each that was let in.
+        limits: how much is received.
+    """
+
+    def __init__(
+        self,
+        library: Libsrt,
+        judge: Judge,
+        on_connection: Callable[[SrtConnection], None],
+        limits: SrtReceiverLimits,
+    ) -> None:
+        self._library = library
+        self._judge = judge
+        self._on_connection = on_connection
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._wanted = deque[SrtConnection]()
+        self._listeners: set[int] = set()
+        self._connections: dict[int, SrtConnection] = {}
+        self._epoll = -1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self._connections) >= self._limits.connections
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stop.set()
+
+    def attend(self, connection: SrtConnection) -> None:
+        """Let the thread look at a connection that is to be closed, or of which more can be read."""
+        self._wanted.append(connection)
+
+    def call_in_loop(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call something in the event loop, as long as there is one."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def run(self, addresses: Sequence[tuple[int, tuple[str, int]]], idle_seconds: float) -> None:
+        """Receive until ``stop``; to be called in a thread.
+
+        Args:
+            addresses: family, host and port of each on which to listen.
+            idle_seconds: a peer of which nothing is heard for so long is gone.
+
+        Raises:
+            SrtError: an address can't be listened on.
+        """
+        self._library.startup()
+        try:
+            self._epoll = self._library.create_epoll()
+            try:
+                self._listen(addresses, idle_seconds)
+                while not self._stop.is_set():
+                    self._take_turn()
+            finally:
+                for number in (*self._listeners, *self._connections):
+                    self._library.close(number)
+                self._library.release_epoll(self._epoll)
+        finally:
+            self._library.cleanup()
+            for connection in self._connections.values():
+                connection.give(b"")
+
+    def _listen(self, addresses: Sequence[tuple[int, tuple[str, int]]], idle_seconds: float) -> None:
+        options = {
+            Option.RECEIVE_BLOCKING: 0,
+            Option.RECEIVE_BYTES: self._limits.library_bytes,
+            Option.PEER_IDLE_MILLISECONDS: round(idle_seconds * 1000),
+        }
+        for family, address in addresses:
+            only = {Option.IPV6_ONLY: 1} if family == socket.AF_INET6 else {}
+            listener = self._library.create_socket({**options, **only})
+            self._listeners.add(listener)
+            self._library.listen(listener, family, address, self._limits.backlog, self._judge)
+            self._library.watch(self._epoll, listener)
+
+    def _take_turn(self) -> None:
+        most = self._limits.connections + len(self._listeners)
+        for number in self._library.wait(self._epoll, most, self._limits.wait_seconds):
+            if number in self._listeners:
+                self._accept(number)
+            elif (connection := self._connections.get(number)) is not None:
+                self._read(connection)
+        for _ in range(len(self._wanted)):
+            self._look_at(self._wanted.popleft())
+        self._stop.wait(self._limits.gather_seconds)
+
+    def _accept(self, listener: int) -> None:
+        try:
+            number, address, stream_id = self._library.accept(listener)
+        except SrtError:
+            return  # it has gone already
+        connection = SrtConnection(self, number, address, stream_id)
+        try:
+            if self.is_full:
+                raise SrtError("there are too many")
+            self._library.watch(self._epoll, number)
+        except SrtError:
+            self._library.close(number)
+            return
+        self._connections[number] = connection
+        self.call_in_loop(self._on_connection, connection)
+
+    def _read(self, connection: SrtConnection) -> None:
+        data = bytearray()
+        message: bytes | None = b""
+        while len(data) <= self._limits.chunk_bytes - MESSAGE_BYTES:
+            message = self._library.receive(connection.number)
+            if not message:
+                break
+            data += message
+        if data:
+            connection.give(bytes(data))
+        if message is not None and not message:
+            self._end(connection)
+            connection.give(b"")
+        elif connection.waiting_bytes >= self._limits.waiting_bytes:
+            self._library.ignore(self._epoll, connection.number)
+            connection.is_paused = True
+            # Else the event loop, which may have taken everything just before, would never ask for more.
+            self.attend(connection)
+
+    def _look_at(self, connection: SrtConnection) -> None:
+        if connection.number not in self._connections:
+            return
+        if connection.is_closing:
+            self._end(connection)
+            connection.give(b"")
+        elif connection.is_paused and connection.waiting_bytes < self._limits.waiting_bytes:
+            connection.is_paused = False
+            with contextlib.suppress(SrtError):  # it has broken: what is left of it is read
+                self._library.watch(self._epoll, connection.number)
+            # libsrt tells nothing of one that broke before it is watched.
+            self._read(connection)
+
+    def _end(self, connection: SrtConnection) -> None:
+        del self._connections[connection.number]
+        self._library.ignore(self._epoll, connection.number)
+        self._library.close(connection.number)

@@ -1,0 +1,247 @@
+"""Publishing over SRT by real encoders: who is let in, what is played, and how others are refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import start_server
+from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
+from tests.patience import CLIENT_SECONDS
+from tests.srt import calling, udp_port
+from tests.waiting import wait_for
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg"),
+]
+
+TS = encoder_arguments("mpegts").split()
+RIGHT = f"publish:studio:{KEY}"
+
+
+@dataclass
+class SrtStudio:
+    """A server with the channel ``studio``, and the port to which it is published."""
+
+    studio: Studio
+    port: int
+
+    def output(self, stream_id: str = RIGHT) -> list[str]:
+        """Give ffmpeg's output."""
+        return ["-srt_streamid", stream_id, f"srt://127.0.0.1:{self.port}"]
+
+    def refusal(self, stream_id: str) -> int:
+        """Call, and give the reason for the refusal; 0 for none."""
+        with calling(self.port, stream_id) as caller:
+            return caller.refusal
+
+    def wait_until_listening(self) -> None:
+        """Wait until the port is bound, which is not before the server's start."""
+        wait_for(lambda: self.refusal("publish:nowhere:key") == 1404, "the port")
+
+
+def srt_studio(folder: Path, more: str = "", others: str = "") -> Iterator[SrtStudio]:
+    port = udp_port()
+    with studio(folder, f"{more}\n{others}", f"[server]\nsrt_port = {port}\n") as one:
+        hall = SrtStudio(one, port)
+        hall.wait_until_listening()
+        yield hall
+    assert "Traceback" not in one.server.text()
+    assert KEY not in one.server.text()
+
+
+OTHERS = '[[live]]\nname = "tests"\nsource = "testsrc"\nladder = ["240p"]\n'
+
+
+@pytest.fixture(scope="module")
+def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SrtStudio]:
+    """A channel that each test finds without publishers, and leaves so."""
+    yield from srt_studio(tmp_path_factory.mktemp("studio"), others=OTHERS)
+
+
+@pytest.mark.clause("ffmpeg publishes to a live channel over SRT with its key in any of the usual stream IDs")
+@pytest.mark.parametrize(
+    "stream_id", [RIGHT, f"#!::r=studio,m=publish,u=anybody,s={KEY}", f"studio?key={KEY}"]
+)
+def test_ffmpeg_publishes_to_a_channel(hall: SrtStudio, stream_id: str) -> None:
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    with encoding(*TS, *hall.output(stream_id)) as encoder:
+        hall.studio.wait_for_timeline(before)
+        assert hall.studio.channel()["state"] == "live"
+        assert hall.studio.channel()["publisher"]["protocol"] == "srt"
+        encoder.send_signal(signal.SIGINT)
+        assert encoder.wait(CLIENT_SECONDS) in (0, 255)
+    hall.studio.wait_for_state("idle")
+
+
+def test_a_stream_id_may_stand_in_the_address_as_addresses_write_it(hall: SrtStudio) -> None:
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    address = f"srt://127.0.0.1:{hall.port}?streamid=%23!::r=studio,m=publish,s={KEY}"
+    with encoding(*TS, address):
+        hall.studio.wait_for_timeline(before)
+    hall.studio.wait_for_state("idle")
+
+
+@pytest.mark.clause("A caller of SRT is refused in its handshake with the reason for it")
+@pytest.mark.parametrize(
+    ("stream_id", "reason"),
+    [
+        ("publish:studio:wrong", 1401),
+        ("publish:studio", 1401),
+        ("#!::r=studio,m=publish,s=wrong", 1401),
+        (f"publish:tests:{KEY}", 1403),
+        (f"publish:nowhere:{KEY}", 1404),
+        (f"publish:../../tmp/pwned:{KEY}", 1404),
+        (f"#!::r=studio,m=request,s={KEY}", 1405),
+        ("", 1400),
+        (f"?key={KEY}", 1400),
+        ("x" * 512, 1404),
+    ],
+)
+def test_a_stranger_is_refused_with_a_reason(hall: SrtStudio, stream_id: str, reason: int) -> None:
+    assert hall.refusal(stream_id) == reason
+    assert hall.studio.channel()["publisher"]["publishers"] == 0
+
+
+def test_ffmpeg_ends_at_once_where_its_key_is_wrong(hall: SrtStudio) -> None:
+    run = subprocess.run(
+        ["ffmpeg", *TS, *hall.output("publish:studio:wrong")],
+        capture_output=True,
+        timeout=CLIENT_SECONDS,
+        stdin=subprocess.DEVNULL,
+    )
+    assert run.returncode != 0
+    assert b"rejection" in run.stderr
+
+
+def test_guessing_keys_is_slowed_down_and_ends_soon(hall: SrtStudio) -> None:
+    found = [hall.refusal(f"publish:studio:guess-{count}") for count in range(12)]
+    assert found[0] == 1401
+    assert 1402 in found
+    # Whoever comes from there with the right key is let in within seconds.
+    wait_for(lambda: hall.refusal(RIGHT) == 0, "the end of the wait")
+    hall.studio.wait_for_state("idle")
+
+
+def test_the_newer_publisher_takes_over(hall: SrtStudio) -> None:
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    with encoding(*TS, *hall.output()) as older:
+        listed = hall.studio.wait_for_timeline(before)
+        # Somebody who has no key disturbs nobody.
+        assert hall.refusal("publish:studio") == 1401
+        assert older.poll() is None
+        with encoding(*TS, *hall.output()):
+            hall.studio.wait_for_timeline(listed)
+            assert older.wait(CLIENT_SECONDS) != 0
+            assert hall.studio.channel()["state"] == "live"
+    hall.studio.wait_for_state("idle")
+
+
+def test_a_second_publisher_is_refused_where_the_first_is_kept(tmp_path: Path) -> None:
+    for hall in srt_studio(tmp_path, 'takeover = "refuse"'):
+        with encoding(*TS, *hall.output()) as first:
+            hall.studio.wait_for_timeline()
+            assert hall.refusal(RIGHT) == 1409
+            assert first.poll() is None
+            assert hall.studio.channel()["state"] == "live"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_publisher_that_stops_is_noticed_and_may_come_again(hall: SrtStudio, number: int) -> None:
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    with encoding(*TS, *hall.output()) as encoder:
+        listed = hall.studio.wait_for_timeline(before)
+        os.kill(encoder.pid, number)
+        hall.studio.wait_for_state("idle")
+        with encoding(*TS, *hall.output()):
+            hall.studio.wait_for_timeline(listed)
+    hall.studio.wait_for_state("idle")
+
+
+def test_what_is_no_stream_is_disconnected_and_disturbs_nobody(hall: SrtStudio) -> None:
+    hall.studio.wait_for_state("idle")
+    rng = random.Random(7)
+    with calling(hall.port, RIGHT) as caller:
+        wait_for(lambda: not caller.send(rng.randbytes(1316)), "the end of the connection")
+    wait_for(lambda: "none of MPEG-TS" in hall.studio.channel()["publisher"]["last_error"], "the reason")
+    hall.studio.wait_for_state("idle")
+
+
+def test_a_publisher_that_sends_nothing_is_disconnected(hall: SrtStudio) -> None:
+    hall.studio.wait_for_state("idle")
+    with calling(hall.port, RIGHT) as caller:
+        assert caller.refusal == 0
+        wait_for(lambda: not caller.is_connected, "the end of the connection")
+    assert "nothing of a stream came" in hall.studio.channel()["publisher"]["last_error"]
+
+
+def test_datagrams_that_are_no_srt_disturb_nobody(hall: SrtStudio) -> None:
+    hall.studio.wait_for_state("idle")
+    rng = random.Random(7)
+    # The first packet of a handshake: a caller that is answered a cookie, and doesn't send it back.
+    induction = bytes.fromhex("80000000" + "00000000" * 3 + "0000000400000002" + "00000000" + "000005dc")
+    induction += bytes.fromhex("00002000000000010000000700000000") + bytes(16)
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        for count in range(10_000):
+            data = induction if count % 2 else rng.randbytes(rng.randrange(1, 1400))
+            sock.sendto(data, ("127.0.0.1", hall.port))
+    hall.wait_until_listening()
+    before = hall.studio.media_playlist_so_far()
+    with encoding(*TS, *hall.output()):
+        hall.studio.wait_for_timeline(before)
+    hall.studio.wait_for_state("idle")
+
+
+def test_a_server_that_ends_disconnects_its_publishers(tmp_path: Path) -> None:
+    """``studio`` sees that it ends by itself, ``srt_studio`` that it says nothing of an error."""
+    for hall in srt_studio(tmp_path):
+        encoder = subprocess.Popen(
+            ["ffmpeg", *TS, *hall.output()], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        hall.studio.wait_for_state("live")
+    try:
+        assert encoder.wait(CLIENT_SECONDS) != 0
+    finally:
+        encoder.kill()
+        encoder.wait()
+
+
+def test_a_port_that_somebody_has_is_waited_for(tmp_path: Path) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        with studio(tmp_path, head=f"[server]\nsrt_port = {port}\n") as one:
+            wait_for(lambda: "srt can't listen" in one.server.text(), "the warning")
+            other.close()
+            SrtStudio(one, port).wait_until_listening()
+    assert "Traceback" not in one.server.text()
+
+
+def test_a_server_without_libsrt_says_what_to_install_and_goes_on(tmp_path: Path) -> None:
+    # Whoever looks for it finds something else.
+    for name in ("libsrt-gnutls.so.1.5", "libsrt.so.1.5"):
+        (tmp_path / name).write_text("no library\n" * 100)
+    config = tmp_path / "headwater.toml"
+    config.write_text(f'[server]\nsrt_port = {udp_port()}\n[library]\npath = "{tmp_path}"\n')
+    environment = {"LD_LIBRARY_PATH": str(tmp_path)}
+    server = start_server("--config", str(config), "--port", "0", env=environment)
+    try:
+        wait_for(lambda: "install libsrt1.5-gnutls" in server.text(), "the advice")
+        assert "server.srt_port: no live channel has source = 'publish'" in server.text()
+    finally:
+        assert server.stop() == 0
+    assert "Traceback" not in server.text()
