@@ -21,6 +21,7 @@ from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_cadence import observe_keyframes
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
+from packager.sources.published import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, without_url_secrets
 from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source
@@ -36,6 +37,10 @@ SOUND_ANALYSE_MICROSECONDS = 200_000
 
 ANALYSE_MICROSECONDS = 2_000_000
 """ffmpeg's analyzeduration for pulled streams; its default is up to 5 s."""
+
+PUBLISHED = {"analyzeduration": 500_000, "fpsprobesize": 5}
+"""ffprobe's look at a publisher's stream, whose viewers wait for it: of FLV it would see forty frames to
+reckon their rate, and of MPEG-TS all that it may."""
 
 KNOWN = {"analyzeduration": 300_000, "fpsprobesize": 0}
 """Short analysis for a stream that ffprobe has inspected, so that ffmpeg begins at once."""
@@ -97,6 +102,8 @@ async def inspect_supply(
         "analyzeduration": ANALYSE_MICROSECONDS,
         **_decoding(),
     }
+    if isinstance(pump, PublishedSource):
+        options |= PUBLISHED
     source = Source(pump=pump, options=options, stream=pump.stream)
     if pump.container in SOUNDS:
         brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}

@@ -305,6 +305,7 @@ REQUIREMENTS = (
     "The page shows the publisher, and its key to the administrator alone",
     "headwater ingest publishes a file to its end, and the exit status is 0",
     "Viewers stay whatever the next publisher sends",
+    "A publisher's codecs, size and frame rate are known after half a second of its stream",
     "A publisher's stream is on air as soon as it is known to be one",
     "A second publisher takes the place of the first when its stream is known to be one",
     "A publisher with no stream leaves the one that is on air alone",

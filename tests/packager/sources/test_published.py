@@ -16,6 +16,7 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.sources.limits import PacingLimits, PumpLimits, SourceLimits
+from packager.sources.probe import inspect_supply
 from packager.sources.published import (
     PUBLISH,
     Publication,
@@ -251,3 +252,21 @@ async def test_a_channel_goes_on_with_the_stream_of_another_publisher(tools: Too
                 assert source.live is second
                 assert channel.renditions["240p"].window is window
         assert channel.state == "idle"
+
+
+@pytest.mark.parametrize("container", ["mpegts", "flv"])
+@pytest.mark.clause("A publisher's codecs, size and frame rate are known after half a second of its stream")
+async def test_a_stream_is_known_by_its_beginning(stream: Streams, tools: Tools, container: str) -> None:
+    source = PublishedSource("studio", limits=AT_ONCE)
+    data = stream(container)
+    publication = source.begin(FIRST)
+    # A second and a half of four; nothing follows, so that who asks for more waits until it is too late.
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(inspect_supply(source, tools, SourceLimits(probe_seconds=60)))
+        for start in range(0, len(data) * 3 // 8, 500):
+            await publication.receive(data[start : start + 500])
+            await asyncio.sleep(0)
+    found = looking.result()
+    assert (found.video_codec, found.audio_codec) == ("h264", "aac")
+    assert found.size == (160, 120)
+    assert found.frame_rate == 10
