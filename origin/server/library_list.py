@@ -1,7 +1,8 @@
 """``/api/library``: lists the library as JSON, in pages.
 
 A Link field (RFC 8288) of relation ``next`` names the next page by the last item of this one, so that files
-that come and go in between don't make it skip or repeat others.
+that come and go in between don't make it skip or repeat others. Who looks into a folder, searches or sorts
+has positions instead, and the number of all items in X-Total-Count.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import quote, urlencode
 
 import msgspec
 import structlog
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -27,8 +30,14 @@ from packager.library.catalogue import (
     LibraryTitle,
     TextFacts,
 )
+from packager.library.library_view import Folder, Sort, ViewQuery
 
 ADDRESS = "/api/library"
+
+VIEW_PARAMETERS = ("folder", "search", "sort", "order", "offset", "around")
+"""Query parameters of which any asks for a view."""
+
+MOST_OFFSET_DIGITS = 9
 
 KEPT_PAGES = 16
 """Pages whose JSON is kept for further requests."""
@@ -74,29 +83,36 @@ class LibraryList:
         """List adaptive titles, then files; facts are null until a file has been inspected.
 
         Query parameters: ``limit``, the number of items; ``after``, kind and path of the item before them
-        (``file/a/film.mp4``); or ``path``, to list only the title and file of that path.
+        (``file/a/film.mp4``); or ``path``, to list only the title and file of that path; or those of a view:
+        ``folder``, ``search``, ``sort``, ``order``, ``offset``, ``around``, see `view_of`.
         """
         query, limits = request.query_params, self._catalogue.limits
         try:
             limit = limit_of(query.get("limit", str(limits.page_items)), limits.most_page_items)
             after = item_of(query.get("after"))
+            view = view_of(query, limits.view.search_characters)
+            offset = offset_of(query.get("offset", "0"))
         except AskedWronglyError as error:
             return plain_refusal(400, str(error), UNCACHED)
         path = query.get("path")
         try:
-            if path is None:
+            if view is not None:
+                around = query.get("around")
+                page = await self._catalogue.view(
+                    view, offset, limit, around=around, patience=limits.page_seconds
+                )
+            elif path is None:
                 page = await self._catalogue.page(after, limit, patience=limits.page_seconds)
             else:
                 page = await self._catalogue.named(path, patience=limits.page_seconds)
         except OSError as error:
             return self._without_folder(error)
         self._is_gone = False
-        body = await self._write((path, after, limit, page.version), page)
-        # Repeat the limit, so that a client that asked for small pages gets small pages.
-        more = {"after": "/".join(page.after)} if page.after else {}
-        more |= {"limit": query["limit"]} if more and "limit" in query else {}
-        link = {"link": f'<{ADDRESS}?{urlencode(more, quote_via=quote)}>; rel="next"'} if more else {}
-        return Response(body, media_type="application/json", headers={**UNCACHED, **link})
+        body = await self._write((path, after, limit, view, page.offset, page.version), page)
+        headers = {**UNCACHED, **_next_page(query, page)}
+        if page.total is not None:
+            headers |= {"x-total-count": str(page.total), "x-offset": str(page.offset)}
+        return Response(body, media_type="application/json", headers=headers)
 
     def _without_folder(self, error: OSError) -> Response:
         if isinstance(error, FileNotFoundError) and not self._is_needed():
@@ -117,6 +133,61 @@ class LibraryList:
                 self._written.popitem(last=False)
         self._written.move_to_end(key)
         return await asyncio.shield(writing)
+
+
+def _next_page(query: QueryParams, page: CataloguePage) -> dict[str, str]:
+    behind = page.offset + len(page.items)
+    if page.after:
+        # Repeat the limit, so that a client that asked for small pages gets small pages.
+        more = {"after": "/".join(page.after)}
+        more |= {"limit": query["limit"]} if "limit" in query else {}
+    elif page.items and behind < (page.total or 0):
+        kept = ("folder", "search", "sort", "order", "limit")
+        more = {name: query[name] for name in kept if name in query} | {"offset": str(behind)}
+    else:
+        return {}
+    return {"link": f'<{ADDRESS}?{urlencode(more, quote_via=quote)}>; rel="next"'}
+
+
+def view_of(query: QueryParams, most_characters: int) -> ViewQuery | None:
+    """Parse what somebody wants to see of the library; None for the whole list by its paths.
+
+    Args:
+        query: ``folder``, the folder that is looked into, "" for the library itself, and without it all;
+            ``search``, words; ``sort``, ``name``, ``date`` or ``length``; ``order``, ``asc`` or ``desc``.
+        most_characters: of a search.
+
+    Raises:
+        AskedWronglyError: one of them is malformed, or one of the list's own is there as well.
+    """
+    if not any(name in query for name in VIEW_PARAMETERS):
+        return None
+    if "after" in query or "path" in query:
+        raise AskedWronglyError(f"after, path: not together with {', '.join(VIEW_PARAMETERS)}")
+    search = query.get("search", "")
+    if len(search) > most_characters:
+        raise AskedWronglyError(f"search: at most {most_characters} characters")
+    sort = query.get("sort", "name")
+    if sort not in ("name", "date", "length"):
+        raise AskedWronglyError("sort: name, date or length")
+    order = query.get("order", "asc")
+    if order not in ("asc", "desc"):
+        raise AskedWronglyError("order: asc or desc")
+    folder = query.get("folder")
+    return ViewQuery(
+        None if folder is None else folder.strip("/"), search, cast("Sort", sort), descending=order == "desc"
+    )
+
+
+def offset_of(text: str) -> int:
+    """Parse how many items come before a page.
+
+    Raises:
+        AskedWronglyError: it isn't a number.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_OFFSET_DIGITS):
+        raise AskedWronglyError("offset: a whole number of items")
+    return int(text)
 
 
 def limit_of(text: str, most: int) -> int:
@@ -147,17 +218,24 @@ def item_of(text: str | None) -> tuple[str, str] | None:
 
 
 def _as_json(page: CataloguePage, thumbnails: bool) -> bytes:
-    items = [
-        describe_title(one) if isinstance(one, LibraryTitle) else describe_file(one) for one in page.items
-    ]
-    if thumbnails:
-        facts = (one.facts or Facts() for one in page.items)
-        items = [
-            {**item, "thumbnails": _thumbnails(item) if one.thumbnails else None}
-            for item, one in zip(items, facts, strict=True)
-        ]
+    items = [_describe(one, thumbnails=thumbnails) for one in page.items]
     # Item by item: the encoder holds the GIL for each call.
     return b"[%b]" % b",".join(map(msgspec.json.encode, items))
+
+
+def _describe(one: Folder | LibraryTitle | Entry, *, thumbnails: bool) -> dict[str, object]:
+    if isinstance(one, Folder):
+        return {
+            "kind": "folder",
+            "path": one.path,
+            "name": one.path.rpartition("/")[2],
+            "files": one.files,
+        }
+    item = describe_title(one) if isinstance(one, LibraryTitle) else describe_file(one)
+    if thumbnails:
+        has_some = one.facts is not None and one.facts.thumbnails
+        item["thumbnails"] = _thumbnails(item) if has_some else None
+    return item
 
 
 def _thumbnails(item: dict[str, object]) -> str | None:
@@ -175,6 +253,7 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "path": entry.path,
         "name": entry.path.rpartition("/")[2],
         "size": entry.size,
+        "modified": entry.modified / 1e9,
         "media_type": media_type(entry.path),
         "duration": facts.duration,
         "width": facts.width,
@@ -224,6 +303,7 @@ def describe_title(title: LibraryTitle) -> dict[str, object]:
         "path": title.path,
         "name": title.path.rpartition("/")[2],
         "size": sum(entry.size for entry in title.renditions),
+        "modified": max(entry.modified for entry in title.renditions) / 1e9,
         "renditions": [entry.path for entry in title.renditions],
         "hls": f"/vod/{quote(title.path)}/master.m3u8" if packaged else None,
         "obstacle": (title.facts or Facts()).obstacle,

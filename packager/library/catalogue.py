@@ -14,10 +14,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
 from packager.library.file_listing import File, FileListing, Listing, ListingLimits, Renditions
+from packager.library.library_view import Folder, ViewItem, ViewLimits, ViewQuery, Views
 from packager.library.storage import NOTHING_WITHHELD, Withheld
 from packager.process.limits import ProcessLimits
 from packager.process.process import read_only_sandbox, run
@@ -123,11 +124,13 @@ class Entry:
         path: relative, with slashes.
         size: in bytes.
         facts: None before it was inspected.
+        modified: when it was last changed, in nanoseconds since the epoch.
     """
 
     path: str
     size: int
     facts: Facts | None
+    modified: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +153,18 @@ class CataloguePage:
     """A page of the library.
 
     Attributes:
-        items: titles, then files.
+        items: titles, then files; of a view also folders.
         after: kind and path of the last one, if more follow.
         version: equal only for pages with the same content.
+        offset: of a view, how many items come before the first one.
+        total: of a view, the number of its items.
     """
 
-    items: tuple[LibraryTitle | Entry, ...]
+    items: tuple[Folder | LibraryTitle | Entry, ...]
     after: tuple[str, str] | None
-    version: tuple[int, int]
+    version: tuple[int, ...]
+    offset: int = 0
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +185,7 @@ class CatalogueLimits:
         unknown_files: Files that wait to be looked at, at most: those that were asked for first are left
             until they are again.
         listing: What listing the folder may cost.
+        view: What searching and sorting may cost.
         process: What each ffprobe may cost beside that.
     """
 
@@ -192,10 +200,13 @@ class CatalogueLimits:
     page_files: int = 1000
     unknown_files: int = 2000
     listing: ListingLimits = field(default_factory=ListingLimits)
+    view: ViewLimits = field(default_factory=ViewLimits)
     process: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 DEFAULT_LIMITS = CatalogueLimits()
+
+Item = TypeVar("Item", bound=ViewItem)
 
 
 class Catalogue:
@@ -233,6 +244,7 @@ class Catalogue:
         self._known: OrderedDict[Renditions | File, Facts] = OrderedDict()
         self._unknown: OrderedDict[Renditions | File, None] = OrderedDict()
         self._looked_at: set[Renditions | File] = set()
+        self._views = Views(self._duration, limits.view)
         self._learnt = 0
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
@@ -288,15 +300,52 @@ class Catalogue:
         listing = await self.listing.latest()
         return await self._described(listing, listing.named(path), None, patience)
 
+    async def view(
+        self,
+        query: ViewQuery,
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        around: str | None = None,
+        patience: float | None,
+    ) -> CataloguePage:
+        """Return items of a folder, or of what a search finds, in an order; otherwise as `page`.
+
+        Args:
+            query: which items, in which order.
+            offset: how many of them come before the first one.
+            count: how many at most.
+            around: path of an item; the page is the one that has it, and each page before it as many items.
+            patience: as in `page`.
+        """
+        listing = await self.listing.latest()
+        learnt = self._learnt - (self._learnt % self.limits.view.learnt_files if self._unknown else 0)
+        view = await self._views.get(listing, query, learnt)
+        if len(self._unknown) < self.limits.probes:
+            # What somebody looks at comes first.
+            self._want(view.unknown)
+        most = min(count or self.limits.page_items, self.limits.most_page_items)
+        if around is not None:
+            offset = await asyncio.to_thread(view.position_of, around) // most * most
+        found = _within(view.items[offset : offset + most], self.limits.page_files)
+        page = await self._described(listing, found, None, patience)
+        version = (*page.version, *view.version)
+        return replace(page, version=version, offset=offset, total=len(view.items))
+
+    def _duration(self, item: Renditions | File) -> float | None:
+        known = (self._known.get(one) for one in _files_of((item,)))
+        return max((facts.duration for facts in known if facts and facts.duration is not None), default=None)
+
     async def _described(
         self,
         listing: Listing,
-        found: Sequence[Renditions | File],
+        found: Sequence[ViewItem],
         after: tuple[str, str] | None,
         patience: float | None,
     ) -> CataloguePage:
         # A title is looked at behind its files: their indexes, which tell whether it is one, are there then.
-        items = list(dict.fromkeys((*_files_of(found), *found)))
+        files = [item for item in found if not isinstance(item, Folder)]
+        items = list(dict.fromkeys((*_files_of(files), *files)))
         self._want(items)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
@@ -360,7 +409,7 @@ def _kind(item: Renditions | File) -> str:
     return "title" if isinstance(item, Renditions) else "file"
 
 
-def _within(items: Sequence[Renditions | File], most: int) -> Sequence[Renditions | File]:
+def _within(items: Sequence[Item], most: int) -> Sequence[Item]:
     """Return as many of the first items as have at most so many files together."""
     files = 0
     for index, item in enumerate(items):
@@ -375,11 +424,13 @@ def _files_of(items: Iterable[Renditions | File]) -> Iterable[File]:
         yield from item.files if isinstance(item, Renditions) else (item,)
 
 
-def _described(item: Renditions | File, facts: dict[Renditions | File, Facts | None]) -> LibraryTitle | Entry:
+def _described(item: ViewItem, facts: dict[Renditions | File, Facts | None]) -> Folder | LibraryTitle | Entry:
+    if isinstance(item, Folder):
+        return item
     if isinstance(item, Renditions):
-        entries = tuple(Entry(file.path, file.size, facts[file]) for file in item.files)
+        entries = tuple(Entry(file.path, file.size, facts[file], file.modified) for file in item.files)
         return LibraryTitle(item.path, entries, facts[item])
-    return Entry(item.path, item.size, facts[item])
+    return Entry(item.path, item.size, facts[item], item.modified)
 
 
 async def probe(path: Path, tools: Tools, limits: CatalogueLimits = DEFAULT_LIMITS) -> Facts:

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from packager.library.storage import NOTHING_WITHHELD, SETTLED_AFTER, Withheld, identity_of, is_served
 
@@ -38,6 +38,8 @@ IDLE_SHARE = 9
 
 SORTED_AT_ONCE = 2000
 """Names that are sorted at once: sorting holds the GIL."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,10 +406,12 @@ class _Found:
     names: int = 0
 
 
-def in_order(names: Sequence[str]) -> Iterator[str]:
-    """Sort names in short steps."""
-    steps = range(0, len(names), SORTED_AT_ONCE)
-    return iter(heapq.merge(*(sorted(names[first : first + SORTED_AT_ONCE]) for first in steps)))
+def in_order(items: Sequence[T], key: Callable[[T], Any] = lambda item: item) -> Iterator[T]:
+    """Sort names, or items by a key, in short steps; items of the same key stay in their order."""
+    steps = range(0, len(items), SORTED_AT_ONCE)
+    return iter(
+        heapq.merge(*(sorted(items[first : first + SORTED_AT_ONCE], key=key) for first in steps), key=key)
+    )
 
 
 def _titles(files: Iterable[File]) -> list[Renditions]:

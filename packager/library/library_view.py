@@ -1,0 +1,245 @@
+"""What is seen of a library by who looks into a folder, searches or sorts: an ordered list of its items.
+
+A view is computed from a listing, in a thread, and kept for all who look at the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from packager.library.file_listing import File, Listing, Renditions, in_order
+
+Sort = Literal["name", "date", "length"]
+
+DIGITS = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewLimits:
+    """Limits of what is kept of views, and of what they look for.
+
+    Attributes:
+        kept: views that are kept for further requests; each has a reference to each of its items.
+        search_characters: most characters of a search.
+        unknown_files: files without a known length that a view by length has inspected next.
+        learnt_files: files of which the length has become known before such a view is made anew, while others
+            are still unknown.
+    """
+
+    kept: int = 8
+    search_characters: int = 200
+    unknown_files: int = 256
+    learnt_files: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ViewQuery:
+    """Which items of a library somebody wants to see, in which order.
+
+    Attributes:
+        folder: relative to the library, without a slash at its end; "" for the library itself, whose folders
+            and own items are seen; None for the items of all folders.
+        search: words that all have to be in an item's path, in upper or lower case; with them, items in
+            folders of the folder are found, too.
+        sort: by name, by modification time or by duration.
+        descending: whether the order is reversed. Folders come first all the same, and what has no known
+            duration comes last.
+    """
+
+    folder: str | None = None
+    search: str = ""
+    sort: Sort = "name"
+    descending: bool = False
+
+
+class Folder(NamedTuple):
+    """A folder with files in it.
+
+    Attributes:
+        path: relative to the library, with slashes.
+        files: how many files are in it and in its folders.
+    """
+
+    path: str
+    files: int
+
+
+ViewItem = Folder | Renditions | File
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An ordered list of items.
+
+    Attributes:
+        items: folders, then titles and files.
+        unknown: some of those whose duration isn't known, if that is what they are sorted by.
+        version: of the listing and of what was known of its files.
+    """
+
+    items: Sequence[ViewItem]
+    unknown: Sequence[Renditions | File]
+    version: tuple[int, int]
+
+    def position_of(self, path: str) -> int:
+        """Return the position of the item of a path; 0 if it isn't there."""
+        return next((index for index, item in enumerate(self.items) if item.path == path), 0)
+
+
+def make_view(
+    listing: Listing,
+    query: ViewQuery,
+    duration_of: Callable[[Renditions | File], float | None],
+    *,
+    unknown_files: int,
+    version: int = 0,
+) -> View:
+    """Select and order the items that somebody wants to see. It takes time with many files.
+
+    Args:
+        listing: of the whole library.
+        query: what is wanted.
+        duration_of: gives the known duration of an item.
+        unknown_files: most items of unknown duration that are named.
+        version: of the known durations.
+    """
+    items: list[Renditions | File] = []
+    folders: list[Folder] = []
+    words = query.search.casefold().split()
+    prefix = f"{query.folder}/" if query.folder else ""
+    for listed in (listing.titles, listing.files):
+        if query.folder is None or words:
+            found = _beneath(listed, prefix)
+            items += (one for one in found if _matches(one.path[len(prefix) :], words)) if words else found
+        else:
+            _look_into(listed, prefix, items, folders if listed is listing.files else None)
+    durations = {item: duration_of(item) for item in items} if query.sort == "length" else {}
+    ordered = _ordered(items, query, durations)
+    folders = list(in_order(folders, lambda folder: natural_key(folder.path)))
+    if query.descending and query.sort == "name":
+        folders.reverse()
+    unknown = [item for item in ordered if durations.get(item, 0) is None][:unknown_files]
+    return View([*folders, *ordered], unknown, (listing.number, version))
+
+
+def natural_key(name: str) -> tuple[str | int, ...]:
+    """Give what names are ordered by: without regard to case, and with numbers by their value."""
+    parts = DIGITS.split(name.casefold())
+    # Between two parts that aren't digits there is always one that is.
+    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
+
+
+def _ordered(
+    items: Sequence[Renditions | File],
+    query: ViewQuery,
+    durations: dict[Renditions | File, float | None],
+) -> list[Renditions | File]:
+    names = list(in_order(items, lambda item: natural_key(item.path)))
+    if query.descending:
+        names.reverse()
+    sign = -1 if query.descending else 1
+    if query.sort == "date":
+        return list(in_order(names, lambda item: sign * modified(item)))
+    if query.sort == "length":
+        known = [item for item in names if durations[item] is not None]
+        return [
+            *in_order(known, lambda item: sign * (durations[item] or 0)),
+            *(item for item in names if durations[item] is None),
+        ]
+    return names
+
+
+def modified(item: Renditions | File) -> int:
+    """Return when an item was last changed, in nanoseconds since the epoch."""
+    return max(file.modified for file in item.files) if isinstance(item, Renditions) else item.modified
+
+
+def _matches(path: str, words: Sequence[str]) -> bool:
+    folded = path.casefold()
+    return all(word in folded for word in words)
+
+
+def _beneath(items: Sequence[Renditions | File], prefix: str) -> Sequence[Renditions | File]:
+    """Return the items whose paths begin with a folder's and a slash."""
+    if not prefix:
+        return items
+    first = bisect.bisect_left(items, prefix, key=_path_of)
+    return items[first : _end_of(items, prefix)]
+
+
+def _end_of(items: Sequence[Renditions | File], prefix: str) -> int:
+    """Return the position behind those whose paths begin with a folder's and a slash."""
+    # In ASCII the digit 0 follows the slash.
+    return bisect.bisect_left(items, f"{prefix[:-1]}0", key=_path_of)
+
+
+def _look_into(
+    items: Sequence[Renditions | File],
+    prefix: str,
+    found: list[Renditions | File],
+    folders: list[Folder] | None,
+) -> None:
+    """Collect the items that lie in a folder itself, and its folders."""
+    position = bisect.bisect_left(items, prefix, key=_path_of)
+    end = _end_of(items, prefix) if prefix else len(items)
+    while position < end:
+        item = items[position]
+        name, slash, _ = item.path[len(prefix) :].partition("/")
+        if not slash:
+            found.append(item)
+            position += 1
+            continue
+        behind = _end_of(items, f"{prefix}{name}/")
+        if folders is not None:
+            folders.append(Folder(f"{prefix}{name}", behind - position))
+        position = behind
+
+
+def _path_of(item: Renditions | File) -> str:
+    return item.path
+
+
+class Views:
+    """The views of a library that were looked at last; one is made at a time.
+
+    Args:
+        duration_of: gives the known duration of an item; called in a thread.
+    """
+
+    def __init__(self, duration_of: Callable[[Renditions | File], float | None], limits: ViewLimits) -> None:
+        self._duration_of = duration_of
+        self._limits = limits
+        self._kept: OrderedDict[ViewQuery, View] = OrderedDict()
+        self._making = asyncio.Lock()
+
+    async def get(self, listing: Listing, query: ViewQuery, learnt: int) -> View:
+        """Return the view of a listing.
+
+        Args:
+            listing: of the whole library.
+            query: which items are wanted, in which order.
+            learnt: a number that is another one when more durations are known.
+        """
+        version = (listing.number, learnt if query.sort == "length" else 0)
+        async with self._making:
+            view = self._kept.get(query)
+            if view is None or view.version != version:
+                view = await asyncio.to_thread(
+                    make_view,
+                    listing,
+                    query,
+                    self._duration_of,
+                    unknown_files=self._limits.unknown_files,
+                    version=version[1],
+                )
+                self._kept[query] = view
+            self._kept.move_to_end(query)
+            while len(self._kept) > self._limits.kept:
+                self._kept.popitem(last=False)
+            return view
