@@ -61,9 +61,10 @@ export class PublisherPanel {
     say(this.#state, one.on_air ? `On air${others > 0 ? `, and ${others} more` : ""}` : waiting);
     for (const [label, read] of Object.entries(FACTS)) this.#facts.write(label, read(one) || "");
     const query = `?key=${this.#key ? encodeURIComponent(this.#key) : HIDDEN}`;
-    const rtmp = one.rtmp_port;
+    const { rtmp_port: rtmp, srt_port: srt } = one;
     this.#addresses.write("Server", rtmp ? `rtmp://${location.hostname}:${rtmp}/live` : "");
     this.#addresses.write("Stream key", rtmp ? `${this.#name}${query}` : "");
+    this.#addresses.write("SRT", srt ? `srt://${location.hostname}:${srt}?streamid=publish:${this.#name}:${this.#key || HIDDEN}` : "");
     this.#addresses.write("HTTP, by PUT", `${location.origin}${one.ingest}${query}`);
     say(this.#button, this.#key ? "Hide the key" : "Show the key");
     this.#button.hidden = !this.#form.hidden;

@@ -67,7 +67,7 @@ class Api:
 
     async def live(self, _: Request) -> Response:
         """List the live channels."""
-        rtmp_port = self._services_of.config.server.rtmp_port
+        server = self._services_of.config.server
         return as_json(
             [
                 {
@@ -80,7 +80,7 @@ class Api:
                     "target_duration": channel.target_duration,
                     "viewers": channel.stream.viewers,
                     "restarts": channel.restarts,
-                    "publisher": describe_publisher(channel, rtmp_port),
+                    "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
                     "recordings": [
                         describe(channel.name, one)
                         for one in self._services_of.recordings.get(channel.name, ())
@@ -137,7 +137,7 @@ class Api:
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
 
 
-def describe_publisher(channel: Channel, rtmp_port: int = 0) -> dict[str, object] | None:
+def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) -> dict[str, object] | None:
     """Describe who publishes to a channel, and what; None for a channel with another source.
 
     Everybody may read it, so it has neither the publisher's address nor the channel's key.
@@ -145,6 +145,7 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0) -> dict[str, object
     Args:
         channel: the channel.
         rtmp_port: where it is published to by RTMP; 0 for nowhere.
+        srt_port: the same for SRT.
     """
     published = channel.published
     if published is None:
@@ -156,6 +157,7 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0) -> dict[str, object
         "last_error": published.last_error,
         "ingest": f"/live/{channel.name}/ingest",
         "rtmp_port": rtmp_port or None,
+        "srt_port": srt_port or None,
     }
     if live is None or live.is_slate:
         return told

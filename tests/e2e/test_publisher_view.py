@@ -23,8 +23,10 @@ WIDE: ViewportSize = {"width": 1280, "height": 800}
 
 @pytest.fixture
 def rtmp_studio(tmp_path: Path) -> Iterator[tuple[Studio, int]]:
-    with kept_port() as port, studio(tmp_path, "", f"[server]\nrtmp_port = {port}\n") as one:
-        yield one, port
+    with kept_port() as port:
+        head = f"[server]\nrtmp_port = {port}\nsrt_port = {port}\n"
+        with studio(tmp_path, "", head) as one:
+            yield one, port
 
 
 @pytest.mark.clause("The page shows the publisher, and its key to the administrator alone")
@@ -39,6 +41,7 @@ async def test_the_page_shows_the_publisher_and_the_key_on_demand(
     shown = await tab.value(PANEL)
     assert f"rtmp://127.0.0.1:{port}/live" in shown
     assert "studio?key=…" in shown
+    assert f"srt://127.0.0.1:{port}?streamid=publish:studio:…" in shown
     assert f"{one.server.url}/live/studio/ingest?key=…" in shown
 
     await tab.page.click(".publisher button:text('Show the key')")
@@ -49,6 +52,7 @@ async def test_the_page_shows_the_publisher_and_the_key_on_demand(
     await tab.page.fill(".publisher input", ADMIN_TOKEN)
     await tab.page.press(".publisher input", "Enter")
     await tab.until(f"{PANEL}.includes('studio?key={KEY}')")
+    assert f"streamid=publish:studio:{KEY}" in await tab.value(PANEL)
     assert await tab.value("document.querySelector('.publisher input').value") == ""
 
     # What the page says is what an encoder is given.
