@@ -41,6 +41,12 @@ QueryName = Annotated[
 Secret = Annotated[str, Meta(extra={"secret": "all"})]
 """A password, key or token; never shown."""
 
+Passphrase = Annotated[
+    str,
+    Meta(pattern=r"^[ -~]{10,79}$", description="10 to 79 characters of ASCII", extra={"secret": "all"}),
+]
+"""What SRT makes its keys of (``SRTO_PASSPHRASE``); never shown."""
+
 Address = Annotated[str, Meta(extra={"secret": "in URL"})]
 """Possibly a URL; shown without user, password and query."""
 
@@ -190,6 +196,8 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Languages in which captions may be published."""
     publish_key: Secret | None = None
     """What publishers need; made and shown when absent, where the source is ``publish``."""
+    srt_passphrase: Passphrase | None = None
+    """With which publishers over SRT must encrypt; absent: their streams aren't encrypted."""
     takeover: Literal["replace", "refuse", "backup"] = "replace"
     """What a second publisher does: takes the first one's place, is refused, or waits until that one goes."""
     offline: Address = "gaps"

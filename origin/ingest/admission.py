@@ -133,13 +133,17 @@ class IngestAdmission:
             raise RefusedError(RefusalReason.OTHER_SOURCE, "this channel takes no publisher")
         return source
 
+    def has_key(self, channel: str, key: str) -> bool:
+        """Tell whether a key is one of a channel's, without counting it as a guess."""
+        return fits_any(key, self._keys.secrets(channel))
+
     def check_key(self, channel: str, key: str, address: str) -> None:
         """Check a key that was presented outside of HTTP, where ``Publishers`` checks requests.
 
         Raises:
             RefusedError: it is none of the channel's; ``delay_seconds`` says when to tell that.
         """
-        if not fits_any(key, self._keys.secrets(channel)):
+        if not self.has_key(channel, key):
             # No key at all is no guess: some encoders ask once without, and then with it.
             delay = self._guess_delay.failed(address) if key else 0.0
             log.warning("publisher refused", channel=channel, client=address, reason="wrong key")

@@ -10,6 +10,8 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 LIBRARIES = ("libsrt-gnutls.so.1.5", "libsrt.so.1.5")
 PACKAGE = "libsrt1.5-gnutls"
@@ -34,6 +36,7 @@ class Option(enum.IntEnum):
     RECEIVE_BLOCKING = 2
     WINDOW_PACKETS = 4
     RECEIVE_BYTES = 6
+    PASSPHRASE = 26
     STREAM_ID = 46
     IPV6_ONLY = 54
     PEER_IDLE_MILLISECONDS = 55
@@ -54,16 +57,80 @@ class SrtError(Exception):
     """A call of libsrt failed; the text is libsrt's."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a caller hears.
+
+    Attributes:
+        code: of the refusal; 0 to let it in.
+        passphrase: with which it must encrypt; empty for not at all.
+    """
+
+    code: int = 0
+    passphrase: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SrtStatistics:
+    """What libsrt counts of a connection, since its beginning.
+
+    Attributes:
+        round_trip_seconds: as measured last, smoothed.
+        lost: packets that didn't come when they should have.
+        retransmitted: packets that came when they were sent again.
+        dropped: packets that didn't come in time at all.
+    """
+
+    round_trip_seconds: float
+    lost: int
+    retransmitted: int
+    dropped: int
+
+
 class _Event(ctypes.Structure):
     _fields_ = (("socket", ctypes.c_int), ("events", ctypes.c_int))
+
+
+def _fields(kind: type[ctypes._SimpleCData[Any]], names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, kind) for name in names.split())
+
+
+class _Statistics(ctypes.Structure):
+    """``CBytePerfMon`` of srt.h, to the field before which nothing was ever added."""
+
+    _fields_ = (
+        *_fields(ctypes.c_int64, "msTimeStamp pktSentTotal pktRecvTotal"),
+        *_fields(ctypes.c_int, "pktSndLossTotal pktRcvLossTotal pktRetransTotal pktSentACKTotal"),
+        *_fields(ctypes.c_int, "pktRecvACKTotal pktSentNAKTotal pktRecvNAKTotal"),
+        *_fields(ctypes.c_int64, "usSndDurationTotal"),
+        *_fields(ctypes.c_int, "pktSndDropTotal pktRcvDropTotal pktRcvUndecryptTotal"),
+        *_fields(ctypes.c_uint64, "byteSentTotal byteRecvTotal byteRcvLossTotal byteRetransTotal"),
+        *_fields(ctypes.c_uint64, "byteSndDropTotal byteRcvDropTotal byteRcvUndecryptTotal"),
+        *_fields(ctypes.c_int64, "pktSent pktRecv"),
+        *_fields(ctypes.c_int, "pktSndLoss pktRcvLoss pktRetrans pktRcvRetrans"),
+        *_fields(ctypes.c_int, "pktSentACK pktRecvACK pktSentNAK pktRecvNAK"),
+        *_fields(ctypes.c_double, "mbpsSendRate mbpsRecvRate"),
+        *_fields(ctypes.c_int64, "usSndDuration"),
+        *_fields(ctypes.c_int, "pktReorderDistance"),
+        *_fields(ctypes.c_double, "pktRcvAvgBelatedTime"),
+        *_fields(ctypes.c_int64, "pktRcvBelated"),
+        *_fields(ctypes.c_int, "pktSndDrop pktRcvDrop pktRcvUndecrypt"),
+        *_fields(ctypes.c_uint64, "byteSent byteRecv byteRcvLoss byteRetrans"),
+        *_fields(ctypes.c_uint64, "byteSndDrop byteRcvDrop byteRcvUndecrypt"),
+        *_fields(ctypes.c_double, "usPktSndPeriod"),
+        *_fields(ctypes.c_int, "pktFlowWindow pktCongestionWindow pktFlightSize"),
+        *_fields(ctypes.c_double, "msRTT"),
+        # libsrt writes the rest, too, about 200 bytes; later releases may write more.
+        ("rest", ctypes.c_char * 2048),
+    )
 
 
 _ListenCallback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p
 )
 
-Judge = Callable[[str, bytes], int]
-"""Called with a caller's address and stream ID; gives the code of the refusal, or 0 to let it in.
+Judge = Callable[[str, bytes], Answer]
+"""Called with a caller's address and stream ID; gives what it hears.
 
 It is called in a thread of libsrt, which reads nothing from anybody meanwhile: it must not wait.
 """
@@ -115,7 +182,10 @@ class Libsrt:
             code = 1500  # of an error of ours
             with contextlib.suppress(Exception):  # an exception can't be told to libsrt
                 raw = b"" if peer is None else ctypes.string_at(peer, 28)
-                code = judge(_read_address(raw), stream_id or b"")
+                answer = judge(_read_address(raw), stream_id or b"")
+                if answer.passphrase:
+                    self._require_passphrase(caller, answer.passphrase)
+                code = answer.code
             if code:
                 self._library.srt_setrejectreason(caller, code)
             return -1 if code else 0
@@ -126,6 +196,11 @@ class Libsrt:
         self._check(self._library.srt_bind(sock, packed, len(packed)))
         self._check(self._library.srt_listen_callback(sock, callback, None))
         self._check(self._library.srt_listen(sock, backlog))
+
+    def _require_passphrase(self, sock: int, passphrase: str) -> None:
+        """Refuse who doesn't encrypt with it; the caller says whether by AES-128, 192 or 256."""
+        told = passphrase.encode()
+        self._check(self._library.srt_setsockflag(sock, int(Option.PASSPHRASE), told, len(told)))
 
     def accept(self, listener: int) -> tuple[int, str, bytes]:
         """Accept who was let in; return its socket, its address and its stream ID."""
@@ -151,6 +226,14 @@ class Libsrt:
         if size < 0 and self._library.srt_getlasterror(None) == NONE_YET:
             return None
         return b""
+
+    def statistics(self, sock: int) -> SrtStatistics:
+        """Tell what was counted of a connection."""
+        found = _Statistics()
+        self._check(self._library.srt_bstats(sock, ctypes.byref(found), 0))
+        return SrtStatistics(
+            found.msRTT / 1000, found.pktRcvLossTotal, found.pktRcvRetrans, found.pktRcvDropTotal
+        )
 
     def close(self, sock: int) -> None:
         """Close a socket; nothing if it is closed already."""

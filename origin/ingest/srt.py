@@ -9,7 +9,7 @@ import asyncio
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ import structlog
 from media.errors import MalformedError, MediaError, UnsupportedError
 from origin.http.client_limits import network_of
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
-from origin.ingest.libsrt import PACKAGE, Libsrt, LibsrtMissingError, SrtError
+from origin.ingest.libsrt import PACKAGE, Answer, Libsrt, LibsrtMissingError, SrtError
 from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
 from origin.ingest.stream_id import StreamId, read_stream_id
 from packager.sources.published import Publication, PublicationEndedError, Publisher
@@ -47,11 +47,13 @@ class SrtLimits:
     Attributes:
         bind_again_seconds: Pause before the port is tried again, which somebody else has.
         guessers: Networks that are remembered as those that have to wait; beyond, the first are forgotten.
+        guessable_chars: Keys no longer than that aren't heard from a network that has to wait.
         receiver: Of what comes.
     """
 
     bind_again_seconds: float = 2.0
     guessers: int = 10_000
+    guessable_chars: int = 15
     receiver: SrtReceiverLimits = field(default_factory=SrtReceiverLimits)
 
 
@@ -63,16 +65,24 @@ class SrtServer:
         host: name or address on which it listens.
         port: the same.
         limits: of the connections.
+        passphrases: with which publishers must encrypt, by the channel's name, of those that have one.
     """
 
     name = "srt"
 
-    def __init__(self, admission: IngestAdmission, host: str, port: int, limits: SrtLimits) -> None:
+    def __init__(
+        self,
+        admission: IngestAdmission,
+        host: str,
+        port: int,
+        limits: SrtLimits,
+        passphrases: Mapping[str, str] | None = None,
+    ) -> None:
         self._admission = admission
         self._host = host
         self._port = port
         self._limits = limits
-        self._gate = SrtGate(admission, limits.guessers)
+        self._gate = SrtGate(admission, limits, passphrases or {})
         self._tasks = set[asyncio.Task[None]]()
 
     async def run(self) -> None:
@@ -133,11 +143,13 @@ class SrtGate:
     """Says who is let in, in libsrt's thread: it waits for nothing, and changes nothing of the event loop's.
 
     An answer can't be held back here. So an address that goes on guessing keys has to wait before its next
-    try, which is refused meanwhile, whatever its key is; such a try doesn't prolong the wait.
+    try, which is refused meanwhile; such a try doesn't prolong the wait. A right key that is too long to be
+    guessed is let in all the same, as somebody else behind the same address may be the one who guesses.
 
     Args:
         admission: knows the channels and their keys.
-        guessers: networks that are remembered.
+        limits: who has to wait.
+        passphrases: with which publishers must encrypt, by the channel's name.
         clock: monotonic seconds.
 
     Attributes:
@@ -145,41 +157,56 @@ class SrtGate:
     """
 
     def __init__(
-        self, admission: IngestAdmission, guessers: int, clock: Callable[[], float] = time.monotonic
+        self,
+        admission: IngestAdmission,
+        limits: SrtLimits,
+        passphrases: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._admission = admission
-        self._guessers = guessers
+        self._limits = limits
+        self._passphrases = passphrases
         self._clock = clock
         # By network: until when it has to wait.
         self._waits = OrderedDict[str, float]()
         self.receiver: SrtReceiver | None = None
 
-    def judge(self, address: str, stream_id: bytes) -> int:
-        """Give the code with which a caller is refused; 0 to let it in."""
+    def judge(self, address: str, stream_id: bytes) -> Answer:
+        """Give what a caller hears."""
         if self.receiver is None or self.receiver.is_full:
-            return OVERLOAD
-        network = network_of(address)
-        if self._waits.get(network, 0.0) > self._clock():
-            return OVERLOAD
-        self._waits.pop(network, None)
+            return Answer(OVERLOAD)
         try:
             wanted = _stream_id_of(stream_id)
+            if self._has_to_wait(address, wanted):
+                return Answer(OVERLOAD)
             self._admission.find(wanted.channel)
             self._admission.check_key(wanted.channel, wanted.key, address)
             self._admission.check_room(wanted.channel)
         except RefusedError as error:
-            if error.delay_seconds:
-                self._waits[network] = self._clock() + error.delay_seconds
-                if len(self._waits) > self._guessers:
-                    self._waits.popitem(last=False)
+            self._remember(address, error.delay_seconds)
             code = CODES[error.reason]
             # Wrong keys are in the log already.
-            return code if error.reason is RefusalReason.WRONG_KEY else _refused(code, address, error)
+            return Answer(code) if error.reason is RefusalReason.WRONG_KEY else _refused(code, address, error)
         except UnsupportedError as error:
             return _refused(BAD_MODE, address, error)
         except MalformedError as error:
             return _refused(BAD_REQUEST, address, error)
-        return 0
+        return Answer(passphrase=self._passphrases.get(wanted.channel, ""))
+
+    def _has_to_wait(self, address: str, wanted: StreamId) -> bool:
+        network = network_of(address)
+        if self._waits.get(network, 0.0) <= self._clock():
+            self._waits.pop(network, None)
+            return False
+        is_guessable = len(wanted.key) <= self._limits.guessable_chars
+        return is_guessable or not self._admission.has_key(wanted.channel, wanted.key)
+
+    def _remember(self, address: str, seconds: float) -> None:
+        """Let an address wait before its next try."""
+        if seconds:
+            self._waits[network_of(address)] = self._clock() + seconds
+            if len(self._waits) > self._limits.guessers:
+                self._waits.popitem(last=False)
 
 
 class _Session:
@@ -248,10 +275,10 @@ class _Session:
             self._limit.reschedule(asyncio.get_running_loop().time())
 
 
-def _refused(code: int, address: str, error: Exception) -> int:
+def _refused(code: int, address: str, error: Exception) -> Answer:
     """Say in the log why a caller is refused, as libsrt tells it only the code; give that."""
     log.info("srt connection refused", client=address, code=code, reason=str(error))
-    return code
+    return Answer(code)
 
 
 def _stream_id_of(raw: bytes) -> StreamId:

@@ -130,7 +130,10 @@ async def _run(
     services.add(rtmp)
     options = services.config.server
     if options.srt_port:
-        services.add(SrtServer(services.ingest, options.host, options.srt_port, services.limits.srt))
+        passphrases = {one.name: one.srt_passphrase for one in services.config.live if one.srt_passphrase}
+        services.add(
+            SrtServer(services.ingest, options.host, options.srt_port, services.limits.srt, passphrases)
+        )
     server = Server(
         uvicorn_config,
         on_listening=lambda: _announce(services, address, new_secrets, demo=demo),

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import start_server
-from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
+from tests.origin.ingest.studio import CHANNEL, KEY, Studio, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
 from tests.srt import calling, udp_port
 from tests.waiting import wait_for
@@ -40,9 +40,9 @@ class SrtStudio:
         """Give ffmpeg's output."""
         return ["-srt_streamid", stream_id, f"srt://127.0.0.1:{self.port}"]
 
-    def refusal(self, stream_id: str) -> int:
+    def refusal(self, stream_id: str, passphrase: str = "", key_bytes: int = 16) -> int:
         """Call, and give the reason for the refusal; 0 for none."""
-        with calling(self.port, stream_id) as caller:
+        with calling(self.port, stream_id, passphrase, key_bytes) as caller:
             return caller.refusal
 
     def wait_until_listening(self) -> None:
@@ -57,10 +57,21 @@ def srt_studio(folder: Path, more: str = "", others: str = "") -> Iterator[SrtSt
         hall.wait_until_listening()
         yield hall
     assert "Traceback" not in one.server.text()
-    assert KEY not in one.server.text()
+    assert not [secret for secret in (KEY, PASSPHRASE) if secret in one.server.text()]
 
 
-OTHERS = '[[live]]\nname = "tests"\nsource = "testsrc"\nladder = ["240p"]\n'
+PASSPHRASE = "of the vault: 6f1c"
+OTHERS = f"""
+[[live]]
+name = "tests"
+source = "testsrc"
+ladder = ["240p"]
+
+[[live]]
+name = "vault"
+publish_key = "{KEY}"
+srt_passphrase = "{PASSPHRASE}"
+{CHANNEL}"""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +90,8 @@ def test_ffmpeg_publishes_to_a_channel(hall: SrtStudio, stream_id: str) -> None:
     with encoding(*TS, *hall.output(stream_id)) as encoder:
         hall.studio.wait_for_timeline(before)
         assert hall.studio.channel()["state"] == "live"
-        assert hall.studio.channel()["publisher"]["protocol"] == "srt"
+        publisher = hall.studio.channel()["publisher"]
+        assert (publisher["protocol"], publisher["srt_port"]) == ("srt", hall.port)
         encoder.send_signal(signal.SIGINT)
         assert encoder.wait(CLIENT_SECONDS) in (0, 255)
     hall.studio.wait_for_state("idle")
@@ -130,9 +142,36 @@ def test_guessing_keys_is_slowed_down_and_ends_soon(hall: SrtStudio) -> None:
     found = [hall.refusal(f"publish:studio:guess-{count}") for count in range(12)]
     assert found[0] == 1401
     assert 1402 in found
-    # Whoever comes from there with the right key is let in within seconds.
-    wait_for(lambda: hall.refusal(RIGHT) == 0, "the end of the wait")
+    # Whoever has a right key that can't be guessed is let in while the guesser has to wait.
+    assert hall.refusal(RIGHT) == 0
     hall.studio.wait_for_state("idle")
+
+
+@pytest.mark.clause("A channel with a passphrase takes only SRT streams that are encrypted with it")
+def test_ffmpeg_publishes_an_encrypted_stream(hall: SrtStudio) -> None:
+    target = f"srt://127.0.0.1:{hall.port}?passphrase={PASSPHRASE}&pbkeylen=32"
+    with encoding(*TS, "-srt_streamid", f"publish:vault:{KEY}", target):
+        wait_for(lambda: "#EXTINF" in hall.studio.media_playlist("vault"), "the stream")
+        assert hall.studio.channel("vault")["publisher"]["protocol"] == "srt"
+        assert hall.studio.channel("vault")["publisher"]["last_error"] == ""
+    wait_for(lambda: hall.studio.channel("vault")["state"] == "idle", "its end")
+
+
+@pytest.mark.parametrize(
+    ("stream_id", "passphrase", "key_bytes", "reason"),
+    [
+        (f"publish:vault:{KEY}", PASSPHRASE, 16, 0),
+        (f"publish:vault:{KEY}", PASSPHRASE, 24, 0),
+        (f"publish:vault:{KEY}", PASSPHRASE.upper(), 16, 10),  # SRT_REJ_BADSECRET
+        (f"publish:vault:{KEY}", "", 16, 11),  # SRT_REJ_UNSECURE
+        (RIGHT, PASSPHRASE, 16, 11),
+        ("publish:vault", PASSPHRASE, 16, 1401),
+    ],
+)
+def test_a_passphrase_is_checked_in_the_handshake(
+    hall: SrtStudio, stream_id: str, passphrase: str, key_bytes: int, reason: int
+) -> None:
+    assert hall.refusal(stream_id, passphrase, key_bytes) == reason
 
 
 def test_the_newer_publisher_takes_over(hall: SrtStudio) -> None:
