@@ -13,6 +13,10 @@ const FACTS = {
   Sound: (one) => one.audio_codec && codec(one.audio_codec),
   Bitrate: ({ bitrate }) => bitrate && bits(bitrate),
   "Key frames": ({ keyframe_interval: seconds }) => seconds && `every ${Number(seconds.toFixed(2))} s`,
+  "Round trip": ({ link }) => link && `${Number((link.round_trip_seconds * 1000).toFixed(1))} ms`,
+  Packets: ({ link, lost_packets: missing }) => link
+    ? `${link.lost} lost, ${link.retransmitted} sent again, ${link.dropped} too late`
+    : missing && `${missing} of MPEG-TS missing`,
   Since: ({ since }) => since && new Date(since * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "medium" }),
   "Last error": (one) => one.last_error,
 };

@@ -6,8 +6,12 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import random
+import select
 import socket
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from origin.ingest.libsrt import LIBRARIES, Option, write_address
 
@@ -71,6 +75,66 @@ def calling(port: int, stream_id: str, passphrase: str = "", key_bytes: int = 16
         yield caller
     finally:
         caller.close()
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What a bad path does to packets of data.
+
+    Attributes:
+        lost: share that is lost.
+        swapped: share that comes behind its follower.
+        missing_every: of so many packets one never comes, however often it is sent.
+    """
+
+    lost: float = 0.1
+    swapped: float = 0.05
+    missing_every: int = 150
+
+
+@contextlib.contextmanager
+def bad_path(port: int, faults: Faults) -> Iterator[int]:
+    """Pass a caller's datagrams on to a port, some of them not; give the port to call."""
+    rng = random.Random(7)
+    near = socket.socket(type=socket.SOCK_DGRAM)
+    far = socket.socket(type=socket.SOCK_DGRAM)
+    near.bind(("127.0.0.1", 0))
+    far.connect(("127.0.0.1", port))
+    ended = threading.Event()
+
+    def pass_on() -> None:
+        caller, kept = None, list[bytes]()
+        while not ended.is_set():
+            for one in select.select([near, far], [], [], 0.1)[0]:
+                if one is far:
+                    with contextlib.suppress(ConnectionError):
+                        data = far.recv(2048)
+                        if caller is not None:
+                            near.sendto(data, caller)
+                    continue
+                data, caller = near.recvfrom(2048)
+                number = int.from_bytes(data[:4], "big")
+                # Packets of data begin with a 0 and their number (draft-sharabayko-srt §3.1).
+                if number < 1 << 31:
+                    if number % faults.missing_every == 0 or rng.random() < faults.lost:
+                        continue
+                    if not kept and rng.random() < faults.swapped:
+                        kept.append(data)
+                        continue
+                with contextlib.suppress(ConnectionError):
+                    for datagram in (data, *kept):
+                        far.send(datagram)
+                    kept.clear()
+
+    thread = threading.Thread(target=pass_on)
+    thread.start()
+    try:
+        yield int(near.getsockname()[1])
+    finally:
+        ended.set()
+        thread.join()
+        near.close()
+        far.close()
 
 
 def udp_port() -> int:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from packager.sources.published import LinkStatistics
+
 LIBRARIES = ("libsrt-gnutls.so.1.5", "libsrt.so.1.5")
 PACKAGE = "libsrt1.5-gnutls"
 """Debian's package of it."""
@@ -68,23 +70,6 @@ class Answer:
 
     code: int = 0
     passphrase: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SrtStatistics:
-    """What libsrt counts of a connection, since its beginning.
-
-    Attributes:
-        round_trip_seconds: as measured last, smoothed.
-        lost: packets that didn't come when they should have.
-        retransmitted: packets that came when they were sent again.
-        dropped: packets that didn't come in time at all.
-    """
-
-    round_trip_seconds: float
-    lost: int
-    retransmitted: int
-    dropped: int
 
 
 class _Event(ctypes.Structure):
@@ -227,11 +212,11 @@ class Libsrt:
             return None
         return b""
 
-    def statistics(self, sock: int) -> SrtStatistics:
+    def statistics(self, sock: int) -> LinkStatistics:
         """Tell what was counted of a connection."""
         found = _Statistics()
         self._check(self._library.srt_bstats(sock, ctypes.byref(found), 0))
-        return SrtStatistics(
+        return LinkStatistics(
             found.msRTT / 1000, found.pktRcvLossTotal, found.pktRcvRetrans, found.pktRcvDropTotal
         )
 

@@ -263,6 +263,7 @@ class _Session:
             data = await self._connection.read()
             # Time for which it is made to wait doesn't count as its silence.
             self._limit.reschedule(None)
+            publication.link = self._connection.statistics
             if not data:
                 return
             await publication.receive(data)

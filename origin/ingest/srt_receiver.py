@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from origin.ingest.libsrt import MESSAGE_BYTES, Judge, Libsrt, Option, SrtError
+from packager.sources.published import LinkStatistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class SrtReceiverLimits:
             no more of it.
         chunk_bytes: Of one connection at once, before the others' turn.
         wait_seconds: For which the thread waits in libsrt before it looks at what the event loop wants.
+        statistics_seconds: Between two looks at what libsrt counts of each connection.
         gather_seconds: Between two rounds, in which packets gather: each round costs the event loop a step.
     """
 
@@ -34,6 +37,7 @@ class SrtReceiverLimits:
     waiting_bytes: int = 1 << 20
     chunk_bytes: int = 64 << 10
     wait_seconds: float = 0.05
+    statistics_seconds: float = 1.0
     gather_seconds: float = 0.01
 
 
@@ -43,6 +47,7 @@ class SrtConnection:
     Attributes:
         address: of its other end.
         stream_id: what it asked for.
+        statistics: what was counted of it; None before the first look.
     """
 
     def __init__(self, receiver: SrtReceiver, number: int, address: str, stream_id: bytes) -> None:
@@ -50,6 +55,7 @@ class SrtConnection:
         self.number = number
         self.address = address
         self.stream_id = stream_id
+        self.statistics: LinkStatistics | None = None
         self._chunks = deque[bytes]()
         self._arrived = asyncio.Event()
         self._has_ended = False
@@ -120,6 +126,7 @@ class SrtReceiver:
         self._listeners: set[int] = set()
         self._connections: dict[int, SrtConnection] = {}
         self._epoll = -1
+        self._counted_at = 0.0
 
     @property
     def is_full(self) -> bool:
@@ -187,6 +194,10 @@ class SrtReceiver:
                 self._read(connection)
         for _ in range(len(self._wanted)):
             self._look_at(self._wanted.popleft())
+        if time.monotonic() - self._counted_at >= self._limits.statistics_seconds:
+            self._counted_at = time.monotonic()
+            for connection in self._connections.values():
+                self._count(connection)
         self._stop.wait(self._limits.gather_seconds)
 
     def _accept(self, listener: int) -> None:
@@ -237,7 +248,12 @@ class SrtReceiver:
             # libsrt tells nothing of one that broke before it is watched.
             self._read(connection)
 
+    def _count(self, connection: SrtConnection) -> None:
+        with contextlib.suppress(SrtError):  # it has broken
+            connection.statistics = self._library.statistics(connection.number)
+
     def _end(self, connection: SrtConnection) -> None:
+        self._count(connection)
         del self._connections[connection.number]
         self._library.ignore(self._epoll, connection.number)
         self._library.close(connection.number)

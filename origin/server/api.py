@@ -168,6 +168,8 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
         "received_bytes": live.received,
         "bitrate": live.bitrate,
         "keyframe_interval": live.keyframe_interval,
+        "lost_packets": live.lost_packets,
+        "link": live.link,
     }
     if source is not None and source.stream == published.stream:
         told |= {

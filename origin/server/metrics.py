@@ -106,7 +106,7 @@ class ServicesCollector(Collector):
         )
         restarts = CounterMetricFamily("headwater_ffmpeg_restarts", "Times ffmpeg died.", labels=["channel"])
         lost = CounterMetricFamily(
-            "headwater_source_lost_packets", "MPEG-TS packets that didn't come in UDP.", labels=["channel"]
+            "headwater_source_lost_packets", "MPEG-TS packets that didn't come.", labels=["channel"]
         )
         dropped = CounterMetricFamily(
             "headwater_source_dropped_datagrams",
@@ -125,12 +125,39 @@ class ServicesCollector(Collector):
                 publishers.add_metric([channel.name], len(publications))
                 bitrate.add_metric([channel.name], sum(one.bitrate for one in publications if one.is_on_air))
         for channel in self._services_of.broadcasts.values():
-            lost.add_metric([channel.name], channel.losses.packets)
+            published = 0 if channel.published is None else channel.published.lost_packets
+            lost.add_metric([channel.name], channel.losses.packets + published)
             dropped.add_metric([channel.name], channel.losses.datagrams)
             viewers.add_metric([channel.name], channel.stream.viewers)
             blocked.add_metric([channel.name], channel.stream.blocked)
             restarts.add_metric([channel.name], channel.restarts)
         yield from (viewers, blocked, restarts, lost, dropped, publishers, bitrate)
+        yield from self._links()
+
+    def _links(self) -> Iterator[Metric]:
+        """Tell what SRT tells of its publishers' way."""
+        if not self._services_of.config.server.srt_port:
+            return
+        lost = CounterMetricFamily(
+            "headwater_srt_lost_packets", "Packets that didn't come when due.", labels=["channel"]
+        )
+        retransmitted = CounterMetricFamily(
+            "headwater_srt_retransmitted_packets", "Packets that came when sent again.", labels=["channel"]
+        )
+        dropped = CounterMetricFamily(
+            "headwater_srt_dropped_packets", "Packets that didn't come in time.", labels=["channel"]
+        )
+        round_trip = GaugeMetricFamily(
+            "headwater_srt_round_trip_seconds", "Round trip of who is on air.", labels=["channel"]
+        )
+        for channel in self._services_of.channels.values():
+            if (published := channel.published) is not None:
+                lost.add_metric([channel.name], published.link.lost)
+                retransmitted.add_metric([channel.name], published.link.retransmitted)
+                dropped.add_metric([channel.name], published.link.dropped)
+                if published.live is not None and published.live.link is not None:
+                    round_trip.add_metric([channel.name], published.live.link.round_trip_seconds)
+        yield from (lost, retransmitted, dropped, round_trip)
 
     def _radio(self) -> Iterator[Metric]:
         listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])

@@ -17,6 +17,7 @@ import structlog
 
 from media.errors import MalformedError, UnsupportedError
 from media.stream_reader import StreamChunk
+from media.ts.reader import TransportReader
 from packager.process.process import Process
 from packager.sources.container_detection import HEAD_BYTES, detect_published_container
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
@@ -59,6 +60,32 @@ class Publisher:
     agent: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """What a publisher's protocol tells of the way that its packets take.
+
+    Attributes:
+        round_trip_seconds: as measured last.
+        lost: packets that didn't come when they should have.
+        retransmitted: packets that came when they were sent again.
+        dropped: packets that didn't come in time at all.
+    """
+
+    round_trip_seconds: float = 0.0
+    lost: int = 0
+    retransmitted: int = 0
+    dropped: int = 0
+
+    def __add__(self, other: LinkStatistics) -> LinkStatistics:
+        """Count both together; the round trip is the other's."""
+        return LinkStatistics(
+            other.round_trip_seconds,
+            self.lost + other.lost,
+            self.retransmitted + other.retransmitted,
+            self.dropped + other.dropped,
+        )
+
+
 class TakenError(Exception):
     """The channel has a publisher, and doesn't take another one."""
 
@@ -78,6 +105,7 @@ class Publication:
         publisher: whose it is.
         began: when, in seconds since the epoch.
         pump: what ffmpeg is given of it; None until its container is known.
+        link: what its protocol tells of its way here; None where it tells nothing.
     """
 
     def __init__(
@@ -97,6 +125,7 @@ class Publication:
         self.began = time.time()
         self._meter = StreamMeter(source.limits.meter)
         self.pump: Pump | None = None
+        self.link: LinkStatistics | None = None
         if container:
             self._set_container(container)
 
@@ -119,6 +148,12 @@ class Publication:
     def keyframe_interval(self) -> float | None:
         """Seconds of media between the last two key frames; None before the second."""
         return self._meter.keyframe_interval
+
+    @property
+    def lost_packets(self) -> int | None:
+        """How many packets of MPEG-TS didn't come, by their counters; None for another container."""
+        reader = None if self.pump is None else self._reader
+        return reader.lost if isinstance(reader, TransportReader) else None
 
     @property
     def is_on_air(self) -> bool:
@@ -248,6 +283,8 @@ class PublishedSource:
         self.last_error = ""
         self.is_closed = False
         self._publications: list[Publication] = []
+        self._past_link = LinkStatistics()
+        self._past_lost_packets = 0
         self._changed = asyncio.Event()
         self._given: Publication | None = None
         self._last_stream: object = None
@@ -257,6 +294,16 @@ class PublishedSource:
     def publications(self) -> tuple[Publication, ...]:
         """All that there are, in the order in which they came: the live one, spare ones, and new ones."""
         return tuple(self._publications)
+
+    @property
+    def link(self) -> LinkStatistics:
+        """What all publishers' protocols have told, of those that have gone, too."""
+        return sum((one.link for one in self._publications if one.link is not None), self._past_link)
+
+    @property
+    def lost_packets(self) -> int:
+        """How many packets of MPEG-TS didn't come of all publishers."""
+        return sum((one.lost_packets or 0 for one in self._publications), self._past_lost_packets)
 
     def begin(
         self, publisher: Publisher, container: str = "", on_end: Callable[[str], None] | None = None
@@ -341,6 +388,8 @@ class PublishedSource:
     def left(self, publication: Publication, reason: str) -> None:
         """Go on without a publication: with a spare one, if there is one."""
         self._publications.remove(publication)
+        self._past_link += publication.link or LinkStatistics()
+        self._past_lost_packets += publication.lost_packets or 0
         if reason and not publication.is_slate:
             self.last_error = reason
         log.info(

@@ -285,6 +285,8 @@ REQUIREMENTS = (
     "ffmpeg publishes to a live channel over RTMP with its key in any of the usual places",
     "ffmpeg publishes to a live channel over SRT with its key in any of the usual stream IDs",
     "A caller of SRT is refused in its handshake with the reason for it",
+    "A channel with a passphrase takes only SRT streams that are encrypted with it",
+    "What SRT loses on its way is counted, and what is missing for good breaks no playlist",
     "A publisher's key is checked before a byte of its stream is read",
     "A publisher is told why it is refused, before a byte of its stream is read",
     "The answer to a wrong key comes later and later, but within seconds",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -11,13 +12,14 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import start_server
 from tests.origin.ingest.studio import CHANNEL, KEY, Studio, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
-from tests.srt import calling, udp_port
+from tests.srt import Faults, bad_path, calling, udp_port
 from tests.waiting import wait_for
 
 pytestmark = [
@@ -94,6 +96,24 @@ def test_ffmpeg_publishes_to_a_channel(hall: SrtStudio, stream_id: str) -> None:
         assert (publisher["protocol"], publisher["srt_port"]) == ("srt", hall.port)
         encoder.send_signal(signal.SIGINT)
         assert encoder.wait(CLIENT_SECONDS) in (0, 255)
+    hall.studio.wait_for_state("idle")
+
+
+def test_gstreamer_publishes_to_a_channel(hall: SrtStudio, tmp_path: Path) -> None:
+    if not shutil.which("gst-launch-1.0"):
+        pytest.skip("no GStreamer")
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    film = tmp_path / "film.ts"
+    made = encoder_arguments("mpegts", more="-t 60").replace("-re ", "").split()
+    subprocess.run(["ffmpeg", *made, str(film)], check=True)
+    words = (
+        f"filesrc location={film} ! tsparse set-timestamps=true ! srtsink uri=srt://127.0.0.1:{hall.port}"
+        f" streamid={RIGHT} wait-for-connection=true sync=true"
+    )
+    with encoding("-q", *words.split(), program="gst-launch-1.0"):
+        hall.studio.wait_for_timeline(before)
+        assert hall.studio.channel()["publisher"]["protocol"] == "srt"
     hall.studio.wait_for_state("idle")
 
 
@@ -209,6 +229,43 @@ def test_a_publisher_that_stops_is_noticed_and_may_come_again(hall: SrtStudio, n
         with encoding(*TS, *hall.output()):
             hall.studio.wait_for_timeline(listed)
     hall.studio.wait_for_state("idle")
+
+
+@pytest.mark.clause("What SRT loses on its way is counted, and what is missing for good breaks no playlist")
+def test_a_bad_path_is_seen_and_played_on(hall: SrtStudio) -> None:
+    hall.studio.wait_for_state("idle")
+    before = hall.studio.media_playlist_so_far()
+    with (
+        bad_path(hall.port, Faults()) as port,
+        encoding(*TS, "-srt_streamid", RIGHT, f"srt://127.0.0.1:{port}") as encoder,
+    ):
+        listed = hall.studio.wait_for_timeline(before)
+
+        def told() -> dict[str, Any]:
+            publisher = hall.studio.channel()["publisher"]
+            link = publisher["link"] or {}
+            is_all = link.get("retransmitted") and link.get("dropped") and publisher["lost_packets"]
+            return publisher if is_all else {}
+
+        publisher = wait_for(told, "the losses")
+        assert publisher["link"]["lost"] >= publisher["link"]["dropped"]
+        assert publisher["link"]["round_trip_seconds"] > 0
+        newest = media_sequence_number(listed) + 2
+        wait_for(lambda: media_sequence_number(hall.studio.media_playlist()) >= newest, "more segments")
+        assert hall.studio.channel()["publisher"]["since"] == publisher["since"]
+        assert encoder.poll() is None
+    hall.studio.wait_for_state("idle")
+    # What was counted stays when the publisher has gone.
+    metrics = hall.studio.client.get(f"{hall.studio.server.url}/metrics").text
+    for name in ("srt_lost", "srt_retransmitted", "srt_dropped", "source_lost"):
+        found = re.search(rf'\nheadwater_{name}_packets_total{{channel="studio"}} ([0-9.]+)\n', metrics)
+        assert found is not None
+        assert float(found[1]) > 0
+
+
+def media_sequence_number(playlist: str) -> int:
+    """Give the number of a playlist's first segment (RFC 8216bis §4.4.3.2)."""
+    return int(playlist.partition("#EXT-X-MEDIA-SEQUENCE:")[2].partition("\n")[0])
 
 
 def test_what_is_no_stream_is_disconnected_and_disturbs_nobody(hall: SrtStudio) -> None:
