@@ -59,7 +59,7 @@ class StationAuthorization:
         """Tell whether a request has the password of the station's source client."""
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER))
 
-    async def may_change_titles(self, request: Request, password: str) -> bool:
+    async def may_administer(self, request: Request, password: str) -> bool:
         """Tell whether a request has the source client's password or the administrator's token."""
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER), self._admin)
 

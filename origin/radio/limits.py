@@ -107,6 +107,17 @@ class RelayLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdminLimits:
+    """Limits of requests to admin addresses.
+
+    Attributes:
+        form_bytes: largest body; a title has a thousand characters.
+    """
+
+    form_bytes: int = 16 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RadioLimits:
     """The limits of a server's stations.
 
@@ -117,6 +128,7 @@ class RadioLimits:
         relay: of each station that relays another server's stream.
         live_source: of each station with source clients.
         simulcast: of the stations' live channels.
+        admin: of requests to Icecast's admin addresses.
     """
 
     mount: MountLimits = field(default_factory=MountLimits)
@@ -125,3 +137,4 @@ class RadioLimits:
     relay: RelayLimits = field(default_factory=RelayLimits)
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
     simulcast: SimulcastLimits = field(default_factory=SimulcastLimits)
+    admin: AdminLimits = field(default_factory=AdminLimits)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -23,25 +24,47 @@ from origin.radio.ring import AudioCursor, AudioRing
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class ListenerClient:
+    """Who listens.
+
+    Attributes:
+        address: the client's.
+        agent: its program, as it calls itself.
+    """
+
+    address: str = ""
+    agent: str = ""
+
+
+UNKNOWN = ListenerClient()
+
+
 class Listener:
     """A connection that receives the audio of a mount.
 
     Args:
         interleaver: inserts ICY metadata blocks; None for a listener that doesn't want them.
         token: by which it named itself, if it did.
+        client: who it is.
+        number: by which the administrator names it.
 
     Attributes:
+        connected: when it came, by the mount's clock; None before.
         begun: whether it has a stream and a cursor.
         listener_time: records the media time it hears; None without a token.
     """
 
     __slots__ = (
         "begun",
+        "client",
+        "connected",
         "cursor",
         "done",
         "interleaver",
         "joined",
         "listener_time",
+        "number",
         "settled",
         "stream",
         "token",
@@ -50,9 +73,18 @@ class Listener:
     stream: Stream
     cursor: AudioCursor
 
-    def __init__(self, interleaver: Interleaver | None, token: str | None = None) -> None:
+    def __init__(
+        self,
+        interleaver: Interleaver | None,
+        token: str | None = None,
+        client: ListenerClient = UNKNOWN,
+        number: int = 0,
+    ) -> None:
         self.interleaver = interleaver
         self.token = token
+        self.client = client
+        self.number = number
+        self.connected: float | None = None
         self.listener_time: ListenerTime | None = None
         self.begun = False
         self.joined = 0.0
@@ -94,6 +126,7 @@ class Listeners:
         peak: most listeners at once, without probes.
         dropped: how many fell too far behind.
         skipped: how often one skipped ahead instead.
+        sent_bytes: how much was written to all of them.
     """
 
     def __init__(
@@ -108,7 +141,7 @@ class Listeners:
         self._ring = ring
         self._limits = limits
         self._clock = clock
-        self._count = count
+        self._on_sent = count
         self._present: dict[Listener, None] = {}
         # Listeners with a cursor of their own: new, behind, or with metadata in their audio.
         self._alone: dict[Listener, None] = {}
@@ -119,6 +152,7 @@ class Listeners:
         self.peak = 0
         self.dropped = 0
         self.skipped = 0
+        self.sent_bytes = 0
 
     def __len__(self) -> int:
         """Count the listeners."""
@@ -126,8 +160,42 @@ class Listeners:
 
     def enter(self, listener: Listener, stream: Stream) -> None:
         """Add a listener and send the burst; its response's head has been sent."""
-        listener.joined = self._clock()
-        listener.start(stream, self._ring.join(self._limits.burst_bytes, lambda: self._on_lag(listener)))
+        self._join(listener, stream, self._limits.burst_bytes)
+
+    def move(self, destination: Listeners) -> None:
+        """Let all listeners go on with the audio of another mount, which must be of the same type.
+
+        They get no burst again: they have enough audio to bridge the time until its next block.
+        """
+        for listener in tuple(self._present):
+            self._take_out(listener)
+            # What it hears from now on has other media times than those that were told of it.
+            listener.listener_time = None
+            destination._join(listener, listener.stream, 0)
+
+    def dismiss(self, listener: Listener) -> None:
+        """Disconnect a listener; one that doesn't read, after ``close_seconds``."""
+        listener.stream.end(self._limits.close_seconds)
+        self._leave(listener)
+
+    @property
+    def present(self) -> tuple[Listener, ...]:
+        """The listeners in the order in which they came."""
+        return tuple(self._present)
+
+    def seconds(self, listener: Listener) -> float:
+        """Give the time since a listener came."""
+        return 0.0 if listener.connected is None else self._clock() - listener.connected
+
+    def _count(self, size: int) -> None:
+        self.sent_bytes += size
+        self._on_sent(size)
+
+    def _join(self, listener: Listener, stream: Stream, burst: int) -> None:
+        listener.joined, listener.settled = self._clock(), False
+        if listener.connected is None:
+            listener.connected = listener.joined
+        listener.start(stream, self._ring.join(burst, lambda: self._on_lag(listener)))
         stream.on_close = lambda: self._leave(listener)
         self._present[listener] = self._alone[listener] = None
         self._young.append(listener)
@@ -217,6 +285,8 @@ class Listeners:
             return 0
         view, sent = memoryview(block.data), 0
         for listener in alone:
+            if listener not in self._alone:
+                continue  # it was moved to another mount while others were written to
             cursor, interleaver = listener.cursor, listener.interleaver
             lacks_newest = cursor.sequence == newest and cursor.cut is None
             if lacks_newest and interleaver is not None and listener.stream.direct >= 0:
@@ -288,8 +358,11 @@ class Listeners:
             self._leave(listener)
 
     def _leave(self, listener: Listener) -> None:
-        if listener not in self._present:
-            return
+        if listener in self._present:
+            self._take_out(listener)
+            listener.finish()
+
+    def _take_out(self, listener: Listener) -> None:
         del self._present[listener]
         self._settled -= listener.settled
         if listener in self._alone:
@@ -297,14 +370,13 @@ class Listeners:
             self._ring.leave(listener.cursor)
         else:
             listener.stream.sent += self._caught_up_groups[listener.stream.chunked].remove(listener)
-        listener.finish()
 
     def _settle(self) -> None:
         """Update the peak with listeners that are no probes."""
         now, probe_seconds = self._clock(), self._limits.probe_seconds
         while self._young and (self._young[0].settled or now - self._young[0].joined >= probe_seconds):
             listener = self._young.popleft()
-            if listener in self._present:
+            if listener in self._present and not listener.settled:
                 listener.settled = True
                 self._settled += 1
         self.peak = max(self.peak, self._settled)

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from fractions import Fraction
 
 import structlog
@@ -157,6 +158,19 @@ class Demand:
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class SourceClient:
+    """Who sends to a station.
+
+    Attributes:
+        address: the client's.
+        agent: its program, as it calls itself.
+    """
+
+    address: str
+    agent: str
+
+
 class Mount:
     """A station and its listeners.
 
@@ -172,6 +186,8 @@ class Mount:
         audience: the listeners.
         subscribers: others that receive its audio.
         fallback: the mount whose audio is sent here while the station is silent.
+        source_client: who sends to it; None for nobody.
+        read_bytes: how much audio it has given.
     """
 
     def __init__(
@@ -201,6 +217,8 @@ class Mount:
         self.audience = Listeners(name, self._ring, listener, clock, count)
         self.subscribers = Subscribers(clock, limits, self.options.lead_seconds)
         self.fallback: Mount | None = None
+        self.source_client: SourceClient | None = None
+        self.read_bytes = 0
         self._dependents: list[Mount] = []
         self._silence = Silence(clock, limits)
         self._demand = Demand(clock, limits.idle_seconds)
@@ -320,22 +338,45 @@ class Mount:
         """The station's description as listeners get it now."""
         return describe_station(self.name, self.options, self.station.station_info)
 
+    @property
+    def seconds_on_air(self) -> int:
+        """How long ago the station, or its newest source client, began."""
+        return max(int(time.time() - self.started), 0)
+
+    def carries_like(self, other: Mount) -> bool:
+        """Tell whether the listeners of another mount can go on with this one's audio."""
+        return bool(self._type.heard) and self._type.heard == other._type.heard
+
+    def move_listeners(self, destination: Mount) -> None:
+        """Let all listeners go on with another mount's audio, of the same type, at its next block."""
+        log.info("listeners moved", mount=self.name, to=destination.name, listeners=self.listeners)
+        self.audience.move(destination.audience)
+        destination._demand.update(has_listeners=destination.is_wanted)
+
+    def dismiss_source(self) -> bool:
+        """Disconnect the source client; return False where there is none."""
+        if self._dismiss is None:
+            return False
+        self._dismiss()
+        return True
+
     @contextlib.contextmanager
-    def sourced(self, dismiss: Callable[[], None]) -> Iterator[None]:
+    def sourced(self, client: SourceClient, dismiss: Callable[[], None]) -> Iterator[None]:
         """Have a source client while the context is open.
 
         Args:
+            client: who it is.
             dismiss: disconnects it; called when the mount ends first.
         """
         self.started = time.time()
-        self._dismiss = dismiss
+        self._dismiss, self.source_client = dismiss, client
         if self.state == "down":
             # The first block takes a second to come: don't answer 503 meanwhile.
             self._silence.restart()
         try:
             yield
         finally:
-            self._dismiss = None
+            self._dismiss = self.source_client = None
 
     def enter(self, listener: Listener, stream: Stream) -> None:
         """Add a listener whose response head was sent; its ``done`` completes when it has left."""
@@ -388,6 +429,7 @@ class Mount:
             self._label = metadata_block(block.title, self.options.url)
             self.now.change(block.title, self.media_time)
         chained = self._chain.carry(block)
+        self.read_bytes += len(chained.data)
         self._ring.append(chained.data, self._label, chained.cuts, block.seconds, chained.lead, chained.link)
         self._silence.block_sent()
         self.subscribers.put(block)

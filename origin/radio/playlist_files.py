@@ -1,4 +1,4 @@
-"""``/radio/NAME.m3u`` and ``.xspf``: playlist files with a station's address, for players that open files."""
+"""Playlist files ``/radio/NAME.m3u``, ``.xspf`` and ``.pls``, for players that open files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def playlist(mount: Mount, ending: str, request: Request) -> Response:
 
     Args:
         mount: the station.
-        ending: ``m3u`` or ``xspf``.
+        ending: ``m3u``, ``xspf`` or ``pls``.
         request: its query, such as a listener's password, is copied into the address.
     """
     write, media_type = _WRITERS[ending]
@@ -58,8 +58,13 @@ def _xspf(address: str, name: str) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{playlist}\n'
 
 
+def _pls(address: str, name: str) -> str:
+    return f"[playlist]\nNumberOfEntries=1\nFile1={address}\nTitle1={name}\nLength1=-1\nVersion=2\n"
+
+
 _WRITERS: Mapping[str, tuple[Callable[[str, str], str], str]] = {
     "m3u": (_m3u, "audio/x-mpegurl"),
     "xspf": (_xspf, "application/xspf+xml"),
+    "pls": (_pls, "audio/x-scpls"),
 }
-"""By extension, with the media types that Icecast uses."""
+"""By extension, with the media types that Icecast uses; of ``.pls``, that of SHOUTcast."""

@@ -14,20 +14,26 @@ from media.mp3.icy import Interleaver
 from origin.access.credentials import client_address
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
 from origin.http1.stream import STREAM
+from origin.radio.admin import Admin
 from origin.radio.authorization import StationAuthorization, refusal
-from origin.radio.listeners import Listener
+from origin.radio.connection_counts import ConnectionCounts
+from origin.radio.limits import RadioLimits
+from origin.radio.listeners import Listener, ListenerClient
 from origin.radio.mount import Mount
 from origin.radio.playlist_files import find_station, playlist
-from origin.radio.source_clients import SILENT_SECONDS, MetadataUpdates, SourceClients
-from origin.radio.status import status
+from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
+from origin.radio.status import base_of, status, status_page
 from origin.radio.title_events import TitleEvents, token_of
 from origin.responses.refusal import plain_refusal
+
+DEFAULT_LIMITS = RadioLimits()
 
 
 class ListenerEndpoint:
     """Answers GET and HEAD of a station or its playlist file.
 
     Args:
+        counts: of connections, which number the listeners.
         max_listeners: of all mounts together; None for no limit.
         client_listeners: limit of one client.
     """
@@ -36,11 +42,13 @@ class ListenerEndpoint:
         self,
         mounts: Mapping[str, Mount],
         authorization: StationAuthorization,
+        counts: ConnectionCounts,
         max_listeners: int | None = None,
         client_listeners: ClientLimit = UNLIMITED,
     ) -> None:
         self._mounts = mounts
         self._authorization = authorization
+        self._counts = counts
         self._max_listeners = max_listeners
         self._client_listeners = client_listeners
 
@@ -80,7 +88,9 @@ class ListenerEndpoint:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         interleaver = Interleaver(mount.options.metaint) if with_titles else None
-        listener = Listener(interleaver, token_of(Request(scope)))
+        request = Request(scope)
+        client = ListenerClient(client_address(request), agent_of(request))
+        listener = Listener(interleaver, token_of(request), client, self._counts.add_listener())
         take = functools.partial(mount.enter, listener)
         await send({"type": STREAM, "take": take, "buffer": mount.options.limits.listener.send_buffer_bytes})
         # The stream was not taken if the client has disconnected already.
@@ -135,6 +145,7 @@ def routes(
     max_listeners: int | None = None,
     silent_seconds: float = SILENT_SECONDS,
     client_limits: ClientLimits | None = None,
+    limits: RadioLimits = DEFAULT_LIMITS,
 ) -> list[BaseRoute]:
     """Make the routes of all mounts.
 
@@ -145,23 +156,33 @@ def routes(
         max_listeners: of all mounts together.
         silent_seconds: how long a source client may send nothing.
         client_limits: of one client; None for no limits.
+        limits: what isn't configured.
     """
     passwords, client_limits = passwords or {}, client_limits or ClientLimits()
-    listeners = ListenerEndpoint(mounts, authorization, max_listeners, client_limits.listeners)
-    endpoint = MountEndpoint(listeners, SourceClients(mounts, passwords, authorization, silent_seconds))
+    counts = ConnectionCounts()
+    listeners = ListenerEndpoint(mounts, authorization, counts, max_listeners, client_limits.listeners)
+    source_clients = SourceClients(mounts, passwords, authorization, counts, silent_seconds)
+    endpoint = MountEndpoint(listeners, source_clients)
 
     title_events = TitleEvents(mounts, authorization, client_limits.event_readers)
 
+    async def accessible(request: Request) -> dict[str, Mount]:
+        names = await authorization.accessible_stations(request, mounts.values())
+        return {name: mount for name, mount in mounts.items() if name in names}
+
     async def show_status(request: Request) -> Response:
-        accessible = await authorization.accessible_stations(request, mounts.values())
-        shown = {name: mount for name, mount in mounts.items() if name in accessible}
-        text = status(shown, str(request.base_url).rstrip("/"), request.query_params.get("mount"))
+        text = status(await accessible(request), base_of(request), request.query_params.get("mount"))
         return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
+
+    async def show_status_page(request: Request) -> Response:
+        text = status_page(await accessible(request))
+        return Response(text, media_type="text/html", headers={"cache-control": "no-store"})
 
     return [
         # RFC 9110 §15.5.6: one route for all methods, so that Allow lists all of them.
         Route("/radio/{name}", endpoint, methods=["GET", "HEAD", "PUT", "SOURCE"]),
         Route("/events/radio/{name}", title_events, methods=["GET", "HEAD"]),
-        Route("/admin/metadata", MetadataUpdates(mounts, passwords, authorization).update, methods=["GET"]),
+        *Admin(mounts, passwords, authorization, counts, limits.admin).routes(),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
+        Route("/status.xsl", show_status_page, methods=["GET", "HEAD"]),
     ]

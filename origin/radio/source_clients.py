@@ -1,4 +1,4 @@
-"""Receives Icecast's source clients: ``PUT`` and ``SOURCE /radio/NAME``, and their ``/admin/metadata``.
+"""Receives Icecast's source clients: ``PUT`` and ``SOURCE /radio/NAME``.
 
 Used by ffmpeg's ``icecast://``, libshout (liquidsoap, ezstream, darkice, mpd) and butt. Icecast's manual is
 the only specification; clients of the older ``SOURCE`` method wait for the response before they send the
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from urllib.parse import unquote_to_bytes
 
 import structlog
 from starlette.requests import Request
@@ -18,11 +17,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
-from origin.access.credentials import unauthorized
+from origin.access.credentials import client_address, unauthorized
 from origin.http1.exchange import take_slowly
 from origin.radio.authorization import StationAuthorization
+from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.icy_headers import announced_bitrate, station_info_of
-from origin.radio.mount import Mount
+from origin.radio.mount import Mount, SourceClient
 from origin.responses.refusal import plain_refusal
 from packager.radio.ogg_block_reader import MEDIA_TYPE
 from packager.radio.source_client_station import InUseError, SourceClientSession, SourceClientStation
@@ -46,7 +46,7 @@ TYPES = {
 """Accepted Content-Types, with the media type that listeners are told."""
 
 AGENT_CHARS = 200
-"""Longest User-Agent that is logged."""
+"""Longest User-Agent that is kept and logged."""
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
 
@@ -59,6 +59,7 @@ class SourceClients:
     Args:
         passwords: of the mounts that accept a source client, by name.
         authorization: checks them.
+        counts: of connections.
         silent_seconds: how long a source client may send nothing.
     """
 
@@ -67,11 +68,13 @@ class SourceClients:
         mounts: Mapping[str, Mount],
         passwords: Mapping[str, str],
         authorization: StationAuthorization,
+        counts: ConnectionCounts,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._mounts = mounts
         self._passwords = passwords
         self._authorization = authorization
+        self._counts = counts
         self._silent_seconds = silent_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,12 +102,14 @@ class SourceClients:
             refusal = plain_refusal(403 if legacy else 409, "a source is there already", _CLOSING)
             await refusal(scope, receive, send)
             return
-        source_log = log.bind(mount=name, client=request.client.host if request.client else None)
-        source_log.info("source connected", method=scope["method"], agent=_agent(request), type=media_type)
+        client = SourceClient(client_address(request), agent_of(request))
+        source_log = log.bind(mount=name, client=client.address)
+        source_log.info("source connected", method=scope["method"], agent=client.agent, type=media_type)
+        self._counts.sources += 1
         if legacy:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
-            status, reason = await self._carry(mount, session, receive)
+            status, reason = await self._carry(mount, client, session, receive)
         finally:
             session.close()
         source_log.info("source gone", reason=reason or "its end")
@@ -115,20 +120,27 @@ class SourceClients:
         else:
             await Response(status_code=200, headers=_CLOSING)(scope, receive, send)
 
-    async def _carry(self, mount: Mount, session: SourceClientSession, receive: Receive) -> tuple[int, str]:
+    async def _carry(
+        self, mount: Mount, client: SourceClient, session: SourceClientSession, receive: Receive
+    ) -> tuple[int, str]:
         """Feed the session until the source client ends; return the status, and why it was disconnected."""
+        dismissed = False
         try:
             async with asyncio.timeout(None) as limit:
 
                 def dismiss() -> None:
+                    nonlocal dismissed
+                    dismissed = True
                     if not limit.expired():
                         limit.reschedule(asyncio.get_running_loop().time())
 
-                with mount.sourced(dismiss):
+                with mount.sourced(client, dismiss):
                     await self._feed(mount, session, receive, limit)
         except TimeoutError:
             if mount.has_ended():
                 return 503, "the station ends"
+            if dismissed:
+                return 403, "the administrator has disconnected it"
             return 408, f"no audio was sent for {self._silent_seconds:g} s"
         except MediaError as error:
             return 415, f"not audio that a station carries: {error}"
@@ -169,64 +181,6 @@ class SourceClients:
         return None
 
 
-class MetadataUpdates:
-    """``/admin/metadata?mode=updinfo``: sets the title of what a source client sends from now on.
-
-    Args:
-        passwords: of the mounts that accept a source client, by name.
-        authorization: checks them.
-    """
-
-    def __init__(
-        self, mounts: Mapping[str, Mount], passwords: Mapping[str, str], authorization: StationAuthorization
-    ) -> None:
-        self._mounts = mounts
-        self._passwords = passwords
-        self._authorization = authorization
-
-    async def update(self, request: Request) -> Response:
-        """Set a title, given the source client's password or the administrator's token."""
-        fields = read_query(request.url.query)
-        name = fields.get("mount", "").removeprefix("/").removeprefix("radio/")
-        mount, password = self._mounts.get(name), self._passwords.get(name)
-        # That a station exists is no secret: anybody can ask for its address.
-        if mount is None or password is None or not isinstance(mount.station, SourceClientStation):
-            return plain_refusal(400, "no such station, or it takes no source", _CLOSING)
-        if not await self._authorization.may_change_titles(request, password):
-            return _unauthorized()
-        if fields.get("mode") != "updinfo":
-            return plain_refusal(400, "mode must be updinfo", _CLOSING)
-        song = fields.get("song") or " - ".join(filter(None, (fields.get("artist"), fields.get("title"))))
-        if not mount.station.set_title(song):
-            return _answer_xml("Source does not exist", success=False)
-        return _answer_xml("MetadataUpdates update successful", success=True)
-
-
-def read_query(query: str) -> dict[str, str]:
-    """Parse a metadata query, whose text is in ``charset``, else in UTF-8 if valid, else in Latin-1.
-
-    Args:
-        query: still percent-encoded.
-
-    Returns:
-        Values by name; the last of repeated names.
-    """
-    pairs = [part.partition("=") for part in query.split("&") if part]
-    raw = {unquote_to_bytes(name): unquote_to_bytes(value.replace("+", " ")) for name, _, value in pairs}
-    charset = raw.get(b"charset", b"").decode("ascii", "replace")
-    return {name.decode("ascii", "replace"): _decoded(value, charset) for name, value in raw.items()}
-
-
-def _decoded(value: bytes, charset: str) -> str:
-    for name in (charset, "utf-8"):
-        if name.isascii() and name.replace("-", "").replace("_", "").isalnum():
-            try:
-                return value.decode(name)
-            except (LookupError, UnicodeError):
-                continue
-    return value.decode("latin-1")
-
-
 def _declared(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
@@ -235,18 +189,10 @@ def _type_of(request: Request) -> str | None:
     return TYPES.get(_declared(request))
 
 
-def _agent(request: Request) -> str:
+def agent_of(request: Request) -> str:
+    """Return the name of a client's program, as much of it as is kept and logged."""
     return request.headers.get("user-agent", "")[:AGENT_CHARS]
 
 
 def _unauthorized() -> Response:
     return unauthorized("the password of this station's source is needed", _CLOSING)
-
-
-def _answer_xml(message: str, *, success: bool) -> Response:
-    """Answer as Icecast's admin interface does."""
-    body = f"<iceresponse><message>{message}</message><return>{int(success)}</return></iceresponse>\n"
-    text = f'<?xml version="1.0"?>\n{body}'
-    return Response(
-        text, 200 if success else 404, media_type="text/xml", headers={"cache-control": "no-store"}
-    )

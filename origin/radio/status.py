@@ -1,13 +1,18 @@
-"""``/status-json.xsl``: Icecast's statistics, for its players, directories and monitors."""
+"""Icecast's statistics: ``/status-json.xsl`` and ``/status.xsl``, and what ``/admin/stats`` adds to them."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from html import escape
 
+from starlette.requests import Request
+
+from origin.radio.connection_counts import ConnectionCounts
+from origin.radio.icy_headers import one_line
 from origin.radio.mount import Mount
 
 _STARTED = time.time()
@@ -24,12 +29,8 @@ def status(mounts: Mapping[str, Mount], base: str, only: str | None = None) -> s
     Returns:
         ASCII, safe inside HTML too; stations that are not live are left out.
     """
-    host = base.partition("://")[2]
     facts = {
-        "admin": "",
-        "host": host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host,
-        "location": "",
-        "server_id": "Headwater",
+        **_describe_host(base),
         **_moment("server_start", _STARTED),
         "source": [
             _describe(mount, base)
@@ -38,6 +39,116 @@ def status(mounts: Mapping[str, Mount], base: str, only: str | None = None) -> s
         ],
     }
     return json.dumps({"icestats": facts}).replace("<", "\\u003c")
+
+
+def base_of(request: Request) -> str:
+    """Return the server's own address as a request names it, without a trailing slash."""
+    return str(request.base_url).rstrip("/")
+
+
+def describe_server(base: str, live: Collection[Mount], counts: ConnectionCounts) -> dict[str, object]:
+    """Give the server's part of ``/admin/stats``, by Icecast's names.
+
+    Args:
+        base: the server's own address without a trailing slash.
+        live: the stations on air.
+        counts: the connections so far.
+    """
+    listeners = sum(mount.listeners for mount in live)
+    sources = sum(mount.source_client is not None for mount in live)
+    return {
+        **_describe_host(base),
+        **_moment("server_start", counts.started),
+        "client_connections": counts.listeners + counts.sources,
+        "clients": listeners + sources,
+        "connections": counts.listeners + counts.sources,
+        "file_connections": 0,
+        "listener_connections": counts.listeners,
+        "listeners": listeners,
+        "source_client_connections": counts.sources,
+        "source_relay_connections": 0,
+        "source_total_connections": counts.sources,
+        "sources": len(live),
+        "stats": 0,
+        "stats_connections": 0,
+    }
+
+
+def describe_source(mount: Mount, base: str) -> dict[str, object]:
+    """Give a station's part of ``/admin/stats``, by Icecast's names; the administrator sees who sends."""
+    client = mount.source_client
+    public = {key: value for key, value in _describe(mount, base).items() if key != "dummy"}
+    return {
+        **public,
+        "max_listeners": mount.options.max_listeners,
+        "public": int(mount.description.public),
+        "slow_listeners": mount.dropped,
+        "source_ip": "" if client is None else client.address,
+        "total_bytes_read": mount.read_bytes,
+        "total_bytes_sent": mount.audience.sent_bytes,
+        "user_agent": "" if client is None else client.agent,
+    }
+
+
+def status_page(mounts: Mapping[str, Mount]) -> str:
+    """Write ``/status.xsl``: the stations on air as HTML, in the words of Icecast's page.
+
+    Args:
+        mounts: by name.
+    """
+    stations = [_as_table(mount) for mount in mounts.values() if mount.state == "live"]
+    return _PAGE.format(stations="\n".join(stations) or "<p>No station is on air.</p>")
+
+
+def _as_table(mount: Mount) -> str:
+    description, address = mount.description, escape(f"/radio/{mount.name}")
+    rows = {
+        "Stream Name": description.name,
+        "Stream Description": description.description,
+        "Content Type": mount.media_type,
+        "Stream started": _moment("at", mount.started)["at"],
+        "Bitrate": mount.bitrate,
+        "Listeners (current)": mount.listeners,
+        "Listeners (peak)": mount.peak,
+        "Genre": description.genre,
+        "Stream URL": description.url,
+        "Currently playing": mount.title,
+    }
+    cells = "".join(
+        f'<tr><td>{name}:</td><td class="streamstats">{escape(one_line(str(value)))}</td></tr>\n'
+        for name, value in rows.items()
+        if value != "" or name == "Currently playing"
+    )
+    links = " ".join(
+        f'<a href="{address}.{ending}">{ending.upper()}</a>' for ending in ("m3u", "xspf", "pls")
+    )
+    return f'<h3 class="mount">Mount Point {address}</h3>\n<p>{links}</p>\n<table>\n{cells}</table>'
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Stations</title>
+<style>:root {{ color-scheme: light dark; font-family: sans-serif }} td {{ padding-right: 1em }}</style>
+</head>
+<body>
+<h1>Stations</h1>
+{stations}
+</body>
+</html>
+"""
+
+
+def _describe_host(base: str) -> dict[str, str]:
+    host = base.partition("://")[2]
+    return {
+        "admin": "",
+        "host": host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host,
+        "location": "",
+        "server_id": "Headwater",
+    }
 
 
 def _describe(mount: Mount, base: str) -> dict[str, object]:

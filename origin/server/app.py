@@ -155,6 +155,7 @@ def build_app(
                 max_listeners=config.limits.all_listeners,
                 silent_seconds=config.limits.source_seconds,
                 client_limits=client_limits,
+                limits=services.limits.radio,
             ),
             *_event_routes(services, event_authorization, client_limits),
             *api.routes(services, access, authorization, event_authorization),

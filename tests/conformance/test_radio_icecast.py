@@ -127,7 +127,7 @@ async def test_a_station_has_playlists_for_players_that_open_files() -> None:
         assert track is not None
         assert track.findtext("{*}location") == "http://radio.example/radio/test?key=a&b"
         assert track.findtext("{*}title") == "test"
-        for path in ("/radio/other.m3u", "/radio/test.pls", "/radio/m3u", "/radio/test."):
+        for path in ("/radio/other.m3u", "/radio/m3u", "/radio/test."):
             assert (await server.open(path=path)).status == 404
 
 

@@ -161,7 +161,7 @@ async def test_a_form_of_another_site_changes_nothing_with_the_password_that_the
     await page.goto(f"{sites.server.url}/")
     own = await seen(page, "/admin/metadata?mode=updinfo&mount=/radio/talk.mp3&song=own")
     # Behind the password: there is no source whose title it could be.
-    assert own.startswith("404 ")
+    assert own.startswith("400 ")
     await page.goto(sites.elsewhere)
     async with page.expect_response(lambda answer: path.partition("?")[0] in answer.url) as answered:
         await page.evaluate(SENT, [sites.server.url + path, method])

@@ -72,7 +72,7 @@ def test_who_guesses_waits_and_nobody_else_does(server: ServerProcess) -> None:
         with Client(address_of(server)) as owner:
             owner.send(title("secret"))
             # There is no source whose title it would be: but this is who may set it.
-            assert owner.answer().status == 404
+            assert owner.answer().status == 400
         # Those behind the eleventh wait for 51 s at least.
         assert tasks(server) >= before + 9 or time.monotonic() > began + 50
     # Who has gone is waited for no longer.

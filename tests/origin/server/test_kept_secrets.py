@@ -205,8 +205,8 @@ def test_the_start_that_makes_them_shows_them_and_nothing_else_does(tmp_path: Pa
                 f"{server.url}/admin/metadata?mode=updinfo&mount=/radio/talk.mp3&song=x",
                 auth=("source", wrong_or_right),
             )
-            # Without a source there is nothing whose title could change; Icecast says 404 then.
-            assert answer.status_code == (404 if status == 200 else status)
+            # Without a source there is nothing whose title could change; Icecast says 400 then.
+            assert answer.status_code == (400 if status == 200 else status)
     finally:
         server.stop()
     assert secrets_of(server) == []

@@ -1,0 +1,293 @@
+"""Icecast's admin addresses, for its clients and tools: titles, statistics, and who listens.
+
+A request that concerns one station needs the password of its source, all others the administrator's token.
+Icecast's manual ("Admin Interface") is the only specification; errors and messages are those of Icecast 2.4.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Awaitable, Callable, Mapping
+from html import escape
+from urllib.parse import unquote_to_bytes
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from origin.access.credentials import UnauthorizedError
+from origin.radio.authorization import StationAuthorization, is_protected
+from origin.radio.connection_counts import ConnectionCounts
+from origin.radio.icy_headers import one_line
+from origin.radio.limits import AdminLimits
+from origin.radio.listeners import Listener
+from origin.radio.mount import Mount
+from origin.radio.status import base_of, describe_server, describe_source
+from origin.responses.refusal import RefusalError
+from packager.radio.source_client_station import SourceClientStation
+
+_CLOSING = {"connection": "close", "cache-control": "no-store"}
+_NOT_KEPT = {"cache-control": "no-cache, no-store"}
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class AdminError(Exception):
+    """A request that Icecast answers with 400; the text is its message."""
+
+
+class Admin:
+    """Answers the requests below ``/admin/``.
+
+    Args:
+        mounts: the stations by name.
+        passwords: of the mounts that accept a source client, by name.
+        authorization: checks them, and the administrator's token.
+        counts: the connections so far.
+        limits: how long a form may be.
+    """
+
+    def __init__(
+        self,
+        mounts: Mapping[str, Mount],
+        passwords: Mapping[str, str],
+        authorization: StationAuthorization,
+        counts: ConnectionCounts,
+        limits: AdminLimits,
+    ) -> None:
+        self._mounts = mounts
+        self._passwords = passwords
+        self._authorization = authorization
+        self._counts = counts
+        self._limits = limits
+
+    def routes(self) -> list[BaseRoute]:
+        """Make the routes; libshout 2.4.6 sends its titles by POST, all others by GET."""
+        actions: dict[str, Callable[[Request, Mapping[str, str]], Awaitable[Response]]] = {
+            "metadata": self._update_title,
+            "stats": self._show_stats,
+            "listmounts": self._list_mounts,
+            "listclients": self._list_clients,
+            "killclient": self._kill_client,
+            "moveclients": self._move_clients,
+            "killsource": self._kill_source,
+        }
+        return [
+            Route(f"/admin/{name}", self._answering(act), methods=["GET", "POST"])
+            for name, act in actions.items()
+        ]
+
+    def _answering(
+        self, act: Callable[[Request, Mapping[str, str]], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                return await act(request, await self._fields(request))
+            except RefusalError as error:
+                return error.response()
+            except AdminError as error:
+                return _error(400, str(error))
+
+        return answer
+
+    async def _fields(self, request: Request) -> Mapping[str, str]:
+        """Read the parameters of a request: those of its query, and of a form in its body."""
+        text = request.url.query
+        if request.method == "POST":
+            body = bytearray()
+            async for piece in request.stream():
+                body += piece
+                if len(body) > self._limits.form_bytes:
+                    raise RefusalError(413, "the form is too long", {"connection": "close"})
+            declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if body and declared in (FORM, ""):
+                text = f"{text}&{body.decode('latin-1').strip()}"
+        return read_query(text)
+
+    async def _update_title(self, request: Request, fields: Mapping[str, str]) -> Response:
+        """Set the title of what a source client sends from now on."""
+        name = mount_name(fields.get("mount", ""))
+        mount, password = self._mounts.get(name), self._passwords.get(name)
+        # That a station exists is no secret: anybody can ask for its address.
+        if mount is None:
+            raise AdminError("Source does not exist")
+        if password is None or not isinstance(mount.station, SourceClientStation):
+            raise AdminError("Mountpoint will not accept URL updates")
+        await self._require(request, password)
+        if "mode" not in fields:
+            raise AdminError("Missing parameter")
+        if fields["mode"] != "updinfo":
+            return _response("No such action", success=False)
+        song = fields.get("song") or " - ".join(filter(None, (fields.get("artist"), fields.get("title"))))
+        if not mount.station.set_title(song):
+            raise AdminError("Source does not exist")
+        return _response("Metadata update successful")
+
+    async def _show_stats(self, request: Request, fields: Mapping[str, str]) -> Response:
+        """Show the statistics of the server and its stations, or of one station."""
+        await self._require(request, self._password(fields))
+        base, live = base_of(request), self._live()
+        top = ElementTree.Element("icestats")
+        _fill(top, describe_server(base, live.values(), self._counts))
+        shown = {fields["mount"]: self._source(fields)} if "mount" in fields else _addresses(live)
+        for address, mount in shown.items():
+            _fill(ElementTree.SubElement(top, "source", mount=address), describe_source(mount, base))
+        return _xml(top)
+
+    async def _list_mounts(self, request: Request, _fields: Mapping[str, str]) -> Response:
+        """List the stations that are on air."""
+        await self._require(request)
+        top = ElementTree.Element("icestats")
+        _add_mounts(top, _addresses(self._live()))
+        return _xml(top)
+
+    async def _list_clients(self, request: Request, fields: Mapping[str, str]) -> Response:
+        """List the listeners of a station."""
+        mount = await self._station(request, fields)
+        top = ElementTree.Element("icestats")
+        source = ElementTree.SubElement(top, "source", mount=fields["mount"])
+        _fill(source, {"Listeners": mount.listeners})
+        for listener in mount.audience.present:
+            described = {
+                "IP": listener.client.address,
+                "UserAgent": listener.client.agent,
+                "Connected": int(mount.audience.seconds(listener)),
+                "ID": listener.number,
+            }
+            _fill(ElementTree.SubElement(source, "listener"), described)
+        return _xml(top)
+
+    async def _kill_client(self, request: Request, fields: Mapping[str, str]) -> Response:
+        """Disconnect a listener."""
+        mount = await self._station(request, fields)
+        if "id" not in fields:
+            raise AdminError("Missing parameter")
+        number = fields["id"]
+        found: list[Listener] = [one for one in mount.audience.present if str(one.number) == number]
+        for listener in found:
+            mount.audience.dismiss(listener)
+        shown = number if number.isascii() and number.isdecimal() and len(number) < 20 else "?"
+        what = "removed" if found else "not found"
+        return _response(f"Client {shown} {what}", success=bool(found))
+
+    async def _move_clients(self, request: Request, fields: Mapping[str, str]) -> Response:
+        """Move the listeners of a station to another; without one, list those that there are."""
+        mount = await self._station(request, fields)
+        others = {address: one for address, one in _addresses(self._live()).items() if one is not mount}
+        if "destination" not in fields:
+            top = ElementTree.Element("icestats")
+            _fill(top, {"current_source": fields["mount"]})
+            _add_mounts(top, others)
+            return _xml(top)
+        destination = self._mounts.get(mount_name(fields["destination"]))
+        if destination is mount:
+            raise AdminError("supplied mountpoints are identical")
+        if destination is None or destination not in others.values():
+            raise AdminError("No such destination")
+        if is_protected(destination):
+            # The password of a source lets nobody hear what needs another one.
+            await self._require(request)
+        if not destination.carries_like(mount):
+            raise AdminError("the two streams aren't of the same type")
+        mount.move_listeners(destination)
+        return _response(f"Clients moved from {fields['mount']} to {fields['destination']}")
+
+    async def _kill_source(self, request: Request, fields: Mapping[str, str]) -> Response:
+        """Disconnect the source client of a station."""
+        mount = await self._station(request, fields)
+        if not mount.dismiss_source():
+            raise AdminError("Source does not exist")
+        return _response("Source Removed")
+
+    async def _station(self, request: Request, fields: Mapping[str, str]) -> Mount:
+        """Find the station on air that a request concerns, once its password was checked."""
+        await self._require(request, self._password(fields))
+        if "mount" not in fields:
+            raise AdminError("Unknown admin request")
+        return self._source(fields)
+
+    def _password(self, fields: Mapping[str, str]) -> str:
+        return self._passwords.get(mount_name(fields.get("mount", "")), "")
+
+    def _source(self, fields: Mapping[str, str]) -> Mount:
+        mount = self._live().get(mount_name(fields["mount"]))
+        if mount is None:
+            raise AdminError("Source does not exist")
+        return mount
+
+    def _live(self) -> dict[str, Mount]:
+        return {name: mount for name, mount in self._mounts.items() if mount.state == "live"}
+
+    async def _require(self, request: Request, password: str = "") -> None:
+        if not await self._authorization.may_administer(request, password):
+            whose = "the password of this station's source, or" if password else ""
+            raise UnauthorizedError(f"{whose} server.admin_token is needed".strip())
+
+
+def mount_name(address: str) -> str:
+    """Return the name of the station with an address such as ``/radio/NAME``, or ``/NAME`` for short."""
+    return address.removeprefix("/").removeprefix("radio/")
+
+
+def read_query(query: str) -> dict[str, str]:
+    """Parse a metadata query, whose text is in ``charset``, else in UTF-8 if valid, else in Latin-1.
+
+    Args:
+        query: still percent-encoded.
+
+    Returns:
+        Values by name; the last of repeated names.
+    """
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    raw = {unquote_to_bytes(name): unquote_to_bytes(value.replace("+", " ")) for name, _, value in pairs}
+    charset = raw.get(b"charset", b"").decode("ascii", "replace")
+    return {name.decode("ascii", "replace"): _decoded(value, charset) for name, value in raw.items()}
+
+
+def _decoded(value: bytes, charset: str) -> str:
+    for name in (charset, "utf-8"):
+        if name.isascii() and name.replace("-", "").replace("_", "").isalnum():
+            try:
+                return value.decode(name)
+            except (LookupError, UnicodeError):
+                continue
+    return value.decode("latin-1")
+
+
+def _addresses(mounts: Mapping[str, Mount]) -> dict[str, Mount]:
+    return {f"/radio/{name}": mount for name, mount in mounts.items()}
+
+
+def _add_mounts(top: ElementTree.Element, mounts: Mapping[str, Mount]) -> None:
+    for address, mount in mounts.items():
+        described = {
+            "fallback": "" if mount.fallback is None else mount.fallback.name,
+            "listeners": mount.listeners,
+            "Connected": mount.seconds_on_air,
+            "content-type": mount.media_type,
+        }
+        _fill(ElementTree.SubElement(top, "source", mount=address), described)
+
+
+def _fill(element: ElementTree.Element, described: Mapping[str, object]) -> None:
+    for name, value in described.items():
+        ElementTree.SubElement(element, name).text = one_line(str(value))
+
+
+def _xml(top: ElementTree.Element) -> Response:
+    for element in top.iter("source"):
+        element.set("mount", one_line(element.get("mount", "")))
+    text = '<?xml version="1.0"?>\n' + ElementTree.tostring(top, "unicode", short_empty_elements=False) + "\n"
+    return Response(text, media_type="text/xml", headers=_NOT_KEPT)
+
+
+def _response(message: str, *, success: bool = True) -> Response:
+    top = ElementTree.Element("iceresponse")
+    _fill(top, {"message": message, "return": int(success)})
+    return _xml(top)
+
+
+def _error(status: int, message: str) -> Response:
+    text = f"<b>{status} - {escape(message)}</b>"
+    page = f"<html><head><title>Error {status}</title></head><body>{text}</body></html>\n"
+    return Response(page, status, media_type="text/html", headers={**_NOT_KEPT, **_CLOSING})
