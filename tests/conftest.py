@@ -269,7 +269,7 @@ def demo(name: str, *arguments: str) -> Iterator[ServerProcess]:
 def small_demo(name: str, folder: Path) -> Iterator[ServerProcess]:
     """Run one whose channel has smaller pictures: encoding the demo's own takes a third of a core."""
     config = folder / "headwater.toml"
-    config.write_text('[[live]]\nname = "demo"\nladder = ["360p", "240p"]\n')
+    config.write_text('[[live]]\nname = "demo"\nsource = "testsrc"\nladder = ["360p", "240p"]\n')
     with demo(name, "--config", str(config)) as server:
         yield server
 

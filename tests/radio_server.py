@@ -52,6 +52,8 @@ class Feed:
 
     media_type = "audio/mpeg"
     available = True
+    is_idle = False
+    trouble = ""
     station_info = NO_STATION_INFO
     bitrate = 128
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from msgspec import Struct
 
 from origin.config import stations
 from origin.config.messages import allowed_keys, explain, reason
-from origin.config.options import Config, ConfigError, secrets_in, shown_value
+from origin.config.options import Config, ConfigError, LiveOptions, secrets_in, shown_value
 from origin.http.trusted_proxies import TrustedProxies
+from packager.redaction import redacted_url
 
 ENVIRONMENT_PREFIX = "HEADWATER_"
 
@@ -170,6 +171,23 @@ def _check_together(config: Config) -> None:
         if part > segment:
             told = f"{part:g} is longer than its segment_duration, {segment:g}"
             raise ConfigError(f"live: part_duration of {channel.name!r}: {told}")
+    if config.live:
+        _check_sources(config.live)
+
+
+def _check_sources(channels: Sequence[LiveOptions]) -> None:
+    """Check that what live channels play is there, as far as that can be told without asking for it."""
+    # Here and not above: it is slow to import, and a server without channels needs none of it.
+    from packager.sources.probe import playable
+    from packager.sources.published import PUBLISH
+    from packager.sources.schemes import SCHEMES
+    from packager.sources.source import TEST_SOURCE
+
+    for channel in channels:
+        if channel.source != PUBLISH and not playable(channel.source):
+            fault = f"{redacted_url(channel.source)!r} isn't there" if channel.source else "is missing"
+            allowed = f"{PUBLISH!r}, {TEST_SOURCE!r}, a file that is there, a URL of {', '.join(SCHEMES)}"
+            raise ConfigError(f"live: source of {channel.name!r}: {fault}; allowed: {allowed}")
 
 
 def _check_event_channels(config: Config) -> None:

@@ -165,7 +165,8 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """A live channel."""
 
     name: Name
-    source: Address = "testsrc"
+    source: Address = ""
+    """``publish``, ``testsrc``, a file or a URL; a channel without one is an error."""
     ladder: tuple[Literal["source", "1080p", "720p", "480p", "360p", "240p"], ...] = ("720p", "360p")
     """Renditions; ``source`` is the source's own picture and sound as they come, not encoded again."""
     part_duration: Annotated[float, Meta(ge=0.1, le=2)] = 0.333

@@ -8,15 +8,7 @@ from pathlib import Path
 from origin.config import stations
 from origin.config.options import GAPS, Config, LiveOptions
 from packager.redaction import redacted_url
-from packager.sources.probe import playable
 from packager.sources.published import PUBLISH
-from packager.sources.schemes import SCHEMES
-from packager.sources.source import TEST_SOURCE
-
-
-def serves_channel(options: LiveOptions) -> bool:
-    """Tell whether a channel's source can be played: a publisher's, the test source, a file or a URL."""
-    return options.source == PUBLISH or playable(options.source)
 
 
 def unserved(config: Config) -> Iterator[str]:
@@ -29,12 +21,6 @@ def unserved(config: Config) -> Iterator[str]:
         if getattr(config.server, key) and all(channel.source != PUBLISH for channel in config.live):
             yield f"server.{key}: no live channel has source = {PUBLISH!r}"
     for channel in config.live:
-        if not serves_channel(channel):
-            schemes = ", ".join(SCHEMES)
-            made = f"{PUBLISH!r}, {TEST_SOURCE!r}"
-            allowed = f"only {made}, files that are there and URLs of {schemes} can be played"
-            named = redacted_url(channel.source)
-            yield f"live {channel.name!r}: source {named!r}: {allowed}; the channel is left out"
         if channel.event and not config.server.data:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
         if channel.source != PUBLISH:

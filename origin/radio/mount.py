@@ -269,14 +269,26 @@ class Mount:
 
     @property
     def state(self) -> str:
-        """``live``; ``starting`` before the first block; ``idle`` without demand; ``down`` when silent."""
+        """``live``; ``starting`` before the first block; ``down`` when silent, see ``trouble``.
+
+        ``idle`` where nobody listens to a station on demand, or nobody sends to one that waits for it.
+        """
         if self._closed:
             return "down"
         if self.options.on_demand and not self._demand.is_wanted:
             return "idle"
-        if self._silence.is_long:
-            return "down"
-        return "live" if self._silence.has_sounded else "starting"
+        if self._silence.has_sounded and not self._silence.is_long:
+            return "live"
+        if self.station.is_idle:
+            return "idle"
+        return "down" if self._silence.is_long else "starting"
+
+    @property
+    def trouble(self) -> str:
+        """Why it is ``down``, in one line; empty in any other state."""
+        if self.state != "down":
+            return ""
+        return "it has ended" if self._closed else self.station.trouble or "it gives no sound"
 
     def has_ended(self) -> bool:
         """Tell whether it was closed."""

@@ -32,6 +32,16 @@ class AudioSource(Protocol):
         ...
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it only waits for a source client to connect, which is no fault."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why it gives no audio, in one line without a URL; empty where that isn't known."""
+        ...
+
+    @property
     def station_info(self) -> StationInfo:
         """The station's description by its source."""
         ...

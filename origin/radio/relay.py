@@ -60,7 +60,8 @@ class Relay:
         self.options = options
         self.media_type = options.media_type
         self.station_info = NO_STATION_INFO
-        self.available = False
+        self.available = self.is_idle = False
+        self.trouble = ""
         self._bitrate = 0
         self._count = FailureCount(options.limits.retry)
 
@@ -100,6 +101,7 @@ class Relay:
                     reason = without_url_secrets(str(error), self.options.url) or type(error).__name__
                 finally:
                     self.available = False
+                self.trouble = reason
                 pause = self._count.failed()
                 log.warning("relay broke", mount=self.options.name, reason=reason, again_in=pause)
                 await asyncio.sleep(pause)
@@ -124,7 +126,7 @@ class Relay:
                 for block in blocks:
                     if not self.available:
                         log.info("relay plays", mount=self.options.name, type=block.media_type)
-                        self.available = True
+                        self.available, self.trouble = True, ""
                         self._count.succeeded()
                     self.media_type, self._bitrate = block.media_type, reader.bitrate or self._bitrate
                     await throttle.wait(block)

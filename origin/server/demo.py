@@ -16,6 +16,7 @@ from origin.server.demo_text import CHANNEL
 from packager.library import demo_media as demo_media
 from packager.process.tools import Tools
 from packager.sources.published import PUBLISH
+from packager.sources.source import TEST_SOURCE
 
 log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Confi
     )
     live, radio = config.live, config.radio
     if not any(channel.name == "demo" for channel in live):
-        live = (*live, LiveOptions(name="demo"))
+        live = (*live, LiveOptions(name="demo", source=TEST_SOURCE))
     if config.server.rtmp_port and not any(channel.source == PUBLISH for channel in live):
         live = (*live, LiveOptions(name="studio", source=PUBLISH))
     if not any(station.name == "demo.mp3" for station in radio):

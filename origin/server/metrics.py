@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from origin.events.channel import EventChannel
 from origin.events.latency_histogram import LatencyHistogram
 from origin.relay.relay import Relay
+from origin.server.service_states import EVENT_STATES, STATES, service_states
 
 if TYPE_CHECKING:
     from origin.server.services import Services
@@ -83,6 +84,7 @@ class ServicesCollector(Collector):
             self._services_of.loop_lag.holds,
         )
         yield from self._traffic()
+        yield self._states()
         yield from self._live()
         yield from self._radio()
         yield from self._events()
@@ -98,6 +100,18 @@ class ServicesCollector(Collector):
         for area, count in self._services_of.traffic.sent_bytes.items():
             sent.add_metric([area], count)
         yield sent
+
+    def _states(self) -> Metric:
+        """Describe each service's state: 1 for the one that it is in, 0 for the others that it may be in."""
+        states = GaugeMetricFamily(
+            "headwater_state",
+            "Whether a channel or station is in a state; /health tells the reason.",
+            labels=["service", "state"],
+        )
+        for name, one in service_states(self._services_of).items():
+            for state in EVENT_STATES if name.startswith("events/") else STATES:
+                states.add_metric([name, state], one.state == state)
+        return states
 
     def _live(self) -> Iterator[Metric]:
         viewers = GaugeMetricFamily("headwater_live_viewers", "Clients following.", labels=["channel"])
@@ -162,10 +176,16 @@ class ServicesCollector(Collector):
     def _radio(self) -> Iterator[Metric]:
         listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])
         dropped = CounterMetricFamily("headwater_radio_dropped", "Listeners that lagged.", labels=["mount"])
+        sources = GaugeMetricFamily(
+            "headwater_radio_source_connected",
+            "Whether the station's own source gives sound.",
+            labels=["mount"],
+        )
         for mount in self._services_of.mounts.values():
             listeners.add_metric([mount.name], mount.listeners)
             dropped.add_metric([mount.name], mount.dropped)
-        yield from (listeners, dropped)
+            sources.add_metric([mount.name], not mount.is_silent)
+        yield from (listeners, dropped, sources)
 
     def _events(self) -> Iterator[Metric]:
         channels = {f"radio/{mount.name}": mount.now.channel for mount in self._services_of.mounts.values()}

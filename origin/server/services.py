@@ -24,7 +24,6 @@ from origin.config.options import (
     seconds,
     size,
 )
-from origin.config.warnings import serves_channel
 from origin.events.history import EventHistory
 from origin.http1.access_log import RequestCounters
 from origin.ingest.admission import IngestAdmission, Webhook
@@ -36,6 +35,7 @@ from origin.server.event_services import make_event_services
 from origin.server.library_services import make_library_services
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
+from origin.server.service_states import is_well, service_states
 from origin.server.status_events import StatusEvents
 from packager.concurrency import background_task
 from packager.data_lock import DataLock
@@ -51,10 +51,6 @@ from packager.sources.published import Takeover
 from packager.system_errors import LACKING
 
 log = structlog.get_logger()
-
-GOOD_STATES = frozenset(("live", "idle", "ended"))
-"""States of healthy services."""
-
 
 EVENT_SECONDS = 86_400.0
 """DVR window of an event whose channel configures none."""
@@ -176,7 +172,6 @@ class Services:
                 ChannelHooks(delay.labels(options.name).observe),
             )
             for options in self.config.live
-            if serves_channel(options)
         }
         self.stations = make_stations(
             self.config,
@@ -255,36 +250,19 @@ class Services:
 
     def health(self) -> dict[str, object]:
         """Report whether the server lives and is ready, and the states of its services."""
-        states = {f"live/{channel.name}": channel.state for channel in self.channels.values()}
-        states |= {f"live/{one.name}": one.state for one in self.simulcasts.values()}
-        states |= {f"radio/{mount.name}": mount.state for mount in self.mounts.values()}
-        states |= {f"events/{name}": one.state for name, one in self.events.channels.items()}
+        states = service_states(self)
         ready = not self.ending
-        troubles = {
-            f"live/{channel.name}": f"DVR: {channel.archive.trouble}"
-            for channel in self.channels.values()
-            if channel.archive is not None and channel.archive.trouble
-        }
-        troubles |= {
-            f"live/{channel.name}": f"recording: {channel.live_event.trouble}"
-            for channel in self.channels.values()
-            if channel.live_event.trouble
-        }
-        troubles |= {
-            f"events/{name}": f"history: {history.trouble}"
-            for name, history in self.events.histories.items()
-            if history.trouble
-        }
+        troubles = {name: one.trouble for name, one in states.items() if one.trouble}
         if self.loop_lag.trouble is not None:
             troubles["server"] = self.loop_lag.trouble
         elif self._lock is not None and not self._lock.held:
             troubles["server"] = "live channels wait: another server uses the data folder"
-        good = ready and not troubles and all(state in GOOD_STATES for state in states.values())
+        good = ready and not troubles and all(is_well(one) for one in states.values())
         health: dict[str, object] = {
             "status": "ok" if good else "degraded",
             "live": True,
             "ready": ready,
-            "services": states,
+            "services": {name: one.state for name, one in states.items()},
             "sandbox": {"complete": not self._missing_sandbox, "missing": self._missing_sandbox},
         }
         if troubles:

@@ -23,7 +23,7 @@ from packager.live.options import NO_HOOKS, ChannelHooks, ChannelOptions
 from packager.live.plan import ChannelContext, Plan, Planner
 from packager.live.restarts import Restarts
 from packager.live.timed_metadata import TimedMetadata
-from packager.process.tools import Tools
+from packager.process.tools import Tools, ToolsError
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.note import EventEnd
@@ -80,6 +80,7 @@ class Channel:
         self.options = options
         self.name = options.name
         self._tools = tools
+        self._failure = ""
         self._followers = followers
         ladder = () if options.bitrates else rungs(options.ladder)
         audio_ladder = audio_rungs(options.bitrates) or (AUDIO,)
@@ -172,17 +173,29 @@ class Channel:
 
     @property
     def state(self) -> str:
-        """``starting`` until every rendition has a segment; then ``live``, or ``down`` when nothing comes.
+        """``starting`` until every rendition has a segment; then ``live``.
 
-        ``ended`` once its event is over, ``idle`` while nobody publishes to it.
+        ``down`` when nothing comes, from the start on if that is known; see ``trouble``. ``ended`` once its
+        event is over, ``idle`` while nobody publishes to it.
         """
         if self.live_event.over.is_set():
             return "ended"
+        if self._failure:
+            return "down"
         if self.published is not None and self.published.live is None:
             return "idle"
         if not self.ready:
-            return "starting"
+            return "down" if self._cause else "starting"
         return "live" if self._runs.flowing else "down"
+
+    @property
+    def trouble(self) -> str:
+        """Why it is ``down``, in one line without the source's URL; empty in any other state."""
+        return (self._cause or "nothing comes from its source") if self.state == "down" else ""
+
+    @property
+    def _cause(self) -> str:
+        return self._failure or self._finder.trouble or self._runs.trouble
 
     @property
     def pid(self) -> int | None:
@@ -231,9 +244,10 @@ class Channel:
         Raises:
             ToolsError: this ffmpeg or this source can't make the channel.
         """
-        self._tools.require(f"live channel {self.name!r}", encoders=self._encoders)
-        await self._gap_schedule.load_numbers()
+        self._failure = ""
         try:
+            self._tools.require(f"live channel {self.name!r}", encoders=self._encoders)
+            await self._gap_schedule.load_numbers()
             async with self.live_event.running():
                 if (ending := await self.live_event.load_ending()) is not None:
                     await self._serve_ended_event(ending)
@@ -245,6 +259,9 @@ class Channel:
                         await self._wait_for_next_event()
         except asyncio.CancelledError:
             self.close()
+            raise
+        except ToolsError as error:
+            self._failure = str(error)
             raise
 
     async def _broadcast(self) -> None:

@@ -98,7 +98,7 @@ class EncoderRun:
         finally:
             await self._end(process)
         self.errors = process.errors
-        if source.pump is not None and source.pump.stream != source.stream:
+        if source.pump is not None and source.pump.has_stream and source.pump.stream != source.stream:
             return "another stream follows"
         reason = last_error(process.errors) or reason
         return without_url_secrets(reason, source.url) if source.url else reason

@@ -81,6 +81,7 @@ class Restarts:
         self.restarts = 0
         self.closed = False
         self.start, self.clock = Fraction(0), WallClock(self._limits.clock_bucket_seconds)
+        self._end_reason = ""
         self._labelled = "drawtext" in context.tools.filters
         self._run: EncoderRun | None = None
 
@@ -93,6 +94,11 @@ class Restarts:
     def flowing(self) -> bool:
         """Whether parts come."""
         return self._run is not None and self._run.flowing
+
+    @property
+    def trouble(self) -> str:
+        """Why the last ffmpeg ended, until the next one gives parts."""
+        return "" if self.flowing else self._end_reason
 
     def suspend(self) -> None:
         """Publish nothing of what comes too late: gaps stand for it."""
@@ -131,6 +137,8 @@ class Restarts:
             # Gaps are published in its place while a source is gone: they are no success of it.
             published, seconds = aligned.has_media_since(before), time.monotonic() - started
             supply_ended = self._run is not None and self._run.supply_ended
+            # Whoever supplies the stream knows why it ended.
+            self._end_reason = "" if supply_ended else reason
             pause = backoff.ended(reason, seconds, published=published, supply_ended=supply_ended)
             await asyncio.sleep(pause)
 

@@ -44,10 +44,12 @@ class BlockSupply:
     Attributes:
         queue: where the blocks come from.
         container: ffmpeg's name of the container.
+        has_stream: always true: a station goes on.
         stream: incremented when codec, sample rate or channels change, which needs a new ffmpeg.
     """
 
     paced = True
+    has_stream = True
 
     def __init__(
         self, queue: BlockQueue, timing: Callable[[], Timing], on_title: Callable[[str, Fraction], None]

@@ -24,8 +24,11 @@ class SourceClientStation:
         media_type: reported until a source client declares one.
 
     Attributes:
+        trouble: empty, as who sends knows best.
         station_info: what the newest source client said of the station.
     """
+
+    trouble = ""
 
     def __init__(
         self, bitrate: int, media_type: str = "audio/mpeg", limits: LiveSourceLimits | None = None
@@ -41,6 +44,11 @@ class SourceClientStation:
     def bitrate(self) -> int:
         """In kbit/s."""
         return (self._session.reader.bitrate if self._session else 0) or self._told
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a source client; its own audio may not have been heard to its end yet."""
+        return self._session is None
 
     @property
     def available(self) -> bool:

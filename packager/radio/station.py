@@ -77,14 +77,19 @@ class Station:
 
     Args:
         tools: ffmpeg, for tracks that must be encoded again.
+
+    Attributes:
+        trouble: why it plays nothing; empty while it plays.
     """
 
     media_type = "audio/mpeg"
     available = True
+    is_idle = False
     station_info = NO_STATION_INFO
 
     def __init__(self, options: StationOptions, tools: Tools) -> None:
         self.options = options
+        self.trouble = ""
         self._tools = tools
         self._played = 0
         leveled = options.loudness is not None
@@ -111,6 +116,7 @@ class Station:
         try:
             async with aclosing(self._unpaced()) as blocks:
                 async for block in blocks:
+                    self.trouble = ""
                     await asyncio.sleep(pace.wait(time.monotonic()))
                     pace.advance(block.duration)
                     yield block
@@ -154,13 +160,11 @@ class Station:
         waiting = False
         limits = self.options.limits
         while not (paths := await asyncio.to_thread(find_tracks, self.options.folder, limits)):
+            reason = await asyncio.to_thread(why_no_tracks, self.options.folder)
+            self.trouble = f"no tracks: {reason}"
             if not waiting:
-                log.warning(
-                    "no tracks",
-                    station=self.options.name,
-                    folder=display(self.options.folder.absolute()),
-                    reason=await asyncio.to_thread(why_no_tracks, self.options.folder),
-                )
+                folder = display(self.options.folder.absolute())
+                log.warning("no tracks", station=self.options.name, folder=folder, reason=reason)
             waiting = True
             await asyncio.sleep(self.options.limits.rescan_seconds)
         return paths
@@ -183,6 +187,7 @@ class Station:
             what = "track cut short" if gathered.frames else "track skipped"
             reason = display(str(error)) or type(error).__name__
             log.warning(what, station=self.options.name, track=display(path), reason=reason)
+            self.trouble = f"{what}: {reason}"
         if gathered.pending:
             yield gathered.take()
         self._played += gathered.frames

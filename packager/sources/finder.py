@@ -10,7 +10,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from packager.concurrency import background_task
-from packager.process.tools import Tools
+from packager.process.tools import BusyError, Tools, ToolsError
 from packager.sources import probe
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.published import PublishedSource
@@ -22,6 +22,11 @@ from packager.sources.udp import PacketLosses, UdpPuller
 
 class Puller(Protocol):
     """A client that fetches a stream from another server."""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is received; empty while something is."""
+        ...
 
     async def wait_until_detected(self) -> Supply | None:
         """Wait until the stream's format is known; return None if ffmpeg must fetch it itself."""
@@ -62,12 +67,18 @@ class SourceFinder:
         self._keep = keep
         self._limits = limits
         self._puller: Puller | None = None
+        self._trouble = ""
         self.found: Source | None = None
 
     @property
     def losses(self) -> PacketLosses:
         """Packets lost on a UDP source; zero for others."""
         return self._puller.losses if isinstance(self._puller, UdpPuller) else PacketLosses()
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no source that can be played, as far as it is known; empty where there is one."""
+        return (self._puller.trouble if self._puller is not None else "") or self._trouble
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -102,7 +113,15 @@ class SourceFinder:
             ToolsError: it can never be played.
         """
         self.found = await self._inspect()
+        self._trouble = ""
         return self.found
+
+    def _failed(self, error: ToolsError) -> None:
+        """Note why an inspection failed, and tell it to who publishes what can't be played."""
+        if not isinstance(self._supply, PublishedSource):
+            self._trouble = str(error)
+        elif not isinstance(error, BusyError):
+            self._supply.reject(str(error))
 
     async def _inspect(self) -> Source:
         if self._puller is not None:
@@ -114,11 +133,17 @@ class SourceFinder:
                 self._channel,
                 keep=self._keep,
                 limits=self._limits,
-                on_unreadable=self._supply.reject if isinstance(self._supply, PublishedSource) else None,
+                on_failure=self._failed,
             )
         by = self._puller.address if isinstance(self._puller, Remuxer) else ""
         return await probe.wait_for_source(
-            self._source, self._tools, self._channel, keep=self._keep, by=by, limits=self._limits
+            self._source,
+            self._tools,
+            self._channel,
+            keep=self._keep,
+            by=by,
+            limits=self._limits,
+            on_failure=self._failed,
         )
 
     async def find_again(self, source: Source) -> Source:

@@ -62,6 +62,11 @@ class HttpFile:
         self._limits = limits
         self._opened: _Opened | None = None
 
+    @property
+    def has_stream(self) -> bool:
+        """Whether a response has begun that no ffmpeg was given yet; see ``Supply``."""
+        return self._opened is not None
+
     async def wait_until_flowing(self) -> None:
         """Request the URL until a response begins; it is kept for the next ``give``."""
         while self._opened is None:

@@ -55,6 +55,11 @@ class HttpPuller:
         await self._detected.wait()
         return self.pump or self._http_file
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing is received; empty while something is."""
+        return self._retries.trouble
+
     async def run(self) -> None:
         """Fetch until cancelled."""
         await asyncio.to_thread(certificates)

@@ -188,17 +188,19 @@ async def wait_for_source(
     keep: bool = False,
     by: str = "",
     limits: SourceLimits = DEFAULT_LIMITS,
+    on_failure: Callable[[ToolsError], None] = lambda _: None,
 ) -> Source:
     """Inspect a source, a URL until it answers; log the first failure and the recovery.
 
-    The arguments are those of ``inspect_source``, and the channel's name for the log.
+    The arguments are those of ``inspect_source``, the channel's name for the log, and what is called with
+    each failure of a URL.
 
     Raises:
         ToolsError: the source isn't a URL and can't be played.
     """
     if is_url(source):
         return await _until_there(
-            lambda: inspect_source(source, tools, limits, keep=keep, by=by), channel, limits.retry
+            lambda: inspect_source(source, tools, limits, keep=keep, by=by), channel, limits.retry, on_failure
         )
     return await inspect_source(source, tools, limits, keep=keep)
 
@@ -210,7 +212,7 @@ async def wait_for_supply(
     *,
     keep: bool = False,
     limits: SourceLimits = DEFAULT_LIMITS,
-    on_unreadable: Callable[[str], None] | None = None,
+    on_failure: Callable[[ToolsError], None] = lambda _: None,
 ) -> Source:
     """Inspect a supplied stream until one can be read; log as ``wait_for_source`` does.
 
@@ -220,10 +222,10 @@ async def wait_for_supply(
         channel: the channel's name, for the log.
         keep: as for ``inspect_supply``.
         limits: likewise.
-        on_unreadable: called with the reason where a stream can't be played.
+        on_failure: called with each failure.
     """
     return await _until_there(
-        lambda: inspect_supply(pump, tools, limits, keep=keep), channel, limits.retry, on_unreadable
+        lambda: inspect_supply(pump, tools, limits, keep=keep), channel, limits.retry, on_failure
     )
 
 
@@ -231,7 +233,7 @@ async def _until_there(
     ask: Callable[[], Awaitable[Source]],
     channel: str,
     policy: RetryPolicy,
-    on_unreadable: Callable[[str], None] | None = None,
+    on_failure: Callable[[ToolsError], None],
 ) -> Source:
     count = FailureCount(policy)
     while True:
@@ -240,8 +242,7 @@ async def _until_there(
         except ToolsError as error:
             if not count.failures:
                 log.warning("source isn't there", channel=channel, reason=str(error))
-            if on_unreadable is not None and not isinstance(error, BusyError):
-                on_unreadable(str(error))
+            on_failure(error)
             await asyncio.sleep(count.failed())
         else:
             if count.failures:

@@ -443,6 +443,11 @@ class PublishedSource:
             self._last_stream = pump.stream
         return self._last_stream
 
+    @property
+    def has_stream(self) -> bool:
+        """Whether somebody publishes, or the slate is shown; see ``Supply``."""
+        return self.live is not None
+
     async def wait_until_flowing(self) -> None:
         """Wait until somebody publishes, and data comes with which ffmpeg can begin."""
         while True:

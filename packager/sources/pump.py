@@ -60,6 +60,10 @@ class Supply(Protocol):
     def stream(self) -> object:
         """Identifies the stream's format: while it is equal, codecs and sizes are the same."""
 
+    @property
+    def has_stream(self) -> bool:
+        """Whether a stream has begun that hasn't ended."""
+
     async def wait_until_flowing(self) -> None:
         """Wait until data arrives; before that, ffmpeg isn't started."""
 
@@ -142,6 +146,11 @@ class Pump:
     def stream(self) -> object:
         """Identifies the stream's format; see ``Supply``."""
         return self.container, b"" if self._signed is None else self._signed.signature
+
+    @property
+    def has_stream(self) -> bool:
+        """Whether data of a stream has come that hasn't ended; see ``Supply``."""
+        return self._received_at > -math.inf
 
     async def receive(self, data: bytes) -> None:
         """Receive the stream's next bytes; wait while ffmpeg is too far behind, or the stream ahead of time.

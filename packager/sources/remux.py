@@ -151,6 +151,11 @@ class Remuxer:
         await self._detected.wait()
         return self.pump
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing is received; empty while something is."""
+        return self._retries.trouble
+
     async def run(self) -> None:
         """Fetch, and reconnect, until cancelled."""
         async with contextlib.AsyncExitStack() as stack:

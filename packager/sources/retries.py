@@ -23,9 +23,13 @@ class SourceRetries:
     Args:
         channel: the channel's name, for the log.
         policy: the delays between attempts.
+
+    Attributes:
+        trouble: why no stream is being received; empty where one is, or before the first attempt's end.
     """
 
     def __init__(self, channel: str, policy: RetryPolicy = DEFAULT_LIMITS.retry) -> None:
+        self.trouble = ""
         self._channel = channel
         self._policy = policy
         # Whether a stream is being received, since when, and whether one ever was. The duration of an attempt
@@ -43,6 +47,7 @@ class SourceRetries:
         if not self._there:
             self._since = time.monotonic()
         self._there = self._played = True
+        self.trouble = ""
 
     def stream_ended(self, reason: str) -> float:
         """Record that the stream has ended or an attempt failed.
@@ -59,6 +64,7 @@ class SourceRetries:
         if not failures or (self._there and failures < self._policy.quiet_after):
             log.warning("source isn't there", channel=self._channel, reason=reason)
         self._there = False
+        self.trouble = reason
         return self._count.failed()
 
     async def wait_after_failure(self, reason: str) -> None:

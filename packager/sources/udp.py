@@ -235,6 +235,11 @@ class UdpPuller:
         return self.pump
 
     @property
+    def trouble(self) -> str:
+        """Why nothing is received; empty while something is."""
+        return self._retries.trouble
+
+    @property
     def losses(self) -> PacketLosses:
         """Losses so far."""
         dropped = 0 if self._receiver is None else self._receiver.dropped

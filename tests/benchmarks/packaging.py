@@ -44,6 +44,7 @@ PROGRESS = "progress"
 CONFIG = f"""
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = {list(LADDER)}
 part_duration = {PART_SECONDS}
 segment_duration = {SEGMENT_SECONDS}

@@ -53,6 +53,7 @@ data = "data"
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["240p"]
 dvr = "2m"
 
@@ -64,6 +65,7 @@ dvr = "1m"
 
 [[live]]
 name = "quick"
+source = "testsrc"
 ladder = ["240p"]
 part_duration = 0.2
 segment_duration = 1.0

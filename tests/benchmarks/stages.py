@@ -51,7 +51,7 @@ WARM_UP_SECONDS = 4
 PARTS = 24
 PIPE_LINES = 100
 PLAYER_SAMPLES = 12
-CONFIG = f'[[live]]\nname = "test"\nladder = ["{RENDITION}"]\n'
+CONFIG = f'[[live]]\nname = "test"\nsource = "testsrc"\nladder = ["{RENDITION}"]\n'
 TELL_TIME = (
     "import os,time\nfor _ in range({lines}):\n time.sleep(0.02)\n os.write({fd}, b'%.6f ' % time.time())"
 )

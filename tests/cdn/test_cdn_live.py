@@ -32,12 +32,14 @@ CONFIG = """
 # A player asks twice for each part: with shorter ones the crowd alone would keep a processor busy.
 [[live]]
 name = "crowd"
+source = "testsrc"
 ladder = ["240p"]
 part_duration = 1.0
 segment_duration = 4.0
 
 [[live]]
 name = "quick"
+source = "testsrc"
 ladder = ["240p"]
 part_duration = 0.5
 segment_duration = 2.0

@@ -27,6 +27,7 @@ path = "."
 
 [[live]]
 name = "talk"
+source = "testsrc"
 ladder = ["240p"]
 segment_duration = 1.0
 captions = ["en"]

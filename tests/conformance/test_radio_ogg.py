@@ -218,6 +218,8 @@ class Pages:
 
     media_type = OGG
     available = True
+    is_idle = False
+    trouble = ""
     station_info = NO_STATION_INFO
     bitrate = 128
 

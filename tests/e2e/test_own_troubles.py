@@ -32,6 +32,7 @@ data = "disk"
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["240p"]
 part_duration = 0.333
 segment_duration = 1.0

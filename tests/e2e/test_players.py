@@ -44,6 +44,7 @@ port = 0
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["360p", "240p"]
 part_duration = 0.333
 segment_duration = 2.0

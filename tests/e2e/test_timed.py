@@ -33,6 +33,7 @@ port = 0
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["240p"]
 captions = ["en", "de"]
 part_duration = 0.25

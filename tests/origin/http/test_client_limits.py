@@ -79,6 +79,7 @@ trusted_proxies = ["127.0.0.9"]
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["240p"]
 part_duration = 0.5
 segment_duration = 1.0

@@ -158,6 +158,7 @@ trusted_proxies = ["127.0.0.2"]
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["240p"]
 part_duration = 0.5
 segment_duration = 1.0

@@ -19,6 +19,7 @@ port = 0
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["240p"]
 part_duration = 0.5
 segment_duration = 1.0

@@ -291,7 +291,8 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
             path = "{tmp_path}"
             [[live]]
             name = "studio"
-            source = "nowhere.mp4"
+            source = "testsrc"
+            ladder = ["240p"]
             publish_key = "sesame"
             takeover = "backup"
             [[radio]]
@@ -302,10 +303,7 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
             """
         )
         server = start_server("--config", str(config), "--port", "0")
-    try:
-        assert fetch_json(f"{server.url}/api/live") == []
-    finally:
-        assert server.stop() == 0
+    assert server.stop() == 0
     text = server.text()
     keys = ("server.rtmp_port", "live 'studio'", "takeover", "fallback 'nowhere.mp3'")
     assert not [key for key in keys if key not in text]

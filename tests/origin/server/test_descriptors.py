@@ -30,6 +30,7 @@ data = "data"
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["240p"]
 part_duration = 0.5
 segment_duration = 1.0

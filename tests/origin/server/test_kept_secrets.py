@@ -58,7 +58,9 @@ def test_they_are_made_once_and_kept_for_this_user_alone(tmp_path: Path) -> None
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert tomllib.loads(file.read_text()) == {one.name: one.text for one in made}
     assert made_in(folder) == ()
-    config, _ = with_secrets(load(None, {}, {"server": {"data": str(folder)}, "live": [{"name": "one"}]}))
+    config, _ = with_secrets(
+        load(None, {}, {"server": {"data": str(folder)}, "live": [{"name": "one", "source": "testsrc"}]})
+    )
     assert config.server.admin_token == made[0].text
 
 
@@ -77,11 +79,15 @@ def test_what_is_configured_is_not_made_and_what_has_no_use_is_not_either(tmp_pa
     assert (config.server.admin_token, made) == (None, ())
     assert not (tmp_path / "other").exists()
     assert with_secrets(load(None, {}, {"server": {"protected": ["metrics"]}}))[0].server.admin_token
-    assert with_secrets(load(None, {}, {"server": {"admin_token": ""}, "live": [{"name": "a"}]}))[1]
+    assert with_secrets(
+        load(None, {}, {"server": {"admin_token": ""}, "live": [{"name": "a", "source": "testsrc"}]})
+    )[1]
 
 
 def test_without_a_data_folder_each_start_makes_others() -> None:
-    first, second = (with_secrets(load(None, {}, {"live": [{"name": "one"}]}))[1] for _ in range(2))
+    first, second = (
+        with_secrets(load(None, {}, {"live": [{"name": "one", "source": "testsrc"}]}))[1] for _ in range(2)
+    )
     assert first[0].file is None
     assert first[0].text != second[0].text
 

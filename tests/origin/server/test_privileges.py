@@ -105,7 +105,7 @@ def test_root_becomes_the_configured_user_for_good_once_it_listens(folder: Path,
     config.write_text(
         f"[server]\nport = {port}\nuser = '{NOBODY}'\ndata = '{folder / 'data'}'\n"
         f"[library]\npath = '{folder / 'library'}'\n"
-        "[[live]]\nname = 'demo'\nladder = ['240p']\ndvr = '1m'\nsegment_duration = 1.0\n"
+        "[[live]]\nname = 'demo'\nsource = 'testsrc'\nladder = ['240p']\ndvr = '1m'\nsegment_duration = 1.0\n"
         f"[[radio]]\nname = 'tone.mp3'\nfolder = '{folder / 'music'}'\n"
     )
     config.chmod(0o600)  # root reads it, and the user can't
@@ -270,7 +270,9 @@ def test_what_the_kernel_lacks_is_told_in_one_line_and_live_goes_on(tmp_path: Pa
     if missing():
         pytest.skip(f"this kernel lacks {missing()} itself")
     config = tmp_path / "headwater.toml"
-    config.write_text("[library]\npath = '.'\n[[live]]\nname = 'demo'\nladder = ['240p']\n")
+    config.write_text(
+        "[library]\npath = '.'\n[[live]]\nname = 'demo'\nsource = 'testsrc'\nladder = ['240p']\n"
+    )
     server = start_server(
         "--port", "0", "--config", str(config), program=without(**{lacking: True}), cwd=tmp_path
     )

@@ -40,7 +40,8 @@ def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(tm
         assert len(wrong) == 1
         torn = hang_up(server, path, "[server\n", "isn't taken")
         assert len(torn) == 1
-        good = f'[server]\nport = 0\n{LIBRARY}max_age = 5\n[log]\nformat = "json"\n[[live]]\nname = "new"\n'
+        live = '[[live]]\nname = "new"\nsource = "testsrc"\n'
+        good = f'[server]\nport = 0\n{LIBRARY}max_age = 5\n[log]\nformat = "json"\n{live}'
         (line,) = hang_up(server, path, good, "read again")
         assert json.loads(line)["needs_restart"] == "library.max_age, live 'new'"
     finally:

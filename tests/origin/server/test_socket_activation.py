@@ -29,6 +29,7 @@ data = "{data}"
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["240p"]
 segment_duration = 1.0
 dvr = "1h"

@@ -23,6 +23,7 @@ port = 0
 
 [[live]]
 name = "test"
+source = "testsrc"
 ladder = ["240p"]
 part_duration = 0.25
 segment_duration = 1.0

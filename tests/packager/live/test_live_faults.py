@@ -208,7 +208,8 @@ def configuration(folder: Path, data: str) -> list[str]:
     (folder / "library").mkdir(exist_ok=True)
     path.write_text(
         f'[server]\nport = 0\ndata = "{data}"\n[library]\npath = "{folder / "library"}"\n'
-        '[[live]]\nname = "demo"\nladder = ["240p"]\npart_duration = 0.25\nsegment_duration = 1.0\n'
+        '[[live]]\nname = "demo"\nsource = "testsrc"\nladder = ["240p"]\n'
+        "part_duration = 0.25\nsegment_duration = 1.0\n"
     )
     return ["--config", str(path)]
 
@@ -333,7 +334,8 @@ async def test_a_channel_with_a_folder_has_its_numbers_on_disk_before_it_uses_th
 async def test_a_channel_that_breaks_is_started_again_and_the_others_do_not_notice(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    channels = [LiveOptions(name, ladder=("240p",), segment_duration=1.0) for name in ("broken", "whole")]
+    names = ("broken", "whole")
+    channels = [LiveOptions(name, "testsrc", ladder=("240p",), segment_duration=1.0) for name in names]
     config = Config(library=LibraryOptions(path=str(tmp_path)), live=tuple(channels))
     limits = Limits(live=LIVE, server=ServerLimits(revive_seconds=0.1))
     home = services.Services(config, tools, limits=limits)
