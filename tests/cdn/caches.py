@@ -1,7 +1,7 @@
-"""Caches as a CDN runs them, in front of a real origin: nginx, Varnish, Apache Traffic Server.
+"""Caches and proxies in front of an origin: nginx, Varnish, Apache Traffic Server, Caddy, HAProxy.
 
-The configurations beside this file are those of which `README.md` speaks; what only a test needs (a folder of
-its own, no change of user, the foreground) is given here.
+The configurations are those of `deploy/`, of which `docs/caches.md` speaks; what only a test needs (a folder
+of its own, no change of user, the foreground) is given here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.certificates import self_signed
 from tests.ports import kept_port
 from tests.waiting import wait_for
 
-HERE = Path(__file__).parent
+DEPLOY = Path(__file__).parents[2] / "deploy"
 SLICE = 1 << 20
 """Bytes of a slice, in the configurations of nginx and Traffic Server."""
 
@@ -73,8 +73,8 @@ class Cache:
 
     Attributes:
         kind: nginx, varnish, trafficserver, background for Traffic Server that fetches whole files, http2
-            for an nginx that keeps nothing, with TLS, plain for one that only passes on, or websocket for
-            one that passes WebSockets on, too.
+            for an nginx that keeps nothing, with TLS, plain for one that only passes on, websocket for
+            one that passes WebSockets on, too, caddy, or haproxy.
         address: Where it listens.
         log: What it wrote on its output, or its error log.
     """
@@ -114,10 +114,12 @@ def _running(kind: str, origin: str, folder: Path, port: int) -> Iterator[Cache]
         "nginx": _caching_nginx,
         "http2": _http2_nginx,
         "plain": _plain_nginx,
-        "websocket": functools.partial(_plain_nginx, name="websocket.conf"),
+        "websocket": functools.partial(_plain_nginx, name="nginx/websocket.conf"),
         "varnish": _varnish,
         "trafficserver": _traffic_server,
         "background": functools.partial(_traffic_server, remap="background"),
+        "caddy": _caddy,
+        "haproxy": _haproxy,
     }
     command = makers[kind](urlsplit(origin).netloc, port, folder)
     log = folder / "output.log"
@@ -143,7 +145,7 @@ def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
 
 def _write(source: str, target: Path, **values: str) -> Path:
     """Write a configuration with its @NAMES@ replaced."""
-    text = (HERE / source).read_text("utf-8")
+    text = (DEPLOY / source).read_text("utf-8")
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     target.write_text(text, "utf-8")
@@ -155,16 +157,16 @@ def _caching_nginx(origin: str, port: int, folder: Path) -> list[str]:
     modules = subprocess.run([path, "-V"], capture_output=True, text=True, check=True, timeout=120).stderr
     if "http_slice_module" not in modules:
         pytest.skip("this nginx has no slice module (Debian: apt-get install nginx)")
-    return _nginx(path, folder, "nginx.conf", ORIGIN=origin, PORT=str(port))
+    return _nginx(path, folder, "nginx/cache.conf", ORIGIN=origin, PORT=str(port))
 
 
 def _http2_nginx(origin: str, port: int, folder: Path) -> list[str]:
     made = self_signed(folder)
     values = {"ORIGIN": origin, "PORT": str(port), "CHAIN": str(made.chain), "KEY": str(made.key)}
-    return _nginx(program("nginx", "nginx"), folder, "http2.conf", **values)
+    return _nginx(program("nginx", "nginx"), folder, "nginx/http2.conf", **values)
 
 
-def _plain_nginx(origin: str, port: int, folder: Path, name: str = "plain.conf") -> list[str]:
+def _plain_nginx(origin: str, port: int, folder: Path, name: str = "nginx/plain.conf") -> list[str]:
     values = {"ORIGIN": f"http://{origin}", "PORT": str(port)}
     return _nginx(program("nginx", "nginx"), folder, name, **values)
 
@@ -179,10 +181,30 @@ def _nginx(path: str, folder: Path, name: str, **values: str) -> list[str]:
 def _varnish(origin: str, port: int, folder: Path) -> list[str]:
     path = program("varnishd", "varnish")
     host, _, origin_port = origin.rpartition(":")
-    config = _write("varnish.vcl", folder / "varnish.vcl", HOST=host, PORT=origin_port)
+    config = _write("varnish/headwater.vcl", folder / "varnish.vcl", HOST=host, PORT=origin_port)
     # A client that stands still between its connection and its request isn't to be sent away.
     listen = ("-a", f"127.0.0.1:{port}", "-T", "none", "-p", "timeout_idle=120")
     return [path, "-F", "-j", "none", "-n", str(folder), *listen, "-s", "malloc,256M", "-f", str(config)]
+
+
+def _caddy(origin: str, port: int, folder: Path) -> list[str]:
+    path = program("caddy", "caddy")
+    site = f"HEADWATER_SITE=http://stream.example:{port}"
+    # It keeps certificates in its home, and has an interface for administration on a fixed port.
+    home = (f"HOME={folder}", f"XDG_DATA_HOME={folder}", f"XDG_CONFIG_HOME={folder}")
+    config = folder / "Caddyfile"
+    config.write_text(
+        "{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}\n" + (DEPLOY / "caddy/Caddyfile").read_text("utf-8"),
+        "utf-8",
+    )
+    words = [path, "run", "--adapter", "caddyfile", "--config", str(config)]
+    return ["env", *home, site, f"HEADWATER_ORIGIN={origin}", *words]
+
+
+def _haproxy(origin: str, port: int, folder: Path) -> list[str]:
+    path = program("haproxy", "haproxy")
+    names = (f"HEADWATER_BIND=127.0.0.1:{port}", f"HEADWATER_ORIGIN={origin}")
+    return ["env", *names, path, "-db", "-f", str(DEPLOY / "haproxy/haproxy.cfg")]
 
 
 def _traffic_server(origin: str, port: int, folder: Path, remap: str = "remap") -> list[str]:
