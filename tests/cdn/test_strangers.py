@@ -34,7 +34,7 @@ captions = ["en"]
 
 [[live]]
 name = "other"
-source = "missing.ts"
+source = "publish"
 publish_key = "of-the-other"
 
 [[radio]]
