@@ -107,6 +107,21 @@ class RelayLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalLogLimits:
+    """How many refused source clients are logged, so that strangers can't fill the log.
+
+    Attributes:
+        seconds: in which the following are counted.
+        lines: most lines.
+        address_lines: most lines of one address, so that a stranger's don't crowd out those of the owner.
+    """
+
+    seconds: float = 60.0
+    lines: int = 30
+    address_lines: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminLimits:
     """Limits of requests to admin addresses.
 
@@ -129,6 +144,7 @@ class RadioLimits:
         live_source: of each station with source clients.
         simulcast: of the stations' live channels.
         admin: of requests to Icecast's admin addresses.
+        refusal_log: of the lines about refused source clients.
     """
 
     mount: MountLimits = field(default_factory=MountLimits)
@@ -138,3 +154,4 @@ class RadioLimits:
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
     simulcast: SimulcastLimits = field(default_factory=SimulcastLimits)
     admin: AdminLimits = field(default_factory=AdminLimits)
+    refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)

@@ -206,6 +206,8 @@ class Mount:
         self.now = NowPlaying(name, self.options, clock, count_events)
         self.started = time.time()
         self._label = b""
+        # The title and the address in it.
+        self._said: tuple[str, str] | None = None
         self._type = StreamType()
         self._unheard_type = ""
         self._chain = OggChain()
@@ -220,6 +222,8 @@ class Mount:
         self.source_client: SourceClient | None = None
         self.read_bytes = 0
         self._dependents: list[Mount] = []
+        # The fallback whose audio was sent last; None where it was the own station's.
+        self._heard: Mount | None = None
         self._silence = Silence(clock, limits)
         self._demand = Demand(clock, limits.idle_seconds)
 
@@ -244,8 +248,8 @@ class Mount:
 
     @property
     def bitrate(self) -> int:
-        """In kbit/s."""
-        return self.station.bitrate
+        """In kbit/s, of what is heard."""
+        return self.station.bitrate if self._heard is None else self._heard.bitrate
 
     @property
     def media_time(self) -> Fraction:
@@ -347,7 +351,9 @@ class Mount:
 
     @property
     def description(self) -> StationDescription:
-        """The station's description as listeners get it now."""
+        """The description of the station that is heard, as listeners get it now: a fallback has its own."""
+        if self._heard is not None:
+            return self._heard.description
         return describe_station(self.name, self.options, self.station.station_info)
 
     @property
@@ -405,7 +411,8 @@ class Mount:
             async for block in blocks:
                 self._silence.station_heard()
                 self._unheard_type = ""
-                await self._publish(block)
+                self._heard = None
+                await self._publish(block, block.title)
 
     async def _play_on_demand(self) -> None:
         while True:
@@ -416,15 +423,19 @@ class Mount:
                 await self._demand.unwanted()
                 playing.cancel()
 
-    async def substitute(self, block: AudioBlock) -> None:
+    async def substitute(self, block: AudioBlock, fallback: Mount) -> None:
         """Take a block of the fallback; it is ignored while the own station plays.
+
+        Listeners that are there already learn only from a title which station they hear, so that one without
+        titles has its name there.
 
         Listeners whose response has another type are kept waiting rather than disconnected.
         """
         if not self.is_silent or self._closed:
             return
         if self._type.accepts(block) or not len(self.audience):
-            await self._publish(block)
+            self._heard = fallback
+            await self._publish(block, block.title or fallback.description.name)
         elif self._unheard_type != block.sort:
             self._unheard_type = block.sort
             heard = self._type.heard or self._type.told
@@ -432,14 +443,18 @@ class Mount:
                 "fallback isn't of the listeners' type", mount=self.name, type=heard, not_heard=block.sort
             )
 
-    async def _publish(self, block: AudioBlock) -> None:
+    async def _publish(self, block: AudioBlock, title: str) -> None:
         if not self._type.accepts(block):
             self._send_away(block)
         self._type.change_to(block)
-        if block.title != self.title or not self._label:
-            self.title = block.title
-            self._label = metadata_block(block.title, self.options.url)
-            self.now.change(block.title, self.media_time)
+        heard = self if self._heard is None else self._heard
+        said = title, heard.options.url
+        if said != self._said:
+            self._said = said
+            self._label = metadata_block(*said)
+        if title != self.title or not self.now.titles:
+            self.title = title
+            self.now.change(title, self.media_time)
         chained = self._chain.carry(block)
         self.read_bytes += len(chained.data)
         self._ring.append(chained.data, self._label, chained.cuts, block.seconds, chained.lead, chained.link)
@@ -447,7 +462,7 @@ class Mount:
         self.subscribers.put(block)
         await self.audience.flush()
         for mount in self._dependents:
-            await mount.substitute(block)
+            await mount.substitute(block, self)
 
     def _send_away(self, block: AudioBlock) -> None:
         """Disconnect listeners so that they come again: a response has one media type."""

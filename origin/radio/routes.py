@@ -21,6 +21,7 @@ from origin.radio.limits import RadioLimits
 from origin.radio.listeners import Listener, ListenerClient
 from origin.radio.mount import Mount
 from origin.radio.playlist_files import find_station, playlist
+from origin.radio.refusal_log import RefusalLog
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
 from origin.radio.status import base_of, status, status_page
 from origin.radio.title_events import TitleEvents, token_of
@@ -161,7 +162,8 @@ def routes(
     passwords, client_limits = passwords or {}, client_limits or ClientLimits()
     counts = ConnectionCounts()
     listeners = ListenerEndpoint(mounts, authorization, counts, max_listeners, client_limits.listeners)
-    source_clients = SourceClients(mounts, passwords, authorization, counts, silent_seconds)
+    refusals = RefusalLog(limits.refusal_log)
+    source_clients = SourceClients(mounts, passwords, authorization, counts, refusals, silent_seconds)
     endpoint = MountEndpoint(listeners, source_clients)
 
     title_events = TitleEvents(mounts, authorization, client_limits.event_readers)

@@ -23,7 +23,8 @@ from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.icy_headers import announced_bitrate, station_info_of
 from origin.radio.mount import Mount, SourceClient
-from origin.responses.refusal import plain_refusal
+from origin.radio.refusal_log import RefusalLog
+from origin.responses.refusal import RefusalError, plain_refusal
 from packager.radio.ogg_block_reader import MEDIA_TYPE
 from packager.radio.source_client_station import InUseError, SourceClientSession, SourceClientStation
 
@@ -60,6 +61,7 @@ class SourceClients:
         passwords: of the mounts that accept a source client, by name.
         authorization: checks them.
         counts: of connections.
+        refusals: logs who is refused, and why.
         silent_seconds: how long a source client may send nothing.
     """
 
@@ -69,12 +71,14 @@ class SourceClients:
         passwords: Mapping[str, str],
         authorization: StationAuthorization,
         counts: ConnectionCounts,
+        refusals: RefusalLog,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._mounts = mounts
         self._passwords = passwords
         self._authorization = authorization
         self._counts = counts
+        self._refusals = refusals
         self._silent_seconds = silent_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,8 +88,8 @@ class SourceClients:
         refusal = await self._refuse(name, request)
         mount = self._mounts.get(name)
         if refusal is not None or mount is None or not isinstance(mount.station, SourceClientStation):
-            refusal = refusal or plain_refusal(403, "this station takes no source", _CLOSING)
-            await refusal(scope, receive, send)
+            refusal = refusal or RefusalError(403, "this station takes no source")
+            await self._send_refusal(refusal, request)(scope, receive, send)
             return
         # Exempt from the limit for slow bodies: _feed has its own, for frames instead of bytes.
         take_slowly(scope, math.inf)
@@ -99,8 +103,8 @@ class SourceClients:
             )
         except InUseError:
             # Icecast says 403; its newer protocol 409 (RFC 9110 §15.5.10).
-            refusal = plain_refusal(403 if legacy else 409, "a source is there already", _CLOSING)
-            await refusal(scope, receive, send)
+            refusal = RefusalError(403 if legacy else 409, "a source is there already")
+            await self._send_refusal(refusal, request)(scope, receive, send)
             return
         client = SourceClient(client_address(request), agent_of(request))
         source_log = log.bind(mount=name, client=client.address)
@@ -167,17 +171,27 @@ class SourceClients:
             if session.reader.frames > frames:
                 frames, heard = session.reader.frames, loop.time()
 
-    async def _refuse(self, name: str, request: Request) -> Response | None:
+    def _send_refusal(self, refusal: RefusalError, request: Request) -> Response:
+        """Make the answer to a source client that is refused, and log it."""
+        # libshout asks without a password at first, and at once again with it: that is no refusal.
+        if refusal.status != 401 or "authorization" in request.headers:
+            mount = request.path_params["name"]
+            self._refusals.write(mount, client_address(request), str(refusal), agent_of(request))
+        if refusal.status == 401:
+            return unauthorized(str(refusal), _CLOSING)
+        return plain_refusal(refusal.status, str(refusal), _CLOSING)
+
+    async def _refuse(self, name: str, request: Request) -> RefusalError | None:
         if name not in self._mounts:
-            return plain_refusal(404, "no such station", _CLOSING)
+            return RefusalError(404, "no such station")
         password = self._passwords.get(name)
         if password is None:
-            return plain_refusal(403, "this station takes no source", _CLOSING)
+            return RefusalError(403, "this station takes no source")
         if not await self._authorization.may_send(request, password):
-            return _unauthorized()
+            return RefusalError(401, "the password of this station's source is needed")
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
-            return plain_refusal(415, f"Content-Type must be one of {', '.join(sorted(TYPES))}", _CLOSING)
+            return RefusalError(415, f"Content-Type must be one of {', '.join(sorted(TYPES))}")
         return None
 
 
@@ -192,7 +206,3 @@ def _type_of(request: Request) -> str | None:
 def agent_of(request: Request) -> str:
     """Return the name of a client's program, as much of it as is kept and logged."""
     return request.headers.get("user-agent", "")[:AGENT_CHARS]
-
-
-def _unauthorized() -> Response:
-    return unauthorized("the password of this station's source is needed", _CLOSING)

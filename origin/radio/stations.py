@@ -106,7 +106,15 @@ def _fallback(options: RadioOptions, tools: Tools, stations: Stations, limits: R
         return stations.mounts[name]
     title = f"{options.name} (fallback)"
     source = _folder(options, title, Path(name), tools, limits)
-    hidden = Mount(title, source, MountOptions(on_demand=True, limits=limits.mount))
+    # A file has no name of its own: what is configured of the station stands for it.
+    described = MountOptions(
+        title=options.title or options.name,
+        genre=options.genre or "",
+        url=page_of(options),
+        on_demand=True,
+        limits=limits.mount,
+    )
+    hidden = Mount(title, source, described)
     stations.hidden.append(hidden)
     return hidden
 

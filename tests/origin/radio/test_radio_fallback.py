@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from media.mp3.icy import Deinterleaver
 from media.mp3.reader import Frame, MpegAudioReader
 from origin.config.load import load
 from origin.config.options import Config, ConfigError, LimitOptions, RadioOptions
@@ -247,3 +248,37 @@ def test_fallbacks_that_lead_to_an_end_are_fine_and_missing_ones_are_told() -> N
     missing = load(None, {}, {"radio": entries([("a", "publish", None, "/nowhere.mp3")])})
     assert [line for line in unserved(missing) if "fallback" in line]
     assert LimitOptions().hold_seconds == 30
+
+
+async def test_the_name_of_the_station_that_is_heard_goes_with_the_fallback() -> None:
+    main = Mount("main", SourceClientStation(128), mount_options(burst_bytes=0))
+    feed = Feed()
+    spare = Mount(
+        "spare", feed, mount_options(burst_bytes=0, title="Night FM", genre="Calm", url="http://n/")
+    )
+    main.fall_back_to(spare)
+    mounts = {"main": main, "spare": spare}
+    async with serving(mounts, passwords={"main": "pw"}) as server:
+        source = await server.source("main", AUTH, "ice-name: Morning show")
+        source.writer.write(audio(0, 3 * SECOND))
+        await until(lambda: main.state == "live")
+        listener = await server.open("Icy-MetaData: 1", path="/radio/main")
+        assert listener.headers["icy-name"] == "Morning show"
+        source.abort()
+        await until(lambda: not main.station.available, "the source's end")
+        feed.push(SECOND)
+        await until(lambda: main.title == "Night FM", "the fallback, which has no titles")
+        later = await server.open("Icy-MetaData: 1", path="/radio/main")
+        heard = {"icy-name": "Night FM", "icy-genre": "Calm", "icy-url": "http://n/"}
+        assert heard.items() <= later.headers.items()
+        feed.push(3 * SECOND, "Lullaby")
+        await until(lambda: main.title == "Lullaby", "a title of its own")
+        # Who was there before reads the name between the audio.
+        splitter = Deinterleaver(16000)
+        titles = set[str]()
+        while "Lullaby" not in titles:
+            titles |= {title for _, title in splitter.receive_data(await listener.chunk())}
+        assert "Night FM" in titles
+        again = await server.source("main", AUTH, "ice-name: Noon show")
+        again.writer.write(audio(0, 3 * SECOND))
+        await until(lambda: main.description.name == "Noon show", "the next source")
