@@ -66,11 +66,10 @@ export async function getWithToken(address, given) {
   return (await get(address, given)).json();
 }
 
-/** Fetches a page of a list, and the address of the next one (RFC 8288), "" after the last. */
+/** Fetches a page of a list, with the header fields that tell its place. */
 export async function getPage(address) {
   const response = await get(address);
-  const next = response.headers.get("link")?.match(/<([^>]*)>; rel="next"/)?.[1] ?? "";
-  return { items: await response.json(), next };
+  return { items: await response.json(), headers: response.headers };
 }
 
 export function clock(seconds) {
@@ -88,7 +87,7 @@ const scaled = (value, units, unit) => {
 };
 export const bytes = (value) => scaled(value, ["", "k", "M", "G", "T"], "B");
 export const bits = (value) => scaled(value, ["", "k", "M", "G"], "bit/s");
-export const count = (value, one, many) => `${value} ${value === 1 ? one : many}`;
+export const count = (value, one, many) => `${value} ${String(value) === "1" ? one : many}`;
 
 /** Encodes a path for the address bar, keeping its slashes. */
 export const encodePath = (path) => path.split("/").map(encodeURIComponent).join("/");

@@ -1,104 +1,123 @@
-// The library view: adaptive titles, playable files, and other files with the reason why they don't play.
+// The library view: folders, titles and files as one list that is searched and sorted, and what is chosen of it.
 
-import { byId, bytes, clock, el, encodePath, getPage, say, syncRows } from "./dom.js";
-
-const GROUPS = [
-  ["Titles", (item) => item.playable && item.kind === "title"],
-  ["Files", (item) => item.playable && item.kind !== "title"],
-  ["Being looked at", (item) => item.playable === null],
-  ["Not playable in a browser", (item) => item.playable === false],
-];
+import { byId, bytes, clock, count, el, encodePath, getPage, say } from "./dom.js";
+import { Posters } from "./posters.js";
+import { VirtualList, makeScroller } from "./virtuallist.js";
 
 const CODECS = { h264: "H.264", hevc: "HEVC", av1: "AV1", vp9: "VP9", aac: "AAC", mp3: "MP3", opus: "Opus", ac3: "AC-3", eac3: "E-AC-3", flac: "FLAC" };
+const SORTS = {
+  name: "Name", "name desc": "Name, from Z", "date desc": "Newest first", date: "Oldest first",
+  length: "Shortest first", "length desc": "Longest first",
+};
+const SORT_KEY = "headwater.sort";
 
 const LOOKING_MS = 1000;
+const LENGTHS_MS = 4000;
 const KNOWN_MS = 20000;
+const TYPING_MS = 150;
+const POSTER = { width: 160, height: 90 };
+
+const folderOf = (path) => path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 
 export class LibraryView {
   address = "/api/library";
   unavailable = "The library's folder can't be read now. This page goes on asking.";
-  #items = [];
-  #named = [];
-  #pages = 1;
-  #groups;
-  #empty = el("p", { class: "empty" }, "The library is empty. Put MP4 or MOV files into its folder; they appear here by themselves.");
-  #more = el("button", { type: "button", class: "more", hidden: true, click: () => this.showMore() }, "Show more");
+  #folder = "";
+  #search = "";
+  #sort = "name";
+  #routed = null;
+  #entered = false;
+  #chosen = null;
+  #typing = 0;
+  #posters = new Posters();
+  #list;
+  #crumbs = el("nav", { class: "crumbs", "aria-label": "Folders" });
+  #input = el("input", { type: "search", id: "search", placeholder: "Search", "aria-label": "Search the library", autocomplete: "off", spellcheck: "false", maxlength: 200 });
+  #select = el("select", { id: "sort", "aria-label": "Sort by" });
+  #number = el("p", { class: "quiet", role: "status" });
+  #empty = el("p", { class: "empty", hidden: true });
 
-  /** Called when another page is to be loaded. */
-  onMore = () => {};
+  /** Called when the list is to be loaded again. */
+  onChange = () => {};
 
   constructor(stage) {
     this.stage = stage;
-    this.#groups = GROUPS.map(([name, belongs]) => {
-      const list = el("ul", { class: "rows" });
-      const box = el("div", { hidden: true }, el("h2", {}, name), list);
-      return { belongs, list, box, rows: new Map() };
+    const { list, box } = makeScroller("Library");
+    this.#list = new VirtualList(list, (query) => this.#fetch(query), () => makeRow(this.#posters, () => this.#chosen));
+    this.#select.append(...Object.entries(SORTS).map(([value, label]) => el("option", { value }, label)));
+    this.#recallSort();
+    this.#select.addEventListener("change", () => this.#sortBy(this.#select.value));
+    this.#input.addEventListener("input", () => {
+      clearTimeout(this.#typing);
+      this.#typing = setTimeout(() => this.#lookFor(this.#input.value.trim()), TYPING_MS);
     });
-    byId("panel-library").append(...this.#groups.map((group) => group.box), this.#more, this.#empty);
+    const tools = el("div", { class: "tools" }, this.#input, this.#select);
+    byId("panel-library").append(el("div", { class: "browse" }, this.#crumbs, tools, this.#number, this.#empty, box));
+    list.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step && this.#list.moveFocus(step)) event.preventDefault();
+    });
   }
 
-  /** Fetches as many pages as are shown, and the item of a path that is on none of them. */
-  async load(path) {
-    const items = [];
-    let next = this.address;
-    for (let page = 0; page < this.#pages && next; page += 1) {
-      const loaded = await getPage(next);
-      items.push(...loaded.items);
-      next = loaded.next;
-    }
-    const isThere = !path || !next || items.some((item) => item.path === path);
-    this.#named = isThere ? [] : (await getPage(`${this.address}?path=${encodeURIComponent(path)}`)).items;
-    this.#more.hidden = !next;
-    this.#more.disabled = false;
-    return items;
+  /** Puts the cursor into the field for searching. */
+  focusSearch() {
+    this.#input.focus();
+    this.#input.select();
   }
 
-  showMore() {
-    this.#pages += 1;
-    this.#more.disabled = true;
-    this.onMore();
+  /** Fetches what is visible of the folder that a path names or lies in. */
+  load(path) {
+    if (path === this.#routed) return this.#list.reload({ also: (item) => item === this.#find(path) });
+    this.#routed = path;
+    const isItem = path && !path.endsWith("/");
+    const folder = isItem ? folderOf(path) : path.replace(/\/$/, "");
+    if (this.#entered && isItem && this.knows(path)) return this.#list.reload();
+    if (folder !== this.#folder || isItem) this.#input.value = this.#search = "";
+    this.#folder = folder;
+    this.#entered = true;
+    return this.#list.reload({ anew: true, around: isItem ? path : undefined });
   }
 
-  /** Whether an item is loaded. */
+  /** Whether a path's item is loaded; where not, its folder is. */
   knows(path) {
-    return !path || this.#find(path) !== undefined;
+    const known = this.#routed !== null && path && !path.endsWith("/") && this.#find(path) !== undefined;
+    if (known) this.#routed = path;
+    return Boolean(known);
   }
 
-  /** Polling interval: shorter while the server has not inspected all listed items. */
+  /** Polling interval: shorter while the server has not inspected all visible items. */
   get everyMs() {
-    return [...this.#items, ...this.#named].some((item) => item.playable === null) ? LOOKING_MS : KNOWN_MS;
+    if ([...this.#list.shown, this.#find(this.#routed)].some((item) => item?.playable === null)) return LOOKING_MS;
+    return this.#sort.startsWith("length") ? LENGTHS_MS : KNOWN_MS;
   }
 
   /** Whether an item is still being inspected. */
   isLooking(path) {
-    const item = this.#find(path);
-    return path ? item?.playable === null : !item && this.everyMs === LOOKING_MS;
+    return this.#find(path)?.playable === null;
   }
 
-  #find(path) {
-    if (!path) return this.#items.find((each) => each.playable);
-    return [...this.#items, ...this.#named].find((each) => each.path === path);
-  }
-
-  update(items) {
-    this.#items = items;
-    this.#empty.hidden = items.length > 0;
-    for (const { belongs, list, box, rows } of this.#groups) {
-      const mine = items.filter(belongs);
-      box.hidden = mine.length === 0;
-      syncRows(list, rows, mine, (item) => `${item.kind}/${item.path}`, makeRow);
-    }
+  update(loaded) {
+    if (loaded === null) return;
+    this.#list.show(loaded);
+    const { total } = this.#list;
+    say(this.#number, count(total.toLocaleString(), "item", "items"));
+    this.#number.hidden = total === 0;
+    this.#empty.hidden = total > 0;
+    say(this.#empty, this.#search ? `Nothing here is called “${this.#search}”.`
+      : this.#folder ? "There is nothing in this folder."
+        : "The library is empty. Put MP4 or MOV files into its folder; they appear here by themselves.");
+    this.#showFolder();
+    if (loaded.anew) this.#list.scrollTo((item) => item.path === this.#routed);
   }
 
   /** @param path of the item, "" for whatever comes first; options from the address: mode, t, buffer, level */
   enter(path, options) {
-    if (!path && this.stage.playback.source) return undefined;
+    const isItem = path && !path.endsWith("/");
+    if (!isItem && this.stage.playback.source) return undefined;
     const item = this.#find(path);
-    for (const row of byId("panel-library").querySelectorAll("a")) {
-      if (item && row.dataset.path === item.path) row.setAttribute("aria-current", "true");
-      else row.removeAttribute("aria-current");
-    }
-    if (!item) return this.stage.clear(path ? `“${path}” isn't in the library.` : "");
+    this.#chosen = item?.path ?? null;
+    for (const row of byId("panel-library").querySelectorAll("a[data-path]")) mark(row, this.#chosen);
+    if (!item) return this.stage.clear(isItem ? `“${path}” isn't in the library.` : "");
     if (item.playable === false) return this.stage.clear(`${item.path} can't be played here: ${item.reason}.`);
     const modes = ["file", "hls"].filter((mode) => item[mode === "file" ? "media" : "hls"]);
     const wanted = options.get("mode") ?? (item.kind === "title" ? "hls" : "file");
@@ -108,7 +127,7 @@ export class LibraryView {
     // Switching the mode of an item continues at the same position.
     const same = source?.key === item.path;
     const number = (name, otherwise) => (options.has(name) ? Number(options.get(name)) || 0 : otherwise);
-    return this.stage.present({
+    this.stage.present({
       title: item.name,
       facts: describe(item),
       modes,
@@ -124,6 +143,71 @@ export class LibraryView {
         level: number("level", -1),
       },
     }, same ? !video.paused : Boolean(path));
+    if (isItem && !same) this.stage.bringIntoView();
+    return undefined;
+  }
+
+  #find(path) {
+    // Without a path whatever comes first.
+    if (!path || path.endsWith("/")) return this.#list.find((item) => item.kind !== "folder" && item.playable !== false);
+    return this.#list.find((item) => item.kind !== "folder" && item.path === path);
+  }
+
+  async #fetch({ offset, limit, around }) {
+    const [sort, order = "asc"] = this.#sort.split(" ");
+    const query = new URLSearchParams({ folder: this.#folder, sort, order, limit });
+    if (this.#search) query.set("search", this.#search);
+    if (around === undefined) query.set("offset", offset);
+    else query.set("around", around);
+    const { items, headers } = await getPage(`${this.address}?${query}`);
+    return {
+      items,
+      offset: Number(headers.get("x-offset") ?? offset ?? 0),
+      // A folder that isn't there, of a library that needn't be, has no number.
+      total: Number(headers.get("x-total-count") ?? items.length),
+    };
+  }
+
+  #lookFor(text) {
+    if (text === this.#search) return;
+    this.#search = text;
+    this.#again();
+  }
+
+  #sortBy(sort) {
+    this.#sort = sort;
+    try {
+      localStorage.setItem(SORT_KEY, sort);
+    } catch {
+      // Storage may be forbidden; then it is sorted like this until the page is left.
+    }
+    this.#again();
+  }
+
+  #recallSort() {
+    try {
+      const kept = localStorage.getItem(SORT_KEY);
+      if (kept in SORTS) this.#sort = kept;
+    } catch {
+      // As above.
+    }
+    this.#select.value = this.#sort;
+  }
+
+  async #again() {
+    const loaded = await this.#list.reload({ anew: true }).catch(() => null);
+    this.update(loaded);
+    this.onChange();
+  }
+
+  #showFolder() {
+    const names = this.#folder ? this.#folder.split("/") : [];
+    const links = ["Library", ...names].map((name, index) => {
+      const path = names.slice(0, index).map((each) => `${each}/`).join("");
+      const isHere = index === names.length;
+      return el("a", { href: `#library/${encodePath(path)}`, "aria-current": isHere && "page", dir: "auto" }, name);
+    });
+    if (this.#crumbs.textContent !== links.map((link) => link.textContent).join("")) this.#crumbs.replaceChildren(...links);
   }
 }
 
@@ -139,18 +223,43 @@ function describe(item) {
   ].filter(Boolean).join(" · ");
 }
 
-function makeRow(item) {
-  const name = el("span", { class: "name" });
+function describeRow(item) {
+  if (item.kind === "folder") return count(item.files.toLocaleString(), "file", "files");
+  if (item.playable === false) return `Not playable: ${item.reason ?? "browsers don't know this kind of file"}.`;
+  // Its length is on its picture.
+  return describe({ ...item, duration: null });
+}
+
+function mark(link, chosen) {
+  if (chosen !== null && link.dataset.path === chosen && link.dataset.kind !== "folder") link.setAttribute("aria-current", "true");
+  else link.removeAttribute("aria-current");
+}
+
+/** A row whose item changes while the list is scrolled. */
+function makeRow(posters, chosen) {
+  const name = el("span", { class: "name", dir: "auto" });
   const facts = el("span", { class: "quiet" });
-  const address = `#library/${encodePath(item.path)}`;
-  const face = item.playable !== false
-    ? el("a", { class: "row", href: address, "data-path": item.path }, name, facts)
-    : el("div", { class: "row off" }, name, facts);
+  const canvas = el("canvas", { ...POSTER, class: "poster", "aria-hidden": "true" });
+  const length = el("span", { class: "length" });
+  const link = el("a", { class: "row" }, el("span", { class: "picture" }, canvas, length), el("span", { class: "about" }, name, facts));
+  const node = el("li", {}, link);
   return {
-    node: el("li", {}, face),
-    update(now) {
-      say(name, now.kind === "title" ? now.name : now.path);
-      say(facts, now.playable !== false ? describe(now) : `Not playable: ${now.reason ?? "browsers don't know this kind of file"}.`);
+    node,
+    update(item) {
+      const { kind = "loading", path = "" } = item ?? {};
+      const isOff = item?.playable === false;
+      const address = `#library/${encodePath(path)}${kind === "folder" ? "/" : ""}`;
+      if (!item || isOff) link.removeAttribute("href");
+      else if (link.getAttribute("href") !== address) link.setAttribute("href", address);
+      link.className = `row ${kind}${isOff ? " off" : ""}`;
+      link.dataset.path = path;
+      link.dataset.kind = kind;
+      link.title = path;
+      say(name, item?.name ?? "…");
+      say(facts, item ? describeRow(item) : "");
+      say(length, item?.duration ? clock(item.duration) : "");
+      mark(link, chosen());
+      posters.show(canvas, item?.thumbnails ?? null);
     },
   };
 }

@@ -8,6 +8,7 @@ import { LiveView } from "./live.js";
 import { Playback } from "./playback.js";
 import { RadioView } from "./radio.js";
 import { SeekBar } from "./seekbar.js";
+import { Shortcuts } from "./shortcuts.js";
 import { Stage } from "./stage.js";
 import { read } from "./stats.js";
 
@@ -122,7 +123,12 @@ for (const name of NAMES) {
   tab.addEventListener("click", () => { location.hash = name; });
   tab.addEventListener("keydown", onTabKey);
 }
-views.library.onMore = () => refresh(false);
+views.library.onChange = () => refresh(false);
+new Shortcuts(playback, () => {
+  if (route.view !== "library") return false;
+  views.library.focusSearch();
+  return true;
+});
 stage.onMode = (mode) => {
   const { key } = playback.source;
   const options = new URLSearchParams(route.options);

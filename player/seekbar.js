@@ -1,9 +1,9 @@
 // The seek bar below the picture of a film: where it plays, and a small picture of what is under the pointer.
 
 import { byId, clock } from "./dom.js";
+import { fetchThumbnails } from "./thumbnails.js";
 
 const REFRESH_MS = 250;
-const CUE = /([\d:.]+) --> ([\d:.]+)\n(\S+)#xywh=(\d+),(\d+),(\d+),(\d+)/g;
 const STEPS = 1000;
 
 export class SeekBar {
@@ -75,14 +75,9 @@ export class SeekBar {
     const address = this.playback.source?.thumbnails;
     if (!address || this.#loading === address) return;
     this.#loading = address;
-    const answer = await fetch(address).catch(() => null);
-    const text = answer?.ok ? await answer.text() : "";
+    const cues = await fetchThumbnails(address);
     if (this.#loading !== address) return;
-    this.#cues = [...text.matchAll(CUE)].map(([, , end, sprite, ...place]) => ({
-      end: end.split(":").reduce((sum, part) => sum * 60 + Number(part), 0),
-      sprite: new URL(sprite, new URL(address, location.href)).href,
-      place: place.map(Number),
-    }));
+    this.#cues = cues;
     if (!this.tip.hidden) this.#place();
   }
 }

@@ -38,6 +38,14 @@ export class Stage {
     this.playback.open(source, play);
   }
 
+  /** Scrolls the page so far that the picture is seen, where it isn't. */
+  bringIntoView() {
+    const { top, bottom } = this.playback.video.getBoundingClientRect();
+    if (top >= 0 && bottom <= innerHeight) return;
+    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth";
+    byId("stage").scrollIntoView({ block: "start", behavior });
+  }
+
   clear(text) {
     this.playback.close();
     say(byId("title"), "Nothing chosen");

@@ -41,7 +41,7 @@ PATIENCE_SECONDS = 240.0
 LOOK_SECONDS = 300.0
 LEAST_LOOKS = 5
 POLL_SECONDS = 0.1
-LIVE_PLAYLIST = re.compile(r"/live/.*\.m3u8(\?|$)")
+LATE = re.compile(r"/live/.*\.m3u8(\?|$)|/thumbnails/\d+\.jpg$")
 
 
 def looks() -> Iterator[int]:
@@ -156,11 +156,12 @@ async def open_tab(browser: Browser, url: str, **options: Any) -> Tab:
 
 
 def is_late(message: ConsoleMessage) -> bool:
-    """Whether a message says that a live playlist didn't come in time: 503 by RFC 8216bis §6.2.5.2.
+    """Whether a message says that a live playlist or a small picture of a film didn't come in time: 503.
 
-    It doesn't where server or encoder stand still for three target durations. Players ask again.
+    RFC 8216bis §6.2.5.2: a playlist doesn't where server or encoder stand still for three target durations.
+    Pictures are made at the lowest priority. Players ask again.
     """
-    return "status of 503" in message.text and bool(LIVE_PLAYLIST.search(message.location["url"]))
+    return "status of 503" in message.text and bool(LATE.search(message.location["url"]))
 
 
 async def new_page(browser: Browser) -> Page:

@@ -169,43 +169,127 @@ COME_BACK = "document.dispatchEvent(new Event('visibilitychange'))"
 """What a tab hears that is looked at again."""
 
 
-async def test_a_large_library_is_shown_a_page_at_a_time(
-    browser: Browser, tools: Tools, tmp_path: Path
-) -> None:
-    for number in range(450):
-        (tmp_path / f"{number:03}.mp4").write_bytes(b"no film")
+ROWS = "document.querySelectorAll('#panel-library li').length"
+PANEL = "document.getElementById('panel-library')"
+NAMES = "[...document.querySelectorAll('#panel-library .row .name')].map(name => name.textContent)"
+LOADED = f"{ROWS} > 5 && {NAMES}.every(name => name !== '…')"
+MANY = 30_000
+MOST_ROWS = 60
+"""Rows that exist at a time, of all that there are."""
+
+SCROLLER = "document.querySelector('#panel-library .scroller')"
+
+
+@pytest.fixture(scope="module")
+def many_server(
+    tools: Tools, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ServerProcess, Path]]:
+    """A server of a library of so many files that no page shows them all."""
+    root = tmp_path_factory.mktemp("many")
+    (root / "a folder").mkdir()
+    (root / "a folder" / "inside.mp4").write_bytes(b"no film")
+    for number in range(MANY):
+        (root / f"{number}.mp4").write_bytes(b"no film")
     # Looking into each is another test's subject: what says at once that it can't read them does here.
     env = {"FFMPEG": str(tools.ffmpeg), "FFPROBE": "false"}
-    server = start_server("--library", str(tmp_path), "--port", "0", env=env)
-    try:
-        tab = await open_tab(browser, server.url)
-        rows = "document.querySelectorAll('#panel-library li').length"
-        await tab.open("library")
-        await tab.until(f"{rows} === 200")
-        more = tab.page.get_by_role("button", name="Show more")
-        await more.click()
-        await tab.until(f"{rows} === 400")
-        await more.click()
-        await tab.until(f"{rows} === 450")
-        assert await more.is_hidden()
-        # A new file appears by itself, and what is loaded stays so.
-        (tmp_path / "new.mp4").write_bytes(b"no film")
-        await tab.until(f"{rows} === 451")
-        # An address leads to a file of a page that isn't loaded.
-        await tab.page.reload()
-        await tab.until(f"{rows} === 200")
-        await tab.page.evaluate("location.hash = 'library/449.mp4'")
-        await tab.until('document.body.innerText.includes("449.mp4 can\'t be played here")')
-        await tab.page.evaluate("location.hash = 'library/450.mp4'")
-        await tab.until("document.body.innerText.includes('isn\\'t in the library')")
-        # The folder goes, and comes back.
-        tmp_path.rename(tmp_path.with_name("elsewhere"))
-        # Whoever comes back to the page needn't wait until it asks by itself.
-        await tab.until(
-            f"({COME_BACK}, document.getElementById('notice').textContent.includes('be read now'))"
-        )
-        tmp_path.with_name("elsewhere").rename(tmp_path)
-        await tab.until("document.getElementById('notice').hidden")
-        await tab.page.context.close()
-    finally:
-        server.stop()
+    server = start_server("--library", str(root), "--port", "0", env=env)
+    yield server, root
+    server.stop()
+
+
+async def test_thirty_thousand_files_are_a_list_of_which_only_what_is_seen_exists(
+    browser: Browser, many_server: tuple[ServerProcess, Path]
+) -> None:
+    server, _ = many_server
+    tab = await open_tab(browser, server.url)
+    await tab.open("library")
+    await tab.until(LOADED)
+    # The folder comes first, then names by the values of their numbers.
+    assert (await tab.value(NAMES))[:4] == ["a folder", "0.mp4", "1.mp4", "2.mp4"]
+    assert f"{MANY + 1:,} items" in await tab.page.locator("#panel-library").inner_text()
+    await tab.value(f"void ({SCROLLER}.scrollTop = {SCROLLER}.scrollHeight)")
+    await tab.until(f"{LOADED} && {NAMES}.includes('{MANY - 1}.mp4')")
+    assert await tab.value(ROWS) < MOST_ROWS
+    # What is typed is found, and an order is chosen.
+    await tab.page.get_by_role("searchbox").fill("2999")
+    await tab.until(f"{LOADED} && {NAMES}[0] === '2999.mp4' && {NAMES}.length === 13")
+    await tab.page.get_by_label("Sort by").select_option("Name, from Z")
+    await tab.until(f"{LOADED} && {NAMES}[0] === '29999.mp4'")
+    await tab.page.get_by_role("searchbox").fill("no such film")
+    await tab.until(f"{ROWS} === 0 && document.body.innerText.includes('Nothing here is called')")
+    await tab.page.context.close()
+    assert tab.troubles == []
+
+
+async def test_an_address_leads_to_a_row_far_down_and_a_folder_has_its_own(
+    browser: Browser, many_server: tuple[ServerProcess, Path]
+) -> None:
+    server, root = many_server
+    tab = await open_tab(browser, server.url)
+    await tab.open("library/23456.mp4")
+    await tab.until(f"{NAMES}.includes('23456.mp4')")
+    await tab.until('document.body.innerText.includes("23456.mp4 can\'t be played here")')
+    await tab.page.evaluate("location.hash = 'library/a folder/'")
+    await tab.until(f"{NAMES}.join() === 'inside.mp4'")
+    await tab.page.get_by_role("navigation", name="Folders").get_by_text("Library").click()
+    await tab.until(f"{NAMES}[0] === 'a folder'")
+    await tab.page.evaluate("location.hash = 'library/450.avi'")
+    await tab.until("document.body.innerText.includes('isn\\'t in the library')")
+    # A new file appears by itself.
+    (root / "0 new.mp4").write_bytes(b"no film")
+    await tab.until(f"({COME_BACK}, {NAMES}.includes('0 new.mp4'))")
+    # The folder goes, and comes back: whoever comes back to the page needn't wait until it asks by itself.
+    root.rename(root.with_name("elsewhere"))
+    await tab.until(f"({COME_BACK}, document.getElementById('notice').textContent.includes('be read now'))")
+    root.with_name("elsewhere").rename(root)
+    await tab.until("document.getElementById('notice').hidden")
+    await tab.page.context.close()
+
+
+async def test_a_click_far_down_brings_the_picture_into_view_on_a_phone(
+    browser: Browser, films_server: ServerProcess
+) -> None:
+    tab = await open_tab(browser, films_server.url, viewport={"width": 360, "height": 500}, has_touch=True)
+    await tab.open("library")
+    last = tab.page.locator("a.row", has_text="mandelbrot.mp4")
+    await tab.until(f"({PANEL}.scrollIntoView({{ block: 'end' }}), {NAMES}.includes('mandelbrot.mp4'))")
+    assert await tab.value("headwater.video.getBoundingClientRect().bottom") < 0
+    await last.click()
+    await tab.playing()
+    await tab.until("headwater.video.getBoundingClientRect().top > -1")
+    await tab.page.context.close()
+    assert tab.troubles == []
+
+
+async def test_the_keys_of_video_sites_move_the_film(tab: Tab) -> None:
+    await tab.open("library/mandelbrot.mp4?mode=file")
+    await tab.playing()
+    keyboard = tab.page.keyboard
+    await keyboard.press("k")
+    await tab.until("headwater.video.paused")
+    for key, place in (("5", 20), ("l", 30), ("ArrowLeft", 25), ("j", 15), ("ArrowRight", 20), ("0", 0)):
+        await keyboard.press(key)
+        await tab.until(f"Math.abs(headwater.video.currentTime - {place}) < 0.2")
+    await keyboard.press("m")
+    await tab.until("headwater.video.muted")
+    await keyboard.press("ArrowDown")
+    await tab.until("Math.abs(headwater.video.volume - 0.95) < 0.001")
+    await keyboard.press("f")
+    await tab.until("document.fullscreenElement !== null")
+    await keyboard.press("f")
+    await tab.until("document.fullscreenElement === null")
+    await keyboard.press("?")
+    await tab.page.get_by_role("dialog", name="Keys").wait_for()
+    await keyboard.press("Escape")
+    await tab.until("!document.querySelector('dialog').open")
+    # In a field they are letters.
+    await keyboard.press("/")
+    await keyboard.type("mk 0")
+    assert await tab.page.get_by_role("searchbox").input_value() == "mk 0"
+    assert await tab.value("headwater.video.muted && headwater.video.paused")
+    await tab.page.get_by_role("searchbox").fill("")
+    # A picture of each film's storyboard is in its row.
+    await tab.until("document.querySelectorAll('canvas.drawn').length >= 4")
+    await tab.value("void document.activeElement.blur()")
+    await keyboard.press(" ")
+    await tab.playing()
