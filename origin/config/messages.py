@@ -71,6 +71,7 @@ def _kind_at(place: str) -> Any:
     kind: Any = Config
     for step in re.findall(r"\w+|\[", place.replace("[...]", "[")):
         if step == "[":
+            kind = kind.__origin__ if typing.get_origin(kind) is Annotated else kind
             kind = typing.get_args(kind)[0]
         elif not step.isdigit():
             kind = _without_none(typing.get_type_hints(kind, include_extras=True)[step])

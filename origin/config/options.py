@@ -61,6 +61,13 @@ SourceName = Annotated[
     ),
 ]
 
+StationAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?=.{1,200}$)(/(?!\.+(/|$))[A-Za-z0-9._~-]+)+$",
+        description="a path such as /morning.mp3, of letters, digits, '.', '_', '~', '-'",
+    ),
+]
 Origin = Annotated[
     str,
     Meta(
@@ -229,6 +236,8 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """What listeners need, or an address signed with it; such a station isn't in HLS."""
     fallback: Address | None = None
     """Another station, or a file, that is heard while there is no source."""
+    aliases: Annotated[tuple[StationAlias, ...], Meta(max_length=64)] = ()
+    """Other addresses of the station, such as ``/morning.mp3``, for listeners and sources."""
     on_demand: bool = False
     """Whether a relay is only asked for while somebody listens."""
     hls: bool = True

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from origin.http.areas import AREAS
+
 if TYPE_CHECKING:
     from origin.config.options import RadioOptions, ServerOptions
 
@@ -15,6 +17,9 @@ SCHEMES = ("http://", "https://")
 OGG_ENDINGS = (".ogg", ".oga", ".opus")
 """Extensions of names and files that are Ogg; a source client may send Ogg under any name."""
 
+
+OWN_PATHS = AREAS | {"admin", "status.xsl", "embed", "oembed"}
+"""First segments of paths at which no station can have another address."""
 
 AAC_ENDINGS = (".aac", ".aacp")
 """Extensions of station names that are AAC."""
@@ -76,10 +81,27 @@ def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[
             yield f"{place}: name: a folder goes out as MP3; Ogg is for the sources publish and relay"
         if station.fallback is not None and _is_unlike(station, by_name):
             yield f"{place}: fallback: not possible, one of the two is Ogg and the other isn't"
+    yield from _alias_faults(stations)
     edges = {station.name: tuple(_sources(station, by_name, server)) for station in stations}
     for station in stations:
         if loop := _way_back(station.name, edges):
             yield f"radio {station.name!r}: it would hear itself: {' → '.join(loop)}"
+
+
+def _alias_faults(stations: Sequence[RadioOptions]) -> Iterator[str]:
+    """Find aliases that are an address of this server already."""
+    names = {station.name for station in stations}
+    owners: dict[str, str] = {}
+    for station in stations:
+        for alias in station.aliases:
+            place = f"radio {station.name!r}: aliases: {alias!r}"
+            first, _, rest = alias[1:].partition("/")
+            is_stations = rest in names or rest.rpartition(".")[0] in names or "/" in rest
+            if alias in owners:
+                yield f"{place}: radio {owners[alias]!r} has it too; each address is of one station"
+            elif is_stations if first == "radio" else first in OWN_PATHS:
+                yield f"{place}: something else is there; allowed: a path that isn't this server's own"
+            owners.setdefault(alias, station.name)
 
 
 def is_address(url: str) -> bool:

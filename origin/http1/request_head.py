@@ -18,6 +18,9 @@ HEAD_END = b"\r\n\r\n"
 UNFRAMED_AREAS = ("/radio/",)
 """Path prefixes below which a PUT may have a body without framing, as Icecast's sources send it."""
 
+UNFRAMED_TYPES = (b"audio/", b"application/ogg")
+"""Beginnings of the Content-Type of such a PUT elsewhere: stations may have other addresses."""
+
 WEBSOCKET_AREAS = ("/events/",)
 """Path prefixes below which WebSocket is spoken; elsewhere a request for it is ignored."""
 
@@ -248,10 +251,18 @@ def has_unframed_body(method: str, path: str, fields: Sequence[tuple[bytes, byte
         path: its decoded path.
         fields: its header fields, names in any case.
     """
-    is_source = method == "SOURCE" or (method == "PUT" and path.startswith(UNFRAMED_AREAS))
+    is_source = method == "SOURCE" or (
+        method == "PUT" and (path.startswith(UNFRAMED_AREAS) or _has_type(fields, UNFRAMED_TYPES))
+    )
     if not is_source and not (path.startswith(WEBSOCKET_AREAS) and websocket.is_upgrade(method, fields)):
         return False
     return not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)
+
+
+def _has_type(fields: Sequence[tuple[bytes, bytes]], beginnings: tuple[bytes, ...]) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.lower().startswith(beginnings) for name, value in fields
+    )
 
 
 class HeadEnd:

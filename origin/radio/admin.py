@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.credentials import UnauthorizedError
+from origin.radio.aliases import station_name
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.icy_headers import one_line
@@ -45,6 +46,7 @@ class Admin:
         authorization: checks them, and the administrator's token.
         counts: the connections so far.
         limits: how long a form may be.
+        aliases: names of stations by their other addresses.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class Admin:
         authorization: StationAuthorization,
         counts: ConnectionCounts,
         limits: AdminLimits,
+        aliases: Mapping[str, str],
     ) -> None:
         self._mounts = mounts
         self._passwords = passwords
         self._authorization = authorization
         self._counts = counts
         self._limits = limits
+        self._aliases = aliases
 
     def routes(self) -> list[BaseRoute]:
         """Make the routes; libshout 2.4.6 sends its titles by POST, all others by GET."""
@@ -106,7 +110,7 @@ class Admin:
 
     async def _update_title(self, request: Request, fields: Mapping[str, str]) -> Response:
         """Set the title of what a source client sends from now on."""
-        name = mount_name(fields.get("mount", ""))
+        name = self._name(fields.get("mount", ""))
         mount, password = self._mounts.get(name), self._passwords.get(name)
         # That a station exists is no secret: anybody can ask for its address.
         if mount is None:
@@ -179,7 +183,7 @@ class Admin:
             _fill(top, {"current_source": fields["mount"]})
             _add_mounts(top, others)
             return _xml(top)
-        destination = self._mounts.get(mount_name(fields["destination"]))
+        destination = self._mounts.get(self._name(fields["destination"]))
         if destination is mount:
             raise AdminError("supplied mountpoints are identical")
         if destination is None or destination not in others.values():
@@ -206,11 +210,14 @@ class Admin:
             raise AdminError("Unknown admin request")
         return self._source(fields)
 
+    def _name(self, address: str) -> str:
+        return station_name(address, self._aliases)
+
     def _password(self, fields: Mapping[str, str]) -> str:
-        return self._passwords.get(mount_name(fields.get("mount", "")), "")
+        return self._passwords.get(self._name(fields.get("mount", "")), "")
 
     def _source(self, fields: Mapping[str, str]) -> Mount:
-        mount = self._live().get(mount_name(fields["mount"]))
+        mount = self._live().get(self._name(fields["mount"]))
         if mount is None:
             raise AdminError("Source does not exist")
         return mount
@@ -222,11 +229,6 @@ class Admin:
         if not await self._authorization.may_administer(request, password):
             whose = "the password of this station's source, or" if password else ""
             raise UnauthorizedError(f"{whose} server.admin_token is needed".strip())
-
-
-def mount_name(address: str) -> str:
-    """Return the name of the station with an address such as ``/radio/NAME``, or ``/NAME`` for short."""
-    return address.removeprefix("/").removeprefix("radio/")
 
 
 def read_query(query: str) -> dict[str, str]:

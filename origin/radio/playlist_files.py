@@ -68,3 +68,6 @@ _WRITERS: Mapping[str, tuple[Callable[[str, str], str], str]] = {
     "pls": (_pls, "audio/x-scpls"),
 }
 """By extension, with the media types that Icecast uses; of ``.pls``, that of SHOUTcast."""
+
+ENDINGS = frozenset(_WRITERS)
+"""Extensions of playlist files."""

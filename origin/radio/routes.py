@@ -15,6 +15,7 @@ from origin.access.credentials import client_address
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
 from origin.http1.stream import STREAM
 from origin.radio.admin import Admin
+from origin.radio.aliases import station_name
 from origin.radio.authorization import StationAuthorization, refusal
 from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.limits import RadioLimits
@@ -28,6 +29,7 @@ from origin.radio.title_events import TitleEvents, token_of
 from origin.responses.refusal import plain_refusal
 
 DEFAULT_LIMITS = RadioLimits()
+NO_ALIASES: Mapping[str, str] = {}
 
 
 class ListenerEndpoint:
@@ -147,6 +149,7 @@ def routes(
     silent_seconds: float = SILENT_SECONDS,
     client_limits: ClientLimits | None = None,
     limits: RadioLimits = DEFAULT_LIMITS,
+    aliases: Mapping[str, str] = NO_ALIASES,
 ) -> list[BaseRoute]:
     """Make the routes of all mounts.
 
@@ -158,6 +161,7 @@ def routes(
         silent_seconds: how long a source client may send nothing.
         client_limits: of one client; None for no limits.
         limits: what isn't configured.
+        aliases: names of stations by their other addresses.
     """
     passwords, client_limits = passwords or {}, client_limits or ClientLimits()
     counts = ConnectionCounts()
@@ -173,7 +177,10 @@ def routes(
         return {name: mount for name, mount in mounts.items() if name in names}
 
     async def show_status(request: Request) -> Response:
-        text = status(await accessible(request), base_of(request), request.query_params.get("mount"))
+        only = request.query_params.get("mount")
+        if only is not None:
+            only = f"/radio/{station_name(only, aliases)}"
+        text = status(await accessible(request), base_of(request), only)
         return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
 
     async def show_status_page(request: Request) -> Response:
@@ -184,7 +191,7 @@ def routes(
         # RFC 9110 §15.5.6: one route for all methods, so that Allow lists all of them.
         Route("/radio/{name}", endpoint, methods=["GET", "HEAD", "PUT", "SOURCE"]),
         Route("/events/radio/{name}", title_events, methods=["GET", "HEAD"]),
-        *Admin(mounts, passwords, authorization, counts, limits.admin).routes(),
+        *Admin(mounts, passwords, authorization, counts, limits.admin, aliases).routes(),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
         Route("/status.xsl", show_status_page, methods=["GET", "HEAD"]),
     ]

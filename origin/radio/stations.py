@@ -27,11 +27,13 @@ class Stations:
         mounts: those with an address, by name.
         hidden: those that only are fallbacks.
         passwords: of the mounts that accept a source client, by name.
+        aliases: names of mounts by their other addresses.
     """
 
     mounts: dict[str, Mount] = field(default_factory=dict)
     hidden: list[Mount] = field(default_factory=list)
     passwords: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
 
 
 def make_stations(
@@ -61,6 +63,7 @@ def make_stations(
             count=count,
             count_events=count_events,
         )
+        stations.aliases.update(dict.fromkeys(options.aliases, options.name))
         if kind(options) == "publish" and options.source_password:
             stations.passwords[options.name] = options.source_password
     for options in config.radio:

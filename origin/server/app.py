@@ -27,6 +27,7 @@ from origin.ingest import routes as ingest_routes
 from origin.live import captions, event, metadata
 from origin.live import routes as live
 from origin.live.authorization import Publishers
+from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
 from origin.recordings import routes as recordings
@@ -156,6 +157,7 @@ def build_app(
                 silent_seconds=config.limits.source_seconds,
                 client_limits=client_limits,
                 limits=services.limits.radio,
+                aliases=services.stations.aliases,
             ),
             *_event_routes(services, event_authorization, client_limits),
             *api.routes(services, access, authorization, event_authorization),
@@ -172,7 +174,7 @@ def build_app(
     served = file_routes.Files(
         library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
     )
-    return CommonHeaders(
+    answering = CommonHeaders(
         AccessMiddleware(served, access),
         traffic=services.traffic,
         allow_origin=config.server.allow_origin,
@@ -182,3 +184,4 @@ def build_app(
             f"/events/{one.name}": one.allow_origin for one in config.events if one.allow_origin is not None
         },
     )
+    return StationAliases(answering, services.stations.aliases) if services.stations.aliases else answering

@@ -112,6 +112,7 @@ def radio(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         genre = "Tones"
         [[radio]]
         name = "open.mp3"
+        aliases = ["/morning.mp3"]
         source = "publish"
         source_password = "{PASSWORD}"
         [[radio]]

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import socket
 import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.clients.stations import (
     PASSWORD,
     PATIENCE_SECONDS,
     TITLES,
+    frames,
     heard,
     is_fed_by,
     is_vacant,
@@ -64,6 +66,7 @@ def test_ffmpeg_publishes_and_gets_its_place_back(radio: ServerProcess, tmp_path
 
 
 def test_ezstream_publishes_with_titles(radio: ServerProcess, music: Path, tmp_path: Path) -> None:
+    """At an address that Icecast had, from which listeners hear it, too."""
     config = tmp_path / "ezstream.xml"
     password = PASSWORD.replace("&", "&amp;")
     config.write_text(
@@ -71,7 +74,7 @@ def test_ezstream_publishes_with_titles(radio: ServerProcess, music: Path, tmp_p
         <ezstream>
           <servers><server><protocol>HTTP</protocol><hostname>127.0.0.1</hostname><tls>none</tls>
             <port>{port_of(radio)}</port><user>source</user><password>{password}</password></server></servers>
-          <streams><stream><mountpoint>/radio/open.mp3</mountpoint><format>MP3</format>
+          <streams><stream><mountpoint>/morning.mp3</mountpoint><format>MP3</format>
             <stream_name>EZ</stream_name></stream></streams>
           <intakes><intake><type>playlist</type><filename>{music / "list.m3u"}</filename></intake></intakes>
         </ezstream>""",
@@ -83,6 +86,10 @@ def test_ezstream_publishes_with_titles(radio: ServerProcess, music: Path, tmp_p
     with running(*command, log=tmp_path / "log", env={"HOME": str(tmp_path)}):
         wait_for(lambda: station(radio, "open.mp3"), "the source", PATIENCE_SECONDS)
         assert len(heard(radio, "open.mp3", 30_000)) > 60
+        with urllib.request.urlopen(f"{radio.url}/morning.mp3", timeout=PATIENCE_SECONDS) as answer:
+            assert answer.headers["icy-name"] == "EZ"
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert len(frames(answer.read(30_000))) > 60
 
         def all_titles() -> bool:
             seen.add(station(radio, "open.mp3").get("title"))

@@ -1,0 +1,37 @@
+"""Other addresses of stations, for listeners and source clients: a station moves and nobody notices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from origin.radio.playlist_files import ENDINGS
+
+
+def station_name(address: str, aliases: Mapping[str, str]) -> str:
+    """Return the name of the station with an address: ``/radio/NAME``, ``/NAME`` for short, or an alias."""
+    found = aliases.get(address if address.startswith("/") else f"/{address}")
+    return found or address.removeprefix("/").removeprefix("radio/")
+
+
+class StationAliases:
+    """ASGI middleware that answers at the aliases of stations, and of their playlist files.
+
+    The path becomes the station's own, so that everything behind this knows one address; ``raw_path`` stays
+    as it was requested.
+
+    Args:
+        aliases: names of stations by path.
+    """
+
+    def __init__(self, app: ASGIApp, aliases: Mapping[str, str]) -> None:
+        self._app = app
+        playlists = {f"{path}.{end}": f"{name}.{end}" for path, name in aliases.items() for end in ENDINGS}
+        self._paths = {path: f"/radio/{name}" for path, name in (playlists | dict(aliases)).items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http":
+            scope["path"] = self._paths.get(scope["path"], scope["path"])
+        await self._app(scope, receive, send)
