@@ -234,6 +234,30 @@ def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) 
     _run(lambda: push(url, target, lambda line: click.echo(f"headwater: {redact(line)}", err=True)))
 
 
+@cli.command()
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    help="TOML file. [default: headwater.toml]",
+)
+def doctor(file: Path | None) -> None:
+    """Say what this machine lacks, or has set badly, for the configuration: a line each, with what to do.
+
+    The exit status is 1 when something that is configured can't work.
+    """
+    from origin.cli.doctor import Verdict, examine
+
+    file = _file_of(file)
+    config = load_config(file, {})
+    redactor = redactor_of(config)
+    found = examine(config, file, own_library=_names_library(file, {}))
+    for one in found:
+        click.echo(redactor(str(one)))
+    if any(one.verdict is Verdict.FAULT for one in found):
+        sys.exit(FAILED)
+
+
 def load_config(file: Path | None, options: load.Layer) -> Config:
     """Read the configuration of all layers.
 

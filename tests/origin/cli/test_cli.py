@@ -53,7 +53,8 @@ def assert_one_line(result: subprocess.CompletedProcess[str], status: int, *word
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("serve", "--help"), ("package", "--help"), ("check", "--help")]
+    "arguments",
+    [("--help",), ("serve", "--help"), ("package", "--help"), ("check", "--help"), ("doctor", "--help")],
 )
 def test_every_command_has_help(arguments: tuple[str, ...]) -> None:
     result = run(*arguments)

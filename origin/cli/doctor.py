@@ -1,0 +1,316 @@
+"""``headwater doctor``: what this machine lacks, or has set badly, for a configuration, with advice.
+
+Nothing is changed: ports are bound for a moment, and folders only looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import enum
+import http.client
+import ipaddress
+import json
+import os
+import resource
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from origin.config import stations
+from origin.config.load import shows_secrets
+from origin.config.options import Config, size
+from origin.config.warnings import unserved
+from origin.server import privileges
+from origin.server.rlimits import PER_CONNECTION, RESERVED
+from origin.server.server import BindError, bind
+from packager.process import sandbox
+from packager.process.limits import DEFAULT_TOOLS_LIMITS, ToolsLimits
+from packager.process.tools import Tools, ToolsError, discover
+from packager.sources.schemes import SCHEMES, is_url
+
+TIME_ERROR = 5
+"""What adjtimex(2) answers while nobody has set the clock by another one."""
+
+TIMEX_BYTES = 512
+"""More than its structure has on any machine; all zero, it asks and sets nothing."""
+
+FILE_SYSTEM_NEEDS = 1 << 30
+"""Free bytes below which a data folder's file system is soon full: some minutes of a few channels."""
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Verdict(enum.StrEnum):
+    """How bad a finding is."""
+
+    GOOD = "ok"
+    ADVICE = "note"
+    """It works, and could be better."""
+    FAULT = "FAULT"
+    """What is configured can't work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One finding.
+
+    Attributes:
+        subject: what was looked at.
+        verdict: how bad it is.
+        text: what was found, and after a semicolon what to do.
+    """
+
+    subject: str
+    verdict: Verdict
+    text: str
+
+    def __str__(self) -> str:
+        """Write it as one line."""
+        return f"{self.verdict:5} {self.subject}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorLimits:
+    """How long looking may take.
+
+    Attributes:
+        answer_seconds: Time for whoever has a port to say whether it is a Headwater.
+        answer_bytes: How much of that is read.
+        tools: For ffmpeg.
+    """
+
+    answer_seconds: float = 5.0
+    answer_bytes: int = 1 << 20
+    tools: ToolsLimits = DEFAULT_TOOLS_LIMITS
+
+
+DEFAULT_LIMITS = DoctorLimits()
+
+
+def examine(
+    config: Config,
+    file: Path | None = None,
+    *,
+    own_library: bool = False,
+    limits: DoctorLimits = DEFAULT_LIMITS,
+) -> list[Diagnosis]:
+    """Look at all that a server with this configuration needs; it takes some seconds at most, and blocks.
+
+    Args:
+        config: all options.
+        file: the configuration's file, if there is one.
+        own_library: whether the configuration names a library.
+        limits: how long looking may take.
+    """
+    found = [*_tools(config, limits), *_sandbox(config), *_descriptors(config), *_ports(config, limits)]
+    found += [
+        *_clock(),
+        *_library(config, own_library),
+        *_data(config),
+        *_proxies(config),
+        *_secrets(config, file),
+    ]
+    found += [Diagnosis("configuration", Verdict.ADVICE, line) for line in unserved(config)]
+    return found
+
+
+def _tools(config: Config, limits: DoctorLimits) -> Iterator[Diagnosis]:
+    needed = bool(config.live or config.radio)
+    try:
+        tools = asyncio.run(discover(limits=limits.tools))
+    except ToolsError as error:
+        without = "" if needed else " (files are served without it, but neither channels nor stations)"
+        yield Diagnosis("ffmpeg", Verdict.FAULT if needed else Verdict.ADVICE, f"{error}{without}")
+        return
+    yield Diagnosis("ffmpeg", Verdict.GOOD, f"{tools.version} at {tools.ffmpeg}")
+    yield from _encoders(config, tools)
+
+
+def _encoders(config: Config, tools: Tools) -> Iterator[Diagnosis]:
+    encoding = any(set(channel.ladder) - {"source"} for channel in config.live)
+    plays_folders = any(stations.kind(station) == "folder" for station in config.radio)
+    uses = (
+        ("libx264", encoding, "live channels"),
+        (
+            "aac",
+            bool(config.live) or any(station.hls for station in config.radio),
+            "live channels, HLS of stations",
+        ),
+        ("libmp3lame", plays_folders, "stations that play folders"),
+        ("mjpeg", False, "pictures for the seek bar"),
+    )
+    lacking = [(name, needed, what) for name, needed, what in uses if name not in tools.encoders]
+    for name, needed, what in lacking:
+        verdict = Verdict.FAULT if needed else Verdict.ADVICE
+        yield Diagnosis("encoders", verdict, f"{name} is missing, for {what}; install a full build of ffmpeg")
+    if not lacking:
+        yield Diagnosis("encoders", Verdict.GOOD, ", ".join(name for name, _, _ in uses))
+    for channel in config.live:
+        scheme = SCHEMES.get(urlsplit(channel.source).scheme) if is_url(channel.source) else None
+        if scheme is not None and scheme.needs not in tools.protocols | tools.demuxers:
+            told = f"live {channel.name!r} needs {scheme.needs}, which {tools.ffmpeg} lacks"
+            yield Diagnosis("ffmpeg", Verdict.FAULT, f"{told}; install a build that has it")
+
+
+def _sandbox(config: Config) -> Iterator[Diagnosis]:
+    lacking = sandbox.missing()
+    if not lacking:
+        version = sandbox.landlock_version()
+        yield Diagnosis("sandbox of ffmpeg", Verdict.GOOD, f"Landlock {version}, seccomp")
+        return
+    verdict = Verdict.FAULT if config.server.require_sandbox else Verdict.ADVICE
+    advice = "use Linux 5.13 or newer with lsm=landlock, and open no files or streams of strangers until then"
+    yield Diagnosis("sandbox of ffmpeg", verdict, f"the kernel lacks {' and '.join(lacking)}; {advice}")
+
+
+def _descriptors(config: Config) -> Iterator[Diagnosis]:
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = RESERVED + PER_CONNECTION * config.limits.connections
+    if allowed == resource.RLIM_INFINITY or allowed >= needed:
+        yield Diagnosis("descriptors", Verdict.GOOD, f"{config.limits.connections} connections fit")
+        return
+    fit = max(1, (allowed - RESERVED) // PER_CONNECTION)
+    advice = f"set LimitNOFILE={needed} in the unit (ulimit -Hn {needed}), or limits.connections = {fit}"
+    yield Diagnosis("descriptors", Verdict.ADVICE, f"{allowed} allow {fit} connections; {advice}")
+
+
+def _ports(config: Config, limits: DoctorLimits) -> Iterator[Diagnosis]:
+    server = config.server
+    wanted = [("server.port", server.host, server.port)]
+    if server.admin_port:
+        wanted.append(("server.admin_port", server.admin_host, server.admin_port))
+    if server.rtmp_port:
+        wanted.append(("server.rtmp_port", server.host, server.rtmp_port))
+    for key, host, port in wanted:
+        try:
+            for sock in bind(host, port, config.limits.unacknowledged_seconds, option=key):
+                sock.close()
+        except BindError as error:
+            if _is_ours(config, limits):
+                yield Diagnosis(
+                    key, Verdict.GOOD, f"{port} is in use, and a Headwater answers on server.port"
+                )
+            else:
+                yield Diagnosis(key, Verdict.FAULT, str(error))
+        else:
+            yield Diagnosis(key, Verdict.GOOD, f"{port} is free")
+    if server.srt_port:
+        yield _datagram_port(config, limits)
+
+
+def _datagram_port(config: Config, limits: DoctorLimits) -> Diagnosis:
+    key, host, port = "server.srt_port", config.server.host, config.server.srt_port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((host, port))
+    except OSError as error:
+        if _is_ours(config, limits):
+            return Diagnosis(key, Verdict.GOOD, f"{port} is in use, and a Headwater answers on server.port")
+        return Diagnosis(
+            key, Verdict.FAULT, f"{host}:{port}: {error.strerror}; stop what uses it, or choose another"
+        )
+    return Diagnosis(key, Verdict.GOOD, f"{port} is free")
+
+
+def _is_ours(config: Config, limits: DoctorLimits) -> bool:
+    """Tell whether a server like this one answers where this one would."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
+    connection = http.client.HTTPConnection(host, config.server.port, timeout=limits.answer_seconds)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        connection.request("GET", "/health", headers={"host": "localhost"})
+        told = json.loads(connection.getresponse().read(limits.answer_bytes))
+        return isinstance(told, dict) and {"live", "ready"} <= told.keys()
+    return False
+
+
+def _clock() -> Iterator[Diagnosis]:
+    try:
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
+    except (OSError, AttributeError):
+        state = -1
+    if state < 0:
+        yield Diagnosis(
+            "clock", Verdict.ADVICE, "this system doesn't tell whether anything sets it; look at it"
+        )
+    elif state == TIME_ERROR:
+        advice = "start chrony or systemd-timesyncd; players reckon dates and segment numbers by it"
+        yield Diagnosis("clock", Verdict.ADVICE, f"nothing keeps it right; {advice}")
+    else:
+        yield Diagnosis("clock", Verdict.GOOD, "it is set by another one")
+
+
+def _library(config: Config, named: bool) -> Iterator[Diagnosis]:
+    if "://" in config.library.path:
+        return
+    folder = Path(config.library.path).expanduser()
+    try:
+        with os.scandir(folder) as entries:
+            next(entries, None)
+    except OSError as error:
+        needed = named or not (config.live or config.radio or config.events)
+        advice = "name a folder that this user may read in library.path"
+        verdict = Verdict.FAULT if needed else Verdict.ADVICE
+        yield Diagnosis("library", verdict, f"{folder}: {error.strerror}; {advice}")
+    else:
+        yield Diagnosis("library", Verdict.GOOD, f"{folder} can be read")
+
+
+def _data(config: Config) -> Iterator[Diagnosis]:
+    if not config.server.data:
+        if any(channel.dvr != "0" or channel.event for channel in config.live):
+            told = "without server.data, DVR and recordings are only in memory, and gone with a restart"
+            yield Diagnosis("data folder", Verdict.ADVICE, f"{told}; name a folder")
+        return
+    folder = Path(config.server.data).expanduser()
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+        advice = "give it to the user that the server runs as"
+        yield Diagnosis("data folder", Verdict.FAULT, f"{folder} can't be written; {advice}")
+        return
+    free = shutil.disk_usage(there).free
+    wanted = sum(size(one.dvr_size) + size(one.recordings_size or "0") for one in config.live)
+    needed = max(wanted, FILE_SYSTEM_NEEDS)
+    told = f"{folder} has {free / 1e9:.1f} GB free"
+    if free < needed:
+        advice = f"dvr_size and recordings_size may take {wanted / 1e9:.1f} GB: lower them, or make room"
+        yield Diagnosis("data folder", Verdict.ADVICE, f"{told}; {advice}")
+    else:
+        yield Diagnosis("data folder", Verdict.GOOD, told)
+
+
+def _proxies(config: Config) -> Iterator[Diagnosis]:
+    server = config.server
+    networks = [ipaddress.ip_network(one, strict=False) for one in server.trusted_proxies]
+    everybody = [str(one) for one in networks if one.prefixlen == 0]
+    if everybody:
+        told = f"{', '.join(everybody)} believes everybody's X-Forwarded-For"
+        advice = "name the proxies' own addresses in server.trusted_proxies"
+        yield Diagnosis("proxies", Verdict.FAULT, f"{told}; {advice}")
+    elif networks:
+        yield Diagnosis("proxies", Verdict.GOOD, f"{', '.join(map(str, networks))} may name their clients")
+    else:
+        told = "none is trusted, so that all clients of a proxy count as one"
+        advice = "where one is in front, name its address in server.trusted_proxies"
+        yield Diagnosis("proxies", Verdict.GOOD, f"{told}; {advice}")
+    if server.host in LOOPBACK and networks and not everybody and not server.names:
+        advice = "name it in server.names, else lists and /health are refused under it"
+        yield Diagnosis("proxies", Verdict.ADVICE, f"clients come by a name that isn't known here; {advice}")
+    if server.host not in LOOPBACK and not server.protected:
+        told = f"{server.host} is reached by other machines, which may read lists, /health and /metrics"
+        yield Diagnosis(
+            "access", Verdict.ADVICE, f'{told}; set server.protected = ["api", "health", "metrics"]'
+        )
+
+
+def _secrets(config: Config, file: Path | None) -> Iterator[Diagnosis]:
+    if privileges.is_root() and not config.server.user:
+        yield Diagnosis("user", Verdict.ADVICE, "this is root; name a user in server.user, or in the unit")
+    if file is not None and shows_secrets(file):
+        told = f"{file} has secrets that everybody on this machine can read"
+        yield Diagnosis("configuration", Verdict.ADVICE, f"{told}; chmod 600 {file}")
