@@ -75,7 +75,7 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorLimits:
+class DoctorTimeouts:
     """How long looking may take.
 
     Attributes:
@@ -89,7 +89,7 @@ class DoctorLimits:
     tools: ToolsLimits = DEFAULT_TOOLS_LIMITS
 
 
-DEFAULT_LIMITS = DoctorLimits()
+DEFAULT_LIMITS = DoctorTimeouts()
 
 
 def examine(
@@ -97,7 +97,7 @@ def examine(
     file: Path | None = None,
     *,
     own_library: bool = False,
-    limits: DoctorLimits = DEFAULT_LIMITS,
+    limits: DoctorTimeouts = DEFAULT_LIMITS,
 ) -> list[Diagnosis]:
     """Look at all that a server with this configuration needs; it takes some seconds at most, and blocks.
 
@@ -119,7 +119,7 @@ def examine(
     return found
 
 
-def _tools(config: Config, limits: DoctorLimits) -> Iterator[Diagnosis]:
+def _tools(config: Config, limits: DoctorTimeouts) -> Iterator[Diagnosis]:
     needed = bool(config.live or config.radio)
     try:
         tools = asyncio.run(discover(limits=limits.tools))
@@ -179,7 +179,7 @@ def _descriptors(config: Config) -> Iterator[Diagnosis]:
     yield Diagnosis("descriptors", Verdict.ADVICE, f"{allowed} allow {fit} connections; {advice}")
 
 
-def _ports(config: Config, limits: DoctorLimits) -> Iterator[Diagnosis]:
+def _ports(config: Config, limits: DoctorTimeouts) -> Iterator[Diagnosis]:
     server = config.server
     wanted = [("server.port", server.host, server.port)]
     if server.admin_port:
@@ -203,7 +203,7 @@ def _ports(config: Config, limits: DoctorLimits) -> Iterator[Diagnosis]:
         yield _datagram_port(config, limits)
 
 
-def _datagram_port(config: Config, limits: DoctorLimits) -> Diagnosis:
+def _datagram_port(config: Config, limits: DoctorTimeouts) -> Diagnosis:
     key, host, port = "server.srt_port", config.server.host, config.server.srt_port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -218,7 +218,7 @@ def _datagram_port(config: Config, limits: DoctorLimits) -> Diagnosis:
     return Diagnosis(key, Verdict.GOOD, f"{port} is free")
 
 
-def _is_ours(config: Config, limits: DoctorLimits) -> bool:
+def _is_ours(config: Config, limits: DoctorTimeouts) -> bool:
     """Tell whether a server like this one answers where this one would."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
     connection = http.client.HTTPConnection(host, config.server.port, timeout=limits.answer_seconds)
