@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 
+from media.matroska.live_writer import element
 from media.mp4.boxes import box, full_box
 from media.ogg.page import CONTINUED, FIRST, NO_POSITION, Page, paginate
 from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
@@ -217,6 +218,11 @@ def as_many_samples_as_may_be(init: bytes, size: int) -> bytes:
     return many_samples(init, size, 1 << 13)
 
 
+def samples_of_nothing(init: bytes, size: int) -> bytes:
+    """Fragments of as many samples as may be, of which none has a byte."""
+    return init + _repeated(moof(1 << 13, 0) + box(b"mdat"), size)
+
+
 def empty_boxes(init: bytes, size: int) -> bytes:
     return init + _repeated(box(b"free"), size)
 
@@ -262,6 +268,16 @@ def empty_clusters(size: int) -> bytes:
 def many_tracks(size: int) -> bytes:
     """The same tracks again and again, each time as of another stream."""
     return MATROSKA_HEAD + _repeated(ONE_TRACK, size)
+
+
+def many_elements(size: int) -> bytes:
+    """Tracks that say as much as one may, most of it nothing."""
+    count = size // 64 // 2
+    entries = (
+        element(0xD7, bytes((number,))) + element(0x83, b"\1") + b"\xec\x80" * min(count, 8000)
+        for number in range(1, 65)
+    )
+    return MATROSKA_HEAD + element(0x1654AE6B, b"".join(element(0xAE, entry) for entry in entries))
 
 
 def many_messages(size: int) -> bytes:

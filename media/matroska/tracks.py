@@ -14,6 +14,9 @@ MAX_TRACKS = 64
 MAX_PRIVATE_BYTES = 256 << 10
 """Largest configuration of a codec, which is copied into the init segment."""
 
+MAX_TRACK_ELEMENTS = 8192
+"""Most elements in what all tracks say, those in others included; a track has some dozens."""
+
 VIDEO, AUDIO = 1, 2
 """Types of tracks (§5.1.4.1.3)."""
 
@@ -85,10 +88,23 @@ class MatroskaTrack:
 
 
 @dataclass(slots=True)
+class _Room:
+    """How many elements may still be gone through."""
+
+    left: int = MAX_TRACK_ELEMENTS
+
+    def take(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise TooLargeError(f"more than {MAX_TRACK_ELEMENTS} elements of tracks")
+
+
+@dataclass(slots=True)
 class _Values:
     """The elements of one master element by their IDs, of several of one the first."""
 
     data: bytes
+    room: _Room
     found: Mapping[int, Element]
     several: Sequence[Element] = field(default_factory=list)
 
@@ -110,15 +126,16 @@ class _Values:
 
     def inside(self, kind: int) -> _Values:
         one = self.found.get(kind)
-        return _Values(self.data, {}) if one is None else _values(self.data, one)
+        return _Values(self.data, self.room, {}) if one is None else _values(self.data, one, self.room)
 
 
-def _values(data: bytes, parent: Element) -> _Values:
+def _values(data: bytes, parent: Element, room: _Room) -> _Values:
     found: dict[int, Element] = {}
     several = list(children(data, parent.payload, parent.end))
+    room.take(len(several))
     for one in several:
         found.setdefault(one.kind, one)
-    return _Values(data, found, several)
+    return _Values(data, room, found, several)
 
 
 def parse_tracks(data: bytes) -> tuple[MatroskaTrack, ...]:
@@ -126,12 +143,13 @@ def parse_tracks(data: bytes) -> tuple[MatroskaTrack, ...]:
 
     Raises:
         MalformedError: an element is cut off or impossible, or two tracks have the same number.
-        TooLargeError: there are too many tracks, or one's configuration is too large.
+        TooLargeError: there are too many tracks or elements, or a track's configuration is too large.
     """
     entries = [one for one in children(data, 0, len(data)) if one.kind == 0xAE]
     if len(entries) > MAX_TRACKS:
         raise TooLargeError(f"{len(entries)} tracks: more than {MAX_TRACKS}")
-    tracks = tuple([_track(_values(data, entry)) for entry in entries])
+    room = _Room()
+    tracks = tuple([_track(_values(data, entry, room)) for entry in entries])
     if len({track.number for track in tracks}) != len(tracks):  # §5.1.4.1.1
         raise MalformedError("two tracks have the same number")
     return tracks
@@ -191,7 +209,7 @@ def _encodings(encodings: _Values) -> tuple[bool, int | None, bytes]:
     for one in encodings.several:
         if one.kind != 0x6240:
             continue
-        encoding = _values(encodings.data, one)
+        encoding = _values(encodings.data, one, encodings.room)
         if encoding.number(0x5033) == 1:
             encrypted = True
             continue
@@ -210,7 +228,7 @@ def _dolby_vision(entry: _Values) -> tuple[bytes, bytes] | None:
     """Find the configuration of Dolby Vision (§5.1.4.1.17), whose type is that of its box."""
     for one in entry.several:
         if one.kind == 0x41E4:
-            mapping = _values(entry.data, one)
+            mapping = _values(entry.data, one, entry.room)
             kind = mapping.number(0x41E7).to_bytes(8, "big")[4:]
             if kind in (b"dvcC", b"dvvC"):
                 return kind, _bounded(mapping.data_of(0x41ED))

@@ -18,6 +18,9 @@ from media.mp4.boxes import Box, box, full_box, walk
 MAX_SAMPLES = 1 << 13
 """Most samples of one movie fragment; a minute of AAC has 2,813."""
 
+MAX_EMPTY_SAMPLES = 64
+"""Most samples of one run beyond its bytes: a count of empty ones costs nothing to send, and much to read."""
+
 MAX_FRAGMENT_BOXES = 2048
 """Most boxes in one movie fragment; a run for each sample is rare, and a hundred of them many."""
 
@@ -132,7 +135,8 @@ def parse_moof(
 
     Raises:
         MalformedError: it is cut off, contradicts itself or names an unknown track.
-        UnsupportedError: it has more than ``MAX_SAMPLES`` samples or ``MAX_FRAGMENT_BOXES`` boxes.
+        UnsupportedError: it has more than ``MAX_SAMPLES`` samples or ``MAX_FRAGMENT_BOXES`` boxes, or samples
+            of nothing.
     """
     if (lone := _lone_sample(data, position, defaults)) is not None:
         return lone
@@ -280,6 +284,8 @@ def _trun(
             columns, (defaults.duration, defaults.size, defaults.flags, 0), strict=True
         )
     )
+    if count > MAX_EMPTY_SAMPLES + sum(sizes):
+        raise UnsupportedError(f"{count} samples in {sum(sizes)} bytes")
     if first_flags is not None and count:
         sample_flags[0] = first_flags
     if version:  # §8.8.8.2: composition offsets are signed from version 1 on

@@ -24,10 +24,12 @@ class AmfLimits:
     Attributes:
         depth: Of objects in objects.
         values: Of all together, those in objects included.
+        text_bytes: Of all texts and names together: decoding megabytes that are no UTF-8 takes long.
     """
 
     depth: int = 16
     values: int = 4096
+    text_bytes: int = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def read_values(data: bytes, limits: AmfLimits) -> list[Value]:
 
     Raises:
         MalformedError: it isn't AMF0.
-        TooLargeError: they are nested too deeply, or too many.
+        TooLargeError: they are nested too deeply, too many or too long.
         UnsupportedError: there is AMF3 among them.
     """
     reader = _Reader(data, limits)
@@ -68,6 +70,7 @@ class _Reader:
         self._data = data
         self._limits = limits
         self._values = 0
+        self._text_bytes = 0
         self._objects = 0
         self.place = 0
 
@@ -131,7 +134,11 @@ class _Reader:
         return number
 
     def _text(self, width: int) -> str:
-        return self._take(int.from_bytes(self._take(width), "big")).decode(errors="replace")
+        raw = self._take(int.from_bytes(self._take(width), "big"))
+        self._text_bytes += len(raw)
+        if self._text_bytes > self._limits.text_bytes:
+            raise TooLargeError(f"more than {self._limits.text_bytes} bytes of text")
+        return raw.decode(errors="replace")
 
     def _take(self, size: int) -> bytes:
         start, self.place = self.place, self.place + size

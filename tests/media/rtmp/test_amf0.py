@@ -77,6 +77,18 @@ def test_more_values_than_anybody_needs_are_refused(data: bytes) -> None:
         read_values(data, LIMITS)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x0c\0\4\0\1" + b"\xff" * (256 << 10 | 1),
+        b"\3" + (b"\xff\xff" + b"x" * 0xFFFF + b"\5") * 5 + b"\0\0\x09",
+    ],
+)
+def test_more_text_than_anybody_needs_is_not_decoded(data: bytes) -> None:
+    with pytest.raises(TooLargeError):
+        read_values(data, LIMITS)
+
+
 def test_amf3_is_told_from_nonsense() -> None:
     with pytest.raises(UnsupportedError):
         read_values(b"\x11\x0a", LIMITS)
