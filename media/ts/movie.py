@@ -285,6 +285,7 @@ class _Pictures:
         self._keys = array("B")
         self._sets: dict[bytes, None] = {}
         self._is_varying = False
+        self.units = 0
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -299,6 +300,7 @@ class _Pictures:
     def _take(self, unit: Unit | None, clock: Clock) -> None:
         if unit is None:
             return
+        self.units += 1
         picture = look_at(unit.data, self._coding)
         dts = clock.time(unit.dts, unit.begin)
         if not picture.has_slices:
@@ -365,8 +367,9 @@ class _Sound:
         self._end = 0
         self._frames = SoundFrames(coding)
 
-    def __len__(self) -> int:
-        return len(self._frames)
+    @property
+    def units(self) -> int:
+        return max(len(self._times), len(self._frames))
 
     def receive(self, block: PacketBlock, clock: Clock) -> None:
         for piece in block.pieces(self._pid):
@@ -527,7 +530,8 @@ class _FileReader:
                 raise UnsupportedError(f"MPEG-TS whose streams change at byte {place}; {_REMEDY}")
 
     def _check_count(self) -> None:
-        count = sum(0 if isinstance(found, str) else len(found) for _, found in self._streams)
+        # Units without frames cost as much.
+        count = sum(0 if isinstance(found, str) else found.units for _, found in self._streams)
         if count > self._limits.frames:
             raise TooLargeError(f"more than {self._limits.frames} frames")
         while count > self._reserved:

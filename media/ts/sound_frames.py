@@ -146,6 +146,8 @@ class SoundFrames:
         Raises:
             UnsupportedError: they aren't of such frames, or of frames that differ.
         """
+        if not data:
+            return  # no frame begins in it
         self._bounds.append((self._position + len(self._pending), unit))
         pending = self._pending + data
         at = 0

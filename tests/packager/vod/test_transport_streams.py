@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import random
 import struct
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from media.errors import MediaError, TooLargeError, UnsupportedError
-from media.ts.movie import TransportLimits
-from media.ts.tables import PACKET
+from media.ts.elementary_streams import LAYOUTS
+from media.ts.movie import TransportLimits, read_transport_stream
+from media.ts.sound_frames import AAC, SoundFrames
+from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
 from packager.export.export import export
 from packager.library.storage import Library
 from packager.vod import ShortReadError
 from packager.vod.index import FileIndex, IndexLimits, read_beginning, read_index
 from packager.vod.movie_reader import ContainerLimits
 from packager.vod.segment import make_segment
+from tests.hostile_media import adts_frame
 from tests.packager import films
 from tests.packager.films import packets
 from tests.packager.vod.test_vod import titles_of, write_out
@@ -210,6 +214,43 @@ def test_limits_are_kept_before_memory_is_taken() -> None:
         limits = IndexLimits(containers=ContainerLimits(transport=transport))
         with pytest.raises(error, match=reason):
             indexed(path, limits).require_whole()
+
+
+def sound_packet(data: bytes) -> bytes:
+    """Write a PES packet of sound at the time 0 in a packet of its own (ISO/IEC 13818-1 §2.4.3.6)."""
+    payload = b"\0\0\1\xc0\0\0\x84\x80\5\x21\0\1\0\1" + data
+    stuffing = PACKET - 6 - len(payload)
+    return b"\x47\x41\0\x30" + bytes((stuffing + 1, 0)) + b"\xff" * stuffing + payload
+
+
+@pytest.mark.clause("CWE-770")
+def test_units_without_frames_count_as_frames_do() -> None:
+    head = write_tables(ProgramMap(0x100, (ElementaryStream(0x0F, 0x100),)), 0x20)
+    data = head + sound_packet(adts_frame(50) * 2) + sound_packet(b"") * 2000
+    reserved = list[int]()
+
+    def read(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    read_transport_stream(read, len(data), LAYOUTS[0], TransportLimits(frames=3000), reserved.append)
+    assert reserved
+    with pytest.raises(TooLargeError):
+        read_transport_stream(read, len(data), LAYOUTS[0], TransportLimits(frames=1000))
+
+
+@pytest.mark.clause("CWE-770")
+def test_nothing_is_kept_of_units_without_bytes_behind_a_part_of_a_frame() -> None:
+    frames = SoundFrames(AAC)
+    frames.receive(adts_frame(50) * 2 + adts_frame(8000)[:20], 0)
+    tracemalloc.start()
+    try:
+        for unit in range(1, 20_000):
+            frames.receive(b"", unit)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+    frames.receive(adts_frame(8000)[20:] + adts_frame(60)[:20], 20_000)
+    assert list(frames.units) == [0, 0, 0]
 
 
 def test_a_library_is_listed_by_the_beginnings_of_its_files() -> None:
