@@ -111,9 +111,9 @@ class RtmpServer:
         task.add_done_callback(self._sessions.pop)
 
     def _make_room(self) -> bool:
-        """Drop the oldest connection that hasn't asked to publish: an encoder asks at once."""
+        """Drop the oldest connection that doesn't publish: an encoder asks at once, and goes when refused."""
         for task, session in self._sessions.items():
-            if session.is_undecided and not task.cancelling():
+            if session.is_dispensable and not task.cancelling():
                 task.cancel()
                 return True
         return False
@@ -126,6 +126,9 @@ class RtmpServer:
         except Exception:  # one broken connection must not take the others with it
             log.exception("rtmp connection broke")
         finally:
+            if writer.transport.get_write_buffer_size():
+                # It had its time to take that: who never reads would keep a descriptor that nobody counts.
+                writer.transport.abort()
             writer.close()
 
 
@@ -139,7 +142,7 @@ class _Session:
         writer: what it is sent.
 
     Attributes:
-        is_undecided: whether it hasn't asked to publish. Who is refused has: he would guess on in its place.
+        is_dispensable: whether it may be dropped for another one: it hasn't asked to publish, or was refused.
     """
 
     def __init__(
@@ -158,7 +161,7 @@ class _Session:
         self._encoder = ""
         self._publication: Publication | None = None
         self._stream: PublishedStream | None = None
-        self.is_undecided = True
+        self.is_dispensable = True
         self._progressed = 0.0
         self._deadline = asyncio.timeout(limits.admission_seconds)
         self._budget = StepBudget()
@@ -269,7 +272,7 @@ class _Session:
         """Let a publisher in, or refuse it."""
         publisher = Publisher("rtmp", self._address, self._encoder)
         self._deadline.reschedule(None)
-        self.is_undecided = False
+        self.is_dispensable = False
         try:
             self._admission.find(request.name)
             self._admission.check_key(request.name, _key(request), self._address)
@@ -278,7 +281,7 @@ class _Session:
                 request.name, publisher, on_end=self._on_dismissed, approval=approval
             )
         except RefusedError as error:
-            # As long as the guesser waits, his connection counts.
+            self.is_dispensable = True
             await asyncio.sleep(error.delay_seconds)
             self._connection.refuse_publish(str(error))
             return
@@ -291,7 +294,7 @@ class _Session:
         if self._publication is not None:
             self._publication.end()
             self._publication = None
-        self.is_undecided = True
+        self.is_dispensable = True
         self._deadline.reschedule(asyncio.get_running_loop().time() + self._limits.admission_seconds)
 
     def _on_dismissed(self, _reason: str) -> None:

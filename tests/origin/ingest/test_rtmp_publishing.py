@@ -49,7 +49,9 @@ class RtmpStudio:
 
 
 def rtmp_studio(folder: Path, more: str = "") -> Iterator[RtmpStudio]:
-    with kept_port() as port, studio(folder, more, f"[server]\nrtmp_port = {port}\n") as one:
+    # The kernel is in no hurry, so that it isn't it that ends the connections of clients that read nothing.
+    limits = "[limits]\nunacknowledged_seconds = 600\n"
+    with kept_port() as port, studio(folder, more, f"{limits}[server]\nrtmp_port = {port}\n") as one:
         yield RtmpStudio(one, port)
 
 
@@ -233,14 +235,38 @@ def test_a_connection_that_never_publishes_is_closed(hall: RtmpStudio) -> None:
 
 
 @pytest.mark.clause("CWE-770")
-def test_connections_that_stop_in_the_handshake_leave_publishers_their_place(hall: RtmpStudio) -> None:
+@pytest.mark.parametrize(
+    "data", [HANDSHAKE[:100], publishing("studio?key=guess")], ids=["no handshake", "wrong keys"]
+)
+def test_connections_of_strangers_leave_publishers_their_place(hall: RtmpStudio, data: bytes) -> None:
     right = publishing(f"studio?key={KEY}") + command("deleteStream", 6, None, 1)
     with contextlib.ExitStack() as stack:
         for _ in range(RtmpLimits().connections + 50):
             one = stack.enter_context(socket.create_connection(("127.0.0.1", hall.port), CLIENT_SECONDS))
-            one.sendall(HANDSHAKE[:100])
+            one.sendall(data)
+            if len(data) > len(HANDSHAKE):
+                one.recv(1)  # what follows has been judged, too, or soon is
         assert b"NetStream.Publish.Start" in answered(hall, right)
     hall.studio.wait_for_state("idle")
+
+
+@pytest.mark.clause("CWE-772")
+def test_connections_that_read_nothing_are_closed(hall: RtmpStudio) -> None:
+    def descriptors() -> int:
+        return len(os.listdir(f"/proc/{hall.studio.server.process.pid}/fd"))
+
+    before = descriptors()
+    # Of small segments the kernel keeps little: the rest of the answers stays in the server.
+    questions = HANDSHAKE + command("connect", 1, {"app": "live"}) + command("createStream", 2, None) * 300
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            one = stack.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 88)
+            one.connect(("127.0.0.1", hall.port))
+            one.sendall(questions)
+        wait_for(lambda: descriptors() >= before + 10, "the connections")
+        wait_for(lambda: descriptors() <= before + 2, "their end")
 
 
 @pytest.mark.clause("CWE-770")
