@@ -394,6 +394,8 @@ class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
     format: Literal["text", "json"] = "text"
     requests: bool = False
     """Whether each request is logged."""
+    access: str = ""
+    """A file to which the stations' requests are written as Icecast does, with the time of listening."""
 
 
 class Config(Options, frozen=True, forbid_unknown_fields=True):

@@ -122,6 +122,23 @@ class RefusalLogLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLogLimits:
+    """Limits of the access log.
+
+    Attributes:
+        lines_waiting: most lines that wait to be written; those beyond are counted and dropped.
+        lines_at_once: most lines of one write.
+        last_seconds: how long the end of the program waits for them.
+        text_bytes: most bytes of an address, a Referer or a User-Agent in a line.
+    """
+
+    lines_waiting: int = 20_000
+    lines_at_once: int = 500
+    last_seconds: float = 2.0
+    text_bytes: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminLimits:
     """Limits of requests to admin addresses.
 
@@ -145,6 +162,7 @@ class RadioLimits:
         simulcast: of the stations' live channels.
         admin: of requests to Icecast's admin addresses.
         refusal_log: of the lines about refused source clients.
+        access_log: of the log of the stations' requests.
     """
 
     mount: MountLimits = field(default_factory=MountLimits)
@@ -155,3 +173,4 @@ class RadioLimits:
     simulcast: SimulcastLimits = field(default_factory=SimulcastLimits)
     admin: AdminLimits = field(default_factory=AdminLimits)
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
+    access_log: AccessLogLimits = field(default_factory=AccessLogLimits)

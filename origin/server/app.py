@@ -27,6 +27,7 @@ from origin.ingest import routes as ingest_routes
 from origin.live import captions, event, metadata
 from origin.live import routes as live
 from origin.live.authorization import Publishers
+from origin.radio.access_log import StationAccessLog
 from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
@@ -174,7 +175,7 @@ def build_app(
     served = file_routes.Files(
         library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
     )
-    answering = CommonHeaders(
+    answering: ASGIApp = CommonHeaders(
         AccessMiddleware(served, access),
         traffic=services.traffic,
         allow_origin=config.server.allow_origin,
@@ -184,4 +185,6 @@ def build_app(
             f"/events/{one.name}": one.allow_origin for one in config.events if one.allow_origin is not None
         },
     )
+    if services.access_log is not None:
+        answering = StationAccessLog(answering, services.access_log)
     return StationAliases(answering, services.stations.aliases) if services.stations.aliases else answering

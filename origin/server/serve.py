@@ -146,6 +146,9 @@ async def _run(
         await server.serve(sockets=bound.http)
     finally:
         services.library.open_files.close()
+        if services.access_log is not None:
+            # Behind the last listeners, whose lines are written at their ends.
+            await asyncio.to_thread(services.access_log.close)
         if lock is not None:
             lock.release()
 

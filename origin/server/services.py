@@ -28,6 +28,7 @@ from origin.events.history import EventHistory
 from origin.http1.access_log import RequestCounters
 from origin.ingest.admission import IngestAdmission, Webhook
 from origin.ingest.limits import IngestLimits
+from origin.radio.access_log import AccessLogFile
 from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations
 from origin.server import malloc, metrics
@@ -75,7 +76,7 @@ class Services:
         tools: ffmpeg; None without it, and then without channels and stations.
         lock: of the data folder, which the channels wait for and which is released behind them; None if they
             store nothing.
-        files: the configuration's files, which the library must not serve.
+        files: the configuration's files, which the library must not serve, as the log of requests isn't.
         needs_library: whether a missing library folder is an error.
 
     Attributes:
@@ -92,6 +93,7 @@ class Services:
         ingest: lets in those who publish to them.
         recordings: of the channels that record, by name.
         events: the event channels.
+        access_log: the file of the stations' requests; None where none is configured.
         loop_lag: measures how late the event loop is.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
@@ -112,6 +114,11 @@ class Services:
         self.tools = tools
         self.traffic = RequestCounters()
         self.registry = CollectorRegistry()
+        self.access_log: AccessLogFile | None = None
+        if config.log.access:
+            path = Path(config.log.access).expanduser()
+            self.access_log = AccessLogFile(path, limits.radio.access_log)
+            files = (*files, path)
         self.library = make_library_services(config, tools, limits, files)
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.ending = False

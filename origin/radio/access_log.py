@@ -1,0 +1,229 @@
+"""Writes what stations answered to a file as Icecast writes its access.log, for analysers of such logs.
+
+It is Apache's Combined format with one field more: the seconds for which somebody listened, or sent. Like
+Icecast's, a line is written at the end of a request, and has no query, in which there may be secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import stat
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from origin.config.errors import CommandError
+from origin.http1.stream import Stream
+from origin.radio.limits import AccessLogLimits
+
+LOGGED = ("/radio/", "/status-json.xsl", "/status.xsl", "/admin/")
+"""Beginnings of the paths whose requests are logged: those that Icecast has, too."""
+
+CLIENT_GONE = 499
+"""Status of a request whose client went before there was an answer, as in nginx's logs."""
+
+MODE = 0o640
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_QUOTED = frozenset(b'"\\')
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRequest:
+    """What a line says of a request.
+
+    Attributes:
+        address: the client's.
+        ended: seconds since the epoch.
+        request: method, target without its query, and version.
+        status: of the answer.
+        sent_bytes: of its body.
+        referer: of the request, b"" for none.
+        agent: of the request, b"" for none.
+        seconds: from its beginning to its end.
+    """
+
+    address: str
+    ended: float
+    request: bytes
+    status: int
+    sent_bytes: int
+    referer: bytes
+    agent: bytes
+    seconds: int
+
+
+def write_line(answered: AnsweredRequest, text_bytes: int) -> str:
+    """Write a line of the Combined format with the seconds behind it.
+
+    Args:
+        answered: the request.
+        text_bytes: most bytes of each text that the client chose.
+    """
+    at = datetime.fromtimestamp(answered.ended, UTC)
+    moment = f"{at:%d}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
+    request, referer, agent = (
+        _escaped(text[:text_bytes]) or "-" for text in (answered.request, answered.referer, answered.agent)
+    )
+    counts = f"{answered.status} {answered.sent_bytes}"
+    return (
+        f'{answered.address or "-"} - - [{moment}] "{request}" {counts} "{referer}" "{agent}"'
+        f" {answered.seconds}\n"
+    )
+
+
+def _escaped(text: bytes) -> str:
+    """Escape all that could end a field or a line, as Apache does."""
+    if text.isascii() and text.decode("ascii").isprintable() and not _QUOTED.intersection(text):
+        return text.decode("ascii")
+    return "".join(chr(one) if 32 <= one < 127 and one not in _QUOTED else f"\\x{one:02x}" for one in text)
+
+
+class AccessLogFile:
+    """The file; a thread writes it, so that a slow disk holds nobody up.
+
+    A file that was moved away or removed is made anew with the next lines: logrotate needs to signal nothing.
+
+    Args:
+        path: of the file, which is appended to.
+        limits: how many lines wait to be written.
+
+    Raises:
+        CommandError: it can't be written.
+    """
+
+    def __init__(self, path: Path, limits: AccessLogLimits) -> None:
+        self._path = path
+        self.limits = limits
+        try:
+            self._file = _open(path)
+        except OSError as error:
+            raise CommandError(
+                f"log.access: {path}: {error.strerror or error}; name a file that can be written"
+            ) from None
+        self._lines: queue.Queue[str | None] = queue.Queue(limits.lines_waiting)
+        self._dropped = 0
+        self._is_failing = False
+        self._thread = threading.Thread(target=self._work, name="access log", daemon=True)
+        self._thread.start()
+
+    def write(self, line: str) -> None:
+        """Take a line, to be written soon; without room it is dropped and counted."""
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._dropped += 1
+
+    def close(self) -> None:
+        """Write what waits, if that is soon done."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=self.limits.last_seconds)
+            self._thread.join(self.limits.last_seconds)
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            lines = [self._lines.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(lines) < self.limits.lines_at_once:
+                    lines.append(self._lines.get_nowait())
+            ended = None in lines
+            self._append(line for line in lines if line is not None)
+        os.close(self._file)
+
+    def _append(self, lines: Iterable[str]) -> None:
+        data = "".join(lines).encode("ascii", "replace")
+        try:
+            self._follow_path()
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError as error:
+            self._dropped += data.count(b"\n")
+            if not self._is_failing:
+                log.warning("access log can't be written", file=str(self._path), reason=error.strerror or str(error))
+            self._is_failing = True
+            return
+        self._is_failing = False
+        if self._dropped:
+            count, self._dropped = self._dropped, 0
+            log.warning("lines of the access log were dropped", count=count)
+
+    def _follow_path(self) -> None:
+        """Open the file anew where another one, or none, is at its path."""
+        ours = os.fstat(self._file)
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            opened = _open(self._path)
+            os.close(self._file)
+            self._file = opened
+
+
+def _open(path: Path) -> int:
+    # A named pipe would be waited for, or break when its reader ends.
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, MODE)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("not a regular file")
+    return descriptor
+
+
+class StationAccessLog:
+    """ASGI middleware that logs the requests to stations when they end.
+
+    Args:
+        file: where to.
+    """
+
+    def __init__(self, app: ASGIApp, file: AccessLogFile) -> None:
+        self._app = app
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not scope["path"].startswith(LOGGED):
+            await self._app(scope, receive, send)
+            return
+        status, sent, started = CLIENT_GONE, 0, time.monotonic()
+        streams: list[Stream] = []
+
+        async def count(message: Message) -> None:
+            nonlocal status, sent
+            status = message.get("status", status)
+            sent += len(message.get("body", b""))
+            await send(message)
+            if "stream" in message:
+                streams.append(message["stream"])
+
+        try:
+            await self._app(scope, receive, count)
+        finally:
+            sent += sum(stream.sent for stream in streams)
+            self._file.write(self._line(scope, status, sent, int(time.monotonic() - started)))
+
+    def _line(self, scope: Scope, status: int, sent: int, seconds: int) -> str:
+        fields = {name: value for name, value in scope["headers"] if name in (b"referer", b"user-agent")}
+        target, version = scope["raw_path"], scope["http_version"]
+        answered = AnsweredRequest(
+            scope["client"][0] if scope.get("client") else "",
+            time.time(),
+            b"%s %s HTTP/%s" % (scope["method"].encode("latin-1"), target, version.encode("ascii")),
+            status,
+            sent,
+            fields.get(b"referer", b""),
+            fields.get(b"user-agent", b""),
+            seconds,
+        )
+        return write_line(answered, self._file.limits.text_bytes)
