@@ -1,10 +1,10 @@
 // The library view: folders, titles and files as one list that is searched and sorted, and what is chosen of it.
 
+import { codecNames, isSmooth, judge } from "./capabilities.js";
 import { byId, bytes, clock, count, el, encodePath, getPage, say } from "./dom.js";
 import { Posters } from "./posters.js";
 import { VirtualList, makeScroller } from "./virtuallist.js";
 
-const CODECS = { h264: "H.264", hevc: "HEVC", av1: "AV1", vp9: "VP9", aac: "AAC", mp3: "MP3", opus: "Opus", ac3: "AC-3", eac3: "E-AC-3", flac: "FLAC" };
 const SORTS = {
   name: "Name", "name desc": "Name, from Z", "date desc": "Newest first", date: "Oldest first",
   length: "Shortest first", "length desc": "Longest first",
@@ -118,9 +118,14 @@ export class LibraryView {
     this.#chosen = item?.path ?? null;
     for (const row of byId("panel-library").querySelectorAll("a[data-path]")) mark(row, this.#chosen);
     if (!item) return this.stage.clear(isItem ? `“${path}” isn't in the library.` : "");
-    if (item.playable === false) return this.stage.clear(`${item.path} can't be played here: ${item.reason}.`);
+    const can = judge(item);
+    if (can.reason && !options.has("anyway")) {
+      this.stage.clear(`${item.path} can't be played here: ${can.reason}.`);
+      return this.stage.offerFile(item.media, `#library/${encodePath(item.path)}?anyway=1`);
+    }
     const modes = ["file", "hls"].filter((mode) => item[mode === "file" ? "media" : "hls"]);
-    const wanted = options.get("mode") ?? (item.kind === "title" ? "hls" : "file");
+    const best = can.hls && (item.kind === "title" || !can.file) ? "hls" : "file";
+    const wanted = options.get("mode") ?? best;
     const mode = modes.includes(wanted) ? wanted : modes[0];
     const { source, video } = this.stage.playback;
     if (source?.key === item.path && source.mode === mode) return undefined;
@@ -143,13 +148,23 @@ export class LibraryView {
         level: number("level", -1),
       },
     }, same ? !video.paused : Boolean(path));
+    this.stage.offerFile(item.media);
     if (isItem && !same) this.stage.bringIntoView();
+    this.#warn(item);
     return undefined;
+  }
+
+  /** Says so where the browser expects that this machine is too slow for the film. */
+  async #warn(item) {
+    const smooth = await isSmooth(item);
+    if (smooth === false && this.stage.playback.source?.key === item.path) {
+      say(byId("facts"), `${describe(item)} · this browser expects that it stutters on this machine`);
+    }
   }
 
   #find(path) {
     // Without a path whatever comes first.
-    if (!path || path.endsWith("/")) return this.#list.find((item) => item.kind !== "folder" && item.playable !== false);
+    if (!path || path.endsWith("/")) return this.#list.find((item) => item.kind !== "folder" && !judge(item).reason);
     return this.#list.find((item) => item.kind !== "folder" && item.path === path);
   }
 
@@ -219,13 +234,14 @@ function describe(item) {
     item.duration && clock(item.duration),
     item.size && bytes(item.size),
     item.subtitles?.length && `subtitles: ${item.subtitles.map((one) => one.name).join(", ")}`,
-    item.codecs && item.codecs.split(/, */).map((codec) => CODECS[codec] ?? codec).join(", "),
+    item.codecs && codecNames(item).join(", "),
   ].filter(Boolean).join(" · ");
 }
 
 function describeRow(item) {
   if (item.kind === "folder") return count(item.files.toLocaleString(), "file", "files");
-  if (item.playable === false) return `Not playable: ${item.reason ?? "browsers don't know this kind of file"}.`;
+  const { reason } = judge(item);
+  if (reason) return `Not playable here: ${reason}.`;
   // Its length is on its picture.
   return describe({ ...item, duration: null });
 }
@@ -247,9 +263,9 @@ function makeRow(posters, chosen) {
     node,
     update(item) {
       const { kind = "loading", path = "" } = item ?? {};
-      const isOff = item?.playable === false;
+      const isOff = item && kind !== "folder" && judge(item).reason !== "";
       const address = `#library/${encodePath(path)}${kind === "folder" ? "/" : ""}`;
-      if (!item || isOff) link.removeAttribute("href");
+      if (!item) link.removeAttribute("href");
       else if (link.getAttribute("href") !== address) link.setAttribute("href", address);
       link.className = `row ${kind}${isOff ? " off" : ""}`;
       link.dataset.path = path;

@@ -33,9 +33,18 @@ export class Stage {
     byId("modes").hidden = modes.length < 2;
     for (const input of byId("modes").querySelectorAll("input")) input.checked = input.value === source.mode;
     byId("edge").hidden = source.mode !== "live";
+    this.offerFile(null);
     this.graph.clear();
     this.chapters.show(source.chapters ?? null);
     this.playback.open(source, play);
+  }
+
+  /** Offers a file for download; and to play it anyway, at another address, where the browser says that it can't. */
+  offerFile(address, anyway = null) {
+    for (const [id, href] of [["download", address], ["anyway", anyway]]) {
+      byId(id).hidden = !href;
+      if (href) byId(id).href = href;
+    }
   }
 
   /** Scrolls the page so far that the picture is seen, where it isn't. */
@@ -52,6 +61,7 @@ export class Stage {
     say(byId("facts"), text);
     byId("modes").hidden = true;
     byId("edge").hidden = true;
+    this.offerFile(null);
     this.chapters.show(null);
     this.graph.clear();
   }

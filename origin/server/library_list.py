@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 from urllib.parse import quote, urlencode
 
@@ -258,7 +258,9 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "duration": facts.duration,
         "width": facts.width,
         "height": facts.height,
+        "frame_rate": facts.frame_rate,
         "codecs": ", ".join(facts.codecs),
+        "content_type": content_type(entry.path, facts.codec_strings),
         "playable": facts.reason is None if known else None,
         "reason": facts.reason,
         "media": f"/media/{path}",
@@ -266,6 +268,17 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "obstacle": facts.obstacle,
         **_describe_text(facts.text),
     }
+
+
+def content_type(path: str, codecs: Sequence[str]) -> str | None:
+    """Give what a browser is asked with whether it can play a file: ``canPlayType`` and MediaCapabilities.
+
+    Args:
+        path: of the file.
+        codecs: the codec strings of its streams; none where it couldn't be read.
+    """
+    # RFC 6381 §3.2: several codecs are one quoted string.
+    return f'{media_type(path)}; codecs="{", ".join(codecs)}"' if codecs else None
 
 
 def _describe_text(text: TextFacts) -> dict[str, object]:

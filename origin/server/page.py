@@ -25,6 +25,7 @@ FILES = {
     "player.css": CSS,
     "icon.svg": SVG,
     "player.js": SCRIPT,
+    "capabilities.js": SCRIPT,
     "dom.js": SCRIPT,
     "graph.js": SCRIPT,
     "chapters.js": SCRIPT,

@@ -13,10 +13,12 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
+from packager.library.codec_strings import codec_string
 from packager.library.file_listing import File, FileListing, Listing, ListingLimits, Renditions
 from packager.library.library_view import Folder, ViewItem, ViewLimits, ViewQuery, Views
 from packager.library.storage import NOTHING_WITHHELD, Withheld
@@ -26,6 +28,9 @@ from packager.process.tools import BusyError, Tools, ToolsError
 
 MAX_CODECS = 16
 """Most streams of a file whose codecs are listed."""
+
+MAX_FRAME_RATE = 1000
+"""Frames a second from which on it is no rate of pictures."""
 
 CONTAINERS = {
     ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".m4a": "mov", ".3gp": "mov", ".3g2": "mov",
@@ -97,10 +102,12 @@ class Facts:
 
     Attributes:
         duration: seconds; None if unknown.
-        width: of the first video stream, in pixels.
-        height: of the first video stream, in pixels.
+        width: of the first video stream's picture as it is shown, in pixels.
+        height: of the same, in pixels.
+        frame_rate: of the first video stream, in frames a second.
         codecs: ffmpeg's names of the streams' codecs, video first.
-        reason: why browsers can't play it; None if they can.
+        codec_strings: what browsers are asked with for each of them.
+        reason: why most browsers can't play it; None if they can.
         obstacle: why it can't be served as HLS; None if it can, or nobody asked.
         text: its subtitles and chapters, of what can be served as HLS.
         thumbnails: whether there are small pictures of it.
@@ -109,7 +116,9 @@ class Facts:
     duration: float | None = None
     width: int | None = None
     height: int | None = None
+    frame_rate: float | None = None
     codecs: tuple[str, ...] = ()
+    codec_strings: tuple[str, ...] = ()
     reason: str | None = None
     obstacle: str | None = None
     text: TextFacts = NO_TEXT
@@ -447,7 +456,8 @@ async def probe(path: Path, tools: Tools, limits: CatalogueLimits = DEFAULT_LIMI
     Raises:
         BusyError: ffprobe can't be started now.
     """
-    wanted = "format=duration:stream=codec_type,codec_name,codec_tag_string,profile,pix_fmt,width,height"
+    wanted = "format=duration:stream_side_data=rotation:stream="
+    wanted += "codec_type,codec_name,codec_tag_string,profile,level,pix_fmt,width,height,avg_frame_rate"
     options = {
         "max_pixels": MAX_PIXELS,
         "codec_whitelist": DECODERS,
@@ -485,13 +495,31 @@ def _facts_of(answer: dict[str, Any], suffix: str) -> Facts:
         duration = float(answer.get("format", {}).get("duration", ""))
     except ValueError:
         duration = None
+    size = video.get("width"), video.get("height")
+    width, height = reversed(size) if _lies_on_its_side(video) else size
     return Facts(
         duration=duration,
-        width=video.get("width"),
-        height=video.get("height"),
+        width=width,
+        height=height,
+        frame_rate=_frame_rate(str(video.get("avg_frame_rate", ""))),
         codecs=tuple(str(stream.get("codec_name", "unknown")) for stream in streams[:MAX_CODECS]),
+        codec_strings=tuple(map(codec_string, streams[:MAX_CODECS])),
         reason=_reason(streams, suffix),
     )
+
+
+def _lies_on_its_side(video: dict[str, Any]) -> bool:
+    """Tell whether a picture is turned by a quarter when it is shown, as those of phones held upright are."""
+    found = (one.get("rotation") for one in video.get("side_data_list", ()))
+    return any(isinstance(angle, int | float) and round(angle) % 180 == 90 for angle in found)
+
+
+def _frame_rate(text: str) -> float | None:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return round(float(rate), 3) if 0 < rate < MAX_FRAME_RATE else None
 
 
 def _reason(streams: Sequence[dict[str, Any]], suffix: str) -> str | None:
