@@ -35,7 +35,11 @@ TOO_MANY = PlainTextResponse(
 )
 """RFC 6585 §4: the answer on a connection whose client has too many of them."""
 
-UNAVAILABLE = PlainTextResponse("Service Unavailable", 503, {"connection": "close"})
+UNAVAILABLE = PlainTextResponse(
+    "Service Unavailable",
+    503,
+    {"connection": "close", "cache-control": "no-store", "retry-after": str(RETRY_SECONDS)},
+)
 """The answer on a connection beyond the number that is served."""
 
 _METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")

@@ -328,5 +328,6 @@ def refusal(status: int, max_age: int, text: str = "", *, retry_after: int | Non
     """
     headers = {"cache-control": f"public, max-age={max_age}" if max_age else "no-store"}
     if retry_after is not None:
-        headers["retry-after"] = str(retry_after)
+        # RFC 9110 §10.2.3: who comes earlier gets this answer again, from a cache that keeps it.
+        headers["retry-after"] = str(max(retry_after, max_age))
     return plain_refusal(status, text, headers)

@@ -9,14 +9,15 @@ from starlette.responses import PlainTextResponse, Response
 
 
 def plain_refusal(status: int, reason: str = "", headers: Mapping[str, str] | None = None) -> Response:
-    """Make an error response of one line of text.
+    """Make an error response of one line of text; one of 5xx isn't kept unless the fields say for how long.
 
     Args:
         status: the status.
         reason: the line, without its end; empty for the status's own phrase.
         headers: further header fields, such as Cache-Control.
     """
-    return PlainTextResponse(f"{reason or HTTPStatus(status).phrase}\n", status, headers)
+    kept = {"cache-control": "no-store"} if status >= HTTPStatus.INTERNAL_SERVER_ERROR else {}
+    return PlainTextResponse(f"{reason or HTTPStatus(status).phrase}\n", status, {**kept, **(headers or {})})
 
 
 class RefusalError(Exception):

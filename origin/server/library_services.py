@@ -46,31 +46,37 @@ class LibraryServices:
     catalogue: Catalogue
 
     def check(self, *, needed: bool) -> bool:
-        """Tell whether the folder is there.
+        """Tell whether the folder is there; see ``check_folder``."""
+        return check_folder(self.storage, needed=needed)
 
-        Args:
-            needed: whether it is an error if it isn't.
 
-        Raises:
-            OSError: it is missing, isn't a folder, or may not be read; its ``filename`` is set.
-            CommandError: it contains the server's own data, which must not be published.
-        """
-        root = self.storage.root
-        try:
-            with os.scandir(root) as entries:
-                next(entries, None)
-        except FileNotFoundError as error:
-            if needed:
-                raise _with_advice(error, root) from error
-            return False
-        except OSError as error:
+def check_folder(storage: Library, *, needed: bool) -> bool:
+    """Tell whether the library's folder is there.
+
+    Args:
+        storage: the library.
+        needed: whether it is an error if it isn't.
+
+    Raises:
+        OSError: it is missing, isn't a folder, or may not be read; its ``filename`` is set.
+        CommandError: it contains the server's own data, which must not be published.
+    """
+    root = storage.root
+    try:
+        with os.scandir(root) as entries:
+            next(entries, None)
+    except FileNotFoundError as error:
+        if needed:
             raise _with_advice(error, root) from error
-        root = root.resolve()
-        for data in (folder.resolve() for folder in self.storage.withheld.folders):
-            if root == data or root.is_relative_to(data / "live"):
-                told = "the server's data would be published with it; name another folder for one of them"
-                raise CommandError(f"library.path {self.storage.root}, server.data {data}: {told}")
-        return True
+        return False
+    except OSError as error:
+        raise _with_advice(error, root) from error
+    root = root.resolve()
+    for data in (folder.resolve() for folder in storage.withheld.folders):
+        if root == data or root.is_relative_to(data / "live"):
+            told = "the server's data would be published with it; name another folder for one of them"
+            raise CommandError(f"library.path {storage.root}, server.data {data}: {told}")
+    return True
 
 
 def make_library_services(

@@ -35,6 +35,7 @@ from origin.responses.common_headers import common_headers
 from origin.server import malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
 from origin.server.demo_text import CHANNEL, DemoText
+from origin.server.library_services import check_folder, library_of
 from origin.server.limits import Limits
 from origin.server.reload import Follower
 from origin.server.server import Server, address_of
@@ -88,14 +89,16 @@ async def serve(
         config = _fit_descriptors(config, rlimits.raise_limit())
         try:
             config, tools = await _prepare(config, finding_tools, demo=demo, own_library=own_library)
+            needs_library = own_library or not (config.live or config.radio or config.events)
+            files = () if file is None else (file,)
+            # Before anything is written: a start that fails leaves nothing behind.
+            await asyncio.to_thread(check_folder, library_of(config, files), needed=needs_library)
             lock = await asyncio.to_thread(
                 _lock, config, limits.server.lock_look_seconds, patient=bool(bound.inherited)
             )
             config, new_secrets = await asyncio.to_thread(with_secrets, config)
             # The log's redaction must know the generated secrets, too.
             await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
-            needs_library = own_library or not (config.live or config.radio or config.events)
-            files = () if file is None else (file,)
             make = functools.partial(Services, files=files, needs_library=needs_library, limits=limits)
             services = await asyncio.to_thread(make, config, tools, lock)
             if followers is not None:

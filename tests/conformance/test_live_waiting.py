@@ -137,10 +137,10 @@ def test_who_waits_longer_than_three_target_durations_gets_503(
         begin = time.monotonic()
         answer = fed.ask(f"{PATH}?_HLS_msn={NUMBER + 9}")
         assert answer.status == 503
-        assert answer["retry-after"] == str(TARGET)
         # The loop's clock has milliseconds, and may be one of them early.
         assert time.monotonic() - begin > 3 * TARGET - 0.1
         assert answer["cache-control"] == "public, max-age=4"
+        assert answer["retry-after"] == "4", "until then a cache would give this answer again"
 
 
 @pytest.mark.clause("RFC 8216bis §6.2.5.2")
