@@ -150,7 +150,8 @@ class AccessLogFile:
         except OSError as error:
             self._dropped += data.count(b"\n")
             if not self._is_failing:
-                log.warning("access log can't be written", file=str(self._path), reason=error.strerror or str(error))
+                reason = error.strerror or str(error)
+                log.warning("access log can't be written", file=str(self._path), reason=reason)
             self._is_failing = True
             return
         self._is_failing = False
