@@ -74,3 +74,10 @@ def test_every_module_and_document_that_the_readme_names_exists() -> None:
 def test_the_makefile_has_the_targets_that_the_readme_names(target: str) -> None:
     assert f"\n    make {target} " in (ROOT / "README.md").read_text()
     assert re.search(rf"^{target}\b.*:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_every_link_from_one_document_to_another_leads_somewhere() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").glob("*.md")]
+    for document in documents:
+        links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text("utf-8"))
+        assert [link for link in links if not (document.parent / link).exists()] == [], document
