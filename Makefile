@@ -9,6 +9,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 PORT ?= 8000
+HOST ?=
 LIBRARY ?=
 MINUTES ?= 60
 # Tests wait for media at real time more than they compute: three of them share a processor.
@@ -27,6 +28,7 @@ SYNC = PYTHONDONTWRITEBYTECODE=1 $(UV) sync --frozen --quiet
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
 	@echo "make run LIBRARY=DIR      the same with your own files"
+	@echo "make run HOST=0.0.0.0     the same for the local network: shows its address and a QR code for phones"
 	@echo "make test                 set up and run all tests, real browser included"
 	@echo "make coverage             the same, and which lines and branches they run: twice the processor time"
 	@echo "make clauses              which test shows which clause of a standard"
@@ -58,7 +60,7 @@ setup: .venv/.setup player/vendor/hls.min.mjs
 	@touch $@
 
 run: setup
-	@exec $(BIN)/headwater serve --demo --port $(PORT) $(if $(LIBRARY),--library "$(LIBRARY)")
+	@exec $(BIN)/headwater serve --demo --port $(PORT) $(if $(HOST),--host "$(HOST)") $(if $(LIBRARY),--library "$(LIBRARY)")
 
 coverage: MEASURES := --cov --cov-report=term --cov-report=xml
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from origin.ingest.rtmp import RtmpServer
 from origin.ingest.srt import SrtServer
 from origin.live.fast_path import LiveFastPath
 from origin.responses.common_headers import common_headers
-from origin.server import malloc, privileges, rlimits, socket_activation
+from origin.server import local_network, malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
 from origin.server.demo_text import CHANNEL, DemoText
 from origin.server.library_services import check_folder, library_of
@@ -317,6 +318,7 @@ def _announce(services: Services, address: str, new_secrets: Sequence[MadeSecret
     log.info("serving", address=address, library=str(services.library.storage.root))
     _log_missing_protection()
     click.echo(f"Headwater is at {_bold(address)}")
+    _announce_to_others(services.config.server.host, address)
     for secret in new_secrets:
         click.echo(_describe_secret(secret, address))
     if services.config.server.rtmp_port:
@@ -334,6 +336,17 @@ def _announce(services: Services, address: str, new_secrets: Sequence[MadeSecret
 def _bold(text: str) -> str:
     """Make a text bold; ``click.echo`` removes that outside of terminals."""
     return click.style(text, bold=True)
+
+
+def _announce_to_others(host: str, address: str) -> None:
+    """Print where phones and televisions find the server; a QR code only where there is a terminal."""
+    others = local_network.address_for_others(host, int(address.rstrip("/").rpartition(":")[2]))
+    if others is None:
+        return
+    if others != address:
+        click.echo(f"Other devices find it at {_bold(others)}")
+    if sys.stdout.isatty():
+        click.echo(local_network.qr_code(others))
 
 
 def _describe_secret(secret: MadeSecret, address: str) -> str:
