@@ -388,6 +388,8 @@ class PublishedSource:
     def left(self, publication: Publication, reason: str) -> None:
         """Go on without a publication: with a spare one, if there is one."""
         self._publications.remove(publication)
+        if self._given is publication:
+            self._given = None
         self._past_link += publication.link or LinkStatistics()
         self._past_lost_packets += publication.lost_packets or 0
         if reason and not publication.is_slate:

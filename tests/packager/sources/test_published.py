@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import subprocess
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -14,6 +16,7 @@ from media.errors import MediaError
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
+from packager.process.process import Process
 from packager.process.tools import Tools
 from packager.sources.limits import PacingLimits, PumpLimits, SourceLimits
 from packager.sources.probe import inspect_supply
@@ -94,6 +97,21 @@ async def test_the_newer_publisher_takes_over_and_the_older_hears_why(stream: St
         await older.receive(b"G")
     older.end("too late")
     assert source.publications == (newer,)
+
+
+async def test_nothing_of_a_stream_is_kept_once_its_publisher_has_gone(stream: Streams, tools: Tools) -> None:
+    source = PublishedSource("studio", limits=AT_ONCE)
+    publication = source.begin(FIRST)
+    await publication.receive(stream("mpegts"))
+    process = await Process.start([str(tools.ffmpeg), "-version"], stdin=True)
+    async with background_task(source.give(process)):
+        await asyncio.sleep(0)  # it begins
+        publication.end()
+    await process.stop()
+    kept = weakref.ref(publication)
+    del publication
+    gc.collect()
+    assert kept() is None
 
 
 async def test_a_publisher_whose_place_was_taken_while_it_was_read_does_not_take_it_back(
