@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError
-from media.rtmp.flv import FILE_HEADER, SCRIPT, VIDEO, FlvReader, file_header, write_tag
+from media.rtmp.flv import FILE_HEADER, MAX_TAG, SCRIPT, VIDEO, FlvReader, file_header, write_tag
 from media.stream_reader import StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.sources.gop_cache import GopCache
@@ -148,6 +148,21 @@ def test_sound_that_comes_late_is_a_change(streams: dict[str, bytes], tmp_path: 
     line = f"ffprobe -v error -show_entries stream=codec_type -of csv=p=0 {tmp_path / 'late.flv'}"
     told = subprocess.run(line.split(), check=True, capture_output=True, text=True).stdout.split()
     assert sorted(told) == ["audio", "video"]
+
+
+def test_pictures_between_a_jump_of_flvs_time_and_the_next_key_frame_are_dropped() -> None:
+    key, other = b"\x17\1\0\0\0ab", b"\x27\1\0\0\0cd"
+    tags = [(0, b"\x17\0\0\0\0" + bytes(20)), (0, key), (40, other), (90_000, other), (90_040, key)]
+    found = FlvReader().receive_data(file_header() + b"".join(write_tag(VIDEO, *tag) for tag in tags))
+    (change,) = [index for index, piece in enumerate(found) if piece.changes]
+    assert [piece.access for piece in found if piece.clock is not None] == [True, False, True]
+    assert found[change + 2].data == write_tag(VIDEO, 90_040, key)
+
+
+@pytest.mark.clause("CWE-770")
+def test_a_tag_of_flv_larger_than_any_frame_is_refused_at_its_header() -> None:
+    with pytest.raises(MalformedError):
+        FlvReader().receive_data(file_header() + b"\x09" + (MAX_TAG + 1).to_bytes(3, "big") + bytes(7))
 
 
 def test_what_is_repeated_at_each_key_frame_leaves_the_headers_of_flv_as_they_are() -> None:

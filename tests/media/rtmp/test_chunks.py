@@ -79,7 +79,11 @@ def test_a_message_of_307_bytes_comes_in_three_chunks() -> None:
 
 
 @pytest.mark.clause("RTMP 1.0 §5.3.1.1")
-@pytest.mark.parametrize(("begin", "again"), [(b"\x00\x05", b"\xc0\x05"), (b"\x01\x05\x01", b"\xc1\x05\x01")])
+@pytest.mark.parametrize(
+    ("begin", "again"),
+    # The last two are of one chunk stream, 69: the third byte counts 256 each.
+    [(b"\x00\x05", b"\xc0\x05"), (b"\x01\x05\x01", b"\xc1\x05\x01"), (b"\x00\x05", b"\xc1\x05\x00")],
+)
 def test_numbers_of_chunk_streams_have_one_two_or_three_bytes(begin: bytes, again: bytes) -> None:
     wire = begin + head(5, 200)[1:] + BODY[:128] + again + BODY[128:200]
     assert read([wire]) == read([wire[at : at + 1] for at in range(len(wire))])
@@ -139,6 +143,12 @@ def test_an_aborted_message_is_forgotten() -> None:
     abort = b"\2\0\0\0\0\0\4\2\0\0\0\0" + (6).to_bytes(4, "big")
     wire = head(0, 300) + BODY[:128] + abort + head(9, 3) + b"abc"
     assert read([wire]) == [Message(VIDEO, 1, 9, b"abc")]
+
+
+def test_aborted_messages_take_no_room() -> None:
+    abort = b"\2\0\0\0\0\0\4\2\0\0\0\0" + (6).to_bytes(4, "big")
+    wire = head(0, 300) + BODY[:128] + abort + head(9, 3, number=7) + b"abc"
+    assert len(read([wire] * 1000, SMALL)) == 1000
 
 
 def test_a_chunk_stream_may_begin_with_format_one_as_librtmps_do() -> None:

@@ -97,9 +97,18 @@ def test_nothing_is_published_before_somebody_was_let_in() -> None:
     assert list(one.receive_eof()) == []
 
 
+def test_one_stream_may_follow_another_as_long_as_the_connection_lasts() -> None:
+    stream = command("createStream", 2, None) + command("publish", 3, None, "demo", "live", stream=1)
+    wire = HANDSHAKE + command("connect", 1, CONNECT) + (stream + command("deleteStream", 4, None, 1)) * 200
+    events, _, error = read([wire])
+    assert not error
+    assert events.count(PublishRequest("live", "demo")) == events.count(StreamEnded()) == 200
+
+
 def test_media_without_a_stream_is_dropped() -> None:
     one = connection()
-    one.receive_data(HANDSHAKE + command("connect", 1, CONNECT) + VIDEO)
+    aggregate = write_message(4, Message(chunks.AGGREGATE, 1, 0, b"\x09" + bytes(10) + bytes(4)), 128)
+    one.receive_data(HANDSHAKE + command("connect", 1, CONNECT) + VIDEO + aggregate)
     assert list(accepted(one)) == [ConnectRequest("live")]
 
 
@@ -119,9 +128,18 @@ def test_a_refusal_says_why() -> None:
         None,
         {"level": "error", "code": "NetStream.Publish.BadName", "description": "The key is wrong."},
     ]
+    assert_over(one)
     one = opened(CONNECT)
     one.reject_connect("There is no such application.")
     assert said(one.data_to_send()) == [("_error", 1.0, "NetConnection.Connect.Rejected")]
+    assert_over(one)
+
+
+def assert_over(one: PublisherConnection) -> None:
+    """Assert that who was refused isn't heard any more: it would guess on."""
+    assert one.is_closed
+    one.receive_data(command("publish", 6, None, "demo", "live", stream=1))
+    assert list(one.events()) == []
 
 
 def test_a_publisher_whose_place_is_taken_is_told() -> None:

@@ -7,7 +7,7 @@ import hmac
 
 import pytest
 
-from media.errors import MediaError
+from media.errors import MediaError, UnsupportedError
 from media.rtmp.handshake import PACKET_BYTES, RANDOM_BYTES, ServerHandshake
 
 RANDOM = bytes(range(256)) * 6
@@ -66,3 +66,9 @@ def test_what_begins_otherwise_is_refused_at_its_first_byte(begin: bytes) -> Non
         made().receive_data(begin)
     with pytest.raises(MediaError):
         made().receive_data(begin[:1])
+
+
+@pytest.mark.parametrize("version", [6, 8, 9])
+def test_encrypted_rtmp_is_named_as_such(version: int) -> None:
+    with pytest.raises(UnsupportedError, match="encrypted"):
+        ServerHandshake(bytes(RANDOM_BYTES)).receive_data(bytes((version,)))

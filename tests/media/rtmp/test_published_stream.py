@@ -55,6 +55,24 @@ def test_sound_alone_goes_on_after_a_second() -> None:
     assert written(*tags).startswith(b"FLV")
 
 
+@pytest.mark.clause("CWE-770")
+@pytest.mark.parametrize(
+    ("first", "frame", "count"),
+    [
+        ((AUDIO, 0, AAC), b"\xaf\1a", 127),
+        ((AUDIO, 0, AAC), b"\xaf\1" + bytes(1 << 20), 8),
+        ((VIDEO, 0, HEVC), KEY, 128),
+        ((VIDEO, 0, HEVC), KEY + bytes(1 << 20), 8),
+    ],
+)
+def test_no_more_than_a_limit_is_held_back_however_slowly_time_goes(
+    first: Tag, frame: bytes, count: int
+) -> None:
+    tags = [first, *[(first[0], 0, frame)] * count]
+    assert written(*tags[:-1]) == b""
+    assert written(*tags).count(frame.removeprefix(KEY[:5])) == count
+
+
 def test_a_codec_that_comes_too_late_is_told_to_the_publisher() -> None:
     with pytest.raises(UnsupportedError, match="connect anew"):
         written((VIDEO, 0, AVC), (VIDEO, 0, b"\x17\1\0\0\0ab"), (AUDIO, 40, OPUS))
@@ -95,6 +113,11 @@ def test_a_clock_that_begins_anew_is_a_jump_behind_which_time_goes_on(later: int
     (change,) = [index for index, one in enumerate(found) if one.changes]
     assert change == len(found) - len(behind) - 1
     assert clocks[-1] - clocks[-len(behind)] == (2000 - 40) * 90
+
+
+def test_a_picture_shown_long_before_it_is_decoded_harms_nobody() -> None:
+    early = b"\x91hvc1\x80\0\0picture"
+    assert chunks_of(written((VIDEO, 0, HEVC), (VIDEO, 0, early), (VIDEO, 2000, KEY)))[0] == 2
 
 
 def test_another_configuration_and_a_late_track_are_changes() -> None:
