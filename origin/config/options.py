@@ -236,6 +236,10 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """What listeners need, or an address signed with it; such a station isn't in HLS."""
     fallback: Address | None = None
     """Another station, or a file, that is heard while there is no source."""
+    max_listeners: Count | None = None
+    """Listeners of this station; absent: ``limits.listeners``."""
+    max_listener_duration: Duration = "0"
+    """After how long a listener is disconnected: ``90m``, ``2h``; 0: never."""
     aliases: Annotated[tuple[StationAlias, ...], Meta(max_length=64)] = ()
     """Other addresses of the station, such as ``/morning.mp3``, for listeners and sources."""
     on_demand: bool = False

@@ -178,6 +178,11 @@ class Listeners:
         listener.stream.end(self._limits.close_seconds)
         self._leave(listener)
 
+    def dismiss_after(self, seconds: float) -> None:
+        """Disconnect the listeners that came so long ago."""
+        for listener in [one for one in self._present if self.seconds(one) >= seconds]:
+            self.dismiss(listener)
+
     @property
     def present(self) -> tuple[Listener, ...]:
         """The listeners in the order in which they came."""

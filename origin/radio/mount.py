@@ -477,5 +477,7 @@ class Mount:
             if len(self.audience) and self._silence.seconds > self.options.hold_seconds:
                 log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
                 self.audience.close()
+            if self.options.listener_seconds:
+                self.audience.dismiss_after(self.options.listener_seconds)
             self._demand.update(has_listeners=self.is_wanted)
             self.now.channel.beat()

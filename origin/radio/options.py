@@ -64,6 +64,7 @@ class MountOptions:
         queue_bytes: how far a listener may fall behind before it is dropped.
         skips: whether such a listener skips ahead instead.
         max_listeners: further ones get 503.
+        listener_seconds: after which a listener is disconnected; 0: never.
         metaint: bytes of audio between two metadata blocks.
         hold_seconds: how long listeners are kept while the mount is silent.
         on_demand: whether the source plays only while somebody listens.
@@ -78,6 +79,7 @@ class MountOptions:
     url: str = ""
     public: bool = False
     max_listeners: int = 5000
+    listener_seconds: float = 0.0
     metaint: int = METAINT
     hold_seconds: float = 30.0
     on_demand: bool = False

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from origin.config.options import Config, RadioOptions
+from origin.config.options import Config, RadioOptions, seconds
 from origin.config.stations import expected_type, kind, lacks_fallback, page_of, stream_of
 from origin.radio.limits import RadioLimits
 from origin.radio.mount import Mount
@@ -133,7 +133,8 @@ def _presentation(options: RadioOptions, config: Config, limits: RadioLimits) ->
         title=options.title or "",
         genre=options.genre or "",
         url=page_of(options),
-        max_listeners=config.limits.listeners,
+        max_listeners=options.max_listeners or config.limits.listeners,
+        listener_seconds=seconds(options.max_listener_duration),
         hold_seconds=config.limits.hold_seconds,
         on_demand=options.on_demand and kind(options) == "relay",
         lead_seconds=limits.simulcast.lead_seconds if options.hls else 0.0,

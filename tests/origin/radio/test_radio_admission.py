@@ -10,8 +10,11 @@ import pytest
 from starlette.requests import Request
 
 from origin.access.credentials import Authenticator, client_address
+from origin.config.options import Config, RadioOptions
 from origin.radio.authorization import StationAuthorization
 from origin.radio.mount import Mount
+from origin.radio.stations import make_stations
+from packager.process.tools import Tools
 from tests.keys import BEARER_LINE
 from tests.radio_server import FRAME_BYTES, Feed, mount_options, numbers, one_mount, serving
 from tests.waiting import until
@@ -200,3 +203,32 @@ async def test_a_key_that_opens_one_station_of_a_list_has_not_failed() -> None:
         == frozenset()
     )
     assert len(failures) == 1
+
+
+async def test_a_listener_is_disconnected_when_its_time_is_over() -> None:
+    now, options = 1000.0, mount_options(listener_seconds=3600, hold_seconds=1e9)
+    async with one_mount(options, clock=lambda: now) as (feed, mount, server):
+        feed.push(3)
+        await feed.settled()
+        first = await server.open()
+        await until(lambda: mount.listeners == 1)
+        now += 1800
+        feed.push(3)
+        await feed.settled()
+        second = await server.open()
+        await until(lambda: mount.listeners == 2)
+        assert numbers(await first.body(6 * FRAME_BYTES)) == [0, 1, 2, 3, 4, 5]
+        now += 1801
+        # RFC 9112 §7.1: the last chunk says that this was all.
+        assert await first.chunk() == b""
+        await until(lambda: mount.listeners == 1, "the end of the first alone")
+        assert numbers(await second.body(6 * FRAME_BYTES)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_limits_of_a_station_are_configured(tools: Tools) -> None:
+    station = RadioOptions(name="one", source="publish", max_listeners=7, max_listener_duration="90m")
+    config = Config(radio=(station, RadioOptions(name="two", source="publish")))
+    mounts = make_stations(config, tools, lambda _: None).mounts
+    one, two = (mounts[name].options for name in ("one", "two"))
+    assert (one.max_listeners, one.listener_seconds) == (7, 5400)
+    assert (two.max_listeners, two.listener_seconds) == (config.limits.listeners, 0)
