@@ -9,13 +9,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from playwright.async_api import Browser
 
 from packager.process.tools import Tools
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import Tab, keep, open_tab
+from tests.e2e.conftest import SMALL, Tab, keep, open_tab
 from tests.waiting import until
 
 RECOVERY_SECONDS = 240.0
@@ -96,32 +97,17 @@ class Audience:
         await self.plays_on()
 
 
-def start_with_clock(folder: Path, stepped: dict[str, str]) -> ServerProcess:
+def start_usual(folder: Path) -> ServerProcess:
+    """Start a server of the configuration in a folder."""
+    return start_server("--config", "headwater.toml", cwd=folder)
+
+
+def start_with_clock(folder: Path, clock: Path) -> ServerProcess:
     """Start a server whose clock is libfaketime's.
 
     That library locks a mutex wherever a thread waits with a time limit, which a forked child keeps for ever
     when it was locked just then; a server that forks for its first look at ffmpeg hangs so now and then.
     """
-    for _ in range(STARTS - 1):
-        with contextlib.suppress(AssertionError):
-            return start_server("--config", "headwater.toml", cwd=folder, env=stepped, seconds=START_SECONDS)
-    return start_server("--config", "headwater.toml", cwd=folder, env=stepped, seconds=START_SECONDS)
-
-
-@asynccontextmanager
-async def watched(browser: Browser, tools: Tools, folder: Path, config: str) -> AsyncIterator[Audience]:
-    """Start a server of one channel, "test", with a clock of its own, and have it watched by both, who play.
-
-    Args:
-        browser: Where one of them watches.
-        tools: The other is its ffmpeg.
-        folder: Where the server starts.
-        config: Its configuration.
-    """
-    (folder / "library").mkdir()
-    (folder / "headwater.toml").write_text(config)
-    clock = folder / "clock"
-    clock.write_text("+0\n")
     (library,) = glob.glob(FAKETIME)
     stepped = {
         "LD_PRELOAD": library,
@@ -130,9 +116,33 @@ async def watched(browser: Browser, tools: Tools, folder: Path, config: str) -> 
         "FAKETIME_CACHE_DURATION": str(STEP_SECONDS),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    server = await asyncio.to_thread(start_with_clock, folder, stepped)
+    for _ in range(STARTS - 1):
+        with contextlib.suppress(AssertionError):
+            return start_server("--config", "headwater.toml", cwd=folder, env=stepped, seconds=START_SECONDS)
+    return start_server("--config", "headwater.toml", cwd=folder, env=stepped, seconds=START_SECONDS)
+
+
+@asynccontextmanager
+async def watched(
+    browser: Browser, tools: Tools, folder: Path, config: str, *, own_clock: bool = False
+) -> AsyncIterator[Audience]:
+    """Start a server of one channel, "test", and have it watched by both, who play.
+
+    Args:
+        browser: Where one of them watches.
+        tools: The other is its ffmpeg.
+        folder: Where the server starts.
+        config: Its configuration.
+        own_clock: Whether its clock can be set: each wait of a thread is dearer then.
+    """
+    (folder / "library").mkdir()
+    (folder / "headwater.toml").write_text(config)
+    clock = folder / "clock"
+    clock.write_text("+0\n")
+    start = partial(start_with_clock, folder, clock) if own_clock else partial(start_usual, folder)
+    server = await asyncio.to_thread(start)
     try:
-        tab = await open_tab(browser, server.url)
+        tab = await open_tab(browser, server.url, viewport=SMALL, reduced_motion="reduce")
         await tab.open("live/test")
         await tab.value("void (window.sameDocument = true)")
         await tab.playing(RECOVERY_SECONDS)

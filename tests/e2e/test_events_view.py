@@ -199,14 +199,14 @@ async def test_an_answer_of_a_language_model_is_typed_as_it_comes(view: Tab, cha
 async def test_a_channel_with_a_key_asks_for_it(browser: Browser, view: Tab, channels: Channels) -> None:
     await channels.publish({"data": "secret"}, channel="closed")
     await view.page.get_by_role("link", name="closed").click()
-    field = view.page.get_by_label("Key")
+    field = view.page.get_by_label("Key", exact=True)
     await field.fill("wrong")
     await field.press("Enter")
     await view.until("document.querySelector('#panel-events [role=alert]')?.textContent.includes('key')")
     await field.fill(KEY)
     await field.press("Enter")
     await view.until(f"{MESSAGES}[0] === 'secret'")
-    assert await view.page.get_by_label("Key").count() == 0
+    assert await view.page.get_by_label("Key", exact=True).count() == 0
 
 
 BROWSER_READERS = """(() => {

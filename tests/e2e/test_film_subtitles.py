@@ -18,7 +18,7 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import Tab, new_page, open_tab
+from tests.e2e.conftest import Tab, looked_for, new_page, open_tab
 from tests.e2e.scripts import script
 from tests.waiting import wait_for
 
@@ -156,11 +156,10 @@ def ffmpeg(*words: object) -> None:
 
 async def until(page: Page, expression: str) -> Any:
     end = time.monotonic() + PATIENCE_SECONDS
-    while not (value := await page.evaluate(expression)):
+    while not (value := await looked_for(page, expression)):
         if time.monotonic() > end:
             state = await page.evaluate(f"[video.currentTime, video.readyState, window.troubles, {STARTS}]")
             pytest.fail(f"{expression} not in {PATIENCE_SECONDS:.0f} s; {state}")
-        await asyncio.sleep(0.05)
     return value
 
 

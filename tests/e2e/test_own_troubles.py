@@ -57,7 +57,7 @@ async def audience(
 ) -> AsyncIterator[Audience]:
     folder = tmp_path_factory.mktemp("own-troubles", numbered=False)
     with small_disk(folder / "disk"):
-        async with watched(browser, tools, folder, CONFIG) as audience:
+        async with watched(browser, tools, folder, CONFIG, own_clock=True) as audience:
             yield audience
 
 

@@ -20,7 +20,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import keep, looks, new_page
+from tests.e2e.conftest import keep, looked_for, looks, new_page
 from tests.e2e.regularity import kept_pace
 from tests.e2e.scripts import script
 from tests.waiting import until
@@ -93,11 +93,10 @@ class Watching:
 
     async def until(self, expression: str, seconds: float = PATIENCE_SECONDS) -> Any:
         end = time.monotonic() + seconds
-        while not (value := await self.page.evaluate(expression)):
+        while not (value := await looked_for(self.page, expression)):
             if time.monotonic() > end:
                 facts = await self.facts()
                 pytest.fail(f"{expression} not in {seconds:.0f} s: {facts}")
-            await asyncio.sleep(0.1)
         return value
 
     async def facts(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from playwright.async_api import Browser, Page
 
 from tests.clients.films import make_film
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import keep
+from tests.e2e.conftest import keep, looked_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -46,11 +45,10 @@ def large_film(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProce
 
 async def until(page: Page, expression: str) -> None:
     end = time.monotonic() + SEEK_SECONDS
-    while not await page.evaluate(expression):
+    while not await looked_for(page, expression):
         if time.monotonic() > end:
             state = await page.evaluate("[video.currentTime, seen, video.readyState, video.error?.message]")
             pytest.fail(f"{expression} not in {SEEK_SECONDS:.0f} s; {state}")
-        await asyncio.sleep(0.02)
 
 
 async def test_twenty_places_of_a_gigabyte_play_and_cost_a_small_part_of_it(

@@ -54,7 +54,8 @@ async def show(
 ) -> AsyncIterator[Show]:
     async with upstream(tools, PROGRAMME) as source:
         folder = tmp_path_factory.mktemp("source-troubles", numbered=False)
-        async with watched(browser, tools, folder, CONFIG.format(port=source.port)) as audience:
+        config = CONFIG.format(port=source.port)
+        async with watched(browser, tools, folder, config, own_clock=True) as audience:
             yield Show(source, audience)
 
 
