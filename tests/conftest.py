@@ -25,6 +25,7 @@ from packager.process.tools import Tools, discover
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
+from tests.made_once import shared_folder
 from tests.waiting import wait_for
 
 pytest_plugins = ["tests.failures_at_once"]
@@ -63,6 +64,12 @@ def wing_of(path: Path) -> str:
 def fixtures_of(item: pytest.Item) -> Sequence[str]:
     """Name what a test uses, and what that uses in turn."""
     return item.fixturenames if isinstance(item, pytest.Function) else ()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have a folder for media that the run's processes share: the one without an input starts the others."""
+    if not hasattr(config, "workerinput"):
+        config.add_cleanup(shared_folder().cleanup)
 
 
 @pytest.hookimpl(trylast=True)
@@ -139,9 +146,9 @@ def tools() -> Tools:
 
 
 @pytest.fixture(scope="session")
-def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
+def material(tools: Tools) -> dict[str, Track]:
     """What channels that are fed by hand publish; nothing changes it."""
-    return make_material(tools, tmp_path_factory.mktemp("material"))
+    return make_material(tools)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ from packager.window.window import Window
 from tests.conformance.conftest import serving
 from tests.conformance.raw import Answer, Client
 from tests.keys import ADMIN_TOKEN
+from tests.made_once import made_once
 
 SECONDS = 50
 NUMBER = 1_795_000_000
@@ -80,14 +81,11 @@ class Track:
     fragments: list[Fragment]
 
 
-def make_material(
-    tools: Tools, folder: Path, seconds: int = SECONDS, *, reordered: bool = False
-) -> dict[str, Track]:
+def make_material(tools: Tools, seconds: int = SECONDS, *, reordered: bool = False) -> dict[str, Track]:
     """Let ffmpeg encode picture and sound, each frame a fragment.
 
     Args:
         tools: whose ffmpeg does it.
-        folder: for the files it makes.
         seconds: how much.
         reordered: whether there are B-frames; then each key frame is shown ``REORDERED`` behind its decoding.
 
@@ -100,10 +98,9 @@ def make_material(
     # As CMAF ffmpeg has offsets below zero instead: key frames are shown at once.
     muxer = _MUXER if reordered else _MUXER.replace("+frag_discont", "+frag_discont+cmaf")
     muxer += f" -output_ts_offset {NUMBER + float(reordered * REORDERED):.6f}"
-    outputs = f"-map 0:v {_VIDEO} {order} {muxer} {folder / '240p.mp4'}"
-    outputs += f" -map 1:a -c:a aac {muxer} {folder / 'audio.mp4'}"
-    command = f"{tools.ffmpeg} -nostdin -v error -y {inputs} {outputs}"
-    subprocess.run(command.split(), check=True, timeout=240)
+    outputs = f"-map 0:v {_VIDEO} {order} {muxer} 240p.mp4 -map 1:a -c:a aac {muxer} audio.mp4"
+    command = f"{tools.ffmpeg} -nostdin -v error -y {inputs} {outputs}".split()
+    folder = made_once(command, lambda folder: subprocess.run(command, check=True, timeout=240, cwd=folder))
     return {name: _read(folder / f"{name}.mp4") for name in ("240p", "audio")}
 
 

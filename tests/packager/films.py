@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import subprocess
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from packager.process.tools import locate
+from tests.made_once import made_once
 
 FFMPEG, FFPROBE = locate()
 ZOO = Path(__file__).parents[3] / "shared" / "zoo"
@@ -75,7 +77,9 @@ def film(name: str) -> Path:
         "seconds": SECONDS.get(name, 14),
         "hertz": HERTZ.get(name, 48000),
     }
-    run_ffmpeg(*(argument.format(**values) for argument in RECIPES[name]), path)
+    words = [argument.format(**values) for argument in RECIPES[name]]
+    made = made_once([name, *words], lambda folder: run_ffmpeg(*words, folder / name))
+    shutil.copyfile(made / name, path)
     return path
 
 

@@ -118,7 +118,7 @@ def shown(tools: Tools, init: Path, segment: Path) -> tuple[Fraction, Fraction]:
 async def test_where_pictures_are_shown_behind_their_decoding_dash_says_when_they_are_shown(
     tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    material = await asyncio.to_thread(make_material, tools, tmp_path, 5, reordered=True)
+    material = await asyncio.to_thread(make_material, tools, 5, reordered=True)
     data = tmp_path / "data"
     async with on_air(data, material, tools, monkeypatch) as station:
         await station.segment(2)
