@@ -115,18 +115,19 @@ class SegmentList:
         if self.presentation_time_offset:
             listed.set("presentationTimeOffset", str(self.presentation_time_offset))
         SubElement(listed, "Initialization", sourceURL=self.initialization)
-        listed.append(_timeline(self.times))
+        # dash.js 5.2 counts an entry that repeats as one address, and asks for others than these segments.
+        listed.append(_timeline(self.times, repeat=False))
         for media in self.media:
             SubElement(listed, "SegmentURL", media=media)
         return listed
 
 
-def _timeline(times: Sequence[int]) -> Element:
-    """Build a SegmentTimeline; equal durations in a row are one entry that repeats (§5.3.9.6)."""
+def _timeline(times: Sequence[int], *, repeat: bool = True) -> Element:
+    """Build a SegmentTimeline; equal durations in a row may be one entry that repeats (§5.3.9.6)."""
     timeline = Element("SegmentTimeline")
     entry: Element | None = None
     for start, end in pairwise(times):
-        if entry is not None and entry.get("d") == str(end - start):
+        if repeat and entry is not None and entry.get("d") == str(end - start):
             entry.set("r", str(int(entry.get("r", "0")) + 1))
         else:
             entry = SubElement(timeline, "S", d=str(end - start))

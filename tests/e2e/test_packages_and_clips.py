@@ -6,9 +6,11 @@ time.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import math
+import random
 import socket
 import subprocess
 import time
@@ -73,8 +75,11 @@ PRECISE = 0.01
 PICTURE = 1 / 24 + PRECISE
 """Seconds of a picture: without an edit list, the first of a segment may give way to the next one."""
 
-DRAWN_SECONDS = 30
+DRAWN_SECONDS = 120
 """In which a picture is drawn that was sought."""
+
+AGAIN_SECONDS = 8
+"""After which a viewer who doesn't see the picture seeks again."""
 
 PAGE = """
 async ([kind, url, config]) => {
@@ -111,6 +116,15 @@ SHADE = """() => {
 BUFFERED = (
     "Array.from({length: video.buffered.length}, (_, i) => [video.buffered.start(i), video.buffered.end(i)])"
 )
+
+PLAYED = """troubles.length || video.ended || video.currentTime >= video.duration
+  || (video.paused && window.dashjs && video.currentTime > video.duration - 0.6)"""
+"""Whether a film was played to its end, or troubles came.
+
+dash.js does not close its source now and then after a seek. And when it jumps a gap at the moment of the end,
+where one track is a hundredth of a second shorter, it looks for a segment there, and stays half a second
+before.
+"""
 
 PLAYERS = ["hls.js", "dashjs", "shaka-player"]
 
@@ -218,12 +232,26 @@ async def opened(browser: Browser, kind: str, url: str, **config: float) -> Any:
 
 
 async def assert_shows(page: Page, at: float, expected: float, tolerance: float) -> None:
-    """Seek, and read the film's time off the picture until it is the right one; a seek's is drawn late."""
-    await page.evaluate("at => void (video.currentTime = at)", at)
-    await Watching(page).until("!video.seeking && video.readyState >= 2")
+    """Seek, and read the film's time off the picture until it is the right one; a seek's is drawn late.
+
+    A viewer seeks again where nothing comes of it: when dash.js puts into its buffer what a former seek asked
+    for, it goes to the beginning of that instead of where it was sought meanwhile (as in its issues 3118
+    and 4162).
+    """
     end = time.monotonic() + DRAWN_SECONDS
-    while (shown := await time_shown(page)) != pytest.approx(expected, abs=tolerance):
-        assert time.monotonic() < end, f"at {at} s there is the picture of {shown} s instead of {expected} s"
+    again = -math.inf
+    shown = math.nan
+    while shown != pytest.approx(expected, abs=tolerance):
+        now = time.monotonic()
+        assert now < end, f"at {at} s there is the picture of {shown} s instead of {expected} s"
+        if now > again or abs(await page.evaluate("video.currentTime") - at) > PRECISE:
+            # A little elsewhere each time, as seeking to the same time would be nothing new to the player.
+            await page.evaluate("at => void (video.currentTime = at)", at + 0.001 * random.random())
+            again = now + AGAIN_SECONDS
+        if await page.evaluate("!video.seeking && video.readyState >= 2"):
+            shown = await time_shown(page)
+        else:
+            await asyncio.sleep(0.05)
 
 
 async def time_shown(page: Page) -> float:
@@ -244,8 +272,7 @@ async def assert_plays(browser: Browser, kind: str, url: str, begin: float, end:
         for at in (0.04, 1.0, lasts / 2, lasts - 0.5):
             await assert_shows(page, at, begin + at, NEAR)
         await page.evaluate("void video.play()")
-        # Now and then dash.js does not close its source after a seek: all was played, and nothing ended.
-        await watching.until("video.ended || video.currentTime >= video.duration || troubles.length")
+        await watching.until(PLAYED)
         assert (await watching.facts())["troubles"] == []
 
 
@@ -304,13 +331,8 @@ def pictures_of(origin: str, name: str) -> list[tuple[float, float]]:
     return found[::-3] + found[1::3] + found[::3]
 
 
-# dash.js has periods loaded ahead, and on a busy machine now and then goes on to where one of them begins
-# instead of where it is sought, as in its issues 3118 and 4162. Nothing is wrong with the manifest: each
-# period begins with its first picture, and Shaka shows all of them.
-PLAYED = [(kind, name) for kind in PLAYERS for name in SEQUENCES if (kind, name) != ("dashjs", "rates")]
-
-
-@pytest.mark.parametrize(("kind", "name"), PLAYED)
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("kind", PLAYERS)
 async def test_clips_of_several_films_follow_each_other(
     browser: Browser, origin: str, kind: str, name: str
 ) -> None:
@@ -318,13 +340,12 @@ async def test_clips_of_several_films_follow_each_other(
         page = watching.page
         lasts = sum(lengths(origin, name))
         assert float(await page.evaluate("video.duration")) == pytest.approx(lasts, abs=NEAR)
-        # dash.js, which loads later periods ahead, may go on to one of them when it is sought meanwhile.
         await watching.until(f"video.buffered.length && video.buffered.end(0) > {lasts - NEAR}")
-        for at, expected in pictures_of(origin, name):
+        pictures = pictures_of(origin, name)
+        for at, expected in (*pictures, min(pictures)):
             await assert_shows(page, at, expected, PICTURE)
-        await page.evaluate("void (video.currentTime = 0.5)")
         await page.evaluate("void video.play()")
-        await watching.until("video.ended || troubles.length")
+        await watching.until(PLAYED)
         assert (await watching.facts())["troubles"] == []
         ((begin, end),) = await page.evaluate(BUFFERED)
         assert (begin, end) == pytest.approx((0, lasts), abs=NEAR)

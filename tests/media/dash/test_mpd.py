@@ -7,7 +7,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from media.dash.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest, duration
+from media.dash.mpd import (
+    AdaptationSet,
+    Period,
+    Representation,
+    SegmentList,
+    SegmentTemplate,
+    StaticManifest,
+    duration,
+)
 
 NAMES = {"": "urn:mpeg:dash:schema:mpd:2011"}
 
@@ -46,6 +54,14 @@ def test_equal_durations_in_a_row_are_one_entry_that_repeats() -> None:
         {"t": "900", "d": "180000", "r": "1"},
         {"d": "90000", "r": "1"},
     ]
+
+
+def test_segments_with_addresses_of_their_own_have_each_an_entry() -> None:
+    """dash.js takes the address of an entry's number, also where entries before it repeat."""
+    listed = SegmentList(10, [0, 20, 40, 60, 65], "init.mp4", ["1.m4s", "2.m4s", "3.m4s", "4.m4s"]).element()
+    entries = [dict(entry.attrib) for entry in listed.iterfind("SegmentTimeline/S")]
+    assert entries == [{"t": "0", "d": "20"}, {"d": "20"}, {"d": "20"}, {"d": "5"}]
+    assert [one.get("media") for one in listed.iterfind("SegmentURL")] == ["1.m4s", "2.m4s", "3.m4s", "4.m4s"]
 
 
 def test_representations_say_what_a_player_chooses_by() -> None:
