@@ -99,6 +99,17 @@ async def test_the_newer_publisher_takes_over_and_the_older_hears_why(stream: St
     assert source.publications == (newer,)
 
 
+async def test_a_spare_publisher_does_not_take_over_while_all_are_ended(stream: Streams) -> None:
+    source, seen = PublishedSource("studio", Takeover.BACKUP, AT_ONCE), list[Publication | None]()
+    first = source.begin(FIRST, on_end=lambda _: seen.append(source.live))
+    spare = source.begin(SECOND)
+    for one in (first, spare):
+        await one.receive(stream("mpegts"))
+    source.end_all("the key was changed")
+    assert seen == [None]
+    assert not source.publications
+
+
 async def test_nothing_of_a_stream_is_kept_once_its_publisher_has_gone(stream: Streams, tools: Tools) -> None:
     source = PublishedSource("studio", limits=AT_ONCE)
     publication = source.begin(FIRST)
