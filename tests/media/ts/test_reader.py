@@ -1,4 +1,4 @@
-"""Transport streams packet by packet (ISO/IEC 13818-1): lost packets, jumps of the clock, what is held back."""
+"""Transport streams packet by packet (ISO/IEC 13818-1): lost packets, jumps of the clock, and held ones."""
 
 from __future__ import annotations
 

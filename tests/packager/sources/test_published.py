@@ -110,6 +110,15 @@ async def test_a_spare_publisher_does_not_take_over_while_all_are_ended(stream: 
     assert not source.publications
 
 
+async def test_packets_without_a_picture_take_nobodys_place_however_many_they_are(stream: Streams) -> None:
+    source = PublishedSource("studio", limits=AT_ONCE)
+    first, second = source.begin(FIRST), source.begin(SECOND)
+    await first.receive(stream("mpegts"))
+    await second.receive((b"\x47\x1f\xff\x10" + bytes(184)) * 4000)
+    assert second.is_playable
+    assert source.live is first
+
+
 async def test_nothing_of_a_stream_is_kept_once_its_publisher_has_gone(stream: Streams, tools: Tools) -> None:
     source = PublishedSource("studio", limits=AT_ONCE)
     publication = source.begin(FIRST)
