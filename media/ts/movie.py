@@ -7,7 +7,6 @@ they are read; how large each one then is has to be known before, for which the 
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,11 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
-from media.matroska.sample_entries import codec_facts
-from media.matroska.timing import Times, sound_times
-from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
-from media.mp4.assembled_samples import AssembledSamples, Read, TrackSamples
-from media.mp4.colour import Colour
+from media.mp4.assembled_samples import AssembledSamples, Read
 from media.mp4.movie import Movie, Track
 from media.mp4.sample_boxes import (
     Reserve,
@@ -30,14 +25,15 @@ from media.mp4.sample_boxes import (
     edit_lists,
     reserve_nothing,
 )
-from media.mp4.samples import Int64, stretches
+from media.mp4.samples import stretches
 from media.mp4.track_box import IDENTITY
 from media.stream_reader import CLOCK_RATE
-from media.ts.annex_b import H264, HEVC, LENGTH_BYTES, VideoCoding, as_sample, configuration, look_at
-from media.ts.elementary_streams import Clock, Layout, PacketBlock, Unit, UnitReader, read_units
-from media.ts.sound_frames import AAC, AC3, EAC3, MP3, SoundCoding, SoundFrames
+from media.ts.annex_b import H264, HEVC
+from media.ts.elementary_streams import Clock, Layout, PacketBlock
+from media.ts.limits import TransportLimits
+from media.ts.movie_streams import PictureStream, SoundStream, StreamSamples
+from media.ts.sound_frames import AAC, AC3, EAC3, MP3
 from media.ts.tables import (
-    CLOCK_WRAP,
     PAT_PID,
     ElementaryStream,
     ProgramMap,
@@ -72,41 +68,6 @@ _PRIVATE = 0x06
 _LANGUAGE, _REGISTRATION, _DVB_AC3, _DVB_EAC3, _DVB_DTS = 0x0A, 0x05, 0x6A, 0x7A, 0x7B
 """Tags of descriptors (§2.6; ETSI EN 300 468 §6.1)."""
 
-_ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-
-SOUND_SCALE = 100_000
-"""Nanoseconds to which times of sound are rounded, to find out whether its frames come regularly."""
-
-
-@dataclass(frozen=True, slots=True)
-class TransportLimits:
-    """What a transport stream may be made of.
-
-    Attributes:
-        file_bytes: largest file, for all of it is read for its index: at 300 MB a second that takes 14 s.
-        beginning_bytes: how much of one is read where only its tracks matter.
-        table_search_bytes: how much of its beginning is searched for what says which streams there are.
-        frames: most frames of all tracks together.
-        picture_bytes: largest picture.
-        sound_bytes: largest PES packet of sound.
-        span_bytes: in how much of the file one of either may lie, for so much is read for it.
-        gap_ticks: longest time in which a stream has nothing, in ticks of 90 kHz.
-        late_ticks: how long a picture may be shown after it is decoded, likewise.
-        table_bytes: memory for the tables of samples of all tracks.
-    """
-
-    file_bytes: int = 4 << 30
-    beginning_bytes: int = 16 << 20
-    table_search_bytes: int = 4 << 20
-    frames: int = 3 << 19
-    picture_bytes: int = 16 << 20
-    sound_bytes: int = 1 << 20
-    span_bytes: int = 32 << 20
-    gap_ticks: int = 10 * CLOCK_RATE
-    late_ticks: int = 10 * CLOCK_RATE
-    table_bytes: int = 48 << 20
-
-
 FRAME_BYTES = 80
 """Memory that a frame takes at most until it is in its track's tables, with what is computed on the way."""
 
@@ -125,298 +86,6 @@ class TransportMovie:
 
     movie: Movie
     assembled: AssembledSamples
-
-
-class _Places:
-    """Where the units of a stream lie in the file."""
-
-    def __init__(self) -> None:
-        self._begins, self._spans = array("q"), array("I")
-
-    def __len__(self) -> int:
-        return len(self._begins)
-
-    def add(self, unit: Unit) -> None:
-        self._begins.append(unit.begin)
-        self._spans.append(unit.end - unit.begin)
-
-    @property
-    def arrays(self) -> tuple[Int64, Int64]:
-        """Where each one begins, and where it ends."""
-        begins = np.asarray(self._begins, np.int64)
-        return begins, begins + np.asarray(self._spans)
-
-
-class _PictureSamples:
-    """The pictures of a stream.
-
-    Args:
-        stream: how the file's packets lie, and which are of the stream.
-        places: where each picture begins and ends in the file.
-        ends: where each one ends among all samples.
-        dropped: NAL units that are left out of them.
-    """
-
-    def __init__(
-        self, stream: tuple[Layout, int], places: tuple[Int64, Int64], ends: Int64, dropped: frozenset[bytes]
-    ) -> None:
-        self._stream, self._ends, self._dropped = stream, ends, dropped
-        self._begins, self._stops = places
-
-    @property
-    def size(self) -> int:
-        return int(self._ends[-1])
-
-    @property
-    def nbytes(self) -> int:
-        return self._begins.nbytes + self._stops.nbytes + self._ends.nbytes
-
-    def read(self, read: Read, start: int, stop: int) -> bytes:
-        first, last = _touched(self._ends, start, stop)
-        if last < first:
-            return b""
-        begin = int(self._ends[first - 1]) if first else 0
-        parts: list[bytes] = []
-        number = first
-        units = read_units(read, *self._stream, int(self._begins[first]), int(self._stops[last]))
-        try:
-            for unit in units:
-                if number > last or unit.begin != self._begins[number]:
-                    continue
-                sample = as_sample(unit.data, self._dropped)
-                if len(sample) != self._ends[number] - (self._ends[number - 1] if number else 0):
-                    break  # it isn't the file any more that it was
-                parts.append(sample)
-                number += 1
-        except MediaError:
-            pass
-        return b"".join(parts)[start - begin : stop - begin]
-
-
-class _SoundSamples:
-    """The frames of sound of a stream.
-
-    Args:
-        stream: how the file's packets lie, and which are of the stream.
-        places: where each unit begins and ends in the file.
-        unit_begins: where each unit begins in the elementary stream.
-        frames: where the frames are in it.
-    """
-
-    def __init__(
-        self, stream: tuple[Layout, int], places: tuple[Int64, Int64], unit_begins: Int64, frames: SoundFrames
-    ) -> None:
-        self._stream, self._unit_begins = stream, unit_begins
-        self._begins, self._stops = places
-        self._offsets = np.asarray(frames.offsets, np.int64)
-        self._ends: Int64 = np.cumsum(np.asarray(frames.sizes, np.int64))
-
-    @property
-    def size(self) -> int:
-        return int(self._ends[-1])
-
-    @property
-    def sizes(self) -> Int64:
-        """Bytes of each frame."""
-        return np.diff(self._ends, prepend=0)
-
-    @property
-    def nbytes(self) -> int:
-        arrays = (self._unit_begins, self._begins, self._stops, self._offsets, self._ends)
-        return sum(one.nbytes for one in arrays)
-
-    def read(self, read: Read, start: int, stop: int) -> bytes:
-        first, last = _touched(self._ends, start, stop)
-        if last < first:
-            return b""
-        begins = np.append(0, self._ends)[first : last + 1]
-        sizes, offsets = self._ends[first : last + 1] - begins, self._offsets[first : last + 1]
-        one, other = (
-            int(self._unit_begins.searchsorted(at, "right")) - 1
-            for at in (offsets[0], offsets[-1] + sizes[-1] - 1)
-        )
-        units = read_units(read, *self._stream, int(self._begins[one]), int(self._stops[other]))
-        try:
-            data = b"".join([unit.data for unit in units])
-        except MediaError:  # it isn't the file any more that it was
-            return b""
-        found = (offsets - self._unit_begins[one]).tolist()
-        frames = [data[at : at + size] for at, size in zip(found, sizes.tolist(), strict=True)]
-        begin = int(begins[0])
-        return b"".join(frames)[start - begin : stop - begin]
-
-
-def _touched(ends: Int64, start: int, stop: int) -> tuple[int, int]:
-    """Give the first and the last sample of which something is in a range."""
-    first = int(ends.searchsorted(start, "right"))
-    return first, min(int(ends.searchsorted(stop, "left")), len(ends) - 1) if stop > start else -1
-
-
-@dataclass(frozen=True, slots=True)
-class _Samples:
-    """A track as it comes out of its stream.
-
-    Attributes:
-        facts: what its codec and its shape are, in Matroska's words.
-        entry: its sample entry.
-        times: when its samples are decoded and shown, since the beginning of the clock.
-        sizes: of its samples.
-        is_sync: whether decoding can begin with each.
-        samples: puts them together.
-    """
-
-    facts: MatroskaTrack
-    entry: bytes
-    times: Times
-    sizes: Int64
-    is_sync: Int64
-    samples: TrackSamples
-
-
-class _Pictures:
-    """A stream of pictures while its file is read."""
-
-    def __init__(self, stream: ElementaryStream, coding: VideoCoding, limits: TransportLimits) -> None:
-        self._pid, self._coding, self._limits = stream.pid, coding, limits
-        self._reader = UnitReader(limits.picture_bytes, limits.span_bytes)
-        self._places = _Places()
-        self._dts, self._shown = array("q"), array("I")
-        self._sizes, self._in_sets = array("I"), array("I")
-        self._keys = array("B")
-        self._sets: dict[bytes, None] = {}
-        self._is_varying = False
-        self.units = 0
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    def receive(self, block: PacketBlock, clock: Clock) -> None:
-        for piece in block.pieces(self._pid):
-            self._take(self._reader.receive(piece), clock)
-
-    def finish(self, clock: Clock) -> None:
-        self._take(self._reader.finish(), clock)
-
-    def _take(self, unit: Unit | None, clock: Clock) -> None:
-        if unit is None:
-            return
-        self.units += 1
-        picture = look_at(unit.data, self._coding)
-        dts = clock.time(unit.dts, unit.begin)
-        if not picture.has_slices:
-            return
-        if not len(self) and not (picture.can_begin and picture.parameter_sets):
-            return  # what decoding can't begin with isn't there for anybody
-        if not len(self):
-            self._sets = dict.fromkeys(picture.parameter_sets)
-        shown = (unit.pts - unit.dts) % CLOCK_WRAP
-        if shown > self._limits.late_ticks:
-            raise UnsupportedError(f"a picture at byte {unit.begin} is shown long after it is decoded")
-        self._is_varying = self._is_varying or any(one not in self._sets for one in picture.parameter_sets)
-        self._places.add(unit)
-        self._dts.append(dts)
-        self._shown.append(shown)
-        self._sizes.append(picture.size)
-        self._in_sets.append(sum(LENGTH_BYTES + len(one) for one in picture.parameter_sets))
-        self._keys.append(picture.can_begin)
-
-    def samples(self, layout: Layout) -> _Samples:
-        """Give the track, once all is read."""
-        if not len(self):
-            raise UnsupportedError("no picture in it can be decoded by itself")
-        written, parameters = configuration(self._coding, list(self._sets))
-        across, down = parameters.pixel_aspect
-        colour = None if parameters.colour is None else Colour(*parameters.colour)
-        facts = MatroskaTrack(
-            number=self._pid,
-            kind=VIDEO,
-            codec=self._coding.codec,
-            private=written,
-            pixels=parameters.size,
-            display=(parameters.size[0] * across, parameters.size[1] * down),
-            colour=colour,
-        )
-        entry = codec_facts(facts, b"", 0.0).sample_entry
-        sizes = np.asarray(self._sizes, np.int64)
-        dropped: frozenset[bytes] = frozenset()
-        if self._is_varying and not self._coding.is_hevc:
-            # ISO/IEC 14496-15 §5.3.3.1.1: only of avc3 samples may have parameter sets of their own
-            entry = entry[:4] + b"avc3" + entry[8:]
-        elif not self._is_varying:
-            # What the sample entry has needn't be in the samples; of avc1 and hvc1 it mustn't.
-            dropped, sizes = frozenset(self._sets), sizes - np.asarray(self._in_sets, np.int64)
-        dts = np.asarray(self._dts, np.int64)
-        steps = np.diff(dts)
-        last = max(int(np.median(steps)), 1) if len(steps) else CLOCK_RATE // 25
-        zero = int(dts[0])
-        times = Times(
-            CLOCK_RATE, np.append(dts, dts[-1] + last) - zero, np.asarray(self._shown, np.int64), zero
-        )
-        samples = _PictureSamples((layout, self._pid), self._places.arrays, np.cumsum(sizes), dropped)
-        return _Samples(facts, entry, times, sizes, np.asarray(self._keys, np.int64), samples)
-
-
-class _Sound:
-    """A stream of sound while its file is read."""
-
-    def __init__(self, stream: ElementaryStream, coding: SoundCoding, limits: TransportLimits) -> None:
-        self._pid, self._coding = stream.pid, coding
-        self._reader = UnitReader(limits.sound_bytes, limits.span_bytes)
-        self._places = _Places()
-        self._times, self._begins = array("q"), array("q")
-        self._end = 0
-        self._frames = SoundFrames(coding)
-
-    @property
-    def units(self) -> int:
-        return max(len(self._times), len(self._frames))
-
-    def receive(self, block: PacketBlock, clock: Clock) -> None:
-        for piece in block.pieces(self._pid):
-            self._take(self._reader.receive(piece), clock)
-
-    def finish(self, clock: Clock) -> None:
-        self._take(self._reader.finish(), clock)
-
-    def _take(self, unit: Unit | None, clock: Clock) -> None:
-        if unit is None:
-            return
-        self._times.append(clock.time(unit.pts, unit.begin))
-        self._begins.append(self._end)
-        self._places.add(unit)
-        self._end += len(unit.data)
-        self._frames.receive(unit.data, len(self._times) - 1)
-
-    def samples(self, layout: Layout) -> _Samples:
-        """Give the track, once all is read."""
-        first, frames = self._frames.facts, self._frames
-        if first is None:
-            raise UnsupportedError("it has no samples")
-        private = b""
-        if self._coding is AAC:
-            # ISO/IEC 14496-3 §1.6.2.1: ADTS's profile is the object type less 1
-            profile, rate, channels = first.kind
-            private = (profile + 1 << 11 | _ADTS_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
-        channels = first.kind[-1] if self._coding in (AAC, MP3) else 2
-        facts = MatroskaTrack(
-            number=self._pid,
-            kind=AUDIO,
-            codec=self._coding.codec,
-            private=private,
-            sample_rate=first.rate,
-            channels=channels,
-        )
-        entry = codec_facts(facts, frames.first, 0.0).sample_entry
-        units = np.asarray(frames.units)
-        ticks = (np.asarray(self._times, np.int64)[units] - self._times[0] + 4) // 9
-        laced = np.asarray(frames.laced, np.int64)
-        times = sound_times(ticks, laced, SOUND_SCALE, first.rate, first.samples, None)
-        begin = round(Fraction(self._times[0] * first.rate, CLOCK_RATE))
-        times = times._replace(zero=times.zero + begin)
-        samples = _SoundSamples(
-            (layout, self._pid), self._places.arrays, np.asarray(self._begins, np.int64), frames
-        )
-        return _Samples(facts, entry, times, samples.sizes, np.ones(len(frames), np.int64), samples)
 
 
 def read_transport_stream(
@@ -455,7 +124,7 @@ class _FileReader:
         self._limits, self._reserve = limits, reserve
         self._reserved = 0
         self._map_pid, self._program = self._find_program()
-        self._streams: list[tuple[ElementaryStream, _Pictures | _Sound | str]] = []
+        self._streams: list[tuple[ElementaryStream, PictureStream | SoundStream | str]] = []
         self._failed: dict[int, str] = {}
         self._clocks: dict[int, Clock] = {}
         for stream in self._program.streams:
@@ -513,7 +182,7 @@ class _FileReader:
                 except UnsupportedError as error:
                     self._failed[stream.pid] = str(error)
 
-    def _give(self, stream: ElementaryStream, found: _Pictures | _Sound, block: PacketBlock) -> None:
+    def _give(self, stream: ElementaryStream, found: PictureStream | SoundStream, block: PacketBlock) -> None:
         """Give a stream what a block has of it; one that can't be carried keeps no other from it."""
         try:
             found.receive(block, self._clocks[stream.pid])
@@ -541,17 +210,17 @@ class _FileReader:
     def movie(self) -> TransportMovie:
         """Give the tracks, once all is read."""
         room = TableRoom(self._limits.table_bytes)
-        made: list[tuple[ElementaryStream, _Samples | str, bool]] = []
+        made: list[tuple[ElementaryStream, StreamSamples | str, bool]] = []
         for stream, found in self._streams:
             obstacle = found if isinstance(found, str) else self._failed.get(stream.pid)
-            samples: _Samples | str = obstacle or ""
+            samples: StreamSamples | str = obstacle or ""
             if not obstacle and not isinstance(found, str):
                 try:
                     samples = found.samples(self._layout)
                 except MediaError as error:
                     samples = str(error)
             made.append((stream, samples, _is_video(stream)))
-        carried = [samples for _, samples, _ in made if isinstance(samples, _Samples)]
+        carried = [samples for _, samples, _ in made if isinstance(samples, StreamSamples)]
         origin = min((_first(one) for one in carried), default=Fraction(0))
         starts = [_start(one, origin) for one in carried]
         timescale, edits = edit_lists(starts)
@@ -581,16 +250,16 @@ class _FileReader:
         return TransportMovie(Movie(timescale, tuple(tracks), fragmented=False), assembled)
 
 
-def _first(one: _Samples) -> Fraction:
+def _first(one: StreamSamples) -> Fraction:
     return Fraction(one.times.zero + int(one.times.shown[0]), one.times.timescale)
 
 
-def _start(one: _Samples, origin: Fraction) -> TrackStart:
+def _start(one: StreamSamples, origin: Fraction) -> TrackStart:
     zero = one.times.zero - round(origin * one.times.timescale)
     return TrackStart(one.times.timescale, zero, zero + int(one.times.shown[0]))
 
 
-def _tables(one: _Samples, begin: int, room: TableRoom) -> dict[bytes, memoryview]:
+def _tables(one: StreamSamples, begin: int, room: TableRoom) -> dict[bytes, memoryview]:
     boxes = SampleBoxes(room)
     offsets = np.cumsum(one.sizes) - one.sizes + begin
     for start, stop in stretches(0, len(one.sizes)):
@@ -649,10 +318,10 @@ def _is_video(stream: ElementaryStream) -> bool:
     return stream.kind in _VIDEO or stream.kind in _OTHER_VIDEO
 
 
-def _found(stream: ElementaryStream, limits: TransportLimits) -> _Pictures | _Sound | str | None:
+def _found(stream: ElementaryStream, limits: TransportLimits) -> PictureStream | SoundStream | str | None:
     """Say what takes a stream, or why it can't be carried; None where it is neither picture nor sound."""
     if stream.kind in _VIDEO:
-        return _Pictures(stream, _VIDEO[stream.kind], limits)
+        return PictureStream(stream, _VIDEO[stream.kind], limits)
     kind = stream.kind
     if kind == _PRIVATE:
         descriptors = _descriptors(stream)
@@ -666,8 +335,8 @@ def _found(stream: ElementaryStream, limits: TransportLimits) -> _Pictures | _So
         elif _DVB_DTS in descriptors or registered[:3] == b"DTS":
             kind = 0x82
         elif registered == b"HEVC":
-            return _Pictures(stream, HEVC, limits)
+            return PictureStream(stream, HEVC, limits)
     if kind in _SOUND:
-        return _Sound(stream, _SOUND[kind], limits)
+        return SoundStream(stream, _SOUND[kind], limits)
     other = _OTHER_VIDEO.get(kind) or _OTHER_SOUND.get(kind)
     return f"codec {other} isn't one that can be packaged" if other else None

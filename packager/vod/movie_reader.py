@@ -18,7 +18,8 @@ from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
 from media.mp4.movie import Movie, parse_movie
 from media.mp4.sample_boxes import Reserve, reserve_nothing
 from media.ts.elementary_streams import HEAD_BYTES, layout_of
-from media.ts.movie import TransportLimits, read_transport_stream
+from media.ts.limits import TransportLimits
+from media.ts.movie import read_transport_stream
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""

@@ -12,7 +12,8 @@ import pytest
 
 from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.ts.elementary_streams import LAYOUTS
-from media.ts.movie import TransportLimits, read_transport_stream
+from media.ts.limits import TransportLimits
+from media.ts.movie import read_transport_stream
 from media.ts.sound_frames import AAC, SoundFrames
 from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
 from packager.export.export import export

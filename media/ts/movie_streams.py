@@ -1,0 +1,333 @@
+"""The pictures and the sound of a transport stream that is read as a movie: their samples and times.
+
+A stream takes its units as the file is read. What it then gives knows where in the file each sample lies,
+reads it from there, and puts it together again.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from media.errors import MediaError, UnsupportedError
+from media.matroska.sample_entries import codec_facts
+from media.matroska.timing import Times, sound_times
+from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
+from media.mp4.assembled_samples import Read, TrackSamples
+from media.mp4.colour import Colour
+from media.mp4.samples import Int64
+from media.stream_reader import CLOCK_RATE
+from media.ts.annex_b import LENGTH_BYTES, VideoCoding, as_sample, configuration, look_at
+from media.ts.elementary_streams import Clock, Layout, PacketBlock, Unit, UnitReader, read_units
+from media.ts.limits import TransportLimits
+from media.ts.sound_frames import AAC, MP3, SoundCoding, SoundFrames
+from media.ts.tables import CLOCK_WRAP, ElementaryStream
+
+_ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+
+SOUND_SCALE = 100_000
+"""Nanoseconds to which times of sound are rounded, to find out whether its frames come regularly."""
+
+
+class _Places:
+    """Where the units of a stream lie in the file."""
+
+    def __init__(self) -> None:
+        self._begins, self._spans = array("q"), array("I")
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    def add(self, unit: Unit) -> None:
+        self._begins.append(unit.begin)
+        self._spans.append(unit.end - unit.begin)
+
+    @property
+    def arrays(self) -> tuple[Int64, Int64]:
+        """Where each one begins, and where it ends."""
+        begins = np.asarray(self._begins, np.int64)
+        return begins, begins + np.asarray(self._spans)
+
+
+class _PictureSamples:
+    """The pictures of a stream.
+
+    Args:
+        stream: how the file's packets lie, and which are of the stream.
+        places: where each picture begins and ends in the file.
+        ends: where each one ends among all samples.
+        dropped: NAL units that are left out of them.
+    """
+
+    def __init__(
+        self, stream: tuple[Layout, int], places: tuple[Int64, Int64], ends: Int64, dropped: frozenset[bytes]
+    ) -> None:
+        self._stream, self._ends, self._dropped = stream, ends, dropped
+        self._begins, self._stops = places
+
+    @property
+    def size(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def nbytes(self) -> int:
+        return self._begins.nbytes + self._stops.nbytes + self._ends.nbytes
+
+    def read(self, read: Read, start: int, stop: int) -> bytes:
+        first, last = _touched(self._ends, start, stop)
+        if last < first:
+            return b""
+        begin = int(self._ends[first - 1]) if first else 0
+        parts: list[bytes] = []
+        number = first
+        units = read_units(read, *self._stream, int(self._begins[first]), int(self._stops[last]))
+        try:
+            for unit in units:
+                if number > last or unit.begin != self._begins[number]:
+                    continue
+                sample = as_sample(unit.data, self._dropped)
+                if len(sample) != self._ends[number] - (self._ends[number - 1] if number else 0):
+                    break  # it isn't the file any more that it was
+                parts.append(sample)
+                number += 1
+        except MediaError:
+            pass
+        return b"".join(parts)[start - begin : stop - begin]
+
+
+class _SoundSamples:
+    """The frames of sound of a stream.
+
+    Args:
+        stream: how the file's packets lie, and which are of the stream.
+        places: where each unit begins and ends in the file.
+        unit_begins: where each unit begins in the elementary stream.
+        frames: where the frames are in it.
+    """
+
+    def __init__(
+        self, stream: tuple[Layout, int], places: tuple[Int64, Int64], unit_begins: Int64, frames: SoundFrames
+    ) -> None:
+        self._stream, self._unit_begins = stream, unit_begins
+        self._begins, self._stops = places
+        self._offsets = np.asarray(frames.offsets, np.int64)
+        self._ends: Int64 = np.cumsum(np.asarray(frames.sizes, np.int64))
+
+    @property
+    def size(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def sizes(self) -> Int64:
+        """Bytes of each frame."""
+        return np.diff(self._ends, prepend=0)
+
+    @property
+    def nbytes(self) -> int:
+        arrays = (self._unit_begins, self._begins, self._stops, self._offsets, self._ends)
+        return sum(one.nbytes for one in arrays)
+
+    def read(self, read: Read, start: int, stop: int) -> bytes:
+        first, last = _touched(self._ends, start, stop)
+        if last < first:
+            return b""
+        begins = np.append(0, self._ends)[first : last + 1]
+        sizes, offsets = self._ends[first : last + 1] - begins, self._offsets[first : last + 1]
+        one, other = (
+            int(self._unit_begins.searchsorted(at, "right")) - 1
+            for at in (offsets[0], offsets[-1] + sizes[-1] - 1)
+        )
+        units = read_units(read, *self._stream, int(self._begins[one]), int(self._stops[other]))
+        try:
+            data = b"".join([unit.data for unit in units])
+        except MediaError:  # it isn't the file any more that it was
+            return b""
+        found = (offsets - self._unit_begins[one]).tolist()
+        frames = [data[at : at + size] for at, size in zip(found, sizes.tolist(), strict=True)]
+        begin = int(begins[0])
+        return b"".join(frames)[start - begin : stop - begin]
+
+
+def _touched(ends: Int64, start: int, stop: int) -> tuple[int, int]:
+    """Give the first and the last sample of which something is in a range."""
+    first = int(ends.searchsorted(start, "right"))
+    return first, min(int(ends.searchsorted(stop, "left")), len(ends) - 1) if stop > start else -1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSamples:
+    """A track as it comes out of its stream.
+
+    Attributes:
+        facts: what its codec and its shape are, in Matroska's words.
+        entry: its sample entry.
+        times: when its samples are decoded and shown, since the beginning of the clock.
+        sizes: of its samples.
+        is_sync: whether decoding can begin with each.
+        samples: puts them together.
+    """
+
+    facts: MatroskaTrack
+    entry: bytes
+    times: Times
+    sizes: Int64
+    is_sync: Int64
+    samples: TrackSamples
+
+
+class PictureStream:
+    """A stream of pictures while its file is read.
+
+    Attributes:
+        units: how many came, those without pictures included.
+    """
+
+    def __init__(self, stream: ElementaryStream, coding: VideoCoding, limits: TransportLimits) -> None:
+        self._pid, self._coding, self._limits = stream.pid, coding, limits
+        self._reader = UnitReader(limits.picture_bytes, limits.span_bytes)
+        self._places = _Places()
+        self._dts, self._shown = array("q"), array("I")
+        self._sizes, self._in_sets = array("I"), array("I")
+        self._keys = array("B")
+        self._sets: dict[bytes, None] = {}
+        self._is_varying = False
+        self.units = 0
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def receive(self, block: PacketBlock, clock: Clock) -> None:
+        """Take what a block of packets has of it; UnsupportedError where no samples can be made of that."""
+        for piece in block.pieces(self._pid):
+            self._take(self._reader.receive(piece), clock)
+
+    def finish(self, clock: Clock) -> None:
+        """Take what is left at the file's end; UnsupportedError likewise."""
+        self._take(self._reader.finish(), clock)
+
+    def _take(self, unit: Unit | None, clock: Clock) -> None:
+        if unit is None:
+            return
+        self.units += 1
+        picture = look_at(unit.data, self._coding)
+        dts = clock.time(unit.dts, unit.begin)
+        if not picture.has_slices:
+            return
+        if not len(self) and not (picture.can_begin and picture.parameter_sets):
+            return  # what decoding can't begin with isn't there for anybody
+        if not len(self):
+            self._sets = dict.fromkeys(picture.parameter_sets)
+        shown = (unit.pts - unit.dts) % CLOCK_WRAP
+        if shown > self._limits.late_ticks:
+            raise UnsupportedError(f"a picture at byte {unit.begin} is shown long after it is decoded")
+        self._is_varying = self._is_varying or any(one not in self._sets for one in picture.parameter_sets)
+        self._places.add(unit)
+        self._dts.append(dts)
+        self._shown.append(shown)
+        self._sizes.append(picture.size)
+        self._in_sets.append(sum(LENGTH_BYTES + len(one) for one in picture.parameter_sets))
+        self._keys.append(picture.can_begin)
+
+    def samples(self, layout: Layout) -> StreamSamples:
+        """Give the track, once all is read."""
+        if not len(self):
+            raise UnsupportedError("no picture in it can be decoded by itself")
+        written, parameters = configuration(self._coding, list(self._sets))
+        across, down = parameters.pixel_aspect
+        colour = None if parameters.colour is None else Colour(*parameters.colour)
+        facts = MatroskaTrack(
+            number=self._pid,
+            kind=VIDEO,
+            codec=self._coding.codec,
+            private=written,
+            pixels=parameters.size,
+            display=(parameters.size[0] * across, parameters.size[1] * down),
+            colour=colour,
+        )
+        entry = codec_facts(facts, b"", 0.0).sample_entry
+        sizes = np.asarray(self._sizes, np.int64)
+        dropped: frozenset[bytes] = frozenset()
+        if self._is_varying and not self._coding.is_hevc:
+            # ISO/IEC 14496-15 §5.3.3.1.1: only of avc3 samples may have parameter sets of their own
+            entry = entry[:4] + b"avc3" + entry[8:]
+        elif not self._is_varying:
+            # What the sample entry has needn't be in the samples; of avc1 and hvc1 it mustn't.
+            dropped, sizes = frozenset(self._sets), sizes - np.asarray(self._in_sets, np.int64)
+        dts = np.asarray(self._dts, np.int64)
+        steps = np.diff(dts)
+        last = max(int(np.median(steps)), 1) if len(steps) else CLOCK_RATE // 25
+        zero = int(dts[0])
+        times = Times(
+            CLOCK_RATE, np.append(dts, dts[-1] + last) - zero, np.asarray(self._shown, np.int64), zero
+        )
+        samples = _PictureSamples((layout, self._pid), self._places.arrays, np.cumsum(sizes), dropped)
+        return StreamSamples(facts, entry, times, sizes, np.asarray(self._keys, np.int64), samples)
+
+
+class SoundStream:
+    """A stream of sound while its file is read."""
+
+    def __init__(self, stream: ElementaryStream, coding: SoundCoding, limits: TransportLimits) -> None:
+        self._pid, self._coding = stream.pid, coding
+        self._reader = UnitReader(limits.sound_bytes, limits.span_bytes)
+        self._places = _Places()
+        self._times, self._begins = array("q"), array("q")
+        self._end = 0
+        self._frames = SoundFrames(coding)
+
+    @property
+    def units(self) -> int:
+        """How many units came, or frames, if those are more."""
+        return max(len(self._times), len(self._frames))
+
+    def receive(self, block: PacketBlock, clock: Clock) -> None:
+        """Take what a block of packets has of it; UnsupportedError where no samples can be made of that."""
+        for piece in block.pieces(self._pid):
+            self._take(self._reader.receive(piece), clock)
+
+    def finish(self, clock: Clock) -> None:
+        """Take what is left at the file's end; UnsupportedError likewise."""
+        self._take(self._reader.finish(), clock)
+
+    def _take(self, unit: Unit | None, clock: Clock) -> None:
+        if unit is None:
+            return
+        self._times.append(clock.time(unit.pts, unit.begin))
+        self._begins.append(self._end)
+        self._places.add(unit)
+        self._end += len(unit.data)
+        self._frames.receive(unit.data, len(self._times) - 1)
+
+    def samples(self, layout: Layout) -> StreamSamples:
+        """Give the track, once all is read."""
+        first, frames = self._frames.facts, self._frames
+        if first is None:
+            raise UnsupportedError("it has no samples")
+        private = b""
+        if self._coding is AAC:
+            # ISO/IEC 14496-3 §1.6.2.1: ADTS's profile is the object type less 1
+            profile, rate, channels = first.kind
+            private = (profile + 1 << 11 | _ADTS_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
+        channels = first.kind[-1] if self._coding in (AAC, MP3) else 2
+        facts = MatroskaTrack(
+            number=self._pid,
+            kind=AUDIO,
+            codec=self._coding.codec,
+            private=private,
+            sample_rate=first.rate,
+            channels=channels,
+        )
+        entry = codec_facts(facts, frames.first, 0.0).sample_entry
+        units = np.asarray(frames.units)
+        ticks = (np.asarray(self._times, np.int64)[units] - self._times[0] + 4) // 9
+        laced = np.asarray(frames.laced, np.int64)
+        times = sound_times(ticks, laced, SOUND_SCALE, first.rate, first.samples, None)
+        begin = round(Fraction(self._times[0] * first.rate, CLOCK_RATE))
+        times = times._replace(zero=times.zero + begin)
+        samples = _SoundSamples(
+            (layout, self._pid), self._places.arrays, np.asarray(self._begins, np.int64), frames
+        )
+        return StreamSamples(facts, entry, times, samples.sizes, np.ones(len(frames), np.int64), samples)
