@@ -119,7 +119,9 @@ async def test_packets_without_a_picture_take_nobodys_place_however_many_they_ar
     assert source.live is first
 
 
-async def test_nothing_of_a_stream_is_kept_once_its_publisher_has_gone(stream: Streams, tools: Tools) -> None:
+async def test_nothing_is_kept_of_a_stream_that_has_ended_and_the_next_one_is_not_blamed_for_it(
+    stream: Streams, tools: Tools
+) -> None:
     source = PublishedSource("studio", limits=AT_ONCE)
     publication = source.begin(FIRST)
     await publication.receive(stream("mpegts"))
@@ -128,6 +130,10 @@ async def test_nothing_of_a_stream_is_kept_once_its_publisher_has_gone(stream: S
         await asyncio.sleep(0)  # it begins
         publication.end()
     await process.stop()
+    newer = source.begin(SECOND)
+    await newer.receive(stream("flv"))
+    source.reject("what was looked at is no stream")
+    assert source.live is newer
     kept = weakref.ref(publication)
     del publication
     gc.collect()
@@ -213,6 +219,7 @@ async def test_a_spare_publisher_takes_over_when_the_first_goes(stream: Streams)
 
 async def test_there_are_no_more_publishers_than_allowed_and_none_after_the_end() -> None:
     source = PublishedSource("studio", limits=AT_ONCE)
+    source.begin_slate()  # it takes nobody's place
     all_of_them = [source.begin(FIRST) for _ in range(4)]
     with pytest.raises(TooManyPublishersError):
         source.begin(SECOND)
