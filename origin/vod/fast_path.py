@@ -34,8 +34,8 @@ from origin.responses.cached import (
 from origin.responses.memfd_cache import MemfdCopy
 from origin.responses.templated import TemplatedRepresentation
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
-from origin.vod.routes import I_FRAMES, metadata_of, unavailable
 from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits
+from origin.vod.segment_responses import I_FRAMES, metadata_of, unavailable
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod import IFrameFile, Titles
 

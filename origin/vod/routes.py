@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -25,10 +24,17 @@ from origin.http import content_coding
 from origin.http.representation import Representation
 from origin.responses.cached import RequestTraits, text_response
 from origin.responses.refusal import plain_refusal
-from origin.responses.representation import BytesRepresentation, RepresentationResponse, ThreadReader
+from origin.responses.representation import BytesRepresentation, RepresentationResponse
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
+from origin.vod.segment_responses import (
+    I_FRAMES,
+    SegmentRepresentation,
+    media_type_of,
+    metadata_of,
+    unavailable,
+)
 from packager.library.storage import NotFoundError
-from packager.vod import OpenIFrames, OpenSegment, Titles
+from packager.vod import Titles
 from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
 from packager.vod.clip_sequence import NO_TEXT, SUFFIX, TRACKS, ClipSequence
@@ -41,12 +47,6 @@ NOT_FOUND_MAX_AGE = 5
 
 ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
 """What such answers say to caches."""
-
-PACKAGING = 2
-"""Version of how segments are made; a new one gives every segment a new entity-tag."""
-
-I_FRAMES = "iframes"
-"""What the entity-tag of a track's I-frames has in place of a segment's name."""
 
 RAW_PATH = "raw path"
 """Where endpoints find the path as it was sent, beside its decoded parts."""
@@ -100,59 +100,6 @@ def routes(
         Route("/vod/{path:path}/{track}/init.mp4", vod.answers(vod.init_segment)),
         Route("/vod/{path:path}/{track}/{number}.m4s", vod.answers(vod.segment)),
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentMetadata:
-    """What is said of a segment in the header of its responses; see `RepresentationMetadata`."""
-
-    size: int
-    etag: str | None
-    last_modified: float | None
-    media_type: str
-
-
-def metadata_of(opened: OpenSegment | OpenIFrames, name: str, video: bool, now: float) -> SegmentMetadata:
-    """Describe a segment, or all I-frames.
-
-    Args:
-        opened: the segment or the I-frames.
-        name: what tells them from the file's other segments.
-        video: whether they are video.
-        now: seconds since the epoch.
-    """
-    # RFC 9110 §8.8.3: the file's tag, weak or strong, made this segment's own.
-    validator = opened.file.validator(now)
-    etag = f'{validator[:-1]}-{name}-{PACKAGING}"'
-    return SegmentMetadata(opened.size, etag, opened.file.modified, _media_type(video))
-
-
-def unavailable() -> Response:
-    """Make the answer to who asks for a film that can't be read now: to come again."""
-    return plain_refusal(503, "Service Unavailable", {"retry-after": "2"})
-
-
-class SegmentRepresentation(ThreadReader):
-    """A segment, or all I-frames, read from their file as they are sent.
-
-    Args:
-        opened: the segment or the I-frames.
-        metadata: what is said of them.
-        release: called at the end, to close their file.
-    """
-
-    def __init__(
-        self, opened: OpenSegment | OpenIFrames, metadata: SegmentMetadata, release: Callable[[], None]
-    ) -> None:
-        super().__init__(opened.read, release)
-        self.size = metadata.size
-        self.etag = metadata.etag
-        self.last_modified = metadata.last_modified
-        self.media_type = metadata.media_type
-
-    def descriptor(self) -> int | None:
-        """None: no file holds exactly these bytes."""
-        return None
 
 
 class _Vod:
@@ -238,7 +185,7 @@ class _Vod:
 
     async def init_segment(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
         track = await self._titles.threads.run(self._titles.track, path["path"], path["track"])
-        return InitSegment(track.init, _media_type(track.video))
+        return InitSegment(track.init, media_type_of(track.video))
 
     async def text_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
@@ -387,7 +334,3 @@ def _bounds(text: str) -> tuple[int, int]:
     if found is None:
         raise NotFoundError(text)
     return int(found[1]), int(found[2])
-
-
-def _media_type(video: bool) -> str:
-    return "video/mp4" if video else "audio/mp4"

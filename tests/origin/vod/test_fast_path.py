@@ -21,8 +21,8 @@ from origin.http1.fast_path import FastPath
 from origin.vod import routes as vod_routes
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, Text
 from origin.vod.fast_path import VodFastPath, VodService
-from origin.vod.routes import metadata_of
 from origin.vod.segment_cache import SegmentCache, SegmentCacheLimits
+from origin.vod.segment_responses import metadata_of
 from packager.library.storage import Library
 from packager.vod import TitleLimits, Titles
 from tests.conformance.conftest import Running, serving

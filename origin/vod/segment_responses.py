@@ -1,0 +1,76 @@
+"""What is answered about segments and I-frames of films, the same on the fast path as on the slow one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from origin.responses.refusal import plain_refusal
+from origin.responses.representation import ThreadReader
+from packager.vod import OpenIFrames, OpenSegment
+
+PACKAGING = 2
+"""Version of how segments are made; a new one gives every segment a new entity-tag."""
+
+I_FRAMES = "iframes"
+"""What the entity-tag of a track's I-frames has in place of a segment's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentMetadata:
+    """What is said of a segment in the header of its responses; see `RepresentationMetadata`."""
+
+    size: int
+    etag: str | None
+    last_modified: float | None
+    media_type: str
+
+
+def metadata_of(opened: OpenSegment | OpenIFrames, name: str, video: bool, now: float) -> SegmentMetadata:
+    """Describe a segment, or all I-frames.
+
+    Args:
+        opened: the segment or the I-frames.
+        name: what tells them from the file's other segments.
+        video: whether they are video.
+        now: seconds since the epoch.
+    """
+    # RFC 9110 §8.8.3: the file's tag, weak or strong, made this segment's own.
+    validator = opened.file.validator(now)
+    etag = f'{validator[:-1]}-{name}-{PACKAGING}"'
+    return SegmentMetadata(opened.size, etag, opened.file.modified, media_type_of(video))
+
+
+def unavailable() -> Response:
+    """Make the answer to who asks for a film that can't be read now: to come again."""
+    return plain_refusal(503, "Service Unavailable", {"retry-after": "2"})
+
+
+class SegmentRepresentation(ThreadReader):
+    """A segment, or all I-frames, read from their file as they are sent.
+
+    Args:
+        opened: the segment or the I-frames.
+        metadata: what is said of them.
+        release: called at the end, to close their file.
+    """
+
+    def __init__(
+        self, opened: OpenSegment | OpenIFrames, metadata: SegmentMetadata, release: Callable[[], None]
+    ) -> None:
+        super().__init__(opened.read, release)
+        self.size = metadata.size
+        self.etag = metadata.etag
+        self.last_modified = metadata.last_modified
+        self.media_type = metadata.media_type
+
+    def descriptor(self) -> int | None:
+        """None: no file holds exactly these bytes."""
+        return None
+
+
+def media_type_of(video: bool) -> str:
+    """Give the media type of what holds samples of one kind."""
+    return "video/mp4" if video else "audio/mp4"
