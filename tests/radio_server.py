@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -197,13 +197,17 @@ async def serving(
         passwords=passwords,
         silent_seconds=silent_seconds,
     )
-    app = Starlette(routes=found)
+    async with serving_app(Starlette(routes=found), mounts.values()) as door:
+        yield door
+
+
+@contextlib.asynccontextmanager
+async def serving_app(app: Starlette, mounts: Iterable[Mount] = ()) -> AsyncIterator[Server]:
+    """Run an application, and the mounts, behind a real server; give a way to it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         door = Server(listening.getsockname()[1])
-        async with app_running(
-            app, listening, mounts.values(), lambda: [client.writer for client in door.clients]
-        ):
+        async with app_running(app, listening, mounts, lambda: [client.writer for client in door.clients]):
             yield door
 
 

@@ -186,6 +186,13 @@ def client_address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
+def basic_credentials(request: Request) -> tuple[str, str]:
+    """Return user and password that a request presents by Basic authentication; empty for none."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    user, _, password = (_decoded(value.strip()) if scheme.lower() == "basic" else b"").partition(b":")
+    return user.decode("utf-8", "replace"), password.decode("utf-8", "replace")
+
+
 def challenge(request: Request) -> str:
     """Choose the challenge: Bearer for scripts, so that the browser shows no password dialog."""
     return BEARER_CHALLENGE if request.headers.get("accept") == "application/json" else CHALLENGE

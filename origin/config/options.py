@@ -68,6 +68,14 @@ StationAlias = Annotated[
         description="a path such as /morning.mp3, of letters, digits, '.', '_', '~', '-'",
     ),
 ]
+WebhookUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^(https?://[!-~]+)?$",
+        description="a URL of http or https; empty: none",
+        extra={"secret": "in URL"},
+    ),
+]
 Origin = Annotated[
     str,
     Meta(
@@ -114,14 +122,7 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     port: Port = 8000
     rtmp_port: Port = 0
     srt_port: Port = 0
-    publish_webhook: Annotated[
-        str,
-        Meta(
-            pattern=r"^(https?://[!-~]+)?$",
-            description="a URL of http or https; empty: none",
-            extra={"secret": "in URL"},
-        ),
-    ] = ""
+    publish_webhook: WebhookUrl = ""
     """What is asked whether somebody who has a channel's key may publish to it; empty: the key is enough."""
     data: str = ""
     """Folder in which live channels keep their numbers and their DVR; empty: nothing is kept."""
@@ -240,6 +241,10 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Listeners of this station; absent: ``limits.listeners``."""
     max_listener_duration: Duration = "0"
     """After how long a listener is disconnected: ``90m``, ``2h``; 0: never."""
+    listener_webhook: WebhookUrl = ""
+    """What is asked whether somebody may listen, beside a password if there is one; empty: nobody."""
+    source_webhook: WebhookUrl = ""
+    """What is asked whether somebody with the source's password may send; empty: nobody."""
     aliases: Annotated[tuple[StationAlias, ...], Meta(max_length=64)] = ()
     """Other addresses of the station, such as ``/morning.mp3``, for listeners and sources."""
     on_demand: bool = False

@@ -51,6 +51,8 @@ def _of_stations(config: Config) -> Iterator[str]:
     for station in config.radio:
         if station.source_password and stations.kind(station) != "publish":
             yield f"radio {station.name!r}: source_password: only source = 'publish' takes source clients"
+        if station.source_webhook and stations.kind(station) != "publish":
+            yield f"radio {station.name!r}: source_webhook: only source = 'publish' takes source clients"
         if stations.lacks_fallback(station, config.radio):
             named = redacted_url(station.fallback or "")
             yield f"radio {station.name!r}: fallback {named!r}: neither another station nor a file"

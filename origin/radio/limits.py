@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from origin.access.limits import WebhookLimits
 from origin.events.limits import ChannelLimits
 from packager.radio.limits import LiveSourceLimits, SimulcastLimits, StationLimits
 from packager.retry_policy import RetryPolicy
@@ -163,6 +164,7 @@ class RadioLimits:
         admin: of requests to Icecast's admin addresses.
         refusal_log: of the lines about refused source clients.
         access_log: of the log of the stations' requests.
+        webhook: of each station's webhooks.
     """
 
     mount: MountLimits = field(default_factory=MountLimits)
@@ -174,3 +176,4 @@ class RadioLimits:
     admin: AdminLimits = field(default_factory=AdminLimits)
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     access_log: AccessLogLimits = field(default_factory=AccessLogLimits)
+    webhook: WebhookLimits = field(default_factory=WebhookLimits)

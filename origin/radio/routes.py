@@ -26,10 +26,12 @@ from origin.radio.refusal_log import RefusalLog
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
 from origin.radio.status import base_of, status, status_page
 from origin.radio.title_events import TitleEvents, token_of
-from origin.responses.refusal import plain_refusal
+from origin.radio.webhooks import StationWebhooks
+from origin.responses.refusal import RefusalError, plain_refusal
 
 DEFAULT_LIMITS = RadioLimits()
 NO_ALIASES: Mapping[str, str] = {}
+NO_WEBHOOKS = StationWebhooks()
 
 
 class ListenerEndpoint:
@@ -39,6 +41,7 @@ class ListenerEndpoint:
         counts: of connections, which number the listeners.
         max_listeners: of all mounts together; None for no limit.
         client_listeners: limit of one client.
+        webhooks: are asked who may listen, too.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class ListenerEndpoint:
         counts: ConnectionCounts,
         max_listeners: int | None = None,
         client_listeners: ClientLimit = UNLIMITED,
+        webhooks: StationWebhooks = NO_WEBHOOKS,
     ) -> None:
         self._mounts = mounts
         self._authorization = authorization
+        self._webhooks = webhooks
         self._counts = counts
         self._max_listeners = max_listeners
         self._client_listeners = client_listeners
@@ -68,19 +73,30 @@ class ListenerEndpoint:
             await playlist(mount, ending, Request(scope))(scope, receive, send)
             return
         is_head = scope["method"] == "HEAD"
-        if mount.state == "down" or (not is_head and (mount.full or self._full())):
-            reason = "the station is silent" if mount.state == "down" else "too many listeners"
-            await plain_refusal(503, reason, _retry(mount))(scope, receive, send)
+        if refused := self._has_no_room(mount, is_head=is_head):
+            await refused(scope, receive, send)
             return
         if is_head:
             await self._play(mount, scope, send)
             return
         try:
             with self._client_listeners.held(client_address(Request(scope))):
+                await self._webhooks.check_listener(mount.name, Request(scope))
+                if refused := self._has_no_room(mount):
+                    await refused(scope, receive, send)
+                    return
                 await self._play(mount, scope, send)
+        except RefusalError as error:
+            await error.response()(scope, receive, send)
         except TooManyError:
             refused = plain_refusal(429, "too many listeners of one address", _retry(mount))
             await refused(scope, receive, send)
+
+    def _has_no_room(self, mount: Mount, *, is_head: bool = False) -> Response | None:
+        if mount.state != "down" and (is_head or not (mount.full or self._full())):
+            return None
+        reason = "the station is silent" if mount.state == "down" else "too many listeners"
+        return plain_refusal(503, reason, _retry(mount))
 
     async def _play(self, mount: Mount, scope: Scope, send: Send) -> None:
         with_titles = wants_titles(scope["headers"]) and not mount.has_own_titles
@@ -150,6 +166,7 @@ def routes(
     client_limits: ClientLimits | None = None,
     limits: RadioLimits = DEFAULT_LIMITS,
     aliases: Mapping[str, str] = NO_ALIASES,
+    webhooks: StationWebhooks = NO_WEBHOOKS,
 ) -> list[BaseRoute]:
     """Make the routes of all mounts.
 
@@ -162,12 +179,17 @@ def routes(
         client_limits: of one client; None for no limits.
         limits: what isn't configured.
         aliases: names of stations by their other addresses.
+        webhooks: are asked about listeners and source clients, too.
     """
     passwords, client_limits = passwords or {}, client_limits or ClientLimits()
     counts = ConnectionCounts()
-    listeners = ListenerEndpoint(mounts, authorization, counts, max_listeners, client_limits.listeners)
+    listeners = ListenerEndpoint(
+        mounts, authorization, counts, max_listeners, client_limits.listeners, webhooks
+    )
     refusals = RefusalLog(limits.refusal_log)
-    source_clients = SourceClients(mounts, passwords, authorization, counts, refusals, silent_seconds)
+    source_clients = SourceClients(
+        mounts, passwords, authorization, counts, refusals, silent_seconds, webhooks.check_source
+    )
     endpoint = MountEndpoint(listeners, source_clients)
 
     title_events = TitleEvents(mounts, authorization, client_limits.event_readers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from starlette.requests import Request
@@ -54,6 +54,10 @@ _CLOSING = {"connection": "close", "cache-control": "no-store"}
 log = structlog.get_logger()
 
 
+async def _allow(_station: str, _request: Request) -> None:
+    """The default check."""
+
+
 class SourceClients:
     """The ASGI endpoint of source clients.
 
@@ -63,6 +67,7 @@ class SourceClients:
         counts: of connections.
         refusals: logs who is refused, and why.
         silent_seconds: how long a source client may send nothing.
+        check: asks further about who has the password; raises ``RefusalError``.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class SourceClients:
         counts: ConnectionCounts,
         refusals: RefusalLog,
         silent_seconds: float = SILENT_SECONDS,
+        check: Callable[[str, Request], Awaitable[None]] = _allow,
     ) -> None:
         self._mounts = mounts
         self._passwords = passwords
@@ -80,6 +86,7 @@ class SourceClients:
         self._counts = counts
         self._refusals = refusals
         self._silent_seconds = silent_seconds
+        self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive one source client's audio to its end, or refuse it."""
@@ -192,6 +199,10 @@ class SourceClients:
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
             return RefusalError(415, f"Content-Type must be one of {', '.join(sorted(TYPES))}")
+        try:
+            await self._check(name, request)
+        except RefusalError as refusal:
+            return refusal
         return None
 
 

@@ -195,5 +195,7 @@ def make_simulcasts(
             starts=starts,
         )
         for station in config.radio
-        if station.hls and not station.listener_password and station.name not in taken
+        if station.hls
+        and not (station.listener_password or station.listener_webhook)
+        and station.name not in taken
     }

@@ -159,6 +159,7 @@ def build_app(
                 client_limits=client_limits,
                 limits=services.limits.radio,
                 aliases=services.stations.aliases,
+                webhooks=services.station_webhooks,
             ),
             *_event_routes(services, event_authorization, client_limits),
             *api.routes(services, access, authorization, event_authorization),

@@ -31,6 +31,7 @@ from origin.ingest.limits import IngestLimits
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations
+from origin.radio.webhooks import make_webhooks
 from origin.server import malloc, metrics
 from origin.server.event_services import make_event_services
 from origin.server.library_services import make_library_services
@@ -93,6 +94,7 @@ class Services:
         ingest: lets in those who publish to them.
         recordings: of the channels that record, by name.
         events: the event channels.
+        station_webhooks: ask who may listen to stations, and send to them.
         access_log: the file of the stations' requests; None where none is configured.
         loop_lag: measures how late the event loop is.
         ending: whether the server is shutting down.
@@ -128,6 +130,7 @@ class Services:
         self._work: asyncio.Task[None] | None = None
         delay = metrics.part_delay(self.registry)
         self.channels: dict[str, Channel] = {}
+        self.station_webhooks = make_webhooks(config.radio, limits.radio)
         self.simulcasts: dict[str, Simulcast] = {}
         self.mounts: dict[str, Mount] = {}
         self.stations = Stations()

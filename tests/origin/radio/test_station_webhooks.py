@@ -1,0 +1,126 @@
+"""The administrator's own server decides who may listen to a station, and who may send to it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from origin.access.credentials import Authenticator
+from origin.access.limits import WebhookLimits
+from origin.access.webhook import Webhook
+from origin.radio.authorization import StationAuthorization
+from origin.radio.mount import Mount
+from origin.radio.routes import routes
+from origin.radio.webhooks import StationWebhooks
+from packager.radio.source_client_station import SourceClientStation
+from tests.keys import ADMIN_TOKEN
+from tests.patience import CLIENT_SECONDS
+from tests.ports import kept_port
+from tests.radio_server import Feed, Server, mount_options, serving_app
+from tests.waiting import until
+
+LIMITS = WebhookLimits(seconds=CLIENT_SECONDS)
+AUTH = f"Authorization: Basic {base64.b64encode(b'source:sesame').decode()}"
+LISTENER = f"Authorization: Basic {base64.b64encode(b'joe:hush').decode()}"
+MPEG = "Content-Type: audio/mpeg"
+
+
+@dataclass
+class Judge:
+    """A server that is asked; its answers have the status that is set, or never come."""
+
+    url: str = ""
+    status: int = 204
+    asked: list[dict[str, str]] = field(default_factory=list)
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answer(self, request: Request) -> Response:
+        self.asked.append(await request.json())
+        if not self.status:
+            await self.goes_on.wait()
+        return Response(status_code=self.status or 204, headers={"location": "/"})
+
+
+@asynccontextmanager
+async def judged(
+    limits: WebhookLimits = LIMITS, url: str = "", *, protected: bool = False
+) -> AsyncIterator[tuple[Judge, Feed, Server]]:
+    judge, feed = Judge(), Feed()
+    async with serving_app(Starlette(routes=[Route("/", judge.answer, methods=["POST"])])) as asked:
+        hook = Webhook(url or f"{asked.url}/", limits)
+        mounts = {
+            "test": Mount("test", feed, mount_options()),
+            "sent": Mount("sent", SourceClientStation(128), mount_options()),
+        }
+        webhooks = StationWebhooks(
+            {"test": hook}, {"sent": hook}, frozenset({"test"}) if protected else frozenset()
+        )
+        found = routes(
+            mounts,
+            StationAuthorization(Authenticator(), ADMIN_TOKEN),
+            passwords={"sent": "sesame"},
+            webhooks=webhooks,
+        )
+        async with serving_app(Starlette(routes=found), mounts.values()) as server:
+            feed.push()
+            yield judge, feed, server
+            judge.goes_on.set()
+
+
+@pytest.mark.parametrize(("status", "answer"), [(204, 200), (403, 403), (500, 403), (302, 403)])
+async def test_it_allows_and_denies(status: int, answer: int) -> None:
+    async with judged() as (judge, _, server):
+        judge.status = status
+        listener = await server.open(LISTENER, "User-Agent: VLC", path="/radio/test?token=7")
+        assert listener.status == answer
+        assert (await server.open(AUTH, MPEG, method="SOURCE", path="/radio/sent")).status == answer
+        assert judge.asked == [
+            {
+                "action": "listen",
+                "station": "test",
+                "address": "127.0.0.1",
+                "agent": "VLC",
+                "user": "joe",
+                "password": "hush",
+                "query": "token=7",
+            },
+            {"action": "publish", "station": "sent", "address": "127.0.0.1", "agent": ""},
+        ]
+
+
+async def test_it_isnt_asked_about_whom_the_server_refuses_and_isnt_told_the_servers_passwords() -> None:
+    async with judged(protected=True) as (judge, _, server):
+        assert (await server.open(MPEG, method="PUT", path="/radio/sent")).status == 401
+        assert judge.asked == []
+        assert (await server.open(LISTENER, path="/radio/test?key=hush")).status == 200
+        assert "hush" not in str(judge.asked)
+
+
+async def test_nobody_is_let_in_where_it_cant_be_asked() -> None:
+    with kept_port() as nobody:
+        async with judged(url=f"http://127.0.0.1:{nobody}/") as (_, _, server):
+            refused = await server.open()
+            assert (refused.status, refused.headers["retry-after"]) == (503, "10")
+            assert (await server.open(AUTH, MPEG, method="PUT", path="/radio/sent")).status == 503
+
+
+async def test_it_is_waited_for_in_limited_time_and_by_few() -> None:
+    async with judged(WebhookLimits(seconds=0.2)) as (judge, _, server):
+        judge.status = 0
+        assert (await server.open()).status == 503
+    async with judged(WebhookLimits(seconds=CLIENT_SECONDS, requests=1)) as (judge, _, server):
+        judge.status = 0
+        waiting = asyncio.create_task(server.open())
+        await until(lambda: bool(judge.asked), "the first question")
+        assert (await server.open()).status == 503
+        judge.goes_on.set()
+        assert (await waiting).status == 200
