@@ -32,7 +32,7 @@ export class EventsView {
   #stop = el("button", { class: "edge", type: "button", hidden: true, click: () => this.#toggle() });
   #status = el("p", { class: "status", role: "status", "aria-live": "polite", id: "events-status" });
   #typed = el("p", { class: "typed", dir: "auto", tabindex: 0, "aria-label": "Text", hidden: true });
-  #messages = el("ol", { class: "messages", reversed: true, "aria-label": "Messages, newest first" });
+  #messages = el("ol", { class: "messages", reversed: true, tabindex: 0, "aria-label": "Messages, newest first" });
   #gauges = new Map();
   #svg = document.createElementNS(SVG, "svg");
   #gaps = new Gaps(this.#svg);

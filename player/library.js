@@ -46,6 +46,7 @@ export class LibraryView {
     this.#list = new VirtualList(list, (query) => this.#fetch(query), () => makeRow(this.#posters, () => this.#chosen));
     this.#select.append(...Object.entries(SORTS).map(([value, label]) => el("option", { value }, label)));
     this.#recallSort();
+    this.#showFolder();
     this.#select.addEventListener("change", () => this.#sortBy(this.#select.value));
     this.#input.addEventListener("input", () => {
       clearTimeout(this.#typing);
@@ -101,7 +102,6 @@ export class LibraryView {
     this.#list.show(loaded);
     const { total } = this.#list;
     say(this.#number, count(total.toLocaleString(), "item", "items"));
-    this.#number.hidden = total === 0;
     this.#empty.hidden = total > 0;
     say(this.#empty, this.#search ? `Nothing here is called “${this.#search}”.`
       : this.#folder ? "There is nothing in this folder."

@@ -1,4 +1,4 @@
-"""Players and a parser of others, by npm: taken once by the lock file's hashes, kept in the user's cache."""
+"""Programs of others, by npm: taken once by the lock file's hashes, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 
 LOCK = Path(__file__).parent / "package-lock.json"
 MEMBERS = {
+    "axe-core": "package/axe.min.js",
     "dashjs": "package/dist/legacy/umd/dash.all.min.js",
     "hls-parser": "package/dist/hls-parser.min.js",
     "shaka-player": "package/dist/shaka-player.compiled.js",

@@ -1,0 +1,91 @@
+"""The page for everybody: axe-core finds nothing serious, all states can be read, nothing jumps."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.conftest import ServerProcess
+from tests.e2e.conftest import Tab, open_tab
+from tests.e2e.scripts import script
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+VIEWS = {
+    "library": ("library/film.480p.mp4?mode=file", "document.querySelector('a.row[aria-current]')"),
+    "live": ("live/demo", "document.querySelector('#panel-live a.row[aria-current]')"),
+    "radio": ("radio", "document.querySelector('.station .song')?.textContent"),
+    "events": ("events/demo", "document.querySelector('.messages li')"),
+}
+WIDTHS = (320, 1280, 3840)
+"""CSS pixels: from what WCAG 2.2 §1.4.10 asks for to a 4K screen."""
+
+SERIOUS = """axe.run({ resultTypes: ["violations"] }).then(({ violations }) => violations
+  .filter(({ impact }) => ["serious", "critical"].includes(impact))
+  .map(({ id, nodes }) => `${id}: ${nodes[0].html.slice(0, 200)} ${nodes[0].failureSummary}`))"""
+CONTRAST = """selector => axe.run(selector, { runOnly: ["color-contrast"] }).then(({ violations }) =>
+  violations.flatMap(({ nodes }) => nodes.map(node => `${node.html} ${node.failureSummary}`)))"""
+HOVERED = ("[role=tab][aria-selected=true]", "[role=tab][aria-selected=false]", "a.row[aria-current]",
+           "a.row:not([aria-current])", ".segments span", "#download", "#keys", ".crumbs a")  # fmt: skip
+
+MOST_SHIFT = 0.1
+"""Cumulative layout shift that web.dev calls good."""
+
+NOTE_SHIFTS = """window.shifted = 0; new PerformanceObserver(list => {
+  for (const entry of list.getEntries()) shifted += entry.hadRecentInput ? 0 : entry.value;
+}).observe({ type: "layout-shift", buffered: true });"""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def calm(browser: Browser, demo_server: ServerProcess) -> AsyncIterator[Tab]:
+    """A page of somebody who doesn't want things to move."""
+    tab = await open_tab(browser, demo_server.url, reduced_motion="reduce")
+    yield tab
+    await tab.page.context.close()
+    assert tab.troubles == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_axe_finds_nothing_serious_from_the_narrowest_to_the_widest(calm: Tab, view: str) -> None:
+    # WCAG 2.2 §1.4.3, §1.4.10.
+    address, shown = VIEWS[view]
+    await calm.open(address)
+    await calm.until(shown)
+    await calm.value(f"{script('axe-core').read_text('utf-8')}; 0")
+    for width in WIDTHS:
+        await calm.page.set_viewport_size({"width": width, "height": max(width * 9 // 16, 640)})
+        await calm.until(f"innerWidth === {width}")
+        for scheme in ("light", "dark"):
+            await calm.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            assert await calm.value(SERIOUS) == [], (width, scheme)
+        assert await calm.value("document.documentElement.scrollWidth") <= width
+        await calm.screenshot(f"{view}-{width}")
+    moving = "document.getAnimations().filter(each => each.playState === 'running').length"
+    assert await calm.value(moving) == 0
+
+
+async def test_what_is_under_the_pointer_can_be_read(calm: Tab) -> None:
+    await calm.open("library/film.480p.mp4?mode=file")
+    await calm.until("document.querySelector('a.row[aria-current]')")
+    await calm.value(f"{script('axe-core').read_text('utf-8')}; 0")
+    for scheme in ("light", "dark"):
+        await calm.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        for selector in HOVERED:
+            await calm.page.locator(selector).first.hover(force=True)
+            found = await calm.page.evaluate(CONTRAST, f"{selector}:hover")
+            assert found == [], (scheme, selector)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_nothing_jumps_while_the_page_fills(
+    browser: Browser, demo_server: ServerProcess, width: int
+) -> None:
+    tab = await open_tab(browser, demo_server.url, viewport={"width": width, "height": 800})
+    await tab.page.add_init_script(NOTE_SHIFTS)
+    for address in ("library/film?mode=hls", "live/demo"):
+        await tab.open(address)
+        await tab.playing()
+        assert await tab.value("shifted") < MOST_SHIFT, address
+    await tab.page.context.close()
+    assert tab.troubles == []
