@@ -83,6 +83,13 @@ Origin = Annotated[
         description="an origin such as https://player.example, or '*'; empty: none",
     ),
 ]
+Embedder = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|https?://[A-Za-z0-9.*\[\]:-]{1,253})$",
+        description="an origin such as https://site.example, or '*'",
+    ),
+]
 HeaderName = Annotated[
     str,
     Meta(
@@ -128,6 +135,8 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Folder in which live channels keep their numbers and their DVR; empty: nothing is kept."""
     allow_origin: Origin = "*"
     """Access-Control-Allow-Origin of media; and of lists, where it is one origin and not ``*``."""
+    allow_embed: Annotated[tuple[Embedder, ...], Meta(max_length=64)] = ()
+    """Origins whose pages may show ``/embed/…`` in a frame; ``*`` for all."""
     carried_parameters: Annotated[tuple[QueryName, ...], Meta(max_length=16)] = ("token",)
     """Names of the query parameters that live playlists and manifests repeat on their addresses."""
     trusted_proxies: tuple[Network, ...] = ()

@@ -16,6 +16,7 @@ AREAS = frozenset(
         "relay",
         "api",
         "player",
+        "embed",
         "health",
         "metrics",
     }

@@ -35,7 +35,7 @@ from origin.recordings import routes as recordings
 from origin.relay.routes import routes as relay_routes
 from origin.responses.common_headers import CommonHeaders
 from origin.responses.refusal import plain_refusal
-from origin.server import api, library_list, page
+from origin.server import api, embed, library_list, page
 from origin.server.event_services import event_limits
 from origin.server.services import Services
 from origin.vod import routes as vod_routes
@@ -168,6 +168,7 @@ def build_app(
                 lambda: services.needs_library,
                 thumbnails=library.thumbnails is not None,
             ),
+            *embed.routes(player, config.server.allow_embed),
             *page.routes(player),
         ],
         lifespan=lifespan,

@@ -23,6 +23,9 @@ INDEX = "index.html"
 FILES = {
     INDEX: HTML,
     "player.css": CSS,
+    "embed.html": HTML,
+    "embed.css": CSS,
+    "embed.js": SCRIPT,
     "icon.svg": SVG,
     "player.js": SCRIPT,
     "capabilities.js": SCRIPT,

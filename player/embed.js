@@ -1,0 +1,79 @@
+// The page that other sites show in a frame: plays what its address names, and says so where it can't.
+// /embed/vod/PATH, /embed/live/CHANNEL, /embed/media/PATH, /embed/radio/NAME; ?autoplay, ?muted, ?start=SECONDS
+
+import Hls from "./vendor/hls.min.mjs";
+
+const AGAIN_MS = 5000;
+
+const [, , kind, ...rest] = location.pathname.split("/");
+const path = rest.join("/");
+const query = new URLSearchParams(location.search);
+const status = document.getElementById("status");
+
+const media = document.createElement(kind === "radio" ? "audio" : "video");
+media.controls = true;
+media.playsInline = true;
+media.autoplay = query.has("autoplay");
+media.muted = query.has("muted");
+document.getElementById("main").append(media);
+document.title = decodeURIComponent(path);
+// For who looks from outside: tests, and people with a console.
+window.headwater = { media };
+
+function say(text) {
+  status.textContent = text;
+  status.hidden = text === "";
+}
+
+media.addEventListener("playing", () => say(""));
+
+function startAt(seconds) {
+  if (seconds > 0) media.addEventListener("loadedmetadata", () => (media.currentTime = seconds), { once: true });
+}
+
+function playFile(address) {
+  startAt(Number(query.get("start")));
+  media.src = address;
+  media.addEventListener("error", () => say("This can't be played here."));
+}
+
+/** Radio and live channels come back by themselves: a source may be gone for a while. */
+function playStation(address) {
+  const begin = () => (media.src = `${address}?${Date.now()}`);
+  media.addEventListener("error", () => {
+    say("Nothing is on air at the moment.");
+    setTimeout(() => {
+      begin();
+      if (media.autoplay) media.play().catch(() => {});
+    }, AGAIN_MS);
+  });
+  begin();
+}
+
+function playHls(address, isLive) {
+  if (!Hls.isSupported()) {
+    playFile(address);
+    return;
+  }
+  const start = Number(query.get("start"));
+  const hls = new Hls({ lowLatencyMode: isLive, startPosition: !isLive && start > 0 ? start : -1 });
+  hls.on(Hls.Events.ERROR, (_, data) => {
+    if (!data.fatal) return;
+    if (!isLive) {
+      say(data.response?.code === 404 ? "There is no such film." : "This can't be played here.");
+      return;
+    }
+    say("Nothing is on air at the moment.");
+    hls.destroy();
+    setTimeout(() => playHls(address, isLive), AGAIN_MS);
+  });
+  hls.loadSource(address);
+  hls.attachMedia(media);
+}
+
+switch (kind) {
+  case "vod": playHls(`/vod/${path}/master.m3u8`, false); break;
+  case "live": playHls(`/live/${path}/master.m3u8`, true); break;
+  case "media": playFile(`/media/${path}`); break;
+  default: playStation(`/radio/${path}`);
+}
