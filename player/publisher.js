@@ -18,6 +18,8 @@ const FACTS = {
     ? `${link.lost} lost, ${link.retransmitted} sent again, ${link.dropped} too late`
     : missing && `${missing} of MPEG-TS missing`,
   Since: ({ since }) => since && new Date(since * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "medium" }),
+  "Pushed on to": ({ forwards }) => forwards.map(({ target, state, last_error: error }) =>
+    `${target}: ${state}${state !== "sending" && error ? ` (${error})` : ""}`).join("; "),
   "Last error": (one) => one.last_error,
 };
 

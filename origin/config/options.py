@@ -178,6 +178,17 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Most bytes of them in the data folder, where the oldest are removed; without one they are in memory."""
 
 
+Target = Annotated[
+    str,
+    Meta(
+        pattern=r"^(rtmps?://[^\s/@]+(:[^\s/@]*@[^\s/@]+)?/\S+|srt://[^\s/?@]+:[0-9]{1,5}\S*)$",
+        description="an address such as rtmp://host/app/key, rtmps://host/app/key, srt://host:port?streamid=…",
+        extra={"secret": "in URL"},
+    ),
+]
+"""An address that a channel is pushed on to; shown without its secrets."""
+
+
 class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """A live channel."""
 
@@ -220,6 +231,8 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """What a second publisher does: takes the first one's place, is refused, or waits until that one goes."""
     offline: Address = "gaps"
     """What is shown while nobody publishes: ``gaps``, or a file, in a loop."""
+    forward: Annotated[tuple[Target, ...], Meta(max_length=16)] = ()
+    """RTMP and SRT addresses that the channel is pushed on to, where the source is ``publish``."""
 
 
 class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ def unserved(config: Config) -> Iterator[str]:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
         if channel.source != PUBLISH:
             defaults = LiveOptions(channel.name)
-            for key in ("takeover", "offline", "srt_passphrase"):
+            for key in ("takeover", "offline", "srt_passphrase", "forward"):
                 if getattr(channel, key) != getattr(defaults, key):
                     yield f"live {channel.name!r}: {key}: only source = {PUBLISH!r} takes publishers"
         elif channel.offline != GAPS and not Path(channel.offline).expanduser().is_file():

@@ -158,6 +158,16 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
         "ingest": f"/live/{channel.name}/ingest",
         "rtmp_port": rtmp_port or None,
         "srt_port": srt_port or None,
+        "forwards": [
+            {
+                "target": one.target,
+                "state": one.state,
+                "sent_bytes": one.sent,
+                "failures": one.failures,
+                "last_error": one.last_error,
+            }
+            for one in channel.forwarders
+        ],
     }
     if live is None or live.is_slate:
         return told

@@ -147,6 +147,22 @@ class ServicesCollector(Collector):
             restarts.add_metric([channel.name], channel.restarts)
         yield from (viewers, blocked, restarts, lost, dropped, publishers, bitrate)
         yield from self._links()
+        yield from self._forwards()
+
+    def _forwards(self) -> Iterator[Metric]:
+        """Tell what is pushed on to other servers."""
+        labels = ["channel", "number", "target"]
+        sending = GaugeMetricFamily("headwater_forward_sending", "1 while it is pushed on.", labels=labels)
+        sent = CounterMetricFamily("headwater_forward_sent_bytes", "Bytes pushed on.", labels=labels)
+        failures = CounterMetricFamily("headwater_forward_failures", "Failed attempts.", labels=labels)
+        for channel in self._services_of.channels.values():
+            for number, one in enumerate(channel.forwarders, 1):
+                named = [channel.name, str(number), one.target]
+                sending.add_metric(named, one.is_sending)
+                sent.add_metric(named, one.sent)
+                failures.add_metric(named, one.failures)
+        if sending.samples:
+            yield from (sending, sent, failures)
 
     def _links(self) -> Iterator[Metric]:
         """Tell what SRT tells of its publishers' way."""

@@ -367,5 +367,6 @@ def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) ->
         captions=options.captions,
         takeover=Takeover(options.takeover),
         slate="" if options.offline == GAPS else options.offline,
+        forward=options.forward,
         limits=live_limits(config.limits, limits),
     )

@@ -144,6 +144,21 @@ def remuxer_arguments(address: str, options: Mapping[str, Any], coding: Mapping[
     )
 
 
+def repackager_arguments(container: str, output: str) -> list[str]:
+    """Compile the arguments that copy a stream from one container into another, from pipe to pipe.
+
+    Args:
+        container: ffmpeg's name of the one.
+        output: of the other: ``flv`` or ``mpegts``.
+    """
+    played = ffmpeg.input(
+        "pipe:0", f=container, protocol_whitelist="pipe", fpsprobesize=0, analyzeduration=1_000_000
+    )
+    options = REMUXER if output == "mpegts" else {"format": output, "flvflags": "no_duration_filesize"}
+    made = ffmpeg.output(played["V:0?"], played["a:0?"], pipe(0), c="copy", **{**options, "flush_packets": 1})
+    return compile_arguments(ffmpeg.get_args(made))
+
+
 def _keeping(
     source: LiveInput, encoded: Sequence[Rung], sounds: Sequence[AudioRung], start: Fraction
 ) -> list[str]:

@@ -16,6 +16,7 @@ from media.webvtt import Cue
 from packager.concurrency import background_task
 from packager.data_folder import DataFolder
 from packager.dvr.archive import Archive
+from packager.forwarding.forwarder import Forwarder
 from packager.live.captions import Captions
 from packager.live.event import DVR, LiveEvent
 from packager.live.gaps import GapSchedule
@@ -62,6 +63,7 @@ class Channel:
         timed_metadata: events on their way into the media.
         captions: cues on their way into their renditions.
         published: what publishers push to it; None where its source is another one.
+        forwarders: push that on to other servers.
         archive: its DVR on disk; None where it has none.
         live_event: whether its event is over, and its recordings.
     """
@@ -90,6 +92,11 @@ class Channel:
             PublishedSource(options.name, options.takeover, limits.source)
             if options.source == PUBLISH
             else None
+        )
+        self.forwarders = tuple(
+            Forwarder(self.published, url, tools, limits.forward)
+            for url in options.forward
+            if self.published is not None
         )
         self._finder = SourceFinder(
             options.source,
@@ -266,7 +273,9 @@ class Channel:
 
     async def _broadcast(self) -> None:
         """Be on air until the event is over, or the channel is closed."""
-        async with self._finder.running(), self._showing_slate():
+        async with self._finder.running(), self._showing_slate(), contextlib.AsyncExitStack() as stack:
+            for forwarder in self.forwarders:
+                await stack.enter_async_context(background_task(forwarder.run()))
             await self._transmit()
 
     def _showing_slate(self) -> contextlib.AbstractAsyncContextManager[None]:

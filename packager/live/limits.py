@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from packager.dvr.limits import DvrLimits
+from packager.forwarding.forwarder import ForwardLimits
 from packager.process.limits import ProcessLimits
 from packager.publish.limits import PublishLimits
 from packager.recordings.limits import RecordingsLimits
@@ -99,6 +100,7 @@ class LiveLimits:
         process: Of its encoders.
         segment: Of cutting each of its renditions.
         source: Of its source.
+        forward: Of pushing it on to each other server.
         captions: Of its captions.
         metadata: Of its timed metadata.
         event: Of its events' ends and recordings.
@@ -122,6 +124,7 @@ class LiveLimits:
     process: ProcessLimits = field(default_factory=ProcessLimits)
     segment: SegmentLimits = field(default_factory=SegmentLimits)
     source: SourceLimits = field(default_factory=SourceLimits)
+    forward: ForwardLimits = field(default_factory=ForwardLimits)
     captions: CaptionLimits = field(default_factory=CaptionLimits)
     metadata: MetadataLimits = field(default_factory=MetadataLimits)
     event: EventLimits = field(default_factory=EventLimits)

@@ -34,6 +34,7 @@ class ChannelOptions:
         captions: languages, as BCP 47 tags.
         takeover: what a second publisher does, where the source is ``publish``.
         slate: the path of the file that is shown while nobody publishes; empty: gaps.
+        forward: RTMP and SRT addresses to which what is published to it is pushed on.
         limits: what else it may cost and wait for.
     """
 
@@ -51,6 +52,7 @@ class ChannelOptions:
     captions: tuple[str, ...] = ()
     takeover: Takeover = Takeover.REPLACE
     slate: str = ""
+    forward: tuple[str, ...] = field(default=(), repr=False)
     limits: LiveLimits = DEFAULT_LIMITS
 
 

@@ -27,6 +27,7 @@ from media.rtmp.flv import FlvReader
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.process.process import Process
+from packager.sources.branch import StreamBranch
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import DEFAULT_LIMITS, PumpLimits
 from packager.sources.pacing import Pacing
@@ -119,6 +120,7 @@ class Pump:
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
+        self._branches: set[StreamBranch] = set()
         self._budget = StepBudget()
         self._received = self._begun = 0
         self._received_at = -math.inf
@@ -172,6 +174,7 @@ class Pump:
                 self._pacing.begin()
                 self._begun = self._received
             self._gop_cache.receive(piece)
+            self._feed_branches(piece.data)
             self._received += len(piece.data)
             self._received_at = time.monotonic()
             if piece.clock is not None:
@@ -193,10 +196,32 @@ class Pump:
         waiting = self._pacing.waiting
         if self._pacing.late(time.monotonic()):
             log.info("source is ahead: its newest follows", channel=self._channel, seconds=round(waiting, 1))
-            (self._on_late or self.receive_eof)()
+            (self._on_late or self._detach)()
+
+    def branch(self, most_bytes: int) -> StreamBranch:
+        """Let the stream go another way, too, from the newest access point on, and to its end.
+
+        Args:
+            most_bytes: how much may wait to be read there.
+        """
+        branch = StreamBranch(self._gop_cache.beginning(), most_bytes)
+        self._branches.add(branch)
+        return branch
+
+    def _feed_branches(self, data: bytes) -> None:
+        for branch in tuple(self._branches):
+            branch.receive(data)
+            if branch.has_ended:
+                self._branches.discard(branch)
 
     def receive_eof(self) -> None:
         """End the current stream: the running ffmpeg gets its end of file."""
+        self._detach()
+        for branch in self._branches:
+            branch.receive_eof()
+        self._branches.clear()
+
+    def _detach(self) -> None:
         if self._attached:
             self._attached = False
             self._queue.append(None)

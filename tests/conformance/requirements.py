@@ -286,6 +286,7 @@ REQUIREMENTS = (
     "ffmpeg publishes to a live channel over SRT with its key in any of the usual stream IDs",
     "A caller of SRT is refused in its handshake with the reason for it",
     "A channel with a passphrase takes only SRT streams that are encrypted with it",
+    "A channel is pushed on to RTMP and SRT addresses, each with its own retry",
     "What SRT loses on its way is counted, and what is missing for good breaks no playlist",
     "A publisher's key is checked before a byte of its stream is read",
     "A publisher is told why it is refused, before a byte of its stream is read",

@@ -1,0 +1,1 @@
+"""Pushing a channel's stream on to other servers."""

@@ -1,0 +1,242 @@
+"""Pushes what is published to a channel on to an RTMP or SRT address of another server, and tries again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import sys
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import structlog
+
+from packager.concurrency import background_task, receive_within
+from packager.ffmpeg.live import repackager_arguments
+from packager.forwarding import avio_writer
+from packager.process.limits import ProcessLimits
+from packager.process.process import Process, last_error
+from packager.process.sandbox import Sandbox
+from packager.process.tools import Tools, ToolsError
+from packager.retry_policy import FailureCount, RetryPolicy
+from packager.sources.branch import StreamBranch
+from packager.sources.published import PublishedSource
+from packager.sources.pump import Pump
+from packager.sources.remux import INTERPRETER, find_libavformat
+from packager.sources.schemes import without_url_secrets
+
+PORTS = {"rtmp": 1935, "rtmps": 443, "srt": 0}
+"""Schemes of addresses that can be pushed to, with the TCP port of each; SRT has none."""
+
+RESOLVING = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
+"""Files by which a program finds the address of a host."""
+
+FORWARD_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0, steady_seconds=10.0)
+"""When an address is tried again that didn't take the stream."""
+
+log = structlog.get_logger()
+
+
+class ForwardState(enum.StrEnum):
+    """What a forwarder does."""
+
+    IDLE = "idle"
+    """Nobody publishes."""
+    CONNECTING = "connecting"
+    SENDING = "sending"
+    WAITING = "waiting"
+    """It has failed, and is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardLimits:
+    """Limits of pushing a channel on to one address.
+
+    Attributes:
+        retry: When it is tried again.
+        connect_seconds: What connecting may take.
+        stalled_seconds: For how long the other server may take nothing.
+        waiting_bytes: Of the stream that may wait until it does.
+        process: Of the programs that do it.
+    """
+
+    retry: RetryPolicy = FORWARD_RETRY
+    connect_seconds: float = 15.0
+    stalled_seconds: float = 10.0
+    waiting_bytes: int = 16 << 20
+    process: ProcessLimits = field(default_factory=ProcessLimits)
+
+
+DEFAULT_LIMITS = ForwardLimits()
+
+
+class Forwarder:
+    """Pushes to one address what is on air of a channel that is published to, and never makes that wait.
+
+    Args:
+        source: the channel's publications.
+        url: the address, with the key of its stream.
+        tools: provides ffmpeg.
+        limits: of the pushing.
+
+    Attributes:
+        target: where it pushes to, without anything secret.
+        state: what it does now.
+        sent: bytes since the start.
+        failures: how often it ended otherwise than with the publisher.
+        last_error: why it did last; empty if it never did.
+    """
+
+    def __init__(
+        self, source: PublishedSource, url: str, tools: Tools, limits: ForwardLimits = DEFAULT_LIMITS
+    ) -> None:
+        parts = urlsplit(url)
+        self._source = source
+        self._url = url
+        self._tools = tools
+        self._limits = limits
+        self._container = "mpegts" if parts.scheme == "srt" else "flv"
+        self._port = PORTS[parts.scheme] and (parts.port or PORTS[parts.scheme])
+        self._connected_at = 0.0
+        self._count = FailureCount(limits.retry)
+        self.target = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.state = ForwardState.IDLE
+        self.sent = 0
+        self.failures = 0
+        self.last_error = ""
+
+    async def run(self) -> None:
+        """Push whenever somebody publishes, until cancelled."""
+        while True:
+            await self._source.wait_until_flowing()
+            pump = None if self._source.live is None else self._source.live.pump
+            if pump is None:
+                continue
+            self.state, self._connected_at = ForwardState.CONNECTING, 0.0
+            try:
+                await self._push(pump)
+            except (ToolsError, ExceptionGroup) as error:
+                pause = self._failed(error)
+            except Exception:  # the channel goes on, whatever it is
+                log.exception("forwarding broke", **self._named)
+                pause = self._failed(ToolsError("an error of this server, which is in its log"))
+            else:
+                self.state, pause = ForwardState.IDLE, self._limits.retry.first_seconds
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                # A task group in which something failed at that moment has forgotten it.
+                raise asyncio.CancelledError
+            await asyncio.sleep(pause)
+
+    def _failed(self, error: Exception) -> float:
+        """Note a failure; give the seconds until the next attempt."""
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        if not isinstance(error, ToolsError):
+            log.exception("forwarding broke", **self._named)
+        self.failures += 1
+        self.last_error = without_url_secrets(str(error), self._url)
+        self.state = ForwardState.WAITING
+        if self._connected_at:
+            self._count.succeeded(time.monotonic() - self._connected_at)
+        again_in = self._count.failed()
+        if self._count.failures <= self._limits.retry.quiet_after:
+            log.warning("forwarding failed", **self._named, reason=self.last_error, again_in=again_in)
+        return again_in
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the other server takes the stream now."""
+        return self.state is ForwardState.SENDING
+
+    @property
+    def _named(self) -> dict[str, str]:
+        return {"channel": self._source.channel, "target": self.target}
+
+    async def _push(self, pump: Pump) -> None:
+        """Push one stream to its end.
+
+        Raises:
+            ToolsError: the other server can't be reached, or doesn't take it.
+        """
+        branch = pump.branch(self._limits.waiting_bytes)
+        try:
+            async with self._writing() as writer, self._repackaging(pump.container, writer) as first:
+                async with background_task(self._feed(branch, first)):
+                    await self._watch(writer)
+                if not branch.has_ended:
+                    reason = last_error(writer.errors) or last_error(first.errors)
+                    raise ToolsError(reason or "it ended the connection")
+        finally:
+            branch.receive_eof()
+
+    @contextlib.asynccontextmanager
+    async def _writing(self) -> AsyncGenerator[Process]:
+        """Run the program that sends; it has been told where to."""
+        library = await asyncio.to_thread(find_libavformat)
+        if library is None:
+            raise ToolsError("libavformat is missing, which comes with the system's ffmpeg")
+        program = avio_writer.__file__
+        sandbox = Sandbox(read=(sys.base_prefix, program, *RESOLVING), tcp_port=self._port, udp=True)
+        argv = [INTERPRETER, "-I", "-S", program, library]
+        writer = await Process.start(argv, stdin=True, sandbox=sandbox, limits=self._limits.process)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                await writer.write(f"{self._url}\n".encode())
+            yield writer
+        finally:
+            await writer.stop()
+
+    @contextlib.asynccontextmanager
+    async def _repackaging(self, container: str, writer: Process) -> AsyncGenerator[Process]:
+        """Run what brings the stream into the other container, if it isn't; give what is fed."""
+        if container == self._container:
+            yield writer
+            return
+        argv = [str(self._tools.ffmpeg), *repackager_arguments(container, self._container)]
+        ffmpeg = await Process.start(argv, stdin=True, limits=self._limits.process)
+        try:
+            async with background_task(self._carry(ffmpeg, writer)):
+                yield ffmpeg
+        finally:
+            await ffmpeg.stop()
+
+    async def _feed(self, branch: StreamBranch, process: Process) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            while data := await branch.read():
+                await self._write(process, data)
+                self.sent += len(data)
+            if branch.has_overflown:
+                raise ToolsError("it takes the stream too slowly")
+            process.close_stdin()
+            # Cancelled when the other server has taken the rest.
+            await asyncio.sleep(self._limits.stalled_seconds)
+            raise ToolsError("it didn't take the end")
+
+    async def _carry(self, ffmpeg: Process, writer: Process) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            while data := await ffmpeg.read():
+                await self._write(writer, data)
+            writer.close_stdin()
+
+    async def _write(self, process: Process, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._limits.stalled_seconds):
+                await process.write(data)
+        except TimeoutError:
+            if self.is_sending:
+                raise ToolsError(f"it took nothing for {self._limits.stalled_seconds:g} s") from None
+            raise ToolsError("it can't be connected to in time") from None
+
+    async def _watch(self, writer: Process) -> None:
+        """Wait for the connection, and then for its end."""
+        try:
+            is_connected = await receive_within(writer.read, self._limits.connect_seconds)
+        except TimeoutError:
+            raise ToolsError("it can't be connected to in time") from None
+        if is_connected:
+            self.state, self._connected_at = ForwardState.SENDING, time.monotonic()
+            log.info("forwarding", **self._named)
+            await writer.read()
+        await writer.wait()

@@ -1,0 +1,76 @@
+"""Pushing a stream on waits for nobody longer than it may, and keeps no more than it may."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+
+import pytest
+
+from packager.forwarding.forwarder import Forwarder, ForwardLimits
+from packager.process.tools import discover
+from packager.retry_policy import RetryPolicy
+from packager.sources.branch import StreamBranch
+from packager.sources.published import Publication, PublishedSource, Publisher
+from tests.origin.ingest.studio import encoder_arguments
+from tests.waiting import until
+
+KEY = "a-key-of-elsewhere"
+LIMITS = ForwardLimits(
+    retry=RetryPolicy(first_seconds=0.1, longest_seconds=0.2), connect_seconds=1.0, stalled_seconds=1.0
+)
+
+
+async def publish(publication: Publication) -> None:
+    """Publish a test picture and a tone in real time."""
+    words = ["ffmpeg", *encoder_arguments("mpegts").split(), "pipe:1"]
+    process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        while data := await process.stdout.read(4096):
+            await publication.receive(data)
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+@pytest.mark.timeout(300)
+async def test_a_server_that_says_nothing_is_given_up_and_asked_again() -> None:
+    asked = 0
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        while await reader.read(1 << 16):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    source = PublishedSource("studio")
+    publication = source.begin(Publisher("http", "192.0.2.7"))
+    forwarder = Forwarder(source, f"rtmp://127.0.0.1:{port}/live/{KEY}", await discover(), LIMITS)
+    work = [asyncio.create_task(publish(publication)), asyncio.create_task(forwarder.run())]
+    try:
+        await until(lambda: forwarder.failures > 1, "two attempts")
+        assert asked > 1
+        assert forwarder.last_error == "it can't be connected to in time"
+        assert KEY not in forwarder.target + forwarder.last_error
+        assert publication.is_on_air
+    finally:
+        for task in work:
+            task.cancel()
+        await asyncio.wait(work)
+        server.close()
+
+
+async def test_a_branch_that_nobody_reads_ends_at_its_limit() -> None:
+    branch = StreamBranch(b"headers", 100)
+    for _ in range(20):
+        branch.receive(bytes(10))
+    assert branch.has_overflown
+    assert branch.has_ended
+    data = await branch.read()
+    assert data.startswith(b"headers")
+    assert len(data) <= 100
+    assert await branch.read() == b""
