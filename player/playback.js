@@ -85,6 +85,30 @@ export class Playback extends EventTarget {
     this.#changed();
   }
 
+  /** Where one can seek to, [start, end] in seconds: of a channel what it keeps, up to where viewers of it are. */
+  get seekable() {
+    const { video, hls, source } = this;
+    if (source?.mode === "live" && hls) {
+      const details = hls.latestLevelDetails;
+      return details?.fragments.length ? [details.fragments[0].start, hls.liveSyncPosition ?? details.edge] : [0, 0];
+    }
+    const { seekable } = video;
+    return seekable.length ? [seekable.start(0), seekable.end(seekable.length - 1)] : [0, 0];
+  }
+
+  /** The time of day of a position, as the channel says it; null where it doesn't. */
+  dateAt(position) {
+    const playing = this.hls?.playingDate;
+    return playing ? new Date(playing.getTime() + (position - this.video.currentTime) * 1000) : null;
+  }
+
+  /** Goes to a position within what can be sought to. */
+  seekTo(position) {
+    const [start, end] = this.seekable;
+    if (this.source?.mode === "live" && position >= end) this.goToEdge();
+    else if (end > start) this.video.currentTime = Math.min(Math.max(position, start), end);
+  }
+
   goToEdge() {
     const edge = this.hls?.liveSyncPosition;
     if (edge) this.video.currentTime = edge;

@@ -1,10 +1,14 @@
-// The seek bar below the picture of a film: where it plays, and a small picture of what is under the pointer.
+// The seek bar below the picture: where a film plays, with a small picture of what is under the pointer; of a channel
+// what it keeps, with the time of day.
 
 import { byId, clock } from "./dom.js";
 import { fetchThumbnails } from "./thumbnails.js";
 
 const REFRESH_MS = 250;
 const STEPS = 1000;
+/** A channel that keeps less than this has nothing to go back to. */
+const LEAST_DVR_S = 10;
+const AT_LIVE_S = 3;
 
 export class SeekBar {
   #cues = null;
@@ -20,7 +24,8 @@ export class SeekBar {
     this.time = byId("seek-time");
     this.range.max = STEPS;
     this.range.addEventListener("input", () => {
-      playback.video.currentTime = (this.range.valueAsNumber / STEPS) * playback.video.duration;
+      const [start, end] = playback.seekable;
+      playback.seekTo(start + (this.range.valueAsNumber / STEPS) * (end - start));
     });
     this.bar.addEventListener("pointermove", (event) => this.#show(event));
     this.bar.addEventListener("pointerleave", () => { this.tip.hidden = true; });
@@ -37,10 +42,19 @@ export class SeekBar {
 
   #refresh() {
     const { video, source } = this.playback;
-    this.bar.hidden = !source || source.mode === "live" || !Number.isFinite(video.duration);
+    const [start, end] = this.playback.seekable;
+    const length = end - start;
+    const least = source?.mode === "live" ? LEAST_DVR_S : 0;
+    this.bar.hidden = !source || !Number.isFinite(length) || length <= least;
     if (this.bar.hidden || this.range.matches(":active")) return;
-    this.range.value = String((video.currentTime / video.duration) * STEPS);
-    this.range.setAttribute("aria-valuetext", `${clock(video.currentTime)} of ${clock(video.duration)}`);
+    this.range.value = String(((video.currentTime - start) / length) * STEPS);
+    this.range.setAttribute("aria-valuetext", this.#describe(video.currentTime, start, end));
+  }
+
+  #describe(position, start, end) {
+    if (this.playback.source?.mode !== "live") return `${clock(position)} of ${clock(end)}`;
+    const time = this.playback.dateAt(position)?.toLocaleTimeString() ?? `${clock(end - position)} ago`;
+    return position >= end - AT_LIVE_S ? `${time}, live` : time;
   }
 
   #show(event) {
@@ -50,8 +64,9 @@ export class SeekBar {
   }
 
   #place() {
-    const { duration } = this.playback.video;
-    if (!Number.isFinite(duration)) return;
+    const [start, end] = this.playback.seekable;
+    const duration = end - start;
+    if (!Number.isFinite(duration) || duration <= 0) return;
     const box = this.range.getBoundingClientRect();
     const share = Math.min(Math.max((this.#clientX - box.left) / box.width, 0), 1);
     const cue = this.#cues?.find((each) => share * duration < each.end) ?? this.#cues?.at(-1);
@@ -63,7 +78,8 @@ export class SeekBar {
         backgroundImage: `url("${cue.sprite}")`, backgroundPosition: `${-x}px ${-y}px`,
       });
     }
-    this.time.textContent = clock(share * duration);
+    const isLive = this.playback.source?.mode === "live";
+    this.time.textContent = isLive ? this.#describe(start + share * duration, start, end) : clock(share * duration);
     this.tip.hidden = false;
     const half = this.tip.offsetWidth / 2;
     const within = Math.min(Math.max(share * box.width, half), box.width - half);

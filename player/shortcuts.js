@@ -87,23 +87,12 @@ export class Shortcuts {
   }
 
   #seekBy(seconds) {
-    const { video } = this.#playback;
-    const [start, end] = this.#bounds();
-    if (end > start) video.currentTime = Math.min(Math.max(video.currentTime + seconds, start), end);
+    this.#playback.seekTo(this.#playback.video.currentTime + seconds);
   }
 
   #seekTo(share) {
-    if (share === 1 && this.#playback.source.mode === "live") {
-      this.#playback.goToEdge();
-      return;
-    }
-    const [start, end] = this.#bounds();
-    if (end > start) this.#playback.video.currentTime = start + share * (end - start);
-  }
-
-  #bounds() {
-    const { seekable } = this.#playback.video;
-    return seekable.length ? [seekable.start(0), seekable.end(seekable.length - 1)] : [0, 0];
+    const [start, end] = this.#playback.seekable;
+    this.#playback.seekTo(start + share * (end - start));
   }
 
   #toggleCaptions() {

@@ -18,6 +18,7 @@ export class Stage {
     byId("quality").addEventListener("change", (event) => playback.setLevel(Number(event.target.value)));
     byId("captions").addEventListener("change", (event) => playback.setCaptions(Number(event.target.value)));
     byId("edge").addEventListener("click", () => playback.goToEdge());
+    byId("clock").addEventListener("change", (event) => this.#goToTime(event.target.value));
     playback.addEventListener("message", (event) => say(byId("status"), event.detail));
     playback.addEventListener("change", () => {
       this.#levels();
@@ -61,9 +62,22 @@ export class Stage {
     say(byId("facts"), text);
     byId("modes").hidden = true;
     byId("edge").hidden = true;
+    byId("clock-box").hidden = true;
     this.offerFile(null);
     this.chapters.show(null);
     this.graph.clear();
+  }
+
+  /** Goes to a time of day: the last one that was, within what the channel keeps. */
+  #goToTime(text) {
+    const { video } = this.playback;
+    const now = this.playback.dateAt(video.currentTime);
+    if (!text || !now) return;
+    const [hours, minutes, seconds = 0] = text.split(":").map(Number);
+    const wanted = new Date();
+    wanted.setHours(hours, minutes, seconds, 0);
+    if (wanted > new Date()) wanted.setDate(wanted.getDate() - 1);
+    this.playback.seekTo(video.currentTime + (wanted - now) / 1000);
   }
 
   #levels() {
@@ -90,7 +104,9 @@ export class Stage {
     if (stats.mode) this.graph.push(stats);
     const behind = stats.latency !== null && stats.latency > (stats.targetLatency ?? 0) + EDGE_TOLERANCE_S;
     byId("edge").classList.toggle("at-edge", stats.latency !== null && !behind && !stats.paused);
-    say(byId("edge"), behind || stats.paused ? "Go to live" : "Live");
+    const latency = stats.latency === null ? "" : `, ${stats.latency.toFixed(stats.latency < 10 ? 1 : 0)} s`;
+    say(byId("edge"), behind || stats.paused ? `Go to live${latency && `${latency} ahead`}` : `Live${latency}`);
+    byId("clock-box").hidden = stats.mode !== "live" || !this.playback.dateAt(0);
   }
 }
 

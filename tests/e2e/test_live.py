@@ -114,3 +114,29 @@ async def test_the_page_plays_on_when_the_origin_is_killed_and_started_again(
         for each in (tab, radio):
             await each.page.context.close()
         again.stop()
+
+
+async def test_a_channel_is_wound_back_and_led_to_a_time_of_day_and_to_its_live_edge(tab: Tab) -> None:
+    await tab.open("live/demo")
+    await tab.playing()
+    seek = "document.getElementById('seek-range')"
+    behind = "headwater.stats().latency"
+    kept = "document.getElementById('seek').checkVisibility({ visibilityProperty: true })"
+    await tab.until(f"{kept} && headwater.video.currentTime > 14")
+    # To the beginning of what the channel keeps.
+    await tab.value(f"({seek}.value = 0, {seek}.dispatchEvent(new Event('input')))")
+    await tab.until(f"{behind} > 9 && !headwater.video.seeking")
+    await tab.playing()
+    live = tab.page.get_by_role("button", name="Go to live")
+    await live.wait_for()
+    assert "ahead" in await live.inner_text()
+    # To a time of day, some seconds on.
+    moment = "new Date(headwater.hls.playingDate.getTime() + 4000).toTimeString().slice(0, 8)"
+    wanted = await tab.value(
+        f"((field, text) => (field.value = text, field.dispatchEvent(new Event('change')), text))"
+        f"(document.getElementById('clock'), {moment})"
+    )
+    shown = "headwater.hls.playingDate.toTimeString().slice(0, 8)"
+    await tab.until(f"!headwater.video.seeking && {shown} >= '{wanted}'")
+    await live.click()
+    await tab.until("document.getElementById('edge').textContent.startsWith('Live')")
