@@ -263,6 +263,8 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Listeners of this station; absent: ``limits.listeners``."""
     max_listener_duration: Duration = "0"
     """After how long a listener is disconnected: ``90m``, ``2h``; 0: never."""
+    intro: Address | None = None
+    """A file that each listener hears first, of the station's codec, sample rate and channels."""
     listener_webhook: WebhookUrl = ""
     """What is asked whether somebody may listen, beside a password if there is one; empty: nobody."""
     source_webhook: WebhookUrl = ""

@@ -79,6 +79,8 @@ def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[
             yield f"{place}: not the address of a server; signs such as '/' in passwords are percent-encoded"
         elif kind(station) == "folder" and is_ogg(station.name):
             yield f"{place}: name: a folder goes out as MP3; Ogg is for the sources publish and relay"
+        if station.intro and is_ogg(station.name):
+            yield f"{place}: intro: only a station of MP3 or AAC has one; this one is Ogg"
         if station.fallback is not None and _is_unlike(station, by_name):
             yield f"{place}: fallback: not possible, one of the two is Ogg and the other isn't"
     yield from _alias_faults(stations)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from origin.access.limits import WebhookLimits
 from origin.events.limits import ChannelLimits
-from packager.radio.limits import LiveSourceLimits, SimulcastLimits, StationLimits
+from packager.radio.limits import IntroLimits, LiveSourceLimits, SimulcastLimits, StationLimits
 from packager.retry_policy import RetryPolicy
 from packager.sources.limits import GuardLimits
 
@@ -26,6 +26,8 @@ class ListenerLimits:
         probe_seconds: a connection that ends sooner is a player's probe, and doesn't count for the peak.
         close_seconds: how long a listener that doesn't read may delay the end of the mount.
         written_at_once: listeners written to before the loop gets a turn: about three milliseconds.
+        intro_step_bytes: most bytes of the intro that it is sent at a time.
+        intro_stalled_seconds: a listener that takes nothing of the intro for so long is dropped.
         send_buffer_bytes: socket send buffer (Linux doubles it): four seconds of 128 kbit/s.
     """
 
@@ -36,6 +38,8 @@ class ListenerLimits:
     probe_seconds: float = 2.0
     close_seconds: float = 0.5
     written_at_once: int = 250
+    intro_step_bytes: int = 64 * 1024
+    intro_stalled_seconds: float = 60.0
     send_buffer_bytes: int = 64 * 1024
 
 
@@ -71,6 +75,7 @@ class MountLimits:
         retry_seconds: Retry-After of a listener or reader that finds no room.
         listener: of each listener.
         listener_times: of what is kept of the listeners' media times.
+        intro: of what listeners hear first.
     """
 
     silence_seconds: float = 5.0
@@ -84,6 +89,7 @@ class MountLimits:
     retry_seconds: int = 10
     listener: ListenerLimits = field(default_factory=ListenerLimits)
     listener_times: ListenerTimeLimits = field(default_factory=ListenerTimeLimits)
+    intro: IntroLimits = field(default_factory=IntroLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

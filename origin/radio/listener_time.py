@@ -47,9 +47,9 @@ class ListenerTime:
         self._tell = tell
         self.marks: deque[MediaTimeMark] = deque(maxlen=limits.marks)
 
-    def begin(self, media_time: Fraction) -> None:
-        """Note the media time of the first byte."""
-        self._add(MediaTimeMark(Fraction(0), media_time))
+    def begin(self, media_time: Fraction, position: Fraction = Fraction(0)) -> None:
+        """Note the media time of the first byte of the station's audio, behind so many seconds of other."""
+        self._add(MediaTimeMark(position, media_time))
 
     def skip(self, before: Fraction, after: Fraction) -> None:
         """Note a skip from one media time to another."""

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import structlog
 
@@ -20,6 +21,7 @@ from origin.http1.stream import Stream, as_chunk
 from origin.radio.limits import ListenerLimits
 from origin.radio.listener_time import ListenerTime
 from origin.radio.ring import AudioCursor, AudioRing
+from packager.radio.intro import Intro
 
 log = structlog.get_logger()
 
@@ -51,7 +53,7 @@ class Listener:
 
     Attributes:
         connected: when it came, by the mount's clock; None before.
-        begun: whether it has a stream and a cursor.
+        begun: whether it has a stream.
         listener_time: records the media time it hears; None without a token.
     """
 
@@ -91,11 +93,15 @@ class Listener:
         self.settled = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def start(self, stream: Stream, cursor: AudioCursor) -> None:
-        """Begin at a cursor."""
-        self.stream, self.cursor, self.begun = stream, cursor, True
+    def take(self, stream: Stream) -> None:
+        """Have a stream."""
+        self.stream, self.begun = stream, True
+
+    def start(self, cursor: AudioCursor, position: Fraction = Fraction(0)) -> None:
+        """Begin at a cursor, behind so many seconds of other audio."""
+        self.cursor = cursor
         if self.listener_time is not None:
-            self.listener_time.begin(cursor.media_time)
+            self.listener_time.begin(cursor.media_time, position)
 
     def finish(self) -> None:
         """Complete ``done``."""
@@ -146,6 +152,8 @@ class Listeners:
         # Listeners with a cursor of their own: new, behind, or with metadata in their audio.
         self._alone: dict[Listener, None] = {}
         self._caught_up_groups = {chunked: CaughtUpListeners(self._fall_behind) for chunked in (False, True)}
+        # Listeners that hear the intro and have no cursor yet: what is left of it, and since when.
+        self._introduced: dict[Listener, tuple[Intro, int, float]] = {}
         self._young: deque[Listener] = deque()
         self._framed: tuple[bytes | memoryview, bytes] = (b"", b"")
         self._settled = 0
@@ -158,9 +166,45 @@ class Listeners:
         """Count the listeners."""
         return len(self._present)
 
-    def enter(self, listener: Listener, stream: Stream) -> None:
-        """Add a listener and send the burst; its response's head has been sent."""
-        self._join(listener, stream, self._limits.burst_bytes)
+    def enter(self, listener: Listener, stream: Stream, intro: Intro | None = None) -> None:
+        """Add a listener and send the intro, if any, and the burst; its response's head has been sent."""
+        if intro is None:
+            self._join(listener, stream, self._limits.burst_bytes)
+            return
+        self._add(listener, stream)
+        self._introduced[listener] = intro, 0, self._clock()
+        self._introduce(listener)
+
+    def introduce(self) -> None:
+        """Send more of the intro to those who haven't all of it; drop those who take nothing."""
+        for listener in tuple(self._introduced):
+            self._introduce(listener)
+
+    def _introduce(self, listener: Listener) -> None:
+        intro, position, since = self._introduced[listener]
+        stream, limits = listener.stream, self._limits
+        if stream.closed:
+            return
+        if stream.buffered >= limits.write_bytes:
+            if self._clock() - since > limits.intro_stalled_seconds:
+                log.info("listener dropped", mount=self._mount, stalled_for=limits.intro_stalled_seconds)
+                stream.abort()
+                self._leave(listener)
+            return
+        data = memoryview(intro.data)[position : position + limits.intro_step_bytes]
+        if listener.interleaver is not None:
+            _, newest = self._ring.newest
+            label = b"" if newest is None else newest.label
+            self._count(stream.write_pieces(listener.interleaver.feed(data, label)))
+        else:
+            written = as_chunk(data) if stream.chunked else bytes(data)
+            stream.write(written)
+            self._count(len(written))
+        position += len(data)
+        self._introduced[listener] = intro, position, self._clock()
+        if position >= len(intro.data):
+            del self._introduced[listener]
+            self._start(listener, self._limits.burst_bytes, intro.seconds)
 
     def move(self, destination: Listeners) -> None:
         """Let all listeners go on with the audio of another mount, which must be of the same type.
@@ -197,13 +241,22 @@ class Listeners:
         self._on_sent(size)
 
     def _join(self, listener: Listener, stream: Stream, burst: int) -> None:
+        self._add(listener, stream)
+        self._start(listener, burst)
+
+    def _add(self, listener: Listener, stream: Stream) -> None:
         listener.joined, listener.settled = self._clock(), False
         if listener.connected is None:
             listener.connected = listener.joined
-        listener.start(stream, self._ring.join(burst, lambda: self._on_lag(listener)))
+        listener.take(stream)
         stream.on_close = lambda: self._leave(listener)
-        self._present[listener] = self._alone[listener] = None
+        self._present[listener] = None
         self._young.append(listener)
+
+    def _start(self, listener: Listener, burst: int, position: Fraction = Fraction(0)) -> None:
+        """Let a listener hear the station, behind so many seconds of other audio."""
+        listener.start(self._ring.join(burst, lambda: self._on_lag(listener)), position)
+        self._alone[listener] = None
         self._count(self._serve(listener))
 
     async def flush(self) -> None:
@@ -226,6 +279,9 @@ class Listeners:
         """End all: in order where everything was sent, else by aborting the connection."""
         for caught_up in self._caught_up_groups.values():
             self._disband(caught_up)
+        for listener in tuple(self._introduced):
+            listener.stream.abort()
+            self._leave(listener)
         for listener in tuple(self._present):
             self._count(self._serve(listener))
             stream = listener.stream
@@ -370,7 +426,9 @@ class Listeners:
     def _take_out(self, listener: Listener) -> None:
         del self._present[listener]
         self._settled -= listener.settled
-        if listener in self._alone:
+        if listener in self._introduced:
+            del self._introduced[listener]
+        elif listener in self._alone:
             del self._alone[listener]
             self._ring.leave(listener.cursor)
         else:

@@ -22,6 +22,7 @@ from origin.radio.options import AudioSource, MountOptions
 from origin.radio.ring import AudioRing
 from origin.radio.subscribers import Subscribers
 from packager.radio.audio_blocks import AudioBlock
+from packager.radio.intro import Intro
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 from packager.radio.ogg_chain import OggChain
 
@@ -217,6 +218,8 @@ class Mount:
         self._closed = False
         self._dismiss: Callable[[], None] | None = None
         self.audience = Listeners(name, self._ring, listener, clock, count)
+        # How the newest audio differs from the intro; None before the first.
+        self._unlike_intro: str | None = None
         self.subscribers = Subscribers(clock, limits, self.options.lead_seconds)
         self.fallback: Mount | None = None
         self.source_client: SourceClient | None = None
@@ -403,7 +406,8 @@ class Mount:
             listener.finish()
             return
         self.now.accompany(listener)
-        self.audience.enter(listener, stream)
+        intro = self.options.intro if self._unlike_intro == "" else None
+        self.audience.enter(listener, stream, intro)
         self._demand.update(has_listeners=self.is_wanted)
 
     async def _play(self) -> None:
@@ -448,6 +452,8 @@ class Mount:
             self._send_away(block)
         self._type.change_to(block)
         heard = self if self._heard is None else self._heard
+        if self.options.intro is not None:
+            self._compare_intro(self.options.intro, block)
         said = title, heard.options.url
         if said != self._said:
             self._said = said
@@ -464,6 +470,12 @@ class Mount:
         for mount in self._dependents:
             await mount.substitute(block, self)
 
+    def _compare_intro(self, intro: Intro, block: AudioBlock) -> None:
+        unlike = intro.differs_from(block)
+        if unlike and unlike != self._unlike_intro:
+            log.warning("intro isn't played", mount=self.name, reason=unlike)
+        self._unlike_intro = unlike
+
     def _send_away(self, block: AudioBlock) -> None:
         """Disconnect listeners so that they come again: a response has one media type."""
         before = self._type.heard or self._type.told
@@ -479,5 +491,6 @@ class Mount:
                 self.audience.close()
             if self.options.listener_seconds:
                 self.audience.dismiss_after(self.options.listener_seconds)
+            self.audience.introduce()
             self._demand.update(has_listeners=self.is_wanted)
             self.now.channel.beat()

@@ -10,6 +10,7 @@ from media.mp3.icy import METAINT
 from origin.events.limits import ChannelLimits
 from origin.radio.limits import MountLimits
 from packager.radio.audio_blocks import AudioBlock
+from packager.radio.intro import Intro
 from packager.radio.station_info import StationInfo
 
 
@@ -71,6 +72,7 @@ class MountOptions:
         events: limits of its event channel.
         lead_seconds: newest audio that a subscriber gets at once.
         listener_password: which listeners need; empty for none.
+        intro: what listeners hear first, where the audio behind it is like it.
         limits: how long it waits for its station and for listeners, and what these may cost.
     """
 
@@ -86,4 +88,5 @@ class MountOptions:
     events: ChannelLimits = field(default_factory=ChannelLimits)
     lead_seconds: float = 0.0
     listener_password: str = field(default="", repr=False)
+    intro: Intro | None = None
     limits: MountLimits = field(default_factory=MountLimits)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import structlog
+
+from media.errors import MediaError
 from origin.config.options import Config, RadioOptions, seconds
 from origin.config.stations import expected_type, kind, lacks_fallback, page_of, stream_of
 from origin.radio.limits import RadioLimits
@@ -13,10 +16,14 @@ from origin.radio.mount import Mount
 from origin.radio.options import AudioSource, MountOptions
 from packager.live.channel import Channel
 from packager.process.tools import Tools
+from packager.radio.intro import Intro, read_intro
 from packager.radio.limits import SimulcastLimits
 from packager.radio.simulcast import Simulcast, SimulcastOptions, StartLimit
 from packager.radio.source_client_station import SourceClientStation
 from packager.radio.station import Station, StationOptions
+from packager.redaction import redacted_url
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,7 @@ def _presentation(options: RadioOptions, config: Config, limits: RadioLimits) ->
         on_demand=options.on_demand and kind(options) == "relay",
         lead_seconds=limits.simulcast.lead_seconds if options.hls else 0.0,
         listener_password=options.listener_password or "",
+        intro=_intro(options, limits),
         events=replace(
             limits.events,
             history=config.limits.event_history,
@@ -147,6 +155,21 @@ def _presentation(options: RadioOptions, config: Config, limits: RadioLimits) ->
         ),
         limits=replace(limits.mount, listener=listener),
     )
+
+
+def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
+    """Read a station's intro; one that can't be played is a line in the log. Blocks."""
+    if not options.intro:
+        return None
+    path = Path(options.intro).expanduser()
+    try:
+        return read_intro(path, limits.mount.intro)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except MediaError as error:
+        reason = str(error)
+    log.warning("intro isn't played", mount=options.name, file=redacted_url(options.intro), reason=reason)
+    return None
 
 
 def make_simulcasts(

@@ -85,3 +85,14 @@ class SimulcastLimits:
     start_seconds: float = 20.0
     lead_seconds: float = 12.0
     channel: LiveLimits = field(default_factory=LiveLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntroLimits:
+    """Limits of what listeners hear first.
+
+    Attributes:
+        size_bytes: largest file: eight minutes of 128 kbit/s.
+    """
+
+    size_bytes: int = 8 << 20

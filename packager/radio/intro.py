@@ -1,0 +1,69 @@
+"""Reads what listeners of a station hear first: the frames of a file, which must be like the station's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from media.errors import MediaError, UnsupportedError
+from media.mp3.frame import FrameHeader, parse_frame_header
+from media.mp3.reader import Frame, MpegAudioReader
+from packager.radio.audio_blocks import AudioBlock
+from packager.radio.limits import IntroLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Intro:
+    """Frames of MP3 or AAC that each listener gets before the station's audio.
+
+    Attributes:
+        data: the frames, joined.
+        seconds: how long they are.
+        header: of the first, whose codec, sample rate and channels all have.
+    """
+
+    data: bytes = field(repr=False)
+    seconds: Fraction
+    header: FrameHeader
+
+    def differs_from(self, block: AudioBlock) -> str:
+        """Say how a station's audio differs, so that a decoder couldn't go on with it; "" if it doesn't."""
+        if block.ogg is not None:
+            return f"it is {self.header.codec}, and the station sends Ogg"
+        try:
+            other = parse_frame_header(block.data)
+        except MediaError:
+            other = None
+        if other is None:
+            return "the station's format isn't known"
+        ours, theirs = _format(self.header), _format(other)
+        return "" if ours == theirs else f"it has {ours}, and the station {theirs}"
+
+
+def read_intro(path: Path, limits: IntroLimits) -> Intro:
+    """Read a file. Blocks: call it in a thread.
+
+    Raises:
+        OSError: it can't be read.
+        MediaError: it isn't MP3 or AAC of one format, or too long.
+    """
+    with path.open("rb") as file:
+        content = file.read(limits.size_bytes + 1)
+    if len(content) > limits.size_bytes:
+        raise UnsupportedError(f"larger than {limits.size_bytes} bytes")
+    reader = MpegAudioReader()
+    reader.receive_data(content)
+    reader.receive_eof()
+    frames = [event for event in reader.events() if isinstance(event, Frame)]
+    if not frames:
+        raise UnsupportedError("no frames of MP3 or AAC in it")
+    first = frames[0].header
+    if any(_format(frame.header) != _format(first) for frame in frames):
+        raise UnsupportedError("its format changes")
+    samples = sum(frame.header.samples for frame in frames)
+    return Intro(b"".join(frame.data for frame in frames), Fraction(samples, first.sample_rate), first)
+
+
+def _format(header: FrameHeader) -> str:
+    return f"{header.codec} of {header.sample_rate} Hz, channels: {header.channels}"
