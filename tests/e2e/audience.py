@@ -142,7 +142,7 @@ async def watched(
     start = partial(start_with_clock, folder, clock) if own_clock else partial(start_usual, folder)
     server = await asyncio.to_thread(start)
     try:
-        tab = await open_tab(browser, server.url, viewport=SMALL, reduced_motion="reduce")
+        tab = await open_tab(browser, server.url, viewport=SMALL)
         await tab.open("live/test")
         await tab.value("void (window.sameDocument = true)")
         await tab.playing(RECOVERY_SECONDS)

@@ -158,8 +158,11 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 async def open_tab(browser: Browser, url: str, **options: Any) -> Tab:
-    """A fresh context with one page that writes down every error it reports."""
-    context = await browser.new_context(**{"viewport": DESKTOP, **options})
+    """A fresh context with one page that writes down every error it reports.
+
+    Its viewer wants no motion: what moves for show is drawn sixty times a second as long as the page is open.
+    """
+    context = await browser.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
     context.set_default_timeout(1000 * PATIENCE_SECONDS)
     tab = Tab(await context.new_page(), url)
 

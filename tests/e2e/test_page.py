@@ -17,6 +17,9 @@ VIEWS = {
     "radio": "radio/demo.mp3",
     "events": "events/demo",
 }
+MOVING = {"reduced_motion": "no-preference"}
+"""What most viewers have."""
+
 SELECTED = "document.querySelector('[role=tab][aria-selected=true]').textContent"
 FOCUSED = "document.activeElement.textContent.trim()"
 
@@ -57,7 +60,8 @@ async def test_an_address_that_names_nothing_says_so(tab: Tab) -> None:
 
 @pytest.mark.parametrize("view", VIEWS)
 async def test_the_page_fits_a_phone(browser: Browser, demo_server: ServerProcess, view: str) -> None:
-    tab = await open_tab(browser, demo_server.url, viewport=PHONE, has_touch=True, color_scheme="dark")
+    options = {"viewport": PHONE, "has_touch": True, "color_scheme": "dark", **MOVING}
+    tab = await open_tab(browser, demo_server.url, **options)
     await tab.open(VIEWS[view])
     await _shown(tab, view)
     await tab.screenshot(f"{view}-phone-dark")
@@ -76,7 +80,7 @@ async def test_the_page_fits_a_phone(browser: Browser, demo_server: ServerProces
 async def test_each_view_is_pictured_in_light_and_dark(
     browser: Browser, demo_server: ServerProcess, view: str
 ) -> None:
-    tab = await open_tab(browser, demo_server.url, viewport=DESKTOP, color_scheme="light")
+    tab = await open_tab(browser, demo_server.url, viewport=DESKTOP, color_scheme="light", **MOVING)
     await tab.open(VIEWS[view])
     await _shown(tab, view)
     grounds = []
