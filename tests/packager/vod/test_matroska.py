@@ -259,7 +259,7 @@ def test_damage_of_what_a_file_says_of_its_tracks_is_refused_or_packaged(data: s
     ("name", "words", "reason"),
     [
         ("vorbis.mkv", "-map 1 -c:a libvorbis", "Vorbis"),
-        ("vp8.webm", "-c:v libvpx -c:a libopus", "VP8"),
+        ("vp8.webm", "-c:v libvpx -deadline realtime -cpu-used 8 -t 1 -c:a libopus", "VP8"),
         ("mpeg4.mkv", "-c:v mpeg4 -c:a aac", "MPEG-4 Part 2"),
         ("pcm.mka", "-map 1 -c:a pcm_s16le", "PCM"),
     ],
