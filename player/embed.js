@@ -4,6 +4,8 @@
 import Hls from "./vendor/hls.min.mjs";
 
 const AGAIN_MS = 5000;
+const LOOK_MS = 500;
+const SILENT_MS = 4000;
 
 const [, , kind, ...rest] = location.pathname.split("/");
 const path = rest.join("/");
@@ -69,6 +71,18 @@ function playHls(address, isLive) {
   });
   hls.loadSource(address);
   hls.attachMedia(media);
+  if (isLive) watch(hls);
+}
+
+/** A source that goes leaves gaps in the playlists, and no error: after a while without a picture that is said. */
+function watch(hls) {
+  let without = 0;
+  const timer = setInterval(() => {
+    if (!hls.media) clearInterval(timer);
+    without = media.readyState < HTMLMediaElement.HAVE_FUTURE_DATA ? without + 1 : 0;
+    if (without * LOOK_MS > SILENT_MS) say("Nothing is on air at the moment.");
+    else if (without === 0) say("");
+  }, LOOK_MS);
 }
 
 switch (kind) {

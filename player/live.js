@@ -11,6 +11,14 @@ const STATES = {
   ended: "over",
 };
 
+/** What a viewer is told where there is no picture; a channel that is on air needs no words. */
+const OFF_AIR = {
+  starting: "The channel is starting.",
+  down: "The channel’s source is gone. It goes on here by itself as soon as it is back.",
+  idle: "Nobody publishes to this channel at the moment. It begins here by itself.",
+  ended: "The event is over.",
+};
+
 export class LiveView {
   address = "/api/live";
   everyMs = 4000;
@@ -37,6 +45,7 @@ export class LiveView {
     syncRows(this.#replayList, this.#replayRows, replays, (item) => item.key, makeReplayRow);
     const current = items.find((item) => item.name === this.stage.playback.source?.key);
     if (current) say(byId("facts"), describe(current));
+    this.stage.sayOffAir(OFF_AIR[current?.state] ?? "");
     this.#publisher.update(current);
   }
 

@@ -14,6 +14,7 @@ export class Stage {
     this.graph = new Graph(byId("graph"));
     this.chapters = new Chapters(playback.video);
     this.onMode = () => {};
+    this.offAir = "";
     byId("modes").addEventListener("change", (event) => this.onMode(event.target.value));
     byId("quality").addEventListener("change", (event) => playback.setLevel(Number(event.target.value)));
     byId("captions").addEventListener("change", (event) => playback.setCaptions(Number(event.target.value)));
@@ -54,6 +55,19 @@ export class Stage {
     if (top >= 0 && bottom <= innerHeight) return;
     const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth";
     byId("stage").scrollIntoView({ block: "start", behavior });
+  }
+
+  /** Says over the picture why there is none, for as long as nothing is there to be shown; "" where it should come. */
+  sayOffAir(text) {
+    this.offAir = text;
+    this.#showOffAir();
+  }
+
+  #showOffAir() {
+    const { source, video } = this.playback;
+    const has = source?.mode === "live" && video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA;
+    byId("off-air").hidden = !this.offAir || source?.mode !== "live" || has;
+    if (!byId("off-air").hidden) say(byId("off-air"), this.offAir);
   }
 
   clear(text) {
@@ -99,6 +113,7 @@ export class Stage {
 
   #refresh() {
     if (document.hidden || byId("stage").hidden) return;
+    this.#showOffAir();
     const stats = read(this.playback);
     show(stats, this.playback.hls?.levels ?? []);
     if (stats.mode) this.graph.push(stats);

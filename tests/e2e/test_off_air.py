@@ -1,0 +1,71 @@
+"""Viewers of a channel whose source is gone, or was never there, are told so in a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import Browser, Page
+
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.conftest import PATIENCE_SECONDS, POLL_SECONDS, new_page
+from tests.ports import kept_port
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("off-air")
+    config = folder / "headwater.toml"
+    with kept_port() as port:
+        config.write_text(
+            f'[library]\npath = "{folder}"\n'
+            '[[live]]\nname = "studio"\nsource = "publish"\nladder = ["240p"]\n'
+            '[[live]]\nname = "picture"\nsource = "testsrc"\nladder = ["240p"]\n'
+            f'[[live]]\nname = "away"\nsource = "http://127.0.0.1:{port}/a.ts"\nladder = ["240p"]\n'
+        )
+        one = start_server("--config", str(config), "--port", "0")
+        yield one
+        one.stop()
+
+
+async def until_seen(page: Page, selector: str, words: str) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (await page.is_visible(selector) and words in await page.inner_text(selector)):
+        assert time.monotonic() < end, words
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def test_the_page_says_why_there_is_no_picture(browser: Browser, server: ServerProcess) -> None:
+    page = await new_page(browser)
+    await page.goto(f"{server.url}/#live/studio")
+    await until_seen(page, "#off-air", "Nobody publishes to this channel")
+    await page.goto(f"{server.url}/#live/away")
+    await until_seen(page, "#off-air", "source is gone")
+    # Nothing of it stays in another view.
+    await page.goto(f"{server.url}/#library")
+    await page.wait_for_selector("#panel-library:visible")
+    await page.close()
+
+
+async def test_a_channel_that_plays_has_no_words_over_its_picture(
+    browser: Browser, server: ServerProcess
+) -> None:
+    page = await new_page(browser)
+    await page.goto(f"{server.url}/#live/picture")
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not await page.evaluate("window.headwater?.video.currentTime > 1"):
+        assert time.monotonic() < end, "it plays"
+        await asyncio.sleep(POLL_SECONDS)
+    await page.wait_for_selector("#off-air", state="hidden")
+    await page.close()
+
+
+async def test_a_frame_says_that_nothing_is_on_air(browser: Browser, server: ServerProcess) -> None:
+    page = await new_page(browser)
+    await page.goto(f"{server.url}/embed/live/away")
+    await until_seen(page, "#status", "Nothing is on air")
+    await page.close()
