@@ -17,6 +17,7 @@ class RequestLimits:
         choices: answers to one request, and what its numbers of such may be (``n``, ``best_of``).
         answer_tokens: that a request may allow.
         option_values: values in a request beside its messages and tools.
+        option_bytes: of these options.
     """
 
     request_bytes: int = 4 << 20
@@ -24,6 +25,7 @@ class RequestLimits:
     choices: int = 16
     answer_tokens: int = 1 << 20
     option_values: int = 10_000
+    option_bytes: int = 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -16,11 +17,10 @@ REDIRECTING = frozenset(
 )
 """Names of options by which some servers are told to ask another one, with a key of theirs."""
 
-TEXTS = frozenset(
-    ("messages", "tools", "functions", "response_format", "structured_outputs", "guided_json", "metadata")
-)
-"""Options whose content is the caller's own, with any names."""
+TEXTS = ("messages", "tools", "functions", "response_format", "structured_outputs", "guided_json", "metadata")
+"""Options whose content is the caller's own, with any names; it goes on as it was written, and isn't read."""
 
+_Texts = msgspec.defstruct("_Texts", [(name, msgspec.Raw, msgspec.Raw(b"")) for name in TEXTS])
 COUNTS = ("n", "best_of")
 TOKENS = ("max_tokens", "max_completion_tokens")
 
@@ -43,7 +43,8 @@ class CompletionRequest:
 def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> CompletionRequest:
     """Read a request.
 
-    It is written anew for the upstream server: of a name that stands twice, both see the same value.
+    It is written anew for the upstream server: of an option that stands twice, both see the same value. What
+    may be long, its texts, costs next to nothing: millions of values in them are never made.
 
     Args:
         raw: its body.
@@ -54,11 +55,11 @@ def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> Com
         RefusalError: it is refused.
     """
     try:
-        options = msgspec.json.decode(raw)
+        options = _read_options(raw, limits)
+    except msgspec.ValidationError:
+        raise RefusalError(400, "the body isn't a JSON object") from None
     except (ValueError, RecursionError) as error:
         raise RefusalError(400, f"the body isn't JSON: {str(error)[:200]}") from None
-    if not isinstance(options, dict):
-        raise RefusalError(400, "the body isn't a JSON object")
     _check(options, limits)
     is_stream = must_stream or options.get("stream") or False
     if not isinstance(is_stream, bool):
@@ -72,9 +73,25 @@ def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> Com
     return CompletionRequest(body, is_stream, digest)
 
 
-def _check(options: Mapping[str, object], limits: RequestLimits) -> None:
-    messages = options.get("messages")
-    if not isinstance(messages, list) or not 0 < len(messages) <= limits.messages:
+def _read_options(raw: bytes, limits: RequestLimits) -> dict[str, object]:
+    """Read the options of a request, its texts as JSON that isn't read.
+
+    Raises:
+        RefusalError: the others are too long.
+        ValueError, RecursionError: it isn't JSON; ``msgspec.ValidationError`` if it is no object.
+    """
+    raw.decode()  # What isn't read isn't looked at for UTF-8, either.
+    texts = msgspec.json.decode(raw, type=_Texts)
+    if len(raw) - sum(len(getattr(texts, name)) for name in TEXTS) > limits.option_bytes:
+        raise RefusalError(400, f"more than {limits.option_bytes} bytes of options beside its texts")
+    options = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    return {name: value if name in TEXTS else msgspec.json.decode(value) for name, value in options.items()}
+
+
+def _check(options: Mapping[str, Any], limits: RequestLimits) -> None:
+    messages = bytes(options.get("messages", msgspec.Raw(b"")))
+    # Each has a role, or the upstream server refuses it; in a text, the name's quotes would be escaped.
+    if not (messages.startswith(b"[") and 0 < messages.count(b'"role"') <= limits.messages):
         raise RefusalError(400, f"messages: 1 to {limits.messages} of them")
     for names, most in ((COUNTS, limits.choices), (TOKENS, limits.answer_tokens)):
         for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -114,3 +115,23 @@ def test_equal_requests_have_the_same_digest_and_others_another() -> None:
     assert one.digest != asked(seed=2, top_p=0.5).digest
     assert one.digest != asked(seed=1, top_p=0.5, must_stream=True).digest
     assert (one.is_stream, asked(stream=True).is_stream, asked(stream=None).is_stream) == (False, True, False)
+
+
+@pytest.mark.parametrize("value", [b"{}", b"1", b'""', b'{"a":[]}'])
+@pytest.mark.parametrize("name", [b"messages", b"tools", b"metadata"])
+def test_millions_of_values_in_texts_are_never_made(name: bytes, value: bytes) -> None:
+    listed = b'[{"role":"user","content":"Hi"}' + (b"," + value) * (3_500_000 // len(value)) + b"]"
+    raw = b'{"model":"m","messages":[{"role":"user","content":"Hi"}],"' + name + b'":' + listed + b"}"
+    tracemalloc.start()
+    try:
+        asked = read_request(raw, LIMITS, must_stream=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert listed in asked.body
+    assert peak < 6 * len(raw)  # dictionaries alone would be thirty times as large
+
+
+def test_many_options_are_refused_before_any_is_made() -> None:
+    options = b"".join(b',"%x":1' % number for number in range(300_000))
+    assert "bytes of options beside its texts" in refused(b'{"messages":[{"role":"user"}]' + options + b"}")
