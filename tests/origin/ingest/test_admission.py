@@ -51,6 +51,14 @@ def test_a_publisher_with_the_key_is_let_in(key: str) -> None:
     assert not admission().admit("studio", key, SOMEBODY).end_reason
 
 
+def test_who_presents_no_key_has_guessed_none() -> None:
+    door = admission()
+    for key in [""] * 20 + ["wrong"] * 2:
+        with pytest.raises(RefusedError) as told:
+            door.admit("studio", key, SOMEBODY)
+        assert told.value.delay_seconds == 0
+
+
 @pytest.mark.clause("CWE-307", "The answer to a wrong key comes later and later, but within seconds")
 def test_who_guesses_is_answered_later_and_later() -> None:
     door, delays = admission(), list[float]()

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from media.errors import MalformedError
+from media.stream_reader import StreamChunk
 from media.ts.reader import TransportReader
 from media.ts.tables import PACKET
 from packager.ffmpeg.arguments import QUIET, pipe
@@ -58,6 +59,13 @@ def test_what_is_kept_is_bounded_and_begins_with_the_tables(stream: bytes) -> No
     for packets in TransportReader().receive_data(stream):
         small.receive(packets)
     assert len(small.beginning()) <= 17 * PACKET
+
+
+def test_headers_that_are_repeated_push_no_others_out() -> None:
+    cache = GopCache(limits=GopCacheLimits(headers=2))
+    for header in (b"first", *[b"second"] * 5):
+        cache.receive(StreamChunk(header, header=True))
+    assert cache.beginning() == b"firstsecond"
 
 
 async def decode(process: Process, times: list[int], *, kill_after: int | None = None) -> None:
