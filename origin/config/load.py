@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from origin.config import stations
 from origin.config.messages import allowed_keys, explain, reason
-from origin.config.options import Config, ConfigError, LiveOptions, secrets_in, shown_value
+from origin.config.options import Config, ConfigError, LiveOptions, ServerOptions, secrets_in, shown_value
 from origin.http.trusted_proxies import TrustedProxies
 from packager.redaction import redacted_url
 
@@ -150,11 +150,7 @@ def _check_together(config: Config) -> None:
         TrustedProxies(config.server.trusted_proxies)
     except ValueError as error:
         raise ConfigError(f"server.trusted_proxies: {error}; allowed: addresses and networks") from error
-    server = config.server
-    if server.admin_port and not server.protected:
-        raise ConfigError("server.admin_port: answers what server.protected names, and that is nothing")
-    if server.admin_port and server.admin_port == server.port:
-        raise ConfigError("server.admin_port: server.port is the same; they need to differ")
+    _check_server(config.server)
     for section, named in (("live", config.live), ("radio", config.radio), ("events", config.events)):
         names = [item.name for item in named]
         for name in names:
@@ -188,6 +184,15 @@ def _check_sources(channels: Sequence[LiveOptions]) -> None:
             fault = f"{redacted_url(channel.source)!r} isn't there" if channel.source else "is missing"
             allowed = f"{PUBLISH!r}, {TEST_SOURCE!r}, a file that is there, a URL of {', '.join(SCHEMES)}"
             raise ConfigError(f"live: source of {channel.name!r}: {fault}; allowed: {allowed}")
+
+
+def _check_server(server: ServerOptions) -> None:
+    if server.admin_port and not server.protected:
+        raise ConfigError("server.admin_port: answers what server.protected names, and that is nothing")
+    if server.admin_port and server.admin_port == server.port:
+        raise ConfigError("server.admin_port: server.port is the same; they need to differ")
+    if server.yp_url and not server.public_url:
+        raise ConfigError("server.public_url: is missing; with yp_url a directory lists stations by it")
 
 
 def _check_event_channels(config: Config) -> None:

@@ -129,6 +129,10 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     port: Port = 8000
     rtmp_port: Port = 0
     srt_port: Port = 0
+    yp_url: WebhookUrl = ""
+    """A directory to which public stations are announced, by Icecast's YP protocol; empty: none."""
+    public_url: WebhookUrl = ""
+    """This server's address as listeners reach it, which a directory lists."""
     publish_webhook: WebhookUrl = ""
     """What is asked whether somebody who has a channel's key may publish to it; empty: the key is enough."""
     data: str = ""
@@ -259,6 +263,8 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """What listeners need, or an address signed with it; such a station isn't in HLS."""
     fallback: Address | None = None
     """Another station, or a file, that is heard while there is no source."""
+    public: bool = False
+    """Whether a directory may list it, whatever its source says."""
     max_listeners: Count | None = None
     """Listeners of this station; absent: ``limits.listeners``."""
     max_listener_duration: Duration = "0"

@@ -13,6 +13,9 @@ from packager.sources.limits import GuardLimits
 RELAY_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0)
 """When a relay reconnects; any audio resets the backoff."""
 
+DIRECTORY_RETRY = RetryPolicy(first_seconds=60.0, longest_seconds=3600.0)
+"""When a directory is told again of a station; an answer resets the backoff."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListenerLimits:
@@ -146,6 +149,29 @@ class AccessLogLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryLimits:
+    """How often and how long a directory of stations is talked to.
+
+    Attributes:
+        answer_seconds: what an answer may take.
+        look_seconds: interval at which a station's state is looked at.
+        soonest_seconds: shortest time until it is told again that a station is there, whatever it wants.
+        latest_seconds: longest such time.
+        last_seconds: what taking a station off its list may take at the end of the server.
+        number_characters: longest number that it may give a station.
+        retry: when it is told again what it didn't take.
+    """
+
+    answer_seconds: float = 15.0
+    look_seconds: float = 2.0
+    soonest_seconds: float = 30.0
+    latest_seconds: float = 3600.0
+    last_seconds: float = 0.5
+    number_characters: int = 200
+    retry: RetryPolicy = DIRECTORY_RETRY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminLimits:
     """Limits of requests to admin addresses.
 
@@ -171,6 +197,7 @@ class RadioLimits:
         refusal_log: of the lines about refused source clients.
         access_log: of the log of the stations' requests.
         webhook: of each station's webhooks.
+        directory: of announcing stations.
     """
 
     mount: MountLimits = field(default_factory=MountLimits)
@@ -183,3 +210,4 @@ class RadioLimits:
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     access_log: AccessLogLimits = field(default_factory=AccessLogLimits)
     webhook: WebhookLimits = field(default_factory=WebhookLimits)
+    directory: DirectoryLimits = field(default_factory=DirectoryLimits)

@@ -140,6 +140,7 @@ def _presentation(options: RadioOptions, config: Config, limits: RadioLimits) ->
         title=options.title or "",
         genre=options.genre or "",
         url=page_of(options),
+        public=options.public,
         max_listeners=options.max_listeners or config.limits.listeners,
         listener_seconds=seconds(options.max_listener_duration),
         hold_seconds=config.limits.hold_seconds,
@@ -155,6 +156,11 @@ def _presentation(options: RadioOptions, config: Config, limits: RadioLimits) ->
         ),
         limits=replace(limits.mount, listener=listener),
     )
+
+
+def needs_permission(station: RadioOptions) -> bool:
+    """Tell whether not everybody may listen to a station."""
+    return bool(station.listener_password or station.listener_webhook)
 
 
 def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
@@ -218,7 +224,5 @@ def make_simulcasts(
             starts=starts,
         )
         for station in config.radio
-        if station.hls
-        and not (station.listener_password or station.listener_webhook)
-        and station.name not in taken
+        if station.hls and not needs_permission(station) and station.name not in taken
     }

@@ -30,7 +30,7 @@ from origin.ingest.admission import IngestAdmission, Webhook
 from origin.ingest.limits import IngestLimits
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mount import Mount
-from origin.radio.stations import Stations, make_simulcasts, make_stations
+from origin.radio.stations import Stations, make_simulcasts, make_stations, needs_permission
 from origin.radio.webhooks import make_webhooks
 from origin.server import malloc, metrics
 from origin.server.event_services import make_event_services
@@ -136,6 +136,7 @@ class Services:
         self.stations = Stations()
         if tools is not None:
             self._make_channels_and_stations(tools, delay)
+        self._directory = self._make_directory()
         self.publish_keys = PublishKeys(
             config.server.admin_token or "",
             {one.name: one.publish_key for one in config.live if one.publish_key},
@@ -191,6 +192,18 @@ class Services:
             self.limits.radio,
         )
         self.mounts = self.stations.mounts
+
+    def _make_directory(self) -> Service | None:
+        """Make what announces stations; None where nothing is configured."""
+        server = self.config.server
+        open_to_all = {one.name for one in self.config.radio if not needs_permission(one)}
+        mounts = [mount for name, mount in self.mounts.items() if name in open_to_all]
+        if not server.yp_url or not mounts:
+            return None
+        # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
+        from origin.radio.directory import Directory
+
+        return Directory(server.yp_url, server.public_url, mounts, self.limits.radio.directory)
 
     def _make_simulcasts(self, tools: Tools, delay: Histogram) -> None:
         self.simulcasts = make_simulcasts(
@@ -293,6 +306,7 @@ class Services:
         services += self.events.channels.values()
         # Behind the channels: what they publish when they are closed is kept.
         services += self.events.histories.values()
+        services += [] if self._directory is None else [self._directory]
         services += [] if self.library.thumbnails is None else [self.library.thumbnails]
         return [*services, *self._added, self._status_events, self.library.catalogue]
 

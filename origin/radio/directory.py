@@ -1,0 +1,150 @@
+"""Announces stations that are public to a directory by Icecast's YP protocol, such as dir.xiph.org.
+
+The directory answers in header fields: whether it took what it was told, under which number, and how often it
+wants to hear that the station is still there. Nothing is announced unless ``server.yp_url`` is configured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+
+import httpx
+import structlog
+
+from origin.radio.icy_headers import one_line
+from origin.radio.limits import DirectoryLimits
+from origin.radio.mount import Mount
+from packager.retry_policy import FailureCount
+from packager.sources.guarded_http import certificates, guarded_client
+from packager.sources.retries import PullError
+
+log = structlog.get_logger()
+
+
+class DirectoryError(Exception):
+    """The directory didn't take what it was told; the text says why."""
+
+
+class Directory:
+    """Tells a directory of the stations, for as long as they are on air and public.
+
+    Args:
+        url: of the directory. It is the administrator's choice, so it may be on this machine; redirects
+            aren't followed.
+        public_url: this server's own address, as listeners reach it.
+        mounts: the stations.
+        limits: how often and how long it is talked to.
+    """
+
+    name = "directory"
+
+    def __init__(self, url: str, public_url: str, mounts: Sequence[Mount], limits: DirectoryLimits) -> None:
+        self._url = url
+        self._public_url = public_url.rstrip("/")
+        self._mounts = mounts
+        self._limits = limits
+
+    async def run(self) -> None:
+        """Announce until cancelled; the stations are then taken off the list, if that is soon done."""
+        await asyncio.to_thread(certificates)
+        async with asyncio.TaskGroup() as group:
+            for mount in self._mounts:
+                group.create_task(self._announce(mount))
+
+    def close(self) -> None:
+        """Nobody waits for this."""
+
+    async def _announce(self, mount: Mount) -> None:
+        """Keep one station on the list."""
+        loop, failures = asyncio.get_running_loop(), FailureCount(self._limits.retry)
+        number, due = "", 0.0
+        try:
+            while True:
+                if is_announced(mount) and loop.time() >= due:
+                    try:
+                        number, pause = await self._tell(mount, number)
+                        failures.succeeded()
+                    except DirectoryError as error:
+                        number, pause = "", failures.failed()
+                        if failures.failures <= self._limits.retry.quiet_after:
+                            log.warning("directory", mount=mount.name, reason=str(error), again_in=pause)
+                    due = loop.time() + pause
+                elif number and not is_announced(mount):
+                    await self._remove(number)
+                    number, due = "", 0.0
+                await asyncio.sleep(self._limits.look_seconds)
+        finally:
+            if number:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._limits.last_seconds):
+                        await self._remove(number)
+
+    async def _tell(self, mount: Mount, number: str) -> tuple[str, float]:
+        """Add a station, or tell that it is still there; return its number, and when to tell that again."""
+        fields = touch_form(mount, number) if number else add_form(mount, self._public_url)
+        answer = await self._post(fields)
+        if answer.get("ypresponse") != "1":
+            raise DirectoryError(one_line(answer.get("ypmessage", ""))[:200] or "it gave no reason")
+        found = answer.get("sid", "") or number
+        if not found or len(found) > self._limits.number_characters:
+            raise DirectoryError("it gave no number")
+        wanted = answer.get("touchfreq", "")
+        seconds = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 6 else 0
+        return found, min(max(seconds, self._limits.soonest_seconds), self._limits.latest_seconds)
+
+    async def _remove(self, number: str) -> None:
+        # It forgets stations of which it hears nothing.
+        with contextlib.suppress(DirectoryError):
+            await self._post({"action": "remove", "sid": number})
+
+    async def _post(self, fields: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the fields of the answer's head; its body isn't read."""
+        try:
+            async with (
+                asyncio.timeout(self._limits.answer_seconds),
+                guarded_client(self._url, timeout=None) as client,
+                client.stream("POST", self._url, data=dict(fields)) as answer,
+            ):
+                if answer.status_code != 200:
+                    raise DirectoryError(f"it answers {answer.status_code}")
+                return answer.headers
+        except TimeoutError:
+            raise DirectoryError("it didn't answer in time") from None
+        except (httpx.HTTPError, httpx.InvalidURL, PullError, ExceptionGroup) as error:
+            raise DirectoryError(f"it can't be asked: {type(error).__name__}") from None
+
+
+def is_announced(mount: Mount) -> bool:
+    """Tell whether a station belongs on the list: on air, public, and open to everybody."""
+    return mount.state == "live" and mount.description.public and not mount.options.listener_password
+
+
+def add_form(mount: Mount, public_url: str) -> dict[str, str]:
+    """Write what adds a station to the list, by the names of Icecast's fields."""
+    description = mount.description
+    return {
+        "action": "add",
+        "sn": one_line(description.name),
+        "genre": one_line(description.genre),
+        "cpswd": "",
+        "desc": one_line(description.description),
+        "url": one_line(description.url),
+        "listenurl": f"{public_url}/radio/{mount.name}",
+        "type": mount.media_type,
+        "stype": "",
+        "b": str(mount.bitrate),
+    }
+
+
+def touch_form(mount: Mount, number: str) -> dict[str, str]:
+    """Write what tells that a station is still there."""
+    return {
+        "action": "touch",
+        "sid": number,
+        "st": one_line(mount.title),
+        "listeners": str(mount.listeners),
+        "max_listeners": str(mount.options.max_listeners),
+        "stype": "",
+    }
