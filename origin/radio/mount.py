@@ -291,6 +291,13 @@ class Mount:
         return "down" if self._silence.is_long else "starting"
 
     @property
+    def is_down(self) -> bool:
+        """Whether listeners are refused, for there was no audio for long: idle or not, nobody sends any."""
+        if self._closed:
+            return True
+        return self._silence.is_long and (self._demand.is_wanted or not self.options.on_demand)
+
+    @property
     def trouble(self) -> str:
         """Why it is ``down``, in one line; empty in any other state."""
         if self.state != "down":
@@ -391,7 +398,7 @@ class Mount:
         """
         self.started = time.time()
         self._dismiss, self.source_client = dismiss, client
-        if self.state == "down":
+        if self.is_down:
             # The first block takes a second to come: don't answer 503 meanwhile.
             self._silence.restart()
         try:

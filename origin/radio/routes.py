@@ -93,9 +93,9 @@ class ListenerEndpoint:
             await refused(scope, receive, send)
 
     def _has_no_room(self, mount: Mount, *, is_head: bool = False) -> Response | None:
-        if mount.state != "down" and (is_head or not (mount.full or self._full())):
+        if not mount.is_down and (is_head or not (mount.full or self._full())):
             return None
-        reason = "the station is silent" if mount.state == "down" else "too many listeners"
+        reason = "the station is silent" if mount.is_down else "too many listeners"
         return plain_refusal(503, reason, _retry(mount))
 
     async def _play(self, mount: Mount, scope: Scope, send: Send) -> None:
