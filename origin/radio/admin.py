@@ -6,6 +6,7 @@ Icecast's manual ("Admin Interface") is the only specification; errors and messa
 
 from __future__ import annotations
 
+import codecs
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Awaitable, Callable, Mapping
 from html import escape
@@ -25,12 +26,16 @@ from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
 from origin.radio.status import base_of, describe_server, describe_source
 from origin.responses.refusal import RefusalError
+from origin.responses.request_body import receive_body
 from packager.radio.source_client_station import SourceClientStation
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
 _NOT_KEPT = {"cache-control": "no-cache, no-store"}
 
 FORM = "application/x-www-form-urlencoded"
+
+_ESCAPES = frozenset(("punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined"))
+"""Python's codecs that are no character encodings; the first takes the square of a text's length."""
 
 
 class AdminError(Exception):
@@ -98,11 +103,7 @@ class Admin:
         """Read the parameters of a request: those of its query, and of a form in its body."""
         text = request.url.query
         if request.method == "POST":
-            body = bytearray()
-            async for piece in request.stream():
-                body += piece
-                if len(body) > self._limits.form_bytes:
-                    raise RefusalError(413, "the form is too long", {"connection": "close"})
+            body = await receive_body(request, self._limits.form_bytes)
             declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if body and declared in (FORM, ""):
                 text = f"{text}&{body.decode('latin-1').strip()}"
@@ -250,7 +251,8 @@ def _decoded(value: bytes, charset: str) -> str:
     for name in (charset, "utf-8"):
         if name.isascii() and name.replace("-", "").replace("_", "").isalnum():
             try:
-                return value.decode(name)
+                if codecs.lookup(name).name not in _ESCAPES:
+                    return value.decode(name)
             except (LookupError, UnicodeError):
                 continue
     return value.decode("latin-1")
