@@ -57,6 +57,15 @@ def test_chunks_of_a_single_byte_are_a_stream_as_well(hall: Studio) -> None:
     hall.wait_for_timeline(before)
 
 
+def test_a_stream_with_a_single_key_frame_is_cut_into_segments_all_the_same(hall: Studio) -> None:
+    before = hall.media_playlist_so_far()
+    stream = recorded("-g 100000 -sc_threshold 0")
+    assert publish(hall, stream, 256, seconds=15).startswith(b"HTTP/1.1 200 ")
+    listed = hall.wait_for_timeline(before).rpartition("#EXT-X-DISCONTINUITY\n")[2]
+    # Its segments are as long as those of any other stream (``segment_duration``), not as its only group.
+    assert listed.count("#EXTINF:1.0") > 1
+
+
 @pytest.mark.clause("Clocks that jump or wrap are discontinuities, and the playlist goes on")
 def test_clocks_that_jump_by_a_day_and_wrap_are_discontinuities(hall: Studio) -> None:
     before = hall.media_playlist_so_far()
