@@ -57,7 +57,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One finding.
+    """What was found out about one thing that the server needs, in a line.
 
     Attributes:
         subject: what was looked at.

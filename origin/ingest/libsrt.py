@@ -56,7 +56,7 @@ class LibsrtMissingError(Exception):
 
 
 class SrtError(Exception):
-    """A call of libsrt failed; the text is libsrt's."""
+    """A call of libsrt failed, with the text that libsrt has for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ListenerClient:
-    """Who listens.
+    """The client that listens to a station: its address, and its program.
 
     Attributes:
         address: the client's.
