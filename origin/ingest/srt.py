@@ -140,7 +140,7 @@ class SrtServer:
 
 
 class SrtGate:
-    """Says who is let in over SRT, in a thread of libsrt, where it waits for nothing and changes no shared state.
+    """Says who is let in over SRT, in a thread of libsrt: it waits for nothing there, and shares no state.
 
     An answer can't be held back here. So an address that goes on guessing keys has to wait before its next
     try, which is refused meanwhile; such a try doesn't prolong the wait. A right key that is too long to be
