@@ -2,7 +2,7 @@
 
 import { count, el, say, syncRows } from "./dom.js";
 
-const STATES = { starting: "Starting", down: "Silent at the moment", idle: "Waiting for a listener" };
+const STATES = { starting: "Starting", down: "Silent at the moment", idle: "Waiting for a source or a listener" };
 const KINDS = { "audio/mpeg": "MP3", "audio/aac": "AAC", "application/ogg": "Ogg" };
 const MOST_BEFORE = 8;
 const FOR_LISTENERS = "For listeners with a password";

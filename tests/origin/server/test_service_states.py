@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,19 @@ def test_who_waits_for_a_publisher_is_idle_and_has_no_trouble(server: ServerProc
     found = settled(server)
     assert [found["services"][name] for name in WAITING] == ["idle", "idle"]
     assert not [name for name in WAITING if name in found["troubles"]]
+
+
+def test_who_would_hear_nothing_is_told_so_although_the_station_only_waits(server: ServerProcess) -> None:
+    def status() -> int:
+        request = urllib.request.Request(f"{server.url}/radio/guests.mp3", method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    wait_for(lambda: status() == 503, what="the silence")
 
 
 def test_a_server_whose_publishers_are_awaited_is_not_degraded(tmp_path: Path) -> None:
