@@ -127,6 +127,7 @@ def radio(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         name = "list.mp3"
         folder = "{music / "list.m3u"}"
         [log]
+        access = "{music / "access.log"}"
         requests = true
         """,
         "utf-8",

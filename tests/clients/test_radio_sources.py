@@ -72,7 +72,7 @@ def test_ezstream_publishes_with_titles(radio: ServerProcess, music: Path, tmp_p
     config.write_text(
         f"""<?xml version="1.0" encoding="UTF-8"?>
         <ezstream>
-          <servers><server><protocol>HTTP</protocol><hostname>127.0.0.1</hostname><tls>none</tls>
+          <servers><server><protocol>HTTP</protocol><hostname>127.0.0.1</hostname><tls>may</tls>
             <port>{port_of(radio)}</port><user>source</user><password>{password}</password></server></servers>
           <streams><stream><mountpoint>/morning.mp3</mountpoint><format>MP3</format>
             <stream_name>EZ</stream_name></stream></streams>
@@ -96,6 +96,9 @@ def test_ezstream_publishes_with_titles(radio: ServerProcess, music: Path, tmp_p
             return len([title for title in seen if title]) >= 2
 
         wait_for(all_titles, what="both titles")
+        # It has asked what the server takes (OPTIONS), and so sends them by POST.
+        sent = '"POST /admin/metadata HTTP/1.1" 200 '
+        wait_for(lambda: sent in (music / "access.log").read_text(), what="titles by libshout")
     assert {title for title in seen if title} == set(TITLES)
 
 
