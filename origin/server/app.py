@@ -124,6 +124,40 @@ def _event_routes(
     ]
 
 
+def _routes(
+    services: Services,
+    player: Path,
+    access: AccessPolicy,
+    authenticator: Authenticator,
+    client_limits: ClientLimits,
+) -> list[BaseRoute]:
+    """Make the routes of everything but the library's files."""
+    config, library, admin_token = services.config, services.library, access.options.admin_token
+    authorization = StationAuthorization(authenticator, admin_token)
+    event_authorization = _event_authorization(config, authenticator, admin_token)
+    return [
+        *_media_routes(services, authenticator, client_limits),
+        *radio_routes(
+            services.mounts,
+            authorization,
+            passwords=services.stations.passwords,
+            max_listeners=config.limits.all_listeners,
+            silent_seconds=config.limits.source_seconds,
+            client_limits=client_limits,
+            limits=services.limits.radio,
+            aliases=services.stations.aliases,
+            webhooks=services.station_webhooks,
+        ),
+        *_event_routes(services, event_authorization, client_limits),
+        *api.routes(services, access, authorization, event_authorization),
+        *library_list.routes(
+            library.catalogue, lambda: services.needs_library, thumbnails=library.thumbnails is not None
+        ),
+        *embed.routes(player, config.server.allow_embed),
+        *page.routes(player),
+    ]
+
+
 def build_app(
     services: Services, player: Path, options: AccessOptions, client_limits: ClientLimits | None = None
 ) -> ASGIApp:
@@ -135,45 +169,20 @@ def build_app(
         options: which areas are protected.
         client_limits: of one client; None for no limits.
     """
-    client_limits = client_limits or ClientLimits()
-    config, library = services.config, services.library
-    authenticator = Authenticator(services.guess_delay)
-    access = AccessPolicy(options, authenticator)
-    authorization = StationAuthorization(authenticator, options.admin_token)
-    event_authorization = _event_authorization(config, authenticator, options.admin_token)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with services.running():
             yield
 
+    authenticator = Authenticator(services.guess_delay)
+    access = AccessPolicy(options, authenticator)
     app = Starlette(
-        routes=[
-            *_media_routes(services, authenticator, client_limits),
-            *radio_routes(
-                services.mounts,
-                authorization,
-                passwords=services.stations.passwords,
-                max_listeners=config.limits.all_listeners,
-                silent_seconds=config.limits.source_seconds,
-                client_limits=client_limits,
-                limits=services.limits.radio,
-                aliases=services.stations.aliases,
-                webhooks=services.station_webhooks,
-            ),
-            *_event_routes(services, event_authorization, client_limits),
-            *api.routes(services, access, authorization, event_authorization),
-            *library_list.routes(
-                library.catalogue,
-                lambda: services.needs_library,
-                thumbnails=library.thumbnails is not None,
-            ),
-            *embed.routes(player, config.server.allow_embed),
-            *page.routes(player),
-        ],
+        routes=_routes(services, player, access, authenticator, client_limits or ClientLimits()),
         lifespan=lifespan,
         exception_handlers={404: _not_found, ClientDisconnect: _incomplete, SlowBodyError: _too_slow},
     )
+    config, library = services.config, services.library
     served = file_routes.Files(
         library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
     )

@@ -116,12 +116,9 @@ class Services:
         self.tools = tools
         self.traffic = RequestCounters()
         self.registry = CollectorRegistry()
-        self.access_log: AccessLogFile | None = None
-        if config.log.access:
-            path = Path(config.log.access).expanduser()
-            self.access_log = AccessLogFile(path, limits.radio.access_log)
-            files = (*files, path)
-        self.library = make_library_services(config, tools, limits, files)
+        logged = [Path(config.log.access).expanduser()] if config.log.access else []
+        self.access_log = AccessLogFile(logged[0], limits.radio.access_log) if logged else None
+        self.library = make_library_services(config, tools, limits, [*files, *logged])
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.ending = False
         self.needs_library = needs_library
@@ -144,14 +141,7 @@ class Services:
         self.guess_delay = GuessDelay(
             config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
         )
-        ingest = ingest_limits(config.limits, limits.ingest)
-        self.ingest = IngestAdmission(
-            {name: channel.published for name, channel in self.channels.items()},
-            self.publish_keys,
-            self.guess_delay,
-            ingest,
-            make_webhook(config.server.publish_webhook, ingest),
-        )
+        self.ingest = self._make_ingest()
         self.recordings = {
             channel.name: recordings
             for channel in self.channels.values()
@@ -174,6 +164,16 @@ class Services:
         self._added: list[Service] = []
         self.registry.register(metrics.ServicesCollector(self))
         ProcessCollector(registry=self.registry)
+
+    def _make_ingest(self) -> IngestAdmission:
+        limits = ingest_limits(self.config.limits, self.limits.ingest)
+        return IngestAdmission(
+            {name: channel.published for name, channel in self.channels.items()},
+            self.publish_keys,
+            self.guess_delay,
+            limits,
+            make_webhook(self.config.server.publish_webhook, limits),
+        )
 
     def _make_channels_and_stations(self, tools: Tools, delay: Histogram) -> None:
         self.channels = {
