@@ -194,4 +194,7 @@ async def test_a_program_that_is_not_there_ends_with_the_launchers_error() -> No
 
 def test_the_last_error_line_tells_most() -> None:
     assert last_error("[mov @ 0x5]  first\n[mov,mp4 @ 0x6] moov atom not found\n\n") == "moov atom not found"
+    assert last_error("[h264 @ 0x5] [IMGUTILS @ 0x6] Picture size 16384x16384 is invalid") == (
+        "Picture size 16384x16384 is invalid"
+    )
     assert last_error("") == ""
