@@ -90,7 +90,10 @@ export class Playback extends EventTarget {
     const { video, hls, source } = this;
     if (source?.mode === "live" && hls) {
       const details = hls.latestLevelDetails;
-      return details?.fragments.length ? [details.fragments[0].start, hls.liveSyncPosition ?? details.edge] : [0, 0];
+      if (!details?.fragments.length) return [0, 0];
+      const end = hls.liveSyncPosition ?? details.edge;
+      // What leaves the playlist while it is loaded can't be played, and hls.js would go to the live edge.
+      return [Math.min(details.fragments[0].start + 2 * details.targetduration, end), end];
     }
     const { seekable } = video;
     return seekable.length ? [seekable.start(0), seekable.end(seekable.length - 1)] : [0, 0];

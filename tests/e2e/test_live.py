@@ -124,8 +124,9 @@ async def test_a_channel_is_wound_back_and_led_to_a_time_of_day_and_to_its_live_
     kept = "document.getElementById('seek').checkVisibility({ visibilityProperty: true })"
     await tab.until(f"{kept} && headwater.video.currentTime > 14")
     # To the beginning of what the channel keeps.
-    await tab.value(f"({seek}.value = 0, {seek}.dispatchEvent(new Event('input')))")
-    await tab.until(f"{behind} > 9 && !headwater.video.seeking")
+    # A busy machine may have lost that before it has loaded it: then a viewer winds back again.
+    wind = f"({seek}.value = 0, {seek}.dispatchEvent(new Event('input')))"
+    await tab.until(f"!headwater.video.seeking && ({behind} > 9 || ({behind} < 5 && {wind}, false))")
     await tab.playing()
     live = tab.page.get_by_role("button", name="Go to live")
     await live.wait_for()
