@@ -189,8 +189,8 @@ class Admin:
             raise AdminError("supplied mountpoints are identical")
         if destination is None or destination not in others.values():
             raise AdminError("No such destination")
-        if is_protected(destination):
-            # The password of a source lets nobody hear what needs another one.
+        if is_protected(destination) or destination.options.has_listener_webhook:
+            # The password of a source lets nobody hear what needs another one, or what a webhook is to allow.
             await self._require(request)
         if not destination.carries_like(mount):
             raise AdminError("the two streams aren't of the same type")

@@ -72,6 +72,7 @@ class MountOptions:
         events: limits of its event channel.
         lead_seconds: newest audio that a subscriber gets at once.
         listener_password: which listeners need; empty for none.
+        has_listener_webhook: whether another server is asked about each listener.
         intro: what listeners hear first, where the audio behind it is like it.
         limits: how long it waits for its station and for listeners, and what these may cost.
     """
@@ -88,5 +89,6 @@ class MountOptions:
     events: ChannelLimits = field(default_factory=ChannelLimits)
     lead_seconds: float = 0.0
     listener_password: str = field(default="", repr=False)
+    has_listener_webhook: bool = False
     intro: Intro | None = None
     limits: MountLimits = field(default_factory=MountLimits)

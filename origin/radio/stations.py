@@ -147,6 +147,7 @@ def _presentation(options: RadioOptions, config: Config, limits: RadioLimits) ->
         on_demand=options.on_demand and kind(options) == "relay",
         lead_seconds=limits.simulcast.lead_seconds if options.hls else 0.0,
         listener_password=options.listener_password or "",
+        has_listener_webhook=bool(options.listener_webhook),
         intro=_intro(options, limits),
         events=replace(
             limits.events,
