@@ -206,13 +206,24 @@ class Listeners:
             del self._introduced[listener]
             self._start(listener, self._limits.burst_bytes, intro.seconds)
 
-    def move(self, destination: Listeners) -> None:
+    def move(self, destination: Listeners, link: int = 0, ending: bytes = b"") -> None:
         """Let all listeners go on with the audio of another mount, which must be of the same type.
 
         They get no burst again: they have enough audio to bridge the time until its next block.
+
+        Args:
+            destination: of the other mount.
+            link: the newest link of a chain of Ogg.
+            ending: ends it for those that have begun with it.
         """
         for listener in tuple(self._present):
+            is_within = listener not in self._introduced and listener.cursor.link == link
             self._take_out(listener)
+            if ending and is_within and not listener.stream.closed:
+                # RFC 3533 §4: a link ends before the next one begins.
+                written = as_chunk(ending) if listener.stream.chunked else ending
+                listener.stream.write(written)
+                self._count(len(written))
             # What it hears from now on has other media times than those that were told of it.
             listener.listener_time = None
             destination._join(listener, listener.stream, 0)

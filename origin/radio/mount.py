@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from fractions import Fraction
+from zlib import crc32
 
 import structlog
 
@@ -211,7 +212,7 @@ class Mount:
         self._said: tuple[str, str] | None = None
         self._type = StreamType()
         self._unheard_type = ""
-        self._chain = OggChain()
+        self._chain = OggChain(crc32(name.encode("utf-8", "replace")))
         limits = self.options.limits
         listener = limits.listener
         self._ring = AudioRing(max(listener.queue_bytes, listener.burst_bytes, limits.ring_bytes))
@@ -378,7 +379,8 @@ class Mount:
     def move_listeners(self, destination: Mount) -> None:
         """Let all listeners go on with another mount's audio, of the same type, at its next block."""
         log.info("listeners moved", mount=self.name, to=destination.name, listeners=self.listeners)
-        self.audience.move(destination.audience)
+        link, ending = self._chain.ending()
+        self.audience.move(destination.audience, link, ending)
         destination._demand.update(has_listeners=destination.is_wanted)
 
     def dismiss_source(self) -> bool:

@@ -35,11 +35,16 @@ class ChainedBlock:
 
 
 class OggChain:
-    """Writes one mount's blocks as a chain; blocks that aren't Ogg are passed through."""
+    """Writes one mount's blocks as a chain; blocks that aren't Ogg are passed through.
 
-    def __init__(self) -> None:
+    Args:
+        serial: behind which the numbers of its links begin. Other chains should have others, as a listener
+            may go on with another one.
+    """
+
+    def __init__(self, serial: int = 0) -> None:
         self._source: Link | None = None
-        self._serial = 0
+        self._serial = serial
         self._shift = 0
         self._headers: list[Page] = []
         self._last: Page | None = None
@@ -59,6 +64,13 @@ class OggChain:
         prelude = b"".join(page.serialize() for page in before)
         return self._written(prelude, [self._renumbered(page) for page in pages])
 
+    def ending(self) -> tuple[int, bytes]:
+        """Give the newest link's number, and what ends it for a listener that goes on with another chain.
+
+        That is nothing where it has ended already, or isn't Ogg.
+        """
+        return self._serial, b"".join(page.serialize() for page in self._ending())
+
     def _written(self, prelude: bytes, pages: list[Page]) -> ChainedBlock:
         parts, cuts, at = [prelude], list[int](), len(prelude)
         for page in pages:
@@ -75,7 +87,8 @@ class OggChain:
         return ChainedBlock(b"".join(parts), tuple(cuts), lead, self._serial)
 
     def _begin(self, audio: OggAudio) -> list[Page]:
-        self._source, self._serial, self._granule = audio.link, self._serial + 1, 0
+        self._source, self._granule = audio.link, 0
+        self._serial = self._serial % (_NUMBERS - 1) + 1
         first, *others = audio.link.packets
         self._headers = paginate([first], self._serial, 0, FIRST)
         self._headers += paginate(others, self._serial, 1)

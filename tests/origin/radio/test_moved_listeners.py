@@ -13,15 +13,28 @@ import pytest
 
 from media.mp3.icy import Deinterleaver
 from origin.radio.mount import Mount
+from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intro import read_intro
 from packager.radio.limits import IntroLimits
+from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
+from packager.radio.ogg_block_reader import OggBlockReader
 from tests.keys import ADMIN_TOKEN
+from tests.ogg import ENCODERS, encoded, judged
 from tests.patience import CLIENT_SECONDS
 from tests.radio_server import FRAME_BYTES, Feed, Server, mount_options, numbered_frame, serving
 from tests.waiting import until
 
 SOURCE = f"Authorization: Basic {base64.b64encode(b'source:sesame').decode()}"
 TOKEN = f"Authorization: Bearer {ADMIN_TOKEN}"
+
+
+class OggFeed(Feed):
+    """A source of Ogg."""
+
+    media_type = OGG
+
+    def give(self, block: AudioBlock) -> None:
+        self._queue.put_nowait(block)
 
 
 @asynccontextmanager
@@ -78,3 +91,33 @@ async def test_the_titles_of_one_that_is_moved_stay_where_they_were_announced(tm
         assert frames.startswith(audio.removesuffix(block))
         assert len(audio) > 39 * FRAME_BYTES
         assert splitter.title == "Other"
+
+
+@pytest.mark.parametrize("codec", ENCODERS)
+async def test_one_that_hears_ogg_gets_a_valid_chain(codec: str) -> None:
+    def blocks(title: str) -> list[AudioBlock]:
+        reader = OggBlockReader()
+        return [*reader.receive(encoded(codec, title)), *reader.finish()]
+
+    one, other = OggFeed(), OggFeed()
+    async with two_stations(one, other) as (first, second, server):
+        mine, others = blocks("Mine"), blocks("Others")
+        one.give(mine[0])
+        other.give(others[0])
+        await until(lambda: (first.state, second.state) == ("live", "live"))
+        listener = await server.open(path="/radio/one")
+        await until(lambda: first.listeners == 1)
+        assert await move(server, TOKEN) == 200
+        for block in others[1:]:
+            other.give(block)
+        await other.settled()
+        second.audience.close()
+        data = b""
+        async with asyncio.timeout(CLIENT_SECONDS):
+            while chunk := await listener.chunk():
+                data += chunk
+    report = judged(data)
+    assert (report.types, report.titles) == ([codec, codec], ["Mine", "Others"])
+    assert len(set(report.serials)) == 2
+    # Of the second it has not heard the beginning.
+    assert [line for line in report.warnings if "gap" not in line and "discontinuity" not in line] == []
