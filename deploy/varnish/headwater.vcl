@@ -8,8 +8,9 @@ backend origin {
 }
 
 sub vcl_recv {
-  # Nothing but reading of live channels goes through: whoever may publish does so at the origin.
-  if (req.url ~ "^/live/" && req.method != "GET" && req.method != "HEAD") {
+  # Nothing but reading goes through: whoever may publish does so at the origin. Of all addresses, since the
+  # origin reads /%6Cive/ as /live/, and an expression for addresses here doesn't.
+  if (req.method !~ "^(GET|HEAD|OPTIONS)$") {
     return (synth(405));
   }
 

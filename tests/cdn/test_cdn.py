@@ -69,6 +69,28 @@ def test_every_range_of_a_file_has_the_right_bytes(lasting: Cache, lasting_origi
             assert answer["content-type"] == "video/mp4"
 
 
+DISGUISES = ("/media//{name}?v=1", "//media/{name}?v=1", "/media/x/../{name}?v=1", "/media/{name}%3Fv=1")
+
+
+@pytest.mark.parametrize("number", range(len(DISGUISES)))
+def test_an_address_that_only_looks_like_a_films_has_no_answer_kept_as_the_films(
+    lasting: Cache, lasting_origin: Origin, number: int
+) -> None:
+    """A cache that puts addresses straight for its keys, and asks for them as they came, would keep a 404."""
+    name = f"disguised-{lasting.kind}-{number}.mp4"
+    film = lasting_origin.publish(name, noise(name, 1000))
+    with Client(lasting.address) as client:
+        client.ask(DISGUISES[number].format(name=name))
+    assert ask(lasting, f"{name}?v=1").body == film
+
+
+@pytest.mark.parametrize("target", ["/live/a/ingest", "/%6Cive/a/ingest", "//live/a/ingest"])
+@pytest.mark.parametrize("lasting", ["nginx", "varnish"], indirect=True)
+def test_nobody_publishes_through_a_cache_by_any_address(lasting: Cache, target: str) -> None:
+    with Client(lasting.address) as client:
+        assert client.ask(target, "Content-Length: 0", method="PUT").status in (403, 405)
+
+
 def test_a_whole_file_and_its_head_are_right(lasting: Cache, lasting_origin: Origin) -> None:
     name = f"whole-{lasting.kind}.mp4"
     film = lasting_origin.publish(name, noise(name, SIZE))
