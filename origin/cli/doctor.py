@@ -268,7 +268,8 @@ def _data(config: Config) -> Iterator[Diagnosis]:
             yield Diagnosis("data folder", Verdict.ADVICE, f"{told}; name a folder")
         return
     folder = Path(config.server.data).expanduser()
-    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    # Not of `Path`, which raises where a folder above may not be searched.
+    there = next(one for one in (folder, *folder.absolute().parents) if os.path.exists(one))  # noqa: PTH110
     if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
         advice = "give it to the user that the server runs as"
         yield Diagnosis("data folder", Verdict.FAULT, f"{folder} can't be written; {advice}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
 
 import pytest
 
+from origin.cli.doctor import Verdict, _data
+from origin.config.options import Config, ServerOptions
 from tests.conftest import start_server
 from tests.origin.cli.test_cli import run
 
@@ -67,6 +70,23 @@ def test_what_cannot_work_is_a_fault_with_what_to_do(
     verdict, told = found(result.stdout)[subject]
     assert (result.returncode, verdict) == (1, "FAULT")
     assert words in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_data_folder_in_a_folder_that_is_closed_to_this_user_is_a_fault(tmp_path: Path) -> None:
+    """`/root/data`, say: whoever may not search the folder above can't even ask whether it is there."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    config = Config(server=ServerOptions(data=str(closed / "headwater" / "data")))
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        try:
+            found = list(_data(config))
+            os._exit(0 if [one.verdict for one in found] == [Verdict.FAULT] else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_channel_without_ffmpeg_is_a_fault_and_files_alone_are_not(tmp_path: Path) -> None:
