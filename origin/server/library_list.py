@@ -30,7 +30,7 @@ from packager.library.catalogue import (
     LibraryTitle,
     TextFacts,
 )
-from packager.library.library_view import Folder, Sort, ViewQuery
+from packager.library.library_view import Folder, Sort, TooManyViewsError, ViewQuery
 
 ADDRESS = "/api/library"
 
@@ -44,6 +44,9 @@ KEPT_PAGES = 16
 
 RETRY_SECONDS = 5
 """Retry-After while the folder can't be read."""
+
+BUSY_RETRY_SECONDS = 2
+"""Retry-After while too many look for different things."""
 
 UNCACHED = {"cache-control": "no-store"}
 
@@ -105,6 +108,9 @@ class LibraryList:
                 page = await self._catalogue.page(after, limit, patience=limits.page_seconds)
             else:
                 page = await self._catalogue.named(path, patience=limits.page_seconds)
+        except TooManyViewsError:
+            headers = {**UNCACHED, "retry-after": str(BUSY_RETRY_SECONDS)}
+            return plain_refusal(503, "Too many others search or sort the library now.", headers)
         except OSError as error:
             return self._without_folder(error)
         self._is_gone = False

@@ -326,6 +326,10 @@ class Catalogue:
             count: how many at most.
             around: path of an item; the page is the one that has it, and each page before it as many items.
             patience: as in `page`.
+
+        Raises:
+            TooManyViewsError: too many others wait for other views.
+            OSError: the folder can't be read.
         """
         listing = await self.listing.latest()
         learnt = self._learnt - (self._learnt % self.limits.view.learnt_files if self._unknown else 0)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import bisect
 import re
-from collections import OrderedDict
+import unicodedata
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -26,6 +27,7 @@ class ViewLimits:
 
     Attributes:
         kept: views that are kept for further requests; each has a reference to each of its items.
+        awaited: different views that wait to be made, one at a time; who wants one more is refused.
         search_characters: most characters of a search.
         unknown_files: files without a known length that a view by length has inspected next.
         learnt_files: files of which the length has become known before such a view is made anew, while others
@@ -33,9 +35,14 @@ class ViewLimits:
     """
 
     kept: int = 8
+    awaited: int = 16
     search_characters: int = 200
     unknown_files: int = 256
     learnt_files: int = 100
+
+
+class TooManyViewsError(Exception):
+    """So many different views wait to be made that one more would come too late for who wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,7 @@ def make_view(
     """
     items: list[Renditions | File] = []
     folders: list[Folder] = []
-    words = query.search.casefold().split()
+    words = list(dict.fromkeys(folded(query.search).split()))
     prefix = f"{query.folder}/" if query.folder else ""
     for listed in (listing.titles, listing.files):
         if query.folder is None or words:
@@ -128,9 +135,15 @@ def make_view(
     return View([*folders, *ordered], unknown, (listing.number, version))
 
 
+def folded(text: str) -> str:
+    """Give what texts are compared by that differ in case alone, or in how their accents are written."""
+    # Unicode 3.13, D145: names from a Mac have their accents behind the letters; keyboards write both as one.
+    return unicodedata.normalize("NFD", text.casefold())
+
+
 def natural_key(name: str) -> tuple[str | int, ...]:
     """Give what names are ordered by: without regard to case, and with numbers by their value."""
-    parts = DIGITS.split(name.casefold())
+    parts = DIGITS.split(folded(name))
     # Between two parts that aren't digits there is always one that is.
     return tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
 
@@ -161,8 +174,8 @@ def modified(item: Renditions | File) -> int:
 
 
 def _matches(path: str, words: Sequence[str]) -> bool:
-    folded = path.casefold()
-    return all(word in folded for word in words)
+    name = folded(path)
+    return all(word in name for word in words)
 
 
 def _beneath(items: Sequence[Renditions | File], prefix: str) -> Sequence[Renditions | File]:
@@ -217,6 +230,7 @@ class Views:
         self._limits = limits
         self._kept: OrderedDict[ViewQuery, View] = OrderedDict()
         self._making = asyncio.Lock()
+        self._awaited: Counter[ViewQuery] = Counter()
 
     async def get(self, listing: Listing, query: ViewQuery, learnt: int) -> View:
         """Return the view of a listing.
@@ -225,21 +239,43 @@ class Views:
             listing: of the whole library.
             query: which items are wanted, in which order.
             learnt: a number that is another one when more durations are known.
+
+        Raises:
+            TooManyViewsError: too many others wait to be made.
         """
         version = (listing.number, learnt if query.sort == "length" else 0)
-        async with self._making:
-            view = self._kept.get(query)
-            if view is None or view.version != version:
-                view = await asyncio.to_thread(
-                    make_view,
-                    listing,
-                    query,
-                    self._duration_of,
-                    unknown_files=self._limits.unknown_files,
-                    version=version[1],
-                )
-                self._kept[query] = view
-            self._kept.move_to_end(query)
-            while len(self._kept) > self._limits.kept:
-                self._kept.popitem(last=False)
+        if (view := self._current(query, version)) is not None:
             return view
+        if query not in self._awaited and len(self._awaited) >= self._limits.awaited:
+            raise TooManyViewsError
+        self._awaited[query] += 1
+        try:
+            async with self._making:
+                view = self._current(query, version)
+                return view or await self._make(listing, query, version)
+        finally:
+            self._awaited[query] -= 1
+            if not self._awaited[query]:
+                del self._awaited[query]
+
+    def _current(self, query: ViewQuery, version: tuple[int, int]) -> View | None:
+        view = self._kept.get(query)
+        if view is None or view.version != version:
+            return None
+        self._kept.move_to_end(query)
+        return view
+
+    async def _make(self, listing: Listing, query: ViewQuery, version: tuple[int, int]) -> View:
+        view = await asyncio.to_thread(
+            make_view,
+            listing,
+            query,
+            self._duration_of,
+            unknown_files=self._limits.unknown_files,
+            version=version[1],
+        )
+        self._kept[query] = view
+        self._kept.move_to_end(query)
+        while len(self._kept) > self._limits.kept:
+            self._kept.popitem(last=False)
+        return view

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ import pytest
 from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue, Entry, LibraryTitle
 from packager.library.file_listing import File, Listing, Renditions
-from packager.library.library_view import Folder, ViewLimits, ViewQuery, Views, make_view, natural_key
+from packager.library.library_view import (
+    Folder,
+    TooManyViewsError,
+    ViewLimits,
+    ViewQuery,
+    Views,
+    make_view,
+    natural_key,
+)
 from tests.packager.library.listing import fill
 
 
@@ -79,6 +88,14 @@ def test_a_folders_own_name_doesnt_match_what_is_searched_for_in_it() -> None:
     assert seen(FILMS, folder="a/b", search="b") == []
 
 
+def test_a_search_finds_a_name_however_its_accents_are_written() -> None:
+    """Unicode 3.13, D145: names from a Mac are decomposed, and what is typed elsewhere isn't."""
+    composed, decomposed = "Am\u00e9lie.mp4", "Ame\u0301lie 2.mp4"
+    both = listing_of(composed, decomposed, "other.mp4")
+    for typed in ("am\u00e9lie", "AME\u0301LIE", "\u00c9"):
+        assert sorted(seen(both, search=typed)) == sorted([composed, decomposed])
+
+
 def test_the_newest_come_first_where_that_is_the_order() -> None:
     paths = [file.path for file in FILMS.files]
     assert seen(FILMS, sort="date", descending=True) == paths
@@ -121,6 +138,36 @@ async def test_views_are_kept_for_who_comes_next_and_no_more_of_them_than_the_li
     await views.get(FILMS, ViewQuery("z"), 0)
     await views.get(FILMS, by_length, 1)
     assert asked == 3 * len(FILMS.files)
+
+
+async def test_a_view_that_is_there_waits_for_no_other_and_too_many_are_refused() -> None:
+    release = threading.Event()
+
+    def slow(_: Renditions | File) -> float:
+        assert release.wait(60)
+        return 1.0
+
+    views = Views(slow, ViewLimits(kept=2, awaited=2))
+    kept = await views.get(FILMS, ViewQuery("a"), 0)
+    try:
+        queries = [ViewQuery(sort="length", search=word) for word in ("film", "a", "film")]
+        waiting = [asyncio.ensure_future(views.get(FILMS, query, 0)) for query in queries]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            assert await views.get(FILMS, ViewQuery("a"), 0) is kept
+            with pytest.raises(TooManyViewsError):
+                await views.get(FILMS, ViewQuery("z"), 0)
+            # Who gives up makes room for others.
+            waiting[1].cancel()
+            await asyncio.wait([waiting[1]])
+            wanted = asyncio.ensure_future(views.get(FILMS, ViewQuery("z"), 0))
+            await asyncio.sleep(0)
+            assert not wanted.done()
+    finally:
+        release.set()
+    one, same = await asyncio.gather(waiting[0], waiting[2])
+    assert one is same
+    assert [item.path for item in (await wanted).items] == ["z/last.mp4"]
 
 
 async def test_sorting_by_length_has_the_files_inspected_that_nobody_has_looked_at(tmp_path: Path) -> None:
