@@ -175,10 +175,12 @@ class Listeners:
         self._introduced[listener] = intro, 0, self._clock()
         self._introduce(listener)
 
-    def introduce(self) -> None:
+    async def introduce(self) -> None:
         """Send more of the intro to those who haven't all of it; drop those who take nothing."""
-        for listener in tuple(self._introduced):
-            self._introduce(listener)
+        for number, listener in enumerate(tuple(self._introduced)):
+            await self._give_turn(number)
+            if listener in self._introduced:
+                self._introduce(listener)
 
     def _introduce(self, listener: Listener) -> None:
         intro, position, since = self._introduced[listener]
@@ -233,10 +235,18 @@ class Listeners:
         listener.stream.end(self._limits.close_seconds)
         self._leave(listener)
 
-    def dismiss_after(self, seconds: float) -> None:
+    async def dismiss_after(self, seconds: float) -> None:
         """Disconnect the listeners that came so long ago."""
-        for listener in [one for one in self._present if self.seconds(one) >= seconds]:
-            self.dismiss(listener)
+        late = tuple(one for one in self._present if self.seconds(one) >= seconds)
+        for number, listener in enumerate(late):
+            await self._give_turn(number)
+            if listener in self._present:
+                self.dismiss(listener)
+
+    async def _give_turn(self, written: int) -> None:
+        """Let the loop do something else now and then: some listeners may have left behind it."""
+        if written and not written % self._limits.written_at_once:
+            await asyncio.sleep(0)
 
     @property
     def present(self) -> tuple[Listener, ...]:

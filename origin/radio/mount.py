@@ -499,7 +499,7 @@ class Mount:
                 log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
                 self.audience.close()
             if self.options.listener_seconds:
-                self.audience.dismiss_after(self.options.listener_seconds)
-            self.audience.introduce()
+                await self.audience.dismiss_after(self.options.listener_seconds)
+            await self.audience.introduce()
             self._demand.update(has_listeners=self.is_wanted)
             self.now.channel.beat()

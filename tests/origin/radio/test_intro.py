@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from packager.process.tools import Tools
 from packager.radio.intro import Intro, read_intro
 from packager.radio.limits import IntroLimits
 from packager.radio.source_client_station import SourceClientStation
-from tests.patience import CLIENT_SECONDS
+from tests.patience import CLIENT_SECONDS, MOUNT
 from tests.radio_server import (
     FRAME_BYTES,
     mount_options,
@@ -136,11 +137,36 @@ async def test_one_that_takes_nothing_of_it_is_dropped(tmp_path: Path) -> None:
         while mount.audience.sent_bytes != sent:
             sent = mount.audience.sent_bytes
             for _ in range(20):
-                mount.audience.introduce()
+                await mount.audience.introduce()
                 await asyncio.sleep(0.01)
         assert mount.listeners == 1
         now += mount.options.limits.listener.intro_stalled_seconds + 1
         await until(lambda: mount.listeners == 0, "its end")
+
+
+async def test_a_crowd_that_hears_it_is_sent_more_in_turns(intro: Intro) -> None:
+    listener = replace(MOUNT.listener, written_at_once=2, intro_step_bytes=100)
+    options = mount_options(intro=intro, limits=replace(MOUNT, listener=listener))
+    async with one_mount(options) as (feed, mount, server):
+        feed.push()
+        await feed.settled()
+        for _ in range(5):
+            await server.open()
+        await until(lambda: mount.listeners == 5)
+        introducing, dismissing = mount.audience.introduce(), mount.audience.dismiss_after(0.0)
+        before = mount.audience.sent_bytes
+        introducing.send(None)
+        # RFC 9112 §7.1: a chunk of 100 bytes takes 106.
+        assert mount.audience.sent_bytes - before == 2 * 106
+        dismissing.send(None)
+        assert mount.listeners == 3
+        # Who was dismissed meanwhile is left out.
+        for rest in dismissing, introducing:
+            with contextlib.suppress(StopIteration):
+                while True:
+                    rest.send(None)
+        assert mount.audience.sent_bytes - before == 2 * 106
+        assert mount.listeners == 0
 
 
 def test_a_station_of_ogg_with_one_is_an_error(tmp_path: Path) -> None:
