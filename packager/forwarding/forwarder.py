@@ -58,7 +58,8 @@ class ForwardLimits:
         retry: When it is tried again.
         connect_seconds: What connecting may take.
         stalled_seconds: For how long the other server may take nothing.
-        waiting_bytes: Of the stream that may wait until it does.
+        waiting_bytes: Of the stream that may wait until it does, behind its newest access point.
+        write_bytes: Of the stream that are written at once: some of them must be taken in that time.
         process: Of the programs that do it.
     """
 
@@ -66,6 +67,7 @@ class ForwardLimits:
     connect_seconds: float = 15.0
     stalled_seconds: float = 10.0
     waiting_bytes: int = 16 << 20
+    write_bytes: int = 64 << 10
     process: ProcessLimits = field(default_factory=ProcessLimits)
 
 
@@ -221,9 +223,11 @@ class Forwarder:
             writer.close_stdin()
 
     async def _write(self, process: Process, data: bytes) -> None:
+        size = self._limits.write_bytes
         try:
-            async with asyncio.timeout(self._limits.stalled_seconds):
-                await process.write(data)
+            for first in range(0, len(data), size):
+                async with asyncio.timeout(self._limits.stalled_seconds):
+                    await process.write(data[first : first + size])
         except TimeoutError:
             if self.is_sending:
                 raise ToolsError(f"it took nothing for {self._limits.stalled_seconds:g} s") from None

@@ -11,7 +11,7 @@ class StreamBranch:
 
     Args:
         beginning: the headers, and what has come since that access point.
-        most_bytes: how much may wait to be read; beyond, the branch ends.
+        most_bytes: how much of what follows may wait to be read; beyond, the branch ends.
 
     Attributes:
         has_ended: whether the stream has ended, or a decoder can't go on with what follows.
@@ -21,7 +21,8 @@ class StreamBranch:
     def __init__(self, beginning: bytes, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._pieces = deque((beginning,) if beginning else ())
-        self._waiting = len(beginning)
+        # A group of pictures may be larger than that; it is there already, and the reader may just begin.
+        self._waiting = 0
         self._changed = asyncio.Event()
         self.has_ended = False
         self.has_overflown = False

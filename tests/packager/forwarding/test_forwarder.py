@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from typing import cast
 
 import pytest
 
 from packager.forwarding.forwarder import Forwarder, ForwardLimits
+from packager.process.process import Process
 from packager.process.tools import discover
 from packager.retry_policy import RetryPolicy
 from packager.sources.branch import StreamBranch
@@ -72,5 +74,28 @@ async def test_a_branch_that_nobody_reads_ends_at_its_limit() -> None:
     assert branch.has_ended
     data = await branch.read()
     assert data.startswith(b"headers")
-    assert len(data) <= 100
+    assert len(data) <= len(b"headers") + 100
     assert await branch.read() == b""
+
+
+async def test_a_group_of_pictures_larger_than_what_may_wait_is_no_fault_of_the_reader() -> None:
+    branch = StreamBranch(bytes(200), 100)
+    branch.receive(bytes(10))
+    assert not branch.has_overflown
+    assert len(await branch.read()) == 210
+
+
+async def test_a_slow_server_is_given_up_only_where_it_takes_nothing() -> None:
+    """The time runs for each piece, however much of the stream has waited."""
+    pieces = list[bytes]()
+
+    class Slow:
+        async def write(self, data: bytes) -> None:
+            pieces.append(data)
+
+    limits = ForwardLimits(write_bytes=100)
+    forwarder = Forwarder(PublishedSource("studio"), "rtmp://127.0.0.1/live/x", await discover(), limits)
+    data = bytes(range(250)) * 3
+    await forwarder._write(cast(Process, Slow()), data)
+    assert b"".join(pieces) == data
+    assert [len(piece) for piece in pieces] == [100] * 7 + [50]
