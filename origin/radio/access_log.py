@@ -114,6 +114,8 @@ class AccessLogFile:
         self._lines: queue.Queue[str | None] = queue.Queue(limits.lines_waiting)
         self._dropped = 0
         self._is_failing = False
+        # Whether the newest line lacks its end, as when the disk was full.
+        self._is_cut = False
         self._thread = threading.Thread(target=self._work, name="access log", daemon=True)
         self._thread.start()
 
@@ -145,8 +147,12 @@ class AccessLogFile:
         data = "".join(lines).encode("ascii", "replace")
         try:
             self._follow_path()
+            if self._is_cut:
+                os.write(self._file, b"\n")
             while data:
-                data = data[os.write(self._file, data) :]
+                written = os.write(self._file, data)
+                self._is_cut = data[written - 1 : written] != b"\n"
+                data = data[written:]
         except OSError as error:
             self._dropped += data.count(b"\n")
             if not self._is_failing:
@@ -169,7 +175,7 @@ class AccessLogFile:
         if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
             opened = _open(self._path)
             os.close(self._file)
-            self._file = opened
+            self._file, self._is_cut = opened, False
 
 
 def _open(path: Path) -> int:

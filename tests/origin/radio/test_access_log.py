@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 
 from origin.config.errors import CommandError
 from origin.radio.access_log import AccessLogFile, AnsweredRequest, write_line
@@ -84,6 +86,22 @@ def test_a_file_that_was_moved_away_is_made_anew(tmp_path: Path, file: AccessLog
     tmp_path.chmod(0o700)
     file.write("three\n")
     wait_for(lambda: path.exists() and path.read_text() == "three\n", "the third", CLIENT_SECONDS)
+
+
+def test_a_line_that_a_full_disk_cut_off_spoils_no_other(tmp_path: Path, file: AccessLogFile) -> None:
+    path = tmp_path / "access.log"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # setrlimit(2): beyond it a file takes what fits, and then nothing, like a disk that is full.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, before[1]))
+    try:
+        with structlog.testing.capture_logs() as lines:
+            file.write("one\n")
+            file.write("two\n")
+            wait_for(lambda: lines, "its failure", CLIENT_SECONDS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    file.write("three\n")
+    wait_for(lambda: path.read_text() == "one\ntw\nthree\n", "the next line", CLIENT_SECONDS)
 
 
 @pytest.mark.parametrize("name", ["none/access.log", ".", "pipe"])
