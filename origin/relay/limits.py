@@ -18,6 +18,7 @@ class RequestLimits:
         answer_tokens: that a request may allow.
         option_values: values in a request beside its messages and tools.
         option_bytes: of these options.
+        tidied_bytes: of a request that is the same as another with more white space: it is rid of that.
     """
 
     request_bytes: int = 4 << 20
@@ -26,6 +27,7 @@ class RequestLimits:
     answer_tokens: int = 1 << 20
     option_values: int = 10_000
     option_bytes: int = 256 << 10
+    tidied_bytes: int = 512 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

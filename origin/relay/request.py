@@ -81,6 +81,9 @@ def _read_options(raw: bytes, limits: RequestLimits) -> dict[str, object]:
         ValueError, RecursionError: it isn't JSON; ``msgspec.ValidationError`` if it is no object.
     """
     raw.decode()  # What isn't read isn't looked at for UTF-8, either.
+    if len(raw) <= limits.tidied_bytes:
+        # Without white space, so that callers with other libraries share an answer.
+        raw = msgspec.json.format(raw, indent=-1)
     texts = msgspec.json.decode(raw, type=_Texts)
     if len(raw) - sum(len(getattr(texts, name)) for name in TEXTS) > limits.option_bytes:
         raise RefusalError(400, f"more than {limits.option_bytes} bytes of options beside its texts")

@@ -112,7 +112,11 @@ def test_options_that_it_does_not_know_reach_the_upstream_server() -> None:
 def test_equal_requests_have_the_same_digest_and_others_another() -> None:
     one, same = asked(seed=1, top_p=0.5), asked(top_p=0.5, seed=1)
     assert one.digest == same.digest
+    body = {"top_p": 0.5, "model": "m", "messages": HELLO, "seed": 1}
+    spaced = json.dumps(body, indent=2, ensure_ascii=False).encode()
     assert one.digest != asked(seed=2, top_p=0.5).digest
+    compact = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+    assert len({read_request(raw, LIMITS, must_stream=True).digest for raw in (spaced, compact)}) == 1
     assert one.digest != asked(seed=1, top_p=0.5, must_stream=True).digest
     assert (one.is_stream, asked(stream=True).is_stream, asked(stream=None).is_stream) == (False, True, False)
 
