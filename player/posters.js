@@ -13,19 +13,26 @@ const SHARE = 0.2;
 export class Posters {
   #kept = new Map();
   #waiting = new Map();
-  #loading = new Set();
+  #loading = new Map();
 
-  /** Draws a film's picture when there is one; `address` is that of its thumbnails, null for none. */
+  /**
+   * Draws a film's picture when there is one; `address` is that of its thumbnails, null for none. Called each time
+   * that the row is drawn, so that a picture that had no room among those that wait, or failed, is wanted again.
+   */
   show(canvas, address) {
-    if ((canvas.dataset.poster ?? "") === (address ?? "")) return;
-    clear(canvas);
-    if (!address) {
-      delete canvas.dataset.poster;
-      return;
+    if ((canvas.dataset.poster ?? "") !== (address ?? "")) {
+      clear(canvas);
+      if (address) canvas.dataset.poster = address;
+      else delete canvas.dataset.poster;
     }
-    canvas.dataset.poster = address;
+    if (!address || canvas.classList.contains("drawn")) return;
     if (this.#kept.has(address)) {
       draw(canvas, this.#kept.get(address));
+      return;
+    }
+    if (this.#loading.has(address)) {
+      // The row that it was loaded for may be gone, and this one in its place.
+      this.#loading.set(address, canvas);
       return;
     }
     // What was wanted last comes first: it is what somebody looks at now.
@@ -39,15 +46,14 @@ export class Posters {
     while (this.#loading.size < AT_ONCE && this.#waiting.size > 0) {
       const [address, canvas] = [...this.#waiting].at(-1);
       this.#waiting.delete(address);
-      if (canvas.isConnected && canvas.dataset.poster === address && !this.#loading.has(address)) {
-        this.#load(address, canvas);
-      }
+      if (canvas.isConnected && canvas.dataset.poster === address) this.#load(address, canvas);
     }
   }
 
-  async #load(address, canvas) {
-    this.#loading.add(address);
+  async #load(address, wanting) {
+    this.#loading.set(address, wanting);
     const picture = await fetchPicture(address).catch(() => undefined);
+    const canvas = this.#loading.get(address);
     this.#loading.delete(address);
     this.#kept.set(address, picture ?? null);
     // Try once more later: the server may have been busy.

@@ -51,6 +51,38 @@ async def test_only_the_chosen_tab_is_a_stop_of_the_tab_key(tab: Tab) -> None:
     assert await tab.value(indexes) == [-1, 0, -1, -1]
 
 
+async def test_a_picture_that_had_no_room_or_whose_row_was_replaced_comes_all_the_same(tab: Tab) -> None:
+    await tab.open("library")
+    found = await tab.page.evaluate("""async () => {
+      const { Posters } = await import(`${location.origin}/player/posters.js`);
+      const real = window.fetch;
+      const small = Object.assign(document.createElement("canvas"), { width: 4, height: 4 });
+      const picture = await new Promise((done) => small.toBlob(done));
+      window.fetch = async (address, options) => {
+        if (!String(address).includes("/poster-")) return real(address, options);
+        return new Response(String(address).endsWith("vtt")
+          ? `00:00.000 --> 00:10.000\\n${address}.jpg#xywh=0,0,4,4` : picture);
+      };
+      const posters = new Posters();
+      const canvases = Array.from({ length: 80 }, () => document.createElement("canvas"));
+      document.body.append(...canvases);
+      const draw = () => canvases.forEach((canvas, index) => posters.show(canvas, `/poster-${index}.vtt`));
+      const isDrawn = () => canvases.every((canvas) => canvas.classList.contains("drawn"));
+      draw();
+      const replacement = document.createElement("canvas");
+      canvases[0].replaceWith(replacement);
+      canvases[0] = replacement;
+      for (let times = 0; times < 600 && !isDrawn(); times += 1) {
+        await new Promise((done) => setTimeout(done, 50));
+        draw();
+      }
+      window.fetch = real;
+      for (const canvas of canvases) canvas.remove();
+      return canvases.filter((canvas) => canvas.classList.contains("drawn")).length;
+    }""")
+    assert found == 80
+
+
 async def test_an_address_that_names_nothing_says_so(tab: Tab) -> None:
     await tab.open("library/no%20such%20film")
     await tab.until("document.getElementById('facts').textContent.includes('no such film')")
