@@ -18,7 +18,11 @@ media.playsInline = true;
 media.autoplay = query.has("autoplay");
 media.muted = query.has("muted");
 document.getElementById("main").append(media);
-document.title = decodeURIComponent(path);
+try {
+  document.title = decodeURIComponent(path);
+} catch {
+  // Malformed percent-encoding: nothing has such a name, which is said below.
+}
 // For who looks from outside: tests, and people with a console.
 window.headwater = { media };
 
@@ -41,14 +45,22 @@ function playFile(address) {
 
 /** Radio and live channels come back by themselves: a source may be gone for a while. */
 function playStation(address) {
+  let isWanted = media.autoplay;
   const begin = () => (media.src = `${address}?${Date.now()}`);
-  media.addEventListener("error", () => {
+  const again = () => {
     say("Nothing is on air at the moment.");
     setTimeout(() => {
       begin();
-      if (media.autoplay) media.play().catch(() => {});
+      if (isWanted) media.play().catch(() => {});
     }, AGAIN_MS);
-  });
+  };
+  media.addEventListener("play", () => { isWanted = true; });
+  media.addEventListener("pause", () => { isWanted &&= media.ended || media.error !== null; });
+  media.addEventListener("error", again);
+  // The server's end of it: what came until then was played.
+  media.addEventListener("ended", again);
+  // Who doesn't listen is no listener.
+  if (!media.autoplay) media.preload = "none";
   begin();
 }
 

@@ -157,7 +157,11 @@ async def test_a_frame_plays_on_the_sites_that_are_named_and_on_no_other(
 @in_session
 @pytest.mark.parametrize(
     ("target", "said"),
-    [("vod/no-such", "There is no such film."), ("live/no-such", "Nothing is on air at the moment.")],
+    [
+        ("vod/no-such", "There is no such film."),
+        ("vod/100%-of-it", "There is no such film."),
+        ("live/no-such", "Nothing is on air at the moment."),
+    ],
 )
 async def test_a_frame_without_anything_to_play_says_so(
     browser: Browser, server: ServerProcess, target: str, said: str
@@ -165,6 +169,28 @@ async def test_a_frame_without_anything_to_play_says_so(
     page = await new_page(browser)
     await page.goto(f"{server.url}/embed/{target}")
     await until(page, f"() => document.getElementById('status').textContent === {said!r}")
+    await page.close()
+
+
+@in_session
+async def test_a_station_in_a_frame_is_heard_by_who_plays_it_alone_and_comes_back(
+    browser: Browser, server: ServerProcess
+) -> None:
+    page = await new_page(browser)
+    asked: list[str] = []
+
+    async def refuse_the_first(route: Route) -> None:
+        asked.append(route.request.url)
+        await (route.abort() if len(asked) == 1 else route.continue_())
+
+    await page.route(f"{server.url}/radio/**", refuse_the_first)
+    await page.goto(f"{server.url}/embed/radio/demo.mp3?muted")
+    await until(page, "() => window.headwater?.media.currentSrc !== ''")
+    assert await page.evaluate("headwater.media.preload") == "none"
+    assert asked == []
+    await page.evaluate("void headwater.media.play().catch(() => {})")
+    await until(page, "() => document.getElementById('status').textContent.startsWith('Nothing is on air')")
+    await until(page, "() => headwater.media.currentTime > 0.2")
     await page.close()
 
 
