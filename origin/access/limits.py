@@ -16,3 +16,18 @@ class WebhookLimits:
 
     seconds: float = 5.0
     requests: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalLogLimits:
+    """How many refused clients are logged, so that strangers can't fill the log.
+
+    Attributes:
+        seconds: in which the following are counted.
+        lines: most lines.
+        address_lines: most lines of one address, so that a stranger's don't crowd out those of the owner.
+    """
+
+    seconds: float = 60.0
+    lines: int = 30
+    address_lines: int = 5

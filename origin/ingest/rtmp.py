@@ -23,6 +23,8 @@ from media.rtmp.connection import (
 )
 from media.rtmp.handshake import RANDOM_BYTES
 from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
+from origin.access.limits import RefusalLogLimits
+from origin.access.refusal_log import RefusalLog
 from origin.ingest.admission import IngestAdmission, RefusedError
 from packager.sources.published import Publication, PublicationEndedError, Publisher
 from packager.step_budget import StepBudget
@@ -47,6 +49,7 @@ class RtmpLimits:
         answer_share: Of the same time: what such an answer may take.
         linger_seconds: For which a connection that was refused is kept, so that the reason arrives.
         farewell_seconds: The same when the server ends, of all connections together.
+        refusal_log: Of the lines about connections that are refused.
         connection: What may be sent over each.
         stream: Of what is held back until its container is known.
     """
@@ -59,6 +62,7 @@ class RtmpLimits:
     answer_share: float = 0.5
     linger_seconds: float = 2.0
     farewell_seconds: float = 0.5
+    refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     connection: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
     stream: PublishedStreamLimits = field(default_factory=PublishedStreamLimits)
 
@@ -76,6 +80,7 @@ class RtmpServer:
     def __init__(self, admission: IngestAdmission, limits: RtmpLimits) -> None:
         self._admission = admission
         self._limits = limits
+        self._refusals = RefusalLog("rtmp connection refused", limits.refusal_log)
         self._sessions = dict[asyncio.Task[None], _Session]()
 
     def protocol(self) -> asyncio.Protocol:
@@ -105,7 +110,7 @@ class RtmpServer:
         if len(self._sessions) >= self._limits.connections and not self._make_room():
             writer.close()
             return
-        session = _Session(self._admission, self._limits, reader, writer)
+        session = _Session(self._admission, self._limits, self._refusals, reader, writer)
         task = asyncio.get_running_loop().create_task(self._run(session, writer))
         self._sessions[task] = session
         task.add_done_callback(self._sessions.pop)
@@ -138,6 +143,7 @@ class _Session:
     Args:
         admission: lets publishers in.
         limits: of the connection.
+        refusals: where it is logged why it is refused.
         reader: what the client sends.
         writer: what it is sent.
 
@@ -149,11 +155,13 @@ class _Session:
         self,
         admission: IngestAdmission,
         limits: RtmpLimits,
+        refusals: RefusalLog,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         self._admission = admission
         self._limits = limits
+        self._refusals = refusals
         self._reader = reader
         self._writer = writer
         self._connection = PublisherConnection(limits.connection, os.urandom(RANDOM_BYTES))
@@ -179,7 +187,7 @@ class _Session:
             pass
         except MediaError as error:
             reason = f"not a stream that can be published: {error}"
-            log.info("rtmp connection refused", client=self._address, reason=str(error))
+            self._refusals.write(self._address, reason=str(error))
         finally:
             publication, self._publication = self._publication, None
             if publication is not None:

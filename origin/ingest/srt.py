@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from media.errors import MalformedError, MediaError, UnsupportedError
+from origin.access.limits import RefusalLogLimits
+from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import network_of
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.libsrt import PACKAGE, Answer, Libsrt, LibsrtMissingError, SrtError
@@ -49,12 +51,14 @@ class SrtLimits:
         guessers: Networks that are remembered as those that have to wait; beyond, the first are forgotten.
         guessable_chars: Keys no longer than that aren't heard from a network that has to wait.
         receiver: Of what comes.
+        refusal_log: Of the lines about callers who are refused.
     """
 
     bind_again_seconds: float = 2.0
     guessers: int = 10_000
     guessable_chars: int = 15
     receiver: SrtReceiverLimits = field(default_factory=SrtReceiverLimits)
+    refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
 
 
 class SrtServer:
@@ -169,6 +173,7 @@ class SrtGate:
         self._clock = clock
         # By network: until when it has to wait.
         self._waits = OrderedDict[str, float]()
+        self._refusals = RefusalLog("srt connection refused", limits.refusal_log, clock)
         self.receiver: SrtReceiver | None = None
 
     def judge(self, address: str, stream_id: bytes) -> Answer:
@@ -185,13 +190,19 @@ class SrtGate:
         except RefusedError as error:
             self._remember(address, error.delay_seconds)
             code = CODES[error.reason]
-            # Wrong keys are in the log already.
-            return Answer(code) if error.reason is RefusalReason.WRONG_KEY else _refused(code, address, error)
+            if error.reason is RefusalReason.WRONG_KEY:
+                return Answer(code)  # It is in the log already.
+            return self._refused(code, address, error)
         except UnsupportedError as error:
-            return _refused(BAD_MODE, address, error)
+            return self._refused(BAD_MODE, address, error)
         except MalformedError as error:
-            return _refused(BAD_REQUEST, address, error)
+            return self._refused(BAD_REQUEST, address, error)
         return Answer(passphrase=self._passphrases.get(wanted.channel, ""))
+
+    def _refused(self, code: int, address: str, error: Exception) -> Answer:
+        """Say in the log why a caller is refused, as libsrt tells it only the code; give that."""
+        self._refusals.write(address, code=code, reason=str(error))
+        return Answer(code)
 
     def _has_to_wait(self, address: str, wanted: StreamId) -> bool:
         network = network_of(address)
@@ -274,12 +285,6 @@ class _Session:
         """Wake up, as the publication was ended from this side."""
         if not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time())
-
-
-def _refused(code: int, address: str, error: Exception) -> Answer:
-    """Say in the log why a caller is refused, as libsrt tells it only the code; give that."""
-    log.info("srt connection refused", client=address, code=code, reason=str(error))
-    return Answer(code)
 
 
 def _stream_id_of(raw: bytes) -> StreamId:

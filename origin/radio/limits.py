@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from origin.access.limits import WebhookLimits
+from origin.access.limits import RefusalLogLimits, WebhookLimits
 from origin.events.limits import ChannelLimits
 from packager.radio.limits import IntroLimits, LiveSourceLimits, SimulcastLimits, StationLimits
 from packager.retry_policy import RetryPolicy
@@ -114,21 +114,6 @@ class RelayLimits:
     redirects: int = 5
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
     guard: GuardLimits = field(default_factory=GuardLimits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusalLogLimits:
-    """How many refused source clients are logged, so that strangers can't fill the log.
-
-    Attributes:
-        seconds: in which the following are counted.
-        lines: most lines.
-        address_lines: most lines of one address, so that a stranger's don't crowd out those of the owner.
-    """
-
-    seconds: float = 60.0
-    lines: int = 30
-    address_lines: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

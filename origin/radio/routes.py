@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.mp3.icy import Interleaver
 from origin.access.credentials import client_address
+from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
 from origin.http1.stream import STREAM
 from origin.radio.admin import Admin
@@ -22,7 +23,6 @@ from origin.radio.limits import RadioLimits
 from origin.radio.listeners import Listener, ListenerClient
 from origin.radio.mount import Mount
 from origin.radio.playlist_files import find_station, playlist
-from origin.radio.refusal_log import RefusalLog
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
 from origin.radio.status import base_of, status, status_page
 from origin.radio.title_events import TitleEvents, token_of
@@ -186,7 +186,7 @@ def routes(
     listeners = ListenerEndpoint(
         mounts, authorization, counts, max_listeners, client_limits.listeners, webhooks
     )
-    refusals = RefusalLog(limits.refusal_log)
+    refusals = RefusalLog("source refused", limits.refusal_log)
     source_clients = SourceClients(
         mounts, passwords, authorization, counts, refusals, silent_seconds, webhooks.check_source
     )

@@ -18,12 +18,12 @@ from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
 from origin.access.credentials import client_address, unauthorized
+from origin.access.refusal_log import RefusalLog
 from origin.http1.exchange import take_slowly
 from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.icy_headers import announced_bitrate, station_info_of
 from origin.radio.mount import Mount, SourceClient
-from origin.radio.refusal_log import RefusalLog
 from origin.responses.refusal import RefusalError, plain_refusal
 from packager.radio.ogg_block_reader import MEDIA_TYPE
 from packager.radio.source_client_station import InUseError, SourceClientSession, SourceClientStation
@@ -183,7 +183,9 @@ class SourceClients:
         # libshout asks without a password at first, and at once again with it: that is no refusal.
         if refusal.status != 401 or "authorization" in request.headers:
             mount = request.path_params["name"]
-            self._refusals.write(mount, client_address(request), str(refusal), agent_of(request))
+            self._refusals.write(
+                client_address(request), mount=mount, reason=str(refusal), agent=agent_of(request)
+            )
         if refusal.status == 401:
             return unauthorized(str(refusal), _CLOSING)
         return plain_refusal(refusal.status, str(refusal), _CLOSING)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import structlog
+
 from origin.access.credentials import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
@@ -67,3 +69,12 @@ async def test_guesses_that_are_not_heard_do_not_prolong_the_wait() -> None:
             gate.now += 0.05
         waits.append(gate.now)
     assert waits[0] == waits[1] <= 5.0
+
+
+async def test_callers_without_a_channel_cant_fill_the_log() -> None:
+    gate = Gate()
+    with structlog.testing.capture_logs() as lines:
+        for number in range(1000):
+            assert gate.code("publish:nowhere:k", f"198.51.100.{number % 200}") == 1404
+    refused = [line for line in lines if line["event"] == "srt connection refused"]
+    assert 1 < len(refused) == len(lines) <= SrtLimits().refusal_log.lines

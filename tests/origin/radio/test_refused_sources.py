@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from origin.radio.limits import RefusalLogLimits
+from origin.access.limits import RefusalLogLimits
+from origin.access.refusal_log import RefusalLog
 from origin.radio.mount import Mount
-from origin.radio.refusal_log import RefusalLog
 from packager.radio.source_client_station import SourceClientStation
 from tests.radio_server import Feed, mount_options, serving
 
@@ -56,15 +56,16 @@ async def test_a_second_source_is_a_warning_too() -> None:
 
 def test_strangers_cant_fill_the_log_or_keep_the_owners_line_out_of_it() -> None:
     now = 0.0
-    refusals = RefusalLog(RefusalLogLimits(seconds=60, lines=30, address_lines=5), lambda: now)
+    limits = RefusalLogLimits(seconds=60, lines=30, address_lines=5)
+    refusals = RefusalLog("source refused", limits, lambda: now)
     with structlog.testing.capture_logs() as lines:
         for _ in range(1000):
-            refusals.write("test", "192.0.2.1", "wrong", "")
-        refusals.write("test", "192.0.2.2", "the owner's", "")
+            refusals.write("192.0.2.1", reason="wrong")
+        refusals.write("192.0.2.2", reason="the owner's")
         assert [one["client"] for one in lines] == ["192.0.2.1"] * 5 + ["192.0.2.2"]
         for number in range(1000):
-            refusals.write("test", f"198.51.100.{number}", "wrong", "")
+            refusals.write(f"198.51.100.{number}", reason="wrong")
         assert len(lines) == 30
         now = 60.0
-        refusals.write("test", "192.0.2.1", "wrong", "")
+        refusals.write("192.0.2.1", reason="wrong")
     assert [one.get("count") for one in lines[30:]] == [995 + 1000 - 24, None]

@@ -1,4 +1,4 @@
-"""Logs who is refused as the source of a station, at a bounded rate: strangers can't fill the log."""
+"""Logs who is refused, at a bounded rate: strangers can't fill the log."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from collections.abc import Callable
 
 import structlog
 
+from origin.access.limits import RefusalLogLimits
 from origin.http.client_limits import network_of
-from origin.radio.limits import RefusalLogLimits
 
 log = structlog.get_logger()
 
 
 class RefusalLog:
-    """Writes a warning for each source client that is refused, and counts those beyond the limits."""
+    """Writes a warning for each client that is refused, and counts those beyond the limits.
 
-    def __init__(self, limits: RefusalLogLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        event: what the lines say has happened.
+        limits: of the lines.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, event: str, limits: RefusalLogLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._event = event
         self._limits = limits
         self._clock = clock
         self._since = clock()
@@ -25,18 +34,16 @@ class RefusalLog:
         self._lines = 0
         self._not_logged = 0
 
-    def write(self, mount: str, address: str, reason: str, agent: str) -> None:
-        """Log a refused source client, unless there were many.
+    def write(self, address: str, **told: object) -> None:
+        """Log a refused client, unless there were many.
 
         Args:
-            mount: the name in its request, whether there is such a station or not.
             address: the client's.
-            reason: why it is refused.
-            agent: its program, as it calls itself.
+            told: what else the line says.
         """
         if self._clock() - self._since >= self._limits.seconds:
             if self._not_logged:
-                log.warning("more sources were refused", count=self._not_logged)
+                log.warning("more were refused", like=self._event, count=self._not_logged)
             self._since, self._lines, self._not_logged = self._clock(), 0, 0
             self._written.clear()
         network = network_of(address)
@@ -45,4 +52,4 @@ class RefusalLog:
             return
         self._lines += 1
         self._written[network] += 1
-        log.warning("source refused", mount=mount, client=address, reason=reason, agent=agent)
+        log.warning(self._event, client=address, **told)
