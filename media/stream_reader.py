@@ -87,3 +87,15 @@ class StreamReader(Protocol):
         Raises:
             MalformedError: it isn't such a stream.
         """
+
+
+def without_front(buffer: bytearray, size: int) -> bytearray:
+    """Drop the first bytes of a buffer; give it, or a copy of the rest where something has views of it.
+
+    Who samples a thread's stack, as profilers do, keeps what its frames had, their views too.
+    """
+    try:
+        del buffer[:size]
+    except BufferError:
+        return buffer[size:]
+    return buffer

@@ -12,7 +12,7 @@ from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.matroska.blocks import CLUSTER, EBML, INFO, SEGMENT, TRACKS
 from media.matroska.ebml import HEADER_BYTES, UNKNOWN_SIZE, Element, children, header, unsigned
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack, parse_tracks
-from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk
+from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk, without_front
 
 MAX_ELEMENT_BYTES = 8 << 20
 """Largest element that is taken: a key frame of 64 Mbit."""
@@ -63,7 +63,7 @@ class MatroskaStreamReader:
         found: list[StreamChunk] = []
         with memoryview(self._buffer) as view:
             position = self._elements(view, found)
-        del self._buffer[:position]
+        self._buffer = without_front(self._buffer, position)
         return found
 
     def _elements(self, view: memoryview, found: list[StreamChunk]) -> int:

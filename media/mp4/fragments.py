@@ -25,6 +25,7 @@ from media.mp4.moof import (
 )
 from media.mp4.movie import Track, parse_movie
 from media.mp4.samples import Samples
+from media.stream_reader import without_front
 
 MAX_METADATA = 1 << 20
 """Largest box other than ``mdat`` that the reader takes, in bytes."""
@@ -312,7 +313,7 @@ class FragmentReader:
                 self._begin(start, bytes(view))
             elif kind == b"mdat":
                 found += self._fragments(start, view)
-        del self._buffer[:size]
+        self._buffer = without_front(self._buffer, size)
         return found
 
     def _bounded_header(self) -> tuple[bytes, int]:

@@ -7,7 +7,7 @@ time.
 from __future__ import annotations
 
 from media.errors import MalformedError
-from media.stream_reader import CLOCK_RATE, StreamChunk
+from media.stream_reader import CLOCK_RATE, StreamChunk, without_front
 
 FILE_HEADER_BYTES = 9
 FILE_HEADER = 13
@@ -76,7 +76,7 @@ class FlvReader:
         # Tags of megabytes are copied once.
         with memoryview(self._buffer) as view:
             position = self._tags(view, found)
-        del self._buffer[:position]
+        self._buffer = without_front(self._buffer, position)
         return found
 
     def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:

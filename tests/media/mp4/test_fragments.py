@@ -9,7 +9,9 @@ import json
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
@@ -81,6 +83,23 @@ def test_what_ffprobe_sees_in_a_stream_is_what_it_sees_in_the_fragments_written_
     expected = packets(tmp_path / "before.mp4", stream())
     # ffprobe tells the duration of an isolated last packet by its own guess
     assert packets(tmp_path / "after.mp4", b"".join(written)) == expected
+
+
+def test_who_samples_the_stack_changes_nothing() -> None:
+    """A profiler holds frames of functions that are over, and with them views of what was read."""
+    data, held = stream(), list[FrameType]()
+
+    def sample(frame: FrameType, _event: str, _argument: object) -> None:
+        held.append(frame)
+
+    expected = read(data)
+    sys.setprofile(sample)
+    try:
+        found = read(data)
+    finally:
+        sys.setprofile(None)
+    assert len(held) > 10
+    assert found == expected
 
 
 def test_the_tracks_of_the_init_segment_are_told() -> None:
