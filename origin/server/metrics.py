@@ -32,6 +32,9 @@ DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
 SAMPLES_AT_ONCE = 2000
 """Samples that are written in a turn of the event loop: some ten milliseconds."""
 
+HISTOGRAMS_AT_ONCE = 100
+"""Histograms whose samples are made in a turn of the event loop."""
+
 
 def part_delay(registry: CollectorRegistry) -> Histogram:
     """Make the histogram of part delays."""
@@ -45,10 +48,17 @@ def part_delay(registry: CollectorRegistry) -> Histogram:
 
 
 async def exposition(collector: Collector) -> bytes:
-    """Write metrics as Prometheus text; of a thousand channels not in one turn of the event loop."""
-    metrics = []
+    """Write metrics as Prometheus text; of a thousand channels not in one turn of the event loop.
+
+    Args:
+        collector: gives the metrics; of one that comes in pieces, one behind the other.
+    """
+    metrics: list[Metric] = []
     for metric in collector.collect():
-        metrics.append(metric)
+        if metrics and metrics[-1].name == metric.name:
+            metrics[-1].samples += metric.samples
+        else:
+            metrics.append(metric)
         await asyncio.sleep(0)
     collected = _Collected(metrics)
     if sum(len(metric.samples) for metric in metrics) <= SAMPLES_AT_ONCE:
@@ -217,7 +227,10 @@ class ServicesCollector(Collector):
 
 
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
-    """Describe event channels, of which there may be very many: each metric is made when it is asked for."""
+    """Describe event channels, of which there may be very many: each metric is made when it is asked for.
+
+    Histograms have a dozen samples a channel, and come in pieces.
+    """
     gauges: tuple[tuple[str, str, Callable[[EventChannel], float]], ...] = (
         ("readers", "Readers.", lambda channel: channel.readers),
         ("lag", "Events that the slowest reader has not had yet.", lambda channel: channel.lag),
@@ -247,10 +260,12 @@ def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
         ),
     )
     for name, text, latencies in histograms:
-        family = HistogramMetricFamily(f"headwater_events_{name}_seconds", text, labels=["channel"])
-        for channel_name, channel in channels.items():
-            family.add_metric([channel_name], *_cumulative(latencies(channel)))
-        yield family
+        names = list(channels)
+        for at in range(0, max(len(names), 1), HISTOGRAMS_AT_ONCE):
+            family = HistogramMetricFamily(f"headwater_events_{name}_seconds", text, labels=["channel"])
+            for channel_name in names[at : at + HISTOGRAMS_AT_ONCE]:
+                family.add_metric([channel_name], *_cumulative(latencies(channels[channel_name])))
+            yield family
 
 
 def _filled(

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from origin.events.channel import EventChannel
 from origin.events.limits import ChannelLimits
-from origin.server.metrics import event_metrics, exposition
+from origin.server.metrics import SAMPLES_AT_ONCE, event_metrics, exposition
 
 
 class Channels(Collector):
@@ -35,3 +35,5 @@ async def test_metrics_of_a_thousand_channels_hold_nobody_up() -> None:
     assert 'headwater_events_published_total{channel="c8"} 0.0\n' in text
     for name in ("readers", "lag", "gap_seconds_count", "first_event_seconds_sum", "cleanup_seconds_count"):
         assert text.count(f"\nheadwater_events_{name}{{") == 1000
+    assert text.count("# HELP headwater_events_gap_seconds ") == 1
+    assert max(len(metric.samples) for metric in event_metrics(channels)) <= SAMPLES_AT_ONCE
