@@ -23,7 +23,7 @@ const HELP = [
 ];
 
 /** Where these keys are somebody else's: in fields, in lists of choices, and in the tabs. */
-const OWN_KEYS = "input:not([type=radio]), select, textarea, dialog, [role=tablist], [contenteditable]";
+const OWN_KEYS = "input:not([type=radio]), select, textarea, dialog[open], [role=tablist], [contenteditable]";
 const ARROWS_OF_OTHERS = ".virtual, [type=radio], .messages, .typed";
 const SPACE_OF_OTHERS = "button, summary, [type=radio], [role=button]";
 
