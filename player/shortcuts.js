@@ -23,7 +23,7 @@ const HELP = [
 ];
 
 /** Where these keys are somebody else's: in fields, in lists of choices, and in the tabs. */
-const OWN_KEYS = "input:not([type=radio]), select, textarea, dialog[open], [role=tablist], [contenteditable]";
+const OWN_KEYS = "input:not([type=radio]), select, textarea, [contenteditable]";
 const ARROWS_OF_OTHERS = ".virtual, [type=radio], .messages, .typed";
 const SPACE_OF_OTHERS = "button, summary, [type=radio], [role=button]";
 
@@ -45,7 +45,7 @@ export class Shortcuts {
   #onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const { target } = event;
-    if (this.#dialog.open || (target.matches?.(OWN_KEYS) || target.closest?.("[role=tablist], dialog"))) return;
+    if (this.#dialog.open || target.matches?.(OWN_KEYS) || target.closest?.("[role=tablist]")) return;
     if (event.key.startsWith("Arrow") && target.closest?.(ARROWS_OF_OTHERS)) return;
     if (event.key === " " && target.closest?.(SPACE_OF_OTHERS)) return;
     if (!this.#act(event.key)) return;
