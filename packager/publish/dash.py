@@ -6,6 +6,7 @@ segment by its number when its first part is due, and get it part by part while 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from packager.publish.limits import DEFAULT_LIMITS
 from packager.window.cadence import Cadence
 from packager.window.model import MEDIA_EXTENSION, Timeline
 from packager.window.rendition import Rendition, init_uri
+from packager.window.snapshot import PeriodsEntry
 from packager.window.window import Window
 
 CLOCK = "../../api/time"
@@ -127,7 +129,7 @@ class LiveManifest:
         """
         reference = next(iter(self._renditions.values())).window
         self._tracker.follow()
-        # With numbers and one duration a manifest changes only with its periods and its oldest segment.
+        # With numbers and one duration a manifest doesn't change with parts.
         having = [rendition.window.timeline for rendition in self._renditions.values()]
         settled = self._is_settled(reference, now)
         state = (
@@ -136,10 +138,11 @@ class LiveManifest:
             self._tracker.known[-1].number,
             reference.ended,
             having,
+            # Their bandwidths, and how much there is.
+            [rendition.window.next_number for rendition in self._renditions.values()],
         )
         if state != self._state:
-            # §5.3.1.2: another publishTime is another manifest.
-            self._published = now
+            self._published = self._publish_time(reference, settled=settled)
             self._templates = self._template(reference, now)
             # What is measured of a rendition is said of it in all periods.
             self._bandwidths = tuple(
@@ -155,6 +158,21 @@ class LiveManifest:
         # Before every rendition has begun they are told in another way.
         if reference.listed and all(one.window.timeline for one in self._renditions.values()):
             next(self.written_in_steps(0.0), None)
+
+    def state(self) -> list[PeriodsEntry]:
+        """Tell what the periods are made of to a process that goes on with it."""
+        with contextlib.suppress(Exception):  # who asks for what can't be read hears of it
+            self._tracker.follow()
+        return self._tracker.state()
+
+    def begin_from(self, entry: PeriodsEntry) -> None:
+        """Go on with what another process has told of the periods."""
+        self._tracker.begin_from(entry)
+
+    def take_over(self, newer: LiveManifest) -> None:
+        """Go on with what another one knows, which is given up; of the same renditions."""
+        self._tracker.take_over(newer._tracker)
+        self._state = ()
 
     def written_in_steps(self, now: float) -> Iterator[None]:
         """Write the periods that don't change any more, some in each step: after a start there are thousands.
@@ -220,6 +238,19 @@ class LiveManifest:
             ended=reference.ended,
             settled=settled,
         )
+
+    def _publish_time(self, reference: Window, *, settled: bool) -> float:
+        """Tell when this manifest was there first: each process says the same, whoever asks it and when.
+
+        §5.3.1.2: another publishTime is another manifest.
+        """
+        newest = [one.window.listed[-1] for one in self._renditions.values() if one.window.listed]
+        end = max(one.program_date_time + one.duration for one in newest)
+        part = self._cadence.part_target
+        if settled:
+            return float(end + SETTLED_UPDATES * self._cadence.target_duration)
+        begun = self._tracker.known[-1].number >= reference.next_number
+        return float(end + begun * part + 2 * reference.ended * part)
 
     def _is_settled(self, reference: Window, now: float) -> bool:
         """Tell whether it was over so long ago that all players have asked for the manifest since."""

@@ -18,6 +18,7 @@ from media.mp4.fragments import FragmentReader, InitSegment
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import Rendition
 from packager.window.segments import MEMORY_TARGET_DURATIONS
+from packager.window.snapshot import PIECE_STRETCHES, HeldStretch, PeriodsEntry
 from packager.window.window import Window
 
 MOST_DRIFT = Fraction(3, 10)
@@ -114,6 +115,30 @@ class PeriodTracker:
             gone = self._known.popleft().number
             self._lasts.pop(gone, None)
             self._over.pop(gone, None)
+
+    def state(self) -> list[PeriodsEntry]:
+        """Tell the stretches to a process that goes on with them."""
+        rows = [
+            HeldStretch(one.number, one.start, one.media_time, self._lasts.get(one.number))
+            for one in self._known
+        ]
+        previous = -1 if self._previous is None else self._previous.number
+        return [
+            PeriodsEntry(tuple(rows[begin : begin + PIECE_STRETCHES]), self._seen, previous)
+            for begin in range(0, max(len(rows), 1), PIECE_STRETCHES)
+        ]
+
+    def begin_from(self, entry: PeriodsEntry) -> None:
+        """Go on with stretches that another process has told, behind those it told before."""
+        self._known.extend(Stretch(one.number, one.start, one.media_time) for one in entry.stretches)
+        self._lasts.update((one.number, one.last) for one in entry.stretches if one.last is not None)
+        self._seen, self._previous = entry.seen, self._windows[0].at(entry.previous)
+
+    def take_over(self, newer: PeriodTracker) -> None:
+        """Go on with the stretches of another one, which is given up; of the same renditions."""
+        self._known, self._lasts = newer._known, newer._lasts
+        self._seen, self._previous = newer._seen, newer._previous
+        self._over.clear()
 
     def _admit(self, segment: LiveSegment) -> None:
         if segment.gap or segment.timeline is None:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from media.hls.date_range import DateRange
 from media.hls.values import EPOCH
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
+from packager.window.snapshot import DateRangesEntry
 
 MOST_DISTANT_SECONDS = 366 * 86_400
 """How far from now a date may be that somebody publishes: beyond a year it is a mistake."""
@@ -88,6 +89,24 @@ class DateRanges:
         self._bytes += size
         self._known[tag.id] = tag
         self._listed.append(listed)
+        self.version += 1
+
+    def state(self, now: float) -> DateRangesEntry:
+        """Tell all that is known to a process that goes on with it."""
+        return DateRangesEntry(
+            tuple((one.tag, now - one.added) for one in self._listed),
+            tuple(self._used),
+            tuple((name, now - since) for since, name in self._removed),
+        )
+
+    def begin_from(self, entry: DateRangesEntry, now: float) -> None:
+        """Go on with what another process has told."""
+        self._listed = [_Listed(tag, now - age) for tag, age in entry.listed]
+        self._bytes = sum(len(one.line.encode()) for one in self._listed)
+        # Of a range's tags the last one says the most.
+        self._known = {one.tag.id: one.tag for one in self._listed}
+        self._used = OrderedDict.fromkeys(entry.used)
+        self._removed = deque((now - age, name) for name, age in entry.removed)
         self.version += 1
 
     def evict(self, oldest: Fraction, now: float, kept: float) -> None:

@@ -25,6 +25,7 @@ from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, init_uri, part_uri, variant_renditions
+from packager.window.snapshot import DateRangesEntry, PeriodsEntry
 from packager.window.window import Window
 
 PART_HOLD_BACK = 3
@@ -128,7 +129,7 @@ def _map_hint(window: Window, suffix: str) -> str | None:
     """Name the init segment that the next part needs, where it isn't the one before's (Appendix B.1)."""
     if window.ended or window.open is not None or not window.listed:
         return None
-    same = window.timeline is window.listed[-1].timeline
+    same = window.timeline == window.listed[-1].timeline
     name = None if same else init_uri(window.timeline)
     return None if name is None else name + suffix
 
@@ -214,6 +215,28 @@ class Presentation:
     def add_date_range(self, tag: DateRange) -> None:
         """Take what a publisher says about the channel's time; see ``DateRanges.add``."""
         self.date_ranges.add(tag, self.clock())
+
+    def state(self) -> list[DateRangesEntry | PeriodsEntry]:
+        """Tell what playlists and manifests say beyond the windows to a process that goes on with it."""
+        return [self.date_ranges.state(self.clock()), *self._manifest.state()]
+
+    def begin_from(self, entry: DateRangesEntry | PeriodsEntry) -> None:
+        """Go on with what another process has told beyond the windows."""
+        if isinstance(entry, DateRangesEntry):
+            self.date_ranges.begin_from(entry, self.clock())
+        else:
+            self._manifest.begin_from(entry)
+
+    def take_over(self, newer: Presentation) -> None:
+        """Go on with what another one knows beyond its windows, which is given up.
+
+        Args:
+            newer: of the same renditions; theirs take over its windows.
+        """
+        newer.date_ranges.version += self.date_ranges.version
+        self.date_ranges = newer.date_ranges
+        self._histories = newer._histories
+        self._manifest.take_over(newer._manifest)
 
     @property
     def live_edge(self) -> Fraction | None:
@@ -318,13 +341,17 @@ class Presentation:
         """Give the media time of a segment's beginning in seconds, as the DASH manifest has it."""
         return self._manifest.media_time(number)
 
-    def _keep_up(self, name: str) -> None:
-        """Make what lasts of the playlists when a segment comes: who asks later doesn't wait for it."""
+    def make_lines(self, name: str) -> None:
+        """Make the lines that last of a rendition's playlist: who asks later doesn't wait for them."""
         window = self._renditions[name].window
         boundary = Fraction(SKIP_BOUNDARY * self._cadence.target_duration)
         # Who publishes goes on in any case; who asks for what can't be made hears of it, and so does the log.
         with contextlib.suppress(Exception):
             self._histories[name].keep_up(window, _count_older(window, _recent_segments(window, boundary)))
+
+    def _keep_up(self, name: str) -> None:
+        """Make what lasts of the playlists when a segment comes."""
+        self.make_lines(name)
         if self._cadence.regular and name == next(iter(self._renditions)):
             with contextlib.suppress(Exception):
                 self._manifest.keep_up()

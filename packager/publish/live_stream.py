@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 from packager.publish.commands import Commands
 from packager.publish.hls import Presentation
@@ -13,6 +14,15 @@ from packager.window.cadence import Cadence
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, RenditionFormat
 from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment, SegmentStore, WindowOptions
 from packager.window.rendition import Rendition, segment_uri
+from packager.window.snapshot import (
+    DateRangesEntry,
+    HeldSegmentsEntry,
+    PeriodsEntry,
+    SnapshotBeginEntry,
+    SnapshotEndEntry,
+    SnapshotEntry,
+    WindowStateEntry,
+)
 from packager.window.window import Window
 
 
@@ -101,6 +111,7 @@ class Publication:
         clock: gives seconds that pass evenly.
 
     Attributes:
+        entry: the cadence.
         cadence: the times that the renditions share.
         renditions: by name, video from large to small, then the sound, then captions.
         presentation: their playlists.
@@ -117,6 +128,7 @@ class Publication:
         self._clock = clock
         self._limits = limits
         self._segment_stores = segment_stores or {}
+        self.entry = entry
         self.cadence = entry.cadence
         self.renditions = {
             one.name: Rendition(one.name, self._window(entry, one), one.video, one.bitrate, one.language)
@@ -148,8 +160,43 @@ class Publication:
         """
         if isinstance(entry, DateRangeEntry):
             self.presentation.add_date_range(entry.tag)
-        elif not isinstance(entry, CadenceEntry):
+        elif not isinstance(entry, CadenceEntry | SnapshotEntry):
             self.renditions[entry.rendition].window.fold(entry)
+
+    def restore(self, entry: SnapshotEntry) -> None:
+        """Apply an entry of a snapshot, whose cadence this has."""
+        match entry:
+            case WindowStateEntry():
+                self.renditions[entry.rendition].window.begin_from(entry)
+            case HeldSegmentsEntry():
+                self.renditions[entry.rendition].window.hold(entry)
+                self.presentation.make_lines(entry.rendition)
+            case DateRangesEntry() | PeriodsEntry():
+                self.presentation.begin_from(entry)
+
+    def snapshot(self) -> Iterator[Entry]:
+        """Give the entries from which another process makes the same windows and playlists.
+
+        What is folded while they are taken isn't in them: it follows them.
+        """
+        states = [one.window.state(name) for name, one in self.renditions.items()]
+        return itertools.chain(
+            (SnapshotBeginEntry(), self.entry),
+            [state for state, _ in states],
+            *(segments for _, segments in states),
+            self.presentation.state(),
+            (SnapshotEndEntry(),),
+        )
+
+    def take_over(self, newer: Publication) -> None:
+        """Go on with the contents of another one, which is given up; who waits here waits for those.
+
+        Args:
+            newer: of the same cadence, with later contents.
+        """
+        self.presentation.take_over(newer.presentation)
+        for name, rendition in self.renditions.items():
+            rendition.window.take_over(newer.renditions[name].window)
 
     def close(self) -> None:
         """Release all waiters; none can be added any more."""
@@ -192,6 +239,9 @@ class LiveStream:
         self._limits = limits
         self._clock = clock
         self._publication: Publication | None = None
+        # What a snapshot gives, which isn't served before it is complete.
+        self._restored: Publication | None = None
+        self._is_restoring = False
         self.cadence: Cadence
         self.renditions: Mapping[str, Rendition]
         self.presentation: Presentation
@@ -199,11 +249,37 @@ class LiveStream:
         self._ready = False
 
     def fold(self, entry: Entry) -> None:
-        """Take an entry of the channel's log, the first of which is a cadence."""
-        if isinstance(entry, CadenceEntry):
+        """Take an entry of the channel's log, which begins with a cadence or a snapshot."""
+        if isinstance(entry, SnapshotBeginEntry):
+            self._is_restoring, self._restored = True, None
+        elif isinstance(entry, SnapshotEndEntry):
+            self._finish_restoring()
+        elif isinstance(entry, SnapshotEntry):
+            if self._restored is not None:
+                self._restored.restore(entry)
+        elif not isinstance(entry, CadenceEntry):
+            if self._publication is not None:
+                self._publication.fold(entry)
+        elif self._is_restoring:
+            self._restored = Publication(entry, self._limits, clock=self._clock)
+        else:
             self.adopt(Publication(entry, self._limits, clock=self._clock))
-        elif self._publication is not None:
-            self._publication.fold(entry)
+
+    def _finish_restoring(self) -> None:
+        """Serve what a snapshot has given."""
+        restored, self._restored, self._is_restoring = self._restored, None, False
+        if restored is None:
+            return
+        if self._publication is not None and self._publication.entry == restored.entry:
+            # The same windows: who waits there may have what is waited for now, or go on to wait.
+            self._publication.take_over(restored)
+            self._ready = False
+        else:
+            self.adopt(restored)
+
+    def snapshot(self) -> Iterator[Entry]:
+        """Give the entries from which another process makes the same stream; none before a cadence."""
+        return iter(()) if self._publication is None else self._publication.snapshot()
 
     def adopt(self, publication: Publication) -> None:
         """Go on with other windows; who waits at the former ones is released."""

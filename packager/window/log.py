@@ -15,6 +15,7 @@ from media.hls.date_range import DateRange
 from media.mp4.codecs import SampleEntry
 from packager.window.cadence import Cadence
 from packager.window.model import LivePart, LiveSegment, StoredSegment
+from packager.window.snapshot import SnapshotEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ RenditionEntry = (
     | ForgottenEntry
     | EndEntry
 )
-Entry = CadenceEntry | DateRangeEntry | RenditionEntry
+Entry = CadenceEntry | DateRangeEntry | SnapshotEntry | RenditionEntry
 
 
 class Log:

@@ -33,6 +33,14 @@ from packager.window.log import (
     StoredEntry,
 )
 from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline
+from packager.window.snapshot import (
+    DateRangesEntry,
+    HeldSegmentsEntry,
+    PeriodsEntry,
+    SnapshotBeginEntry,
+    SnapshotEndEntry,
+    WindowStateEntry,
+)
 
 MAX_ENTRY_BYTES = 1 << 30
 """Longest message that is read: what a day left on disk is in one."""
@@ -96,6 +104,12 @@ _KINDS: dict[str, type] = {
     "forgotten": ForgottenEntry,
     "date_range": DateRangeEntry,
     "end": EndEntry,
+    "snapshot_begin": SnapshotBeginEntry,
+    "window_state": WindowStateEntry,
+    "held_segments": HeldSegmentsEntry,
+    "periods": PeriodsEntry,
+    "date_ranges": DateRangesEntry,
+    "snapshot_end": SnapshotEndEntry,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 

@@ -7,7 +7,7 @@ only what playlists say of it stays.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from media.mp4.codecs import SampleEntry
 from packager.window.model import LiveSegment, SegmentStore, StoredSegment, Timeline, WindowOptions
+from packager.window.snapshot import HeldSegmentsEntry, SegmentsState, Unlisted, in_pieces
 
 MEMORY_TARGET_DURATIONS = 6
 """How many target durations behind the end segments stay in memory where there is a disk, and longer as
@@ -237,6 +238,54 @@ class FinishedSegments:
             if timeline is not None and timeline is not self.timeline:
                 self.timeline = self._timelines[timeline.number] = timeline
 
+    def state(self, now: float) -> SegmentsState:
+        """Tell everything but the segments, for a process that goes on with them; see ``held``."""
+        return SegmentsState(
+            next_number=self.oldest_number,
+            discontinuity_sequence=self.discontinuity_sequence,
+            timelines=tuple(self._timelines.values()),
+            timeline=-1 if self.timeline is None else self.timeline.number,
+            published=self._published,
+            peak_bandwidth=self.totals.peak_bandwidth,
+            longest=self.totals.longest,
+            edge_number=self._edge_number,
+            leaving=tuple((number, max(until - now, 0.0)) for number, until in self._leaving.items()),
+        )
+
+    def held(self, rendition: str, now: float) -> Iterator[HeldSegmentsEntry]:
+        """Tell the segments that there are now, some at a time; what changes meanwhile isn't in them."""
+        unlisted = [(one.segment, Unlisted(one.published, now - one.moment)) for one in self._unlisted]
+        return in_pieces(rendition, unlisted, tuple(self.listed), text=self._text)
+
+    def begin_from(self, state: SegmentsState, now: float) -> None:
+        """Go on with what another process has told; its segments follow."""
+        self._timelines = {one.number: one for one in state.timelines}
+        self.timeline = self._timelines.get(state.timeline)
+        self.next_number = state.next_number
+        self.discontinuity_sequence = state.discontinuity_sequence
+        self._published = state.published
+        self.totals.peak_bandwidth, self.totals.longest = state.peak_bandwidth, state.longest
+        if state.longest:
+            self.retention = self.kept + state.longest
+        self._edge_number = state.edge_number
+        self._leaving = {number: now + seconds for number, seconds in state.leaving}
+
+    def hold(self, entry: HeldSegmentsEntry, now: float) -> None:
+        """Take up some of the segments that another process has told, behind those it told before."""
+        segments = [one.segment(self._timelines, finished=True, text=self._text) for one in entry.segments]
+        left = len(entry.unlisted)
+        self._unlisted.extend(
+            _UnlistedSegment(segment, when.published, now - when.age)
+            for segment, when in zip(segments[:left], entry.unlisted, strict=True)
+        )
+        self.listed.extend(segments[left:])
+        self.totals.add_all(segments[left:])
+        self._memory_bytes += sum(len(one.data) for one in segments)
+        if self._segment_store is not None:
+            at_edge = (one.duration for one in segments if one.number >= self._edge_number)
+            self._edge_duration += sum(at_edge, Fraction(0))
+        self.next_number = segments[-1].number + 1
+
     def append(self, segment: LiveSegment) -> None:
         """List the next segment, and begin to store it; ``evict`` is due afterwards."""
         self.listed.append(segment)
@@ -327,7 +376,7 @@ class FinishedSegments:
     def _forget_timelines(self, oldest: LiveSegment) -> list[int]:
         """Remove the timelines that end with a segment that isn't fetchable any more; give their numbers."""
         following = self.find(oldest.number + 1)
-        if following is None or following.timeline is oldest.timeline:
+        if following is None or following.timeline == oldest.timeline:
             return []
         kept = following.number if following.timeline is None else following.timeline.number
         gone = [number for number in self._timelines if number < kept]

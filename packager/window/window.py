@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 from msgspec.structs import replace
@@ -40,6 +40,7 @@ from packager.window.model import (
     join_parts,
 )
 from packager.window.segments import FinishedSegments, SegmentTotals
+from packager.window.snapshot import HeldSegment, HeldSegmentsEntry, WindowStateEntry
 from packager.window.waiters import Waiters
 
 
@@ -248,6 +249,51 @@ class Window:
                 self.restore(entry.segments, entry.next_number, entry.discontinuity_sequence)
             case EndEntry():
                 self.end()
+
+    def state(self, rendition: str) -> tuple[WindowStateEntry, Iterator[HeldSegmentsEntry]]:
+        """Tell what there is now to a process that goes on with it; what changes meanwhile isn't in that.
+
+        Args:
+            rendition: its name.
+
+        Returns:
+            The state, and the finished segments, some at a time.
+        """
+        now = self.clock()
+        entry = WindowStateEntry(
+            rendition,
+            self._finished.state(now),
+            None if self.open is None else HeldSegment.of(self.open, text=self._text),
+            self._begins,
+            self.ended,
+        )
+        return entry, self._finished.held(rendition, now)
+
+    def begin_from(self, entry: WindowStateEntry) -> None:
+        """Go on with what another process has told; its finished segments follow."""
+        self._finished.begin_from(entry.segments, self.clock())
+        if entry.open is not None:
+            timelines = {one.number: one for one in entry.segments.timelines}
+            self.open = entry.open.segment(timelines, finished=False, text=self._text)
+        self._begins, self.ended = entry.begins, entry.ended
+        if self.ended:
+            self.waiters.close()
+
+    def hold(self, entry: HeldSegmentsEntry) -> None:
+        """Take up some of the finished segments that another process has told."""
+        self._finished.hold(entry, self.clock())
+
+    def take_over(self, newer: Window) -> None:
+        """Go on with the contents of another window, which is given up; who waits here waits for those.
+
+        Args:
+            newer: of the same rendition, with later contents.
+        """
+        self._finished, self.open = newer._finished, newer.open
+        self._begins, self.ended = newer._begins, newer.ended
+        self._notify()
+        if self.ended:
+            self.waiters.close()
 
     def append(self, part: LivePart, program_date_time: Fraction, *, ends_segment: bool) -> None:
         """Publish a part.

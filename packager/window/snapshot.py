@@ -1,0 +1,273 @@
+"""Entries that tell the state of a live channel's windows to a process which follows its log from now on.
+
+They stand between ``SnapshotBeginEntry``, which a cadence follows, and ``SnapshotEndEntry``. Long windows
+come in pieces, so that neither who writes nor who reads them is held up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from media.hls.date_range import DateRange
+from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline, join_parts
+
+PIECE_SEGMENTS = 128
+"""Most segments of one entry: some milliseconds' worth for who reads them."""
+
+PIECE_BYTES = 256 << 10
+"""Bytes of media with which an entry is full; a segment of more has an entry of its own."""
+
+PIECE_STRETCHES = 256
+"""Most stretches of one entry."""
+
+
+class HeldPart(Struct, frozen=True, gc=False, array_like=True):
+    """A part that is in memory."""
+
+    data: bytes
+    duration: Fraction
+    independent: bool
+
+
+class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
+    """A segment of a window, as it is told to others.
+
+    Attributes:
+        number: media sequence number.
+        timeline: number of its timeline; -1 without one.
+        program_date_time: seconds since the epoch of its first sample.
+        discontinuity: whether it begins a timeline that isn't the first.
+        gap: whether it stands for a segment that never came.
+        duration: seconds.
+        parts: those that are in memory.
+        text: of captions, the whole segment, which isn't its parts in a row.
+        stored: what is known of its bytes on disk.
+    """
+
+    number: int
+    timeline: Annotated[int, Meta(ge=-1)]
+    program_date_time: Fraction
+    discontinuity: bool
+    gap: bool
+    duration: Fraction
+    parts: tuple[HeldPart, ...]
+    text: bytes
+    stored: StoredSegment | None
+
+    @classmethod
+    def of(cls, segment: LiveSegment, *, text: bool) -> HeldSegment:
+        """Tell a segment.
+
+        Args:
+            segment: finished, or open.
+            text: whether it is one of captions.
+        """
+        return cls(
+            segment.number,
+            -1 if segment.timeline is None else segment.timeline.number,
+            segment.program_date_time,
+            segment.discontinuity,
+            segment.gap,
+            segment.duration,
+            tuple(HeldPart(bytes(one.data), one.duration, one.independent) for one in segment.parts),
+            segment.data if text else b"",
+            segment.stored,
+        )
+
+    def segment(self, timelines: Mapping[int, Timeline], *, finished: bool, text: bool) -> LiveSegment:
+        """Make the segment again.
+
+        Args:
+            timelines: by their numbers.
+            finished: whether all of it is there.
+            text: whether it is one of captions.
+        """
+        found = LiveSegment(
+            self.number,
+            None if self.timeline < 0 else timelines[self.timeline],
+            self.program_date_time.as_integer_ratio(),
+            tuple(LivePart(one.data, one.duration, one.independent) for one in self.parts),
+            self.discontinuity,
+            self.text,
+            self.gap,
+            self.duration,
+            self.stored,
+        )
+        return join_parts(found) if finished and found.parts and not text else found
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """When a segment left the playlist that is still fetchable.
+
+    Attributes:
+        published: seconds of media that had been published then.
+        age: seconds that have passed since.
+    """
+
+    published: Fraction
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentsState:
+    """Everything about the finished segments of a window but the segments.
+
+    Attributes:
+        next_number: media sequence number of the oldest segment that follows, or of the one to come.
+        discontinuity_sequence: discontinuity sequence number of the first listed segment.
+        timelines: all that are known, with their init segments.
+        timeline: number of the one that is being published now, or was last; -1 before anything.
+        published: seconds of media that have been published.
+        peak_bandwidth: most bits per second of any segment that was ever listed.
+        longest: most seconds that were ever listed at once.
+        edge_number: where the live edge begins, whose bytes are in memory although there is a disk.
+        leaving: segments behind it that are still in memory, each with the seconds for which they stay.
+    """
+
+    next_number: int
+    discontinuity_sequence: int
+    timelines: tuple[Timeline, ...]
+    timeline: int
+    published: Fraction
+    peak_bandwidth: int
+    longest: Fraction
+    edge_number: int
+    leaving: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotBeginEntry:
+    """The state of a channel follows, in the place of everything before it; next comes its cadence."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStateEntry:
+    """The state of a rendition's window, but for its finished segments.
+
+    Attributes:
+        rendition: its name.
+        segments: what is known about the finished segments together.
+        open: the segment that isn't finished.
+        begins: whether the segment to come begins a timeline that isn't the first.
+        ended: whether nothing comes any more.
+    """
+
+    rendition: str
+    segments: SegmentsState
+    open: HeldSegment | None
+    begins: bool
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSegmentsEntry:
+    """Some of a rendition's finished segments; the oldest come first.
+
+    Attributes:
+        rendition: its name.
+        segments: with numbers that have no holes, nor to those of the entry before.
+        unlisted: of the first of them, which have left the playlist, when they did.
+    """
+
+    rendition: str
+    segments: tuple[HeldSegment, ...]
+    unlisted: tuple[Unlisted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldStretch:
+    """A stretch of segments without a break, of which a manifest's period is made.
+
+    Attributes:
+        number: media sequence number of the first one.
+        start: its date in seconds since the epoch.
+        media_time: when its first picture is shown, in seconds of media time.
+        last: media sequence number of the last one that has come; None where none has.
+    """
+
+    number: int
+    start: Fraction
+    media_time: Fraction
+    last: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodsEntry:
+    """Some of the stretches that a channel's manifest is made of; the oldest come first.
+
+    Attributes:
+        stretches: those.
+        seen: media sequence number of the last segment that was looked at.
+        previous: of the one that a segment to come may follow without a break; -1 where there is none.
+    """
+
+    stretches: tuple[HeldStretch, ...]
+    seen: int
+    previous: int
+
+
+@dataclass(frozen=True, slots=True)
+class DateRangesEntry:
+    """The date ranges of a channel.
+
+    Attributes:
+        listed: the tags, each with the seconds since it came.
+        used: digests of the IDs that were used before.
+        removed: IDs of the ranges that went lately, each with the seconds since.
+    """
+
+    listed: tuple[tuple[DateRange, float], ...]
+    used: tuple[bytes, ...]
+    removed: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEndEntry:
+    """The state of the channel is complete; what follows are the entries behind it."""
+
+
+SnapshotEntry = (
+    SnapshotBeginEntry
+    | WindowStateEntry
+    | HeldSegmentsEntry
+    | DateRangesEntry
+    | PeriodsEntry
+    | SnapshotEndEntry
+)
+
+
+def in_pieces(
+    rendition: str,
+    unlisted: Sequence[tuple[LiveSegment, Unlisted]],
+    listed: Iterable[LiveSegment],
+    *,
+    text: bool,
+) -> Iterator[HeldSegmentsEntry]:
+    """Tell a rendition's finished segments, some at a time.
+
+    Args:
+        rendition: its name.
+        unlisted: those that have left the playlist, and when.
+        listed: the others.
+        text: whether it is one of captions.
+    """
+    left: list[Unlisted] = []
+    held: list[HeldSegment] = []
+    size = 0
+    rows = [*unlisted, *((segment, None) for segment in listed)]
+    for segment, when in rows:
+        held.append(HeldSegment.of(segment, text=text))
+        size += len(segment.data)
+        if when is not None:
+            left.append(when)
+        if len(held) >= PIECE_SEGMENTS or size >= PIECE_BYTES:
+            yield HeldSegmentsEntry(rendition, tuple(held), tuple(left))
+            held, left, size = [], [], 0
+    if held:
+        yield HeldSegmentsEntry(rendition, tuple(held), tuple(left))
