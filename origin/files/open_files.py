@@ -16,7 +16,8 @@ from origin.http1.fast_path import Reply
 from origin.http1.request_head import PlainFields
 from origin.responses.representation import FileRepresentation
 from origin.responses.templated import TemplatedRepresentation
-from packager.library.storage import SETTLED_AFTER, LocalFile
+from packager.library.folder_titles import SETTLED_AFTER
+from packager.library.storage import LocalFile
 
 MAXIMUM_FILES = 256
 """Most cached files; files that are being sent stay open beyond that."""

@@ -28,7 +28,7 @@ from packager.export.record import (
     written,
 )
 from packager.export.sources import Folders, Source, find_sources
-from packager.library.file_listing import RENDITION
+from packager.library.folder_titles import RENDITION
 from packager.library.storage import LocalFile, NotFoundError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from media.errors import UnsupportedError
 from packager.export.record import Identity
-from packager.library.file_listing import FileListing, FolderTitles, media_stems
+from packager.library.file_listing import FileListing
+from packager.library.folder_titles import FolderTitles, media_stems
 from packager.library.storage import Library, LocalFile, NotFoundError, Withheld
 
 MAX_NAMES = 200_000

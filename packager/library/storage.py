@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from packager.library.folder_titles import SETTLED_AFTER
+
 # What an opening may fail with because of the name or of what lies there. Anything else (no descriptors left,
 # a failing disk) isn't the client's doing and is raised as it is.
 _ABSENT = frozenset(
@@ -54,9 +56,6 @@ _BACKUP = re.compile(
 
 # Not in an address: what ends a name, what other servers take for a slash, and bytes that aren't UTF-8.
 _UNSAYABLE = re.compile("[\0\\\\\ud800-\udfff]")
-
-SETTLED_AFTER = 2.0
-"""Age in seconds from which a modification time tells versions of a file apart."""
 
 
 class NotFoundError(Exception):

@@ -15,7 +15,7 @@ import structlog
 from media.errors import MalformedError, MediaError, TooLargeError
 from media.mp4.languages import known_language
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
-from packager.library.file_listing import FolderTitles, media_stems
+from packager.library.folder_titles import FolderTitles, media_stems
 from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.system_errors import will_pass
 from packager.vod.index import FileIndex

@@ -17,7 +17,7 @@ from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedE
 from media.mp4.chapters import Chapter
 from packager.concurrency import Threads
 from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
-from packager.library.file_listing import FolderTitles
+from packager.library.folder_titles import FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
 from packager.process.tools import BusyError
 from packager.system_errors import will_pass

@@ -19,7 +19,8 @@ from packager.library.catalogue import (
     Facts,
     LibraryTitle,
 )
-from packager.library.file_listing import FileListing, FolderTitles, ListingLimits
+from packager.library.file_listing import FileListing, ListingLimits
+from packager.library.folder_titles import FolderTitles
 from tests.packager.library.listing import THEN, files, fill
 from tests.waiting import until
 
