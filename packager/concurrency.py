@@ -69,12 +69,12 @@ class Threads:
     """Threads for calls that may wait long, apart from those that everything else shares.
 
     Args:
-        most: how many there are at most; further calls wait for one.
+        most: how many there are at most, and further calls wait for one; None: those that everything shares.
         name: begins their names.
     """
 
-    def __init__(self, most: int, name: str) -> None:
-        self._executor = ThreadPoolExecutor(most, name)
+    def __init__(self, most: int | None, name: str = "") -> None:
+        self._executor = None if most is None else ThreadPoolExecutor(most, name)
 
     async def run(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
         """Call a function in one of them, as ``asyncio.to_thread`` does."""
@@ -89,6 +89,10 @@ class Threads:
     async def opened(self, function: Callable[P, C], *arguments: P.args, **keywords: P.kwargs) -> C:
         """Open something in one of them, as :func:`opened_in_thread` does."""
         return await _opened(self._executor, functools.partial(function, *arguments, **keywords))
+
+
+SHARED_THREADS = Threads(None)
+"""The threads of ``asyncio.to_thread``, for calls that wait for nothing but a disk."""
 
 
 def _close_unwanted(opening: asyncio.Future[C]) -> None:

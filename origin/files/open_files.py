@@ -17,6 +17,7 @@ from origin.http1.request_head import PlainFields
 from origin.responses.representation import FileRepresentation
 from origin.responses.templated import TemplatedRepresentation
 from packager.library.folder_titles import SETTLED_AFTER
+from packager.library.library_file import LibraryFile
 from packager.library.storage import LocalFile
 
 MAXIMUM_FILES = 256
@@ -193,7 +194,11 @@ class OpenFileCache:
         return found.borrow() if time.monotonic() < until else None
 
     async def get(
-        self, target: bytes, open_file: Callable[[], Awaitable[LocalFile]], media_type: str, headers: Headers
+        self,
+        target: bytes,
+        open_file: Callable[[], Awaitable[LibraryFile]],
+        media_type: str,
+        headers: Headers,
     ) -> FileRepresentation:
         """Return the file of a target from the cache, or open it.
 
@@ -223,14 +228,14 @@ class OpenFileCache:
         return FileRepresentation(file, media_type, release=release)
 
     def keep(
-        self, target: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
+        self, target: bytes, file: LibraryFile, media_type: str, headers: Headers, looked_up: float
     ) -> Callable[[], None]:
         """Cache a file that was just opened; return the function that releases it; see `share`."""
         shared = self.share(target, file, media_type, headers, looked_up)
         return file.close if shared is None else shared.release
 
     def share(
-        self, target: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
+        self, target: bytes, file: LibraryFile, media_type: str, headers: Headers, looked_up: float
     ) -> SharedFile | None:
         """Cache a file that was just opened; return it with a reference that the caller releases.
 
@@ -245,8 +250,9 @@ class OpenFileCache:
             None, and the file is the caller's, if it can't be cached.
         """
         now = time.time()
-        if not self._maximum or file.modified > now - SETTLED_AFTER:
-            # A file that changed just now has a weak entity-tag, which becomes a strong one soon.
+        if not self._maximum or not isinstance(file, LocalFile) or file.modified > now - SETTLED_AFTER:
+            # Only a descriptor is worth keeping; and a file that changed just now has a weak entity-tag,
+            # which becomes a strong one soon.
             return None
         shared = SharedFile(file)
         shared.acquire()

@@ -13,8 +13,8 @@ from origin.http.media_types import media_type
 from origin.responses.common_headers import NO_SNIFFING
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import RepresentationResponse
-from packager.concurrency import opened_in_thread
-from packager.library.storage import Library, LocalFile, NotFoundError
+from packager.library.library_file import LibraryFile, Storage
+from packager.library.storage import NotFoundError
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class Files:
 
     def __init__(
         self,
-        library: Library,
+        library: Storage,
         *,
         max_age: int = 3600,
         open_files: OpenFileCache | None = None,
@@ -99,11 +99,11 @@ class Files:
         return RepresentationResponse(representation, raw_headers=headers)
 
 
-async def open_file(library: Library, name: str) -> LocalFile:
+async def open_file(library: Storage, name: str) -> LibraryFile:
     """Open a file of the library in a thread; it is closed again if the caller is cancelled.
 
     Raises:
         NotFoundError: there is no such file.
         OSError: the system can't open it now.
     """
-    return await opened_in_thread(library.open, name)
+    return await library.threads.opened(library.open, name)

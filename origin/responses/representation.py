@@ -19,7 +19,8 @@ from media.hls.shared_text import Pieces, rendered, size_of
 from origin.http.answer import Headers, answer
 from origin.http.byte_ranges import ByteRange
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
-from packager.library.storage import LocalFile
+from packager.concurrency import SHARED_THREADS, Threads
+from packager.library.library_file import LibraryFile
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -37,19 +38,25 @@ class ThreadReader:
     Args:
         read: returns up to a number of bytes from a position; other users may call it.
         release: called on closing.
+        threads: where to read.
     """
 
-    __slots__ = ("_read", "_reading", "_release")
+    __slots__ = ("_read", "_reading", "_release", "_threads")
 
-    def __init__(self, read: Callable[[int, int], bytes], release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        read: Callable[[int, int], bytes],
+        release: Callable[[], None],
+        threads: Threads = SHARED_THREADS,
+    ) -> None:
         self._read = read
+        self._threads = threads
         self._release = release
         self._reading: asyncio.Future[bytes] | None = None
 
     async def read(self, offset: int, length: int) -> bytes:
         """Read up to `length` bytes from `offset` in a thread; b"" beyond the current end."""
-        loop = asyncio.get_running_loop()
-        self._reading = loop.run_in_executor(None, self._read, offset, length)
+        self._reading = self._threads.submit(self._read, offset, length)
         # The thread continues when the request is cancelled; `close` waits for it.
         return await asyncio.shield(self._reading)
 
@@ -77,13 +84,13 @@ class FileRepresentation(ThreadReader):
 
     def __init__(
         self,
-        file: LocalFile,
+        file: LibraryFile,
         media_type: str,
         now: float | None = None,
         release: Callable[[], None] | None = None,
         etag: str | None = None,
     ) -> None:
-        super().__init__(file.pread, release or file.close)
+        super().__init__(file.pread, release or file.close, file.threads)
         self.size = file.size
         self.etag = etag or file.validator(time.time() if now is None else now)
         self.last_modified: float | None = file.modified
@@ -91,8 +98,8 @@ class FileRepresentation(ThreadReader):
         self._file = file
 
     def descriptor(self) -> int | None:
-        """Return the file's descriptor."""
-        return self._file.fd
+        """Return the file's descriptor, if it has one."""
+        return self._file.descriptor()
 
 
 class BytesRepresentation:

@@ -17,6 +17,7 @@ from origin.responses.common_headers import cross_origin_headers
 from origin.server.limits import Limits
 from origin.vod.answer_cache import AnswerCache
 from packager.library.catalogue import Catalogue
+from packager.library.file_listing import ListedFolder
 from packager.library.storage import Library, Withheld
 from packager.process.tools import Tools
 from packager.vod import TitleLimits, Titles
@@ -117,12 +118,11 @@ def _catalogue(
 ) -> Catalogue:
     listing = replace(limits.catalogue.listing, files=config.limits.library_files)
     return Catalogue(
-        storage.root,
+        ListedFolder(storage.root, storage.withheld),
         tools,
         titles.obstacle,
         text=titles.text,
         thumbnails=titles.has_thumbnails,
-        withheld=storage.withheld,
         limits=replace(limits.catalogue, listing=listing),
     )
 

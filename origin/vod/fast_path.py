@@ -36,6 +36,7 @@ from origin.responses.templated import TemplatedRepresentation
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
 from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits
 from origin.vod.segment_responses import I_FRAMES, metadata_of, unavailable
+from packager.library.library_file import LibraryFile
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod import IFrameFile, Titles
 
@@ -139,7 +140,7 @@ class VodFastPath:
             opening.add_done_callback(functools.partial(self._looked_up, film, time.monotonic()))
         return waiting
 
-    def _looked_up(self, film: bytes, since: float, opening: asyncio.Future[LocalFile]) -> None:
+    def _looked_up(self, film: bytes, since: float, opening: asyncio.Future[LibraryFile]) -> None:
         """Keep a film that was opened, and let those who wait for it go on, each in a step of its own."""
         waiting = self._lookups.pop(film)
         error = asyncio.CancelledError() if opening.cancelled() else opening.exception()

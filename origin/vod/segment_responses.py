@@ -60,7 +60,7 @@ class SegmentRepresentation(ThreadReader):
     def __init__(
         self, opened: OpenSegment | OpenIFrames, metadata: SegmentMetadata, release: Callable[[], None]
     ) -> None:
-        super().__init__(opened.read, release)
+        super().__init__(opened.read, release, opened.file.threads)
         self.size = metadata.size
         self.etag = metadata.etag
         self.last_modified = metadata.last_modified

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from media.errors import UnsupportedError
 from packager.export.record import Identity
-from packager.library.file_listing import FileListing
+from packager.library.file_listing import FileListing, ListedFolder
 from packager.library.folder_titles import FolderTitles, media_stems
 from packager.library.storage import Library, LocalFile, NotFoundError, Withheld
 
@@ -104,7 +104,7 @@ def _in_folder(folder: Path, out: Path) -> list[Source]:
     # Only for folders: a rerun over a file is to be done before it is noticed.
     from packager.library.catalogue import CONTAINERS
 
-    listing = asyncio.run(FileListing(folder, CONTAINERS, Withheld(folders=(out,))).latest())
+    listing = asyncio.run(FileListing(ListedFolder(folder, Withheld(folders=(out,))), CONTAINERS).latest())
     if not listing.files:
         raise UnsupportedError(f"{folder}: there are no media files in it")
     return [Source(folder / file.path, tuple(file.path.split("/")[:-1])) for file in listing.files]

@@ -19,9 +19,16 @@ from typing import Any, TypeVar
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
 from packager.library.codec_strings import codec_string
-from packager.library.file_listing import File, FileListing, Listing, ListingLimits, Renditions
+from packager.library.file_listing import (
+    File,
+    FileListing,
+    ListedFiles,
+    Listing,
+    ListingLimits,
+    Renditions,
+)
 from packager.library.library_view import Folder, ViewItem, ViewLimits, ViewQuery, Views
-from packager.library.storage import NOTHING_WITHHELD, Withheld
+from packager.library.storage import NotFoundError
 from packager.process.limits import ProcessLimits
 from packager.process.process import read_only_sandbox, run
 from packager.process.tools import BusyError, Tools, ToolsError
@@ -222,33 +229,32 @@ class Catalogue:
     """Lists a library; ``run`` inspects the files of requested pages.
 
     Args:
+        files: where they are.
         tools: ffprobe; None where there is none, and files are listed without facts.
         obstacle: tells of a path why no HLS can be made of the file or title, or None; it may block.
         text: tells of a path what text the file or title has; it may block.
         thumbnails: tells of a path whether there are small pictures of the file or title; it may block.
-        withheld: what isn't listed.
     """
 
     name = "library"
 
     def __init__(
         self,
-        root: Path,
+        files: ListedFiles,
         tools: Tools | None,
         obstacle: Callable[[str], str | None] = lambda _: None,
         *,
         text: Callable[[str], TextFacts] = lambda _: NO_TEXT,
         thumbnails: Callable[[str], bool] = lambda _: False,
-        withheld: Withheld = NOTHING_WITHHELD,
         limits: CatalogueLimits = DEFAULT_LIMITS,
     ) -> None:
-        self._root = root
+        self._files = files
         self._tools = tools
         self._obstacle = obstacle
         self._text = text
         self._thumbnails = thumbnails
         self.limits = limits
-        self.listing = FileListing(root, CONTAINERS, withheld, limits.listing)
+        self.listing = FileListing(files, CONTAINERS, limits.listing)
         # The one that wasn't asked for for longest comes first, in both.
         self._known: OrderedDict[Renditions | File, Facts] = OrderedDict()
         self._unknown: OrderedDict[Renditions | File, None] = OrderedDict()
@@ -409,12 +415,20 @@ class Catalogue:
             self._tell()
 
     async def _facts(self, item: Renditions | File) -> Facts:
-        obstacle = await asyncio.to_thread(self._obstacle, item.path)
-        text = NO_TEXT if obstacle else await asyncio.to_thread(self._text, item.path)
-        thumbnails = False if obstacle else await asyncio.to_thread(self._thumbnails, item.path)
+        run = self._files.threads.run
+        obstacle = await run(self._obstacle, item.path)
+        text = NO_TEXT if obstacle else await run(self._text, item.path)
+        thumbnails = False if obstacle else await run(self._thumbnails, item.path)
         if self._tools is None or isinstance(item, Renditions):
             return Facts(obstacle=obstacle, text=text, thumbnails=thumbnails)
-        facts = await probe(self._root / item.path, self._tools, self.limits)
+        try:
+            readable = await self._files.threads.opened(self._files.readable_path, item.path)
+        except NotFoundError:
+            return Facts(reason="it isn't there any more", obstacle=obstacle)
+        except OSError as error:
+            raise BusyError(str(error)) from error
+        with contextlib.closing(readable):
+            facts = await probe(readable.path, self._tools, self.limits)
         return replace(facts, obstacle=obstacle, text=text, thumbnails=thumbnails)
 
 

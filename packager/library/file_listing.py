@@ -1,4 +1,4 @@
-"""Lists the files of the library's folder: walked once for all requests, and again when a folder changes.
+"""Lists the library's files: walked once for all requests, and again when something changes.
 
 A folder's modification time shows added and removed names; changes within files are found by walking again
 from time to time. Walking takes at most a tenth of the time.
@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from packager.concurrency import SHARED_THREADS, Threads
 from packager.library.folder_titles import (
     IDLE_SHARE,
     RENDITION,
@@ -131,29 +132,86 @@ def _path_of(item: Renditions | File) -> str:
     return item.path
 
 
-class FileListing:
-    """The listing of one folder, shared by all requests.
-
-    Args:
-        endings: of the files that are listed, in lower case, with their dots.
-        withheld: what isn't listed.
+@dataclass(slots=True)
+class Walked:
+    """What a walk has found so far.
 
     Attributes:
-        walks: how often the folder was walked.
+        files: those that are listed, in no order.
+        folders: as of `Listing`.
+        names: how many names were read.
+    """
+
+    files: list[File] = field(default_factory=list)
+    folders: dict[str, int] = field(default_factory=dict)
+    names: int = 0
+
+
+class ReadablePath(Protocol):
+    """A path at which another program can look at a file, until it is closed."""
+
+    @property
+    def path(self) -> Path:
+        """The path; it ends as the file's name does."""
+
+    def close(self) -> None:
+        """Remove what was made for it. May be called again."""
+
+
+class ListedFiles(Protocol):
+    """Where the listed files are. It blocks, and is asked by several threads at once."""
+
+    @property
+    def threads(self) -> Threads:
+        """Where to call it."""
+
+    def walk(self, endings: frozenset[str], limits: ListingLimits, is_ending: Callable[[], bool]) -> Walked:
+        """Find all files whose names have one of some endings.
+
+        Args:
+            endings: in lower case, with their dots.
+            limits: how much is looked at.
+            is_ending: tells whether to give up, as nobody waits any more.
+
+        Raises:
+            OSError: they can't be listed.
+        """
+
+    def is_unchanged(self, listing: Listing) -> bool:
+        """Tell whether a listing still holds, as far as that shows without another walk."""
+
+    def readable_path(self, path: str) -> ReadablePath:
+        """Give a path at which another program can look at a file's beginning, tables and end.
+
+        Raises:
+            NotFoundError: there is no such file.
+            OSError: it can't be read.
+        """
+
+
+class FileListing:
+    """The listing of one library, shared by all requests.
+
+    Args:
+        files: where they are.
+        endings: of the files that are listed, in lower case, with their dots.
+        limits: what it may cost.
+        clock: seconds.
+
+    Attributes:
+        walks: how often the library was walked.
     """
 
     def __init__(
         self,
-        root: Path,
+        files: ListedFiles,
         endings: Iterable[str],
-        withheld: Withheld = NOTHING_WITHHELD,
         limits: ListingLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._root = root
+        self._files = files
         self._endings = frozenset(endings)
-        self._withheld = withheld
         self._limits = limits or ListingLimits()
         self._listing: Listing | None = None
         self._looking: asyncio.Future[Listing] | None = None
@@ -172,7 +230,7 @@ class FileListing:
             return known
         if self._looking is None:
             # Not a task: a thread can't be cancelled, and whoever comes next waits for the same one.
-            self._looking = asyncio.get_running_loop().run_in_executor(None, self._look, known)
+            self._looking = self._files.threads.submit(self._look, known)
             self._looking.add_done_callback(self._take)
         looking = self._looking
         if known is None:
@@ -192,13 +250,13 @@ class FileListing:
             self._listing = looking.result()
 
     def _look(self, known: Listing | None) -> Listing:
-        """Walk the folder if it has changed. Runs in a thread."""
+        """Walk the library if it has changed. Runs in a thread."""
         began = self._clock()
         try:
             if known is not None and self._is_as_it_was(known, began):
                 return known
             self.walks += 1
-            found = self._walked()
+            found = self._files.walk(self._endings, self._limits, lambda: self._is_ending)
             titles = _titles(found.files)
             took = self._clock() - began
             return Listing(titles, found.files, found.folders, self.walks, began, took)
@@ -209,35 +267,106 @@ class FileListing:
     def _is_as_it_was(self, known: Listing, now: float) -> bool:
         if now - known.walked > max(self._limits.unwalked_seconds, IDLE_SHARE * known.seconds):
             return False
-        return all(time_of_change(self._root / path) == kept >= 0 for path, kept in known.folders.items())
+        return self._files.is_unchanged(known)
 
-    def _walked(self) -> _Found:
-        found = _Found()
-        self._walk("", found, self._withheld.identities(), 0)
-        return found
 
-    def _walk(self, folder: str, found: _Found, withheld: frozenset[tuple[int, int]], depth: int) -> None:
+@dataclass(frozen=True, slots=True)
+class FilePath:
+    """The path of a file that is on a disk of this machine anyway."""
+
+    path: Path
+
+    def close(self) -> None:
+        """Nothing was made for it."""
+
+
+class ListedFolder:
+    """The files of a folder.
+
+    Args:
+        root: the folder.
+        withheld: what isn't listed.
+    """
+
+    threads = SHARED_THREADS
+
+    def __init__(self, root: Path, withheld: Withheld = NOTHING_WITHHELD) -> None:
+        self._root = root
+        self._withheld = withheld
+
+    def walk(self, endings: frozenset[str], limits: ListingLimits, is_ending: Callable[[], bool]) -> Walked:
+        """Walk the folder; see `ListedFiles`."""
+        walk = _FolderWalk(self._root, self._withheld, endings, limits, is_ending)
+        walk.enter("", 0)
+        return walk.found
+
+    def is_unchanged(self, listing: Listing) -> bool:
+        """Tell by the folders' modification times."""
+        return all(time_of_change(self._root / path) == kept >= 0 for path, kept in listing.folders.items())
+
+    def readable_path(self, path: str) -> FilePath:
+        """Give the path of the file itself."""
+        return FilePath(self._root / path)
+
+
+class _FolderWalk:
+    """One walk of a folder.
+
+    Args:
+        root: the folder.
+        withheld: what isn't listed.
+        endings: of listed files.
+        limits: how much is looked at.
+        is_ending: tells whether to give up.
+
+    Attributes:
+        found: what was found so far.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        withheld: Withheld,
+        endings: frozenset[str],
+        limits: ListingLimits,
+        is_ending: Callable[[], bool],
+    ) -> None:
+        self._root = root
+        self._withheld = withheld
+        self._identities = withheld.identities()
+        self._endings = endings
+        self._limits = limits
+        self._is_ending = is_ending
+        self.found = Walked()
+
+    def enter(self, folder: str, depth: int) -> None:
+        """Find what is in a folder, at so many levels below the library's.
+
+        Raises:
+            OSError: the library's folder can't be read.
+        """
+        found = self.found
         # Before it is read: what changes meanwhile is a change.
         found.folders[folder] = time_of_change(self._root / folder)
         try:
-            names, subtitles = self._names(folder, found, withheld)
+            names, subtitles = self._names(folder)
         except OSError:
             if not folder:
                 raise
             return
         for name in names:
-            if self._is_ending or len(found.files) >= self._limits.files:
+            if self._is_ending() or len(found.files) >= self._limits.files:
                 return
             path = folder + name
             if name.endswith("/"):
                 if depth < self._limits.depth:
-                    self._walk(path, found, withheld, depth + 1)
+                    self.enter(path, depth + 1)
                 continue
             try:
                 status = (self._root / path).lstat()
             except OSError:  # gone since the folder was read
                 continue
-            if stat.S_ISREG(status.st_mode) and identity_of(status) not in withheld:
+            if stat.S_ISREG(status.st_mode) and identity_of(status) not in self._identities:
                 sidecars = self._sidecars(folder, name, subtitles)
                 found.files.append(File(path, status.st_size, status.st_mtime_ns, sidecars))
 
@@ -253,38 +382,27 @@ class FileListing:
                 found.setdefault(one, (one, status.st_size, status.st_mtime_ns))
         return tuple(found.values())
 
-    def _names(
-        self, folder: str, found: _Found, withheld: frozenset[tuple[int, int]]
-    ) -> tuple[Iterator[str], Sequence[str]]:
+    def _names(self, folder: str) -> tuple[Iterator[str], Sequence[str]]:
         """Read a folder's names, those of folders with a slash, in order of their paths; and subtitles'."""
         names: list[str] = []
         subtitles: list[str] = []
         with os.scandir(self._root / folder) as entries:
             for entry in entries:
-                found.names += 1
-                if self._is_ending or found.names > self._limits.names:
+                self.found.names += 1
+                if self._is_ending() or self.found.names > self._limits.names:
                     break
                 if not is_served(entry.name) or self._withheld.has_name(entry.name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     # Not of the entry: on a mount, that has the inode of the folder beneath it.
-                    status = Path(entry.path).lstat() if withheld else None
-                    if status is None or identity_of(status) not in withheld:
+                    status = Path(entry.path).lstat() if self._identities else None
+                    if status is None or identity_of(status) not in self._identities:
                         names.append(f"{entry.name}/")
                 elif PurePosixPath(entry.name).suffix.lower() in self._endings:
                     names.append(entry.name)
                 elif entry.name.lower().endswith(SUBTITLE_ENDINGS):
                     subtitles.append(entry.name)
         return in_order(names), list(in_order(subtitles))
-
-
-@dataclass(slots=True)
-class _Found:
-    """The state of a walk."""
-
-    files: list[File] = field(default_factory=list)
-    folders: dict[str, int] = field(default_factory=dict)
-    names: int = 0
 
 
 def in_order(items: Sequence[T], key: Callable[[T], Any] = lambda item: item) -> Iterator[T]:

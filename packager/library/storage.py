@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from packager.library.folder_titles import SETTLED_AFTER
+from packager.concurrency import SHARED_THREADS
+from packager.library.folder_titles import SETTLED_AFTER, FolderTitles
 
 # What an opening may fail with because of the name or of what lies there. Anything else (no descriptors left,
 # a failing disk) isn't the client's doing and is raised as it is.
@@ -74,6 +75,8 @@ class LocalFile:
 
     __slots__ = ("_fd", "identity", "modified", "path", "size")
 
+    threads = SHARED_THREADS
+
     def __init__(self, fd: int, path: str, status: os.stat_result) -> None:
         self._fd = fd
         self.path = path
@@ -87,6 +90,10 @@ class LocalFile:
         if self._fd < 0:
             raise ValueError(f"{self.path} is closed")
         return self._fd
+
+    def descriptor(self) -> int:
+        """Give the descriptor; see `LibraryFile`."""
+        return self.fd
 
     def validator(self, now: float) -> str:
         """An entity-tag (RFC 9110 §8.8.3) that is the same on every node with a copy of the file.
@@ -177,6 +184,8 @@ class Library:
         withheld: What is never served, wherever it lies.
     """
 
+    threads = SHARED_THREADS
+
     def __init__(
         self, root: Path, follow_symlinks: bool = False, withheld: Withheld = NOTHING_WITHHELD
     ) -> None:
@@ -210,6 +219,10 @@ class Library:
         except ValueError:
             # A name that the file system's encoding can't say.
             raise NotFoundError(name) from None
+
+    def folder_names(self, most: int) -> FolderTitles:
+        """Make what knows the names in the folders; see `Storage`."""
+        return FolderTitles(self.root, most)
 
     def _open(self, parts: list[str], path: Path) -> LocalFile:
         if self.follow_symlinks:

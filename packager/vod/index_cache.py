@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import structlog
 
 from media.errors import MediaError
-from packager.library.storage import LocalFile
+from packager.library.library_file import Identity, LibraryFile
 from packager.vod.index import FileIndex, read_beginning, read_index
 from packager.vod.index_memory import IndexMemory, Reading
 from packager.vod.limits import TitleLimits
@@ -21,9 +21,6 @@ log = structlog.get_logger()
 
 REFUSAL_BYTES = 1024
 """Memory of a refusal that is kept in place of an index."""
-
-Identity = tuple[int, int, int, int]
-"""Numbers that change with a file, as :attr:`LocalFile.identity` gives them."""
 
 
 class IndexCache:
@@ -56,7 +53,7 @@ class IndexCache:
         index = future.result()
         return None if isinstance(index, MediaError) else index
 
-    def index(self, file: LocalFile, *, played: bool = True) -> FileIndex:
+    def index(self, file: LibraryFile, *, played: bool = True) -> FileIndex:
         """Take a file's index from memory, wait for whoever is making it, or make it.
 
         Args:
@@ -76,7 +73,7 @@ class IndexCache:
             raise type(index)(*index.args)  # a new one: an exception that is kept keeps every traceback
         return index
 
-    def _try(self, file: LocalFile, deadline: float, *, played: bool) -> FileIndex | MediaError | None:
+    def _try(self, file: LibraryFile, deadline: float, *, played: bool) -> FileIndex | MediaError | None:
         """Find or make a file's index, or the refusal; None where who was making it failed to read the file.
 
         Whoever waited then sees what comes of its own try, but not for longer than one request may wait.
@@ -101,7 +98,7 @@ class IndexCache:
             return None
 
     @contextmanager
-    def _turn(self, file: LocalFile, deadline: float) -> Iterator[Reading]:
+    def _turn(self, file: LibraryFile, deadline: float) -> Iterator[Reading]:
         """Wait until an index may be made, but no longer than to the deadline, and give what reads its file.
 
         So many are made at a time: what is read for one is bounded, and so is what is read for all.
@@ -114,7 +111,7 @@ class IndexCache:
         finally:
             self._making.release()
 
-    def _make(self, file: LocalFile, future: Future[FileIndex | MediaError], deadline: float) -> None:
+    def _make(self, file: LibraryFile, future: Future[FileIndex | MediaError], deadline: float) -> None:
         try:
             with self._turn(file, deadline) as read:
                 index = read_index(read, file.size, self._limits.index, read.reserve)

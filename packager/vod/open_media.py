@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from packager.library.storage import LocalFile
+from packager.library.library_file import LibraryFile
 from packager.vod.i_frames import IFrameFile
 from packager.vod.index import OfferedTrack
 from packager.vod.movie_reader import Read
@@ -22,7 +22,7 @@ class OpenSegment:
         samples: reads samples.
     """
 
-    file: LocalFile
+    file: LibraryFile
     track: OfferedTrack
     segment: Segment
     samples: Read
@@ -51,7 +51,7 @@ class OpenIFrames:
         samples: reads samples.
     """
 
-    file: LocalFile
+    file: LibraryFile
     frames: IFrameFile
     samples: Read
 
@@ -78,7 +78,7 @@ class OpenStoryboard:
         samples: reads samples.
     """
 
-    file: LocalFile
+    file: LibraryFile
     samples: Read
 
     def close(self) -> None:

@@ -15,8 +15,9 @@ import structlog
 from media.errors import MalformedError, MediaError, TooLargeError
 from media.mp4.languages import known_language
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
-from packager.library.folder_titles import FolderTitles, media_stems
-from packager.library.storage import Library, LocalFile, NotFoundError
+from packager.library.folder_titles import media_stems
+from packager.library.library_file import FolderNames, LibraryFile, Storage
+from packager.library.storage import NotFoundError
 from packager.system_errors import will_pass
 from packager.vod.index import FileIndex
 from packager.vod.single_flight import CacheLimits, SingleFlightCache
@@ -174,7 +175,7 @@ class Sidecars:
         limits: what they may cost.
     """
 
-    def __init__(self, library: Library, folders: FolderTitles, limits: SidecarLimits) -> None:
+    def __init__(self, library: Storage, folders: FolderNames, limits: SidecarLimits) -> None:
         self._library = library
         self._folders = folders
         self._limits = limits
@@ -219,7 +220,7 @@ class Sidecars:
                     found.setdefault(one, named)
         return list(found.values())
 
-    def _content(self, file: LocalFile, language: str | None) -> FileCues | str:
+    def _content(self, file: LibraryFile, language: str | None) -> FileCues | str:
         def make() -> FileCues | str:
             if not self._reading.acquire(timeout=self._limits.wait_seconds):
                 raise TimeoutError(f"{file.path} waits for others to be read")
@@ -230,7 +231,7 @@ class Sidecars:
 
         return self._kept.get((file.identity, language), make)
 
-    def _read(self, file: LocalFile, language: str | None) -> FileCues | str:
+    def _read(self, file: LibraryFile, language: str | None) -> FileCues | str:
         try:
             if file.size > self._limits.file_bytes:
                 raise TooLargeError(f"{file.size} bytes: more than {self._limits.file_bytes}")

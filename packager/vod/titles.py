@@ -17,8 +17,8 @@ from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedE
 from media.mp4.chapters import Chapter
 from packager.concurrency import Threads
 from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
-from packager.library.folder_titles import FolderTitles
-from packager.library.storage import Library, LocalFile, NotFoundError, is_served
+from packager.library.library_file import Identity, LibraryFile, Storage
+from packager.library.storage import NotFoundError, is_served
 from packager.process.tools import BusyError
 from packager.system_errors import will_pass
 from packager.vod.access_points import UNKNOWN, SegmentStarts, is_drawable, segment_starts
@@ -27,7 +27,7 @@ from packager.vod.clip import WHOLE, Clip, clipped, shown_bounds
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
 from packager.vod.i_frames import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
 from packager.vod.index import FileIndex, OfferedTrack
-from packager.vod.index_cache import Identity, IndexCache
+from packager.vod.index_cache import IndexCache
 from packager.vod.limits import DEFAULT_LIMITS, TitleLimits
 from packager.vod.manifest import manifest
 from packager.vod.open_media import OpenIFrames, OpenSegment, OpenStoryboard
@@ -92,13 +92,13 @@ class Titles:
     """
 
     def __init__(
-        self, library: Library, limits: TitleLimits = DEFAULT_LIMITS, *, thumbnails: bool = False
+        self, library: Storage, limits: TitleLimits = DEFAULT_LIMITS, *, thumbnails: bool = False
     ) -> None:
         self._library = library
         self.threads = Threads(limits.threads, "vod")
         self._thumbnails = thumbnails
         self._limits = limits
-        self._folders = FolderTitles(library.root, limits.folder_files)
+        self._folders = library.folder_names(limits.folder_files)
         self._sidecars = Sidecars(library, self._folders, limits.sidecars)
         self._indexes = IndexCache(limits)
         # Whoever reads the same segment at the same time reads by one header: that may have megabytes.
@@ -289,7 +289,7 @@ class Titles:
         with self._library.open(name) as file:
             return self._found_in(file, name)
 
-    def _found_in(self, file: LocalFile, name: str) -> _Found:
+    def _found_in(self, file: LibraryFile, name: str) -> _Found:
         return _Found(name, "", file.identity, self._indexes.index(file), self._sidecars.beside(name))
 
     @staticmethod
@@ -334,7 +334,7 @@ class Titles:
             versions: list[object] = [file.identity]
         folder = name.rpartition("/")[0]
 
-        def opened(path: str) -> LocalFile:
+        def opened(path: str) -> LibraryFile:
             try:
                 return self._library.open(f"{folder}/{path}".removeprefix("/"))
             except NotFoundError:
@@ -386,7 +386,7 @@ class Titles:
             file.close()
             raise
 
-    def open_indexed(self, name: str) -> LocalFile:
+    def open_indexed(self, name: str) -> LibraryFile:
         """Open a file that has an index or gets one; raises as :meth:`multivariant_playlist`."""
         file = self._library.open(name)
         try:
@@ -397,7 +397,7 @@ class Titles:
         return file
 
     def known_segment(
-        self, file: LocalFile, track: str, number: int, bounds: tuple[int, int] | None = None
+        self, file: LibraryFile, track: str, number: int, bounds: tuple[int, int] | None = None
     ) -> OpenSegment | None:
         """Find a segment of an open file without blocking, and without work that others would wait for.
 
@@ -497,7 +497,7 @@ class Titles:
             file.close()
             raise
 
-    def known_i_frames(self, file: LocalFile, track: str) -> OpenIFrames | None:
+    def known_i_frames(self, file: LibraryFile, track: str) -> OpenIFrames | None:
         """Find the I-frames of an open file without blocking; None where :meth:`open_i_frames` has to."""
         index = self._indexes.known(file.identity)
         offered = None if index is None else index.track(track)
@@ -511,7 +511,7 @@ class Titles:
         name: str,
         track: str,
         index: FileIndex,
-        file: LocalFile,
+        file: LibraryFile,
         bounds: tuple[int, int] | None,
     ) -> IFrameFile:
         """Look at a film's I-frames, once, and choose those within a clip."""

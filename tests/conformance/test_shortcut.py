@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 from origin.files.open_files import OpenFileCache
 from origin.files.routes import open_file
 from origin.http1.request_head import HttpLimits
-from packager.library.storage import Library, LocalFile
+from packager.library.library_file import LibraryFile
+from packager.library.storage import Library
 from tests.conformance.conftest import FILM, FilesWing, Loop, Running, files_wing, serving
 from tests.conformance.raw import Answer
 from tests.waiting import wait_for
@@ -222,7 +223,7 @@ async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:
     lookups = 0
     own = Library(library)
 
-    async def look_up() -> LocalFile:
+    async def look_up() -> LibraryFile:
         nonlocal lookups
         lookups += 1
         return await open_file(own, "small.mp3")

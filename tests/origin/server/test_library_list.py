@@ -23,6 +23,7 @@ from starlette.responses import Response
 from origin.server.library_list import LibraryList
 from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue
+from packager.library.file_listing import ListedFolder
 from tests.conftest import ServerProcess, start_server
 from tests.loop_watch import LoopWatch, slowness
 from tests.origin.cli.test_cli import assert_one_line, run
@@ -176,7 +177,7 @@ async def test_a_library_of_many_files_holds_nobody_up(
     await asyncio.to_thread(
         fill, tmp_path, [f"{number // 4_000}/{number:06}.mp4" for number in range(10_000)]
     )
-    catalogue = Catalogue(tmp_path, None)
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
     answers = LibraryList(catalogue, lambda: True)
 
     def ask(query: str) -> Awaitable[Response]:

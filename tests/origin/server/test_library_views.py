@@ -16,7 +16,7 @@ from starlette.responses import Response
 from origin.server.library_list import LibraryList
 from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue
-from packager.library.file_listing import File, Listing
+from packager.library.file_listing import File, ListedFolder, Listing
 from tests.loop_watch import LoopWatch, slowness
 from tests.packager.library.listing import fill
 
@@ -32,7 +32,7 @@ async def test_a_folder_is_looked_into_searched_and_sorted(tmp_path: Path) -> No
     await asyncio.to_thread(fill, tmp_path, names)
     for number, name in enumerate(names):
         os.utime(tmp_path / name, (number, 1_000_000_000 + number))
-    catalogue = Catalogue(tmp_path, None)
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
     answers = LibraryList(catalogue, lambda: True)
     async with background_task(catalogue.run()):
         answer, (films, own) = await asked(answers, "folder=")
@@ -59,7 +59,9 @@ async def test_a_folder_is_looked_into_searched_and_sorted(tmp_path: Path) -> No
      "search=a&after=file/a", f"search={'x' * 201}"],
 )  # fmt: skip
 async def test_a_wrong_view_is_answered_with_what_is_right(tmp_path: Path, query: str) -> None:
-    answer, _ = await asked(LibraryList(Catalogue(tmp_path, None), lambda: True), quote(query, safe="=&/"))
+    answer, _ = await asked(
+        LibraryList(Catalogue(ListedFolder(tmp_path), None), lambda: True), quote(query, safe="=&/")
+    )
     assert answer.status_code == 400
     right = ("sort: name, date", "order: asc", "offset: a whole", "after, path: ", "search: at")
     assert bytes(answer.body).decode().startswith(right)
@@ -70,7 +72,7 @@ async def test_looking_around_in_many_files_holds_nobody_up(
 ) -> None:
     names = [f"{number % 7}/{number:06}.mp4" for number in range(30_000)]
     files = [File(name, 4, number) for number, name in enumerate(sorted(names))]
-    catalogue = Catalogue(tmp_path, None)
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
 
     async def latest() -> Listing:
         return Listing((), files, number=1)

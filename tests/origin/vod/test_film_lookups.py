@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.library.storage import LocalFile
+from packager.library.library_file import LibraryFile
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import FileIndex
 from tests.origin.vod.conftest import put
@@ -25,7 +25,7 @@ class HeldTitles:
         self._open = titles.open_indexed
         patch.setattr(titles, "open_indexed", self._held)
 
-    def _held(self, name: str) -> LocalFile:
+    def _held(self, name: str) -> LibraryFile:
         self.opened += 1
         assert self.may_open.wait(60)
         return self._open(name)
@@ -109,7 +109,7 @@ def test_a_film_whose_index_takes_too_long_is_tried_once_for_each_request(
         indexes, tries = server.titles._indexes, list[str]()
         index = indexes.index
 
-        def counted(file: LocalFile, *, played: bool = True) -> FileIndex:
+        def counted(file: LibraryFile, *, played: bool = True) -> FileIndex:
             tries.append(str(file.path))
             return index(file, played=played)
 

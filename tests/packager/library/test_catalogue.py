@@ -20,7 +20,7 @@ from packager.library.catalogue import (
     LibraryTitle,
     probe,
 )
-from packager.library.file_listing import FileListing
+from packager.library.file_listing import FileListing, ListedFolder
 from packager.library.storage import Withheld
 from packager.process.tools import Tools
 from tests.packager import crafted
@@ -38,7 +38,7 @@ def make(tools: Tools, path: Path, *arguments: str) -> None:
 
 
 async def listed(root: Path, tools: Tools | None) -> dict[str, Facts]:
-    catalogue = Catalogue(root, tools)
+    catalogue = Catalogue(ListedFolder(root), tools)
     async with background_task(catalogue.run()):
         return {entry.path: entry.facts or Facts() for entry in await files(catalogue)}
 
@@ -101,7 +101,7 @@ async def test_a_changed_file_is_asked_again_and_an_unchanged_one_is_not(
 ) -> None:
     path = tmp_path / "film.mp4"
     make(tools, path, *H264)
-    catalogue = Catalogue(tmp_path, tools)
+    catalogue = Catalogue(ListedFolder(tmp_path), tools)
     async with background_task(catalogue.run()):
         (first,) = await files(catalogue)
         (again,) = await files(catalogue)
@@ -129,7 +129,7 @@ async def test_a_list_of_many_files_comes_before_all_is_known_of_them_and_comple
         under_way -= 1
         return None
 
-    catalogue = Catalogue(tmp_path, None, obstacle)
+    catalogue = Catalogue(ListedFolder(tmp_path), None, obstacle)
     async with background_task(catalogue.run()):
         try:
             entries = await files(catalogue, 0.3)
@@ -166,7 +166,7 @@ async def test_names_that_no_address_can_say_are_not_listed(tmp_path: Path) -> N
 
 async def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        await Catalogue(tmp_path / "nowhere", None).page(patience=0)
+        await Catalogue(ListedFolder(tmp_path / "nowhere"), None).page(patience=0)
 
 
 async def test_renditions_of_one_name_in_one_folder_are_a_title(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ async def test_renditions_of_one_name_in_one_folder_are_a_title(tmp_path: Path) 
         (tmp_path / name).write_bytes(b"1")
     (title,) = [
         item
-        for item in (await Catalogue(tmp_path, None).page(patience=0)).items
+        for item in (await Catalogue(ListedFolder(tmp_path), None).page(patience=0)).items
         if isinstance(item, LibraryTitle)
     ]
     assert title.path == "a/film"
@@ -187,13 +187,13 @@ async def test_the_servers_own_data_and_its_configuration_are_not_listed(tmp_pat
     fill(tmp_path, ["film.mp4", "data/live/demo/dvr/0.mp4", "other/data.mp4", "hidden.mp4"])
     withheld = Withheld((tmp_path / "hidden.mp4",), (tmp_path / "data",))
     os.link(tmp_path / "hidden.mp4", tmp_path / "another.mp4")
-    listing = await FileListing(tmp_path, (".mp4",), withheld).latest()
+    listing = await FileListing(ListedFolder(tmp_path, withheld), (".mp4",)).latest()
     assert [file.path for file in listing.files] == ["film.mp4", "other/data.mp4"]
 
 
 async def test_an_item_is_found_by_its_path(tmp_path: Path) -> None:
     fill(tmp_path, ["film.240p.mp4", "film.720p.mp4", "other.mp4"])
-    catalogue = Catalogue(tmp_path, None)
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
     (title,) = (await catalogue.named("film", patience=0)).items
     assert isinstance(title, LibraryTitle)
     (file,) = (await catalogue.named("film.720p.mp4", patience=0)).items

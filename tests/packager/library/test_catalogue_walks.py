@@ -19,7 +19,7 @@ from packager.library.catalogue import (
     Facts,
     LibraryTitle,
 )
-from packager.library.file_listing import FileListing, ListingLimits
+from packager.library.file_listing import FileListing, ListedFolder, ListingLimits
 from packager.library.folder_titles import FolderTitles
 from tests.packager.library.listing import THEN, files, fill
 from tests.waiting import until
@@ -34,7 +34,7 @@ def settle(root: Path) -> None:
 async def test_a_folder_is_walked_once_for_all_who_ask_and_kept_until_it_changes(tmp_path: Path) -> None:
     await asyncio.to_thread(fill, tmp_path, ["a.mp4", "deep/in/b.mp4"])
     settle(tmp_path)
-    listing = FileListing(tmp_path, (".mp4",), limits=ListingLimits(unwalked_seconds=600))
+    listing = FileListing(ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(unwalked_seconds=600))
     found = await asyncio.gather(*(listing.latest() for _ in range(1000)))
     assert listing.walks == 1
     assert all(one is found[0] for one in found)
@@ -66,7 +66,9 @@ async def test_looking_takes_a_tenth_of_the_time_at_most_however_often_somebody_
         now += 0.5
         return now
 
-    listing = FileListing(tmp_path, (".mp4",), limits=ListingLimits(unwalked_seconds=0), clock=clock)
+    listing = FileListing(
+        ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(unwalked_seconds=0), clock=clock
+    )
     for _ in range(1000):
         await listing.latest()
     # Each walk takes a second of this clock, which is looked at twice.
@@ -77,7 +79,7 @@ async def test_pages_have_each_file_once_in_order_of_path_while_others_come_and_
     names = [f"{folder}{number:03}.mp4" for folder in ("a/", "a-b/", "", "z/y/") for number in range(40)]
     names += ["a.mp4", "film.240p.mp4", "film.720p.mp4"]
     await asyncio.to_thread(fill, tmp_path, names)
-    catalogue = Catalogue(tmp_path, None)
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
     found: list[tuple[str, str]] = []
     after, page = None, 0
     while True:
@@ -97,7 +99,7 @@ async def test_pages_have_each_file_once_in_order_of_path_while_others_come_and_
 async def test_a_page_has_no_more_files_than_are_looked_at_for_it(tmp_path: Path) -> None:
     names = [f"{title:03}.{height}p.mp4" for title in range(100) for height in range(100, 116)]
     await asyncio.to_thread(fill, tmp_path, names)
-    page = await Catalogue(tmp_path, None).page(None, 500, patience=0)
+    page = await Catalogue(ListedFolder(tmp_path), None).page(None, 500, patience=0)
     assert (
         sum(len(item.renditions) for item in page.items if isinstance(item, LibraryTitle))
         <= DEFAULT_LIMITS.page_files
@@ -116,7 +118,7 @@ async def test_whoever_asks_for_all_pages_starts_no_unbounded_looking(tmp_path: 
         gate.wait()
         return None
 
-    catalogue = Catalogue(tmp_path, None, obstacle)
+    catalogue = Catalogue(ListedFolder(tmp_path), None, obstacle)
     async with background_task(catalogue.run()):
         try:
             await files(catalogue, 0)
@@ -140,7 +142,7 @@ def test_names_are_sorted_in_short_steps_to_the_same_order() -> None:
 async def test_many_files_of_one_folder_are_listed_in_order(tmp_path: Path) -> None:
     names = [f"{number * 7919 % 100_000:06}.mp4" for number in range(5000)]
     await asyncio.to_thread(fill, tmp_path, names)
-    catalogue = Catalogue(tmp_path, None)
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
     found = [entry.path for entry in await files(catalogue, 0)]
     assert found == sorted(names)
 
@@ -151,16 +153,16 @@ async def test_no_more_files_and_names_are_looked_at_than_the_limits_say(tmp_pat
         tmp_path,
         [f"{number}.mp4" for number in range(30)] + [f"x/{number}.txt" for number in range(30)],
     )
-    few = FileListing(tmp_path, (".mp4",), limits=ListingLimits(files=10))
+    few = FileListing(ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(files=10))
     assert len((await few.latest()).files) == 10
-    names = FileListing(tmp_path, (".mp4",), limits=ListingLimits(names=20))
+    names = FileListing(ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(names=20))
     assert len((await names.latest()).files) <= 20
 
 
 async def test_a_folder_that_was_gone_is_listed_again(tmp_path: Path) -> None:
     root = tmp_path / "library"
     await asyncio.to_thread(fill, root, ["film.mp4"])
-    catalogue = Catalogue(root, None)
+    catalogue = Catalogue(ListedFolder(root), None)
     assert len(await files(catalogue, 0)) == 1
     root.rename(tmp_path / "elsewhere")
 

@@ -11,7 +11,7 @@ import pytest
 
 from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue, Entry, LibraryTitle
-from packager.library.file_listing import File, Listing, Renditions
+from packager.library.file_listing import File, ListedFolder, Listing, Renditions
 from packager.library.library_view import (
     Folder,
     TooManyViewsError,
@@ -172,7 +172,7 @@ async def test_a_view_that_is_there_waits_for_no_other_and_too_many_are_refused(
 
 async def test_sorting_by_length_has_the_files_inspected_that_nobody_has_looked_at(tmp_path: Path) -> None:
     await asyncio.to_thread(fill, tmp_path, [f"{number:02}.mp4" for number in range(40)])
-    catalogue = Catalogue(tmp_path, None)
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
     async with background_task(catalogue.run()), asyncio.timeout(60):
         await catalogue.view(ViewQuery("", sort="length"), 0, 1, patience=None)
         while (await catalogue.page(count=40, patience=0)).items[-1].facts is None:  # type: ignore[union-attr]
@@ -182,7 +182,7 @@ async def test_sorting_by_length_has_the_files_inspected_that_nobody_has_looked_
 async def test_a_page_around_an_item_has_it_wherever_it_is(tmp_path: Path) -> None:
     names = [f"{number:03}.mp4" for number in range(50)]
     await asyncio.to_thread(fill, tmp_path, [*names, "x/film.240p.mp4", "x/film.720p.mp4"])
-    catalogue = Catalogue(tmp_path, None)
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
     async with background_task(catalogue.run()):
         page = await catalogue.view(ViewQuery(""), count=10, around="037.mp4", patience=None)
         assert (page.offset, page.total) == (30, 51)

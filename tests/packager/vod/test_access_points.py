@@ -15,6 +15,7 @@ from origin.server.library_list import describe_title
 from packager.concurrency import background_task
 from packager.export.export import export
 from packager.library.catalogue import Catalogue, LibraryTitle
+from packager.library.file_listing import ListedFolder
 from packager.library.storage import Library
 from packager.vod import Titles
 from packager.vod.access_points import READS_PER_SEGMENT, segment_starts
@@ -159,7 +160,7 @@ async def test_the_library_knows_of_each_title_that_is_asked_for_whether_it_is_o
         asked.append(path)
         return titles.obstacle(path)
 
-    catalogue = Catalogue(tmp_path, None, obstacle)
+    catalogue = Catalogue(ListedFolder(tmp_path), None, obstacle)
     (unknown, *_) = (await catalogue.page(count=1, patience=0)).items
     assert isinstance(unknown, LibraryTitle)
     told = describe_title(unknown)

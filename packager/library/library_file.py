@@ -1,0 +1,129 @@
+"""What a library's files and folders are to whoever serves them, wherever they are: on a disk or in S3.
+
+A file is its size, its validators, and what reads a range of it. One on a disk has a descriptor, too, from
+which the kernel can send it.
+"""
+
+from __future__ import annotations
+
+import errno
+from types import TracebackType
+from typing import Protocol, Self
+
+from packager.concurrency import Threads
+
+Identity = tuple[int, int, int, int]
+"""Numbers that are equal only for the same unchanged file; the last two also on other machines with it."""
+
+
+class FileChangedError(OSError):
+    """A file was replaced since it was opened: whoever opens it again gets the new one.
+
+    Args:
+        path: the file's.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.ESTALE, "it was replaced since it was opened", path)
+
+
+class LibraryFile(Protocol):
+    """An open file. Several threads may read it at once."""
+
+    @property
+    def path(self) -> str:
+        """Where it was found, for logs."""
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes when it was opened."""
+
+    @property
+    def modified(self) -> float:
+        """The time of its last change, in seconds since the epoch."""
+
+    @property
+    def identity(self) -> Identity:
+        """Numbers that are equal only for the same unchanged file."""
+
+    @property
+    def threads(self) -> Threads:
+        """Where to read it: it blocks."""
+
+    def descriptor(self) -> int | None:
+        """What the kernel sends it from; None if there is no such thing."""
+
+    def validator(self, now: float) -> str:
+        """Give its entity-tag, which is the same on every machine.
+
+        Args:
+            now: seconds since the epoch, at the time of the answer.
+        """
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Read bytes by position: fewer than asked only where the file ends.
+
+        Args:
+            offset: position of the first byte.
+            length: number of bytes.
+
+        Raises:
+            FileChangedError: it was replaced.
+            OSError: it can't be read now.
+        """
+
+    def close(self) -> None:
+        """Let it go. May be called again."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class FolderNames(Protocol):
+    """Knows the names in a library's folders. It blocks."""
+
+    def renditions(self, folder: str, title: str) -> list[str]:
+        """Return the files that are renditions of a title, in ascending order of height.
+
+        Args:
+            folder: relative to the library; "" for the library itself.
+            title: its name.
+
+        Raises:
+            OSError, ValueError: the folder can't be read, or no folder can have such a name.
+        """
+
+    def subtitles(self, folder: str, stem: str) -> list[str]:
+        """Return the subtitle files whose name begins with a film's, in order; raises likewise."""
+
+
+class Storage(Protocol):
+    """What a library's files are read from. It blocks."""
+
+    @property
+    def threads(self) -> Threads:
+        """Where to call it."""
+
+    def open(self, name: str) -> LibraryFile:
+        """Open a file for reading.
+
+        Args:
+            name: its parts joined by slashes, relative to the library.
+
+        Returns:
+            The open file, which the caller closes.
+
+        Raises:
+            NotFoundError: there is no such file that may be served.
+            OSError: it can't be opened now.
+        """
+
+    def folder_names(self, most: int) -> FolderNames:
+        """Make what knows the names in the folders.
+
+        Args:
+            most: how many names of a folder are looked at, and how many are kept of all folders.
+        """
