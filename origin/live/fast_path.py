@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -76,7 +77,7 @@ def _read_target(target: bytes, carried: tuple[str, ...]) -> Target | None:
 @functools.lru_cache(maxsize=HEADS_KEPT)
 def _player_request(fields: PlainFields) -> PlayerRequest:
     asked = RequestTraits.from_headers(fields.fields)
-    return PlayerRequest(asked.takes_gzip, hash(asked.agent))
+    return PlayerRequest(asked.takes_gzip, zlib.crc32(asked.agent))
 
 
 class LiveFastPath:

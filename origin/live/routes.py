@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
@@ -309,7 +310,7 @@ async def time_of_day(_: Request) -> Response:
 
 def _note_viewer(request: Request, stream: LiveStream) -> RequestTraits:
     asked, client = RequestTraits.from_headers(request.scope["headers"]), request.scope.get("client")
-    stream.viewer_counter.note((client[0] if client else "", hash(asked.agent)), time.monotonic())
+    stream.viewer_counter.note((client[0] if client else "", zlib.crc32(asked.agent)), time.monotonic())
     return asked
 
 

@@ -149,6 +149,11 @@ class Channel:
         self.stream.adopt(plan.publication)
         plan.log.follow(*self._followers)
 
+    def add_follower(self, follower: Callable[[Entry], None]) -> None:
+        """Hand all entries of its log to come to one more function, those of later windows too."""
+        self._followers = (*self._followers, follower)
+        self._plan.log.add_follower(follower)
+
     @property
     def writers(self) -> Mapping[str, RenditionWriter]:
         """The writers that append to the log, by rendition."""

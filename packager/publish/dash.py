@@ -159,8 +159,8 @@ class LiveManifest:
         if reference.listed and all(one.window.timeline for one in self._renditions.values()):
             next(self.written_in_steps(0.0), None)
 
-    def state(self) -> list[PeriodsEntry]:
-        """Tell what the periods are made of to a process that goes on with it."""
+    def state(self) -> Iterator[PeriodsEntry]:
+        """Tell what the periods are made of now, some at a time, to a process that goes on with it."""
         with contextlib.suppress(Exception):  # who asks for what can't be read hears of it
             self._tracker.follow()
         return self._tracker.state()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
@@ -116,17 +116,10 @@ class PeriodTracker:
             self._lasts.pop(gone, None)
             self._over.pop(gone, None)
 
-    def state(self) -> list[PeriodsEntry]:
-        """Tell the stretches to a process that goes on with them."""
-        rows = [
-            HeldStretch(one.number, one.start, one.media_time, self._lasts.get(one.number))
-            for one in self._known
-        ]
+    def state(self) -> Iterator[PeriodsEntry]:
+        """Tell the stretches that there are now, some at a time, to a process that goes on with them."""
         previous = -1 if self._previous is None else self._previous.number
-        return [
-            PeriodsEntry(tuple(rows[begin : begin + PIECE_STRETCHES]), self._seen, previous)
-            for begin in range(0, max(len(rows), 1), PIECE_STRETCHES)
-        ]
+        return _in_pieces(tuple(self._known), dict(self._lasts), self._seen, previous)
 
     def begin_from(self, entry: PeriodsEntry) -> None:
         """Go on with stretches that another process has told, behind those it told before."""
@@ -255,6 +248,17 @@ class PeriodTracker:
         if stretch is None:
             return None
         return stretch.media_time + (number - stretch.number) * self._step
+
+
+def _in_pieces(
+    known: Sequence[Stretch], lasts: Mapping[int, int], seen: int, previous: int
+) -> Iterator[PeriodsEntry]:
+    for begin in range(0, max(len(known), 1), PIECE_STRETCHES):
+        rows = (
+            HeldStretch(one.number, one.start, one.media_time, lasts.get(one.number))
+            for one in known[begin : begin + PIECE_STRETCHES]
+        )
+        yield PeriodsEntry(tuple(rows), seen, previous)
 
 
 def parse_time(init: bytes, fragment: bytes = b"", *, shown: bool = False) -> tuple[int, int]:

@@ -6,6 +6,7 @@ A playlist is rendered once per state: all who wait for a part get the same byte
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -216,9 +217,9 @@ class Presentation:
         """Take what a publisher says about the channel's time; see ``DateRanges.add``."""
         self.date_ranges.add(tag, self.clock())
 
-    def state(self) -> list[DateRangesEntry | PeriodsEntry]:
+    def state(self) -> Iterator[DateRangesEntry | PeriodsEntry]:
         """Tell what playlists and manifests say beyond the windows to a process that goes on with it."""
-        return [self.date_ranges.state(self.clock()), *self._manifest.state()]
+        return itertools.chain((self.date_ranges.state(self.clock()),), self._manifest.state())
 
     def begin_from(self, entry: DateRangesEntry | PeriodsEntry) -> None:
         """Go on with what another process has told beyond the windows."""

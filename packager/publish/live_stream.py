@@ -65,6 +65,11 @@ class ViewerCounter:
         self._forget(now)
         return len(self._seen)
 
+    def seen_since(self, moment: float) -> list[Hashable]:
+        """Give the clients that asked since a moment, as far as they are told apart."""
+        newest = itertools.takewhile(lambda one: one[1] >= moment, reversed(self._seen.items()))
+        return [client for client, _ in newest]
+
     def _forget(self, now: float) -> None:
         while self._seen and next(iter(self._seen.values())) < now - self.seconds:
             self._seen.popitem(last=False)
@@ -220,6 +225,7 @@ class LiveStream:
         renditions: by name, video from large to small, then the sound, then captions.
         presentation: their playlists.
         viewer_counter: counts who asked for a playlist lately.
+        waiting_elsewhere: how many requests wait in each other process that serves it.
     """
 
     def __init__(
@@ -235,6 +241,7 @@ class LiveStream:
         self.name = name
         self.commands = commands
         self.wall_clock = wall_clock
+        self.waiting_elsewhere: dict[Hashable, int] = {}
         self.restores = restores
         self._limits = limits
         self._clock = clock
@@ -323,4 +330,5 @@ class LiveStream:
     @property
     def blocked(self) -> int:
         """How many requests wait for a part or a segment."""
-        return sum(one.window.waiters.count for one in self.renditions.values())
+        here = sum(one.window.waiters.count for one in self.renditions.values())
+        return here + sum(self.waiting_elsewhere.values())

@@ -234,6 +234,10 @@ class Log:
         self._followers = list(followers)
         self._hand_on()
 
+    def add_follower(self, follower: Callable[[Entry], None]) -> None:
+        """Hand all entries to come to one more function; behind ``follow``."""
+        self._followers = [*(self._followers or ()), follower]
+
     def append(self, entry: Entry) -> None:
         """Publish an entry.
 

@@ -6,8 +6,9 @@ only what playlists say of it stays.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -254,8 +255,18 @@ class FinishedSegments:
 
     def held(self, rendition: str, now: float) -> Iterator[HeldSegmentsEntry]:
         """Tell the segments that there are now, some at a time; what changes meanwhile isn't in them."""
-        unlisted = [(one.segment, Unlisted(one.published, now - one.moment)) for one in self._unlisted]
-        return in_pieces(rendition, unlisted, tuple(self.listed), text=self._text)
+        return self._told(rendition, tuple(self._unlisted), tuple(self.listed), now)
+
+    def _told(
+        self,
+        rendition: str,
+        unlisted: Sequence[_UnlistedSegment],
+        listed: Sequence[LiveSegment],
+        now: float,
+    ) -> Iterator[HeldSegmentsEntry]:
+        left = ((one.segment, Unlisted(one.published, now - one.moment)) for one in unlisted)
+        rows = itertools.chain(left, ((segment, None) for segment in listed))
+        return in_pieces(rendition, rows, text=self._text)
 
     def begin_from(self, state: SegmentsState, now: float) -> None:
         """Go on with what another process has told; its segments follow."""

@@ -6,7 +6,7 @@ come in pieces, so that neither who writes nor who reads them is held up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated
@@ -243,25 +243,19 @@ SnapshotEntry = (
 
 
 def in_pieces(
-    rendition: str,
-    unlisted: Sequence[tuple[LiveSegment, Unlisted]],
-    listed: Iterable[LiveSegment],
-    *,
-    text: bool,
+    rendition: str, segments: Iterable[tuple[LiveSegment, Unlisted | None]], *, text: bool
 ) -> Iterator[HeldSegmentsEntry]:
     """Tell a rendition's finished segments, some at a time.
 
     Args:
         rendition: its name.
-        unlisted: those that have left the playlist, and when.
-        listed: the others.
+        segments: the oldest first, each with when it left the playlist; None of those that are listed.
         text: whether it is one of captions.
     """
     left: list[Unlisted] = []
     held: list[HeldSegment] = []
     size = 0
-    rows = [*unlisted, *((segment, None) for segment in listed)]
-    for segment, when in rows:
+    for segment, when in segments:
         held.append(HeldSegment.of(segment, text=text))
         size += len(segment.data)
         if when is not None:

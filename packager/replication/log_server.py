@@ -1,0 +1,244 @@
+"""Sends the logs of live channels to the processes that follow them, each over a connection of its own.
+
+Who begins to follow gets a snapshot of each channel and then every entry; so does whoever was disconnected
+because it didn't read. A channel's own work costs one encoding of an entry, however many follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from media.errors import MalformedError
+from packager.publish.live_stream import LiveStream
+from packager.replication.frames import FrameReader, read_audience, write_entry, write_gone
+from packager.replication.limits import ReplicationLimits
+from packager.window.log import CadenceEntry, Entry
+
+log = structlog.get_logger()
+
+
+class _ServedLog:
+    """A channel whose log is sent, and how many entries that log has had."""
+
+    def __init__(self, stream: LiveStream) -> None:
+        self.stream = stream
+        self.position = 0
+
+
+class LogServer:
+    """Sends the logs of live channels to those who follow them.
+
+    Args:
+        limits: of each connection.
+    """
+
+    def __init__(self, limits: ReplicationLimits) -> None:
+        self._limits = limits
+        self._logs: dict[str, _ServedLog] = {}
+        self._connections: set[_Connection] = set()
+
+    def serve(self, stream: LiveStream) -> Callable[[Entry], None]:
+        """Send a channel's log, in the place of the one with its name if there is one.
+
+        Args:
+            stream: what folding the log has given so far.
+
+        Returns:
+            What is to be called with each entry from now on.
+        """
+        served = self._logs[stream.name] = _ServedLog(stream)
+        self._begin_anew(served)
+        return lambda entry: self._append(served, entry)
+
+    def withdraw(self, name: str) -> None:
+        """Send a channel's log no more: there is no such channel now."""
+        if self._logs.pop(name, None) is not None:
+            for connection in tuple(self._connections):
+                connection.forget(name)
+
+    async def connect(self, sock: socket.socket) -> None:
+        """Send all logs over a connected socket, which is owned from now on, until it is closed."""
+        connection = _Connection(self._logs, self._connections.discard, self._limits)
+        self._connections.add(connection)
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=sock)
+        except OSError:
+            self._connections.discard(connection)
+            sock.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect all who follow."""
+        for connection in tuple(self._connections):
+            connection.close()
+
+    def _append(self, served: _ServedLog, entry: Entry) -> None:
+        if self._logs.get(served.stream.name) is not served:
+            return  # another one has its place
+        served.position += 1
+        if isinstance(entry, CadenceEntry):
+            # What follows it at once, such as a day from the disk, is in the new windows already.
+            self._begin_anew(served)
+            return
+        followers = [connection for connection in self._connections if connection.follows(served)]
+        if not followers:
+            return
+        try:
+            frame = write_entry(served.stream.name, served.position, entry)
+        except Exception:  # who publishes goes on; who follows learns of the hole, and begins anew
+            log.exception("an entry can't be told", channel=served.stream.name, kind=type(entry).__name__)
+            return
+        for connection in followers:
+            connection.send(served, frame)
+
+    def _begin_anew(self, served: _ServedLog) -> None:
+        for connection in tuple(self._connections):
+            connection.begin(served)
+
+
+class _Connection(asyncio.Protocol):
+    """One who follows: snapshots of channels, one after the other, and the entries of those it has."""
+
+    def __init__(
+        self,
+        logs: dict[str, _ServedLog],
+        on_lost: Callable[[_Connection], None],
+        limits: ReplicationLimits,
+    ) -> None:
+        self._logs = logs
+        self._on_lost = on_lost
+        self._limits = limits
+        self._reader = FrameReader(limits.frame_bytes)
+        self._transport: asyncio.WriteTransport | None = None
+        self._is_paused = False
+        self._pump: asyncio.Handle | None = None
+        # Those that have had their snapshot, those that wait for it, and the one that is having it.
+        self._complete: set[_ServedLog] = set()
+        self._coming = deque(logs.values())
+        self._current: _ServedLog | None = None
+        self._snapshot: Iterator[Entry] = iter(())
+        self._position = 0
+        # What has come behind that snapshot.
+        self._behind: deque[bytes] = deque()
+        self._behind_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with the snapshots."""
+        if not isinstance(transport, asyncio.WriteTransport):
+            raise TypeError("logs are written")
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._limits.buffered_bytes)
+        self._schedule()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget who has gone, and who asked it."""
+        del exc
+        self._transport = None
+        for served in self._logs.values():
+            served.stream.waiting_elsewhere.pop(self, None)
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        """Make no more of a snapshot than is read."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """Go on with the snapshot."""
+        self._is_paused = False
+        self._schedule()
+
+    def data_received(self, data: bytes) -> None:
+        """Count who asks for the channels elsewhere."""
+        self._reader.receive_data(data)
+        try:
+            for frame in self._reader.frames():
+                served, audience = self._logs.get(frame.channel), read_audience(frame.message)
+                if served is not None:
+                    served.stream.waiting_elsewhere[self] = audience.waiting
+                    for viewer in audience.viewers:
+                        served.stream.viewer_counter.note(viewer, time.monotonic())
+        except MalformedError as error:
+            log.error("what a follower of logs tells can't be read", reason=str(error))
+            self.close()
+
+    def follows(self, served: _ServedLog) -> bool:
+        """Tell whether a channel's next entry is to be sent."""
+        return served in self._complete or served is self._current
+
+    def send(self, served: _ServedLog, frame: bytes) -> None:
+        """Send an entry, behind the snapshot where that is on its way."""
+        if self._transport is None:
+            return
+        if served is self._current:
+            self._behind.append(frame)
+            self._behind_bytes += len(frame)
+        else:
+            self._transport.write(frame)
+        waiting = self._transport.get_write_buffer_size() + self._behind_bytes
+        if waiting > self._limits.waiting_bytes:
+            log.warning("a follower of logs doesn't read, and is disconnected", waiting_bytes=waiting)
+            self.close()
+
+    def begin(self, served: _ServedLog) -> None:
+        """Send a snapshot of a channel, and then its entries; whatever came of it before is over."""
+        self._drop(served.stream.name)
+        self._coming.append(served)
+        self._schedule()
+
+    def forget(self, name: str) -> None:
+        """Tell that a channel is gone."""
+        self._drop(name)
+        if self._transport is not None:
+            self._transport.write(write_gone(name))
+
+    def close(self) -> None:
+        """Disconnect; what waits to be sent is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    def _drop(self, name: str) -> None:
+        self._complete = {one for one in self._complete if one.stream.name != name}
+        self._coming = deque(one for one in self._coming if one.stream.name != name)
+        if self._current is not None and self._current.stream.name == name:
+            self._current, self._snapshot = None, iter(())
+            self._behind.clear()
+            self._behind_bytes = 0
+
+    def _schedule(self) -> None:
+        if self._pump is None and (self._coming or self._current is not None):
+            self._pump = asyncio.get_running_loop().call_soon(self._write_some)
+
+    def _write_some(self) -> None:
+        """Write some of the snapshots; the rest once this is read, and others have had their turn."""
+        self._pump = None
+        end = time.perf_counter() + self._limits.step_seconds
+        while self._transport is not None and not self._is_paused and time.perf_counter() < end:
+            if self._current is None:
+                if not self._coming:
+                    return
+                self._current = self._coming.popleft()
+                self._position, self._snapshot = self._current.position, self._current.stream.snapshot()
+            self._write_next(self._transport, self._current)
+        if not self._is_paused and self._transport is not None:
+            self._schedule()
+
+    def _write_next(self, transport: asyncio.WriteTransport, served: _ServedLog) -> None:
+        """Write the next entry of the snapshot, or what came behind it."""
+        entry = next(self._snapshot, None)
+        if entry is not None:
+            transport.write(write_entry(served.stream.name, self._position, entry))
+        elif self._behind:
+            frame = self._behind.popleft()
+            self._behind_bytes -= len(frame)
+            transport.write(frame)
+        else:
+            self._current = None
+            self._complete.add(served)
