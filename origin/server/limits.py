@@ -22,6 +22,7 @@ from origin.vod.segment_cache import SegmentCacheLimits
 from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits
+from packager.replication.limits import ReplicationLimits
 from packager.vod import TitleLimits
 from packager.vod.sprite_maker import SpriteLimits
 
@@ -70,6 +71,7 @@ class Limits:
         guesses: of what is remembered of wrong passwords.
         radio: of its stations.
         relay: of its relays of token streams.
+        replication: of the logs of its live channels on their way to other processes.
         rtmp: of their publishers' RTMP connections.
         server: of itself.
         srt: of their publishers' SRT connections.
@@ -90,6 +92,7 @@ class Limits:
     guesses: GuessLimits = field(default_factory=GuessLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
     relay: RelayLimits = field(default_factory=RelayLimits)
+    replication: ReplicationLimits = field(default_factory=ReplicationLimits)
     rtmp: RtmpLimits = field(default_factory=RtmpLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
     srt: SrtLimits = field(default_factory=SrtLimits)

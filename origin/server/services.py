@@ -49,6 +49,7 @@ from packager.process.tools import BusyError, Tools, ToolsError
 from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
+from packager.replication.log_server import LogServer
 from packager.sources.published import Takeover
 from packager.system_errors import LACKING
 
@@ -86,6 +87,7 @@ class Services:
         stations: the mounts, and the passwords of those with source clients.
         channels: the live channels.
         simulcasts: the stations' live channels.
+        logs: sends what the live channels publish to other processes.
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: what is served of them, likewise.
         library: what serves the files of the library.
@@ -150,6 +152,7 @@ class Services:
         self.events = make_event_services(config, limits, self._count)
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
+        self.logs = LogServer(limits.replication)
         for channel in self.channels.values():
             self._broadcast(channel)
         if tools is not None:
@@ -295,6 +298,7 @@ class Services:
     def _broadcast(self, channel: Channel) -> None:
         """Serve this channel under its name."""
         self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
+        channel.add_follower(self.logs.serve(channel.stream))
 
     def _count(self, area: str, count: int) -> None:
         self.traffic.add_bytes(area, count)

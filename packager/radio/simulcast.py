@@ -170,7 +170,7 @@ class Simulcast:
 
     def _is_waited_for(self) -> bool:
         """Tell whether a request still waits for an answer: a start may take long."""
-        return any(one.window.waiters.count for one in self.channel.renditions.values())
+        return self.channel.stream.blocked > 0
 
     def _note_viewer(self) -> None:
         self._asked = time.monotonic()
