@@ -21,6 +21,7 @@ from origin.http.trusted_proxies import TrustedProxies
 from origin.http1 import states
 from origin.http1.exchange import Exchange, log_failure
 from origin.http1.fast_path import FastAnswer, FastPath, RepeatedRequest, Reply, encoded
+from origin.http1.hand_over import OtherProcess
 from origin.http1.head_limits import HeadLimits
 from origin.http1.request_head import HttpLimits, RequestLine
 from origin.http1.response_head import STATUS_LINE, refusal
@@ -62,6 +63,7 @@ class Connection(asyncio.Protocol):
     proxies: ClassVar[TrustedProxies] = TrustedProxies()
     client_connections: ClassVar[ClientLimit] = UNLIMITED
     refused_connections: ClassVar[ClientLimit] = UNLIMITED
+    other_process: ClassVar[OtherProcess | None] = None
 
     def __init__(
         self,
@@ -105,6 +107,8 @@ class Connection(asyncio.Protocol):
         self._repeat: RepeatedRequest | None = None
         # The head of the current request, as long as its fast answer may leave it to the application.
         self._undecided = b""
+        # The head that is being read, if another process may have to read it again.
+        self._head = b""
         # What the next byte belongs to; only `_move` changes it.
         self._reading = states.IDLE
         # Measures the head that is being read.
@@ -135,6 +139,17 @@ class Connection(asyncio.Protocol):
         self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
         self._may_answer = self._zero_copy and not self._is_excess
         self._watch = ConnectionTimeouts(self, transport, self.loop, self.limits, self._keep_alive_seconds)
+        if self._unread:
+            # In a turn of its own: a loop may begin to read whatever was said here about pausing.
+            self.loop.call_soon(self._take_turn)
+
+    def take_over(self, data: bytes) -> None:
+        """Go on with a connection that another process has begun; called before it is made.
+
+        Args:
+            data: what that process has read and not answered.
+        """
+        self._unread = data
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End everything that sends to the client or waits for it: the connection is gone."""
@@ -173,9 +188,13 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let senders go on: the transport's buffer has room again."""
         self.flow.resume_writing()
+        if self._reading is states.LEAVING:
+            self._leave()
 
     def eof_received(self) -> bool | None:
         """Take note that the client sends nothing more; it may still read the answers to its requests."""
+        # A request that another process has read isn't taken yet.
+        self._take_turn()
         exchanges = self._exchanges()
         if not exchanges or self.scheme == "https":
             return None
@@ -266,7 +285,8 @@ class Connection(asyncio.Protocol):
     def awaited(self) -> AwaitedFromClient:
         """What the client has to send now."""
         reading = self._reading
-        if self._active is not None or self.transport.is_closing() or reading is states.STOPPED:
+        is_over = reading is states.STOPPED or reading is states.LEAVING
+        if self._active is not None or is_over or self.transport.is_closing():
             return AwaitedFromClient.NOTHING
         return AwaitedFromClient.HEAD if reading is states.HEAD else AwaitedFromClient.REQUEST
 
@@ -307,6 +327,23 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Read the bytes that came behind the request that has been answered."""
         raise NotImplementedError
+
+    def _take_turn(self) -> None:
+        """Handle more of the unread bytes, unless they wait for an answer."""
+        raise NotImplementedError
+
+    def _leave(self) -> None:
+        """Hand the connection over, as soon as the kernel has all earlier answers."""
+        if self.other_process is None:
+            raise RuntimeError("there is no other process")
+        self.flow.pause_reading()
+        if self.transport.get_write_buffer_size():
+            # What is written in two processes would be mixed up; `resume_writing` is called at the end.
+            self.transport.set_write_buffer_limits(0)
+        elif not self.transport.is_closing():
+            data, self._head, self._unread = self._head + self._unread, b"", b""
+            self.other_process.take(self.transport.get_extra_info("socket").fileno(), data)
+            self.transport.abort()
 
     def _parse(self, data: bytes) -> None:
         """Have a request read by the parser and answered by the application."""

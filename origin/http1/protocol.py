@@ -23,6 +23,7 @@ from origin.http1 import states
 from origin.http1.connection import Connection
 from origin.http1.exchange import GONE, Exchange
 from origin.http1.fast_path import FastAnswer, FastPath
+from origin.http1.hand_over import OtherProcess
 from origin.http1.request_head import HeadEnd, HttpLimits, fault_of, has_unframed_body, split_target
 from origin.http1.sendfile import ZERO_COPY
 
@@ -107,6 +108,8 @@ class HttpProtocol(Connection):
             self.flow.pause_reading()
             if pieces == most:
                 self.loop.call_soon(self._take_turn)
+        if self._reading is states.LEAVING:
+            self._leave()
 
     def _take_turn(self) -> None:
         """Handle more of the unread bytes, unless they wait for an answer."""
@@ -115,6 +118,8 @@ class HttpProtocol(Connection):
 
     def _is_behind(self) -> bool:
         """Return whether the next bytes belong to a request behind the one that is being answered."""
+        if self._reading is states.LEAVING:
+            return True
         if self._active is None or self._reading in (states.UNFRAMED, states.STOPPED):
             return self.transport.is_closing()
         return self._reading is states.IDLE
@@ -122,6 +127,8 @@ class HttpProtocol(Connection):
     def _parse(self, data: bytes) -> None:
         is_all = self._reading is not states.BODY
         bodys, before = None if is_all else self.cycle, self._body_bytes
+        if self.other_process is not None:
+            self._head = self._head + data if self._reading is states.HEAD else data
         try:
             try:
                 self.parser.feed_data(data)
@@ -135,8 +142,9 @@ class HttpProtocol(Connection):
             self._refuse(501 if is_all and _METHOD.match(data) else 400)
             return
         except httptools.HttpParserError:
-            # Bytes that aren't parsed any more need no refusal: a source is served, or the connection is cut.
-            if self._reading not in (states.UNFRAMED, states.STOPPED):
+            # Bytes that aren't parsed any more need no refusal: a source is served, or the connection is cut
+            # or handed over.
+            if self._reading not in (states.UNFRAMED, states.STOPPED, states.LEAVING):
                 self._refuse(self._refusal or 400)
             return
         if self._reading is states.HEAD:
@@ -193,7 +201,7 @@ class HttpProtocol(Connection):
             return
         unread, self._unread = self._unread, b""
         self._take(unread)
-        if not self._unread:
+        if not self._unread and self._reading is not states.LEAVING:
             self.flow.resume_reading()
             self._close_behind()
 
@@ -256,6 +264,14 @@ class HttpProtocol(Connection):
         self.scope["http_version"] = version
         upgrading = self.parser.should_upgrade()
         self._set_target()
+        app: ASGIApp = self.app
+        if self._is_excess:
+            app = TOO_MANY if self._is_too_many else UNAVAILABLE
+        elif self.other_process is not None and not self._is_answered_here(self.other_process):
+            if self.other_process.has_room:
+                self._move(states.HAND_OVER)
+                raise _RefusedError
+            app = UNAVAILABLE
         if self._told is not None and self.client is not None:
             self._set_client(self.client[0])
         extensions: dict[str, dict[str, object]] = {}
@@ -278,9 +294,6 @@ class HttpProtocol(Connection):
             exchange.keep_alive = False
         else:
             self._move(states.END_OF_HEAD)
-        app: ASGIApp = self.app
-        if self._is_excess:
-            app = TOO_MANY if self._is_too_many else UNAVAILABLE
         if self._active is None:
             self._begin(exchange, app)
         else:
@@ -305,6 +318,17 @@ class HttpProtocol(Connection):
         self._move(states.END_OF_MESSAGE)
         if self._reading is not states.UNFRAMED and self.cycle is not None:
             self.cycle.end_body()
+
+    def _is_answered_here(self, other: OtherProcess) -> bool:
+        """Return whether this process answers the request, and no other.
+
+        Requests with bodies are left to the other process: no bytes of them can lie in a parser when the
+        connection is handed over at the head of the next request.
+        """
+        has_body = self._gauge.codings or any(
+            name == b"content-length" and value != b"0" for name, value in self.headers
+        )
+        return not has_body and not self.parser.should_upgrade() and not other.answers(self.scope)
 
     def _set_target(self) -> None:
         raw_path, query = split_target(self.url)
@@ -335,6 +359,7 @@ def http_protocol(
     fast_path: FastPath | None = None,
     proxies: TrustedProxies | None = None,
     client_connections: ClientLimit = UNLIMITED,
+    other_process: OtherProcess | None = None,
 ) -> type[HttpProtocol]:
     """Make a protocol class with its own limits, to be given to ``uvicorn.Config(http=...)``.
 
@@ -343,6 +368,7 @@ def http_protocol(
         fast_path: answers requests before the application; None leaves all to the application.
         proxies: the proxies that are trusted; None: no proxy.
         client_connections: how many connections one client may have.
+        other_process: answers what this process can't; None: this one answers all.
     """
     shared = {
         "limits": limits,
@@ -350,5 +376,6 @@ def http_protocol(
         "proxies": proxies or TrustedProxies(),
         "client_connections": client_connections,
         "refused_connections": ClientLimit(limits.refused_connections),
+        "other_process": other_process,
     }
     return type("LimitedWireProtocol", (HttpProtocol,), shared)

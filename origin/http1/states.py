@@ -7,6 +7,7 @@
     IDLE, HEAD, BODY ──FAULT──▶ STOPPED
     IDLE ──UPGRADE──▶ STOPPED
     IDLE, HEAD, BODY, UNFRAMED ──END_OF_INPUT──▶ STOPPED
+    HEAD ──HAND_OVER──▶ LEAVING
     UNFRAMED ──END_OF_MESSAGE, UPGRADE──▶ UNFRAMED (what the parser makes of its head)
 
 A request without a body passes through BODY too, between two events of the parser. How requests are answered
@@ -31,6 +32,7 @@ class Reading(enum.Enum):
     BODY = "the body of a request, or its trailer"
     UNFRAMED = "a body without framing, which is all that comes"
     STOPPED = "nothing: it is dropped"
+    LEAVING = "another process, which gets it with the connection"
 
 
 class ReadingEvent(enum.Enum):
@@ -45,11 +47,14 @@ class ReadingEvent(enum.Enum):
     UPGRADE = "a request for another protocol, which nobody here speaks, has been read"
     FAULT = "bytes that can't be accepted, or a head that doesn't come in time"
     END_OF_INPUT = "the client has ended its side, and all that it sent is taken"
+    HAND_OVER = "the empty line behind a head that another process has to answer"
 
 
 # Looking up a member in its Enum is a call in Python 3.11, which these names save.
-IDLE, HEAD, BODY, UNFRAMED, STOPPED = Reading
-BEGIN, END_OF_HEAD, END_OF_UNFRAMED_HEAD, END_OF_MESSAGE, UPGRADE, FAULT, END_OF_INPUT = ReadingEvent
+IDLE, HEAD, BODY, UNFRAMED, STOPPED, LEAVING = Reading
+BEGIN, END_OF_HEAD, END_OF_UNFRAMED_HEAD, END_OF_MESSAGE, UPGRADE, FAULT, END_OF_INPUT, HAND_OVER = (
+    ReadingEvent
+)
 
 
 TRANSITIONS: Mapping[tuple[Reading, ReadingEvent], Reading] = MappingProxyType(
@@ -66,6 +71,7 @@ TRANSITIONS: Mapping[tuple[Reading, ReadingEvent], Reading] = MappingProxyType(
         (HEAD, FAULT): STOPPED,
         # RFC 9112 §8: a request that is cut short by the end of the connection is incomplete.
         (HEAD, END_OF_INPUT): STOPPED,
+        (HEAD, HAND_OVER): LEAVING,
         # RFC 9112 §9.3: a connection persists, and the next request follows the body.
         (BODY, END_OF_MESSAGE): IDLE,
         (BODY, FAULT): STOPPED,

@@ -1,0 +1,31 @@
+"""How a connection goes on in another process of the server, which answers what this one can't.
+
+The head of a request is read here to its end. If the other process has to answer, it gets the connection's
+descriptor with the bytes of the request and all that was read behind it, once the kernel has the answers to
+all requests before. From then on the connection is that process's own (`Connection.take_over`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from starlette.types import Scope
+
+
+class OtherProcess(Protocol):
+    """The process that connections are handed over to."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one more connection now; otherwise the request is answered with 503."""
+
+    def answers(self, scope: Scope) -> bool:
+        """Tell whether it answers a request, given by its method and path, and this process doesn't."""
+
+    def take(self, descriptor: int, data: bytes) -> None:
+        """Give it a connection.
+
+        Args:
+            descriptor: of the connection's socket; the caller closes it afterwards.
+            data: what was read of the request and behind it.
+        """
