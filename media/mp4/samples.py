@@ -144,6 +144,12 @@ class SampleTable:
         size = self.sizes(start, stop)
         return self._chunks.places(start, stop, size), size
 
+    def data_end(self, start: int, stop: int) -> int:
+        """Say behind which byte of the file there are no data of a range, which isn't empty."""
+        # Most writers write chunks as they are numbered; of others each sample has to be looked at.
+        ranges = [(stop - 1, stop)] if self._chunks.end_with_last(start, stop) else stretches(start, stop)
+        return max(int(np.add(*self.places(*one)).max()) for one in ranges)
+
     def sizes(self, start: int, stop: int) -> Int64:
         """Give the size of each sample of a range in bytes."""
         return self._sizes.values(start, stop)
@@ -522,6 +528,15 @@ class _Chunks:
         bounds = np.append(first, stop)
         bounds[0] = start
         return into + np.repeat(place - before, bounds[1:] - bounds[:-1])
+
+    def end_with_last(self, start: int, stop: int) -> bool:
+        """Say whether of a range's chunks none lies behind the last one."""
+        first, last = (int(next(self._covering(at, at + 1))[0][0]) for at in (start, stop - 1))
+        end = int(self._places[last])
+        return all(
+            int(self._places[first + low : first + high].max()) <= end
+            for low, high in stretches(0, last + 1 - first)
+        )
 
     def _places_of(self, chunk: Int64, first: Int64) -> tuple[Int64, Int64]:
         return self._places[chunk].astype(np.int64), first

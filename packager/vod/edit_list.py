@@ -175,6 +175,11 @@ class Arrangement:
         """Give where each sample of a range begins in the file, and its size in bytes."""
         return self.table.places(self.first + start, self.first + stop)
 
+    @property
+    def data_end(self) -> int:
+        """Behind which byte of the file there are no data of it."""
+        return self.table.data_end(self.first, self.first + self.count)
+
     def times(self, start: int, stop: int) -> Int64:
         """Give when each sample of a range is presented, in ticks from the presentation's beginning."""
         return self.table.composition_times(self.first + start, self.first + stop) + self.shift

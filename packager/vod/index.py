@@ -400,12 +400,9 @@ def index_movie(
 
 
 def _cut_short(tracks: Sequence[OfferedTrack], size: int) -> str | None:
-    """Say what is missing where the last samples lie behind the file's end: it wasn't loaded to its end."""
-    ends = []
-    for track in tracks:
-        last = track.samples.samples(len(track.samples) - 1, len(track.samples))
-        ends.append(int(last.offset[0] + last.size[0]))
-    return f"the file is cut short: it has {size} of {max(ends)} bytes" if max(ends) > size else None
+    """Say what is missing where samples lie behind the file's end: it wasn't loaded to its end."""
+    end = max(track.samples.data_end for track in tracks)
+    return f"the file is cut short: it has {size} of {end} bytes" if end > size else None
 
 
 def _copied(track: Track) -> Track:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from pathlib import Path
 
 import m3u8
@@ -14,7 +16,7 @@ from packager.vod import Titles
 from tests.packager import films
 from tests.packager.films import packets, probe, run_ffmpeg
 from tests.packager.vod.test_signalled_codecs import manifest
-from tests.packager.vod.test_vod import titles_of, write_out
+from tests.packager.vod.test_vod import assert_same_packets, titles_of, write_out
 
 FRAME = 0.04
 
@@ -83,3 +85,33 @@ def test_a_film_that_was_not_loaded_to_its_end_is_refused_as_a_whole(tmp_path: P
         export([tmp_path / "film.mp4"], tmp_path / "out").require()
     (tmp_path / "film.mp4").write_bytes(whole)
     assert titles.multivariant_playlist("film.mp4")
+
+
+@pytest.mark.parametrize("track", ["video", "audio"])
+def test_a_film_of_which_a_part_in_the_middle_lies_behind_its_end_is_refused_as_a_whole(
+    track: str, tmp_path: Path
+) -> None:
+    data = films.film("bframes.mp4").read_bytes()
+    tables = [found.start() for found in re.finditer(b"stco", data)]
+    table = tables[0 if track == "video" else 1]
+    chunks = int.from_bytes(data[table + 8 : table + 12], "big")
+    middle = table + 12 + 4 * (chunks // 2)
+    lost = data[:middle] + len(data).to_bytes(4, "big") + data[middle + 4 :]
+    (tmp_path / "film.mp4").write_bytes(lost)
+    with pytest.raises(MalformedError, match=f"cut short: it has {len(data)} of [0-9]+ bytes"):
+        titles_of(tmp_path / "film.mp4").multivariant_playlist("film.mp4")
+
+
+def test_chunks_may_lie_in_any_order(tmp_path: Path) -> None:
+    path, data = tmp_path / "film.mp4", films.film("moovlast.mp4").read_bytes()
+    place = data.index(b"stco") + 12  # of the video's first chunk, which lies between the sound's first two
+    (video,) = struct.unpack_from(">I", data, place)
+    _, sound = struct.unpack_from(">II", data, data.rindex(b"stco") + 12)
+    # A copy of that chunk is put behind everything else, and named in its place.
+    moved = data[:place] + struct.pack(">I", len(data)) + data[place + 4 :] + data[video:sound]
+    path.write_bytes(moved)
+    assert_same_packets(path, tmp_path / "out", "video", "v:0")
+    assert titles_of(path).multivariant_playlist("film.mp4")
+    path.write_bytes(moved[:-1])
+    with pytest.raises(MalformedError, match=f"cut short: it has {len(moved) - 1} of {len(moved)} bytes"):
+        titles_of(path).multivariant_playlist("film.mp4")
