@@ -105,8 +105,18 @@ def parse_sample_entry(entry: bytes) -> SampleEntry:
         return _video(kind, body)
     if kind in _SOUND or kind in _QUICKTIME_MP3:
         return _sound(kind, body)
-    name = f"{_OTHERS[kind]} ({kind.decode()})" if kind in _OTHERS else repr(kind.decode("latin-1"))
-    raise UnsupportedError(f"codec {name} isn't one that can be packaged")
+    name = _mp4v(body) if kind == b"mp4v" else _OTHERS.get(kind)
+    told = repr(kind.decode("latin-1")) if name is None else f"{name} ({kind.decode()})"
+    raise UnsupportedError(f"codec {told} isn't one that can be packaged")
+
+
+def _mp4v(body: bytes) -> str:
+    """Name what is coded in a sample entry ``mp4v``, which several codecs use, by the object type."""
+    try:
+        object_type, _ = _descriptors(_payload(_boxes(body, _VIDEO_HEADER)[b"esds"]))
+    except (KeyError, MalformedError):
+        object_type = 0x20
+    return _MP4V.get(object_type, "MPEG-4 Part 2 video")
 
 
 def _video(kind: bytes, body: bytes) -> SampleEntry:
@@ -357,14 +367,39 @@ _VIDEO: Mapping[bytes, tuple[bytes, Callable[[str, bytes], str]]] = {
     b"dav1": (b"av1C", _av1),
 }
 _OTHERS: Mapping[bytes, str] = {
-    b"mp4v": "MPEG-4 Part 2 video",
     b"s263": "H.263",
+    b"h263": "H.263",
     b"jpeg": "JPEG pictures",
+    b"mjp2": "JPEG 2000 pictures",
     b"png ": "PNG pictures",
     b"apcn": "ProRes",
     b"apch": "ProRes",
+    b"apcs": "ProRes",
+    b"apco": "ProRes",
+    b"ap4h": "ProRes",
+    b"AVdh": "DNxHR",
+    b"AVdn": "DNxHD",
+    b"dvcp": "DV",
+    b"dvc ": "DV",
+    b"m1v ": "MPEG-1 video",
+    b"m2v1": "MPEG-2 video",
     b"samr": "AMR",
+    b"sowt": "PCM",
+    b"twos": "PCM",
+    b"in24": "PCM",
+    b"fl32": "PCM",
+    b"lpcm": "PCM",
+    b"ipcm": "PCM",
+    b"fpcm": "PCM",
 }
+_MP4V: Mapping[int, str] = {
+    **dict.fromkeys(range(0x60, 0x66), "MPEG-2 video"),
+    0x6A: "MPEG-1 video",
+    0x6C: "JPEG pictures",
+    0x6D: "PNG pictures",
+    0x6E: "JPEG 2000 pictures",
+}
+"""What object types name beside MPEG-4 Part 2, which is 0x20 (registration authority for MP4)."""
 _DOLBY_VISION = (b"dvcC", b"dvvC", b"dvwC")
 _VIDEO_BOXES = (b"pasp", b"mdcv", b"clli", *_DOLBY_VISION)
 """What else of a video entry is kept: shape of pixels, light of the mastering display, Dolby Vision."""

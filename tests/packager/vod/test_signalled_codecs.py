@@ -79,6 +79,18 @@ def test_a_film_whose_picture_can_not_be_carried_is_refused_by_name(old_picture:
     assert "MPEG-4 Part 2" in obstacle
 
 
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("mpeg2video", "MPEG-2 video"), ("mpeg1video", "MPEG-1 video"), ("mjpeg", "JPEG pictures")],
+)
+def test_what_is_coded_otherwise_under_the_same_name_is_refused_as_what_it_is(
+    codec: str, name: str, tmp_path: Path
+) -> None:
+    path = make(tmp_path / "old.mp4", "-c:v", codec, "-c:a", "aac", "-strict", "-2")
+    with pytest.raises(UnsupportedError, match=rf"{name} \(mp4v\)"):
+        titles_of(path).multivariant_playlist(path.name)
+
+
 def test_its_sound_can_be_asked_for_alone_and_the_playlist_says_that_it_is_alone(
     old_picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
