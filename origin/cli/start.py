@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ from packager.process.tools import discover
 
 if TYPE_CHECKING:
     from origin.server.limits import Limits
+    from origin.server.other_processes import Workers
+    from origin.server.services import Services
     from origin.server.socket_activation import Sockets
 
 
@@ -90,8 +94,33 @@ async def serve(
                 file=file,
                 limits=limits,
                 followers=followers,
+                make_workers=_make_workers if _count(config) > 1 else None,
             )
     finally:
         asking.cancel()
         # The server has had the result, or has reported the error, so neither is raised again here.
         await asyncio.gather(asking, return_exceptions=True)
+
+
+def _count(config: Config) -> int:
+    """Return how many workers there are; with one, the started process serves alone."""
+    wanted = config.server.workers
+    if wanted != "auto":
+        return wanted
+    # The cores that this process may use, which in a container are fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _make_workers(services: Services, sockets: Sequence[socket.socket]) -> Workers:
+    # Here and not above: most servers have none.
+    from origin.workers.pool import WorkerPool, WorkerSetup
+
+    setup = WorkerSetup(
+        count=_count(services.config),
+        config=services.config,
+        limits=services.limits,
+        files=services.library.storage.withheld.files,
+        thumbnails=services.library.thumbnails is not None,
+        sockets=sockets,
+    )
+    return WorkerPool(setup)

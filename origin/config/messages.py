@@ -49,7 +49,8 @@ def reason(message: str, kind: Any) -> str:
     values = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
     if values:
         return f"not possible; allowed: {', '.join(str(value) for value in values)}"
-    if typing.get_origin(kind) is Annotated and "matching regex" in message:
+    is_annotated = typing.get_origin(kind) is Annotated
+    if is_annotated and ("matching regex" in message or typing.get_args(kind.__origin__)):
         (meta,) = kind.__metadata__
         return f"not possible; allowed: {meta.description}"
     return _in_words(message)

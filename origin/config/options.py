@@ -97,6 +97,10 @@ HeaderName = Annotated[
         description="Authorization, or a field whose name ends with key or token, such as api-key",
     ),
 ]
+WorkerCount = Annotated[
+    Annotated[int, Meta(ge=1, le=256)] | Literal["auto"],
+    Meta(description='a whole number from 1 to 256, or "auto" for as many as there are cores'),
+]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
@@ -129,6 +133,8 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     port: Port = 8000
     rtmp_port: Port = 0
     srt_port: Port = 0
+    workers: WorkerCount = 1
+    """Processes that serve files and VOD; ``auto``: as many as there are cores."""
     yp_url: WebhookUrl = ""
     """A directory to which public stations are announced, by Icecast's YP protocol; empty: none."""
     public_url: WebhookUrl = ""

@@ -126,14 +126,15 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         """Answer 200, or 503 during shutdown; the body describes the services."""
-        report = self._services_of.health()
+        workers = self._services_of.workers
+        report = self._services_of.health({} if workers is None else await workers.states())
         if not await self._access.may_see(request, "health"):
             report = {key: report[key] for key in ("live", "ready")}
         return as_json(report, 200 if report["ready"] else 503)
 
     async def metrics(self, _: Request) -> Response:
         """Write all metrics as Prometheus text."""
-        text = await exposition(self._services_of.registry)
+        text = await exposition(self._services_of.registry, self._services_of.workers)
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
 
 

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -22,7 +20,6 @@ from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.routes import routes as event_routes
 from origin.files import routes as file_routes
 from origin.http.client_limits import ClientLimits
-from origin.http1.exchange import SlowBodyError
 from origin.ingest import routes as ingest_routes
 from origin.live import captions, event, metadata
 from origin.live import routes as live
@@ -34,27 +31,11 @@ from origin.radio.routes import routes as radio_routes
 from origin.recordings import routes as recordings
 from origin.relay.routes import routes as relay_routes
 from origin.responses.common_headers import CommonHeaders
-from origin.responses.refusal import plain_refusal
 from origin.server import api, embed, library_list, page
+from origin.server.error_responses import ERROR_RESPONSES
 from origin.server.event_services import event_limits
 from origin.server.services import Services
 from origin.vod import routes as vod_routes
-
-
-async def _not_found(_: Request, __: Exception) -> Response:
-    """Answer 404 for unknown addresses exactly as for missing files."""
-    return plain_refusal(404, headers=file_routes.ABSENT)
-
-
-async def _incomplete(_: Request, __: Exception) -> Response:
-    """Answer 400 when a client closes its side within its body; RFC 9112 §8: it may still read that."""
-    return plain_refusal(400, headers={"connection": "close"})
-
-
-async def _too_slow(_: Request, error: Exception) -> Response:
-    """Answer 408 (RFC 9110 §15.5.9); the client may repeat the request on another connection."""
-    headers = {"connection": "close", "cache-control": "no-store"}
-    return plain_refusal(408, str(error), headers)
 
 
 def _media_routes(
@@ -180,7 +161,7 @@ def build_app(
     app = Starlette(
         routes=_routes(services, player, access, authenticator, client_limits or ClientLimits()),
         lifespan=lifespan,
-        exception_handlers={404: _not_found, ClientDisconnect: _incomplete, SlowBodyError: _too_slow},
+        exception_handlers=ERROR_RESPONSES,
     )
     config, library = services.config, services.library
     served = file_routes.Files(

@@ -27,23 +27,32 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class LibraryServices:
-    """What serves the files of one folder.
+class ServedLibrary:
+    """What serves the files of one folder, and their VOD, to whoever knows their names.
 
     Attributes:
         storage: the folder.
         open_files: its files that stay open between requests.
         titles: its films as VOD.
-        thumbnails: small pictures of them; None where there are none.
         vod_answers: playlists, manifests and init segments that were sent of late.
-        catalogue: the list of the files.
     """
 
     storage: Library
     open_files: OpenFileCache
     titles: Titles
-    thumbnails: SpriteMaker | None
     vod_answers: AnswerCache
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryServices(ServedLibrary):
+    """What serves the files of one folder, their list, and small pictures that are made of them.
+
+    Attributes:
+        thumbnails: the pictures; None where there are none.
+        catalogue: the list of the files.
+    """
+
+    thumbnails: SpriteMaker | None
     catalogue: Catalogue
 
     def check(self, *, needed: bool) -> bool:
@@ -91,20 +100,39 @@ def make_library_services(
         limits: those that aren't configured.
         files: the configuration's files, which the library must not serve.
     """
-    storage = library_of(config, files)
     drawing = None if tools is None else _drawing(config.library, tools)
-    titles = Titles(storage, title_limits(config.limits, limits.titles), thumbnails=drawing is not None)
+    served = make_served_library(config, limits, files, thumbnails=drawing is not None)
     return LibraryServices(
+        served.storage,
+        served.open_files,
+        served.titles,
+        served.vod_answers,
+        None if drawing is None else _thumbnails(config, served.titles, drawing, limits.thumbnails),
+        _catalogue(config, served.storage, served.titles, tools, limits),
+    )
+
+
+def make_served_library(
+    config: Config, limits: Limits, files: Sequence[Path], *, thumbnails: bool
+) -> ServedLibrary:
+    """Make what serves the library's files and their VOD.
+
+    Args:
+        config: all options.
+        limits: those that aren't configured.
+        files: the configuration's files, which the library must not serve.
+        thumbnails: whether there are small pictures, which playlists name then.
+    """
+    storage = library_of(config, files)
+    return ServedLibrary(
         storage,
         OpenFileCache(
             config.limits.open_files,
             config.limits.open_file_seconds,
             cross_origin_headers(config.server.allow_origin),
         ),
-        titles,
-        None if drawing is None else _thumbnails(config, titles, drawing, limits.thumbnails),
+        Titles(storage, title_limits(config.limits, limits.titles), thumbnails=thumbnails),
         AnswerCache(replace(limits.vod_answers, valid_seconds=config.limits.open_file_seconds)),
-        _catalogue(config, storage, titles, tools, limits),
     )
 
 

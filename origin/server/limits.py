@@ -23,6 +23,7 @@ from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits
 from packager.replication.limits import ReplicationLimits
+from packager.retry_policy import RetryPolicy
 from packager.vod import TitleLimits
 from packager.vod.sprite_maker import SpriteLimits
 
@@ -57,6 +58,47 @@ class ServerLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PacketLimits:
+    """What goes between the control process and a worker at once, and what may wait there.
+
+    Attributes:
+        packet_bytes: longest packet; longer messages travel in files in memory.
+        message_bytes: longest message.
+        packets_waiting: messages that wait for the other process to take them; connections beyond get 503.
+        waiting_bytes: the same in bytes.
+        packets_at_once: packets that are read before the loop does something else.
+        again_seconds: between two attempts while descriptors or memory are short.
+    """
+
+    packet_bytes: int = 48 << 10
+    message_bytes: int = 64 << 20
+    packets_waiting: int = 256
+    waiting_bytes: int = 8 << 20
+    packets_at_once: int = 64
+    again_seconds: float = 0.05
+
+
+WORKER_RESTARTS = RetryPolicy(0.05, 5.0, steady_seconds=10.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLimits:
+    """How worker processes are kept running and asked.
+
+    Attributes:
+        restarts: when a worker that died is started again.
+        report_seconds: for so long a worker is waited for that is asked for its metrics.
+        end_seconds: for so long beyond the time of the last responses a worker may take to end.
+        packets: what goes between the control process and a worker.
+    """
+
+    restarts: RetryPolicy = WORKER_RESTARTS
+    report_seconds: float = 1.0
+    end_seconds: float = 2.0
+    packets: PacketLimits = field(default_factory=PacketLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Limits of a server that aren't in its configuration.
 
@@ -80,6 +122,7 @@ class Limits:
         tools: of finding ffmpeg.
         vod_answers: of playlists that are kept for those who ask for the same.
         vod_segments: of what is kept of segments that were asked for of late.
+        workers: of its worker processes.
     """
 
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
@@ -101,3 +144,4 @@ class Limits:
     tools: ToolsLimits = field(default_factory=ToolsLimits)
     vod_answers: AnswerCacheLimits = field(default_factory=AnswerCacheLimits)
     vod_segments: SegmentCacheLimits = field(default_factory=SegmentCacheLimits)
+    workers: WorkerLimits = field(default_factory=WorkerLimits)

@@ -83,6 +83,18 @@ class SocketListener:
         # (origin/server/socket_activation.py).
         self._probe = os.open(os.devnull, os.O_RDONLY)
 
+    @classmethod
+    def of(
+        cls, sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], limits: ListeningLimits
+    ) -> SocketListener:
+        """Make one by the usual clock."""
+        return cls(sock, protocol, limits=limits)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is under way elsewhere of the connections that were taken: nothing is."""
+        return True
+
     def start(self) -> None:
         """Listen and accept."""
         self._socket.setblocking(False)
@@ -91,18 +103,22 @@ class SocketListener:
         self._socket.listen(self._limits.backlog)
         self._loop.add_reader(self._socket.fileno(), self._take)
 
-    async def close(self) -> None:
-        """Stop accepting."""
+    def pause(self) -> None:
+        """Stop accepting until `start` is called again; connections wait in the kernel."""
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
         self._loop.remove_reader(self._socket.fileno())
+
+    async def close(self) -> None:
+        """Stop accepting."""
+        self.pause()
         if self._beginnings:
             await asyncio.wait(self._beginnings)
         os.close(self._probe)
 
     def _take(self) -> None:
-        highest = _highest(self._limits.kept_descriptors)
+        highest = highest_descriptor(self._limits.kept_descriptors)
         for _ in range(self._limits.taken_at_once):
             try:
                 connection, _ = self._socket.accept()
@@ -138,7 +154,7 @@ class SocketListener:
         self._pause = self._loop.call_later(self._limits.pause_seconds, self._look_again)
 
     def _look_again(self) -> None:
-        if _has_room(self._probe, self._limits.kept_descriptors):
+        if has_room(self._probe, self._limits.kept_descriptors):
             self._pause = None
             self._loop.add_reader(self._socket.fileno(), self._take)
         else:
@@ -150,13 +166,13 @@ def _kept_back(most: int) -> int:
     return most if allowed == resource.RLIM_INFINITY else min(most, allowed // 4)
 
 
-def _highest(kept: int) -> int:
+def highest_descriptor(kept: int) -> int:
     """Return the highest descriptor that a connection may get; the system assigns the lowest free one."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return allowed - 1 - _kept_back(kept) if allowed != resource.RLIM_INFINITY else 1 << 30
 
 
-def _has_room(descriptor: int, kept: int) -> bool:
+def has_room(descriptor: int, kept: int) -> bool:
     """Tell whether enough descriptors would stay free.
 
     They are taken for a moment rather than counted: where the limit was lowered under a running server, the

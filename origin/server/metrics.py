@@ -19,7 +19,10 @@ from prometheus_client.registry import Collector
 
 from origin.events.channel import EventChannel
 from origin.events.latency_histogram import LatencyHistogram
+from origin.http1.access_log import RequestCounters
 from origin.relay.relay import Relay
+from origin.server.loop_lag import LoopLag
+from origin.server.other_processes import Workers, merged
 from origin.server.service_states import EVENT_STATES, STATES, service_states
 
 if TYPE_CHECKING:
@@ -47,11 +50,12 @@ def part_delay(registry: CollectorRegistry) -> Histogram:
     )
 
 
-async def exposition(collector: Collector) -> bytes:
+async def exposition(collector: Collector, workers: Workers | None = None) -> bytes:
     """Write metrics as Prometheus text; of a thousand channels not in one turn of the event loop.
 
     Args:
         collector: gives the metrics; of one that comes in pieces, one behind the other.
+        workers: the processes whose metrics are added; None for none.
     """
     metrics: list[Metric] = []
     for metric in collector.collect():
@@ -60,6 +64,8 @@ async def exposition(collector: Collector) -> bytes:
         else:
             metrics.append(metric)
         await asyncio.sleep(0)
+    if workers is not None:
+        metrics = merged(metrics, await workers.metrics())
     collected = _Collected(metrics)
     if sum(len(metric.samples) for metric in metrics) <= SAMPLES_AT_ONCE:
         return generate_latest(collected)
@@ -82,34 +88,12 @@ class ServicesCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield all metrics."""
-        yield GaugeMetricFamily("headwater_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
-        yield GaugeMetricFamily(
-            "headwater_loop_lag_seconds",
-            "How late the event loop was, at most, in the last fifteen seconds.",
-            self._services_of.loop_lag.lag,
-        )
-        yield CounterMetricFamily(
-            "headwater_loop_holds",
-            "Times that the event loop was held by computing; the log tells where.",
-            self._services_of.loop_lag.holds,
-        )
-        yield from self._traffic()
+        yield from loop_metrics(self._services_of.loop_lag)
+        yield from traffic_metrics(self._services_of.traffic)
         yield self._states()
         yield from self._live()
         yield from self._radio()
         yield from self._events()
-
-    def _traffic(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "headwater_requests", "Requests answered, by area and status.", labels=["area", "status"]
-        )
-        for (area, status), count in self._services_of.traffic.requests.items():
-            requests.add_metric([area, str(status)], count)
-        yield requests
-        sent = CounterMetricFamily("headwater_sent_bytes", "Body bytes sent, by area.", labels=["area"])
-        for area, count in self._services_of.traffic.sent_bytes.items():
-            sent.add_metric([area], count)
-        yield sent
 
     def _states(self) -> Metric:
         """Describe each service's state: 1 for the one that it is in, 0 for the others that it may be in."""
@@ -224,6 +208,35 @@ class ServicesCollector(Collector):
         yield lost
         if self._services_of.events.relays:
             yield from relay_metrics(self._services_of.events.relays)
+
+
+def loop_metrics(loop_lag: LoopLag) -> Iterator[Metric]:
+    """Describe a process's event loop."""
+    yield GaugeMetricFamily("headwater_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
+    yield GaugeMetricFamily(
+        "headwater_loop_lag_seconds",
+        "How late the event loop was, at most, in the last fifteen seconds.",
+        loop_lag.lag,
+    )
+    yield CounterMetricFamily(
+        "headwater_loop_holds",
+        "Times that the event loop was held by computing; the log tells where.",
+        loop_lag.holds,
+    )
+
+
+def traffic_metrics(traffic: RequestCounters) -> Iterator[Metric]:
+    """Describe the requests that were answered."""
+    requests = CounterMetricFamily(
+        "headwater_requests", "Requests answered, by area and status.", labels=["area", "status"]
+    )
+    for (area, status), count in traffic.requests.items():
+        requests.add_metric([area, str(status)], count)
+    yield requests
+    sent = CounterMetricFamily("headwater_sent_bytes", "Body bytes sent, by area.", labels=["area"])
+    for area, count in traffic.sent_bytes.items():
+        sent.add_metric([area], count)
+    yield sent
 
 
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:

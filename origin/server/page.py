@@ -13,6 +13,9 @@ from starlette.routing import BaseRoute, Route
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import BytesRepresentation, RepresentationResponse
 
+PLAYER = Path(__file__).resolve().parents[2] / "player"
+"""The folder of the page."""
+
 HTML = "text/html; charset=utf-8"
 CSS = "text/css; charset=utf-8"
 SCRIPT = "text/javascript; charset=utf-8"  # RFC 9239 §6

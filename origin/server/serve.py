@@ -8,8 +8,7 @@ import functools
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -22,33 +21,32 @@ from origin.config import logs
 from origin.config.kept_secrets import MadeSecret, event_channel_of, live_channel_of, station_of, with_secrets
 from origin.config.options import Config, redactor_of, seconds
 from origin.config.warnings import unserved
-from origin.files.fast_path import FileFastPath
 from origin.http.client_limits import ClientLimits
 from origin.http.trusted_proxies import TrustedProxies
-from origin.http1.access_log import AccessLog
-from origin.http1.fast_path import FastPath
 from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
 from origin.ingest.rtmp import RtmpServer
 from origin.ingest.srt import SrtServer
-from origin.live.fast_path import LiveFastPath
-from origin.responses.common_headers import common_headers
 from origin.server import local_network, malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
 from origin.server.demo_text import CHANNEL, DemoText
+from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire_limits
 from origin.server.library_services import check_folder, library_of
 from origin.server.limits import Limits
+from origin.server.listening import SocketListener
+from origin.server.other_processes import Workers
+from origin.server.page import PLAYER
 from origin.server.reload import Follower
 from origin.server.server import Server, address_of
 from origin.server.services import Services
-from origin.vod.fast_path import VodFastPath, VodService
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.tools import Tools, ToolsError
 
 log = structlog.get_logger()
 
-PLAYER = Path(__file__).resolve().parents[2] / "player"
+
+MakeWorkers = Callable[[Services, Sequence[socket.socket]], Workers]
+"""Makes the workers of a server, given its services and what they listen on."""
 
 
 async def serve(
@@ -61,6 +59,7 @@ async def serve(
     file: Path | None = None,
     limits: Limits | None = None,
     followers: list[Follower] | None = None,
+    make_workers: MakeWorkers | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -73,6 +72,7 @@ async def serve(
         file: the configuration file, if any.
         limits: those that aren't configured; None: the usual ones.
         followers: to which is added who takes a configuration that is read again.
+        make_workers: makes the processes that serve beside this one; None: there are none.
 
     Raises:
         CommandError: the address is taken, or the library is the folder of the server's data.
@@ -102,12 +102,14 @@ async def serve(
             await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
             make = functools.partial(Services, files=files, needs_library=needs_library, limits=limits)
             services = await asyncio.to_thread(make, config, tools, lock)
+            if make_workers is not None:
+                services.workers = make_workers(services, _public_sockets(config, bound))
             if followers is not None:
                 followers.append(functools.partial(_take_keys, services))
             if types_text:
                 services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
             await asyncio.to_thread(services.check_library)
-            uvicorn_config = _uvicorn_config(config, services, _access_options(config, bound.http))
+            http_config = _http_config(config, services, _access_options(config, bound.http))
             malloc.freeze_garbage_collector()
             await _wait_for_sockets(
                 bound.inherited, address_of(bound.http, config.server.host), listening.takeover_look_seconds
@@ -116,11 +118,17 @@ async def serve(
             for sock in bound.every:
                 sock.close()
             raise
-    await _run(uvicorn_config, services, bound, new_secrets, lock, demo=demo)
+    await _run(http_config, services, bound, new_secrets, lock, demo=demo)
+
+
+def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[socket.socket]:
+    """Give those that workers listen on: the administrator's port is the control process's alone."""
+    admin_port = config.server.admin_port
+    return [one for one in bound.http if not admin_port or one.getsockname()[1] != admin_port]
 
 
 async def _run(
-    uvicorn_config: uvicorn.Config,
+    http_config: uvicorn.Config,
     services: Services,
     bound: socket_activation.Sockets,
     new_secrets: Sequence[MadeSecret],
@@ -139,15 +147,17 @@ async def _run(
             SrtServer(services.ingest, options.host, options.srt_port, services.limits.srt, passphrases)
         )
     server = Server(
-        uvicorn_config,
+        http_config,
         on_listening=lambda: _announce(services, address, new_secrets, demo=demo),
         on_close=services.close,
         grace=services.config.limits.shutdown_seconds,
         limits=services.limits.server,
         others=[(sock, rtmp.protocol) for sock in bound.rtmp],
+        make_listener=SocketListener.of if services.workers is None else services.workers.make_listener,
     )
     try:
-        await server.serve(sockets=bound.http)
+        async with contextlib.nullcontext() if services.workers is None else services.workers.running():
+            await server.serve(sockets=bound.http)
     finally:
         services.library.open_files.close()
         if services.access_log is not None:
@@ -161,6 +171,8 @@ async def _take_keys(services: Services, new: Config) -> None:
     """Take the live channels' keys of a configuration that was read again, which the log mustn't show."""
     redactor = redactor_of(services.config, new)
     await asyncio.to_thread(logs.configure, new.log.level, new.log.format, redactor)
+    if services.workers is not None:
+        services.workers.take_log(new)
     services.rotate_keys({one.name: one.publish_key for one in new.live if one.publish_key})
 
 
@@ -197,46 +209,18 @@ async def _prepare(
     return config, tools
 
 
-def _uvicorn_config(config: Config, services: Services, options: AccessOptions) -> uvicorn.Config:
+def _http_config(config: Config, services: Services, options: AccessOptions) -> uvicorn.Config:
     """Build the application, and the connection protocol with its fast paths before it."""
-    library = services.library
-    access_log = AccessLog(services.traffic, log_requests=config.log.requests)
     proxies = TrustedProxies(config.server.trusted_proxies)
     client_limits = ClientLimits.of(config, proxies)
-    shared_headers = common_headers(config.server.allow_origin)
-    fast_path = FastPath(
-        {
-            "media": FileFastPath(library.open_files, access_log),
-            "live": LiveFastPath(
-                services.streams,
-                access_log,
-                shared_headers,
-                config.server.carried_parameters,
-                client_limits.blocked_requests,
-                services.limits.memfd,
-            ),
-            "vod": VodFastPath(
-                VodService(library.titles, library.open_files, library.vod_answers, config.library.max_age),
-                access_log,
-                shared_headers,
-                services.limits.vod_segments,
-            ),
-        }
+    served = Served(services.library, services.streams, services.traffic)
+    protocol = http_protocol(
+        wire_limits(config, services.limits.http),
+        fast_path_of(config, served, services.limits, client_limits),
+        proxies,
+        client_limits.connections,
     )
-    return uvicorn.Config(
-        build_app(services, PLAYER, options, client_limits),
-        http=http_protocol(
-            _wire_limits(config, services.limits.http), fast_path, proxies, client_limits.connections
-        ),
-        # uvicorn trusts every local client; TrustedProxies does this instead, for the fast path too.
-        proxy_headers=False,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=round(config.limits.keep_alive_seconds),
-    )
+    return uvicorn_config(config, build_app(services, PLAYER, options, client_limits), protocol)
 
 
 def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | None:
@@ -283,22 +267,6 @@ def _log_missing_protection() -> None:
         log.warning("ffmpeg's sandbox is incomplete", lacking=" and ".join(lacking), advice=advice)
     if privileges.is_root():
         log.warning("running as root", advice="name a user in server.user, which it becomes once it listens")
-
-
-def _wire_limits(config: Config, others: HttpLimits) -> HttpLimits:
-    """Put what is configured into the limits of connections."""
-    limits = config.limits
-    return replace(
-        others,
-        header_seconds=limits.header_seconds,
-        header_bytes=limits.header_bytes,
-        header_fields=limits.header_fields,
-        target_bytes=limits.target_bytes,
-        stalled_seconds=limits.stalled_seconds,
-        body_seconds=limits.body_seconds,
-        body_rate=limits.body_rate,
-        connections=limits.connections,
-    )
 
 
 def _fit_descriptors(config: Config, allowed: int) -> Config:

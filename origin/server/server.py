@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from typing import Protocol
 
 import uvicorn
 
@@ -96,6 +97,24 @@ def notice_the_dead(sock: socket.socket, seconds: float, limits: ListeningLimits
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, limits.keepalive_probes)
 
 
+class Listener(Protocol):
+    """Takes the connections of one listening socket."""
+
+    def start(self) -> None:
+        """Listen, and begin to take connections."""
+
+    async def close(self) -> None:
+        """Take no more; the socket's owner closes it."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of the connections that it took is under way elsewhere, once it is closed."""
+
+
+MakeListener = Callable[[socket.socket, Callable[[], Connection], ListeningLimits], Listener]
+"""Makes what takes the connections of a socket for HTTP, given what makes their protocols."""
+
+
 class Server(uvicorn.Server):
     """uvicorn's server with listening and a shutdown of its own.
 
@@ -108,6 +127,7 @@ class Server(uvicorn.Server):
         grace: seconds that running responses then have.
         limits: how connections are taken, and how long they are served on at the end.
         others: sockets of other protocols, with what makes the protocol of a connection.
+        make_listener: makes what takes connections of HTTP.
     """
 
     def __init__(
@@ -119,6 +139,7 @@ class Server(uvicorn.Server):
         grace: float,
         limits: ServerLimits,
         others: Sequence[tuple[socket.socket, Callable[[], asyncio.Protocol]]] = (),
+        make_listener: MakeListener = SocketListener.of,
     ) -> None:
         super().__init__(config)
         self._on_listening = on_listening
@@ -126,8 +147,9 @@ class Server(uvicorn.Server):
         self._grace = grace
         self._limits = limits
         self._others = others
+        self._make_listener = make_listener
         self._ending = asyncio.Event()
-        self._listeners: list[SocketListener] = []
+        self._listeners: list[Listener] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -147,19 +169,23 @@ class Server(uvicorn.Server):
         await super().startup([])
         if not self.started:
             return
-        served = [*((sock, self._protocol) for sock in sockets or ()), *self._others]
-        self._listeners = [
-            SocketListener(sock, protocol, limits=self._limits.listening) for sock, protocol in served
-        ]
+        limits = self._limits.listening
+        self._listeners = [self._make_listener(sock, self._protocol, limits) for sock in sockets or ()]
+        self._listeners += [SocketListener.of(sock, protocol, limits) for sock, protocol in self._others]
         for listener in self._listeners:
             listener.start()
         self._on_listening()
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self) -> Connection:
         """Make a connection's protocol, as uvicorn does."""
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
+        made = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
+        if not isinstance(made, Connection):
+            raise TypeError("the protocol isn't ours")
+        if self.should_exit:
+            made.retire()
+        return made
 
     async def main_loop(self) -> None:
         """Update the Date field at the start of each second, until shutdown.
@@ -201,12 +227,15 @@ class Server(uvicorn.Server):
 
     async def _wait_for_responses(self) -> None:
         end = asyncio.get_running_loop().time() + self._grace
-        while self.server_state.connections or self.server_state.tasks:
+        while self.server_state.connections or self.server_state.tasks or not self._is_over():
             if self.force_exit or asyncio.get_running_loop().time() >= end:
                 return
             for one in self._connections():
                 one.close_idle(self._limits.last_request_seconds, self._limits.first_request_seconds)
             await asyncio.sleep(self._limits.poll_seconds)
+
+    def _is_over(self) -> bool:
+        return all(one.is_over for one in self._listeners)
 
     def _connections(self) -> list[Connection]:
         return [one for one in self.server_state.connections if isinstance(one, Connection)]

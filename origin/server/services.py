@@ -8,6 +8,7 @@ import functools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import structlog
@@ -37,6 +38,7 @@ from origin.server.event_services import make_event_services
 from origin.server.library_services import make_library_services
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
+from origin.server.other_processes import READY, Workers
 from origin.server.service_states import is_well, service_states
 from origin.server.status_events import StatusEvents
 from packager.concurrency import background_task
@@ -54,6 +56,8 @@ from packager.sources.published import Takeover
 from packager.system_errors import LACKING
 
 log = structlog.get_logger()
+
+NO_WORKERS: Mapping[int, str] = MappingProxyType({})
 
 EVENT_SECONDS = 86_400.0
 """DVR window of an event whose channel configures none."""
@@ -99,6 +103,7 @@ class Services:
         station_webhooks: ask who may listen to stations, and send to them.
         access_log: the file of the stations' requests; None where none is configured.
         loop_lag: measures how late the event loop is.
+        workers: the processes that serve beside this one; None for none.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
     """
@@ -122,6 +127,7 @@ class Services:
         self.access_log = AccessLogFile(logged[0], limits.radio.access_log) if logged else None
         self.library = make_library_services(config, tools, limits, [*files, *logged])
         self.loop_lag = LoopLag(limits.server.loop_lag)
+        self.workers: Workers | None = None
         self.ending = False
         self.needs_library = needs_library
         self._lock = lock
@@ -274,8 +280,12 @@ class Services:
         if self._work is not None:
             self._work.cancel()
 
-    def health(self) -> dict[str, object]:
-        """Report whether the server lives and is ready, and the states of its services."""
+    def health(self, workers: Mapping[int, str] = NO_WORKERS) -> dict[str, object]:
+        """Report whether the server lives and is ready, and the states of its services.
+
+        Args:
+            workers: what each worker process does.
+        """
         states = service_states(self)
         ready = not self.ending
         troubles = {name: one.trouble for name, one in states.items() if one.trouble}
@@ -283,6 +293,7 @@ class Services:
             troubles["server"] = self.loop_lag.trouble
         elif self._lock is not None and not self._lock.held:
             troubles["server"] = "live channels wait: another server uses the data folder"
+        troubles |= {f"worker {number}": state for number, state in workers.items() if state != READY}
         good = ready and not troubles and all(is_well(one) for one in states.values())
         health: dict[str, object] = {
             "status": "ok" if good else "degraded",
@@ -291,6 +302,8 @@ class Services:
             "services": {name: one.state for name, one in states.items()},
             "sandbox": {"complete": not self._missing_sandbox, "missing": self._missing_sandbox},
         }
+        if workers:
+            health["workers"] = {str(number): state for number, state in workers.items()}
         if troubles:
             health["troubles"] = troubles
         return health

@@ -1,0 +1,36 @@
+"""What is answered where a request fails before, or instead of, an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from origin.files.routes import ABSENT
+from origin.http1.exchange import SlowBodyError
+from origin.responses.refusal import plain_refusal
+
+
+async def _not_found(_: Request, __: Exception) -> Response:
+    """Answer 404 for unknown addresses exactly as for missing files."""
+    return plain_refusal(404, headers=ABSENT)
+
+
+async def _incomplete(_: Request, __: Exception) -> Response:
+    """Answer 400 when a client closes its side within its body; RFC 9112 §8: it may still read that."""
+    return plain_refusal(400, headers={"connection": "close"})
+
+
+async def _too_slow(_: Request, error: Exception) -> Response:
+    """Answer 408 (RFC 9110 §15.5.9); the client may repeat the request on another connection."""
+    headers = {"connection": "close", "cache-control": "no-store"}
+    return plain_refusal(408, str(error), headers)
+
+
+ERROR_RESPONSES: Mapping[Any, Any] = MappingProxyType(
+    {404: _not_found, ClientDisconnect: _incomplete, SlowBodyError: _too_slow}
+)
+"""By status or by error, as Starlette takes them."""

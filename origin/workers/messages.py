@@ -1,0 +1,108 @@
+"""What the control process and a worker tell each other."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from origin.config.options import Config
+from origin.server.limits import Limits
+
+
+class Start(Struct, frozen=True, tag="start"):
+    """The first message to a worker: all that it needs to serve.
+
+    Attributes:
+        number: the worker's, from 1.
+        config: all options, with the secrets that were made.
+        limits: those that aren't configured.
+        files: the configuration's files, which the library must not serve.
+        thumbnails: whether there are small pictures of films.
+        listening: descriptors of the listening sockets.
+    """
+
+    number: int
+    config: Config
+    limits: Limits
+    files: tuple[str, ...]
+    thumbnails: bool
+    listening: tuple[int, ...]
+
+
+class Listen(Struct, frozen=True, tag="listen"):
+    """Tells a worker to accept connections: the control process can take those that are handed over."""
+
+
+class TakeLog(Struct, frozen=True, tag="log"):
+    """Tells a worker how the log is written from now on."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["text", "json"]
+
+
+class ReportWanted(Struct, frozen=True, tag="report_wanted"):
+    """Asks a worker for its metrics."""
+
+
+class End(Struct, frozen=True, tag="end"):
+    """Tells a worker to take no more connections, and to end behind its last response.
+
+    Attributes:
+        at_once: whether it doesn't wait for responses.
+    """
+
+    at_once: bool
+
+
+ToWorker: TypeAlias = Start | Listen | TakeLog | ReportWanted | End
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """Tells that a worker accepts connections."""
+
+
+class HandedOver(Struct, frozen=True, tag="handed_over"):
+    """Gives the control process a connection; its descriptor comes with the message.
+
+    Attributes:
+        data: what was read of the request, and behind it.
+    """
+
+    data: bytes
+
+
+class ReportedMetric(Struct, frozen=True, array_like=True):
+    """A metric as Prometheus has them.
+
+    Attributes:
+        name: without the suffixes of its samples.
+        documentation: what it means.
+        kind: counter, gauge or histogram.
+        samples: name, labels and value of each.
+    """
+
+    name: str
+    documentation: str
+    kind: str
+    samples: tuple[tuple[str, dict[str, str], float], ...]
+
+
+class Report(Struct, frozen=True, tag="report"):
+    """A worker's answer to `ReportWanted`.
+
+    Attributes:
+        connections: that are open.
+        metrics: what the worker counts.
+    """
+
+    connections: int
+    metrics: tuple[ReportedMetric, ...]
+
+
+FromWorker: TypeAlias = Ready | HandedOver | Report
+
+encode = msgspec.msgpack.Encoder().encode
+read_for_worker = msgspec.msgpack.Decoder(ToWorker).decode
+read_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

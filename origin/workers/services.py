@@ -1,0 +1,126 @@
+"""What a worker serves: files, VOD and the page; and which requests it leaves to the control process.
+
+Everything that the application and the fast path need is in `WorkerServices`. Live channels are served from
+``streams``, by name: whoever folds a channel's log of parts puts its `LiveStream` there, and takes it out
+where the worker can't serve it any more. Requests for other channels go to the control process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Scope
+
+from origin.files import routes as file_routes
+from origin.http.areas import area_of
+from origin.http1.access_log import RequestCounters
+from origin.responses.common_headers import CommonHeaders
+from origin.server import embed, malloc, page
+from origin.server.error_responses import ERROR_RESPONSES
+from origin.server.library_services import make_served_library
+from origin.server.loop_lag import LoopLag
+from origin.server.metrics import loop_metrics, traffic_metrics
+from origin.vod import routes as vod_routes
+from origin.workers.messages import Start
+from packager.concurrency import background_task
+from packager.publish.live_stream import LiveStream
+
+_THUMBNAILS = re.compile(r"/thumbnails(\.vtt|\.m3u8|/[^/]*)$")
+"""The end of the paths of small pictures: making them writes to the data folder."""
+
+
+class WorkerServices:
+    """What one worker serves, and what it counts.
+
+    Args:
+        start: what the control process has told the worker.
+
+    Attributes:
+        config: all options.
+        limits: those that aren't configured.
+        library: the files and their VOD.
+        streams: the live channels that are served here, by name; may change while serving.
+        traffic: counters of requests and bytes.
+        loop_lag: measures how late the event loop is.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self.config = start.config
+        self.limits = start.limits
+        files = [Path(name) for name in start.files]
+        self.library = make_served_library(self.config, self.limits, files, thumbnails=start.thumbnails)
+        self.streams: dict[str, LiveStream] = {}
+        self.traffic = RequestCounters()
+        self.loop_lag = LoopLag(self.limits.server.loop_lag)
+        self._registry = CollectorRegistry()
+        self._registry.register(_WorkerCollector(self))
+        ProcessCollector(registry=self._registry)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Measure the event loop and give memory back while the context is open."""
+        async with (
+            background_task(self.loop_lag.run()),
+            background_task(malloc.trim_regularly(self.limits.server.trim_seconds)),
+        ):
+            yield
+
+    def metrics(self) -> list[Metric]:
+        """Return what the worker counts."""
+        return list(self._registry.collect())
+
+    def leaves_to_others(self, scope: Scope) -> bool:
+        """Tell whether the control process answers a request, given by its method and path."""
+        path: str = scope["path"]
+        area = area_of(path)
+        if area == "live":
+            return scope["method"] not in ("GET", "HEAD") or path.split("/", 3)[2] not in self.streams
+        if area == "vod":
+            return _THUMBNAILS.search(path) is not None
+        return area not in ("media", "player", "embed") and path != "/"
+
+
+class _WorkerCollector(Collector):
+    def __init__(self, services: WorkerServices) -> None:
+        self._services = services
+
+    def collect(self) -> list[Metric]:
+        return [*loop_metrics(self._services.loop_lag), *traffic_metrics(self._services.traffic)]
+
+
+def build_app(services: WorkerServices) -> ASGIApp:
+    """Build a worker's application."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with services.running():
+            yield
+
+    config, library = services.config, services.library
+    routes = [
+        *vod_routes.routes(
+            library.titles,
+            max_age=config.library.max_age,
+            open_files=library.open_files,
+            answers=library.vod_answers,
+        ),
+        *embed.routes(page.PLAYER, config.server.allow_embed),
+        *page.routes(page.PLAYER),
+    ]
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=ERROR_RESPONSES)
+    served = file_routes.Files(
+        library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
+    )
+    return CommonHeaders(
+        served,
+        traffic=services.traffic,
+        allow_origin=config.server.allow_origin,
+        log_requests=config.log.requests,
+    )

@@ -1,0 +1,185 @@
+"""The program of a worker: serves what needs no state, and hands all other connections over.
+
+    python -P -m origin.workers.worker DESCRIPTOR PARENT_PID
+
+The descriptor is its end of the socket to the control process; the first message there says what it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+
+import structlog
+import uvloop
+from starlette.types import Scope
+
+from origin.config import logs
+from origin.config.options import redactor_of
+from origin.http.client_limits import ClientLimits
+from origin.http.trusted_proxies import TrustedProxies
+from origin.http1.protocol import http_protocol
+from origin.server import malloc
+from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire_limits
+from origin.server.limits import WorkerLimits
+from origin.server.server import Server
+from origin.workers import messages
+from origin.workers.messages import HandedOver, Ready, Report, ReportedMetric, Start
+from origin.workers.packet_socket import PacketSocket, receive_packet
+from origin.workers.services import WorkerServices, build_app
+
+log = structlog.get_logger()
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve until the control process ends this one, or ends itself."""
+    descriptor, parent = map(int, sys.argv[1:])
+    _die_with(parent)
+    # A terminal tells the whole group of processes; what they mean is the control process's to decide.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    malloc.configure()
+    sock = socket.socket(fileno=descriptor)
+    try:
+        start = messages.read_for_worker(receive_packet(sock, WorkerLimits().packets)[0])
+    except EOFError:
+        sys.exit(1)
+    if not isinstance(start, Start):
+        sys.exit(1)
+    logs.configure(start.config.log.level, start.config.log.format, redactor_of(start.config))
+    uvloop.run(Worker(start, sock).serve())
+
+
+def _die_with(parent: int) -> None:
+    """End with the control process, however that ends, and even while this one computes."""
+    if sys.platform == "linux":
+        # prctl(2): the signal is sent when the parent's thread ends.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)  # it ended before
+
+
+class ControlProcess:
+    """Where a worker's connections go that it can't answer; see `origin.http1.hand_over.OtherProcess`.
+
+    Args:
+        services: decide which those are.
+        packets: the socket to that process.
+    """
+
+    def __init__(self, services: WorkerServices, packets: PacketSocket) -> None:
+        self._services = services
+        self._packets = packets
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one more connection now."""
+        return self._packets.has_room
+
+    def answers(self, scope: Scope) -> bool:
+        """Tell whether it answers a request, and not the worker."""
+        return self._services.leaves_to_others(scope)
+
+    def take(self, descriptor: int, data: bytes) -> None:
+        """Give it a connection, with what was read of the request and behind it."""
+        self._packets.send(messages.encode(HandedOver(data)), (os.dup(descriptor),))
+
+
+class Worker:
+    """Runs a worker's server as the control process tells it.
+
+    Args:
+        start: what it serves.
+        sock: to the control process.
+    """
+
+    def __init__(self, start: Start, sock: socket.socket) -> None:
+        self._start = start
+        self._socket = sock
+        self._sockets = [socket.socket(fileno=number) for number in start.listening]
+        self._may_listen = asyncio.Event()
+        self._server: Server | None = None
+        self._packets: PacketSocket
+        self._services: WorkerServices
+
+    async def serve(self) -> None:
+        """Serve until told to end."""
+        limits = self._start.limits
+        self._services = await asyncio.to_thread(WorkerServices, self._start)
+        self._packets = PacketSocket(self._socket, self._take, _end_at_once, limits.workers.packets)
+        self._server = self._make_server()
+        await self._may_listen.wait()
+        malloc.freeze_garbage_collector()
+        try:
+            await self._server.serve(sockets=self._sockets)
+        finally:
+            # The control process takes the last connections, too.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._packets.wait_until_sent(), limits.workers.end_seconds)
+
+    def _make_server(self) -> Server:
+        config, limits, services = self._start.config, self._start.limits, self._services
+        proxies = TrustedProxies(config.server.trusted_proxies)
+        client_limits = ClientLimits.of(config, proxies)
+        served = Served(services.library, services.streams, services.traffic)
+        protocol = http_protocol(
+            wire_limits(config, limits.http),
+            fast_path_of(config, served, limits, client_limits),
+            proxies,
+            client_limits.connections,
+            ControlProcess(services, self._packets),
+        )
+        return Server(
+            uvicorn_config(config, build_app(services), protocol),
+            on_listening=lambda: self._packets.send(messages.encode(Ready())),
+            on_close=lambda: None,
+            grace=config.limits.shutdown_seconds,
+            limits=limits.server,
+        )
+
+    def _take(self, data: bytes, descriptors: list[int]) -> None:
+        """Do what the control process asks for."""
+        for descriptor in descriptors:
+            os.close(descriptor)
+        message = messages.read_for_worker(data)
+        if isinstance(message, messages.Listen):
+            self._may_listen.set()
+        elif isinstance(message, messages.ReportWanted):
+            self._packets.send(messages.encode(self._report()))
+        elif isinstance(message, messages.TakeLog):
+            redactor = redactor_of(self._start.config)
+            logs.configure(message.level, message.format, redactor)
+        elif isinstance(message, messages.End):
+            if message.at_once or self._server is None or not self._may_listen.is_set():
+                _end_at_once()
+            elif not self._server.should_exit:
+                self._server.ask_to_end()
+
+    def _report(self) -> Report:
+        metrics = tuple(
+            ReportedMetric(
+                metric.name,
+                metric.documentation,
+                metric.type,
+                tuple((sample.name, sample.labels, sample.value) for sample in metric.samples),
+            )
+            for metric in self._services.metrics()
+        )
+        connections = 0 if self._server is None else len(self._server.server_state.connections)
+        return Report(connections, metrics)
+
+
+def _end_at_once() -> None:
+    """End without any care for clients: the control process is gone, or there are no clients yet."""
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""A worker as the control process sees it: its process, what it tells, and connections that come from it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import socket
+import sys
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from origin.http1.connection import Connection
+from origin.server.limits import Limits
+from origin.workers import messages
+from origin.workers.messages import End, HandedOver, Listen, Ready, Report, ReportWanted, Start
+from origin.workers.packet_socket import PacketSocket
+
+log = structlog.get_logger()
+
+PROGRAM = (sys.executable, "-P", "-m", "origin.workers.worker")
+"""What a worker runs; -P: not what lies in the folder that the server is started in."""
+
+
+class WorkerState(enum.Enum):
+    """What a worker does."""
+
+    STARTING = "starting"
+    READY = "ready"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+class WorkerProcess:
+    """One worker, from its start to its end.
+
+    Args:
+        start: what it is told first.
+        limits: of the whole server.
+        make_connection: makes the protocol of a connection that it hands over.
+        on_change: is called when it has become ready, or isn't any more.
+
+    Attributes:
+        number: the worker's.
+        state: what it does.
+        handed_over: how many connections have come from it.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        limits: Limits,
+        make_connection: Callable[[], Connection],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._on_change = on_change
+        self.number = start.number
+        self.state = WorkerState.STARTING
+        self.handed_over = 0
+        self._first = start
+        self._limits = limits
+        self._make_connection = make_connection
+        self._packets: PacketSocket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._report: asyncio.Future[Report] | None = None
+        self._beginnings: set[asyncio.Task[None]] = set()
+        self._may_listen = False
+
+    async def run(self) -> int:
+        """Start the process and wait for its end; return its exit status, which is negative for a signal.
+
+        Raises:
+            OSError: it can't be started.
+        """
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            process = self._process = await asyncio.create_subprocess_exec(
+                *PROGRAM,
+                str(its.fileno()),
+                str(os.getpid()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(its.fileno(), *self._first.listening),
+                # Keys of a terminal end the control process, which ends its workers in order.
+                start_new_session=True,
+            )
+        kept = self._limits.server.listening.kept_descriptors
+        self._packets = PacketSocket(ours, self._take, self._lost, self._limits.workers.packets, kept)
+        try:
+            self._packets.send(messages.encode(self._first))
+            if self._may_listen:
+                self.listen()
+            if self.state is WorkerState.ENDING:
+                self.end(at_once=True)
+            return await process.wait()
+        finally:
+            self.state = WorkerState.ENDED
+            self._on_change()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            self._packets.close()
+            if self._report is not None and not self._report.done():
+                self._report.set_exception(TimeoutError("the worker has ended"))
+                self._report.exception()  # perhaps nobody asks any more
+
+    def listen(self) -> None:
+        """Let the worker accept connections, as soon as it can."""
+        self._may_listen = True
+        self._send(Listen())
+
+    def end(self, *, at_once: bool) -> None:
+        """Let it end, behind its last response or at once."""
+        if self.state is not WorkerState.ENDED:
+            self.state = WorkerState.ENDING
+            self._send(End(at_once))
+
+    def tell(self, message: messages.ToWorker) -> None:
+        """Tell it something that it needn't answer."""
+        self._send(message)
+
+    async def report(self) -> Report:
+        """Ask for its metrics; who asks meanwhile gets the same answer."""
+        if self._report is None or self._report.done():
+            self._report = asyncio.get_running_loop().create_future()
+            self._send(ReportWanted())
+        return await asyncio.shield(self._report)
+
+    def _send(self, message: messages.ToWorker) -> None:
+        if self._packets is not None:
+            self._packets.send(messages.encode(message))
+
+    def _lost(self) -> None:
+        """End a worker that can't be talked to any more: its connections would have nowhere to go."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    def _take(self, data: bytes, descriptors: list[int]) -> None:
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        try:
+            message = messages.read_from_worker(data)
+        except msgspec.DecodeError as error:
+            log.error("a worker's message can't be read", worker=self.number, reason=str(error))
+            message = None
+        if isinstance(message, HandedOver) and len(sockets) == 1:
+            self.handed_over += 1
+            beginning = asyncio.get_running_loop().create_task(self._begin(sockets.pop(), message.data))
+            self._beginnings.add(beginning)
+            beginning.add_done_callback(self._beginnings.discard)
+        elif isinstance(message, Ready) and self.state is WorkerState.STARTING:
+            self.state = WorkerState.READY
+            self._on_change()
+        elif isinstance(message, Report) and self._report is not None and not self._report.done():
+            self._report.set_result(message)
+        for sock in sockets:
+            sock.close()
+
+    async def _begin(self, sock: socket.socket, data: bytes) -> None:
+        """Go on with a connection."""
+        sock.setblocking(False)
+        connection = self._make_connection()
+        connection.take_over(data)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+        except OSError as error:
+            log.debug("a connection can't be taken over", reason=error.strerror)
+            sock.close()

@@ -1,0 +1,60 @@
+"""Servers with one process and with several, which serve the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ServerProcess, start_server
+from tests.origin.workers.asking import ready
+from tests.packager import films
+
+LONG_AGO = 1_700_000_000
+BIG_BYTES = 64 << 20
+
+CONFIG = """
+[server]
+workers = {workers}
+data = "{data}"
+
+[[events]]
+name = "news"
+publish_token = "token"
+"""
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("library")
+    (root / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
+    with (root / "big.bin").open("wb") as file:
+        file.truncate(BIG_BYTES)
+    for path in root.iterdir():
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    return root
+
+
+def started(folder: Path, library: Path, workers: int, *more: str) -> ServerProcess:
+    config = folder / f"{workers}.toml"
+    config.write_text(CONFIG.format(workers=workers, data=folder / f"data{workers}") + "".join(more))
+    server = start_server("--config", str(config), "--library", str(library), "--port", "0")
+    if workers > 1:
+        ready(server, workers)
+    return server
+
+
+@pytest.fixture(scope="session")
+def alone(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    server = started(tmp_path_factory.mktemp("alone"), library, 1)
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def three(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    server = started(tmp_path_factory.mktemp("three"), library, 3)
+    yield server
+    assert server.stop() == 0
