@@ -6,7 +6,9 @@ backend here also limits response heads and accepts SHOUTcast's ``ICY 200 OK``.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import encodings.idna  # noqa: F401  # asyncio looks up names by it, and would import it on the event loop
 import functools
 import re
 import ssl
@@ -33,11 +35,19 @@ _FAILURES = (
 
 @functools.cache
 def certificates() -> ssl.SSLContext:
-    """Load the trusted certificate authorities once.
+    """Load the trusted certificate authorities once, and what a first request would import.
 
     It takes a tenth of a second, so it is first called in a thread.
     """
+    asyncio.run(_request_nothing())
     return httpx.create_ssl_context()
+
+
+async def _request_nothing() -> None:
+    """Let httpcore import what it imports at its first request, which would hold an event loop for 30 ms."""
+    nobody = httpcore.AsyncMockBackend([b"HTTP/1.1 204 No Content\r\n\r\n"])
+    async with httpcore.AsyncConnectionPool(network_backend=nobody) as pool:
+        await pool.request("GET", "http://localhost/")
 
 
 class _GuardedBackend(httpcore.AnyIOBackend):
