@@ -6,9 +6,11 @@ Icecast's manual ("Admin Interface") is the only specification; errors and messa
 
 from __future__ import annotations
 
-import codecs
+import encodings
+import pkgutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Awaitable, Callable, Mapping
+from encodings.aliases import aliases as encoding_aliases
 from html import escape
 from urllib.parse import unquote_to_bytes
 
@@ -34,8 +36,11 @@ _NOT_KEPT = {"cache-control": "no-cache, no-store"}
 
 FORM = "application/x-www-form-urlencoded"
 
-_ESCAPES = frozenset(("punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined"))
+_ESCAPES = frozenset(("punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined"))
 """Python's codecs that are no character encodings; the first takes the square of a text's length."""
+
+_CHARSETS = frozenset(one.name for one in pkgutil.iter_modules(encodings.__path__)) - _ESCAPES
+"""Python's other codecs. It isn't asked for any other name: it keeps each that it doesn't know, for ever."""
 
 
 class AdminError(Exception):
@@ -248,11 +253,11 @@ def read_query(query: str) -> dict[str, str]:
 
 
 def _decoded(value: bytes, charset: str) -> str:
-    for name in (charset, "utf-8"):
-        if name.isascii() and name.replace("-", "").replace("_", "").isalnum():
+    name = encodings.normalize_encoding(charset).lower()
+    for codec in (encoding_aliases.get(name, name), "utf_8"):
+        if codec in _CHARSETS:
             try:
-                if codecs.lookup(name).name not in _ESCAPES:
-                    return value.decode(name)
+                return value.decode(codec)
             except (LookupError, UnicodeError):
                 continue
     return value.decode("latin-1")

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import codecs
 import contextlib
 import gc
 import json
@@ -344,8 +345,22 @@ async def test_titles_are_only_taken_with_the_sources_password(
         ("song=%C3%A4&charset=nonsense", "\u00e4"),
         ("song=%C3%A4&charset=rot13", "\u00e4"),
         ("song=tda-4a&charset=punycode", "tda-4a"),  # no character encoding, and slow
+        ("song=%D7%C9%CE%CF&charset=KOI8-R", "\u0432\u0438\u043d\u043e"),
+        ("song=%D7%C9%CE%CF&charset=koi8-u", "\u0432\u0438\u043d\u043e"),
         ("song=a+b%2Bc", "a b+c"),
     ],
 )
 def test_a_titles_text_is_in_its_charset_or_utf_8_or_latin_1(query: str, expected: str) -> None:
     assert read_query(query)["song"] == expected
+
+
+def test_python_is_asked_for_no_charset_that_it_does_not_have() -> None:
+    """It would keep each such name for ever, and strangers need no password to send one."""
+    asked: list[str] = []
+    codecs.register(asked.append)
+    try:
+        for number in range(10):
+            assert read_query(f"song=%C3%A4&charset=nonsense-{number}")["song"] == "\u00e4"
+    finally:
+        codecs.unregister(asked.append)
+    assert asked == []
