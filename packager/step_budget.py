@@ -15,6 +15,9 @@ STEP_SECONDS = 0.005
 PORTION_BYTES = 16 << 10
 """Default size of portions: the smallest units of any container take about 5 ms for so many bytes."""
 
+AUDIO_PORTION_BYTES = 4 << 10
+"""Size of portions of audio without a container, whose frames may be as short as eight bytes."""
+
 
 class StepBudget:
     """The computing time that a task has left until it must yield.

@@ -16,13 +16,13 @@ from origin.radio.icy_headers import announced_bitrate, station_info_of
 from origin.radio.limits import RelayLimits
 from origin.radio.source_clients import TYPES
 from packager.radio.audio_blocks import AudioBlock, Throttle
-from packager.radio.mpeg_block_reader import PARSE_BYTES, block_reader_for
+from packager.radio.mpeg_block_reader import block_reader_for
 from packager.radio.station_info import NO_STATION_INFO
 from packager.retry_policy import FailureCount
 from packager.sources.guarded_http import GuardedTransport, certificates, guard_for
 from packager.sources.retries import PullError
 from packager.sources.schemes import without_url_secrets
-from packager.step_budget import StepBudget
+from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
 
 SMALLEST_METAINT, LARGEST_METAINT = 256, 1 << 20
 """Plausible bytes of audio between two metadata blocks; stations use 8,192 and more."""
@@ -117,7 +117,7 @@ class Relay:
         budget = StepBudget()
         # Without a size: with one, what is short of it would be held back until more comes.
         async for data in response.aiter_raw():
-            async for portion in budget.portions(data, PARSE_BYTES):
+            async for portion in budget.portions(data, AUDIO_PORTION_BYTES):
                 blocks: list[AudioBlock] = []
                 for audio, title in splitter.receive_data(portion):
                     if title != reader.title and metaint:

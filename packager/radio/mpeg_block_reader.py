@@ -11,9 +11,6 @@ from packager.radio.ogg_block_reader import MEDIA_TYPE, OggBlockReader
 
 MEDIA_TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
 
-PARSE_BYTES = 4 << 10
-"""Most bytes that are parsed in one step; frames may be as short as eight bytes."""
-
 
 def block_reader_for(media_type: str) -> BlockReader:
     """Make the reader for a live source's audio.

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 
 from packager.radio.audio_blocks import AudioBlock, Throttle
 from packager.radio.limits import LiveSourceLimits
-from packager.radio.mpeg_block_reader import PARSE_BYTES, block_reader_for
+from packager.radio.mpeg_block_reader import block_reader_for
 from packager.radio.station_info import NO_STATION_INFO, StationInfo
-from packager.step_budget import StepBudget
+from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
 
 
 class InUseError(Exception):
@@ -113,7 +113,7 @@ class SourceClientSession:
         Raises:
             MediaError: they aren't audio that a mount carries.
         """
-        async for portion in self._budget.portions(data, PARSE_BYTES):
+        async for portion in self._budget.portions(data, AUDIO_PORTION_BYTES):
             await self._send(self.reader.receive(portion))
 
     def retitle(self, title: str) -> None:

@@ -27,11 +27,10 @@ from packager.radio.audio_blocks import AudioBlock, AudioFormat, BlockGatherer, 
 from packager.radio.decoder_pool import DecoderPool, decode_alone
 from packager.radio.limits import StationLimits
 from packager.radio.loudness import FILTERS, Loudness
-from packager.radio.mpeg_block_reader import PARSE_BYTES
 from packager.radio.station_info import NO_STATION_INFO
 from packager.radio.tracks import display, find_tracks, shuffled, track_title, why_no_tracks
 from packager.radio.transcoder import Transcoder
-from packager.step_budget import StepBudget
+from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
 
 log = structlog.get_logger()
 
@@ -264,7 +263,7 @@ async def _parse(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[Event]:
     reader = MpegAudioReader()
     budget = StepBudget()
     while chunk := await read():
-        async for portion in budget.portions(chunk, PARSE_BYTES):
+        async for portion in budget.portions(chunk, AUDIO_PORTION_BYTES):
             reader.receive_data(portion)
             for event in reader.events():
                 yield event
