@@ -31,7 +31,7 @@ from packager.sources.branch import StreamBranch
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import DEFAULT_LIMITS, PumpLimits
 from packager.sources.pacing import Pacing
-from packager.step_budget import StepBudget
+from packager.step_budget import AUDIO_PORTION_BYTES, PORTION_BYTES, StepBudget
 
 READERS: Mapping[str, Callable[[], StreamReader]] = {
     "mpegts": TransportReader,
@@ -162,7 +162,8 @@ class Pump:
         """
         cutter = self._cutter
         if cutter is not None:
-            async for portion in self._budget.portions(data):
+            size = AUDIO_PORTION_BYTES if isinstance(cutter, AudioStreamReader) else PORTION_BYTES
+            async for portion in self._budget.portions(data, size):
                 await self.take(cutter.receive_data(portion))
 
     async def take(self, pieces: Iterable[StreamChunk]) -> None:

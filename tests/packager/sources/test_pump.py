@@ -10,14 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from structlog.testing import capture_logs
 
-from media.stream_reader import CLOCK_RATE
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.reader import TransportReader
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -25,7 +25,9 @@ from packager.process.process import Process
 from packager.process.tools import Tools
 from packager.sources.limits import PacingLimits, PumpLimits
 from packager.sources.pump import Pump
+from packager.step_budget import AUDIO_PORTION_BYTES
 from packager.window.model import LiveSegment
+from tests import hostile_media
 from tests.live_server import running
 from tests.patience import LIVE
 from tests.waiting import until
@@ -234,3 +236,20 @@ async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by
         pump.receive_eof()
         await giving
         assert await process.stop() in (0, -signal.SIGTERM)
+
+
+async def test_bare_audio_is_read_in_smaller_portions_as_its_frames_may_be_tiny() -> None:
+    """Sixteen kilobytes of frames of eight bytes hold the event loop for 14 ms, with a stream's rest 20."""
+    lengths: list[int] = []
+
+    class Watched(Pump):
+        async def take(self, pieces: Iterable[StreamChunk]) -> None:
+            taken = list(pieces)
+            lengths.extend(len(piece.data) for piece in taken)
+            await super().take(taken)
+
+    anytime = PacingLimits(ahead_seconds=1e9, untaken_seconds=1e9)
+    pump = Watched("aac", limits=PumpLimits(pacing=anytime))
+    await pump.receive(hostile_media.adts_frames(BRINGING))
+    assert sum(lengths) == BRINGING
+    assert max(lengths) <= AUDIO_PORTION_BYTES
