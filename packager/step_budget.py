@@ -12,8 +12,8 @@ import time
 STEP_SECONDS = 0.005
 """How long a task may compute between two yields."""
 
-PORTION_BYTES = 16 << 10
-"""Default size of portions: the smallest units of any container take about 5 ms for so many bytes."""
+PORTION_BYTES = 8 << 10
+"""Default size of portions: the smallest units of any container take 12 ms at most for so many bytes."""
 
 AUDIO_PORTION_BYTES = 4 << 10
 """Size of portions of audio without a container, whose frames may be as short as eight bytes."""

@@ -274,7 +274,7 @@ def many_elements(size: int) -> bytes:
     """Tracks that say as much as one may, most of it nothing."""
     count = size // 64 // 2
     entries = (
-        element(0xD7, bytes((number,))) + element(0x83, b"\1") + b"\xec\x80" * min(count, 8000)
+        element(0xD7, bytes((number,))) + element(0x83, b"\1") + b"\xec\x80" * min(count, 4000)
         for number in range(1, 65)
     )
     return MATROSKA_HEAD + element(0x1654AE6B, b"".join(element(0xAE, entry) for entry in entries))

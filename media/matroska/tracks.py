@@ -14,7 +14,7 @@ MAX_TRACKS = 64
 MAX_PRIVATE_BYTES = 256 << 10
 """Largest configuration of a codec, which is copied into the init segment."""
 
-MAX_TRACK_ELEMENTS = 8192
+MAX_TRACK_ELEMENTS = 4096
 """Most elements in what all tracks say, those in others included; a track has some dozens."""
 
 VIDEO, AUDIO = 1, 2

@@ -38,9 +38,6 @@ MP4 = "mp4"
 FRAGMENT_BOXES = frozenset((b"ftyp", b"styp", b"moof", b"sidx", b"emsg", b"prft"))
 """The box types with which a fragmented MP4 segment may begin."""
 
-GULP = 8 << 10
-"""How many bytes are parsed in one step; 10 ms of CPU time at most."""
-
 LARGE_PLAYLIST = 16 << 10
 """Size from which a playlist is parsed in a thread; below it, switching threads costs more."""
 
@@ -306,11 +303,11 @@ class HlsClient:
             return
         if self._joiner is None:
             del data[: _id3_bytes(data)]
-        async for gulp in StepBudget().portions(data, GULP):
+        async for portion in StepBudget().portions(data):
             if self._joiner is None:
-                await self._pump.receive(gulp)
+                await self._pump.receive(portion)
             else:
-                await self._pump.take(self._joiner.receive_data(self._playlists.index(one), gulp))
+                await self._pump.take(self._joiner.receive_data(self._playlists.index(one), portion))
 
     def _cushion(self, listing: MediaListing) -> float:
         """Return the seconds to keep buffered, since whole segments arrive at a time."""

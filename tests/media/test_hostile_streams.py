@@ -29,14 +29,15 @@ from media.rtsp.messages import RtspReader
 from media.ts.join import TransportJoiner
 from media.ts.reader import TransportReader
 from media.webvtt import CueReader
+from packager.step_budget import AUDIO_PORTION_BYTES, PORTION_BYTES
 from tests import hostile_media as hostile
 from tests import rtmp
 from tests.loop_watch import slowness
 from tests.media.mp4.test_fragments import stream
 
 MIB = 1 << 20
-PORTION = 16 << 10
-"""What is parsed at once at most; of sound a fourth of it."""
+PORTION = PORTION_BYTES
+SOUND = AUDIO_PORTION_BYTES
 
 STEP_SECONDS = 0.1
 """Five times what one portion may take."""
@@ -110,16 +111,22 @@ def of_fragments(make: Callable[[bytes, int], bytes]) -> Callable[[int], bytes]:
     return lambda size: make(stream()[: stream().index(b"moof") - 4], size // 16)
 
 
-SOUND = PORTION // 4
 CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] = [
     # What it is, who reads it, how it is made, how much is read at once, and CPU seconds of a mebibyte.
     ("frames of AAC of eight bytes", mpeg_audio, hostile.adts_frames, SOUND, 8),
     ("frames of AAC for a decoder", lambda: AudioStreamReader().receive_data, hostile.adts_frames, SOUND, 8),
-    ("frames of AAC between packets", packed_sound, hostile.adts_frames, SOUND, 15),
+    ("frames of AAC between packets", packed_sound, hostile.adts_frames, PORTION, 15),
     ("frames of 24 bytes", mpeg_audio, hostile.small_frames, SOUND, 3),
     ("empty ID3 tags", mpeg_audio, hostile.empty_id3, SOUND, 0.2),
     ("ID3 tags of empty frames", mpeg_audio, hostile.id3_of_empty_frames, SOUND, 0.1),
     ("ID3 tags with a title each", mpeg_audio, hostile.titles, SOUND, 0.5),
+    (
+        "sync words for a decoder",
+        lambda: AudioStreamReader().receive_data,
+        hostile.false_sync_words,
+        SOUND,
+        8,
+    ),
     ("sync words without frames", mpeg_audio, hostile.false_sync_words, SOUND, 0.5),
     ("bytes of sync words", mpeg_audio, hostile.sync_bytes, SOUND, 0.2),
     ("Ogg pages that are none", ogg, hostile.false_pages, SOUND, 0.3),
@@ -137,7 +144,7 @@ CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] 
     ("blocks of Matroska", lambda: MatroskaStreamReader().receive_data, hostile.small_blocks, PORTION, 10),
     ("clusters of Matroska", lambda: MatroskaStreamReader().receive_data, hostile.empty_clusters, PORTION, 3),
     ("tracks of Matroska", lambda: MatroskaStreamReader().receive_data, hostile.many_tracks, PORTION, 10),
-    ("elements of tracks", lambda: MatroskaStreamReader().receive_data, hostile.many_elements, MIB, 1),
+    ("elements of tracks", lambda: MatroskaStreamReader().receive_data, hostile.many_elements, PORTION, 1),
     ("samples of nothing", divided, of_fragments(hostile.samples_of_nothing), PORTION, 1),
     ("samples of a byte", divided, of_fragments(hostile.as_many_samples_as_may_be), PORTION, 15),
     ("fragments with key frames", divided, of_fragments(hostile.many_samples), PORTION, 1),
