@@ -16,25 +16,26 @@ from packager.data_folder import DataFolder
 from packager.redaction import MASK, Redactor, redacted_url, secrets_of
 
 Name = Annotated[
-    str, Meta(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,64}$", description="1 to 64 letters, digits, '.', '_', '-'")
+    str,
+    Meta(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,64}\Z", description="1 to 64 letters, digits, '.', '_', '-'"),
 ]
 Language = Annotated[
-    str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}$", description="a language such as en, pt-BR")
+    str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}\Z", description="a language such as en, pt-BR")
 ]
 Network = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$",
+        pattern=r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?\Z",
         description="an address or a network such as 127.0.0.1, 10.0.0.0/8, 2001:db8::/32",
     ),
 ]
 HostName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}$", description="a host's name, such as stream.example")
+    str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}\Z", description="a host's name, such as stream.example")
 ]
 QueryName = Annotated[
     str,
     Meta(
-        pattern=r"^(?!_HLS_)[A-Za-z0-9._~-]{1,64}$",
+        pattern=r"^(?!_HLS_)[A-Za-z0-9._~-]{1,64}\Z",
         description="1 to 64 letters, digits, '.', '_', '~', '-', not beginning with '_HLS_'",
     ),
 ]
@@ -43,7 +44,7 @@ Secret = Annotated[str, Meta(extra={"secret": "all"})]
 
 Passphrase = Annotated[
     str,
-    Meta(pattern=r"^[ -~]{10,79}$", description="10 to 79 characters of ASCII", extra={"secret": "all"}),
+    Meta(pattern=r"^[ -~]{10,79}\Z", description="10 to 79 characters of ASCII", extra={"secret": "all"}),
 ]
 """What SRT makes its keys of (``SRTO_PASSPHRASE``); never shown."""
 
@@ -51,12 +52,12 @@ Address = Annotated[str, Meta(extra={"secret": "in URL"})]
 """Possibly a URL; shown without user, password and query."""
 
 Duration = Annotated[
-    str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?$", description="a duration such as 90s, 30m, 2h; 0: none")
+    str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?\Z", description="a duration such as 90s, 30m, 2h; 0: none")
 ]
 SourceName = Annotated[
     str,
     Meta(
-        pattern=r"^(radio|live)/(?!\.+$)[A-Za-z0-9._-]{1,64}$",
+        pattern=r"^(radio|live)/(?!\.+$)[A-Za-z0-9._-]{1,64}\Z",
         description="radio/NAME or live/NAME, a station or a live channel",
     ),
 ]
@@ -64,14 +65,14 @@ SourceName = Annotated[
 StationAlias = Annotated[
     str,
     Meta(
-        pattern=r"^(?=.{1,200}$)(/(?!\.+(/|$))[A-Za-z0-9._~-]+)+$",
+        pattern=r"^(?=.{1,200}$)(/(?!\.+(/|$))[A-Za-z0-9._~-]+)+\Z",
         description="a path such as /morning.mp3, of letters, digits, '.', '_', '~', '-'",
     ),
 ]
 WebhookUrl = Annotated[
     str,
     Meta(
-        pattern=r"^(https?://[!-~]+)?$",
+        pattern=r"^(https?://[!-~]+)?\Z",
         description="a URL of http or https; empty: none",
         extra={"secret": "in URL"},
     ),
@@ -79,21 +80,21 @@ WebhookUrl = Annotated[
 Origin = Annotated[
     str,
     Meta(
-        pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._\[\]:-]+)?$",
+        pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._\[\]:-]+)?\Z",
         description="an origin such as https://player.example, or '*'; empty: none",
     ),
 ]
 Embedder = Annotated[
     str,
     Meta(
-        pattern=r"^(\*|https?://[A-Za-z0-9.*\[\]:-]{1,253})$",
+        pattern=r"^(\*|https?://[A-Za-z0-9.*\[\]:-]{1,253})\Z",
         description="an origin such as https://site.example, or '*'",
     ),
 ]
 HeaderName = Annotated[
     str,
     Meta(
-        pattern=r"^(?i:authorization|(x-)?[a-z0-9-]{0,48}(key|token))$",
+        pattern=r"^(?i:authorization|(x-)?[a-z0-9-]{0,48}(key|token))\Z",
         description="Authorization, or a field whose name ends with key or token, such as api-key",
     ),
 ]
@@ -164,7 +165,7 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     user: Annotated[
         str,
         Meta(
-            pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?)?$",
+            pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?)?\Z",
             description="a user's name; empty: the one who starts it",
         ),
     ] = ""
@@ -183,7 +184,7 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     thumbnails: bool = True
     """Whether films get small pictures for the seek bar, which ffmpeg makes when they are first asked for."""
     thumbnails_size: Annotated[
-        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G")
+        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G")
     ] = "1G"
     """Most bytes of them in the data folder, where the oldest are removed; without one they are in memory."""
 
@@ -191,7 +192,7 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
 Target = Annotated[
     str,
     Meta(
-        pattern=r"^(rtmps?://[^\s/@]+(:[^\s/@]*@[^\s/@]+)?/\S+|srt://[^\s/?@]+:[0-9]{1,5}\S*)$",
+        pattern=r"^(rtmps?://[^\s/@]+(:[^\s/@]*@[^\s/@]+)?/\S+|srt://[^\s/?@]+:[0-9]{1,5}\S*)\Z",
         description="an address such as rtmp://host/app/key, rtmps://host/app/key, srt://host:port?streamid=…",
         extra={"secret": "in URL"},
     ),
@@ -210,23 +211,23 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     part_duration: Annotated[float, Meta(ge=0.1, le=2)] = 0.333
     segment_duration: Annotated[float, Meta(ge=1, le=10)] = 2.0
     dvr: Annotated[
-        str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?$", description="a duration such as 90s, 30m, 2h")
+        str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?\Z", description="a duration such as 90s, 30m, 2h")
     ] = "0"
     """How long segments stay in the playlist beyond the live window: ``90s``, ``30m``, ``2h``, ``1d``."""
     dvr_size: Annotated[
-        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G, 1T")
+        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"
     """Most that those segments may take on disk, all renditions together: ``500M``, ``20G``; 0: no limit."""
     event: bool = False
     """Whether a file is played once, and its end is the end of an event, which is recorded."""
     recordings: Annotated[
         str,
-        Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?$", description="a duration such as 12h, 30d; 0: without end"),
+        Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?\Z", description="a duration such as 12h, 30d; 0: without end"),
     ] = "0"
     """How long recordings of events that are over stay: ``12h``, ``30d``; 0: without end."""
     recordings_size: (
         Annotated[
-            str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G")
+            str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G")
         ]
         | None
     ) = None

@@ -98,6 +98,12 @@ WRONG = [
     ),
     ('[[live]]\nname = "../a"', "live[0].name: not possible; allowed: 1 to 64 letters"),
     ('[[live]]\nname = ".."', "live[0].name: not possible"),
+    ('[[live]]\nname = "a\\n"', "live[0].name: not possible"),
+    (
+        '[server]\nallow_embed = ["https://site.example\\n"]',
+        "server.allow_embed[0]: not possible; allowed: an origin",
+    ),
+    ('[server]\nuser = "nobody\\n"', "server.user: not possible; allowed: a user's name"),
     ('[[live]]\nname = "a"\nspeed = 1', "live[0].speed: unknown key; allowed: name, source, ladder"),
     ('[[live]]\nname = "a"\ndvr = "2 weeks"', "live[0].dvr: not possible; allowed: a duration such as 90s"),
     ('[[live]]\nname = "a"\ncaptions = ["e n"]', "live[0].captions[0]: not possible; allowed: a language"),
