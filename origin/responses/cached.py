@@ -149,10 +149,17 @@ def text_reply(
     return Reply(200, (template.whole(frame.common), *bodies), size)
 
 
-def init_reply(data: bytes, media_type: str, max_age: int, frame: ResponseFrame) -> Reply:
-    """Make the response with an init segment for the fast path; the arguments are those of `text_reply`."""
+def init_reply(data: bytes, media_type: str, cache_control: str, frame: ResponseFrame) -> Reply:
+    """Make the response with an init segment for the fast path.
+
+    Args:
+        data: the content.
+        media_type: Content-Type.
+        cache_control: Cache-Control field.
+        frame: what else the header has.
+    """
     tag, common = content_coding.tag((data,)), frame.common_headers
-    template = media_template(len(data), media_type, tag, _caching(max_age, None), common)
+    template = media_template(len(data), media_type, tag, cache_control, common)
     return Reply(200, (template.whole(frame.common), data), len(data))
 
 

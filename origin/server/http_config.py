@@ -19,6 +19,7 @@ from origin.live.fast_path import LiveFastPath
 from origin.responses.common_headers import common_headers
 from origin.server.library_services import ServedLibrary
 from origin.server.limits import Limits
+from origin.vod.caching import VodCaching
 from origin.vod.fast_path import VodFastPath, VodService
 from packager.publish.live_stream import LiveStream
 
@@ -62,7 +63,12 @@ def fast_path_of(config: Config, served: Served, limits: Limits, client_limits: 
                 limits.memfd,
             ),
             "vod": VodFastPath(
-                VodService(library.titles, library.open_files, library.vod_answers, config.library.max_age),
+                VodService(
+                    library.titles,
+                    library.open_files,
+                    library.vod_answers,
+                    VodCaching(config.library.max_age),
+                ),
                 access_log,
                 shared_headers,
                 limits.vod_segments,

@@ -11,19 +11,29 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from origin.vod.caching import Lifetime
+
 
 class Text(NamedTuple):
-    """A playlist or a manifest, which is sent compressed to whoever takes that."""
+    """A playlist, a manifest or subtitles, which are sent compressed to whoever takes that.
+
+    Attributes:
+        data: the text.
+        media_type: Content-Type.
+        lifetime: for how long caches may keep it.
+    """
 
     data: bytes
     media_type: str
+    lifetime: Lifetime
 
 
 class InitSegment(NamedTuple):
-    """An init segment, which is sent as it is."""
+    """An init segment, which is sent as it is; its attributes are those of `Text`."""
 
     data: bytes
     media_type: str
+    lifetime: Lifetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,13 @@ from origin.responses.cached import (
 from origin.responses.memfd_cache import MemfdCopy
 from origin.responses.templated import TemplatedRepresentation
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
+from origin.vod.caching import VodCaching
 from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits
 from origin.vod.segment_responses import I_FRAMES, metadata_of, unavailable
 from packager.library.library_file import LibraryFile
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod import IFrameFile, Titles
+from packager.vod.versions import version_of
 
 log = structlog.get_logger()
 
@@ -48,10 +50,10 @@ AREA = "vod"
 _TEXT_FOLDER = b"/subtitles"
 
 _SEGMENT = re.compile(
-    rb"(/vod/[^?]+)/([a-z0-9-]+)/"
+    rb"(/vod/[^?]+)/([a-z0-9-]+)/(?:v_([0-9a-z]+)/)?"
     rb"(?:((0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})-([1-9][0-9]{0,17}))?)\.m4s|iframes\.mp4)"
 )
-"""A film, a track, and the name of a segment: its number, and of a trimmed one from when to when it lasts."""
+"""A film, a track, perhaps a version, and a segment: its number, and of a trimmed one when it lasts."""
 
 
 class VodService(NamedTuple):
@@ -61,13 +63,13 @@ class VodService(NamedTuple):
         titles: the library as VOD.
         open_files: the files that segments are sent from, by the path of their addresses.
         answers: playlists, manifests and init segments that were sent of late.
-        max_age: seconds for which caches may keep a playlist or a segment.
+        caching: for how long caches may keep segments.
     """
 
     titles: Titles
     open_files: OpenFileCache
     answers: AnswerCache
-    max_age: int
+    caching: VodCaching
 
 
 class VodFastPath:
@@ -88,15 +90,14 @@ class VodFastPath:
         limits: SegmentCacheLimits | None = None,
     ) -> None:
         self.access_log = access_log
-        self.max_age = service.max_age
         self.common_headers = encoded(headers)
         self._titles = service.titles
         self._files = service.open_files
         self._answers = service.answers
-        caching = ((b"cache-control", b"public, max-age=%d" % self.max_age),)
+        self._caching = service.caching
         self._lookups: dict[bytes, list[AwaitedSegmentAnswer]] = {}
         self._limits = limits or SegmentCacheLimits()
-        self._segments = SegmentCache(self._limits, caching, tuple(headers))
+        self._segments = SegmentCache(self._limits, tuple(headers))
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FastAnswer | None:
         """Find the answer to a request; None where it has to be looked up. See `Responder`."""
@@ -167,7 +168,7 @@ class VodFastPath:
         self, match: re.Match[bytes], fields: PlainFields, span: Span | None, film: SharedFile
     ) -> Wanted | None:
         file = film.file
-        key = file.identity, match[2], match[3]
+        key = file.identity, match[2], match[3], match[4]
         known = self._segments.find(key) or self._add(key, file, match)
         if known is None or not self._is_short(known, span):
             return None
@@ -179,18 +180,21 @@ class VodFastPath:
     def _add(self, key: Hashable, file: LocalFile, match: re.Match[bytes]) -> CachedSegment | None:
         """Keep a segment that is asked for, or all I-frames. Nothing refers to the index, which may go."""
         track, now = match[2].decode("ascii"), time.time()
-        if match[3] is None:
-            frames = self._titles.known_i_frames(file, track)
+        version = None if match[3] is None else match[3].decode("ascii")
+        settled = None if version is None else version_of(file.identity).is_settled(now)
+        cache_control = self._caching.media(settled).cache_control
+        if match[4] is None:
+            frames = self._titles.known_i_frames(file, track, version=version)
             if frames is None:
                 return None
             metadata = metadata_of(frames, I_FRAMES, video=True, now=now)
-            return self._segments.add(key, frames.frames, metadata)
-        bounds = None if match[5] is None else (int(match[5]), int(match[6]))
-        opened = self._titles.known_segment(file, track, int(match[4]), bounds)
+            return self._segments.add(key, frames.frames, metadata, cache_control)
+        bounds = None if match[6] is None else (int(match[6]), int(match[7]))
+        opened = self._titles.known_segment(file, track, int(match[5]), bounds, version=version)
         if opened is None:
             return None
-        metadata = metadata_of(opened, f"{track}-{match[3].decode('ascii')}", opened.track.video, now)
-        return self._segments.add(key, opened.segment, metadata)
+        metadata = metadata_of(opened, f"{track}-{match[4].decode('ascii')}", opened.track.video, now)
+        return self._segments.add(key, opened.segment, metadata, cache_control)
 
     def _is_short(self, known: CachedSegment, span: Span | None) -> bool:
         """Say whether what is asked for can be put together while others wait: not too many I-frames."""
@@ -354,9 +358,10 @@ class CachedAnswer(FastAnswer):
     def begin(self, line: AnsweringConnection) -> None:
         """Send the response."""
         frame = ResponseFrame(line.fields(self), self._fast_path.common_headers)
-        data, media_type = self._content
-        max_age = self._fast_path.max_age
+        data, media_type, lifetime = self._content
         if isinstance(self._content, InitSegment):
-            line.reply(self, init_reply(data, media_type, max_age, frame))
-        else:
-            line.reply(self, text_reply((data,), media_type, max_age, frame, coded=self._coded))
+            line.reply(self, init_reply(data, media_type, lifetime.cache_control, frame))
+            return
+        tag = content_coding.tag((data,)) if lifetime.is_immutable else None
+        reply = text_reply((data,), media_type, lifetime.max_age, frame, coded=self._coded, immutable_tag=tag)
+        line.reply(self, reply)

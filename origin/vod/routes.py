@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 from starlette.datastructures import QueryParams
@@ -26,6 +27,7 @@ from origin.responses.cached import RequestTraits, text_response
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import BytesRepresentation, RepresentationResponse
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
+from origin.vod.caching import Lifetime, VodCaching
 from origin.vod.segment_responses import (
     I_FRAMES,
     SegmentRepresentation,
@@ -39,6 +41,7 @@ from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
 from packager.vod.clip_sequence import NO_TEXT, SUFFIX, TRACKS, ClipSequence
 from packager.vod.sprite_maker import NotReadyError, SpriteMaker
+from packager.vod.versions import VERSION_PREFIX, MediaVersion, version_of
 
 log = structlog.get_logger()
 
@@ -63,6 +66,13 @@ _WEBVTT_SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})(?:-([
 _SPRITE = re.compile(r"0|[1-9][0-9]{0,4}")
 
 
+class Media(NamedTuple):
+    """What is sent of a segment, of I-frames or of pictures, and for how long caches may keep it."""
+
+    content: Representation
+    lifetime: Lifetime
+
+
 def routes(
     titles: Titles,
     thumbnails: SpriteMaker | None = None,
@@ -76,45 +86,57 @@ def routes(
     Args:
         titles: the library as VOD.
         thumbnails: its small pictures; None: there are none.
-        max_age: seconds for which caches may keep a playlist or a segment.
+        max_age: seconds for which caches may keep media whose addresses have no version.
         open_files: where files are kept open for the fast path; None: nowhere.
         answers: where answers are kept for it; None: nowhere.
     """
     vod = _Vod(titles, max_age, open_files, answers)
     pictures = [] if thumbnails is None else _thumbnail_routes(thumbnails, vod)
     subtitles = "/vod/{path:path}/subtitles/{track}"
+    track = "/vod/{path:path}/{track}"
     return [
         *pictures,
         Route(f"{subtitles}/media.m3u8", vod.answers(vod.text_playlist)),
-        Route(f"{subtitles}/init.mp4", vod.answers(vod.text_init)),
-        Route(f"{subtitles}/{{number}}.m4s", vod.answers(vod.text_mp4_segment)),
-        Route(f"{subtitles}/{{number}}.vtt", vod.answers(vod.text_segment)),
+        *_media_routes(subtitles, "init.mp4", vod.answers(vod.text_init)),
+        *_media_routes(subtitles, "{number}.m4s", vod.answers(vod.text_mp4_segment)),
+        *_media_routes(subtitles, "{number}.vtt", vod.answers(vod.text_segment)),
         Route(f"{subtitles}.vtt", vod.answers(vod.whole_text)),
         Route("/vod/{path:path}/chapters.json", vod.answers(vod.chapters)),
         Route("/vod/{path:path}/master.m3u8", vod.answers(vod.multivariant_playlist)),
         Route("/vod/{path:path}/manifest.mpd", vod.answers(vod.manifest)),
-        Route("/vod/{path:path}/{track}/media.m3u8", vod.answers(vod.media_playlist)),
-        Route("/vod/{path:path}/{track}/iframes.m3u8", vod.answers(vod.i_frame_playlist)),
-        Route("/vod/{path:path}/{track}/iframes.mp4", vod.answers(vod.i_frames)),
-        Route("/vod/{path:path}/{track}/iframes-{bounds}.mp4", vod.answers(vod.i_frames)),
-        Route("/vod/{path:path}/{track}/init.mp4", vod.answers(vod.init_segment)),
-        Route("/vod/{path:path}/{track}/{number}.m4s", vod.answers(vod.segment)),
+        Route(f"{track}/media.m3u8", vod.answers(vod.media_playlist)),
+        Route(f"{track}/iframes.m3u8", vod.answers(vod.i_frame_playlist)),
+        *_media_routes(track, "iframes.mp4", vod.answers(vod.i_frames)),
+        *_media_routes(track, "iframes-{bounds}.mp4", vod.answers(vod.i_frames)),
+        *_media_routes(track, "init.mp4", vod.answers(vod.init_segment)),
+        *_media_routes(track, "{number}.m4s", vod.answers(vod.segment)),
     ]
 
 
+def _media_routes(
+    track: str, name: str, endpoint: Callable[[Request], Awaitable[Response]]
+) -> tuple[Route, Route]:
+    """Make the routes of media of a track: of the version that playlists name, and of whichever there is."""
+    return Route(f"{track}/{VERSION_PREFIX}{{version}}/{name}", endpoint), Route(f"{track}/{name}", endpoint)
+
+
 class _Vod:
-    """The endpoints below ``/vod``."""
+    """The endpoints below ``/vod``.
+
+    Attributes:
+        caching: for how long caches may keep answers.
+    """
 
     def __init__(
         self, titles: Titles, max_age: int, open_files: OpenFileCache | None, answers: AnswerCache | None
     ) -> None:
         self._titles = titles
-        self._max_age = max_age
+        self.caching = VodCaching(max_age)
         self._open_files = open_files
         self._answers = answers
 
     def answers(
-        self, select: Callable[[dict[str, str], QueryParams], Awaitable[Representation | Text | InitSegment]]
+        self, select: Callable[[dict[str, str], QueryParams], Awaitable[Media | Text | InitSegment]]
     ) -> Callable[[Request], Awaitable[Response]]:
         """Make an endpoint that answers with what ``select`` finds, or with a line that says why not."""
 
@@ -142,14 +164,13 @@ class _Vod:
                 return unavailable()
             if self._answers is not None and isinstance(found, Text | InitSegment):
                 self._answers.keep(raw_path + b"?" + query if query else raw_path, found, looked_up)
-            if isinstance(found, InitSegment):
-                found = BytesRepresentation(*found, content_coding.tag((found.data,)))
             if isinstance(found, Text):
                 coded = RequestTraits.from_headers(request.scope["headers"]).takes_gzip
-                return await asyncio.to_thread(
-                    text_response, (found.data,), found.media_type, self._max_age, coded=coded, in_thread=True
-                )
-            return RepresentationResponse(found, cache_control=f"public, max-age={self._max_age}")
+                return await asyncio.to_thread(_text_response, found, coded=coded)
+            if isinstance(found, InitSegment):
+                tag = content_coding.tag((found.data,))
+                found = Media(BytesRepresentation(found.data, found.media_type, tag), found.lifetime)
+            return RepresentationResponse(found.content, cache_control=found.lifetime.cache_control)
 
         return endpoint
 
@@ -157,20 +178,21 @@ class _Vod:
         if path["path"].endswith(SUFFIX):
             return await self._sequence(path, "master", _sequence_master)
         text = await self._titles.threads.run(self._titles.multivariant_playlist, path["path"], _clip(query))
-        return Text(text.encode(), MEDIA_TYPE)
+        return Text(text.encode(), MEDIA_TYPE, self.caching.playlists)
 
     async def _sequence(
         self, path: dict[str, str], kind: str, write: Callable[[ClipSequence], bytes]
     ) -> Text:
         """Answer with a text of a playlist of clips."""
         data = await self._titles.threads.run(self._titles.sequence, path["path"], kind, write)
-        return Text(data, mpd.MEDIA_TYPE if kind == "manifest" else MEDIA_TYPE)
+        media_type = mpd.MEDIA_TYPE if kind == "manifest" else MEDIA_TYPE
+        return Text(data, media_type, self.caching.playlists)
 
     async def manifest(self, path: dict[str, str], query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
             return await self._sequence(path, "manifest", _sequence_manifest)
         data = await self._titles.threads.run(self._titles.manifest, path["path"], _clip(query))
-        return Text(data, mpd.MEDIA_TYPE)
+        return Text(data, mpd.MEDIA_TYPE, self.caching.playlists)
 
     async def media_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
@@ -181,11 +203,12 @@ class _Vod:
         text = await self._titles.threads.run(
             self._titles.media_playlist, path["path"], path["track"], _clip(query)
         )
-        return Text(text.encode(), MEDIA_TYPE)
+        return Text(text.encode(), MEDIA_TYPE, self.caching.playlists)
 
     async def init_segment(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
-        track = await self._titles.threads.run(self._titles.track, path["path"], path["track"])
-        return InitSegment(track.init, media_type_of(track.video))
+        wanted = path.get("version")
+        track = await self._titles.threads.run(self._titles.track, path["path"], path["track"], wanted)
+        return InitSegment(track.init, media_type_of(track.video), self._lifetime(wanted, track.version))
 
     async def text_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
@@ -194,28 +217,36 @@ class _Vod:
         text = await self._titles.threads.run(
             self._titles.text_playlist, path["path"], path["track"], _clip(query)
         )
-        return Text(text, MEDIA_TYPE)
+        return Text(text, MEDIA_TYPE, self.caching.playlists)
 
     async def text_init(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
-        await self._titles.threads.run(self._titles.text_playlist, path["path"], path["track"])
-        return InitSegment(wvtt.INIT, wvtt.MEDIA_TYPE)
+        return InitSegment(wvtt.INIT, wvtt.MEDIA_TYPE, await self._text_lifetime(path))
+
+    async def _text_lifetime(self, path: dict[str, str]) -> Lifetime:
+        """Say for how long caches may keep what an address of a text track has, if that is its version."""
+        wanted = path.get("version")
+        track = await self._titles.threads.run(self._titles.text_track, path["path"], path["track"], wanted)
+        return self._lifetime(wanted, track.version)
+
+    def _lifetime(self, wanted: str | None, version: MediaVersion) -> Lifetime:
+        return self.caching.media(None if wanted is None else version.is_settled(time.time()))
 
     async def text_segment(self, path: dict[str, str], _query: QueryParams) -> Text:
         name = _WEBVTT_SEGMENT.fullmatch(path["number"])
         if name is None:
             raise NotFoundError(path["number"])
         begin, until = (None if told is None else int(told) for told in name.groups()[1:])
-        data = await self._titles.threads.run(
-            self._titles.text_segment, path["path"], path["track"], int(name[1]), begin, until
-        )
-        return Text(data, webvtt.MEDIA_TYPE)
+        lifetime = await self._text_lifetime(path)
+        write = partial(self._titles.text_segment, version=path.get("version"))
+        data = await self._titles.threads.run(write, path["path"], path["track"], int(name[1]), begin, until)
+        return Text(data, webvtt.MEDIA_TYPE, lifetime)
 
-    async def text_mp4_segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
+    async def text_mp4_segment(self, path: dict[str, str], _query: QueryParams) -> Media:
         number, bounds = _segment_name(path["number"])
-        data = await self._titles.threads.run(
-            self._titles.mp4_text_segment, path["path"], path["track"], number, bounds
-        )
-        return BytesRepresentation(data, wvtt.MEDIA_TYPE, content_coding.tag((data,)))
+        lifetime = await self._text_lifetime(path)
+        write = partial(self._titles.mp4_text_segment, version=path.get("version"))
+        data = await self._titles.threads.run(write, path["path"], path["track"], number, bounds)
+        return Media(BytesRepresentation(data, wvtt.MEDIA_TYPE, content_coding.tag((data,))), lifetime)
 
     async def whole_text(self, path: dict[str, str], _query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
@@ -224,63 +255,75 @@ class _Vod:
             await self._sequence(
                 path, "master", _sequence_master
             )  # which says whether there is such a playlist
-            return Text(webvtt.segment([], 0), webvtt.MEDIA_TYPE)
+            return Text(webvtt.segment([], 0), webvtt.MEDIA_TYPE, self.caching.media())
         data = await self._titles.threads.run(self._titles.whole_text, path["path"], path["track"])
-        return Text(data, webvtt.MEDIA_TYPE)
+        return Text(data, webvtt.MEDIA_TYPE, self.caching.media())
 
     async def chapters(self, path: dict[str, str], query: QueryParams) -> Text:
         found = await self._titles.threads.run(self._titles.chapters, path["path"], _clip(query))
-        return Text(chapters_json(found), "application/json")
+        return Text(chapters_json(found), "application/json", self.caching.media())
 
-    async def segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
+    async def segment(self, path: dict[str, str], _query: QueryParams) -> Media:
         number, bounds = _segment_name(path["number"])
-        looked_up = time.monotonic()
-        opened = await self._titles.threads.opened(
-            self._titles.open_segment, path["path"], path["track"], number, bounds
-        )
+        looked_up, wanted = time.monotonic(), path.get("version")
+        find = partial(self._titles.open_segment, version=wanted)
+        opened = await self._titles.threads.opened(find, path["path"], path["track"], number, bounds)
         metadata = metadata_of(opened, f"{path['track']}-{path['number']}", opened.track.video, time.time())
         release = opened.close
-        of_file = path[RAW_PATH].rsplit("/", 2)[0].encode("ascii")
+        of_file = path[RAW_PATH].rsplit("/", 2 if wanted is None else 3)[0].encode("ascii")
         if self._open_files is not None:
             release = self._open_files.keep(of_file, opened.file, metadata.media_type, (), looked_up)
-        return SegmentRepresentation(opened, metadata, release)
+        lifetime = self._lifetime(wanted, opened.track.version)
+        return Media(SegmentRepresentation(opened, metadata, release), lifetime)
 
     async def i_frame_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
         text = await self._titles.threads.run(
             self._titles.i_frame_playlist, path["path"], path["track"], _clip(query)
         )
-        return Text(text.encode(), MEDIA_TYPE)
+        return Text(text.encode(), MEDIA_TYPE, self.caching.playlists)
 
-    async def i_frames(self, path: dict[str, str], _query: QueryParams) -> Representation:
+    async def i_frames(self, path: dict[str, str], _query: QueryParams) -> Media:
         bounds = _bounds(path["bounds"]) if "bounds" in path else None
-        opened = await self._titles.threads.opened(
-            self._titles.open_i_frames, path["path"], path["track"], bounds
-        )
+        find = partial(self._titles.open_i_frames, version=path.get("version"))
+        opened = await self._titles.threads.opened(find, path["path"], path["track"], bounds)
         name = I_FRAMES if bounds is None else f"{I_FRAMES}-{path['bounds']}"
         metadata = metadata_of(opened, name, video=True, now=time.time())
-        return SegmentRepresentation(opened, metadata, opened.close)
+        lifetime = self._lifetime(path.get("version"), version_of(opened.file.identity))
+        return Media(SegmentRepresentation(opened, metadata, opened.close), lifetime)
 
 
 def _thumbnail_routes(thumbnails: SpriteMaker, vod: _Vod) -> list[BaseRoute]:
     """Make the routes of small pictures for the seek bar: where they are, and the sprites that hold them."""
 
     async def vtt(path: dict[str, str], _query: QueryParams) -> Text:
-        return Text((await thumbnails.vtt(path["path"])).encode(), webvtt.MEDIA_TYPE)
+        text = await thumbnails.vtt(path["path"])
+        return Text(text.encode(), webvtt.MEDIA_TYPE, vod.caching.media())
 
     async def playlist(path: dict[str, str], _query: QueryParams) -> Text:
-        return Text((await thumbnails.playlist(path["path"])).encode(), MEDIA_TYPE)
+        text = await thumbnails.playlist(path["path"])
+        return Text(text.encode(), MEDIA_TYPE, vod.caching.media())
 
-    async def sprite(path: dict[str, str], _query: QueryParams) -> Representation:
+    async def sprite(path: dict[str, str], _query: QueryParams) -> Media:
         if not _SPRITE.fullmatch(path["number"]):
             raise NotFoundError(path["number"])
         data = await thumbnails.sprite(path["path"], int(path["number"]))
-        return BytesRepresentation(data, "image/jpeg", content_coding.tag((data,)))
+        picture = BytesRepresentation(data, "image/jpeg", content_coding.tag((data,)))
+        return Media(picture, vod.caching.media())
 
     return [
         Route("/vod/{path:path}/thumbnails.vtt", vod.answers(vtt)),
         Route("/vod/{path:path}/thumbnails.m3u8", vod.answers(playlist)),
         Route("/vod/{path:path}/thumbnails/{number}.jpg", vod.answers(sprite)),
     ]
+
+
+def _text_response(text: Text, *, coded: bool) -> Response:
+    """Make the response with a text; it may take long, and is called in a thread."""
+    lifetime = text.lifetime
+    tag = content_coding.tag((text.data,)) if lifetime.is_immutable else None
+    return text_response(
+        (text.data,), text.media_type, lifetime.max_age, coded=coded, immutable_tag=tag, in_thread=True
+    )
 
 
 def _sequence_master(sequence: ClipSequence) -> bytes:

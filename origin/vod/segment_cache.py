@@ -82,13 +82,11 @@ class SegmentCache:
 
     Args:
         limits: what is kept.
-        headers: raw header fields of every response with a segment, such as Cache-Control.
         common_headers: raw header fields that the server adds to every response.
     """
 
-    def __init__(self, limits: SegmentCacheLimits, headers: Headers, common_headers: Headers) -> None:
+    def __init__(self, limits: SegmentCacheLimits, common_headers: Headers) -> None:
         self._limits = limits
-        self._headers = headers
         self._common_headers = common_headers
         self._segments: OrderedDict[Hashable, CachedSegment] = OrderedDict()
         self._bytes = 0
@@ -108,22 +106,30 @@ class SegmentCache:
         return found
 
     def add(
-        self, key: Hashable, segment: Segment | IFrameFile, metadata: RepresentationMetadata
+        self,
+        key: Hashable,
+        segment: Segment | IFrameFile,
+        metadata: RepresentationMetadata,
+        cache_control: str,
     ) -> CachedSegment:
-        """Keep a segment.
+        """Keep a segment, unless another version of its file could still get the same entity-tag.
 
         Args:
-            key: its file, track and name.
+            key: its file, the version in its address, its track and name.
             segment: the segment, or all I-frames of the track.
             metadata: what is said of it.
+            cache_control: for how long caches may keep it.
         """
         if isinstance(segment, IFrameFile):
             pieces_of = functools.partial(pieces_of_i_frames, segment)
         else:
             pieces_of = functools.partial(pieces_of_segment, segment)
         now = time.time()
-        make = functools.partial(TemplatedRepresentation, metadata, self._headers, self._common_headers, now)
+        headers = ((b"cache-control", cache_control.encode("ascii")),)
+        make = functools.partial(TemplatedRepresentation, metadata, headers, self._common_headers, now)
         added = CachedSegment(segment, make(pieces_of), make())
+        if metadata.etag is not None and metadata.etag.startswith("W/"):
+            return added
         self._segments[key] = added
         self._bytes += segment.nbytes
         while self._bytes > self._limits.bytes or len(self._segments) > self._limits.segments:

@@ -10,9 +10,7 @@ from starlette.responses import Response
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import ThreadReader
 from packager.vod import OpenIFrames, OpenSegment
-
-PACKAGING = 2
-"""Version of how segments are made; a new one gives every segment a new entity-tag."""
+from packager.vod.versions import PACKAGING
 
 I_FRAMES = "iframes"
 """What the entity-tag of a track's I-frames has in place of a segment's name."""

@@ -286,7 +286,7 @@ class _ClipText:
         """List those of a track, or what says nothing for as long."""
         if track is None:
             return [Segment(f"../{NO_TEXT}{TEXT_SUFFIX}", self.lasts)]
-        folder = f"../../../{quote(self.path)}/{TEXT_FOLDER}/{track.name}/"
+        folder = f"../../../{quote(self.path)}/{TEXT_FOLDER}/{track.name}/{track.version.folder}"
         durations = self.text.durations
         durations[-1] = max(durations[-1] + self.lasts - sum(durations), Fraction(1, 1000))
         named = zip(self.text.ending_webvtt_names, durations, strict=True)
@@ -335,7 +335,7 @@ def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) ->
     # hls.js takes what is behind a discontinuity to begin with its first decode time and to be shown when its
     # composition times say, edit list or not.
     name = track.without_edit_list.name if track.video and track.is_reordered else track.name
-    folder = f"../../{quote(path)}/{name}/"
+    folder = f"../../{quote(path)}/{name}/{track.version.folder}"
     init = Map(folder + INIT_NAME)
     durations = track.durations
     durations[-1] = max(durations[-1] + lasts - track.duration, Fraction(1, 1000))

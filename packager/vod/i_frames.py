@@ -209,6 +209,7 @@ class IFrameFile:
         self._timescale = track.timescale
         self._start = track.samples.start
         self._init_bytes = len(track.init)
+        self._folder = track.version.folder
         self.frames = frames
         self._head = _head(track, len(marked), frames)
         self._bounds = np.cumsum(np.append(len(self._head), frames.sizes))
@@ -288,7 +289,7 @@ class IFrameFile:
         Args:
             delay: ticks from the beginning of the film, or of the clip, to that of its video.
         """
-        name = self.frames.name
+        name = f"{self._folder}{self.frames.name}"
         init = Map(name, ByteRange(self._init_bytes, 0))
         ticks = np.diff(self.frames.times)
         ticks[0] += delay

@@ -29,6 +29,7 @@ from packager.vod.movie_reader import ContainerLimits, Read, is_transport_stream
 from packager.vod.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
 from packager.vod.text_segments import TextSegments
 from packager.vod.text_tracks import TEXT_LIMITS, TextLimits, TextTrack, embedded_text_tracks, segment_times
+from packager.vod.versions import UNVERSIONED, MediaVersion
 
 _KEPT_SHARE = 4
 """A moov of which the tables are less than one part in so many isn't kept for them: they are copied."""
@@ -113,6 +114,7 @@ class OfferedTrack:
         single_file: whether all segments are in one file, behind their index; then their sizes are exact.
         has_edit_list: whether the init segment may have an edit list, which takes away the composition offset
             of the first frame; else all segments' times are those of the presentation.
+        version: its file's, which the addresses of its media have in them.
     """
 
     name: str
@@ -134,6 +136,7 @@ class OfferedTrack:
     query: str = ""
     single_file: bool = False
     has_edit_list: bool = True
+    version: MediaVersion = UNVERSIONED
 
     @property
     def is_reordered(self) -> bool:
@@ -214,6 +217,7 @@ class FileIndex:
         lead_in: seconds by which the published media begin before what the file presents.
         clipped_text: the segments of text of a clip, of which this is; else None.
         assembled: the samples that the file doesn't hold as they are sent; or None.
+        version: the file's, which the addresses of its media have in them.
     """
 
     tracks: tuple[OfferedTrack, ...]
@@ -227,6 +231,16 @@ class FileIndex:
     lead_in: Fraction = Fraction(0)
     clipped_text: TextSegments | None = None
     assembled: AssembledSamples | None = None
+    version: MediaVersion = UNVERSIONED
+
+    def with_version(self, version: MediaVersion) -> FileIndex:
+        """Put the file's version into the addresses of its media."""
+        return replace(
+            self,
+            version=version,
+            tracks=tuple(replace(track, version=version) for track in self.tracks),
+            text_tracks=tuple(replace(track, version=version) for track in self.text_tracks),
+        )
 
     def reading(self, read: Read) -> Read:
         """Give what reads samples where the tables name them.

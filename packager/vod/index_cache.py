@@ -16,6 +16,7 @@ from packager.library.library_file import Identity, LibraryFile
 from packager.vod.index import FileIndex, read_beginning, read_index
 from packager.vod.index_memory import IndexMemory, Reading
 from packager.vod.limits import TitleLimits
+from packager.vod.versions import version_of
 
 log = structlog.get_logger()
 
@@ -115,6 +116,7 @@ class IndexCache:
         try:
             with self._turn(file, deadline) as read:
                 index = read_index(read, file.size, self._limits.index, read.reserve)
+                index = index.with_version(version_of(file.identity))
                 self._memory.add(index)
             for line in index.left_out:
                 log.warning("track_left_out", file=str(file.path), reason=line)

@@ -83,7 +83,7 @@ def _trick_mode(shown: AdaptationSet, files: Files) -> list[AdaptationSet]:
     frames = [
         Representation(
             id=f"{representation.id}-iframes",
-            base_url=f"{file.prefix}{file.index.video.name}/{file.i_frames.name}",
+            base_url=f"{file.prefix}{file.index.video.name}/{file.index.video.version.folder}{file.i_frames.name}",
             bandwidth=peak_bandwidth(file.i_frames),
             codecs=file.index.video.entry.codec,
             segments=SegmentBase(
@@ -118,7 +118,7 @@ def _text_sets(files: Files) -> list[AdaptationSet]:
     segments = SegmentTemplate(TIMESCALE, text.times.tolist(), INIT_NAME, media, text.first, text.offset)
     sets = []
     for number, track in enumerate(file.text_tracks):
-        address = f"{file.prefix}{TEXT_FOLDER}/{track.name}/"
+        address = f"{file.prefix}{TEXT_FOLDER}/{track.name}/{track.version.folder}"
         rate = bandwidth(track, text.whole)
         offered = Representation(f"text-{number}", address, rate, wvtt.CODECS, segments)
         role = "forced-subtitle" if track.forced else "caption" if track.sdh else "subtitle"
@@ -131,7 +131,7 @@ def _text_sets(files: Files) -> list[AdaptationSet]:
 def _representation(prefix: str, track: OfferedTrack, number: int) -> Representation:
     return Representation(
         id=f"{track.name}-{number}" if track.video else track.name,
-        base_url=f"{prefix}{track.name}/{SINGLE_FILE_NAME if track.single_file else ''}",
+        base_url=f"{prefix}{track.name}/{SINGLE_FILE_NAME if track.single_file else track.version.folder}",
         bandwidth=peak_bandwidth(track),
         codecs=track.entry.codec,
         segments=_segments(track),

@@ -79,9 +79,10 @@ def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> Medi
     if track.single_file:
         segments = _byte_ranges(track)
     else:
-        init = Map(INIT_NAME)
+        folder = track.version.folder
+        init = Map(f"{folder}{INIT_NAME}")
         segments = [
-            Segment(f"{name}{SEGMENT_SUFFIX}", duration, init)
+            Segment(f"{folder}{name}{SEGMENT_SUFFIX}", duration, init)
             for name, duration in zip(track.segment_names, track.durations, strict=True)
         ]
     comments = [] if lost_picture is None else [f"This is the sound alone: {lost_picture}"]

@@ -30,6 +30,7 @@ from packager.vod.text_tracks import (
     TextTrack,
     with_name,
 )
+from packager.vod.versions import UNVERSIONED, version_of
 
 log = structlog.get_logger()
 
@@ -269,6 +270,8 @@ def all_text_tracks(
             lines.append(f"{named.name}: {content}")
             continue
         cues = ShiftedCues(content, early)
-        track = TextTrack("", named.language, "", cues, named.default, named.forced, named.sdh, named.name)
+        version = version_of(one.identity, index.version) if index.version.name else UNVERSIONED
+        flags = named.default, named.forced, named.sdh
+        track = TextTrack("", named.language, "", cues, *flags, named.name, version)
         tracks.append(with_name(track, [other.name for other in tracks]))
     return tracks, lines

@@ -20,11 +20,16 @@ SDH_CHARACTERISTICS = ",".join(
 """What subtitles for who doesn't hear are (RFC 8216bis §4.4.6.1, CHARACTERISTICS)."""
 
 
-def text_playlist(text: TextSegments) -> MediaPlaylist:
-    """Say what the segments of a text track are."""
+def text_playlist(text: TextSegments, folder: str = "") -> MediaPlaylist:
+    """Say what the segments of a text track are.
+
+    Args:
+        text: the segments.
+        folder: what their addresses begin with, relative to that of the playlist.
+    """
     durations = text.durations
     named = zip(text.webvtt_names, durations, strict=True)
-    segments = [Segment(f"{name}{TEXT_SUFFIX}", duration) for name, duration in named]
+    segments = [Segment(f"{folder}{name}{TEXT_SUFFIX}", duration) for name, duration in named]
     return MediaPlaylist(target_duration(durations), segments, playlist_type="VOD", ended=True)
 
 

@@ -24,6 +24,7 @@ from media.mp4.samples import Int64, SampleTable
 from media.webvtt import Cue
 from packager.vod.edit_list import Placement, apply_edit_list
 from packager.vod.movie_reader import Read
+from packager.vod.versions import UNVERSIONED, MediaVersion
 
 TIMESCALE = wvtt.TIMESCALE
 """Ticks per second of all text tracks, whatever clock the file's have."""
@@ -88,6 +89,7 @@ class TextTrack:
         forced: whether it has only what has to be read by who understands the sound.
         sdh: whether it tells of sounds, too, for who doesn't hear.
         file: name of the file beside the film that it is from; empty of the film's own.
+        version: of the files that its segments are made of, which their addresses have in them.
     """
 
     name: str
@@ -98,6 +100,7 @@ class TextTrack:
     forced: bool = False
     sdh: bool = False
     file: str = ""
+    version: MediaVersion = UNVERSIONED
 
 
 def with_name(track: TextTrack, taken: Iterable[str]) -> TextTrack:

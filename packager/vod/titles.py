@@ -45,6 +45,7 @@ from packager.vod.single_flight import CacheLimits, SingleFlightCache
 from packager.vod.storyboard import Storyboard, make_storyboard, suffices
 from packager.vod.text_playlists import TEXT_FOLDER, text_playlist, text_title
 from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment
+from packager.vod.versions import version_of
 
 log = structlog.get_logger()
 
@@ -213,15 +214,32 @@ class Titles:
     def text_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> bytes:
         """Write the media playlist of a file's text track; raises as :meth:`multivariant_playlist`."""
         found = self._found_file(name)
-        self._text_track(found, track)
+        folder = self._text_track(found, track).version.folder
         return self._once(
-            f"text{clip.query}",
+            f"text {folder}{clip.query}",
             [found],
-            lambda: text_playlist(clipped(found.index, clip).text).render().encode(),
+            lambda: text_playlist(clipped(found.index, clip).text, folder).render().encode(),
         )
 
+    def text_track(self, name: str, track: str, version: str | None = None) -> TextTrack:
+        """Find a file's text track; raises as :meth:`multivariant_playlist`.
+
+        Args:
+            name: the file's.
+            track: the track's.
+            version: which one of the track is wanted; None: whichever there is.
+        """
+        return self._text_track(self._found_file(name), track, version)
+
     def text_segment(
-        self, name: str, track: str, number: int, begin: int | None = None, until: int | None = None
+        self,
+        name: str,
+        track: str,
+        number: int,
+        begin: int | None = None,
+        until: int | None = None,
+        *,
+        version: str | None = None,
     ) -> bytes:
         """Write a segment of a file's text track as WebVTT; raises as :meth:`multivariant_playlist`.
 
@@ -231,17 +249,24 @@ class Titles:
             number: of the segment.
             begin: milliseconds before which no cue may begin, where it is a clip's; else None.
             until: milliseconds at which all cues end, where another clip follows; else None.
+            version: which one of the track is wanted; None: whichever there is.
         """
         with self._library.open(name) as file:
             found = self._found_in(file, name)
-            text, times = self._text_track(found, track), found.index.text_times
+            text, times = self._text_track(found, track, version), found.index.text_times
             written = webvtt_segment(text, times, number, file.pread, begin, until)
         if written is None:
             raise NotFoundError(f"{name}: {track} has no segment {number}")
         return written
 
     def mp4_text_segment(
-        self, name: str, track: str, number: int, clip: tuple[int, int] | None = None
+        self,
+        name: str,
+        track: str,
+        number: int,
+        clip: tuple[int, int] | None = None,
+        *,
+        version: str | None = None,
     ) -> bytes:
         """Write a segment of a file's text track in MP4; raises as :meth:`multivariant_playlist`.
 
@@ -250,10 +275,11 @@ class Titles:
             track: the track's.
             number: of the segment.
             clip: when a clip begins and ends in milliseconds, which has only that of it; else None.
+            version: which one of the track is wanted; None: whichever there is.
         """
         with self._library.open(name) as file:
             found = self._found_in(file, name)
-            text, times = self._text_track(found, track), found.index.text_times
+            text, times = self._text_track(found, track, version), found.index.text_times
             written = mp4_segment(text, times, number, file.pread, clip)
         if written is None:
             raise NotFoundError(f"{name}: {track} has no segment {number}")
@@ -293,10 +319,10 @@ class Titles:
         return _Found(name, "", file.identity, self._indexes.index(file), self._sidecars.beside(name))
 
     @staticmethod
-    def _text_track(found: _Found, track: str) -> TextTrack:
+    def _text_track(found: _Found, track: str, version: str | None = None) -> TextTrack:
         tracks, _ = all_text_tracks(found.index, found.sidecars)
         for one in tracks:
-            if one.name == track:
+            if one.name == track and version in (None, one.version.name):
                 return one
         raise NotFoundError(f"{found.path} has no text track {track}")
 
@@ -357,13 +383,25 @@ class Titles:
             versions.append(tuple((one.named, one.identity) for one in sidecars[path]))
         return self._texts.get((kind, tuple(versions)), lambda: write(make_sequence(clips, offered, limits)))
 
-    def track(self, name: str, track: str) -> OfferedTrack:
+    def track(self, name: str, track: str, version: str | None = None) -> OfferedTrack:
         """Find a file's track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
-            return self._segmented_track(self._indexes.index(file), name, track)
+            return self._segmented_track(self._versioned_index(file, version), name, track)
+
+    def _versioned_index(self, file: LibraryFile, version: str | None) -> FileIndex:
+        """Give a file's index if it is the wanted version of the file, or whichever where that is None."""
+        if version not in (None, version_of(file.identity).name):
+            raise NotFoundError(f"{file.path} is another version")
+        return self._indexes.index(file)
 
     def open_segment(
-        self, name: str, track: str, number: int, bounds: tuple[int, int] | None = None
+        self,
+        name: str,
+        track: str,
+        number: int,
+        bounds: tuple[int, int] | None = None,
+        *,
+        version: str | None = None,
     ) -> OpenSegment:
         """Open the file for a segment, or for what a clip has of it; raises as :meth:`multivariant_playlist`.
 
@@ -372,10 +410,11 @@ class Titles:
             track: the track's.
             number: of the segment.
             bounds: from when to when of it, in ticks; None: all.
+            version: which one of the file is wanted; None: whichever there is.
         """
         file = self._library.open(name)
         try:
-            index = self._indexes.index(file)
+            index = self._versioned_index(file, version)
             offered = self._segmented_track(index, name, track)
             key = file.identity, track, number, bounds
             segment = self._open.get(key) or make_segment(index, offered, number, bounds)
@@ -397,7 +436,13 @@ class Titles:
         return file
 
     def known_segment(
-        self, file: LibraryFile, track: str, number: int, bounds: tuple[int, int] | None = None
+        self,
+        file: LibraryFile,
+        track: str,
+        number: int,
+        bounds: tuple[int, int] | None = None,
+        *,
+        version: str | None = None,
     ) -> OpenSegment | None:
         """Find a segment of an open file without blocking, and without work that others would wait for.
 
@@ -406,12 +451,13 @@ class Titles:
             track: name of the track.
             number: of the segment.
             bounds: from when to when of it, in ticks; None: all.
+            version: which one of the file is wanted; None: whichever there is.
 
         Returns:
-            None where :meth:`open_segment` has to find or refuse it: the file isn't indexed, the segment is
-            very long or has to be put together, or there is none.
+            None where :meth:`open_segment` has to find or refuse it: the file isn't indexed, or of another
+            version, the segment is very long or has to be put together, or there is none.
         """
-        index = self._indexes.known(file.identity)
+        index = self._known_index(file, version)
         offered = None if index is None else index.segmented_track(track)
         if index is None or offered is None or not 0 <= number < len(offered.cuts) - 1:
             return None
@@ -425,6 +471,10 @@ class Titles:
         if segment is None or int(segment.offsets[0]) >= file.size:
             return None
         return OpenSegment(file, offered, self._open.setdefault(key, segment), file.pread)
+
+    def _known_index(self, file: LibraryFile, version: str | None) -> FileIndex | None:
+        index = self._indexes.known(file.identity)
+        return index if index is not None and version in (None, index.version.name) else None
 
     def storyboard(self, name: str) -> Storyboard:
         """Lay out the small pictures of a file or a title; raises as :meth:`multivariant_playlist`."""
@@ -480,26 +530,31 @@ class Titles:
 
         return self._once(f"iframes{clip.query}", [_Found(name, "", identity, index)], make).decode()
 
-    def open_i_frames(self, name: str, track: str, bounds: tuple[int, int] | None = None) -> OpenIFrames:
+    def open_i_frames(
+        self, name: str, track: str, bounds: tuple[int, int] | None = None, *, version: str | None = None
+    ) -> OpenIFrames:
         """Open the file for its I-frames; raises as :meth:`multivariant_playlist`.
 
         Args:
             name: the file's.
             track: the track's.
             bounds: of a clip, when it begins and ends in ticks; None: all are wanted.
+            version: which one of the file is wanted; None: whichever there is.
         """
         file = self._library.open(name)
         try:
-            index = self._indexes.index(file)
+            index = self._versioned_index(file, version)
             frames = self._i_frame_file(name, track, index, file, bounds)
             return OpenIFrames(file, frames, index.reading(file.pread))
         except BaseException:
             file.close()
             raise
 
-    def known_i_frames(self, file: LibraryFile, track: str) -> OpenIFrames | None:
+    def known_i_frames(
+        self, file: LibraryFile, track: str, *, version: str | None = None
+    ) -> OpenIFrames | None:
         """Find the I-frames of an open file without blocking; None where :meth:`open_i_frames` has to."""
-        index = self._indexes.known(file.identity)
+        index = self._known_index(file, version)
         offered = None if index is None else index.track(track)
         if index is None or offered is None or not offered.video or index.assembled is not None:
             return None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks import load, peers
@@ -23,7 +25,7 @@ BLOCK = os.urandom(1 << 20)
 
 _RANDOM = """
 request = function()
-  return wrk.format("GET", "/vod/film.mp4/{track}/" .. math.random(0, {last}) .. ".m4s")
+  return wrk.format("GET", "/vod/film.mp4/{track}/VERSION/" .. math.random(0, {last}) .. ".m4s")
 end
 """
 _TEXT = 'request = function() return wrk.format("GET", "/vod/film.mp4/{name}") end'
@@ -38,13 +40,16 @@ WORKLOADS = (
         seconds=4,
     ),
     Workload("VOD media playlist", _TEXT.format(name="video/media.m3u8")),
-    Workload("VOD init segment", _TEXT.format(name="video/init.mp4")),
+    Workload("VOD init segment", _TEXT.format(name="video/VERSION/init.mp4")),
 )
 
 
 @contextlib.contextmanager
-def running() -> Iterator[tuple[list[Peer], Path]]:
-    """Run both servers over one library; gives them, nginx first, and a folder for scripts."""
+def running() -> Iterator[tuple[list[Peer], Path, str]]:
+    """Run both servers over one library.
+
+    Gives them, nginx first, a folder for scripts, and the film's version in the addresses of its media.
+    """
     peers.require("wrk", "nginx", "taskset")
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -53,8 +58,9 @@ def running() -> Iterator[tuple[list[Peer], Path]]:
         library.mkdir()
         _make_film(library / NAME)
         ours = stack.enter_context(peers.headwater(library))
-        _write_static(ours.url, library / "vod" / NAME)
-        yield [stack.enter_context(peers.nginx(library, folder)), ours], folder
+        version = _version(ours.url)
+        _write_static(ours.url, version, library / "vod" / NAME)
+        yield [stack.enter_context(peers.nginx(library, folder)), ours], folder, version
 
 
 def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
@@ -62,9 +68,10 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     chosen = [one for one in WORKLOADS if not words or any(word in one.name for word in words)]
     if not chosen:
         return
-    with running() as (servers, folder):
+    with running() as (servers, folder, version):
         for workload in chosen:
-            yield from load.measure(workload, servers, folder)
+            asking = replace(workload, request=workload.request.replace("VERSION", version))
+            yield from load.measure(asking, servers, folder)
 
 
 def _make_film(path: Path) -> None:
@@ -78,10 +85,18 @@ def _make_film(path: Path) -> None:
     os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
-def _write_static(url: str, folder: Path) -> None:
+def _version(url: str) -> str:
+    """Give the folder that the addresses of all media of the film have."""
+    with urllib.request.urlopen(f"{url}/vod/{NAME}/video/media.m3u8") as answer:
+        found = re.search(rb'URI="([^"/]+)/init.mp4"', answer.read())
+    assert found is not None
+    return found[1].decode()
+
+
+def _write_static(url: str, version: str, folder: Path) -> None:
     """Write everything that is asked for as files."""
-    names = ["video/media.m3u8", "video/init.mp4"]
-    names += [f"{track}/{number}.m4s" for track in ("video", "audio") for number in range(SEGMENTS)]
+    names = ["video/media.m3u8", f"video/{version}/init.mp4"]
+    names += [f"{track}/{version}/{number}.m4s" for track in ("video", "audio") for number in range(SEGMENTS)]
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

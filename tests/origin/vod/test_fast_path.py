@@ -20,6 +20,7 @@ from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.vod import routes as vod_routes
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, Text
+from origin.vod.caching import Lifetime, VodCaching
 from origin.vod.fast_path import VodFastPath, VodService
 from origin.vod.segment_cache import SegmentCache, SegmentCacheLimits
 from origin.vod.segment_responses import metadata_of
@@ -34,6 +35,8 @@ from tests.waiting import wait_for
 TRACKS = (("bframes.mp4", "video"), ("bframes.mp4", "audio"), ("silent.mp4", "video"), ("sound.m4a", "audio"))
 ETERNITY = 3600.0
 MAX_AGE = 600
+KIND = ("text/plain", Lifetime(MAX_AGE))
+"""Media type and lifetime of a text."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def served(
     titles = Titles(Library(library), limits or TitleLimits(indexes=indexes))
     files, traffic = OpenFileCache(valid_seconds=seconds), RequestCounters()
     answers = AnswerCache(AnswerCacheLimits(valid_seconds=seconds))
-    service = VodService(titles, files, answers, MAX_AGE)
+    service = VodService(titles, files, answers, VodCaching(MAX_AGE))
     fast_path = FastPath({"vod": VodFastPath(service, AccessLog(traffic, log_requests=False), (), kept)})
     app = Starlette(routes=vod_routes.routes(titles, max_age=MAX_AGE, open_files=files, answers=answers))
     with serving(app, library, "uvloop", fast_path=fast_path, at_end=files.close) as running:
@@ -259,11 +262,11 @@ def test_what_is_asked_for_again_is_copied_and_copies_stay_while_they_are_asked_
         room = max(segments[0].size + segments[1].size, segments[1].size + segments[2].size)
         for idle_seconds in (ETERNITY, -1.0):
             limits = SegmentCacheLimits(copied_bytes=room, idle_seconds=idle_seconds)
-            cache = SegmentCache(limits, (), ())
+            cache = SegmentCache(limits, ())
+            told = [metadata_of(one, "", video=True, now=time.time()) for one in opened if one is not None]
             cached = [
-                cache.add(number, segment, metadata_of(one, str(number), video=True, now=time.time()))
-                for number, (one, segment) in enumerate(zip(opened, segments, strict=True))
-                if one is not None
+                cache.add(number, segment, metadata, "no-store")
+                for number, (segment, metadata) in enumerate(zip(segments, told, strict=True))
             ]
             copies = []
             for number, one in enumerate(cached):
@@ -285,8 +288,9 @@ def test_a_copy_of_a_file_that_was_cut_short_is_not_made(library: Path) -> None:
         opened = titles.known_segment(file, "video", 2)
         assert opened is not None
         os.truncate(library / "bframes.mp4", 5000)
-        cache = SegmentCache(SegmentCacheLimits(), (), ())
-        cached = cache.add(0, opened.segment, metadata_of(opened, "2", video=True, now=time.time()))
+        cache = SegmentCache(SegmentCacheLimits(), ())
+        metadata = metadata_of(opened, "2", video=True, now=time.time())
+        cached = cache.add(0, opened.segment, metadata, "no-store")
         assert [cache.copy_of(0, cached, file.fd) for _ in range(3)] == [None] * 3
         assert cache.copied_bytes == 0
 
@@ -294,20 +298,20 @@ def test_a_copy_of_a_file_that_was_cut_short_is_not_made(library: Path) -> None:
 def test_answers_are_kept_within_bounds_and_for_their_time() -> None:
     cache = AnswerCache(AnswerCacheLimits(valid_seconds=ETERNITY, answers=2, bytes=12))
     for target in (b"a", b"b", b"c"):
-        cache.keep(target, Text(target * 4, "text/plain"), looked_up=0)
+        cache.keep(target, Text(target * 4, *KIND), looked_up=0)
         # It was looked up long ago: not only the first who asks has to look again.
         assert [cache.find(target) for _ in range(2)] == [None, None]
     now = time.monotonic()
     for target in (b"a", b"b", b"c"):
-        cache.keep(target, Text(target * 4, "text/plain"), now)
+        cache.keep(target, Text(target * 4, *KIND), now)
     assert [cache.find(target) is None for target in (b"a", b"b", b"c")] == [True, False, False]
-    cache.keep(b"d", Text(b"d" * 9, "text/plain"), now)
+    cache.keep(b"d", Text(b"d" * 9, *KIND), now)
     assert [cache.find(target) is None for target in (b"b", b"c", b"d")] == [True, True, False]
     # What is kept under a long address costs that address, too.
     for target, data in ((b"e", b"e" * 12), (b"e" * 12, b"e")):
-        cache.keep(target, Text(data, "text/plain"), now)
+        cache.keep(target, Text(data, *KIND), now)
         assert cache.find(target) is None
         assert cache.find(b"d") is not None
     # In the second half of its time one of those who ask looks again, while the others are answered.
-    cache.keep(b"d", Text(b"d", "text/plain"), now - 0.75 * ETERNITY)
+    cache.keep(b"d", Text(b"d", *KIND), now - 0.75 * ETERNITY)
     assert [cache.find(b"d") is None for _ in range(3)] == [True, False, False]

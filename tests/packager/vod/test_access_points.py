@@ -72,7 +72,7 @@ def decodes_alone(path: Path, folder: Path) -> bool:
     alone: list[str] = []
     for segment in m3u8.load(str(playlist)).segments:
         joined = playlist.parent / "alone.mp4"
-        init = (playlist.parent / "init.mp4").read_bytes()
+        init = (playlist.parent / segment.init_section.uri).read_bytes()
         joined.write_bytes(init + (playlist.parent / segment.uri).read_bytes())
         alone += frames(joined)
     return alone == frames(path)

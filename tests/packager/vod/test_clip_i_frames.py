@@ -33,7 +33,7 @@ def titles_of(path: Path) -> Titles:
 
 def bounds_of(address: str) -> tuple[int, int]:
     """Give the times that the address of a clip's I-frames names."""
-    _, begin, end = address.removesuffix(".mp4").split("-")
+    _, begin, end = address.rpartition("/")[2].removesuffix(".mp4").split("-")
     return int(begin), int(end)
 
 

@@ -34,17 +34,18 @@ def titles_of(path: Path) -> Titles:
 
 def numbers_of(name: str) -> tuple[int, tuple[int, int] | None]:
     """Give a segment's number, and from when to when it was trimmed."""
-    number, *bounds = map(int, name.removesuffix(".m4s").split("-"))
+    number, *bounds = map(int, name.rpartition("/")[2].removesuffix(".m4s").split("-"))
     return number, (bounds[0], bounds[1]) if bounds else None
 
 
 def write_clip(path: Path, track: str, clip: Clip, folder: Path) -> Path:
     """Write a clip's playlist, init segment and segments as a server would give them."""
     titles = titles_of(path)
-    folder.mkdir(parents=True, exist_ok=True)
+    offered = titles.track(path.name, track)
+    (folder / offered.version.folder).mkdir(parents=True, exist_ok=True)
     text = titles.media_playlist(path.name, track, clip)
     (folder / "media.m3u8").write_text(text)
-    (folder / "init.mp4").write_bytes(titles.track(path.name, track).init)
+    (folder / offered.version.folder / "init.mp4").write_bytes(offered.init)
     for segment in m3u8.loads(text).segments:
         opened = titles.open_segment(path.name, track, *numbers_of(segment.uri))
         (folder / segment.uri).write_bytes(opened.read(0, opened.size))
@@ -126,8 +127,10 @@ def test_the_segments_within_a_clip_are_the_films_own(tmp_path: Path) -> None:
     assert len(whole) >= 2
     clip = m3u8.loads(titles.media_playlist(path.name, "video", read_clip("0.5", None)))
     assert [one.uri for one in clip.segments][1:] == whole[1:]
-    assert clip.segments[0].uri.startswith("0-")
-    assert clip.segments[0].init_section.uri == "init.mp4"
+    folder, _, name = whole[0].rpartition("/")
+    assert name == "0.m4s"
+    assert clip.segments[0].uri.startswith(f"{folder}/0-")
+    assert clip.segments[0].init_section.uri == f"{folder}/init.mp4"
     for kind in ("video", "audio"):
         listed = m3u8.loads(titles.media_playlist(path.name, kind, read_clip("0.5", "3.5"))).segments
         assert sum(one.duration for one in listed) == pytest.approx(3, abs=0.06)
@@ -157,7 +160,8 @@ def test_playlists_and_manifests_say_which_clip_they_are_of() -> None:
         (listed,) = offered.iter(f"{MPD}SegmentList")
         timescale = int(listed.attrib["timescale"])
         assert int(listed.attrib["presentationTimeOffset"]) / timescale == pytest.approx(1.5, abs=FRAME)
-        media = [one.get("media") for one in listed.iter(f"{MPD}SegmentURL")]
+        folder = offered.findtext(f"{MPD}BaseURL", "").removeprefix(f"{kind}/")
+        media = [f"{folder}{one.get('media')}" for one in listed.iter(f"{MPD}SegmentURL")]
         text = titles.media_playlist(path.name, kind, clip)
         assert media == [one.uri for one in m3u8.loads(text).segments]
         assert len(media) == sum(1 + int(one.get("r", "0")) for one in listed.iter(f"{MPD}S"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import m3u8
@@ -29,12 +30,13 @@ def write_out(path: Path, track: str, folder: Path) -> Path:
     """Write a track's playlist, init segment and segments as a server would give them."""
     titles = titles_of(path)
     out = folder / path.name / track
-    out.mkdir(parents=True)
+    offered = titles.track(path.name, track)
+    (out / offered.version.folder).mkdir(parents=True)
     text = titles.media_playlist(path.name, track)
     (out / "media.m3u8").write_text(text)
-    (out / "init.mp4").write_bytes(titles.track(path.name, track).init)
+    (out / offered.version.folder / "init.mp4").write_bytes(offered.init)
     for number, segment in enumerate(m3u8.loads(text).segments):
-        assert segment.uri == f"{number}.m4s"
+        assert segment.uri == f"{offered.version.folder}{number}.m4s"
         opened = titles.open_segment(path.name, track, number)
         (out / segment.uri).write_bytes(opened.read(0, opened.size))
         opened.close()
@@ -98,7 +100,7 @@ def test_segments_begin_with_key_frames_and_last_up_to_six_seconds(tmp_path: Pat
     keys = [packet.pts for packet in packets(path, "v:0") if packet.key]
     for number, start in enumerate((0.0, 6.0, 12.0)):
         segment = tmp_path / f"{number}.mp4"
-        folder = tmp_path / path.name / "video"
+        folder = tmp_path / path.name / "video" / PurePosixPath(playlist.segments[number].uri).parent
         segment.write_bytes((folder / "init.mp4").read_bytes() + (folder / f"{number}.m4s").read_bytes())
         first = packets(segment, "v:0")[0]
         assert first.key
@@ -152,7 +154,7 @@ def test_a_media_playlist_says_what_rfc_8216bis_asks_of_vod() -> None:
     # §4.4.2.1: the multivariant playlist has the tag, so the media playlists should not
     assert not playlist.is_independent_segments
     assert playlist.is_endlist
-    assert playlist.segment_map[0].uri == "init.mp4"
+    assert re.fullmatch("v_[0-9a-f]{12}/init.mp4", playlist.segment_map[0].uri)
     assert all(round(segment.duration) <= playlist.target_duration for segment in playlist.segments)
 
 
