@@ -88,8 +88,10 @@ class Channel:
         audio_ladder = audio_rungs(options.bitrates) or (AUDIO,)
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
         keep = any(rung.copied for rung in ladder)
+        copy = keep and len(ladder) == 1
+        kept_seconds = limits.source.seen_seconds if copy else 0.0
         self.published = (
-            PublishedSource(options.name, options.takeover, limits.source)
+            PublishedSource(options.name, options.takeover, limits.source, kept_seconds)
             if options.source == PUBLISH
             else None
         )
@@ -104,6 +106,7 @@ class Channel:
             options.name,
             pump or self.published,
             keep=keep,
+            copy=copy,
             limits=limits.source,
         )
         self.timed_metadata = TimedMetadata(
@@ -328,7 +331,7 @@ class Channel:
             if times != noted:
                 self._adopt(await self._planner.plan_restored(times, self.archive, used))
         elif self._aligned.ended or times != self.cadence or (used < 0 and self._has_waited):
-            self._adopt(self._planner.plan_empty(times, used))
+            self._adopt(self._planner.plan_empty(times, used, source.began))
         return replace(source, once=self._is_once(source))
 
     async def _find_again(self, source: Source) -> Source:

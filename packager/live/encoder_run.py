@@ -8,66 +8,25 @@ from pathlib import Path
 
 from media.errors import MediaError
 from packager.concurrency import LAST_LOOK_SECONDS
-from packager.live.feed import Feed, RunStart
-from packager.live.limits import DEFAULT_LIMITS, LiveLimits
+from packager.live.feed import Feed
+from packager.live.run import Run, SourceEndedError
 from packager.process.process import Process, last_error
 from packager.process.tools import ToolsError
 from packager.segment.part_packer import CadenceError
 from packager.sources.schemes import without_url_secrets
-from packager.sources.source import Source
-from packager.window.aligned_windows import AlignedWindows
 from packager.window.wall_clock import Instant
 
 
-class SourceEndedError(Exception):
-    """ffmpeg closed a pipe, or gives nothing any more; the text says which."""
-
-
-class EncoderRun:
+class EncoderRun(Run):
     """An ffmpeg from its start to its end; ``play`` is called once.
 
-    Args:
-        source: what it plays.
-        feeds: one for each of its output pipes, in their order.
-        start: decides which of its segments the feeds publish.
-        aligned: the windows that the feeds publish in.
-        over: set once a source that is played once came to its end; where it is set at ffmpeg's end, from
-            wherever that comes, the feeds' last frames are published.
-        limits: how long its outputs may give nothing.
+    The arguments are those of ``Run``; the feeds are those of its output pipes, in their order.
 
     Attributes:
-        pid: ffmpeg's process id while it runs.
-        flowing: whether parts come.
-        supply_ended: whether its input was ended by what supplies it, and not by its own failure.
         errors: what ffmpeg wrote to standard error, once it has ended.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        feeds: Sequence[Feed],
-        start: RunStart,
-        aligned: AlignedWindows,
-        over: asyncio.Event,
-        limits: LiveLimits = DEFAULT_LIMITS,
-    ) -> None:
-        self._limits = limits
-        self.pid: int | None = None
-        self.flowing = False
-        self.supply_ended = False
-        self.errors = ""
-        self._source = source
-        self._feeds = feeds
-        self._start = start
-        self._aligned = aligned
-        self._over = over
-
-    def suspend(self) -> None:
-        """Publish nothing of the segments that were begun: gaps stand for them. Parts go on with the next."""
-        self.flowing = False
-        self._start.segment = max((feed.segment for feed in self._feeds), default=-1) + 1
-        for feed in self._feeds:
-            feed.suspend()
+    errors = ""
 
     async def play(self, argv: Sequence[str | Path]) -> str:
         """Run ffmpeg to its end, and leave all windows at the same number.
@@ -82,10 +41,10 @@ class EncoderRun:
         try:
             process = await Process.start(
                 argv,
-                outputs=len(self._feeds),
+                outputs=len(self.feeds),
                 stdin=source.feed is not None,
                 sandbox=source.sandbox,
-                limits=self._limits.process,
+                limits=self.limits.process,
             )
         except ToolsError as error:
             return str(error)
@@ -108,7 +67,7 @@ class EncoderRun:
         async with asyncio.TaskGroup() as group:
             if self._source.feed is not None:
                 group.create_task(self._feed(process, self._source.feed))
-            for index, feed in enumerate(self._feeds):
+            for index, feed in enumerate(self.feeds):
                 group.create_task(self._drain(process, index, feed))
         if self._source.once and await process.exited_cleanly():
             self._over.set()
@@ -119,26 +78,17 @@ class EncoderRun:
         self.supply_ended = self._source.pump is not None and process.input_ended
         if self.supply_ended and not (self._source.has_video and self._source.has_audio):
             # The picture or sound that ffmpeg makes for the missing one never ends.
-            await asyncio.sleep(self._limits.made_seconds)
+            await asyncio.sleep(self.limits.made_seconds)
             raise SourceEndedError("it ended")
 
     async def _end(self, process: Process) -> None:
-        self.flowing = False
-        self.pid = None
-        if self._over.is_set():
-            self._finish()
+        self._stop()
         await process.stop()
         self._aligned.align()
 
-    def _finish(self) -> None:
-        """Publish the last frames of all renditions, in the segments that one of them has begun."""
-        last, now = self._aligned.last_number, Instant.now()
-        for feed in self._feeds:
-            feed.finish(last, now)
-
     async def _drain(self, process: Process, index: int, feed: Feed) -> None:
         """Feed a rendition until its output ends, or gives nothing for too long."""
-        loop, limits = asyncio.get_running_loop(), self._limits
+        loop, limits = asyncio.get_running_loop(), self.limits
         patience, heard, capacity = limits.start_seconds, loop.time(), process.capacity(index)
 
         def receive(data: bytes) -> float:

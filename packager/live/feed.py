@@ -1,4 +1,4 @@
-"""Turns the bytes of one of ffmpeg's pipes into parts of a rendition."""
+"""Turns fragments of one rendition, or the bytes of one of ffmpeg's pipes, into its parts."""
 
 from __future__ import annotations
 
@@ -173,14 +173,13 @@ class Feed:
             MediaError: they are no fragmented MP4 of one track.
             CadenceError: the samples don't come as they should.
         """
-        before = self._part_count
         self._reader.receive_data(data)
+        published = False
         for event in self._reader.events():
             if isinstance(event, InitSegment):
-                self._begin(event)
+                self.begin(event)
             else:
-                self._fragment(event, now)
-        published = self._part_count > before
+                published = self.add(event, now) or published
         if self._looking:
             self._looking = False
             self._part_schedule.looked(whole=published)
@@ -220,7 +219,12 @@ class Feed:
             if self._window.next_number <= last and self._admits(part, now):
                 self._publish(part, now)
 
-    def _begin(self, init: InitSegment) -> None:
+    def begin(self, init: InitSegment) -> None:
+        """Take the init segment, which comes before all fragments.
+
+        Raises:
+            UnsupportedError: it has more than one track, or is the second one.
+        """
         if self._segmenter is not None:
             raise UnsupportedError("a second init segment in one stream")
         if len(init.tracks) != 1 or len(init.tracks[0].sample_entries) != 1:
@@ -233,7 +237,21 @@ class Feed:
         self._writer.begin(self._init, self._entry)
         self._segmenter = self._make_segmenter(track.timescale)
 
-    def _fragment(self, fragment: Fragment, now: Instant) -> None:
+    def add(self, fragment: Fragment, now: Instant) -> bool:
+        """Take the next samples.
+
+        Args:
+            fragment: where they are.
+            now: this moment.
+
+        Returns:
+            Whether a part was published.
+
+        Raises:
+            MediaError: no init segment came before.
+            CadenceError: they don't come as they should.
+        """
+        before = self._part_count
         if self._segmenter is None:
             raise MalformedError("a fragment before the init segment")
         start = fragment.base_media_decode_time
@@ -242,6 +260,7 @@ class Feed:
         for part in self._segmenter.receive(start, fragment.samples, fragment.data):
             if self._admits(part, now):
                 self._publish(part, now)
+        return self._part_count > before
 
     def _admits(self, part: CutPart, now: Instant) -> bool:
         """Tell whether a part is published; a segment's first one decides for the segment."""

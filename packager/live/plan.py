@@ -106,14 +106,15 @@ class Planner:
             return keyframe_cadence(source.seen, source.frame_rate, *wanted, noted=noted)
         return cadence(source.frame_rate, *wanted)
 
-    def plan_empty(self, times: Cadence, used: int = -1) -> Plan:
+    def plan_empty(self, times: Cadence, used: int = -1, began: float | None = None) -> Plan:
         """Plan with empty windows.
 
         Args:
             times: the channel's cadence.
             used: the last media sequence number of earlier windows.
+            began: since when, by the monotonic clock, nobody else can have published; None: since now.
         """
-        return self._plan(times, self._next(times, used))
+        return self._plan(times, self._next(times, used, began))
 
     async def plan_restored(self, times: Cadence, archive: Archive, used: int = -1) -> Plan:
         """Plan with the segments on disk, and gaps behind them for the time since.
@@ -157,9 +158,9 @@ class Planner:
         )
         return await self._restored(times, await archive.load(times, self._names) + 1, archive)
 
-    def _next(self, times: Cadence, used: int) -> int:
+    def _next(self, times: Cadence, used: int, began: float | None = None) -> int:
         """Give the number to go on with."""
-        return max(self._numbers.first_number(times.segment_duration), used + 1)
+        return max(self._numbers.first_number(times.segment_duration, began), used + 1)
 
     async def _restored(self, times: Cadence, number: int, archive: Archive) -> Plan:
         """Plan with the windows that an archive has loaded; everybody else goes on meanwhile."""

@@ -1,4 +1,4 @@
-"""Restarts of a live channel's ffmpeg: one run after the other, each from the next segment on."""
+"""Restarts of a live channel's source: one run after the other, each from the next segment on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from fractions import Fraction
 import structlog
 
 from packager.ffmpeg.live import encoder_arguments
+from packager.live.copy_run import CopyRun
 from packager.live.encoder_run import EncoderRun
 from packager.live.feed import Feed, RunContext, RunStart
 from packager.live.limits import DEFAULT_LIMITS
 from packager.live.plan import ChannelContext, Plan
+from packager.live.run import Run
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
 from packager.sources.source import Source
@@ -61,15 +63,15 @@ class Backoff:
 
 
 class Restarts:
-    """Runs the ffmpegs of one channel, one after the other.
+    """Runs the source of one channel, by an ffmpeg or without one, again and again.
 
     Args:
         context: what the channel is made of.
         on_part: called for each part with the seconds from its last frame's end to its being published.
 
     Attributes:
-        restarts: how often ffmpeg ended and was started again.
-        closed: whether none is started any more.
+        restarts: how often a run ended and another one began.
+        closed: whether none is begun any more.
         start: media time in seconds at which the newest begins.
         clock: of the newest.
     """
@@ -83,7 +85,7 @@ class Restarts:
         self.start, self.clock = Fraction(0), WallClock(self._limits.clock_bucket_seconds)
         self._end_reason = ""
         self._labelled = "drawtext" in context.tools.filters
-        self._run: EncoderRun | None = None
+        self._run: Run | None = None
 
     @property
     def pid(self) -> int | None:
@@ -97,7 +99,7 @@ class Restarts:
 
     @property
     def trouble(self) -> str:
-        """Why the last ffmpeg ended, until the next one gives parts."""
+        """Why the last run ended, until the next one gives parts."""
         return "" if self.flowing else self._end_reason
 
     def suspend(self) -> None:
@@ -113,7 +115,7 @@ class Restarts:
         over: asyncio.Event,
         renewed: Callable[[Source], Awaitable[Source]],
     ) -> None:
-        """Start one after the other until the event is over, or all are closed.
+        """Begin one after the other until the event is over, or all are closed.
 
         Args:
             source: what the first one plays.
@@ -145,12 +147,22 @@ class Restarts:
     async def _run_once(
         self, source: Source, plan: Plan, aligned: AlignedWindows, over: asyncio.Event
     ) -> str:
-        """Run one ffmpeg to its end; give the reason of the end."""
-        self.start = aligned.next_number * plan.cadence.segment_duration
-        context, limits = self._context, self._limits
+        """Run it once to its end; give the reason of the end."""
+        number, duration, limits = aligned.next_number, plan.cadence.segment_duration, self._limits
+        self.start = number * duration
         self.clock = WallClock(limits.clock_bucket_seconds)
-        start = RunStart(plan.cadence.segment_duration)
-        run = self._run = EncoderRun(source, self._feeds(plan, start), start, aligned, over, limits)
+        start = RunStart(duration)
+        feeds = self._feeds(plan, start)
+        if source.copied is not None:
+            copying = self._run = CopyRun(source, feeds, start, aligned, over, limits)
+            oldest = self._context.numbers.usable_since(number, duration)
+            return await copying.play(source.copied, self.start, self.clock, oldest)
+        encoding = self._run = EncoderRun(source, feeds, start, aligned, over, limits)
+        return await self._encode(encoding, source, plan, aligned)
+
+    async def _encode(self, run: EncoderRun, source: Source, plan: Plan, aligned: AlignedWindows) -> str:
+        """Play it by an ffmpeg."""
+        context = self._context
         words = encoder_arguments(
             source.input,
             context.options.name,

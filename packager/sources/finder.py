@@ -44,6 +44,7 @@ class SourceFinder:
         channel: the channel's name, for the log.
         given: supplies the stream in place of ``source``; None to use ``source``.
         keep: whether the source's video is passed through without encoding.
+        copy: whether nothing else is made of it.
         limits: limits and retries.
 
     Attributes:
@@ -58,6 +59,7 @@ class SourceFinder:
         given: Supply | None,
         *,
         keep: bool,
+        copy: bool = False,
         limits: SourceLimits = DEFAULT_LIMITS,
     ) -> None:
         self._source = source
@@ -65,6 +67,7 @@ class SourceFinder:
         self._channel = channel
         self._given = self._supply = given
         self._keep = keep
+        self._copy = copy
         self._limits = limits
         self._puller: Puller | None = None
         self._trouble = ""
@@ -132,6 +135,7 @@ class SourceFinder:
                 self._tools,
                 self._channel,
                 keep=self._keep,
+                copy=self._copy,
                 limits=self._limits,
                 on_failure=self._failed,
             )

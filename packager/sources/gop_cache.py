@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from media.stream_reader import CLOCK_RATE, StreamChunk
@@ -14,11 +15,18 @@ class GopCache:
     Args:
         seconds: least media time to keep, if the stream has times; the newest group is always kept.
         limits: how much is kept at most.
+        more_seconds: least media time to keep for who asks for what came earlier, too.
     """
 
-    def __init__(self, seconds: float = 0.0, limits: GopCacheLimits = DEFAULT_LIMITS.pump.gop_cache) -> None:
+    def __init__(
+        self,
+        seconds: float = 0.0,
+        limits: GopCacheLimits = DEFAULT_LIMITS.pump.gop_cache,
+        more_seconds: float = 0.0,
+    ) -> None:
         self._max_bytes = limits.kept_bytes
         self._seconds = seconds
+        self._more_seconds = more_seconds
         self._headers: deque[bytes] = deque(maxlen=limits.headers)
         self._groups: deque[_Group] = deque()
         self._bytes = 0
@@ -28,34 +36,44 @@ class GopCache:
         """Whether there is an access point at which decoding can begin."""
         return bool(self._groups)
 
-    @property
-    def clock(self) -> int | None:
-        """Media time of the first kept access point, in ticks; None if unknown."""
-        return self._groups[0].clock if self._groups else None
+    def clock(self, oldest: float | None = None) -> int | None:
+        """Media time of the first access point of such a beginning, in ticks; None if unknown."""
+        groups = self._given(oldest)
+        return groups[0].clock if groups else None
 
-    def receive(self, piece: StreamChunk) -> None:
-        """Add the stream's next chunk."""
+    def receive(self, piece: StreamChunk, now: float = -math.inf) -> None:
+        """Add the stream's next chunk, which came at this moment of a clock."""
         if piece.changes:
             self.clear()
         if piece.header and piece.data not in self._headers:
             self._headers.append(piece.data)
         if piece.access:
-            self._groups.append(_Group(piece.clock))
+            self._groups.append(_Group(piece.clock, now))
         if self._groups:
             self._groups[-1].pieces.append(piece.data)
             self._groups[-1].size += len(piece.data)
             self._bytes += len(piece.data)
-        while self._groups and (self._bytes > self._max_bytes or self._is_oldest_unneeded()):
+        kept = max(self._seconds, self._more_seconds)
+        while self._groups and (self._bytes > self._max_bytes or self._is_unneeded(0, kept)):
             self._bytes -= self._groups.popleft().size
 
-    def _is_oldest_unneeded(self) -> bool:
-        """Return whether enough is kept without the oldest group."""
-        if len(self._groups) < 2 or not self._seconds:
-            return len(self._groups) > 1
-        second, newest = self._groups[1].clock, self._groups[-1].clock
+    def _is_unneeded(self, index: int, seconds: float) -> bool:
+        """Return whether the groups behind one are as long as wanted."""
+        following = index + 1
+        if following >= len(self._groups) or not seconds:
+            return following < len(self._groups)
+        second, newest = self._groups[following].clock, self._groups[-1].clock
         if second is None or newest is None:
             return False
-        return newest - second >= self._seconds * CLOCK_RATE
+        return newest - second >= seconds * CLOCK_RATE
+
+    def _given(self, oldest: float | None) -> list[_Group]:
+        if oldest is not None:
+            return [group for group in self._groups if group.came >= oldest]
+        begin = 0
+        while self._is_unneeded(begin, self._seconds):
+            begin += 1
+        return list(self._groups)[begin:]
 
     def clear(self) -> None:
         """Forget everything, before another stream."""
@@ -63,15 +81,22 @@ class GopCache:
         self._groups.clear()
         self._bytes = 0
 
-    def beginning(self) -> bytes:
-        """Return what a new decoder needs first."""
-        return b"".join([*self._headers, *(data for group in self._groups for data in group.pieces)])
+    def beginning(self, oldest: float | None = None) -> bytes:
+        """Return what a new decoder needs first.
+
+        Args:
+            oldest: when the first access point came at the soonest; where none came since, only the headers
+                are given. None: the newest that are long enough.
+        """
+        groups = self._given(oldest)
+        return b"".join([*self._headers, *(data for group in groups for data in group.pieces)])
 
 
 class _Group:
-    """A group of pictures: chunks from an access point on, which is at ``clock``."""
+    """A group of pictures: chunks from an access point on, which is at ``clock``, and came at a moment."""
 
-    def __init__(self, clock: int | None) -> None:
+    def __init__(self, clock: int | None, came: float) -> None:
         self.clock = clock
+        self.came = came
         self.pieces: list[bytes] = []
         self.size = 0

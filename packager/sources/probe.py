@@ -20,15 +20,15 @@ from packager.process.tools import BusyError, Tools, ToolsError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_cadence import observe_keyframes
+from packager.sources.copied import inspect_copied
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.published import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, without_url_secrets
-from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source
+from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source, usual_frame_rate
 
 log = structlog.get_logger()
 
-MAX_FRAME_RATE = 60
 SOUNDS = ("mp3", "aac", "ogg")
 """Containers that have audio only."""
 
@@ -82,7 +82,12 @@ async def inspect_source(
 
 
 async def inspect_supply(
-    pump: Supply, tools: Tools, limits: SourceLimits = DEFAULT_LIMITS, *, keep: bool = False
+    pump: Supply,
+    tools: Tools,
+    limits: SourceLimits = DEFAULT_LIMITS,
+    *,
+    keep: bool = False,
+    copy: bool = False,
 ) -> Source:
     """Wait for a supplied stream, and inspect it.
 
@@ -91,11 +96,16 @@ async def inspect_supply(
         tools: provides ffprobe.
         limits: the limits of probing.
         keep: whether the source's video is passed through without encoding.
+        copy: whether nothing else is made of it, so that no ffmpeg is needed where it is published.
 
     Raises:
         ToolsError: it can't be read, has neither video nor audio, or has video that can't be passed through.
     """
     await pump.wait_until_flowing()
+    if copy and isinstance(pump, PublishedSource):
+        found = await inspect_copied(pump, limits)
+        if found is not None:
+            return replace(found, stream=pump.stream)
     options = {
         **({"f": pump.container} if pump.container else {"format_whitelist": OPENED_FORMATS}),
         "protocol_whitelist": "pipe",
@@ -211,6 +221,7 @@ async def wait_for_supply(
     channel: str,
     *,
     keep: bool = False,
+    copy: bool = False,
     limits: SourceLimits = DEFAULT_LIMITS,
     on_failure: Callable[[ToolsError], None] = lambda _: None,
 ) -> Source:
@@ -221,11 +232,12 @@ async def wait_for_supply(
         tools: likewise.
         channel: the channel's name, for the log.
         keep: as for ``inspect_supply``.
+        copy: likewise.
         limits: likewise.
         on_failure: called with each failure.
     """
     return await _until_there(
-        lambda: inspect_supply(pump, tools, limits, keep=keep), channel, limits.retry, on_failure
+        lambda: inspect_supply(pump, tools, limits, keep=keep, copy=copy), channel, limits.retry, on_failure
     )
 
 
@@ -294,9 +306,4 @@ def frame_rate(stream: dict[str, Any]) -> Fraction:
     numerator, _, denominator = str(stream.get("avg_frame_rate", "")).partition("/")
     if not (numerator.isdecimal() and denominator.isdecimal() and int(denominator)):
         return STILL_FRAME_RATE
-    told = Fraction(int(numerator), int(denominator))
-    common = [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001)]
-    near = min((*common, Fraction(round(told))), key=lambda rate: abs(rate - told))
-    while near > MAX_FRAME_RATE:
-        near /= 2
-    return near if near >= 1 else STILL_FRAME_RATE
+    return usual_frame_rate(Fraction(int(numerator), int(denominator)))

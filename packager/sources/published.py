@@ -18,10 +18,10 @@ import structlog
 from media.errors import MalformedError, UnsupportedError
 from media.stream_reader import StreamChunk
 from media.ts.reader import TransportReader
-from packager.process.process import Process
+from packager.sources.branch import StreamBranch
 from packager.sources.container_detection import HEAD_BYTES, detect_published_container
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
-from packager.sources.pump import READERS, Pump
+from packager.sources.pump import READERS, Pump, StreamTaker
 from packager.sources.stream_meter import StreamMeter
 from packager.step_budget import StepBudget
 
@@ -132,7 +132,10 @@ class Publication:
     def _set_container(self, container: str) -> None:
         limits = self._source.limits.pump
         self._reader = READERS[container]()
-        self.pump = Pump(container, self._reader, limits=limits, channel=self._source.channel)
+        source = self._source
+        self.pump = Pump(
+            container, self._reader, limits=limits, kept_seconds=source.kept_seconds, channel=source.channel
+        )
 
     @property
     def received(self) -> int:
@@ -260,6 +263,7 @@ class PublishedSource:
         channel: the channel's name.
         takeover: what a second publisher does.
         limits: how many publishers there may be, and how much of each is kept.
+        kept_seconds: seconds of each stream that are kept for who takes it from its beginning.
 
     Attributes:
         live: the publication that the channel plays; None while there is none.
@@ -275,7 +279,9 @@ class PublishedSource:
         channel: str,
         takeover: Takeover = Takeover.REPLACE,
         limits: SourceLimits = DEFAULT_LIMITS,
+        kept_seconds: float = 0.0,
     ) -> None:
+        self.kept_seconds = kept_seconds
         self.channel = channel
         self.limits = limits
         self.takeover = takeover
@@ -471,13 +477,18 @@ class PublishedSource:
         if self._given is not None:
             self._given.dismiss(f"it can't be played: {reason}")
 
-    async def give(self, process: Process) -> None:
-        """Write the stream on air to an ffmpeg, until the end of either."""
+    async def give(self, taker: StreamTaker, oldest: float | None = None) -> None:
+        """Write the stream on air to an ffmpeg, or to what takes it likewise; see ``Pump.give``."""
         pump, self._given = self._pump, self.live
         if pump is None:
-            process.close_stdin()
+            taker.close_stdin()
         else:
-            await pump.give(process)
+            await pump.give(taker, oldest)
+
+    def branch(self, most_bytes: int, oldest: float) -> StreamBranch | None:
+        """Let the stream on air go another way, too; None where there is none. See ``Pump.branch``."""
+        pump, self._given = self._pump, self.live
+        return None if pump is None else pump.branch(most_bytes, oldest)
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

@@ -72,6 +72,16 @@ class Supply(Protocol):
         """Write the stream to a process's standard input, until the end of either."""
 
 
+class StreamTaker(Protocol):
+    """Takes a stream, as a process does on its standard input."""
+
+    async def write(self, data: bytes) -> None:
+        """Take the next bytes; BrokenPipeError where nothing more is taken."""
+
+    def close_stdin(self) -> None:
+        """Take notice of the stream's end."""
+
+
 class SupportsSignature(Protocol):
     """A parser that knows the signature of the stream's format."""
 
@@ -90,6 +100,7 @@ class Pump:
         reader: parses the stream outside of the pump, which then gets chunks by ``take``.
         limits: the limits of the buffer.
         cushion: seconds to keep buffered, for a stream that arrives in bursts of that length.
+        kept_seconds: seconds that are kept for who takes a stream from its beginning, as far as possible.
         channel: the channel's name, for the log.
         on_late: called to skip to the newest data; None to restart ffmpeg at the newest access point.
 
@@ -106,6 +117,7 @@ class Pump:
         *,
         limits: PumpLimits = DEFAULT_LIMITS.pump,
         cushion: float = 0.0,
+        kept_seconds: float = 0.0,
         channel: str = "",
         on_late: Callable[[], None] | None = None,
     ) -> None:
@@ -116,7 +128,7 @@ class Pump:
         self._pacing = Pacing(cushion, limits.pacing)
         self._channel = channel
         self._on_late = on_late
-        self._gop_cache = GopCache(cushion, limits.gop_cache)
+        self._gop_cache = GopCache(cushion, limits.gop_cache, kept_seconds)
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
@@ -124,6 +136,7 @@ class Pump:
         self._budget = StepBudget()
         self._received = self._begun = 0
         self._received_at = -math.inf
+        self._given_at = -math.inf
         self._changed = asyncio.Event()
 
     def begin(self, container: str, reader: SupportsSignature | None = None) -> None:
@@ -174,7 +187,7 @@ class Pump:
                 self.receive_eof()
                 self._pacing.begin()
                 self._begun = self._received
-            self._gop_cache.receive(piece)
+            self._gop_cache.receive(piece, time.monotonic())
             self._feed_branches(piece.data)
             self._received += len(piece.data)
             self._received_at = time.monotonic()
@@ -199,13 +212,15 @@ class Pump:
             log.info("source is ahead: its newest follows", channel=self._channel, seconds=round(waiting, 1))
             (self._on_late or self._detach)()
 
-    def branch(self, most_bytes: int) -> StreamBranch:
+    def branch(self, most_bytes: int, oldest: float | None = None) -> StreamBranch:
         """Let the stream go another way, too, from the newest access point on, and to its end.
 
         Args:
             most_bytes: how much may wait to be read there.
+            oldest: nothing that came before this moment of the monotonic clock goes there; None: the newest
+                access point is the first.
         """
-        branch = StreamBranch(self._gop_cache.beginning(), most_bytes)
+        branch = StreamBranch(self._gop_cache.beginning(oldest), most_bytes)
         self._branches.add(branch)
         return branch
 
@@ -224,7 +239,7 @@ class Pump:
 
     def _detach(self) -> None:
         if self._attached:
-            self._attached = False
+            self._attached, self._given_at = False, time.monotonic()
             self._queue.append(None)
         self._received_at = -math.inf
         self._notify()
@@ -245,9 +260,16 @@ class Pump:
         headless = self._received - self._begun > self._limits.headless_bytes
         return isinstance(self._cutter, AudioStreamReader) or self._gop_cache.has_access_point or headless
 
-    async def give(self, process: Process) -> None:
-        """Write the stream to an ffmpeg from the last access point on, until the end of either."""
-        beginning = StreamChunk(self._gop_cache.beginning(), clock=self._gop_cache.clock)
+    async def give(self, taker: StreamTaker, oldest: float | None = None) -> None:
+        """Write the stream to an ffmpeg, or to what takes it likewise, until the end of either.
+
+        Args:
+            taker: what takes it.
+            oldest: nothing that came before this moment of the monotonic clock is given, nor what somebody
+                was given already; None: it begins with the newest access point, whoever had it.
+        """
+        first = None if oldest is None else max(oldest, self._given_at)
+        beginning = StreamChunk(self._gop_cache.beginning(first), clock=self._gop_cache.clock(first))
         queue: deque[StreamChunk | None] = deque([beginning])
         self._queue = queue
         self._queued, self._attached = len(beginning.data), True
@@ -262,16 +284,17 @@ class Pump:
                 piece = queue.popleft()
                 if piece is None:
                     break
-                await process.write(piece.data)
+                await taker.write(piece.data)
                 self._queued -= len(piece.data)
                 if piece.clock is not None and queue is self._queue:
                     self._pacing.given(piece.clock / CLOCK_RATE)
                 self._notify()
-            process.close_stdin()
+            taker.close_stdin()
         except BrokenPipeError:
             pass  # the process's owner notices its end
         finally:
             if queue is self._queue:
+                self._given_at = time.monotonic() if self._attached else self._given_at
                 self._attached = False
                 self._pacing.detached()
             self._notify()

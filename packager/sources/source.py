@@ -15,6 +15,7 @@ from packager.ffmpeg.live import LiveInput
 from packager.process.process import Process
 from packager.process.sandbox import Sandbox
 from packager.segment.keyframe_cadence import KeyframePattern
+from packager.sources.published import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.schemes import SCHEMES, outgoing_ports
 
@@ -30,6 +31,18 @@ MEMORY_BYTES = 4 << 30
 KEPT_VIDEO = ("h264", "hevc", "av1", "vp9")
 KEPT_AUDIO = ("aac", "ac3", "eac3", "opus", "flac")
 """Codecs that can be passed through without encoding."""
+
+
+MAX_FRAME_RATE = 60
+
+
+def usual_frame_rate(told: Fraction) -> Fraction:
+    """Return the usual frame rate that is nearest, at most ``MAX_FRAME_RATE``; 30 if there is none."""
+    common = [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001)]
+    near = min((*common, Fraction(round(told))), key=lambda rate: abs(rate - told))
+    while near > MAX_FRAME_RATE:
+        near /= 2
+    return near if near >= 1 else STILL_FRAME_RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,8 @@ class Source:
         stream: the format of the supplied stream, see ``Supply``.
         duration: a file's duration in seconds, if known.
         once: whether a file isn't looped.
+        copied: the publications whose picture and sound go out without an ffmpeg; None where one plays it.
+        began: when its inspection began, by the monotonic clock; None where that doesn't matter.
     """
 
     path: Path | None = None
@@ -71,6 +86,8 @@ class Source:
     stream: object = None
     duration: Fraction | None = None
     once: bool = False
+    copied: PublishedSource | None = None
+    began: float | None = None
 
     @property
     def keeps_audio(self) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -76,9 +77,15 @@ class SequenceNumbers:
         """Give the wall clock's time at the start plus the time since by the monotonic clock."""
         return self._start.wall + Instant.now().monotonic - self._start.monotonic
 
-    def first_number(self, segment_duration: Fraction) -> int:
-        """Give a number that no earlier process used."""
-        by_clock = math.floor(Fraction(self.now() + MARGIN_SECONDS) / segment_duration) + 1
+    def first_number(self, segment_duration: Fraction, began: float | None = None) -> int:
+        """Give a number that no earlier process used.
+
+        Args:
+            segment_duration: the channel's, in seconds.
+            began: the moment of the monotonic clock up to which one may have used any; None: now.
+        """
+        now = self.now() if began is None else self._start.wall + began - self._start.monotonic
+        by_clock = math.floor(Fraction(now + MARGIN_SECONDS) / segment_duration) + 1
         return max(by_clock, self.reserved + 1)
 
     def wait(self, number: int, segment_duration: Fraction) -> float:
@@ -90,6 +97,10 @@ class SequenceNumbers:
         if number <= self.reserved:
             return math.inf
         return self.now() - number * float(segment_duration)
+
+    def usable_since(self, number: int, segment_duration: Fraction) -> float:
+        """Give the moment of the monotonic clock since which a number may be used; minus infinity: always."""
+        return time.monotonic() - self.slack(number, segment_duration) - MARGIN_SECONDS
 
     def may_use(self, number: int, segment_duration: Fraction) -> bool:
         """Tell whether a number may be used now."""

@@ -190,18 +190,18 @@ async def page_latency(folder: Path) -> float:
 def stages(tools: Tools) -> dict[str, float]:
     """Seconds that each stage adds, medians; ``dated`` is how far the dates are from the picture's clock."""
     log, channel = Log(), Channel(ChannelOptions("test", ladder=(RENDITION,)), tools)
-    window, take = channel.renditions[RENDITION].window, Feed._fragment
+    window, take = channel.renditions[RENDITION].window, Feed.add
 
-    def taking(feed: Feed, fragment: Fragment, now: Instant) -> None:
+    def taking(feed: Feed, fragment: Fragment, now: Instant) -> bool:
         if feed._window is window:
             end = fragment.base_media_decode_time + sum(sample.duration for sample in fragment.samples)
             log.read[end] = now.wall
-        take(feed, fragment, now)
+        return take(feed, fragment, now)
 
     with (
         mock.patch.object(window, "append", watched(window, log)),
         mock.patch.object(live_arguments, "_captioned", with_clock(live_arguments._captioned)),
-        mock.patch.object(Feed, "_fragment", taking),
+        mock.patch.object(Feed, "add", taking),
         broadcasting(channel) as server,
     ):
         wait_for(lambda: channel.ready, what="the channel")

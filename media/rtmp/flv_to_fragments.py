@@ -1,0 +1,265 @@
+"""Rewrites FLV's H.264 and AAC as fragmented MP4: an init segment and fragments for each of the two tracks.
+
+Nothing is decoded: the frames go out byte for byte, with the times that the publisher gave them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from media.errors import MalformedError, UnsupportedError
+from media.matroska.sample_entries import codec_facts
+from media.matroska.tracks import AUDIO as SOUND_TRACK
+from media.matroska.tracks import VIDEO as PICTURE_TRACK
+from media.matroska.tracks import MatroskaTrack
+from media.mp4.fragments import Fragment, FragmentReader, InitSegment
+from media.mp4.init_segment import write_init_segment
+from media.mp4.moof import Sample
+from media.mp4.sequence_parameters import avc_parameters
+from media.rtmp.flv import (
+    AAC,
+    AUDIO,
+    AVC,
+    CODED,
+    FILE_HEADER,
+    KEY_FRAME,
+    MAX_TAG,
+    SEQUENCE_HEADER,
+    SIZE_BEHIND,
+    TAG_HEADER,
+    TICKS,
+    VIDEO,
+)
+from media.stream_reader import CLOCK_RATE, without_front
+
+TRACKS = {VIDEO: 1, AUDIO: 2}
+"""Track IDs, by the kind of tag."""
+
+LONGEST_REORDERING = 10 * CLOCK_RATE
+"""Ticks by which a picture may be shown before or after its decoding; no encoder needs one."""
+
+FARTHEST_BACK = Fraction(1, 2)
+"""Seconds by which a track's times may stay behind its frames; more isn't the same stream any more."""
+
+_COMMAND = 5
+_WRAP = 1 << 32
+_AVC_HEADER, _AAC_HEADER = 5, 2
+"""Bytes in front of a frame (§E.4.3.1, §E.4.2.1)."""
+
+
+class _Track:
+    """One track, whose newest sample waits for the next one: only then it is known how long it lasts.
+
+    Args:
+        track_id: what the fragments call it.
+        init: its init segment.
+        timescale: ticks per second.
+    """
+
+    def __init__(self, track_id: int, init: InitSegment, timescale: int) -> None:
+        self.track_id = track_id
+        self.init = init
+        self.timescale = timescale
+        self._count = 0
+        self._base = 0
+        self._samples: list[Sample] = []
+        self._pieces: list[bytes] = []
+        self._held: tuple[int, int, bool, bytes] | None = None
+
+    @property
+    def newest(self) -> int | None:
+        """Decode time of the newest sample; None before the first."""
+        return None if self._held is None else self._held[0]
+
+    def add(self, decode_time: int, composition_offset: int, data: bytes, *, is_sync: bool) -> None:
+        """Take the next sample, whose decode time is beyond that of the one before."""
+        if self._held is not None:
+            held, offset, sync, piece = self._held
+            if not self._samples:
+                self._base = held
+            self._samples.append(Sample(decode_time - held, len(piece), sync, offset))
+            self._pieces.append(piece)
+        self._held = decode_time, composition_offset, is_sync, data
+
+    def take(self) -> Fragment | None:
+        """Give the samples that came since it was called last; None where there are none."""
+        if not self._samples:
+            return None
+        self._count += 1
+        samples, data = tuple(self._samples), b"".join(self._pieces)
+        self._samples, self._pieces = [], []
+        return Fragment(self.track_id, self._count, self._base, samples, data)
+
+
+class FlvToFragments:
+    """Rewrites a stream, without I/O.
+
+    Attributes:
+        frame_samples: how many samples of sound each frame of AAC has; 0 before its configuration.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._is_at_start = True
+        self._tracks: dict[int, _Track] = {}
+        self._configurations: dict[int, bytes] = {}
+        self._begun: list[InitSegment] = []
+        self._last: int | None = None
+        self._time = 0
+        self.frame_samples = 0
+
+    def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
+        """Take the next bytes.
+
+        Returns:
+            What they complete: init segments, and a fragment for each track that has new samples. Times count
+            from the stream's own zero, and may be below it.
+
+        Raises:
+            MalformedError: it isn't FLV, its times go back, or its configurations say something impossible.
+            UnsupportedError: it has another codec.
+        """
+        self._buffer += data
+        # Tags of megabytes are copied once.
+        with memoryview(self._buffer) as view:
+            position = self._tags(view)
+        self._buffer = without_front(self._buffer, position)
+        begun, self._begun = self._begun, []
+        fragments = (track.take() for track in self._tracks.values())
+        return [*begun, *(one for one in fragments if one is not None)]
+
+    def _tags(self, view: memoryview) -> int:
+        """Take the complete tags; return the offset behind them."""
+        position = 0
+        if self._is_at_start:
+            if len(view) < FILE_HEADER:
+                return 0
+            if bytes(view[:3]) != b"FLV":
+                raise MalformedError("no FLV header")
+            self._is_at_start, position = False, FILE_HEADER
+        while len(view) - position >= TAG_HEADER:
+            size = int.from_bytes(view[position + 1 : position + 4], "big")
+            if size > MAX_TAG:
+                raise MalformedError(f"a tag of {size} bytes")
+            body = position + TAG_HEADER
+            if len(view) < body + size + SIZE_BEHIND:
+                break
+            kind = view[position] & 0x1F
+            if size and kind in TRACKS:
+                time = view[position + 7] << 24 | int.from_bytes(view[position + 4 : position + 7], "big")
+                self._advance(time)
+                take = self._picture if kind == VIDEO else self._sound
+                take(view[body : body + size])
+            position = body + size + SIZE_BEHIND
+        return position
+
+    def _advance(self, timestamp: int) -> None:
+        """Follow the stream's time in milliseconds, which is written modulo 2^32."""
+        if self._last is None:
+            self._time = timestamp
+        else:
+            self._time += (timestamp - self._last + _WRAP // 2) % _WRAP - _WRAP // 2
+        self._last = timestamp
+
+    def _picture(self, body: memoryview) -> None:
+        first = body[0]
+        if first >> 4 == _COMMAND:
+            return
+        if first & 0x8F != AVC:
+            raise UnsupportedError("video that isn't H.264")
+        if len(body) < _AVC_HEADER:
+            raise MalformedError("an FLV tag that ends too early")
+        if body[1] == SEQUENCE_HEADER:
+            self._configure(VIDEO, bytes(body[_AVC_HEADER:]))
+        track = self._tracks.get(VIDEO)
+        if body[1] != CODED or track is None or len(body) == _AVC_HEADER:
+            return
+        time, newest = TICKS * self._time, track.newest
+        # ISO/IEC 14496-12 §8.6.1.1: decode times rise. What is shown when stays as it was.
+        decoded = time if newest is None or time > newest else newest + 1
+        if decoded - time > FARTHEST_BACK * CLOCK_RATE:
+            raise MalformedError("the times of its picture go back")
+        offset = time + TICKS * int.from_bytes(body[2:5], "big", signed=True) - decoded
+        if abs(offset) > LONGEST_REORDERING:
+            raise MalformedError(f"a picture that is shown {offset // CLOCK_RATE} s behind its decoding")
+        track.add(decoded, offset, bytes(body[_AVC_HEADER:]), is_sync=first >> 4 == KEY_FRAME)
+
+    def _sound(self, body: memoryview) -> None:
+        if body[0] >> 4 != AAC:
+            raise UnsupportedError("sound that isn't AAC")
+        if len(body) < _AAC_HEADER:
+            raise MalformedError("an FLV tag that ends too early")
+        if body[1] == SEQUENCE_HEADER:
+            self._configure(AUDIO, bytes(body[_AAC_HEADER:]))
+        track = self._tracks.get(AUDIO)
+        if body[1] != CODED or track is None or len(body) == _AAC_HEADER:
+            return
+        time, newest = self._time * track.timescale // 1000, track.newest
+        if newest is not None:
+            # Milliseconds are rounded: frames follow each other without a gap, unless one is missing.
+            following = newest + self.frame_samples
+            if following - time > FARTHEST_BACK * track.timescale:
+                raise MalformedError("the times of its sound go back")
+            time = following if time - following <= self.frame_samples else time
+        track.add(time, 0, bytes(body[_AAC_HEADER:]), is_sync=True)
+
+    def _configure(self, kind: int, configuration: bytes) -> None:
+        """Take a decoder's configuration; one that is repeated says nothing."""
+        if self._configurations.get(kind) == configuration:
+            return
+        self._configurations[kind] = configuration
+        track = self._tracks[kind] = (self._video if kind == VIDEO else self._audio)(configuration)
+        self._begun.append(track.init)
+
+    def _video(self, configuration: bytes) -> _Track:
+        # ISO/IEC 14496-15 §5.3.3.1: the first sequence parameter set, behind its length.
+        size = int.from_bytes(configuration[6:8], "big")
+        if len(configuration) < 8 + size or size < 4 or not configuration[5] & 31:
+            raise MalformedError("avcC without a sequence parameter set")
+        told = avc_parameters(configuration[8 : 8 + size])
+        (width, height), (across, down) = told.size, told.pixel_aspect
+        entry = codec_facts(
+            MatroskaTrack(
+                TRACKS[VIDEO],
+                PICTURE_TRACK,
+                "V_MPEG4/ISO/AVC",
+                configuration,
+                pixels=told.size,
+                display=(width * across, height * down),
+            ),
+            b"",
+            0.0,
+        ).sample_entry
+        shown = Fraction(width * across, down), Fraction(height)
+        return _track(TRACKS[VIDEO], b"vide", CLOCK_RATE, entry, shown)
+
+    def _audio(self, configuration: bytes) -> _Track:
+        track = MatroskaTrack(TRACKS[AUDIO], SOUND_TRACK, "A_AAC", configuration, channels=2)
+        facts = codec_facts(track, b"", 0.0)
+        if not configuration or not 0 < facts.rate < 1 << 24:
+            raise MalformedError("AAC of no rate")
+        self.frame_samples = facts.frame_samples
+        return _track(TRACKS[AUDIO], b"soun", facts.rate, facts.sample_entry)
+
+
+def _track(
+    track_id: int,
+    handler: bytes,
+    timescale: int,
+    entry: bytes,
+    display_size: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0)),
+) -> _Track:
+    written = write_init_segment(
+        track_id=track_id,
+        handler=handler,
+        timescale=timescale,
+        sample_entry=entry,
+        display_size=display_size,
+        brands=(b"cmfc",),
+    )
+    reader = FragmentReader()
+    reader.receive_data(written)
+    found: Sequence[object] = list(reader.events())
+    (init,) = (one for one in found if isinstance(one, InitSegment))
+    return _Track(track_id, init, timescale)

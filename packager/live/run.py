@@ -1,0 +1,76 @@
+"""One run of a live channel's source, from its start to its end: what every kind of run has in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from packager.live.feed import Feed, RunStart
+from packager.live.limits import DEFAULT_LIMITS, LiveLimits
+from packager.sources.source import Source
+from packager.window.aligned_windows import AlignedWindows
+from packager.window.wall_clock import Instant
+
+
+class SourceEndedError(Exception):
+    """A rendition's media has ended, or nothing of it comes any more; the text says which."""
+
+
+class Run:
+    """A source on its way to the windows of a channel, once.
+
+    Args:
+        source: what it plays.
+        feeds: one for each rendition.
+        start: decides which of its segments the feeds publish.
+        aligned: the windows that the feeds publish in.
+        over: set once a source that is played once came to its end; where it is set at the end of the run,
+            from wherever that comes, the feeds' last frames are published.
+        limits: how long a rendition may give nothing.
+
+    Attributes:
+        pid: process id of its ffmpeg while one runs.
+        flowing: whether parts come.
+        supply_ended: whether its input was ended by what supplies it, and not by its own failure.
+        feeds: as given.
+        limits: likewise.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        feeds: Sequence[Feed],
+        start: RunStart,
+        aligned: AlignedWindows,
+        over: asyncio.Event,
+        limits: LiveLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.pid: int | None = None
+        self.flowing = False
+        self.supply_ended = False
+        self._source = source
+        self.feeds = feeds
+        self._start = start
+        self._aligned = aligned
+        self._over = over
+        self.limits = limits
+
+    def suspend(self) -> None:
+        """Publish nothing of the segments that were begun: gaps stand for them. Parts go on with the next."""
+        self.flowing = False
+        self._start.segment = max((feed.segment for feed in self.feeds), default=-1) + 1
+        for feed in self.feeds:
+            feed.suspend()
+
+    def _stop(self) -> None:
+        """Publish no more, but the last frames where the event is over."""
+        self.flowing = False
+        self.pid = None
+        if self._over.is_set():
+            self._finish()
+
+    def _finish(self) -> None:
+        """Publish the last frames of all renditions, in the segments that one of them has begun."""
+        last, now = self._aligned.last_number, Instant.now()
+        for feed in self.feeds:
+            feed.finish(last, now)

@@ -1,0 +1,131 @@
+"""Looks at the first seconds of a published stream whose picture and sound can go out without any ffmpeg.
+
+A channel copies by itself where its ladder is nothing but the source's own picture, and where a reader here
+gives the samples of the stream's container and codecs. Anything else is inspected and played by ffmpeg.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Protocol
+
+from media.errors import MediaError
+from media.mp4.codecs import SampleEntry, parse_sample_entry
+from media.mp4.fragments import Fragment, InitSegment
+from media.rtmp.flv_to_fragments import FlvToFragments
+from packager.segment.keyframe_cadence import KeyframePattern
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
+from packager.sources.published import PublishedSource
+from packager.sources.source import Source, usual_frame_rate
+from packager.step_budget import StepBudget
+
+
+class FragmentRewriter(Protocol):
+    """Rewrites a stream as fragmented MP4, without I/O."""
+
+    def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
+        """Take the next bytes; give the init segment of each track, and fragments of single tracks."""
+
+
+REWRITERS: Mapping[str, Callable[[], FragmentRewriter]] = {"flv": FlvToFragments}
+"""What rewrites a container, by ffmpeg's name of it."""
+
+CODEC_NAMES = {b"avc1": "h264", b"mp4a": "aac"}
+"""ffmpeg's names of codecs, by the type of their sample entries."""
+
+SEEN_KEY_FRAMES = 3
+"""Key frames from which it is known how often they come: two groups of pictures, or a view of seconds."""
+
+
+async def inspect_copied(published: PublishedSource, limits: SourceLimits = DEFAULT_LIMITS) -> Source | None:
+    """Look at the stream on air until it is known how it can be cut.
+
+    Args:
+        published: the channel's publications; one of them is on air.
+        limits: how much of it is looked at, and how long that is waited for.
+
+    Returns:
+        None where ffmpeg must play it: it has no picture or no sound, or others than can be copied here.
+    """
+    make, began = REWRITERS.get(published.container), asyncio.get_running_loop().time()
+    branch = published.branch(limits.pump.ahead_bytes, -math.inf)
+    if make is None or branch is None:
+        return None
+    reader, seen, budget = make(), _Seen(), StepBudget()
+    try:
+        async with asyncio.timeout(limits.seen_seconds + limits.seen_grace_seconds):
+            while not seen.is_enough(limits):
+                if not (data := await branch.read()):
+                    return None
+                async for portion in budget.portions(data):
+                    for event in reader.receive_data(portion):
+                        seen.receive(event)
+    except TimeoutError:
+        # Key frames may be so rare, or the stream so slow.
+        pass
+    except MediaError:
+        # What it is instead, and whether it can be played, is found out by ffprobe.
+        return None
+    finally:
+        branch.receive_eof()
+    source = seen.source()
+    return None if source is None else replace(source, pump=published, copied=published, began=began)
+
+
+class _Seen:
+    """What has been seen of a stream."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, SampleEntry] = {}
+        self._timescales: dict[int, int] = {}
+        self._keys: list[Fraction] = []
+        self._counts: dict[int, int] = {}
+        self._ticks: dict[int, int] = {}
+
+    def receive(self, event: InitSegment | Fragment) -> None:
+        """Take what comes next."""
+        if isinstance(event, InitSegment):
+            (track,) = event.tracks
+            self._entries[track.track_id] = parse_sample_entry(track.sample_entries[0])
+            self._timescales[track.track_id] = track.timescale
+            return
+        track_id, time = event.track_id, event.base_media_decode_time
+        timescale, has_picture = self._timescales[track_id], bool(self._entries[track_id].width)
+        for sample in event.samples:
+            if has_picture and sample.is_sync:
+                self._keys.append(Fraction(time + sample.composition_offset, timescale))
+            time += sample.duration
+        self._counts[track_id] = self._counts.get(track_id, 0) + len(event.samples)
+        self._ticks[track_id] = self._ticks.get(track_id, 0) + time - event.base_media_decode_time
+
+    def is_enough(self, limits: SourceLimits) -> bool:
+        """Tell whether all is known that is to be known of a stream."""
+        seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
+        if self._track(has_picture=True) is None or self._track(has_picture=False) is None:
+            return seconds >= limits.seen_apart_seconds
+        return seconds >= limits.seen_seconds or len(self._keys) >= SEEN_KEY_FRAMES
+
+    def _track(self, *, has_picture: bool) -> int | None:
+        """Find the picture, or the sound, of which there are samples."""
+        found = (one for one, entry in self._entries.items() if bool(entry.width) == has_picture)
+        return next((one for one in found if self._counts.get(one)), None)
+
+    def source(self) -> Source | None:
+        """Say what it is; None where a picture or sound is missing."""
+        picture, sound = self._track(has_picture=True), self._track(has_picture=False)
+        if picture is None or sound is None or not self._keys:
+            return None
+        entry, heard = self._entries[picture], self._entries[sound]
+        rate = Fraction(self._counts[picture] * self._timescales[picture], self._ticks[picture])
+        frame = Fraction(self._ticks[sound], self._counts[sound] * self._timescales[sound])
+        return Source(
+            frame_rate=usual_frame_rate(rate),
+            video_codec=CODEC_NAMES[entry.kind],
+            audio_codec=CODEC_NAMES[heard.kind],
+            size=(entry.width, entry.height),
+            seen=KeyframePattern(tuple(sorted(self._keys)), frame),
+        )

@@ -1,0 +1,218 @@
+"""Published streams that a channel copies by itself: the same packets, and no ffmpeg, whatever changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from media.rtmp import flv
+from packager.concurrency import background_task
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
+from packager.process.tools import Tools
+from packager.sources.published import PUBLISH, Publication, PublicationEndedError, PublishedSource, Publisher
+from packager.window.window import Window
+from tests.live_server import running
+from tests.media.rtmp.test_flv_to_fragments import packets, tags_of
+from tests.patience import LIVE
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(600)
+
+OPTIONS = ChannelOptions(
+    "studio",
+    PUBLISH,
+    ladder=("source",),
+    part_duration=0.25,
+    segment_duration=1.0,
+    dvr_window=600,
+    limits=LIVE,
+)
+FIRST, SECOND = Publisher("rtmp", "192.0.2.1"), Publisher("rtmp", "192.0.2.2")
+CODING = "-c:v libx264 -preset fast -bf 2 -g 25 -sc_threshold 0 -pix_fmt yuv420p -c:a aac"
+SECONDS = 14
+
+Recorded = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Record some seconds of a stream of a size."""
+    folder, made = tmp_path_factory.mktemp("published"), dict[tuple[str, str], Path]()
+
+    def record(size: str = "160x120", coding: str = CODING) -> Path:
+        if (size, coding) not in made:
+            path = made[size, coding] = folder / f"{len(made)}.flv"
+            inputs = f"-f lavfi -i testsrc2=size={size}:rate=25 -f lavfi -i sine=440:sample_rate=48000"
+            words = f"-nostdin -v error {inputs} -t {SECONDS} {coding} {path}"
+            subprocess.run(["ffmpeg", *words.split()], check=True)
+        return made[size, coding]
+
+    return record
+
+
+@contextlib.asynccontextmanager
+async def publishing(publication: Publication, recording: Path, *, jump: int = 0) -> AsyncIterator[None]:
+    """Publish a recording in real time, for as long as the block lasts or it is wanted.
+
+    Args:
+        publication: takes it.
+        recording: it.
+        jump: milliseconds by which its clock jumps behind its first half.
+    """
+    data = recording.read_bytes()
+
+    async def bring() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with contextlib.suppress(PublicationEndedError):
+            await publication.receive(data[: flv.FILE_HEADER])
+            for tag in tags_of(data):
+                moment = int.from_bytes(tag[4:7], "big")
+                await asyncio.sleep(max(began + moment / 1000 - loop.time(), 0))
+                told = moment + (jump if moment >= 500 * SECONDS else 0)
+                await publication.receive(tag[:4] + told.to_bytes(3, "big") + tag[7:])
+            await loop.create_future()
+
+    try:
+        async with background_task(bring()):
+            yield
+    finally:
+        publication.end()
+
+
+def published_by(channel: Channel) -> PublishedSource:
+    assert channel.published is not None
+    return channel.published
+
+
+def media_of(window: Window, timeline: int) -> bytes:
+    """Join all that is listed of a timeline."""
+    listed = [one for one in window.listed if one.timeline is not None and one.timeline.number == timeline]
+    assert not any(one.gap for one in listed)
+    init = listed[0].timeline
+    assert init is not None
+    return init.init + b"".join(bytes(part.data) for one in listed for part in one.parts)
+
+
+def assert_same(channel: Channel, recording: Path, folder: Path) -> None:
+    """Check that what the newest timeline has are packets of the recording, one behind the other."""
+    for name, kind in (("source", "v"), ("audio", "a")):
+        window, made = channel.renditions[name].window, folder / f"{name}.mp4"
+        assert window.timeline is not None
+        made.write_bytes(media_of(window, window.timeline.number))
+        sent, found = packets(recording, kind), packets(made, kind)
+        first = [one[3] for one in sent].index(found[0][3])
+        assert len(found) > 40
+        shift = found[0][1] - sent[first][1]
+        for one, other in zip(sent[first:], found, strict=False):
+            assert one[2:] == other[2:]
+            assert abs(other[0] - one[0] - shift) <= 1
+            assert abs(other[1] - one[1] - shift) <= 1
+        assert kind == "a" or found[0][2]
+
+
+def segments(channel: Channel, number: int = 0) -> int:
+    """Count the complete segments from a number on, of the rendition that has fewest."""
+    return min(
+        sum(one.number >= number and not one.gap for one in rendition.window.listed)
+        for rendition in channel.renditions.values()
+    )
+
+
+def has_segments(channel: Channel, number: int) -> bool:
+    """Tell whether there are two complete segments from a number on."""
+    return segments(channel, number) >= 2
+
+
+async def test_packets_go_out_as_they_were_published_without_an_ffmpeg(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    channel = Channel(OPTIONS, tools)
+    async with running(channel), publishing(published_by(channel).begin(FIRST), recorded()):
+        await until(lambda: segments(channel) >= 4)
+        assert channel.state == "live"
+        assert channel.pid is None
+        assert channel.source is not None
+        assert channel.source.copied is channel.published
+        assert (channel.source.video_codec, channel.source.audio_codec) == ("h264", "aac")
+        assert channel.source.size == (160, 120)
+        assert channel.cadence.frame_rate == 25
+        assert channel.cadence.regular
+    await asyncio.to_thread(assert_same, channel, recorded(), tmp_path)
+
+
+@pytest.mark.clause("Another publisher's stream is played on the same playlists, behind a discontinuity")
+async def test_other_sizes_and_the_same_one_again_follow_behind_a_discontinuity(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    channel = Channel(OPTIONS, tools)
+    source, sizes = published_by(channel), ["160x120", "160x120", "320x240"]
+    async with running(channel), contextlib.AsyncExitStack() as stack:
+        number = 0
+        for size in sizes:
+            # Each takes the place of the one before.
+            await stack.enter_async_context(publishing(source.begin(SECOND), recorded(size)))
+            window = channel.renditions["source"].window
+            await until(functools.partial(has_segments, channel, number))
+            assert channel.pid is None
+            number = window.next_number + 1
+        assert channel.renditions["source"].window is window
+        listed = [one for one in window.listed if not one.gap]
+        assert sum(one.discontinuity for one in listed) >= 2
+        assert len({one.timeline.init for one in listed if one.timeline is not None}) == 2
+    await asyncio.to_thread(assert_same, channel, recorded("320x240"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "coding",
+    [CODING.replace("-c:a aac", "-an"), CODING.replace("aac", "libmp3lame -ar 44100")],
+    ids=["silent", "MP3"],
+)
+async def test_what_has_to_be_made_or_encoded_is_played_by_ffmpeg(
+    tools: Tools, recorded: Recorded, coding: str
+) -> None:
+    channel = Channel(OPTIONS, tools)
+    async with running(channel), publishing(published_by(channel).begin(FIRST), recorded(coding=coding)):
+        await until(lambda: channel.pid is not None)
+        assert channel.source is not None
+        assert channel.source.copied is None
+
+
+async def test_a_ladder_with_other_rungs_is_made_by_ffmpeg(tools: Tools, recorded: Recorded) -> None:
+    channel = Channel(replace(OPTIONS, ladder=("source", "240p")), tools)
+    async with running(channel), publishing(published_by(channel).begin(FIRST), recorded()):
+        await until(lambda: channel.pid is not None)
+
+
+async def test_sound_that_stops_ends_the_run_and_the_picture_goes_on(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    data = recorded().read_bytes()
+    sound_stops = tmp_path / "sound_stops.flv"
+    kept = [tag for tag in tags_of(data) if tag[0] != flv.AUDIO or int.from_bytes(tag[4:7], "big") < 3500]
+    sound_stops.write_bytes(data[: flv.FILE_HEADER] + b"".join(kept))
+    options = replace(OPTIONS, limits=replace(LIVE, stall_seconds=1.5))
+    channel = Channel(options, tools)
+    async with running(channel), publishing(published_by(channel).begin(FIRST), sound_stops):
+        await until(lambda: channel.restarts >= 1)
+        assert "sound stopped" in channel._runs._end_reason
+
+
+@pytest.mark.parametrize("jump", [-2_000, 600_000])
+async def test_a_jump_of_the_clock_is_a_discontinuity(tools: Tools, recorded: Recorded, jump: int) -> None:
+    channel = Channel(OPTIONS, tools)
+    publication = published_by(channel).begin(FIRST)
+    async with running(channel), publishing(publication, recorded(), jump=jump):
+        await until(lambda: segments(channel) >= 2)
+        window = channel.renditions["source"].window
+        await until(lambda: any(one.discontinuity for one in window.listed if not one.gap))
+        number = window.next_number
+        await until(lambda: segments(channel, number) >= 1)
