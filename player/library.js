@@ -2,6 +2,7 @@
 
 import { codecNames, isSmooth, judge } from "./capabilities.js";
 import { byId, bytes, clock, count, el, encodePath, getPage, say } from "./dom.js";
+import { addressesOf } from "./modes.js";
 import { Posters } from "./posters.js";
 import { VirtualList, makeScroller } from "./virtuallist.js";
 
@@ -123,10 +124,10 @@ export class LibraryView {
       this.stage.clear(`${item.path} can't be played here: ${can.reason}.`);
       return this.stage.offerFile(item.media, `#library/${encodePath(item.path)}?anyway=1`);
     }
-    const modes = ["file", "hls"].filter((mode) => item[mode === "file" ? "media" : "hls"]);
+    const addresses = addressesOf(item);
     const best = can.hls && (item.kind === "title" || !can.file) ? "hls" : "file";
     const wanted = options.get("mode") ?? best;
-    const mode = modes.includes(wanted) ? wanted : modes[0];
+    const mode = Object.hasOwn(addresses, wanted) ? wanted : Object.keys(addresses)[0];
     const { source, video } = this.stage.playback;
     if (source?.key === item.path && source.mode === mode) return undefined;
     // Switching the mode of an item continues at the same position.
@@ -135,14 +136,16 @@ export class LibraryView {
     this.stage.present({
       title: item.name,
       facts: describe(item),
-      modes,
+      modes: Object.keys(addresses),
       source: {
         key: item.path,
         mode,
-        url: mode === "hls" ? item.hls : item.media,
-        subtitles: item.subtitles,
+        isLive: false,
+        url: addresses[mode],
+        subtitles: mode === "file" ? item.subtitles : [],
         chapters: item.chapters,
         thumbnails: item.thumbnails,
+        frameRate: item.frame_rate,
         start: same ? video.currentTime : number("t", 0),
         buffer: number("buffer", 0),
         level: number("level", -1),

@@ -1,6 +1,7 @@
 // The live view: plays a channel when it is opened, updates states and numbers, and lists recordings.
 
 import { byId, bytes, clock, count, el, encodePath, say, syncRows } from "./dom.js";
+import { addressesOf } from "./modes.js";
 import { PublisherPanel } from "./publisher.js";
 
 const STATES = {
@@ -49,23 +50,17 @@ export class LiveView {
     this.#publisher.update(current);
   }
 
-  enter(path) {
+  /** @param path of the channel or the replay, "" for the first channel; options from the address: mode */
+  enter(path, options) {
     if (!path && this.stage.playback.source) return undefined;
     const item = path ? this.#items.find((each) => each.name === path) : this.#items[0];
     const replay = this.#recorded().find((each) => each.key === path);
     for (const [name, row] of this.#rows) row.mark(name === item?.name);
     for (const [key, row] of this.#replayRows) row.mark(key === replay?.key);
     this.#publisher.update(item);
-    if (replay) return this.#present(replay);
+    if (replay) return this.#present(replay, replay.key, replay.title, describeReplay(replay), options);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
-    const { source } = this.stage.playback;
-    if (source?.mode === "live" && source.key === item.name) return undefined;
-    return this.stage.present({
-      title: item.name,
-      facts: describe(item),
-      modes: [],
-      source: { key: item.name, mode: "live", url: item.hls, start: 0, buffer: 0, level: -1 },
-    }, true);
+    return this.#present(item, item.name, item.name, describe(item), options);
   }
 
   leave() {
@@ -81,14 +76,29 @@ export class LiveView {
     })));
   }
 
-  #present(replay) {
-    if (this.stage.playback.source?.key === replay.key) return undefined;
-    return this.stage.present({
-      title: replay.title,
-      facts: describeReplay(replay),
-      modes: [],
-      source: { key: replay.key, mode: "hls", url: replay.hls, start: 0, buffer: 0, level: -1 },
-    }, true);
+  #present(item, key, title, facts, options) {
+    const addresses = addressesOf({ hls: item.hls, dash: item.dash });
+    const wanted = options.get("mode");
+    const mode = Object.hasOwn(addresses, wanted) ? wanted : Object.keys(addresses)[0];
+    const { playback } = this.stage;
+    const isSame = playback.source?.key === key;
+    if (isSame && playback.source.mode === mode) return;
+    const isLive = key === item.name;
+    this.stage.present({
+      title,
+      facts,
+      modes: Object.keys(addresses),
+      source: {
+        key,
+        mode,
+        isLive,
+        url: addresses[mode],
+        start: isSame && !isLive ? playback.video.currentTime : 0,
+        date: isSame && isLive ? playback.woundBackTo : null,
+        buffer: 0,
+        level: -1,
+      },
+    }, !isSame || !playback.video.paused);
   }
 }
 

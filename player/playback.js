@@ -1,17 +1,40 @@
-// The one video element and what feeds it: a whole file, or hls.js. Mends itself when the server or the
-// encoder goes away and comes back. Events: "change" (source or levels), "message" (detail: text or "").
+// The one video element and the engine that feeds it. Mends itself when the server or the encoder goes away and
+// comes back. Events: "change" (source, levels or captions), "message" (detail: text or "").
 
-import Hls from "./vendor/hls.min.mjs";
-import { el } from "./dom.js";
+import { HlsEngine } from "./hlsengine.js";
+import { NativeEngine } from "./nativeengine.js";
 import { Progress, Retry } from "./retry.js";
+import { ShakaEngine } from "./shakaengine.js";
 
 const CHECK_EVERY_MS = 500;
 const LIVE_STUCK_MS = 8000;
-const VOD_BUFFER_S = 30;
-const BACK_BUFFER_S = 30;
 const RELOADS_BEFORE_REBUILD = 4;
 const MEDIA_ERROR_PAUSE_MS = 5000;
-const CATCH_UP_RATE = 1.08;
+/** Nearer to the end of what can be sought to than this a viewer is live. */
+const AT_LIVE_S = 3;
+
+/** The engine of each mode; "hls" is the browser's own affair where it has no Media Source Extensions. */
+const ENGINES = { file: NativeEngine, native: NativeEngine, hls: HlsEngine, dash: ShakaEngine };
+
+/**
+ * What an engine has, beside a constructor of (video, source, start, {changed, failed}) and `destroy()`:
+ * @typedef {object} Engine
+ * @property {Promise|null} ready fulfilled when the browser may be told to play; null: at once
+ * @property {{height: number, bitrate: number}[]} levels the smallest first
+ * @property {number|null} level the index of what plays; null where only the browser knows
+ * @property {boolean|null} isAutomatic whether the engine chooses the level
+ * @property {number} chosenLevel the index of what was chosen by hand; -1 for none
+ * @property {(index: number) => void} setLevel -1 lets the engine choose
+ * @property {{names: string[], languages: string[], chosen: number}} captions the text tracks; chosen is -1 for none
+ * @property {(index: number) => void} setCaptions
+ * @property {number|null} bandwidth estimated, in bit/s
+ * @property {number|null} latency behind live, in seconds
+ * @property {number|null} targetLatency what it keeps to, in seconds
+ * @property {Date|null} date the time of day of what is shown, as the channel says it
+ * @property {number[]|null} seekable [start, end] in seconds; null where the element knows
+ * @property {(() => boolean)|undefined} recover decodes on after an error of the media
+ * @property {(() => boolean)|undefined} resume loads on after an error of the network; false where that can't be tried
+ */
 
 export class Playback extends EventTarget {
   #retry = new Retry();
@@ -19,9 +42,11 @@ export class Playback extends EventTarget {
   #troubled = false;
   #mediaErrorAt = -Infinity;
   #language = null;
-  #elements = [];
+  #wantedDate = null;
+  #leaving = null;
   source = null;
-  hls = null;
+  /** @type {Engine|null} */
+  engine = null;
   recoveries = 0;
 
   constructor(video) {
@@ -34,13 +59,15 @@ export class Playback extends EventTarget {
   }
 
   /**
-   * @param source {key, mode: "file"|"hls"|"live", url, start (s), buffer (s) or 0, level (index) or -1};
-   *   of a film also thumbnails, of a whole file subtitles, as the library's list has them
+   * @param source {key, mode: "file"|"hls"|"dash"|"native", isLive, url, start (s), buffer (s) or 0, level (index) or -1};
+   *   of a channel also date, from where it goes on or null; of a film thumbnails, of a whole file subtitles, as the
+   *   library's list has them
    * @param play whether to begin by itself
    */
   open(source, play) {
     this.close();
     this.source = source;
+    this.#wantedDate = source.date ?? null;
     this.#load(source.start, play);
   }
 
@@ -58,162 +85,119 @@ export class Playback extends EventTarget {
     });
   }
 
-  /** Selects a level; -1 lets hls.js choose. */
+  /** Selects a level; -1 lets the engine choose. */
   setLevel(index) {
-    if (!this.hls) return;
-    if (index < 0) this.hls.loadLevel = -1;
-    else this.hls.nextLevel = index;
+    this.engine?.setLevel(index);
     this.#changed();
   }
 
   /** The names of the text tracks, and which of them is shown; -1 for none. */
   get captions() {
-    if (this.hls) return { names: this.hls.subtitleTracks.map((track) => track.name), chosen: this.hls.subtitleTrack };
-    const tracks = this.#elements.map((element) => element.track);
-    return { names: tracks.map((track) => track.label), chosen: tracks.findIndex((track) => track.mode === "showing") };
+    return this.engine?.captions ?? { names: [], languages: [], chosen: -1 };
   }
 
   /** Selects a text track; -1 for none. The language is kept for the next item. */
   setCaptions(index) {
-    if (this.hls) {
-      this.#language = this.hls.subtitleTracks[index]?.lang ?? null;
-      this.hls.subtitleTrack = index;
-    } else {
-      this.#language = this.#elements[index]?.srclang ?? null;
-      this.#elements.forEach(({ track }, number) => { track.mode = number === index ? "showing" : "disabled"; });
-    }
+    this.#language = this.captions.languages[index] ?? null;
+    this.engine?.setCaptions(index);
     this.#changed();
   }
 
   /** Where one can seek to, [start, end] in seconds: of a channel what it keeps, up to where viewers of it are. */
   get seekable() {
-    const { video, hls, source } = this;
-    if (source?.mode === "live" && hls) {
-      const details = hls.latestLevelDetails;
-      if (!details?.fragments.length) return [0, 0];
-      const end = hls.liveSyncPosition ?? details.edge;
-      // What leaves the playlist while it is loaded can't be played, and hls.js would go to the live edge.
-      return [Math.min(details.fragments[0].start + 2 * details.targetduration, end), end];
-    }
-    const { seekable } = video;
-    return seekable.length ? [seekable.start(0), seekable.end(seekable.length - 1)] : [0, 0];
+    const { seekable } = this.video;
+    return this.engine?.seekable ?? (seekable.length ? [seekable.start(0), seekable.end(seekable.length - 1)] : [0, 0]);
   }
 
   /** The time of day of a position, as the channel says it; null where it doesn't. */
   dateAt(position) {
-    const playing = this.hls?.playingDate;
-    return playing ? new Date(playing.getTime() + (position - this.video.currentTime) * 1000) : null;
+    const date = this.engine?.date;
+    return date ? new Date(date.getTime() + (position - this.video.currentTime) * 1000) : null;
+  }
+
+  /** The time of day that is shown, of a channel that was wound back; null where the viewer is at its live edge. */
+  get woundBackTo() {
+    const [, edge] = this.seekable;
+    return edge - this.video.currentTime > AT_LIVE_S ? this.dateAt(this.video.currentTime) : null;
   }
 
   /** Goes to a position within what can be sought to. */
   seekTo(position) {
     const [start, end] = this.seekable;
-    if (this.source?.mode === "live" && position >= end) this.goToEdge();
+    if (this.source?.isLive && position >= end) this.goToEdge();
     else if (end > start) this.video.currentTime = Math.min(Math.max(position, start), end);
   }
 
   goToEdge() {
-    const edge = this.hls?.liveSyncPosition;
+    const [, edge] = this.seekable;
     if (edge) this.video.currentTime = edge;
     this.play();
   }
 
-  /** Gives a whole file the text that the server has of it. */
-  #addTracks() {
-    this.#elements = (this.source.subtitles ?? []).map((one) => el("track", {
-      kind: one.sdh ? "captions" : "subtitles", label: one.name, srclang: one.language ?? "", src: one.webvtt,
-      default: one.default,
-    }));
-    this.video.append(...this.#elements);
-  }
-
   #unload() {
-    this.hls?.destroy();
-    this.hls = null;
-    for (const element of this.#elements) element.remove();
-    this.#elements = [];
-    if (this.video.hasAttribute("src")) {
-      this.video.removeAttribute("src");
-      this.video.load();
-    }
+    this.#leaving = this.engine?.destroy() ?? this.#leaving;
+    this.engine = null;
   }
 
-  #load(start, play) {
-    const { mode, url } = this.source;
+  async #load(start, play) {
+    const { source } = this;
     this.#unload();
+    if (this.#leaving) {
+      // One that gives the element back late would take it from the next one.
+      await this.#leaving;
+      this.#leaving = null;
+      if (source !== this.source || this.engine) return;
+    }
     // Asked before the element: Chromium answers "maybe" to m3u8 and then plays it without our levels and latency.
-    if (mode !== "file" && Hls.isSupported()) {
-      this.#loadHls(start);
-    } else if (mode === "file") {
-      this.video.src = start > 0 ? `${url}#t=${start}` : url;
-      this.#addTracks();
-    } else if (this.video.canPlayType("application/vnd.apple.mpegurl")) {
-      this.video.src = start > 0 ? `${url}#t=${start}` : url;
-    } else {
+    const Chosen = ENGINES[source.mode].isSupported?.() === false ? NativeEngine : ENGINES[source.mode];
+    if (Chosen === NativeEngine && source.mode !== "file" && !(NativeEngine.playsHls() && source.mode !== "dash")) {
       this.#message("This browser can't play adaptive streams. Choose “Whole file”, or use a newer browser.");
       return;
     }
-    if (play) this.play();
-    this.#changed();
-  }
-
-  #loadHls(start) {
-    const { mode, url, buffer, level } = this.source;
-    const live = mode === "live";
-    const hls = new Hls({
-      lowLatencyMode: live,
-      maxLiveSyncPlaybackRate: live ? CATCH_UP_RATE : 1,
-      backBufferLength: BACK_BUFFER_S,
-      maxBufferLength: buffer || VOD_BUFFER_S,
-      maxMaxBufferLength: buffer || VOD_BUFFER_S * 2,
-      startPosition: live || !start ? -1 : start,
-      startLevel: level >= 0 ? level : undefined,
-      enableWorker: false, // fragmented MP4 passes through; there is nothing to transmux in a worker
+    const engine = new Chosen(this.video, source, start, {
+      changed: ({ captions } = {}) => {
+        if (engine !== this.engine) return;
+        if (captions) this.#recallCaptions();
+        this.#changed();
+      },
+      failed: (error) => engine === this.engine && this.#onEngineError(error),
     });
-    hls.on(Hls.Events.MANIFEST_PARSED, () => this.#changed());
-    hls.on(Hls.Events.LEVELS_UPDATED, () => this.#changed());
-    hls.on(Hls.Events.LEVEL_SWITCHED, () => this.#changed());
-    hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => this.#recallCaptions(hls));
-    hls.on(Hls.Events.SUBTITLE_TRACK_SWITCH, () => this.#changed());
-    hls.on(Hls.Events.ERROR, (_, data) => data.fatal && this.#onHlsError(hls, data));
-    hls.loadSource(url);
-    hls.attachMedia(this.video);
-    this.hls = hls;
-  }
-
-  #recallCaptions(hls) {
-    const index = hls.subtitleTracks.findIndex((track) => track.lang === this.#language);
-    if (index >= 0) hls.subtitleTrack = index;
+    this.engine = engine;
+    if (play && engine.ready) engine.ready.then(() => engine === this.engine && this.play());
+    else if (play) this.play();
     this.#changed();
   }
 
-  #onHlsError(hls, data) {
-    if (hls !== this.hls) return;
-    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && performance.now() - this.#mediaErrorAt > MEDIA_ERROR_PAUSE_MS) {
+  #recallCaptions() {
+    const index = this.captions.languages.indexOf(this.#language);
+    if (index >= 0 && this.captions.chosen !== index) this.engine.setCaptions(index);
+  }
+
+  #onEngineError({ kind, isGone }) {
+    const { engine } = this;
+    if (kind === "media" && engine.recover && performance.now() - this.#mediaErrorAt > MEDIA_ERROR_PAUSE_MS) {
       this.#mediaErrorAt = performance.now();
       this.recoveries += 1;
-      hls.recoverMediaError();
+      engine.recover();
       return;
     }
-    const gone = data.response?.code === 404;
-    const text = gone
+    const text = isGone
       ? "The server has nothing at this address at the moment."
-      : data.type === Hls.ErrorTypes.NETWORK_ERROR
+      : kind === "network"
         ? "The connection to the server was lost."
         : "Playback was interrupted.";
     this.#again(text, () => {
       // Resume loading first, while the buffer plays on; rebuild the player only if that fails.
-      const known = hls.levels.length > 0 && data.type === Hls.ErrorTypes.NETWORK_ERROR;
-      if (known && this.#retry.attempts <= RELOADS_BEFORE_REBUILD) hls.startLoad();
-      else this.#rebuild();
+      const maySuffice = kind === "network" && this.#retry.attempts <= RELOADS_BEFORE_REBUILD;
+      if (!(maySuffice && this.engine?.resume?.())) this.#rebuild();
     });
   }
 
   async #onNativeError() {
-    const source = this.source;
-    if (!source || this.hls || !this.video.error) return;
+    const { source } = this;
+    if (!source || !(this.engine instanceof NativeEngine) || !this.video.error) return;
     const answer = await fetch(source.url, { method: "HEAD" }).catch(() => null);
-    if (source !== this.source || this.hls) return;
+    if (source !== this.source || !(this.engine instanceof NativeEngine)) return;
     if (answer?.status === 404) {
       this.#message("This file isn't in the library any more. Choose another one.");
     } else if (answer?.ok && this.video.error?.code !== MediaError.MEDIA_ERR_NETWORK) {
@@ -241,12 +225,13 @@ export class Playback extends EventTarget {
       this.#again("The server doesn't answer.", () => this.#rebuild());
       return;
     }
-    const playing = !this.video.paused || this.source.mode === "live";
-    this.#load(this.source.mode === "live" ? 0 : this.video.currentTime || this.source.start, playing);
+    const { isLive, start } = source;
+    this.#load(isLive ? 0 : this.video.currentTime || start, isLive || !this.video.paused);
   }
 
   #check() {
     if (!this.source) return;
+    this.#goToWantedDate();
     this.#progress.check(this.video, LIVE_STUCK_MS, {
       moved: () => {
         if (!this.#troubled || this.#retry.pending) return;
@@ -255,9 +240,17 @@ export class Playback extends EventTarget {
         this.#message("");
       },
       stuck: () => {
-        if (this.source.mode === "live") this.#again("The channel stopped.", () => this.#rebuild());
+        if (this.source.isLive) this.#again("The channel stopped.", () => this.#rebuild());
       },
     });
+  }
+
+  /** Goes on where another engine was, once the channel says what time it shows. */
+  #goToWantedDate() {
+    const date = this.#wantedDate && this.engine?.date;
+    if (!date) return;
+    this.seekTo(this.video.currentTime + (this.#wantedDate - date) / 1000);
+    this.#wantedDate = null;
   }
 
   #message(text) {

@@ -1,6 +1,7 @@
 // The page: which view is open, said by the address (#library/film.720p.mp4?mode=hls, #live/demo, #radio/demo.mp3,
 // #events/demo).
 
+import { Controls } from "./controls.js";
 import { byId, el, encodePath, getList, present, presented, say } from "./dom.js";
 import { EventsView } from "./events.js";
 import { LibraryView } from "./library.js";
@@ -8,6 +9,7 @@ import { LiveView } from "./live.js";
 import { Playback } from "./playback.js";
 import { RadioView } from "./radio.js";
 import { SeekBar } from "./seekbar.js";
+import { Settings } from "./settings.js";
 import { Shortcuts } from "./shortcuts.js";
 import { Stage } from "./stage.js";
 import { read } from "./stats.js";
@@ -19,10 +21,13 @@ const UNKNOWN_NAME = `This server gives its lists under names that it knows. Add
 
 const playback = new Playback(byId("video"));
 const stage = new Stage(playback);
-new SeekBar(playback);
+const controls = new Controls(playback);
+new SeekBar(playback, stage.chapters);
+new Settings(playback, stage);
 const radio = new RadioView(() => playback.video.pause());
 const events = new EventsView();
 const views = { library: new LibraryView(stage), live: new LiveView(stage), radio, events };
+let instruments = null;
 let route = null;
 let timer = 0;
 
@@ -124,7 +129,7 @@ for (const name of NAMES) {
   tab.addEventListener("keydown", onTabKey);
 }
 views.library.onChange = () => refresh(false);
-new Shortcuts(playback, () => {
+new Shortcuts(playback, controls, () => {
   if (route.view !== "library") return false;
   views.library.focusSearch();
   return true;
@@ -133,13 +138,20 @@ stage.onMode = (mode) => {
   const { key } = playback.source;
   const options = new URLSearchParams(route.options);
   options.set("mode", mode);
-  location.hash = `library/${encodePath(key)}?${options}`;
+  location.hash = `${route.view}/${encodePath(key)}?${options}`;
 };
 playback.video.addEventListener("play", () => radio.stop());
 // Refresh the list, since the number of listeners or viewers has changed.
 radio.audio.addEventListener("playing", () => refresh(false));
 events.onOpen = () => refresh(false);
 playback.video.addEventListener("playing", () => route.view === "live" && refresh(false));
+byId("instruments-button").addEventListener("click", async () => {
+  const { Instruments } = await import("./instruments.js");
+  instruments ??= new Instruments(playback);
+  if (instruments.isOpen) instruments.close();
+  else instruments.open();
+  byId("instruments-button").setAttribute("aria-expanded", String(instruments.isOpen));
+});
 addEventListener("hashchange", open);
 document.addEventListener("visibilitychange", () => document.hidden || refresh(false));
 open();
@@ -147,10 +159,12 @@ open();
 /** For tests and scripts: what plays now. Nothing here can be replaced. */
 Object.defineProperty(window, "headwater", {
   value: Object.freeze({
-    get hls() { return playback.hls; },
+    get hls() { return playback.engine?.hls ?? null; },
     get video() { return playback.video; },
     get audio() { return radio.audio; },
     stats: () => read(playback),
+    seekable: () => playback.seekable,
+    date: () => playback.dateAt(playback.video.currentTime),
     get analyser() { return radio.analyser; },
     radioLevel: () => radio.level(),
     events: () => events.stats(),

@@ -6,12 +6,12 @@ import { Meter } from "./meter.js";
 import { NowPlaying, newToken } from "./nowplaying.js";
 import { Progress, Retry } from "./retry.js";
 import { StationCard, isClosed } from "./station.js";
+import { joinVolume } from "./volume.js";
 
 const CHECK_EVERY_MS = 500;
 const FOLLOW_EVERY_MS = 200;
 const STUCK_MS = 8000;
 const CHECK_TIMEOUT_MS = 8000;
-const VOLUME_KEY = "headwater.volume";
 
 export class RadioView {
   address = "/api/radio";
@@ -201,33 +201,10 @@ export class RadioView {
   }
 }
 
-/** The volume slider and mute button, with their last settings. */
+/** The volume slider and the mute button. */
 function volumeControls(audio) {
   const slider = el("input", { type: "range", min: 0, max: 1, step: 0.05, id: "volume", "aria-label": "Volume" });
   const mute = el("button", { type: "button", class: "mute" }, "Mute");
-  // Not by "volumechange", which is lost when the station is stopped at once.
-  const set = (volume, muted) => {
-    audio.volume = volume;
-    audio.muted = muted;
-    slider.value = String(volume);
-    mute.setAttribute("aria-pressed", String(muted));
-  };
-  const choose = (volume, muted) => {
-    set(volume, muted);
-    try {
-      localStorage.setItem(VOLUME_KEY, JSON.stringify({ volume, muted }));
-    } catch {
-      // Storage is not available: the setting is not kept.
-    }
-  };
-  slider.addEventListener("input", () => choose(Number(slider.value), false));
-  mute.addEventListener("click", () => choose(audio.volume, !audio.muted));
-  set(1, false);
-  try {
-    const kept = JSON.parse(localStorage.getItem(VOLUME_KEY)) ?? {};
-    if (kept.volume >= 0 && kept.volume <= 1) set(kept.volume, kept.muted === true);
-  } catch {
-    // Storage is not available, or its content is invalid: use the default.
-  }
+  joinVolume(audio, slider, mute);
   return el("div", { class: "volume" }, mute, el("label", { class: "field" }, el("span", {}, "Volume"), slider));
 }

@@ -1,5 +1,5 @@
-// The seek bar below the picture: where a film plays, with a small picture of what is under the pointer; of a channel
-// what it keeps, with the time of day.
+// The seek bar below the picture: where a film plays, what of it is loaded, where its chapters begin, and a small
+// picture of what is under the pointer; of a channel what it keeps, with the time of day.
 
 import { byId, clock } from "./dom.js";
 import { fetchThumbnails } from "./thumbnails.js";
@@ -9,14 +9,17 @@ const STEPS = 1000;
 /** A channel that keeps less than this has nothing to go back to. */
 const LEAST_DVR_S = 10;
 const AT_LIVE_S = 3;
+const WIDTH = 1000;
 
 export class SeekBar {
   #cues = null;
   #loading = null;
   #clientX = 0;
 
-  constructor(playback) {
+  /** @param chapters of what plays: {starts, titleAt(seconds)} */
+  constructor(playback, chapters) {
     this.playback = playback;
+    this.chapters = chapters;
     this.bar = byId("seek");
     this.range = byId("seek-range");
     this.tip = byId("seek-tip");
@@ -44,15 +47,26 @@ export class SeekBar {
     const { video, source } = this.playback;
     const [start, end] = this.playback.seekable;
     const length = end - start;
-    const least = source?.mode === "live" ? LEAST_DVR_S : 0;
+    const least = source?.isLive ? LEAST_DVR_S : 0;
     this.bar.hidden = !source || !Number.isFinite(length) || length <= least;
     if (this.bar.hidden || this.range.matches(":active")) return;
     this.range.value = String(((video.currentTime - start) / length) * STEPS);
     this.range.setAttribute("aria-valuetext", this.#describe(video.currentTime, start, end));
+    this.#draw(start, length);
+  }
+
+  /** Draws what is loaded, what was played, and where chapters begin, a thousand wide. */
+  #draw(start, length) {
+    const { video } = this.playback;
+    const x = (time) => (WIDTH * Math.min(Math.max((time - start) / length, 0), 1)).toFixed(1);
+    const loaded = timesOf(video.buffered).map(([from, to]) => `M${x(from)} 0H${x(to)}V10H${x(from)}Z`);
+    draw("seek-loaded", loaded.join(""));
+    draw("seek-played", `M0 0H${x(video.currentTime)}V10H0Z`);
+    draw("seek-chapters", this.chapters.starts.filter((time) => time > start).map((time) => `M${x(time)} 0V10`).join(""));
   }
 
   #describe(position, start, end) {
-    if (this.playback.source?.mode !== "live") return `${clock(position)} of ${clock(end)}`;
+    if (!this.playback.source?.isLive) return `${clock(position)} of ${clock(end)}`;
     const time = this.playback.dateAt(position)?.toLocaleTimeString() ?? `${clock(end - position)} ago`;
     return position >= end - AT_LIVE_S ? `${time}, live` : time;
   }
@@ -67,7 +81,7 @@ export class SeekBar {
     const [start, end] = this.playback.seekable;
     const duration = end - start;
     if (!Number.isFinite(duration) || duration <= 0) return;
-    const box = this.range.getBoundingClientRect();
+    const box = this.bar.getBoundingClientRect();
     const share = Math.min(Math.max((this.#clientX - box.left) / box.width, 0), 1);
     const cue = this.#cues?.find((each) => share * duration < each.end) ?? this.#cues?.at(-1);
     this.picture.hidden = !cue;
@@ -78,12 +92,13 @@ export class SeekBar {
         backgroundImage: `url("${cue.sprite}")`, backgroundPosition: `${-x}px ${-y}px`,
       });
     }
-    const isLive = this.playback.source?.mode === "live";
-    this.time.textContent = isLive ? this.#describe(start + share * duration, start, end) : clock(share * duration);
+    const isLive = this.playback.source?.isLive;
+    const time = isLive ? this.#describe(start + share * duration, start, end) : clock(share * duration);
+    this.time.textContent = [time, this.chapters.titleAt(start + share * duration)].filter(Boolean).join(" · ");
     this.tip.hidden = false;
     const half = this.tip.offsetWidth / 2;
     const within = Math.min(Math.max(share * box.width, half), box.width - half);
-    this.tip.style.left = `${box.left - this.bar.getBoundingClientRect().left + within}px`;
+    this.tip.style.left = `${within}px`;
   }
 
   /** Fetches where the small pictures are, when somebody first wants to see one: they are made only then. */
@@ -96,4 +111,11 @@ export class SeekBar {
     this.#cues = cues;
     if (!this.tip.hidden) this.#place();
   }
+}
+
+/** TimeRanges as a list of [start, end] in seconds. */
+export const timesOf = (ranges) => Array.from({ length: ranges.length }, (_, index) => [ranges.start(index), ranges.end(index)]);
+
+function draw(id, path) {
+  if (byId(id).getAttribute("d") !== path) byId(id).setAttribute("d", path);
 }

@@ -1,11 +1,13 @@
 // The keys of the player, as video sites have them, and the list of them that "?" shows.
 
 import { byId, el } from "./dom.js";
+import { RATES } from "./settings.js";
 
 const SHORT_S = 5;
 const LONG_S = 10;
 const VOLUME_STEP = 0.05;
-const RATES = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2];
+/** Frames a second of what doesn't say how many it has. */
+const FRAME_RATE = 25;
 
 const HELP = [
   ["Space, K", "Play or pause"],
@@ -16,29 +18,33 @@ const HELP = [
   ["↑, ↓", "Louder, quieter"],
   ["M", "Sound off or on"],
   ["F", "Full screen"],
+  ["I", "Picture in picture"],
   ["C", "Captions off or on"],
   ["<, >", "Slower, faster"],
+  [", .", "A frame back or on, while it stands"],
   ["/", "Search the library"],
   ["?", "These keys"],
 ];
 
 /** Where these keys are somebody else's: in fields, in lists of choices, and in the tabs. */
-const OWN_KEYS = "input:not([type=radio]), select, textarea, [contenteditable]";
-const ARROWS_OF_OTHERS = ".virtual, [type=radio], .messages, .typed";
+const OWN_KEYS = "input:not([type=radio], [type=range]), select, textarea, [contenteditable]";
+const ARROWS_OF_OTHERS = ".virtual, [type=radio], .volume input, .messages, .typed, .requests, .result";
 const SPACE_OF_OTHERS = "button, summary, [type=radio], [role=button]";
 
 export class Shortcuts {
   #playback;
+  #controls;
   #onSearch;
   #dialog = makeDialog();
 
   /** @param onSearch puts the cursor into the field for searching */
-  constructor(playback, onSearch) {
+  constructor(playback, controls, onSearch) {
     this.#playback = playback;
+    this.#controls = controls;
     this.#onSearch = onSearch;
     document.body.append(this.#dialog);
     byId("keys").addEventListener("click", () => this.#help());
-    // The browser's own controls take keys, too: they would act twice.
+    // Sliders take keys, too: they would act twice.
     document.addEventListener("keydown", (event) => this.#onKey(event), { capture: true });
   }
 
@@ -46,7 +52,7 @@ export class Shortcuts {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const { target } = event;
     if (this.#dialog.open || target.matches?.(OWN_KEYS) || target.closest?.("[role=tablist]")) return;
-    if (event.key.startsWith("Arrow") && target.closest?.(ARROWS_OF_OTHERS)) return;
+    if (/^(Arrow|Home|End)/.test(event.key) && target.closest?.(ARROWS_OF_OTHERS)) return;
     if (event.key === " " && target.closest?.(SPACE_OF_OTHERS)) return;
     if (!this.#act(event.key)) return;
     event.preventDefault();
@@ -60,15 +66,17 @@ export class Shortcuts {
     if (byId("stage").hidden || !this.#playback.source) return false;
     const { video } = this.#playback;
     const actions = {
-      " ": () => this.#toggle(), k: () => this.#toggle(),
+      " ": () => this.#controls.togglePlay(), k: () => this.#controls.togglePlay(),
       j: () => this.#seekBy(-LONG_S), l: () => this.#seekBy(LONG_S),
       ArrowLeft: () => this.#seekBy(-SHORT_S), ArrowRight: () => this.#seekBy(SHORT_S),
       ArrowUp: () => setVolume(video, VOLUME_STEP), ArrowDown: () => setVolume(video, -VOLUME_STEP),
       Home: () => this.#seekTo(0), End: () => this.#seekTo(1),
       m: () => { video.muted = !video.muted; },
-      f: () => toggleFullScreen(video),
-      c: () => this.#toggleCaptions(),
+      f: () => this.#controls.toggleFullScreen(),
+      i: () => this.#controls.togglePictureInPicture(),
+      c: () => this.#controls.toggleCaptions(),
       "<": () => setRate(video, -1), ">": () => setRate(video, 1),
+      ",": () => this.#step(-1), ".": () => this.#step(1),
     };
     const action = /^[0-9]$/.test(key) ? () => this.#seekTo(Number(key) / 10)
       : actions[key.length === 1 ? key.toLowerCase() : key];
@@ -81,11 +89,6 @@ export class Shortcuts {
     return true;
   }
 
-  #toggle() {
-    if (this.#playback.video.paused) this.#playback.play();
-    else this.#playback.video.pause();
-  }
-
   #seekBy(seconds) {
     this.#playback.seekTo(this.#playback.video.currentTime + seconds);
   }
@@ -95,9 +98,9 @@ export class Shortcuts {
     this.#playback.seekTo(start + share * (end - start));
   }
 
-  #toggleCaptions() {
-    const { names, chosen } = this.#playback.captions;
-    if (names.length) this.#playback.setCaptions(chosen < 0 ? 0 : -1);
+  #step(frames) {
+    const { video, source } = this.#playback;
+    if (video.paused) this.#seekBy(frames / (source.frameRate || FRAME_RATE));
   }
 }
 
@@ -109,11 +112,6 @@ function setVolume(video, step) {
 function setRate(video, step) {
   const now = RATES.findIndex((rate) => rate >= video.playbackRate);
   video.playbackRate = RATES[Math.min(Math.max(now + step, 0), RATES.length - 1)];
-}
-
-function toggleFullScreen(video) {
-  if (document.fullscreenElement) document.exitFullscreen();
-  else (video.requestFullscreen?.() ?? Promise.reject()).catch(() => video.webkitEnterFullscreen?.());
 }
 
 function makeDialog() {

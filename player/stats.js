@@ -1,6 +1,6 @@
 // Playback statistics, read from the player each time.
 
-import { bits, byId, say } from "./dom.js";
+import { bits } from "./dom.js";
 
 const ms = (date) => (date ? Date.now() - date.getTime() : null);
 
@@ -8,26 +8,27 @@ export const levelName = (level) => (level.height ? `${level.height}p` : bits(le
 
 /** @returns everything measurable now; seconds, bit/s, frames; null where it has no meaning. */
 export function read(playback) {
-  const { hls, video, source } = playback;
-  const live = source?.mode === "live";
-  const level = hls?.levels[hls.currentLevel];
-  const wall = live && hls ? ms(hls.playingDate) : null;
+  const { engine, video, source } = playback;
+  const isLive = source?.isLive ?? false;
+  const level = engine?.levels[engine.level];
+  const wall = isLive ? ms(engine?.date) : null;
   const frames = video.getVideoPlaybackQuality();
   return Object.freeze({
     mode: source?.mode ?? null,
+    isLive,
     url: source?.url ?? null,
     paused: video.paused,
     currentTime: video.currentTime,
     width: video.videoWidth,
     height: video.videoHeight,
-    level: hls ? hls.currentLevel : null,
-    levels: hls ? hls.levels.length : 0,
-    automatic: hls ? hls.autoLevelEnabled : null,
+    level: engine?.level ?? null,
+    levels: engine?.levels.length ?? 0,
+    automatic: engine?.isAutomatic ?? null,
     levelBitrate: level?.bitrate || null,
-    bandwidth: hls && Number.isFinite(hls.bandwidthEstimate) ? hls.bandwidthEstimate : null,
+    bandwidth: engine?.bandwidth ?? null,
     buffer: bufferAhead(video),
-    latency: live && hls?.latency ? hls.latency : null,
-    targetLatency: live ? (hls?.targetLatency ?? null) : null,
+    latency: engine?.latency ?? null,
+    targetLatency: engine?.targetLatency ?? null,
     wallLatency: wall === null ? null : wall / 1000,
     rate: video.playbackRate,
     decoded: frames.totalVideoFrames,
@@ -45,23 +46,4 @@ function bufferAhead(video) {
     }
   }
   return 0;
-}
-
-const seconds = (value) => `${value.toFixed(value < 10 ? 1 : 0)} s`;
-
-export function show(stats, levels) {
-  const level = levels[stats.level];
-  gauge("level", level?.height ? levelName(level) : stats.height ? `${stats.height}p` : "–",
-    stats.levelBitrate ? bits(stats.levelBitrate) : stats.width ? `${stats.width} × ${stats.height}` : "");
-  gauge("bandwidth", stats.bandwidth === null ? "–" : bits(stats.bandwidth), stats.bandwidth === null ? "" : "estimate");
-  gauge("buffer", stats.mode ? seconds(stats.buffer) : "–", stats.mode ? "ahead" : "");
-  gauge("latency", stats.latency === null ? "–" : seconds(stats.latency),
-    stats.wallLatency === null ? "" : `${stats.wallLatency.toFixed(1)} s by the clock`);
-  gauge("frames", stats.decoded ? `${stats.dropped} lost` : "–", stats.decoded ? `of ${stats.decoded}` : "");
-  byId("g-latency-box").hidden = stats.mode !== "live";
-}
-
-function gauge(name, value, more) {
-  say(byId(`g-${name}`), value);
-  say(byId(`g-${name}-more`), more);
 }

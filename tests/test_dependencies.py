@@ -16,6 +16,9 @@ ROOT = Path(__file__).parent.parent
 CLASSIFIED = {"Apache Software License": "Apache-2.0", "MIT License": "MIT", "BSD License": "BSD-3-Clause"}
 """SPDX identifiers of what older packages say in classifiers, or as the name of their licence."""
 
+PLAYERS = ("hls.js", "shaka-player")
+"""What the page plays with, from npm."""
+
 FLOORS = {"starlette": (1, 3, 1), "h11": (0, 16, 0), "uvicorn": (0, 52, 1)}
 """Below these there are known holes: CVE-2025-62727, CVE-2025-43859, and those of uvicorn's changelog."""
 
@@ -87,7 +90,7 @@ def licence_of(name: str) -> str:
 
 
 def test_the_readme_tells_of_every_direct_dependency_and_of_no_other() -> None:
-    assert set(told()) == direct() | {"hls.js"}
+    assert set(told()) == direct() | set(PLAYERS)
     assert all(row.use for row in told().values())
 
 
@@ -106,11 +109,12 @@ def test_the_readme_tells_what_the_lock_file_and_the_package_say(name: str) -> N
     assert row.licence == licence_of(name)
 
 
-def test_the_readme_tells_what_the_players_lock_file_says() -> None:
-    row, package = told()["hls.js"], player()["node_modules/hls.js"]
+@pytest.mark.parametrize("name", PLAYERS)
+def test_the_readme_tells_what_the_players_lock_file_says(name: str) -> None:
+    row, package = told()[name], player()[f"node_modules/{name}"]
     assert (row.version, row.licence) == (package["version"], package["license"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", row.released)
-    assert set(player()) == {"", "node_modules/hls.js"}
+    assert set(player()) == {"", *(f"node_modules/{one}" for one in PLAYERS)}
 
 
 def test_every_locked_file_is_named_with_its_hash() -> None:
@@ -124,7 +128,8 @@ def test_every_locked_file_is_named_with_its_hash() -> None:
         for file in files:
             assert re.fullmatch(r"sha256:[0-9a-f]{64}", file["hash"]), name
             assert file["url"].startswith("https://files.pythonhosted.org/"), name
-    assert player()["node_modules/hls.js"]["integrity"].startswith("sha512-")
+    for name in PLAYERS:
+        assert player()[f"node_modules/{name}"]["integrity"].startswith("sha512-")
 
 
 def test_nothing_is_locked_below_what_is_safe_and_nothing_older_is_allowed() -> None:

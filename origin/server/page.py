@@ -57,8 +57,22 @@ FILES = {
     "station.js": SCRIPT,
     "stats.js": SCRIPT,
     "virtuallist.js": SCRIPT,
+    "casting.js": SCRIPT,
+    "controls.js": SCRIPT,
+    "exercises.js": SCRIPT,
+    "hlsengine.js": SCRIPT,
+    "instruments.js": SCRIPT,
+    "loadedmap.js": SCRIPT,
+    "modes.js": SCRIPT,
+    "nativeengine.js": SCRIPT,
+    "settings.js": SCRIPT,
+    "shakaengine.js": SCRIPT,
+    "volume.js": SCRIPT,
+    "waterfall.js": SCRIPT,
     "vendor/hls.min.mjs": SCRIPT,
     "vendor/hls.LICENSE.txt": TEXT,
+    "vendor/shaka-player.dash.js": SCRIPT,
+    "vendor/shaka-player.LICENSE.txt": TEXT,
 }
 
 # hls.js hands the video element a MediaSource by a blob: address; all else comes from this server alone.

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Locator, Page, ViewportSize, async_playwright
 
 from tests.conftest import ARTIFACTS, ServerProcess, small_demo, start_server
 from tests.ports import kept_port
@@ -119,6 +119,13 @@ class Tab:
         media_end, wall_end = await self.value(now)
         pace: float = (media_end - media) / (wall_end - wall)
         return pace
+
+    async def setting(self, name: str) -> Locator:
+        """Open the player's settings, and give the choice of this name."""
+        choice = self.page.get_by_role("combobox", name=name)
+        if not await choice.is_visible():
+            await self.page.get_by_role("button", name="Settings").click()
+        return choice
 
     async def screenshot(self, name: str) -> None:
         ARTIFACTS.mkdir(exist_ok=True)

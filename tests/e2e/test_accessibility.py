@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 VIEWS = {
     "library": ("library/film.480p.mp4?mode=file", "document.querySelector('a.row[aria-current]')"),
+    "instruments": ("library/film?mode=hls", "document.querySelector('.requests li')"),
     "live": ("live/demo", "document.querySelector('#panel-live a.row[aria-current]')"),
     "radio": ("radio", "document.querySelector('.station .song')?.textContent"),
     "events": ("events/demo", "document.querySelector('.messages li')"),
@@ -27,7 +28,8 @@ SERIOUS = """axe.run({ resultTypes: ["violations"] }).then(({ violations }) => v
 CONTRAST = """selector => axe.run(selector, { runOnly: ["color-contrast"] }).then(({ violations }) =>
   violations.flatMap(({ nodes }) => nodes.map(node => `${node.html} ${node.failureSummary}`)))"""
 HOVERED = ("[role=tab][aria-selected=true]", "[role=tab][aria-selected=false]", "a.row[aria-current]",
-           "a.row:not([aria-current])", ".segments span", "#download", "#keys", ".crumbs a")  # fmt: skip
+           "a.row:not([aria-current])", ".segments span", "#download", "#keys", ".crumbs a",
+           "#play", "#sound-off", "#time", "#settings-button", "#instruments-button")  # fmt: skip
 
 MOST_SHIFT = 0.1
 """Cumulative layout shift that web.dev calls good."""
@@ -51,6 +53,8 @@ async def test_axe_finds_nothing_serious_from_the_narrowest_to_the_widest(calm: 
     # WCAG 2.2 §1.4.3, §1.4.10.
     address, shown = VIEWS[view]
     await calm.open(address)
+    if view == "instruments":
+        await calm.page.get_by_role("button", name="Instruments").click()
     await calm.until(shown)
     await calm.value(f"{script('axe-core').read_text('utf-8')}; 0")
     for width in WIDTHS:
@@ -59,6 +63,12 @@ async def test_axe_finds_nothing_serious_from_the_narrowest_to_the_widest(calm: 
         for scheme in ("light", "dark"):
             await calm.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             assert await calm.value(SERIOUS) == [], (width, scheme)
+            if view == "instruments":
+                await calm.screenshot(f"{view}-{width}-{scheme}")
+                await calm.page.get_by_role("button", name="Settings").click()
+                assert await calm.value(SERIOUS) == [], (width, scheme, "the settings are open")
+                await calm.screenshot(f"settings-{width}-{scheme}")
+                await calm.page.keyboard.press("Escape")
         assert await calm.value("document.documentElement.scrollWidth") <= width
         await calm.screenshot(f"{view}-{width}")
     moving = "document.getAnimations().filter(each => each.playState === 'running').length"

@@ -302,7 +302,7 @@ async def test_the_page_offers_subtitles_and_marks_chapters(
     tab: Tab = await open_tab(browser, server.url)
     await tab.open(f"library/film.mp4?mode={mode}")
     await tab.playing()
-    await tab.page.get_by_label("Captions").select_option("Français")
+    await (await tab.setting("Captions")).select_option("Français")
     await tab.value("void (headwater.video.pause(), headwater.video.currentTime = 2.5)")
     await tab.until(SHOWN % "Sous-titre 1")
     chapters = tab.page.get_by_role("list", name="Chapters")
@@ -312,7 +312,7 @@ async def test_the_page_offers_subtitles_and_marks_chapters(
     await tab.until("Math.abs(headwater.video.currentTime - 9) < 0.1")
     current = "document.querySelector('#chapters [aria-current]')?.textContent"
     await tab.until(f"{current} === 'Two'")
-    await tab.page.get_by_label("Captions").select_option("Off")
+    await (await tab.setting("Captions")).select_option("Off")
     await tab.until("[...headwater.video.textTracks].every((track) => track.mode !== 'showing')")
     assert tab.troubles == []
     await tab.page.context.close()

@@ -137,7 +137,7 @@ async def test_the_level_follows_the_connection_down_and_up_again(tab: Tab) -> N
 async def test_a_chosen_quality_stays(tab: Tab) -> None:
     await tab.open("library/film?mode=hls")
     await tab.playing()
-    await tab.page.get_by_label("Quality").select_option("240p")
+    await (await tab.setting("Quality")).select_option("240p")
     await tab.until("headwater.stats().level === 0 && headwater.video.videoHeight === 240")
     assert await tab.value("headwater.stats().automatic") is False
 

@@ -46,7 +46,7 @@ async def test_by_keyboard_a_station_is_muted_made_louder_and_stopped_and_the_vo
     await tab.page.reload()
     await tab.page.get_by_role("button", name="Play Headwater demo (demo.mp3)").wait_for()
     assert await tab.value("headwater.audio.volume") == 0.05
-    assert await tab.page.get_by_label("Volume").input_value() == "0.05"
+    assert await tab.page.locator("#panel-radio").get_by_label("Volume").input_value() == "0.05"
 
 
 async def test_a_station_stops(tab: Tab) -> None:

@@ -169,7 +169,7 @@ async def test_hls_js_reads_an_event_from_the_media_when_it_is_on(
 
 
 async def test_the_page_shows_captions_at_their_time(tab: Tab, timed_server: ServerProcess) -> None:
-    select = tab.page.get_by_label("Captions")
+    select = await tab.setting("Captions")
     assert await select.locator("option").all_text_contents() == ["Off", "English", "Deutsch"]
     await select.select_option("Deutsch")
     for number in looks():
@@ -192,14 +192,14 @@ async def test_the_page_shows_captions_at_their_time(tab: Tab, timed_server: Ser
     for cue, begin, end in zip(cues, (0.5, 3.5), (3.5, 9.5), strict=True):
         assert cue["end"] - cue["start"] == pytest.approx(end - begin, abs=0.001)
         assert cue["date"] == pytest.approx(seconds(told["start"]) + begin, abs=DATE_SECONDS)
-    await select.select_option("Off")
+    await (await tab.setting("Captions")).select_option("Off")
     await tab.until("headwater.hls.subtitleTrack === -1")
 
 
 async def test_captions_and_events_are_at_their_time_behind_a_discontinuity(
     tab: Tab, timed_server: ServerProcess
 ) -> None:
-    await tab.page.get_by_label("Captions").select_option("English")
+    await (await tab.setting("Captions")).select_option("English")
     encoder = await asyncio.to_thread(timed_server.encoder)
     before = await tab.value("Date.now()")
     os.kill(encoder, signal.SIGKILL)

@@ -52,8 +52,9 @@ async def test_everything_that_the_page_and_its_modules_name_is_served(client: h
         answer = await client.get(f"/player/{name}")
         assert answer.status_code == 200, name
         if name.endswith(".js"):
-            pending += re.findall(r'from "\./([^"]+)"', answer.text)
-    assert seen >= {"player.js", "player.css", "icon.svg", "playback.js", "vendor/hls.min.mjs"}
+            pending += re.findall(r'(?:from |import\()"\./([^"]+)"', answer.text)
+    assert seen >= {"player.js", "player.css", "icon.svg", "playback.js", "instruments.js"}
+    assert seen >= {"vendor/hls.min.mjs", "vendor/shaka-player.dash.js"}
 
 
 def test_every_file_of_the_page_is_on_the_list_and_every_listed_file_is_there() -> None:

@@ -1,0 +1,112 @@
+// hls.js as an engine.
+
+import Hls from "./vendor/hls.min.mjs";
+
+const VOD_BUFFER_S = 30;
+const BACK_BUFFER_S = 30;
+const CATCH_UP_RATE = 1.08;
+
+export class HlsEngine {
+  hls;
+  ready = null;
+  #isLive;
+
+  static isSupported = () => Hls.isSupported();
+
+  constructor(video, { url, isLive, buffer, level }, start, { changed, failed }) {
+    this.#isLive = isLive;
+    const hls = new Hls({
+      lowLatencyMode: isLive,
+      maxLiveSyncPlaybackRate: isLive ? CATCH_UP_RATE : 1,
+      backBufferLength: BACK_BUFFER_S,
+      maxBufferLength: buffer || VOD_BUFFER_S,
+      maxMaxBufferLength: buffer || VOD_BUFFER_S * 2,
+      startPosition: isLive || !start ? -1 : start,
+      startLevel: level >= 0 ? level : undefined,
+      enableWorker: false, // fragmented MP4 passes through; there is nothing to transmux in a worker
+    });
+    this.hls = hls;
+    const { MANIFEST_PARSED, LEVELS_UPDATED, LEVEL_SWITCHED, SUBTITLE_TRACKS_UPDATED, SUBTITLE_TRACK_SWITCH, ERROR } = Hls.Events;
+    for (const event of [MANIFEST_PARSED, LEVELS_UPDATED, LEVEL_SWITCHED, SUBTITLE_TRACK_SWITCH]) hls.on(event, () => changed());
+    hls.on(SUBTITLE_TRACKS_UPDATED, () => changed({ captions: true }));
+    hls.on(ERROR, (_, data) => data.fatal && failed({
+      kind: { [Hls.ErrorTypes.MEDIA_ERROR]: "media", [Hls.ErrorTypes.NETWORK_ERROR]: "network" }[data.type] ?? "other",
+      isGone: data.response?.code === 404,
+    }));
+    hls.loadSource(url);
+    hls.attachMedia(video);
+  }
+
+  get levels() {
+    return this.hls.levels;
+  }
+
+  get level() {
+    return this.hls.currentLevel;
+  }
+
+  get isAutomatic() {
+    return this.hls.autoLevelEnabled;
+  }
+
+  get chosenLevel() {
+    return this.hls.autoLevelEnabled ? -1 : this.hls.manualLevel;
+  }
+
+  setLevel(index) {
+    if (index < 0) this.hls.loadLevel = -1;
+    else this.hls.nextLevel = index;
+  }
+
+  get captions() {
+    const { subtitleTracks: tracks, subtitleTrack } = this.hls;
+    return { names: tracks.map((one) => one.name), languages: tracks.map((one) => one.lang), chosen: subtitleTrack };
+  }
+
+  setCaptions(index) {
+    this.hls.subtitleTrack = index;
+  }
+
+  get bandwidth() {
+    return Number.isFinite(this.hls.bandwidthEstimate) ? this.hls.bandwidthEstimate : null;
+  }
+
+  get latency() {
+    return this.#isLive ? this.hls.latency || null : null;
+  }
+
+  get targetLatency() {
+    return this.#isLive ? this.hls.targetLatency : null;
+  }
+
+  get date() {
+    return this.hls.playingDate;
+  }
+
+  get seekable() {
+    const { hls } = this;
+    if (!this.#isLive) return null;
+    const details = hls.latestLevelDetails;
+    if (!details?.fragments.length) return [0, 0];
+    const end = hls.liveSyncPosition ?? details.edge;
+    // What leaves the playlist while it is loaded can't be played, and hls.js would go to the live edge.
+    return [Math.min(details.fragments[0].start + 2 * details.targetduration, end), end];
+  }
+
+  /** Decodes on after an error of the media; gives whether that can be tried. */
+  recover() {
+    this.hls.recoverMediaError();
+    return true;
+  }
+
+  /** Loads on after an error of the network, while the buffer plays; gives whether that can be tried. */
+  resume() {
+    if (this.hls.levels.length === 0) return false;
+    this.hls.startLoad();
+    return true;
+  }
+
+  destroy() {
+    this.hls.destroy();
+  }
+}
