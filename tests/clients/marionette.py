@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
@@ -72,6 +73,30 @@ class Firefox:
         """Evaluate a script in the page; give the value of its last statement."""
         words = {"script": "return eval(arguments[0])", "args": [script]}
         return self._ask("WebDriver:ExecuteScript", **words)["value"]
+
+    def value(self, expression: str) -> Any:
+        """Give the value of an expression, or what it promises; also on pages whose policy allows no eval."""
+        return self._ask("WebDriver:ExecuteScript", script=f"return {expression}", args=[])["value"]
+
+    def resize(self, width: int, height: int) -> None:
+        """Make the window this large, in CSS pixels, or as small as it can be."""
+        self._ask("WebDriver:SetWindowRect", width=width, height=height)
+
+    def click(self, selector: str) -> None:
+        """Click into the middle of an element, as a hand does."""
+        found = self._ask("WebDriver:FindElement", using="css selector", value=selector)["value"]
+        self._ask("WebDriver:ElementClick", id=next(iter(found.values())))
+
+    def press(self, key: str) -> None:
+        """Press a key and let it go."""
+        steps = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        keyboard = {"type": "key", "id": "keyboard", "actions": steps}
+        self._ask("WebDriver:PerformActions", actions=[keyboard])
+
+    def screenshot(self) -> bytes:
+        """Give a PNG of what is seen."""
+        taken = self._ask("WebDriver:TakeScreenshot", full=False)["value"]
+        return base64.b64decode(taken)
 
     def close(self) -> None:
         """End the conversation."""
