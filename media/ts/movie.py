@@ -121,6 +121,7 @@ class _FileReader:
         self, read: Read, size: int, layout: Layout, limits: TransportLimits, reserve: Reserve
     ) -> None:
         self._read, self._size, self._layout = read, size - size % layout.stride, layout
+        self._file_size = size
         self._limits, self._reserve = limits, reserve
         self._reserved = 0
         self._map_pid, self._program = self._find_program()
@@ -224,7 +225,7 @@ class _FileReader:
         origin = min((_first(one) for one in carried), default=Fraction(0))
         starts = [_start(one, origin) for one in carried]
         timescale, edits = edit_lists(starts)
-        begins = np.cumsum([self._size, *(one.samples.size for one in carried)]).tolist()
+        begins = np.cumsum([self._file_size, *(one.samples.size for one in carried)]).tolist()
         lists, places = iter(edits), iter(begins)
         tracks = [
             replace(_track(stream, video), obstacle=samples)

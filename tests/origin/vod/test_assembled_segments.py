@@ -6,19 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.origin.vod.conftest import put
 from tests.origin.vod.test_fast_path import numbers, served
 from tests.packager.films import derived
 from tests.packager.stripped_matroska import encoding, stripped
 
-FILMS = ("film.ts", "film.mkv")
+FILMS = ("film.ts", "cut.ts", "film.mkv")
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("assembled")
-    (folder / "film.ts").write_bytes(derived("assembled.ts", "bframes.mp4").read_bytes())
+    stream = derived("assembled.ts", "bframes.mp4").read_bytes()
+    put(folder / "film.ts", stream)
+    put(folder / "cut.ts", stream + stream[:187])  # not all of its last packet was written
     whole = derived("bframes.mp4.mkv", "bframes.mp4").read_bytes()
-    (folder / "film.mkv").write_bytes(stripped(whole, 1, b"\0\0", encoding(b"\0\0")))
+    put(folder / "film.mkv", stripped(whole, 1, b"\0\0", encoding(b"\0\0")))
     return folder
 
 
