@@ -122,5 +122,6 @@ def _make_workers(services: Services, sockets: Sequence[socket.socket]) -> Worke
         files=services.library.storage.withheld.files,
         thumbnails=services.library.thumbnails is not None,
         sockets=sockets,
+        logs=services.logs,
     )
     return WorkerPool(setup)

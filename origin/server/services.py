@@ -266,6 +266,7 @@ class Services:
                 for service in self._services():
                     group.create_task(self._supervise(service))
         finally:
+            self.logs.close()
             if self._lock is not None:
                 self._lock.release()
 

@@ -42,6 +42,10 @@ class TakeLog(Struct, frozen=True, tag="log"):
     format: Literal["text", "json"]
 
 
+class Logs(Struct, frozen=True, tag="logs"):
+    """Gives a worker the socket on which it follows live channels' logs; its descriptor comes with this."""
+
+
 class ReportWanted(Struct, frozen=True, tag="report_wanted"):
     """Asks a worker for its metrics."""
 
@@ -56,11 +60,15 @@ class End(Struct, frozen=True, tag="end"):
     at_once: bool
 
 
-ToWorker: TypeAlias = Start | Listen | TakeLog | ReportWanted | End
+ToWorker: TypeAlias = Start | Listen | TakeLog | Logs | ReportWanted | End
 
 
 class Ready(Struct, frozen=True, tag="ready"):
     """Tells that a worker accepts connections."""
+
+
+class LogsWanted(Struct, frozen=True, tag="logs_wanted"):
+    """Asks for a socket on which live channels' logs come."""
 
 
 class HandedOver(Struct, frozen=True, tag="handed_over"):
@@ -101,7 +109,7 @@ class Report(Struct, frozen=True, tag="report"):
     metrics: tuple[ReportedMetric, ...]
 
 
-FromWorker: TypeAlias = Ready | HandedOver | Report
+FromWorker: TypeAlias = Ready | LogsWanted | HandedOver | Report
 
 encode = msgspec.msgpack.Encoder().encode
 read_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

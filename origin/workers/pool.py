@@ -20,6 +20,7 @@ from origin.server.listening import ListeningLimits, SocketListener
 from origin.server.server import Listener
 from origin.workers.messages import Report, ReportedMetric, Start, TakeLog
 from origin.workers.worker_process import WorkerProcess, WorkerState
+from packager.replication.log_server import LogServer
 from packager.retry_policy import FailureCount
 
 log = structlog.get_logger()
@@ -42,6 +43,7 @@ class WorkerSetup:
         files: the configuration's files, which the library must not serve.
         thumbnails: whether there are small pictures of films.
         sockets: which the workers listen on.
+        logs: sends them what the live channels publish.
     """
 
     count: int
@@ -50,6 +52,7 @@ class WorkerSetup:
     files: Sequence[Path]
     thumbnails: bool
     sockets: Sequence[socket.socket]
+    logs: LogServer
 
 
 class WorkerPool:
@@ -202,7 +205,9 @@ class WorkerPool:
             setup.thumbnails,
             tuple(sock.fileno() for sock in setup.sockets),
         )
-        worker = self._workers[number] = WorkerProcess(start, setup.limits, self._connection, self._change)
+        worker = self._workers[number] = WorkerProcess(
+            start, setup.limits, self._connection, setup.logs, self._change
+        )
         if self._may_listen:
             worker.listen()
         try:

@@ -1,8 +1,7 @@
-"""What a worker serves: files, VOD and the page; and which requests it leaves to the control process.
+"""What a worker serves: files, VOD, live channels and the page; and what it leaves to the control process.
 
 Everything that the application and the fast path need is in `WorkerServices`. Live channels are served from
-``streams``, by name: whoever folds a channel's log of parts puts its `LiveStream` there, and takes it out
-where the worker can't serve it any more. Requests for other channels go to the control process.
+``streams``, by name, where whoever folds their logs puts them as long as they can be served here.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from starlette.types import ASGIApp, Scope
 
 from origin.files import routes as file_routes
 from origin.http.areas import area_of
+from origin.http.client_limits import ClientLimits
 from origin.http1.access_log import RequestCounters
+from origin.live import routes as live_routes
 from origin.responses.common_headers import CommonHeaders
 from origin.server import embed, malloc, page
 from origin.server.error_responses import ERROR_RESPONSES
@@ -28,6 +29,7 @@ from origin.server.library_services import make_served_library
 from origin.server.loop_lag import LoopLag
 from origin.server.metrics import loop_metrics, traffic_metrics
 from origin.vod import routes as vod_routes
+from origin.workers import live_requests
 from origin.workers.messages import Start
 from packager.concurrency import background_task
 from packager.publish.live_stream import LiveStream
@@ -81,10 +83,10 @@ class WorkerServices:
         path: str = scope["path"]
         area = area_of(path)
         if area == "live":
-            return scope["method"] not in ("GET", "HEAD") or path.split("/", 3)[2] not in self.streams
+            return not live_requests.is_answered(scope["method"], path, self.streams)
         if area == "vod":
             return _THUMBNAILS.search(path) is not None
-        return area not in ("media", "player", "embed") and path != "/"
+        return area not in ("media", "player", "embed") and path not in ("/", "/api/time")
 
 
 class _WorkerCollector(Collector):
@@ -95,8 +97,13 @@ class _WorkerCollector(Collector):
         return [*loop_metrics(self._services.loop_lag), *traffic_metrics(self._services.traffic)]
 
 
-def build_app(services: WorkerServices) -> ASGIApp:
-    """Build a worker's application."""
+def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
+    """Build a worker's application.
+
+    Args:
+        services: what it serves.
+        client_limits: of one client.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -110,6 +117,9 @@ def build_app(services: WorkerServices) -> ASGIApp:
             max_age=config.library.max_age,
             open_files=library.open_files,
             answers=library.vod_answers,
+        ),
+        *live_routes.routes(
+            services.streams, config.server.carried_parameters, client_limits.blocked_requests
         ),
         *embed.routes(page.PLAYER, config.server.allow_embed),
         *page.routes(page.PLAYER),

@@ -29,9 +29,11 @@ from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire
 from origin.server.limits import WorkerLimits
 from origin.server.server import Server
 from origin.workers import messages
-from origin.workers.messages import HandedOver, Ready, Report, ReportedMetric, Start
+from origin.workers.messages import HandedOver, Logs, LogsWanted, Ready, Report, ReportedMetric, Start
 from origin.workers.packet_socket import PacketSocket, receive_packet
 from origin.workers.services import WorkerServices, build_app
+from packager.concurrency import background_task
+from packager.replication.log_follower import LogFollower
 
 log = structlog.get_logger()
 
@@ -106,6 +108,8 @@ class Worker:
         self._sockets = [socket.socket(fileno=number) for number in start.listening]
         self._may_listen = asyncio.Event()
         self._server: Server | None = None
+        self._logs: asyncio.Future[socket.socket] | None = None
+        self._follower: LogFollower
         self._packets: PacketSocket
         self._services: WorkerServices
 
@@ -114,11 +118,14 @@ class Worker:
         limits = self._start.limits
         self._services = await asyncio.to_thread(WorkerServices, self._start)
         self._packets = PacketSocket(self._socket, self._take, _end_at_once, limits.workers.packets)
+        publish = limits.live.publish.with_waiters(self._start.config.limits.blocked_requests)
+        self._follower = LogFollower(self._services.streams, self._connect_logs, limits.replication, publish)
         self._server = self._make_server()
         await self._may_listen.wait()
         malloc.freeze_garbage_collector()
         try:
-            await self._server.serve(sockets=self._sockets)
+            async with background_task(self._follower.run()):
+                await self._server.serve(sockets=self._sockets)
         finally:
             # The control process takes the last connections, too.
             with contextlib.suppress(TimeoutError):
@@ -137,18 +144,27 @@ class Worker:
             ControlProcess(services, self._packets),
         )
         return Server(
-            uvicorn_config(config, build_app(services), protocol),
+            uvicorn_config(config, build_app(services, client_limits), protocol),
             on_listening=lambda: self._packets.send(messages.encode(Ready())),
-            on_close=lambda: None,
+            on_close=self._follower.close,
             grace=config.limits.shutdown_seconds,
             limits=limits.server,
         )
 
+    async def _connect_logs(self) -> socket.socket:
+        """Ask the control process for the socket on which live channels' logs come."""
+        self._logs = asyncio.get_running_loop().create_future()
+        self._packets.send(messages.encode(LogsWanted()))
+        return await self._logs
+
     def _take(self, data: bytes, descriptors: list[int]) -> None:
         """Do what the control process asks for."""
-        for descriptor in descriptors:
-            os.close(descriptor)
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         message = messages.read_for_worker(data)
+        if isinstance(message, Logs) and sockets and self._logs is not None and not self._logs.done():
+            self._logs.set_result(sockets.pop())
+        for sock in sockets:
+            sock.close()
         if isinstance(message, messages.Listen):
             self._may_listen.set()
         elif isinstance(message, messages.ReportWanted):

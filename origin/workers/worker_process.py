@@ -7,7 +7,8 @@ import enum
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 import structlog
@@ -15,8 +16,19 @@ import structlog
 from origin.http1.connection import Connection
 from origin.server.limits import Limits
 from origin.workers import messages
-from origin.workers.messages import End, HandedOver, Listen, Ready, Report, ReportWanted, Start
+from origin.workers.messages import (
+    End,
+    HandedOver,
+    Listen,
+    Logs,
+    LogsWanted,
+    Ready,
+    Report,
+    ReportWanted,
+    Start,
+)
 from origin.workers.packet_socket import PacketSocket
+from packager.replication.log_server import LogServer
 
 log = structlog.get_logger()
 
@@ -40,6 +52,7 @@ class WorkerProcess:
         start: what it is told first.
         limits: of the whole server.
         make_connection: makes the protocol of a connection that it hands over.
+        logs: sends it what the live channels publish.
         on_change: is called when it has become ready, or isn't any more.
 
     Attributes:
@@ -53,6 +66,7 @@ class WorkerProcess:
         start: Start,
         limits: Limits,
         make_connection: Callable[[], Connection],
+        logs: LogServer,
         on_change: Callable[[], None],
     ) -> None:
         self._on_change = on_change
@@ -62,6 +76,7 @@ class WorkerProcess:
         self._first = start
         self._limits = limits
         self._make_connection = make_connection
+        self._logs = logs
         self._packets: PacketSocket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._report: asyncio.Future[Report] | None = None
@@ -145,9 +160,9 @@ class WorkerProcess:
             message = None
         if isinstance(message, HandedOver) and len(sockets) == 1:
             self.handed_over += 1
-            beginning = asyncio.get_running_loop().create_task(self._begin(sockets.pop(), message.data))
-            self._beginnings.add(beginning)
-            beginning.add_done_callback(self._beginnings.discard)
+            self._start(self._begin(sockets.pop(), message.data))
+        elif isinstance(message, LogsWanted):
+            self._start(self._send_logs())
         elif isinstance(message, Ready) and self.state is WorkerState.STARTING:
             self.state = WorkerState.READY
             self._on_change()
@@ -155,6 +170,25 @@ class WorkerProcess:
             self._report.set_result(message)
         for sock in sockets:
             sock.close()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        beginning = asyncio.get_running_loop().create_task(work)
+        self._beginnings.add(beginning)
+        beginning.add_done_callback(self._beginnings.discard)
+
+    async def _send_logs(self) -> None:
+        """Give it a socket on which the logs of live channels come, in the place of one that it had."""
+        ours, its = socket.socketpair()
+        try:
+            await self._logs.connect(ours)
+        except OSError as error:
+            log.warning("a worker can't follow live channels", worker=self.number, reason=error.strerror)
+            its.close()
+            return
+        if self._packets is None:
+            its.close()
+        else:
+            self._packets.send(messages.encode(Logs()), (its.detach(),))
 
     async def _begin(self, sock: socket.socket, data: bytes) -> None:
         """Go on with a connection."""

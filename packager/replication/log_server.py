@@ -11,6 +11,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import structlog
 
@@ -131,10 +132,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with the snapshots."""
-        if not isinstance(transport, asyncio.WriteTransport):
-            raise TypeError("logs are written")
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._limits.buffered_bytes)
+        # uvloop's isn't an instance of asyncio's.
+        self._transport = cast(asyncio.WriteTransport, transport)
+        self._transport.set_write_buffer_limits(high=self._limits.buffered_bytes)
         self._schedule()
 
     def connection_lost(self, exc: Exception | None) -> None:
