@@ -6,10 +6,11 @@ Icecast's manual ("Admin Interface") is the only specification; errors and messa
 
 from __future__ import annotations
 
+import asyncio
 import encodings
 import pkgutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from encodings.aliases import aliases as encoding_aliases
 from html import escape
 from urllib.parse import unquote_to_bytes
@@ -154,18 +155,17 @@ class Admin:
     async def _list_clients(self, request: Request, fields: Mapping[str, str]) -> Response:
         """List the listeners of a station."""
         mount = await self._station(request, fields)
-        top = ElementTree.Element("icestats")
-        source = ElementTree.SubElement(top, "source", mount=fields["mount"])
-        _fill(source, {"Listeners": mount.listeners})
-        for listener in mount.audience.present:
-            described = {
-                "IP": listener.client.address,
-                "UserAgent": listener.client.agent,
-                "Connected": int(mount.audience.seconds(listener)),
-                "ID": listener.number,
+        listeners = [
+            {
+                "IP": one.client.address,
+                "UserAgent": one.client.agent,
+                "Connected": int(mount.audience.seconds(one)),
+                "ID": one.number,
             }
-            _fill(ElementTree.SubElement(source, "listener"), described)
-        return _xml(top)
+            for one in mount.audience.present
+        ]
+        # In a thread: thousands of listeners take a tenth of a second.
+        return await asyncio.to_thread(_list_of_clients, fields["mount"], listeners)
 
     async def _kill_client(self, request: Request, fields: Mapping[str, str]) -> Response:
         """Disconnect a listener."""
@@ -276,6 +276,15 @@ def _add_mounts(top: ElementTree.Element, mounts: Mapping[str, Mount]) -> None:
             "content-type": mount.media_type,
         }
         _fill(ElementTree.SubElement(top, "source", mount=address), described)
+
+
+def _list_of_clients(address: str, listeners: Sequence[Mapping[str, object]]) -> Response:
+    top = ElementTree.Element("icestats")
+    source = ElementTree.SubElement(top, "source", mount=address)
+    _fill(source, {"Listeners": len(listeners)})
+    for listener in listeners:
+        _fill(ElementTree.SubElement(source, "listener"), listener)
+    return _xml(top)
 
 
 def _fill(element: ElementTree.Element, described: Mapping[str, object]) -> None:

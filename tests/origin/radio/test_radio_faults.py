@@ -12,6 +12,8 @@ import pytest
 
 from media.mp3.reader import Frame, MpegAudioReader
 from origin.radio.limits import ListenerLimits
+from origin.radio.listeners import Listener, ListenerClient
+from tests.keys import ADMIN_TOKEN
 from tests.patience import MOUNT
 from tests.radio_server import FRAME_BYTES, Client, Server, mount_options, one_mount
 from tests.reading import events_of
@@ -153,3 +155,22 @@ async def test_closing_a_mount_of_a_crowd_takes_no_longer_than_its_patience() ->
         assert mount.listeners == 0
         for one in stopped:
             one.socket.close()
+
+
+async def test_a_list_of_thousands_of_listeners_holds_nobody_up() -> None:
+    """It took a third of a second of the event loop, for which a station's source has the password."""
+    async with one_mount() as (feed, mount, server):
+        feed.push(SECOND)
+        await until(lambda: mount.state == "live")
+        client = ListenerClient("192.0.2.1", "a program <of theirs>")
+        crowd = {Listener(None, client=client, number=number): None for number in range(20_000)}
+        mount.audience._present.update(crowd)
+        try:
+            path = "/admin/listclients?mount=/radio/test"
+            answer = await server.open(f"Authorization: Bearer {ADMIN_TOKEN}", path=path)
+            async with asyncio.timeout(120):
+                text = await answer.reader.readexactly(int(answer.headers["content-length"]))
+        finally:
+            mount.audience._present.clear()
+    assert text.count(b"<listener>") == text.count(b"&lt;of theirs&gt;") == 20_000
+    assert b"<ID>19999</ID>" in text
