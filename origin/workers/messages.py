@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -36,10 +36,9 @@ class Listen(Struct, frozen=True, tag="listen"):
 
 
 class TakeLog(Struct, frozen=True, tag="log"):
-    """Tells a worker how the log is written from now on."""
+    """Tells a worker to write its log as a configuration says that was read again, without its secrets."""
 
-    level: Literal["debug", "info", "warning", "error"]
-    format: Literal["text", "json"]
+    config: Config
 
 
 class Logs(Struct, frozen=True, tag="logs"):

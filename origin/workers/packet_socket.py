@@ -179,9 +179,9 @@ def send_packet(
         return
     file = os.memfd_create("message", os.MFD_CLOEXEC)
     try:
-        view = memoryview(message)
-        while view:
-            view = view[os.write(file, view) :]
+        written = 0
+        while written < len(message):
+            written += os.pwrite(file, memoryview(message)[written:], written)
         socket.send_fds(sock, [IN_FILE], [*descriptors, file])
     finally:
         os.close(file)
@@ -220,12 +220,16 @@ def _read_file(descriptors: list[int], limits: PacketLimits) -> bytes:
     if not descriptors:
         raise PacketError("its file is missing")
     file = descriptors.pop()
-    with os.fdopen(file, "rb") as opened:
-        opened.seek(0)
-        message = opened.read(limits.message_bytes + 1)
-    if len(message) > limits.message_bytes:
-        raise PacketError("it is too long")
-    return message
+    try:
+        length = os.fstat(file).st_size
+        if length > limits.message_bytes:
+            raise PacketError("it is too long")
+        message = b""
+        while len(message) < length:
+            message += os.pread(file, length - len(message), len(message))
+        return message
+    finally:
+        os.close(file)
 
 
 def _close_all(descriptors: Sequence[int]) -> None:

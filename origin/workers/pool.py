@@ -175,7 +175,7 @@ class WorkerPool:
     def take_log(self, config: Config) -> None:
         """Let all workers write their log as a configuration says that was read again."""
         for worker in self._workers.values():
-            worker.tell(TakeLog(config.log.level, config.log.format))
+            worker.tell(TakeLog(config))
 
     async def _keep(self, number: int) -> None:
         """Keep one worker running until the end."""

@@ -170,8 +170,9 @@ class Worker:
         elif isinstance(message, messages.ReportWanted):
             self._packets.send(messages.encode(self._report()))
         elif isinstance(message, messages.TakeLog):
-            redactor = redactor_of(self._start.config)
-            logs.configure(message.level, message.format, redactor)
+            new = message.config
+            logs.configure(new.log.level, new.log.format, redactor_of(self._start.config, new))
+            log.debug("log options taken", worker=self._start.number)
         elif isinstance(message, messages.End):
             if message.at_once or self._server is None or not self._may_listen.is_set():
                 _end_at_once()

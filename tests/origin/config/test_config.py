@@ -82,6 +82,9 @@ WRONG = [
     ('[server]\nport = "x"', "server.port: expected a whole number, not text"),
     ("[server]\nport = 70000", "server.port: expected a whole number, not more than 65535"),
     ('[server]\nhost = ""', "server.host: expected text, not empty"),
+    ("[server]\nworkers = 0", "server.workers: not possible; allowed: a whole number from 1 to 256, or"),
+    ("[server]\nworkers = 2.5", "server.workers: not possible; allowed: a whole number"),
+    ('[server]\nworkers = "many"', "server.workers: not possible; allowed: a whole number"),
     (
         '[server]\nallow_origin = "a\\r\\nX: y"',
         "server.allow_origin: not possible; allowed: an origin such as",

@@ -96,10 +96,15 @@ class Asker:
 
 @pytest.mark.clause("Servers follow each other on one socket without a lost request")
 @pytest.mark.timeout(1200)
-def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket(
+    tmp_path: Path, workers: int
+) -> None:
     (tmp_path / "film.mp4").write_bytes(b"film")
+    config = tmp_path / "workers.toml"
+    config.write_text(f"[server]\nworkers = {workers}\n")
     with contextlib.ExitStack() as stack:
-        servers = Succession(tmp_path, stack)
+        servers = Succession(tmp_path, stack, "--config", str(config))
         player_requests = [Asker(servers.address, keeps=keeps) for keeps in (True, True, False)]
 
         def more() -> None:

@@ -13,7 +13,7 @@ from tests.origin.workers.asking import ready
 from tests.packager import films
 
 LONG_AGO = 1_700_000_000
-BIG_BYTES = 64 << 20
+BIG_BYTES = 24 << 20
 
 CONFIG = """
 [server]

@@ -1,0 +1,201 @@
+"""Workers come back when they are killed, end with the started process, and let downloads end before."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.conftest import HEADWATER, STOP_SECONDS, ServerProcess
+from tests.origin.workers.asking import CLIENT_SECONDS, address_of, health, metric, ready, workers_of
+from tests.origin.workers.conftest import BIG_BYTES, started
+from tests.waiting import wait_for
+
+DOWNLOAD = b"GET /media/big.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+RANGE = b"GET /media/film.mp4 HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-9\r\nConnection: close\r\n\r\n"
+MOST_DOWNLOADS = 60
+
+
+def is_there(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and waits for its parent doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Clients:
+    """Ask for a range on a new connection each time, and keep when those began that failed."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.answers = 0
+        self.failures: list[float] = []
+        self._address = address_of(server)
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(3)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        while not self._over.is_set():
+            began = time.monotonic()
+            try:
+                with socket.create_connection(self._address, CLIENT_SECONDS) as client:
+                    client.sendall(RANGE)
+                    got = bytearray()
+                    while data := client.recv(4096):
+                        got += data
+            except OSError:
+                got = bytearray()
+            if got.startswith(b"HTTP/1.1 206") and got[-14:-10] == b"\r\n\r\n":
+                self.answers += 1
+            else:
+                self.failures.append(began)
+
+    def more(self, count: int) -> None:
+        wanted = self.answers + count
+        wait_for(lambda: self.answers >= wanted, f"{count} more answers")
+
+
+def download(server: ServerProcess) -> socket.socket:
+    """Begin a download of more than buffers hold."""
+    client = socket.create_connection(address_of(server), CLIENT_SECONDS)
+    client.sendall(DOWNLOAD)
+    assert client.recv(100).startswith(b"HTTP/1.1 200")
+    return client
+
+
+def is_whole(client: socket.socket) -> bool:
+    """Read a download to its end, and tell whether all of it came."""
+    received = 100
+    with client, contextlib.suppress(ConnectionError):
+        while data := client.recv(1 << 20):
+            received += len(data)
+    return received > BIG_BYTES
+
+
+def connections(server: ServerProcess, worker: int) -> float:
+    return metric(server, f'headwater_worker_connections{{worker="{worker}"}}')
+
+
+def test_a_killed_worker_is_back_and_nobody_who_comes_later_is_refused(library: Path, tmp_path: Path) -> None:
+    server = started(tmp_path, library, 2)
+    pids, downloads = workers_of(server), [download(server)]
+    assert len(pids) == 2
+    while not (connections(server, 1) and connections(server, 2)):
+        assert len(downloads) < MOST_DOWNLOADS, "one worker takes all connections"
+        downloads.append(download(server))
+    with Clients(server) as clients:
+        clients.more(50)
+        os.kill(pids[0], signal.SIGKILL)
+        wait_for(lambda: not is_there(pids[0]), "the worker's end")
+        killed = time.monotonic()
+        clients.more(50)
+        ready(server, 2)
+        clients.more(50)
+    assert [began for began in clients.failures if began > killed] == []
+    assert metric(server, "headwater_worker_restarts_total") == 1
+    assert len(set(workers_of(server)) - set(pids)) == 1
+    # Those of the killed worker are cut, so that they don't look complete; those of the other go on.
+    assert {is_whole(client) for client in downloads} == {True, False}
+    assert server.stop() == 0
+
+
+def test_without_any_worker_the_started_process_serves(library: Path, tmp_path: Path) -> None:
+    server = started(tmp_path, library, 2)
+    with Clients(server) as clients:
+        for _ in range(3):
+            killed = workers_of(server)
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            clients.more(20)
+        ready(server, 2)
+        clients.more(20)
+    assert server.stop() == 0
+
+
+def test_a_killed_server_leaves_no_process(library: Path, tmp_path: Path) -> None:
+    server = started(tmp_path, library, 2)
+    pids = workers_of(server)
+    assert len(pids) == 2
+    os.kill(pids[0], signal.SIGSTOP)  # one that couldn't read that the other end is closed
+    server.process.kill()
+    server.process.wait()
+    wait_for(lambda: not any(map(is_there, pids)), "the workers' ends")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address_of(server), CLIENT_SECONDS)
+
+
+def test_downloads_have_their_time_at_the_end_and_no_longer(library: Path, tmp_path: Path) -> None:
+    server = started(tmp_path, library, 2, "[limits]\nshutdown_seconds = 30\n")
+    pids, client = workers_of(server), download(server)
+    server.process.send_signal(signal.SIGTERM)
+
+    def is_refused() -> bool:
+        try:
+            socket.create_connection(address_of(server), CLIENT_SECONDS).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    wait_for(is_refused, "the closed sockets")
+    assert is_whole(client)
+    assert server.process.wait(STOP_SECONDS) == 0
+    assert not any(map(is_there, pids))
+
+
+def test_a_download_that_never_ends_is_cut_and_a_worker_that_stands_still_is_killed(
+    library: Path, tmp_path: Path
+) -> None:
+    server = started(tmp_path, library, 2, "[limits]\nshutdown_seconds = 0.5\n")
+    pids, client = workers_of(server), download(server)
+    os.kill(pids[0], signal.SIGSTOP)
+    name = next(name for name, state in wait_for(lambda: silent(server), "the silence").items())
+    assert health(server)["troubles"] == {f"worker {name}": "doesn't answer"}
+    assert metric(server, "headwater_workers") == 1
+    assert server.stop() == 0
+    assert not any(map(is_there, pids))
+    assert not is_whole(client)
+
+
+def silent(server: ServerProcess) -> dict[str, str]:
+    workers = health(server)["workers"]
+    return {name: state for name, state in workers.items() if state != "ready"}
+
+
+def test_a_configuration_that_is_read_again_reaches_all_workers(library: Path, tmp_path: Path) -> None:
+    server = started(tmp_path, library, 2)
+    config = tmp_path / "2.toml"
+    config.write_text(config.read_text() + '[log]\nlevel = "debug"\n')
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: server.text().count("log options taken") == 2, "both workers' lines")
+    assert server.stop() == 0
+
+
+def test_an_address_that_is_taken_is_an_error(library: Path, tmp_path: Path) -> None:
+    config = tmp_path / "taken.toml"
+    config.write_text("[server]\nworkers = 2\n")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = [str(HEADWATER), "serve", "--config", str(config), "--library", str(library)]
+        done = subprocess.run(
+            [*command, "--port", str(port)], capture_output=True, text=True, timeout=STOP_SECONDS
+        )
+    assert done.returncode == 1
+    assert "Address already in use" in done.stderr
