@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import socket
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,8 @@ INLINE, IN_FILE = b"\0", b"\1"
 
 MOST_DESCRIPTORS = 8
 """Descriptors of a packet, the file's included."""
+
+_DESCRIPTOR_BYTES = array("i").itemsize
 
 LATER = frozenset((errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 """Errors of sending that pass: too many descriptors are on their way, or memory is short."""
@@ -197,11 +200,15 @@ def receive_packet(sock: socket.socket, limits: PacketLimits) -> tuple[bytes, li
         OSError: it can't be received.
     """
     try:
-        data, descriptors, flags, _ = socket.recv_fds(
-            sock, limits.packet_bytes, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        # Not by socket.recv_fds: some versions of it ignore the flags.
+        data, ancillary, flags, _ = sock.recvmsg(
+            limits.packet_bytes,
+            socket.CMSG_LEN(MOST_DESCRIPTORS * _DESCRIPTOR_BYTES),
+            socket.MSG_CMSG_CLOEXEC,
         )
     except ConnectionError as error:
         raise EOFError from error
+    descriptors = [descriptor for _, _, packed in ancillary for descriptor in _descriptors_in(packed)]
     try:
         if not data:
             raise EOFError
@@ -213,6 +220,11 @@ def receive_packet(sock: socket.socket, limits: PacketLimits) -> tuple[bytes, li
     except BaseException:
         _close_all(descriptors)
         raise
+
+
+def _descriptors_in(packed: bytes) -> array[int]:
+    # One that is cut off isn't there.
+    return array("i", packed[: len(packed) - len(packed) % _DESCRIPTOR_BYTES])
 
 
 def _read_file(descriptors: list[int], limits: PacketLimits) -> bytes:
