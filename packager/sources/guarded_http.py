@@ -39,8 +39,18 @@ def certificates() -> ssl.SSLContext:
 
     It takes a tenth of a second, so it is first called in a thread.
     """
-    asyncio.run(_request_nothing())
+    if not _is_on_loop():
+        asyncio.run(_request_nothing())
     return httpx.create_ssl_context()
+
+
+def _is_on_loop() -> bool:
+    """Tell whether this thread runs an event loop: whoever calls from one is held anyway."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _request_nothing() -> None:
