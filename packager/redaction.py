@@ -60,12 +60,13 @@ def redact(text: str) -> str:
     return text
 
 
-def redacted_url(url: str, mark: str = "") -> str:
+def redacted_url(url: str, mark: str = "", *, with_path: bool = True) -> str:
     """Remove user, password, query and stream key from a URL.
 
     Args:
         url: anything that isn't a URL is returned unchanged.
         mark: replaces what is removed.
+        with_path: whether the path is shown.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -79,12 +80,19 @@ def redacted_url(url: str, mark: str = "") -> str:
     if scheme.lower() in STREAM_KEY_SCHEMES:
         application, slash_behind, key = path.partition("/")
         path = f"{application}{slash_behind}{MASK if key else ''}"
+    elif path and not with_path:
+        path = MASK
     shown = f"{mark}@" if mark and at else ""
     return f"{scheme}://{shown}{host}{slash}{path}{question + mark if mark and question else ''}"
 
 
-def secrets_of(url: str) -> Iterator[str]:
-    """Return the secrets in a URL: parts of its user, its query, and a stream key."""
+def secrets_of(url: str, *, with_path: bool = False) -> Iterator[str]:
+    """Return the secrets in a URL: parts of its user, its query, and a stream key.
+
+    Args:
+        url: anything that isn't a URL has none.
+        with_path: whether its path and its whole query are secrets, too.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
         return
@@ -106,9 +114,23 @@ def secrets_of(url: str) -> Iterator[str]:
         yield from (
             value for name, _, value in (one.partition("=") for one in fragment.split(",")) if name == "s"
         )
+    if with_path:
+        yield from _path_secrets(place, behind)
     if scheme.lower() in STREAM_KEY_SCHEMES:
         keys = place.partition("/")[2].partition("/")[2]
         yield from (keys, keys.rpartition("/")[2])
+
+
+def _path_secrets(place: str, query: str) -> Iterator[str]:
+    """Return what is secret of a webhook's address: all behind the host, and each part that may be a token.
+
+    Short parts are words of the address, such as ``hook``, which stand elsewhere, too.
+    """
+    authority, slash, path = place.partition("/")
+    if path:
+        yield f"{authority.rpartition('@')[2]}{slash}{path}"
+    parts = [*path.split("/"), query, *(part.rpartition("=")[2] for part in query.split("&"))]
+    yield from (part for part in parts if len(part) >= SHORTEST_TOKEN)
 
 
 def _divided(rest: str) -> tuple[str, str, str]:

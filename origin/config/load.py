@@ -146,6 +146,7 @@ def _tables() -> dict[str, type[Struct]]:
 
 
 def _check_together(config: Config) -> None:
+    _check_homes(config)
     try:
         TrustedProxies(config.server.trusted_proxies)
     except ValueError as error:
@@ -169,6 +170,35 @@ def _check_together(config: Config) -> None:
             raise ConfigError(f"live: part_duration of {channel.name!r}: {told}")
     if config.live:
         _check_sources(config.live)
+
+
+_PATHS = {
+    "server": ("data",),
+    "library": ("path",),
+    "log": ("access",),
+    "live": ("source", "offline"),
+    "radio": ("folder", "fallback", "intro"),
+}
+"""The keys of each section that may be paths in somebody's home, such as ``~/Music``."""
+
+
+def _check_homes(config: Config) -> None:
+    """Check that paths which begin with ``~`` name the home of a user whom there is."""
+    for section, keys in _PATHS.items():
+        found = getattr(config, section)
+        for table in found if isinstance(found, tuple) else (found,):
+            for key in keys:
+                value = getattr(table, key)
+                if value is None or not value.startswith("~"):
+                    continue
+                try:
+                    Path(value).expanduser()
+                except RuntimeError:
+                    named = isinstance(found, tuple)
+                    place = f"{section}: {key} of {table.name!r}" if named else f"{section}.{key}"
+                    home = value.partition("/")[0]
+                    allowed = "allowed: a user's, or a whole path"
+                    raise ConfigError(f"{place}: {home!r} is nobody's home; {allowed}") from None
 
 
 def _check_sources(channels: Sequence[LiveOptions]) -> None:

@@ -69,7 +69,7 @@ StationAlias = Annotated[
         description="a path such as /morning.mp3, of letters, digits, '.', '_', '~', '-'",
     ),
 ]
-WebhookUrl = Annotated[
+HttpUrl = Annotated[
     str,
     Meta(
         pattern=r"^(https?://[!-~]+)?\Z",
@@ -77,6 +77,15 @@ WebhookUrl = Annotated[
         extra={"secret": "in URL"},
     ),
 ]
+WebhookUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^(https?://[!-~]+)?\Z",
+        description="a URL of http or https; empty: none",
+        extra={"secret": "path"},
+    ),
+]
+"""Shown without its path, too: many a webhook has its token there."""
 Origin = Annotated[
     str,
     Meta(
@@ -136,9 +145,9 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     srt_port: Port = 0
     workers: WorkerCount = 1
     """Processes that serve files and VOD; ``auto``: as many as there are cores."""
-    yp_url: WebhookUrl = ""
+    yp_url: HttpUrl = ""
     """A directory to which public stations are announced, by Icecast's YP protocol; empty: none."""
-    public_url: WebhookUrl = ""
+    public_url: HttpUrl = ""
     """This server's address as listeners reach it, which a directory lists."""
     publish_webhook: WebhookUrl = ""
     """What is asked whether somebody who has a channel's key may publish to it; empty: the key is enough."""
@@ -479,7 +488,7 @@ def data_folder(config: Config, *names: str) -> DataFolder | None:
 
 
 def secrecy(section: type[Struct]) -> Mapping[str, str]:
-    """Map the keys of a section that hold secrets to ``all`` or ``in URL``."""
+    """Map the keys of a section that hold secrets to ``all``, ``in URL`` or ``path``, which is of a URL."""
     hints = typing.get_type_hints(section, include_extras=True)
     return {key: found for key, hint in hints.items() if (found := _secrecy_of(hint))}
 
@@ -498,7 +507,9 @@ def shown_value(section: type[Struct], key: str, value: Any) -> Any:
         return tuple(shown_value(section, key, one) for one in value)
     if not kind or not isinstance(value, str) or not value:
         return value
-    return HIDDEN if kind == "all" else redacted_url(value, MASK)
+    if kind == "all":
+        return HIDDEN
+    return redacted_url(value, MASK, with_path=kind != "path")
 
 
 def secrets_in(config: Config) -> Iterator[str]:
@@ -509,7 +520,7 @@ def secrets_in(config: Config) -> Iterator[str]:
                 value = getattr(table, key)
                 for one in value if isinstance(value, tuple) else (value,):
                     if one:
-                        yield from (one,) if kind == "all" else secrets_of(one)
+                        yield from (one,) if kind == "all" else secrets_of(one, with_path=kind == "path")
 
 
 def redactor_of(*configs: Config) -> Redactor:

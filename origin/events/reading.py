@@ -19,6 +19,7 @@ from origin.events.formats import JSON, NDJSON, SSE, Format
 from origin.events.readers import Reader, as_text
 from origin.http1.stream import STREAM, Stream
 from origin.responses.refusal import RefusalError
+from origin.responses.request_body import client_left
 
 UNBUFFERED = [
     (b"cache-control", b"no-cache, no-store"),
@@ -238,12 +239,6 @@ async def _wait(request: Request, channel: EventChannel, sequence: int, seconds:
 async def _left_at(request: Request) -> float:
     await client_left(request)
     return asyncio.get_running_loop().time()
-
-
-async def client_left(request: Request) -> None:
-    """Wait until the client has ended its side: who has only half closed has no use for what comes later."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _nothing() -> Response:

@@ -107,12 +107,12 @@ class Admin:
 
     async def _fields(self, request: Request) -> Mapping[str, str]:
         """Read the parameters of a request: those of its query, and of a form in its body."""
-        text = request.url.query
+        text: bytes = request.scope["query_string"]
         if request.method == "POST":
             body = await receive_body(request, self._limits.form_bytes)
             declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if body and declared in (FORM, ""):
-                text = f"{text}&{body.decode('latin-1').strip()}"
+                text = b"%b&%b" % (text, body.strip())
         return read_query(text)
 
     async def _update_title(self, request: Request, fields: Mapping[str, str]) -> Response:
@@ -237,17 +237,17 @@ class Admin:
             raise UnauthorizedError(f"{whose} server.admin_token is needed".strip())
 
 
-def read_query(query: str) -> dict[str, str]:
+def read_query(query: bytes) -> dict[str, str]:
     """Parse a metadata query, whose text is in ``charset``, else in UTF-8 if valid, else in Latin-1.
 
     Args:
-        query: still percent-encoded.
+        query: still percent-encoded; a form may have the bytes of its text as they are.
 
     Returns:
         Values by name; the last of repeated names.
     """
-    pairs = [part.partition("=") for part in query.split("&") if part]
-    raw = {unquote_to_bytes(name): unquote_to_bytes(value.replace("+", " ")) for name, _, value in pairs}
+    pairs = [part.partition(b"=") for part in query.split(b"&") if part]
+    raw = {unquote_to_bytes(name): unquote_to_bytes(value.replace(b"+", b" ")) for name, _, value in pairs}
     charset = raw.get(b"charset", b"").decode("ascii", "replace")
     return {name.decode("ascii", "replace"): _decoded(value, charset) for name, value in raw.items()}
 

@@ -118,7 +118,9 @@ class Directory:
 
 def is_announced(mount: Mount) -> bool:
     """Tell whether a station belongs on the list: on air, public, and open to everybody."""
-    return mount.state == "live" and mount.description.public and not mount.options.listener_password
+    options = mount.options
+    is_open = not options.listener_password and not options.has_listener_webhook
+    return mount.state == "live" and mount.description.public and is_open
 
 
 def add_form(mount: Mount, public_url: str) -> dict[str, str]:

@@ -81,7 +81,7 @@ class ListenerEndpoint:
             return
         try:
             with self._client_listeners.held(client_address(Request(scope))):
-                await self._webhooks.check_listener(mount.name, Request(scope))
+                await self._webhooks.check_listener(mount.name, Request(scope, receive))
                 if refused := self._has_no_room(mount):
                     await refused(scope, receive, send)
                     return

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from origin.access.credentials import basic_credentials, client_address
 from origin.radio.source_clients import agent_of
 from origin.responses.refusal import RefusalError
+from origin.responses.request_body import while_connected
 
 if TYPE_CHECKING:
     from origin.access.webhook import Webhook
@@ -43,6 +44,7 @@ class StationWebhooks:
 
         Raises:
             RefusalError: it may not listen, or nobody knows.
+            ClientDisconnect: it has left.
         """
         if (webhook := self._listeners.get(station)) is None:
             return
@@ -51,7 +53,8 @@ class StationWebhooks:
             # What listeners present is for whoever is asked to judge, as with Icecast's listener_add.
             user, password = basic_credentials(request)
             asked |= {"user": user, "password": password, "query": request.url.query}
-        await _ask(webhook, asked, "listener_webhook")
+        # Who leaves meanwhile takes up none of the requests that are waited for.
+        await while_connected(request, _ask(webhook, asked, "listener_webhook"))
 
     async def check_source(self, station: str, request: Request) -> None:
         """Ask about a source client whose password was checked, and isn't told.

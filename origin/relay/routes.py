@@ -16,13 +16,13 @@ from origin.access.credentials import unauthorized
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.readers import Reader
-from origin.events.reading import client_left, stream_events
+from origin.events.reading import stream_events
 from origin.relay.completion import COMPLETION_STREAM, Completion
 from origin.relay.errors import CompletionError, error_data
 from origin.relay.relay import Relay
 from origin.relay.request import read_request
 from origin.responses.refusal import RefusalError
-from origin.responses.request_body import receive_body, require_type
+from origin.responses.request_body import client_left, receive_body, require_type
 
 JSON = "application/json"
 

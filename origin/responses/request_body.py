@@ -1,8 +1,12 @@
-"""Receives the body of a request as a whole, or refuses it for its type or its size."""
+"""Receives the body of a request as a whole, or refuses it, or waits until its client has gone."""
 
 from __future__ import annotations
 
-from starlette.requests import Request
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
 
 from origin.responses.refusal import RefusalError
 
@@ -44,3 +48,27 @@ async def receive_body(request: Request, most: int, too_large: str = "") -> byte
         if len(data) > most:
             raise refusal
     return bytes(data)
+
+
+async def client_left(request: Request) -> None:
+    """Wait until the client has ended its side: who has only half closed has no use for what comes later."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, None]) -> None:
+    """Do something for a request without a body, for as long as its client is there.
+
+    Raises:
+        ClientDisconnect: the client has left before it was done, and it was cancelled.
+    """
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(client_left(request))
+    try:
+        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        doing.result()
+    finally:
+        doing.cancel()
+        leaving.cancel()
+        await asyncio.gather(doing, leaving, return_exceptions=True)

@@ -9,7 +9,7 @@ run has written is written over.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,7 +101,7 @@ def export(
     exporter = _Exporter(out, "single-file" if single_file else "segments", report)
     done: list[_Done] = []
     for source in find_sources(inputs, out):
-        with _noting_failure(outcome, report):
+        with _noting_failure(outcome, report), _removing_empty(out.joinpath(*source.place[:-1])):
             done.append(exporter.export_film(source))
             outcome.playlists.append(out.joinpath(*source.place, MASTER_NAME))
     for place, renditions in _titles(done):
@@ -119,6 +119,19 @@ def _noting_failure(outcome: Outcome, report: Report) -> Iterator[None]:
     except (MediaError, NotFoundError, NotOursError) as error:
         outcome.failures.append(error)
         report.failed(error)
+
+
+@contextmanager
+def _removing_empty(folder: Path) -> Iterator[None]:
+    """Remove the folders that were made for an input where nothing came of it."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # one has something in it
+            for one in missing:
+                one.rmdir()
+        raise
 
 
 @dataclass(frozen=True, slots=True)

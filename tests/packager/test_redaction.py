@@ -82,6 +82,28 @@ def test_what_is_secret_in_a_url_is_known_where_it_stands_alone(url: str, secret
     assert redactor("Connection refused by camera") == "Connection refused by camera"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://hooks.example/services/T0/{CANARY}{CANARY}",
+        f"https://user:pass@hooks.example:8443/services/T0/{CANARY}{CANARY}?wait=true",
+        f"http://hooks.example/hook?{CANARY}{CANARY}",
+        f"http://hooks.example/hook?for={CANARY}{CANARY}",
+    ],
+)
+def test_all_behind_the_host_of_a_webhook_may_be_secret(url: str) -> None:
+    shown = redacted_url(url, MASK, with_path=False)
+    assert CANARY not in shown
+    assert "hooks.example" in shown
+    redactor = Redactor.of(secrets_of(url, with_path=True))
+    for text in (f"POST {url} failed", f"no route {url.partition('T0')[2] or CANARY * 2}", CANARY * 2):
+        assert CANARY not in redactor(text)
+    said = "the hook of hooks.example and its services"
+    assert redactor(said) == said
+    assert redacted_url("https://hooks.example", MASK, with_path=False) == "https://hooks.example"
+    assert redacted_url("https://hooks.example/", MASK, with_path=False) == "https://hooks.example/"
+
+
 def test_what_is_no_secret_stays() -> None:
     assert redacted_url("http://user:pass@host:80/path?key=1#f") == "http://host:80/path"
     assert redacted_url("http://user:pass@host:80/path?key=1#f", "***") == "http://***@host:80/path?***"

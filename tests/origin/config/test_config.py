@@ -119,6 +119,16 @@ WRONG = [
     ('[[live]]\nname = "a"', "live: source of 'a': is missing; allowed: 'publish', 'testsrc', a file"),
     ('[[live]]\nname = "a"\nsource = "/nope.mp4"', "live: source of 'a': '/nope.mp4' isn't there; allowed:"),
     ('[[live]]\nname = "a"\nsource = "gopher://x/"', "live: source of 'a': 'gopher://x/' isn't there"),
+    *(
+        (f'{table}\n{key} = "~nosuchuser/x"', f"{place}: '~nosuchuser' is nobody's home; allowed: a user's")
+        for table, key, place in (
+            ('[[live]]\nname = "a"', "source", "live: source of 'a'"),
+            ('[[live]]\nname = "a"\nsource = "publish"', "offline", "live: offline of 'a'"),
+            ('[[radio]]\nname = "a"', "folder", "radio: folder of 'a'"),
+            ('[[radio]]\nname = "a"', "fallback", "radio: fallback of 'a'"),
+            ('[[radio]]\nname = "a"', "intro", "radio: intro of 'a'"),
+        )
+    ),
     ('[[live]]\nname = "a"\nladder = ["360p", "360p"]', "live: ladder of 'a': at least one rendition"),
     ('[[radio]]\nsource = "folder"', "radio[0]: name is missing"),
     ('[[radio]]\nname = "a"\n[[radio]]\nname = "a"', "radio: the name 'a' is used twice"),
@@ -197,3 +207,11 @@ def test_trusted_proxies_are_addresses_and_networks(tmp_path: Path) -> None:
     for wrong in ("nginx", "1.2.3", "10.0.0.0/33"):
         with pytest.raises(ConfigError, match=r"server\.trusted_proxies.*allowed: "):
             load(write(tmp_path, f'[server]\ntrusted_proxies = ["{wrong}"]\n'), {}, {})
+
+
+@pytest.mark.parametrize("key", ["server.data", "library.path", "log.access"])
+def test_a_home_of_nobody_is_an_error_that_names_the_key(tmp_path: Path, key: str) -> None:
+    section, _, name = key.partition(".")
+    path = write(tmp_path, f'[{section}]\n{name} = "~nosuchuser/x"\n')
+    with pytest.raises(ConfigError, match=f"{key}: '~nosuchuser' is nobody's home; allowed: a user's"):
+        load(path, {}, {})

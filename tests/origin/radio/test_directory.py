@@ -113,7 +113,14 @@ async def test_it_is_removed_at_the_end_of_the_server() -> None:
     assert yp.actions()[-1] == "remove"
 
 
-@pytest.mark.parametrize("options", [mount_options(), mount_options(public=True, listener_password="x")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        mount_options(),
+        mount_options(public=True, listener_password="x"),
+        mount_options(public=True, has_listener_webhook=True),
+    ],
+)
 async def test_what_isnt_public_is_told_nobody(options: MountOptions) -> None:
     async with announced(options) as (yp, feed, mount):
         feed.push()

@@ -351,7 +351,12 @@ async def test_titles_are_only_taken_with_the_sources_password(
     ],
 )
 def test_a_titles_text_is_in_its_charset_or_utf_8_or_latin_1(query: str, expected: str) -> None:
-    assert read_query(query)["song"] == expected
+    assert read_query(query.encode())["song"] == expected
+
+
+@pytest.mark.parametrize(("sent", "expected"), [("ä € ß".encode(), "ä € ß"), (b"\xe4+%C3", "ä Ã")])
+def test_a_form_may_have_the_bytes_of_its_text_as_they_are(sent: bytes, expected: str) -> None:
+    assert read_query(b"mode=updinfo&song=" + sent)["song"] == expected
 
 
 def test_python_is_asked_for_no_charset_that_it_does_not_have() -> None:
@@ -360,7 +365,7 @@ def test_python_is_asked_for_no_charset_that_it_does_not_have() -> None:
     codecs.register(asked.append)
     try:
         for number in range(10):
-            assert read_query(f"song=%C3%A4&charset=nonsense-{number}")["song"] == "\u00e4"
+            assert read_query(b"song=%C3%A4&charset=nonsense-" + str(number).encode())["song"] == "\u00e4"
     finally:
         codecs.unregister(asked.append)
     assert asked == []

@@ -124,3 +124,25 @@ async def test_it_is_waited_for_in_limited_time_and_by_few() -> None:
         assert (await server.open()).status == 503
         judge.goes_on.set()
         assert (await waiting).status == 200
+
+
+async def test_who_leaves_takes_up_nothing_of_what_it_is_asked_at_once() -> None:
+    async with judged(WebhookLimits(seconds=CLIENT_SECONDS, requests=1)) as (judge, _, server):
+        judge.status = 0
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /radio/test HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: len(judge.asked) == 1, "the question about who leaves")
+        assert (await server.open()).status == 503
+        writer.close()
+        await writer.wait_closed()
+
+        async def is_asked() -> bool:
+            asking = asyncio.create_task(server.open())
+            await asyncio.wait((asking,), timeout=0.1)
+            if len(judge.asked) > 1:
+                judge.goes_on.set()
+            return (await asking).status == 200
+
+        async with asyncio.timeout(CLIENT_SECONDS):
+            while not await is_asked():
+                pass

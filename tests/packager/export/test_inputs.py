@@ -85,3 +85,15 @@ def test_wrong_use_is_2(tmp_path: Path) -> None:
     assert package("--out", tmp_path).returncode == 2
     assert package(tmp_path / "film.mp4").returncode == 2
     assert package(tmp_path / "film.mp4", "--out", tmp_path, "--single").returncode in (1, 2)
+
+
+def test_an_input_that_cant_be_packaged_leaves_no_empty_folder(library: Path, tmp_path: Path) -> None:
+    broken, kept = tmp_path / "broken.mp4", tmp_path / "kept"
+    broken.write_bytes(b"no film")
+    kept.mkdir()
+    for out in (tmp_path / "new" / "out", kept):
+        assert export([broken], out).failures
+    assert not (tmp_path / "new").exists()
+    assert kept.is_dir(), "it was there before"
+    assert export([broken, next(library.glob("*.mp4"))], tmp_path / "out").failures
+    assert [one.suffix for one in (tmp_path / "out").iterdir()] == [".mp4"]
