@@ -57,7 +57,7 @@ setup: .venv/.setup player/vendor/integrity.txt
 .venv/.setup-test: .venv/.setup .ci/system-packages | $(filter .tools/%,$(UV))
 	.ci/system-packages chromium
 	.ci/system-packages test-programs
-	$(SYNC) --inexact --group validators --group token-sources --python "$(PYTHON)"
+	$(SYNC) --inexact --group validators --group token-sources --group s3-server --python "$(PYTHON)"
 	$(BIN)/python -m tests.demo_media
 	@touch $@
 

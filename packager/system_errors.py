@@ -9,5 +9,8 @@ LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, er
 
 
 def will_pass(error: OSError) -> bool:
-    """Say whether an error is one that passes: the system has no room now, or others took too long."""
-    return error.errno in LACKING or isinstance(error, TimeoutError)
+    """Say whether an error is one that passes.
+
+    The system has no room now, others took too long, or a file was replaced while it was read.
+    """
+    return error.errno in LACKING or error.errno == errno.ESTALE or isinstance(error, TimeoutError)

@@ -26,6 +26,7 @@ from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_a
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
 from tests.made_once import shared_folder
+from tests.s3_server import S3Proxy, S3Server, s3_server_running
 from tests.waiting import wait_for
 
 pytest_plugins = ["tests.failures_at_once"]
@@ -286,3 +287,17 @@ def demo_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """One server with the demo for all tests of a file that only look at it."""
     with demo(request.path.stem) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server with an empty bucket; each test has a prefix of its own in it."""
+    with s3_server_running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
+    proxy = S3Proxy(s3_server)
+    yield proxy
+    proxy.close()

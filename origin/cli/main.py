@@ -98,7 +98,7 @@ def cli() -> None:
     type=click.Path(path_type=Path),
     help="TOML file. [default: headwater.toml]",
 )
-@click.option("--library", type=click.Path(path_type=Path), help="Folder of media files.")
+@click.option("--library", help="Folder of media files, or s3://bucket/prefix.")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 8000]"
@@ -111,7 +111,7 @@ def cli() -> None:
 def serve(
     limits: Limits | None,
     file: Path | None,
-    library: Path | None,
+    library: str | None,
     host: str | None,
     port: int | None,
     demo: bool,
@@ -122,7 +122,7 @@ def serve(
     """Serve the library, live channels, stations and event channels."""
     options = _layer(
         server={"host": host, "port": port},
-        library={"path": None if library is None else str(library)},
+        library={"path": library},
         log={"format": log_format, "level": "debug" if verbose else None},
     )
     named, file = file, _file_of(file)

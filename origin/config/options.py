@@ -187,6 +187,11 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     """The folder of files to serve."""
 
     path: Annotated[str, Meta(min_length=1, extra={"secret": "in URL"})] = "library"
+    """A folder, or ``s3://bucket/prefix``; AWS_* variables say where S3 is and who asks."""
+    cache: Annotated[
+        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G")
+    ] = "1G"
+    """Most bytes of a library in S3 that each process keeps on disk."""
     follow_symlinks: bool = False
     max_age: Annotated[int, Meta(ge=0, le=1 << 31)] = 3600
     """Seconds for which caches may keep a file."""

@@ -10,21 +10,28 @@ import asyncio
 import itertools
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import structlog
 from starlette.responses import Response
 
 from media.hls.shared_text import Pieces, rendered, size_of
 from origin.http.answer import Headers, answer
 from origin.http.byte_ranges import ByteRange
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
+from origin.responses.refusal import plain_refusal
 from packager.concurrency import SHARED_THREADS, Threads
 from packager.library.library_file import LibraryFile
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 from origin.http.representation import Representation
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 2
+"""Retry-After of a 503 response for a file that can't be read."""
 
 COPY_STEP = 256 * 1024
 """Bytes of one step of a copy, which is the memory that a slow client costs."""
@@ -210,25 +217,33 @@ class RepresentationResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        del receive  # A disconnected client is noticed on sending.
+        # A disconnected client is noticed on sending.
         try:
             reply = answer(
                 scope["method"], scope["headers"], self.representation, time.time(), self.raw_headers
             )
+            descriptor = None
+            if ZERO_COPY in scope.get("extensions", ()):
+                descriptor = self.representation.descriptor()
+            try:
+                ahead = b"" if descriptor is not None else await self._first_bytes(reply.body)
+            except OSError as error:
+                # Nothing was sent yet, so the client can be told to come again.
+                log.warning("file_unreadable", path=scope["path"], reason=str(error))
+                await plain_refusal(503, headers={"retry-after": str(RETRY_SECONDS)})(scope, receive, send)
+                return
             self.status_code = reply.status
             await send(
                 {"type": "http.response.start", "status": reply.status, "headers": list(reply.headers)}
             )
-            descriptor = None
-            if ZERO_COPY in scope.get("extensions", ()):
-                descriptor = self.representation.descriptor()
             left = len(reply.body)
             for piece in reply.body or (b"",):
                 left -= 1
                 if isinstance(piece, bytes):
                     await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
                 elif descriptor is None:
-                    await self._copy(piece, left > 0, send)
+                    await self._copy(piece, left > 0, send, ahead)
+                    ahead = b""
                 else:
                     await send(_zero_copy(descriptor, piece, left > 0))
         finally:
@@ -236,11 +251,22 @@ class RepresentationResponse(Response):
         if self.background is not None:
             await self.background()
 
-    async def _copy(self, part: ByteRange, more: bool, send: Send) -> None:
+    async def _first_bytes(self, body: Sequence[bytes | ByteRange]) -> bytes | memoryview:
+        """Read what the first range begins with, before the response has begun."""
+        part = next((piece for piece in body if not isinstance(piece, bytes)), None)
+        if part is None:
+            return b""
+        return await self.representation.read(part.first, min(COPY_STEP, part.length))
+
+    async def _copy(self, part: ByteRange, more: bool, send: Send, ahead: bytes | memoryview) -> None:
         position = part.first
         while position <= part.last:
             length = min(COPY_STEP, part.last + 1 - position)
-            data = await self.representation.read(position, length)
+            try:
+                data = ahead or await self.representation.read(position, length)
+            except OSError as error:
+                raise TruncatedFileError(f"{position} of {self.representation.size}: {error}") from None
+            ahead = b""
             if not data:
                 raise TruncatedFileError(f"no bytes at {position} of {self.representation.size}")
             position += len(data)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,10 +22,17 @@ from packager.library.catalogue import Catalogue
 from packager.library.file_listing import ListedFolder
 from packager.library.storage import Library, Withheld
 from packager.process.tools import Tools
+from packager.s3.limits import S3Limits
 from packager.vod import TitleLimits, Titles
 from packager.vod.sprite_maker import SpriteLimits, SpriteMaker
 
+if TYPE_CHECKING:
+    from packager.s3.library import S3Library
+
 log = structlog.get_logger()
+
+S3_SCHEME = "s3://"
+"""What ``library.path`` begins with where the library is in S3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +40,22 @@ class ServedLibrary:
     """What serves the files of one folder, and their VOD, to whoever knows their names.
 
     Attributes:
-        storage: the folder.
+        storage: the folder, or where else they are.
         open_files: its files that stay open between requests.
         titles: its films as VOD.
         vod_answers: playlists, manifests and init segments that were sent of late.
     """
 
-    storage: Library
+    storage: Library | S3Library
     open_files: OpenFileCache
     titles: Titles
     vod_answers: AnswerCache
+
+    def close(self) -> None:
+        """Let go of open files, and of copies on disk."""
+        self.open_files.close()
+        if not isinstance(self.storage, Library):
+            self.storage.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +71,36 @@ class LibraryServices(ServedLibrary):
     catalogue: Catalogue
 
     def check(self, *, needed: bool) -> bool:
-        """Tell whether the folder is there; see ``check_folder``."""
-        return check_folder(self.storage, needed=needed)
+        """Tell whether the library is there; see ``check_library``."""
+        return check_library(self.storage, needed=needed)
+
+
+def check_library(storage: Library | S3Library, *, needed: bool) -> bool:
+    """Tell whether the library is there.
+
+    Args:
+        storage: the library.
+        needed: whether it is an error if its folder isn't.
+
+    Raises:
+        OSError: the folder is missing, isn't one, or may not be read; its ``filename`` is set.
+        CommandError: it contains the server's own data, or S3 refuses.
+    """
+    return check_folder(storage, needed=needed) if isinstance(storage, Library) else _check_bucket(storage)
+
+
+def _check_bucket(storage: S3Library) -> bool:
+    """Ask S3 for the library's first page; where it can't be reached now, that passes."""
+    from packager.s3.client import RefusedError
+
+    try:
+        storage.check()
+    except RefusedError as error:
+        advice = "AWS_* variables say where S3 is and who asks"
+        raise CommandError(f"library.path {storage}: {error}; {advice}") from None
+    except OSError as error:
+        log.warning("the library can't be reached", library=str(storage), reason=str(error))
+    return True
 
 
 def check_folder(storage: Library, *, needed: bool) -> bool:
@@ -123,11 +166,11 @@ def make_served_library(
         files: the configuration's files, which the library must not serve.
         thumbnails: whether there are small pictures, which playlists name then.
     """
-    storage = library_of(config, files)
+    storage = library_of(config, files, limits)
     return ServedLibrary(
         storage,
         OpenFileCache(
-            config.limits.open_files,
+            config.limits.open_files if isinstance(storage, Library) else 0,
             config.limits.open_file_seconds,
             cross_origin_headers(config.server.allow_origin),
         ),
@@ -142,11 +185,11 @@ def _thumbnails(config: Config, titles: Titles, drawing: Tools, limits: SpriteLi
 
 
 def _catalogue(
-    config: Config, storage: Library, titles: Titles, tools: Tools | None, limits: Limits
+    config: Config, storage: Library | S3Library, titles: Titles, tools: Tools | None, limits: Limits
 ) -> Catalogue:
     listing = replace(limits.catalogue.listing, files=config.limits.library_files)
     return Catalogue(
-        ListedFolder(storage.root, storage.withheld),
+        ListedFolder(storage.root, storage.withheld) if isinstance(storage, Library) else storage,
         tools,
         titles.obstacle,
         text=titles.text,
@@ -160,14 +203,39 @@ def _with_advice(error: OSError, root: Path) -> OSError:
     return OSError(error.errno, f"{error.strerror}; {advice}", str(root))
 
 
-def library_of(config: Config, files: Sequence[Path]) -> Library:
-    """Make the library, which doesn't serve the configuration's files and the server's own data."""
+def library_of(config: Config, files: Sequence[Path], limits: Limits) -> Library | S3Library:
+    """Make the library, which doesn't serve the configuration's files and the server's own data.
+
+    Raises:
+        CommandError: what S3 needs isn't there.
+    """
+    if config.library.path.startswith(S3_SCHEME):
+        return _in_s3(config, limits.s3)
     data = (Path(config.server.data).expanduser(),) if config.server.data else ()
     return Library(
         Path(config.library.path).expanduser(),
         config.library.follow_symlinks,
         Withheld(tuple(path.absolute() for path in files), tuple(path.absolute() for path in data)),
     )
+
+
+def _in_s3(config: Config, limits: S3Limits) -> S3Library:
+    address = config.library.path
+    try:
+        # Here and not above: it is an extra, which most servers don't have.
+        from packager.s3.library import S3Library
+    except ModuleNotFoundError as error:
+        if error.name != "obstore":
+            raise
+        raise CommandError(f"library.path {address}: S3 needs an extra; install headwater[s3]") from None
+    folder = (
+        Path(config.server.data).expanduser() / "s3" if config.server.data else Path(tempfile.gettempdir())
+    )
+    limits = replace(limits, cache=replace(limits.cache, disk_bytes=size(config.library.cache)))
+    try:
+        return S3Library(address, folder, limits)
+    except ValueError as error:
+        raise CommandError(f"library.path {error}") from None
 
 
 def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:

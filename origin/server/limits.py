@@ -24,6 +24,7 @@ from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits
 from packager.replication.limits import ReplicationLimits
 from packager.retry_policy import RetryPolicy
+from packager.s3.limits import S3Limits
 from packager.vod import TitleLimits
 from packager.vod.sprite_maker import SpriteLimits
 
@@ -115,6 +116,7 @@ class Limits:
         relay: of its relays of token streams.
         replication: of the logs of its live channels on their way to other processes.
         rtmp: of their publishers' RTMP connections.
+        s3: of a library that is there.
         server: of itself.
         srt: of their publishers' SRT connections.
         thumbnails: of the making of small pictures of films.
@@ -137,6 +139,7 @@ class Limits:
     relay: RelayLimits = field(default_factory=RelayLimits)
     replication: ReplicationLimits = field(default_factory=ReplicationLimits)
     rtmp: RtmpLimits = field(default_factory=RtmpLimits)
+    s3: S3Limits = field(default_factory=S3Limits)
     server: ServerLimits = field(default_factory=ServerLimits)
     srt: SrtLimits = field(default_factory=SrtLimits)
     thumbnails: SpriteLimits = field(default_factory=SpriteLimits)

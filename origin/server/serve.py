@@ -30,7 +30,7 @@ from origin.server import local_network, malloc, privileges, rlimits, socket_act
 from origin.server.app import build_app
 from origin.server.demo_text import CHANNEL, DemoText
 from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire_limits
-from origin.server.library_services import check_folder, library_of
+from origin.server.library_services import check_library, library_of
 from origin.server.limits import Limits
 from origin.server.listening import SocketListener
 from origin.server.other_processes import Workers
@@ -93,7 +93,7 @@ async def serve(
             needs_library = own_library or not (config.live or config.radio or config.events)
             files = () if file is None else (file,)
             # Before anything is written: a start that fails leaves nothing behind.
-            await asyncio.to_thread(check_folder, library_of(config, files), needed=needs_library)
+            await asyncio.to_thread(check_library, library_of(config, files, limits), needed=needs_library)
             lock = await asyncio.to_thread(
                 _lock, config, limits.server.lock_look_seconds, patient=bool(bound.inherited)
             )
@@ -159,7 +159,7 @@ async def _run(
         async with contextlib.nullcontext() if services.workers is None else services.workers.running():
             await server.serve(sockets=bound.http)
     finally:
-        services.library.open_files.close()
+        services.library.close()
         if services.access_log is not None:
             # Behind the last listeners, whose lines are written at their ends.
             await asyncio.to_thread(services.access_log.close)
@@ -283,7 +283,7 @@ def _fit_descriptors(config: Config, allowed: int) -> Config:
 
 
 def _announce(services: Services, address: str, new_secrets: Sequence[MadeSecret], *, demo: bool) -> None:
-    log.info("serving", address=address, library=str(services.library.storage.root))
+    log.info("serving", address=address, library=str(services.library.storage))
     _log_missing_protection()
     click.echo(f"Headwater is at {_bold(address)}")
     _announce_to_others(services.config.server.host, address)

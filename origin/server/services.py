@@ -290,6 +290,8 @@ class Services:
         states = service_states(self)
         ready = not self.ending
         troubles = {name: one.trouble for name, one in states.items() if one.trouble}
+        if self.library.storage.trouble:
+            troubles["library"] = self.library.storage.trouble
         if self.loop_lag.trouble is not None:
             troubles["server"] = self.loop_lag.trouble
         elif self._lock is not None and not self._lock.held:

@@ -27,6 +27,7 @@ from packager.library.folder_titles import (
     time_of_change,
 )
 from packager.library.storage import NOTHING_WITHHELD, Withheld, identity_of, is_served
+from packager.system_errors import will_pass
 
 MAX_SIDECARS = 32
 """Most subtitle files of one film that are looked at."""
@@ -256,7 +257,12 @@ class FileListing:
             if known is not None and self._is_as_it_was(known, began):
                 return known
             self.walks += 1
-            found = self._files.walk(self._endings, self._limits, lambda: self._is_ending)
+            try:
+                found = self._files.walk(self._endings, self._limits, lambda: self._is_ending)
+            except OSError as error:
+                if known is None or not will_pass(error):
+                    raise
+                return known
             titles = _titles(found.files)
             took = self._clock() - began
             return Listing(titles, found.files, found.folders, self.walks, began, took)

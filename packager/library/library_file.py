@@ -107,6 +107,10 @@ class Storage(Protocol):
     def threads(self) -> Threads:
         """Where to call it."""
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be opened now, in one line; empty where all is well."""
+
     def open(self, name: str) -> LibraryFile:
         """Open a file for reading.
 

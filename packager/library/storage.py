@@ -185,6 +185,7 @@ class Library:
     """
 
     threads = SHARED_THREADS
+    trouble = ""
 
     def __init__(
         self, root: Path, follow_symlinks: bool = False, withheld: Withheld = NOTHING_WITHHELD
@@ -192,6 +193,10 @@ class Library:
         self.root = root.absolute()
         self.follow_symlinks = follow_symlinks
         self.withheld = withheld
+
+    def __str__(self) -> str:
+        """Give the folder's path."""
+        return str(self.root)
 
     def open(self, name: str) -> LocalFile:
         """Open a regular file for reading.

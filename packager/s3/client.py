@@ -1,0 +1,447 @@
+"""Requests to one S3 bucket, each with a time-out, so many at once, and none for a while where S3 is gone.
+
+What S3 answers is foreign data: lengths, ranges and entity-tags are checked. Its messages are never passed
+on, since they may repeat credentials.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import obstore
+import structlog
+from obstore.exceptions import (
+    BaseError,
+    InvalidPathError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import S3Store
+
+from packager.library.library_file import FileChangedError
+from packager.library.storage import NotFoundError
+from packager.redaction import redacted_url
+from packager.retry_policy import FailureCount
+from packager.s3.limits import S3RequestLimits
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, ObjectMeta
+    from obstore.store import ClientConfig
+
+log = structlog.get_logger()
+
+ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[^/?#@\0-\x1f]+)*)/?")
+"""``s3://bucket/prefix``."""
+
+LARGEST_OBJECT = 1 << 50
+"""More bytes than any object of S3 has."""
+
+# RFC 9110 §8.8.3; a weak one can't be required by If-Match (§13.1.1).
+_STRONG_TAG = re.compile(r'"[\x21\x23-\x7e]{1,256}"')
+
+_CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
+_STATUS = re.compile(r"status code: ([0-9]{3})")
+# As Rust writes strings for debugging.
+_INVALID_KEY = re.compile(r'path: "((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\(?:u\{([0-9a-f]{1,5})\}|(.))")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+
+_REFUSALS = frozenset(
+    {
+        *("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
+        *(
+            "NoSuchBucket",
+            "PermanentRedirect",
+            "AuthorizationHeaderMalformed",
+            "AllAccessDisabled",
+            "401",
+            "403",
+        ),
+    }
+)
+"""Codes of S3 that don't go away until somebody changes something."""
+
+
+class UnavailableError(OSError):
+    """S3 can't be reached now, or doesn't answer as it should.
+
+    Args:
+        reason: what is wrong, without anything that S3 said.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(errno.EAGAIN, reason)
+
+    def __str__(self) -> str:
+        """Give the reason."""
+        return str(self.strerror)
+
+
+class RefusedError(UnavailableError):
+    """S3 refuses the credentials, or there is no such bucket."""
+
+
+class _EmptyRangeError(Exception):
+    """The object has no bytes from which a range could begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """What tells one version of an object from all others.
+
+    Attributes:
+        key: of the object, below the library's prefix.
+        size: in bytes.
+        etag: its strong entity-tag, with the quotes.
+        modified: when it was stored, in nanoseconds since the epoch.
+    """
+
+    key: str
+    size: int
+    etag: str
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object of a listing; see `ObjectVersion`."""
+
+    key: str
+    size: int
+    modified: int
+
+
+class Reachability:
+    """Knows whether S3 answers, and lets one request at a time find out whether it does again.
+
+    It is a circuit breaker, for several threads.
+
+    Args:
+        limits: of the requests.
+        clock: seconds.
+
+    Attributes:
+        trouble: why it doesn't; empty where it does.
+    """
+
+    def __init__(self, limits: S3RequestLimits, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pauses = FailureCount(limits.pauses)
+        self._failures = 0
+        self._closed_until: float | None = None
+        self._is_trying = False
+        self.trouble = ""
+
+    def require(self) -> None:
+        """Let a request through.
+
+        Raises:
+            UnavailableError: S3 is unreachable, and it isn't time to try again.
+        """
+        with self._lock:
+            if self._closed_until is None:
+                return
+            if self._is_trying or self._clock() < self._closed_until:
+                raise UnavailableError(self.trouble)
+            self._is_trying = True
+
+    def succeeded(self) -> None:
+        """Take notice of an answer."""
+        with self._lock:
+            self._failures, self._is_trying, self.trouble = 0, False, ""
+            self._pauses.succeeded()
+            if self._closed_until is None:
+                return
+            self._closed_until = None
+        log.info("s3_reachable")
+
+    def failed(self, reason: str) -> None:
+        """Take notice of a request that wasn't answered as it should be."""
+        with self._lock:
+            self._failures += 1
+            was_trying, self._is_trying = self._is_trying, False
+            if self._closed_until is not None and not was_trying:
+                return  # it began before, and tells nothing new
+            if self._failures < self._limits.failures and not was_trying:
+                return
+            self.trouble = reason
+            self._closed_until = self._clock() + self._pauses.failed()
+        if self._pauses.failures == 1:
+            log.warning("s3_unreachable", reason=reason)
+
+    def refused(self, reason: str) -> None:
+        """Take notice of an answer that S3 will go on giving until somebody changes something."""
+        with self._lock:
+            was, self.trouble = self.trouble, reason
+            self._failures, self._is_trying, self._closed_until = 0, False, None
+        if was != reason:
+            log.error("s3_refuses", reason=reason)
+
+    def gave_up(self) -> None:
+        """Take notice of a request that told nothing."""
+        with self._lock:
+            self._is_trying = False
+
+
+class S3Client:
+    """Asks for objects of one bucket. It blocks, and several threads may use it at once.
+
+    Args:
+        address: ``s3://bucket/prefix``.
+        limits: what requests may cost.
+        environment: the AWS_* variables that say where S3 is and who asks.
+        clock: seconds.
+
+    Attributes:
+        requests: how many were sent, retries not counted.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        limits: S3RequestLimits,
+        environment: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        found = ADDRESS.fullmatch(address)
+        if found is None:
+            raise ValueError(f"{redacted_url(address)}: not possible; allowed: s3://bucket/prefix")
+        self.bucket, self.prefix = found["bucket"], found["prefix"].strip("/")
+        self._limits = limits
+        try:
+            self._store = S3Store(
+                self.bucket,
+                prefix=self.prefix or None,
+                client_options=_client_options(limits, environment),
+                retry_config={
+                    "max_retries": limits.retries,
+                    "retry_timeout": timedelta(seconds=limits.retry_seconds),
+                },
+            )
+        except (BaseError, ValueError):  # what they say may repeat what is in the variables
+            raise ValueError(f"{address}: a value of the AWS_* variables isn't possible") from None
+        self._turns = threading.BoundedSemaphore(limits.in_flight)
+        self._count = threading.Lock()
+        self.reachability = Reachability(limits, clock)
+        self.requests = 0
+
+    def describe(self, key: str) -> ObjectVersion:
+        """Ask for an object's size and entity-tag.
+
+        Raises:
+            NotFoundError: there is none.
+            UnavailableError: that can't be told now.
+        """
+        with self._request(key):
+            return self._version(key, obstore.head(self._store, key))
+
+    def read_first(self, key: str, length: int) -> tuple[ObjectVersion, bytes]:
+        """Read the beginning of an object of which nothing is known; raises as `describe`."""
+        try:
+            with self._request(key):
+                return self._read(key, 0, length, None)
+        except _EmptyRangeError:  # RFC 9110 §15.5.17: no range of no bytes can be satisfied
+            return self.describe(key), b""
+
+    def read(self, version: ObjectVersion, start: int, stop: int) -> bytes:
+        """Read a range of one version of an object.
+
+        Args:
+            version: the object.
+            start: position of the first byte.
+            stop: position behind the last one, within the object.
+
+        Raises:
+            FileChangedError: it was replaced.
+            NotFoundError, UnavailableError: as `describe`.
+        """
+        if not 0 <= start < stop <= version.size or stop - start > self._limits.request_bytes:
+            raise ValueError(f"{start}-{stop} of {version.size}")
+        with self._request(version.key):
+            try:
+                found, data = self._read(version.key, start, stop, version.etag)
+            except _EmptyRangeError:
+                raise FileChangedError(version.key) from None
+            if (found.etag, found.size) != (version.etag, version.size):
+                raise FileChangedError(version.key)
+            return data
+
+    def objects(self, folder: str = "", behind: str | None = None) -> Iterator[list[ListedObject]]:
+        """List objects page by page, in the order of their keys.
+
+        Args:
+            folder: only those in it, however deep; "" for all.
+            behind: only those whose keys come behind this one.
+
+        Raises:
+            UnavailableError: S3 can't be asked now.
+        """
+        for _ in range(self._limits.unlistable_keys):
+            pages = obstore.list(
+                self._store, folder or None, offset=behind, chunk_size=self._limits.page_keys
+            )
+            try:
+                while True:
+                    with self._request(folder):
+                        page = next(pages, None)
+                    if page is None:
+                        return
+                    found = [self._listed(one) for one in page]
+                    if found:
+                        behind = found[-1].key
+                    yield found
+            except _UnlistableError as error:
+                # No address can have this key, and obstore gives up the page that has it.
+                log.warning("s3_key_unlistable", key=error.key[:200], bucket=self.bucket)
+                past = _past(error.key)
+                if past is None or (behind is not None and past <= behind):
+                    break
+                behind = past
+        log.error("s3_listing_cut", bucket=self.bucket, reason="too many keys that no address can have")
+
+    @contextmanager
+    def _request(self, key: str) -> Iterator[None]:
+        """Send a request when it is its turn, and translate what goes wrong."""
+        reachability = self.reachability
+        reachability.require()
+        if not self._turns.acquire(timeout=self._limits.turn_seconds):
+            reachability.gave_up()
+            raise UnavailableError("too many requests to S3 wait")
+        try:
+            with self._count:
+                self.requests += 1
+            yield
+        except FileNotFoundError:  # obstore's NotFoundError
+            reachability.succeeded()
+            raise NotFoundError(key) from None
+        except (PreconditionError, FileChangedError):
+            reachability.succeeded()
+            raise FileChangedError(key) from None
+        except (InvalidPathError, ValueError) as error:
+            reachability.gave_up()
+            raise _unlistable(error, self.prefix) from None
+        except (PermissionDeniedError, UnauthenticatedError, BaseError) as error:
+            raise self._failure(error) from None
+        except _WrongAnswerError as error:
+            reachability.failed(str(error))
+            raise UnavailableError(str(error)) from None
+        except BaseException:
+            reachability.gave_up()
+            raise
+        else:
+            reachability.succeeded()
+        finally:
+            self._turns.release()
+
+    def _failure(self, error: Exception) -> Exception:
+        """Say what a failed request means, in words that aren't S3's."""
+        told = str(error)
+        found = _CODE.search(told) or _STATUS.search(told)
+        code = found[1] if found is not None else ""
+        if code in ("InvalidRange", "416"):
+            self.reachability.succeeded()
+            return _EmptyRangeError()
+        if code in _REFUSALS or isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            reason = f"S3 refuses bucket {self.bucket}: {code or 'denied'}"
+            self.reachability.refused(reason)
+            return RefusedError(reason)
+        reason = f"S3 doesn't answer as it should: {code}" if code else "S3 doesn't answer"
+        self.reachability.failed(reason)
+        return UnavailableError(reason)
+
+    def _read(self, key: str, start: int, stop: int, etag: str | None) -> tuple[ObjectVersion, bytes]:
+        options: GetOptions = {"range": (start, stop)}
+        if etag is not None:
+            options["if_match"] = etag
+        answer = obstore.get(self._store, key, options=options)
+        version = self._version(key, answer.meta)
+        first, behind = answer.range
+        wanted = min(stop, version.size) - start
+        if first != start or behind - first != wanted:
+            raise _WrongAnswerError(f"S3 sent bytes {first}-{behind} for {start}-{stop}")
+        data = bytearray()
+        for piece in answer.stream(min_chunk_size=min(wanted, 1 << 20)):
+            data += piece
+            if len(data) > wanted:
+                break
+        if len(data) != wanted:
+            raise _WrongAnswerError(f"S3 sent another length than {wanted} bytes")
+        return version, bytes(data)
+
+    def _version(self, key: str, meta: ObjectMeta) -> ObjectVersion:
+        etag, size = meta["e_tag"] or "", meta["size"]
+        if not _STRONG_TAG.fullmatch(etag):
+            raise _WrongAnswerError("S3 gives no strong ETag")
+        if not 0 <= size <= LARGEST_OBJECT:
+            raise _WrongAnswerError("S3 tells an impossible size")
+        return ObjectVersion(key, size, etag, _nanoseconds(meta))
+
+    def _listed(self, meta: ObjectMeta) -> ListedObject:
+        return ListedObject(meta["path"], max(0, min(meta["size"], LARGEST_OBJECT)), _nanoseconds(meta))
+
+
+class _WrongAnswerError(Exception):
+    """S3 sent something else than it was asked for."""
+
+
+class _UnlistableError(Exception):
+    """A key in a listing can't be part of an address.
+
+    Attributes:
+        key: the key, below the library's prefix.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _unlistable(error: Exception, prefix: str) -> Exception:
+    """Find the key in what obstore says of it; a name that was asked for just isn't there."""
+    found = _INVALID_KEY.search(str(error))
+    if not isinstance(error, InvalidPathError) or found is None:
+        return NotFoundError("no key of S3 can have such a name")
+    key = _ESCAPE.sub(lambda one: chr(int(one[1], 16)) if one[1] else _ESCAPES.get(one[2], one[2]), found[1])
+    return _UnlistableError(key.removeprefix(f"{prefix}/") if prefix else key)
+
+
+def _past(key: str) -> str | None:
+    """Give a place behind a key that no address can have, and behind all others that begin as it does."""
+    parts = key.split("/")
+    for number, part in enumerate(parts):
+        before = "".join(f"{one}/" for one in parts[:number])
+        if part in ("", ".", ".."):
+            return f"{before}{part}0"  # in ASCII "0" follows the slash
+        for place, character in enumerate(part):
+            if not character.isprintable():
+                return f"{before}{part[:place]}{' ' if character < ' ' else chr(0xA0)}"
+    return None
+
+
+def _nanoseconds(meta: ObjectMeta) -> int:
+    return round(meta["last_modified"].timestamp()) * 10**9
+
+
+def _client_options(limits: S3RequestLimits, environment: Mapping[str, str]) -> ClientConfig:
+    endpoints = (
+        environment.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
+    )
+    return {
+        # Whoever names an address of http means it.
+        "allow_http": any(endpoint.lower().startswith("http://") for endpoint in endpoints),
+        "connect_timeout": timedelta(seconds=limits.connect_seconds),
+        "read_timeout": timedelta(seconds=limits.silent_seconds),
+        "timeout": timedelta(seconds=limits.request_seconds),
+    }

@@ -1,0 +1,217 @@
+"""A library whose files are the objects below a prefix of an S3 bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+import structlog
+
+from media.errors import MediaError
+from media.mp4.boxes import LARGEST_HEADER
+from media.mp4.faststart import MoovFinder
+from packager.library.file_listing import (
+    MAX_SIDECARS,
+    File,
+    Listing,
+    ListingLimits,
+    Walked,
+    in_order,
+)
+from packager.library.folder_titles import SUBTITLE_ENDINGS, beginning_with, media_stems
+from packager.library.storage import NOTHING_WITHHELD, is_served
+from packager.s3.block_cache import BlockCache
+from packager.s3.client import ListedObject, S3Client
+from packager.s3.files import S3File, S3FolderNames, S3Objects
+from packager.s3.limits import S3Limits
+from packager.s3.object_reader import ObjectReader
+
+log = structlog.get_logger()
+
+_COPY_STEP = 1 << 20
+
+
+class S3Library:
+    """The files of a library in S3; see `Storage` and `ListedFiles`.
+
+    Args:
+        address: ``s3://bucket/prefix``.
+        folder: where what was fetched is kept, and what ffprobe looks at.
+        limits: what it may cost.
+
+    Attributes:
+        withheld: nothing, since no file of this machine is in S3.
+    """
+
+    withheld = NOTHING_WITHHELD
+
+    def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
+        self.address = address
+        self._folder = folder
+        self._limits = limits
+        self._client = S3Client(address, limits.requests)
+        self.cache = BlockCache(folder, limits.cache)
+        self._objects = S3Objects(self._client, ObjectReader(self._client, self.cache, limits), limits)
+        self.threads = self._objects.threads
+
+    def __str__(self) -> str:
+        """Give its address."""
+        return self.address
+
+    @property
+    def trouble(self) -> str:
+        """Why S3 can't be reached, or refuses; empty where all is well."""
+        return self._client.reachability.trouble
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent to S3."""
+        return self._client.requests
+
+    def open(self, name: str) -> S3File:
+        """Open an object; see `Storage`."""
+        return self._objects.open(name)
+
+    def folder_names(self, most: int) -> S3FolderNames:
+        """Make what knows names by folder; see `Storage`."""
+        return S3FolderNames(self._client, most, self._limits)
+
+    def check(self) -> None:
+        """Ask for the first page of the listing.
+
+        Raises:
+            RefusedError: S3 refuses, or there is no such bucket.
+            UnavailableError: it can't be reached.
+        """
+        next(self._client.objects(), None)
+
+    def walk(self, endings: frozenset[str], limits: ListingLimits, is_ending: Callable[[], bool]) -> Walked:
+        """List all objects; see `ListedFiles`."""
+        found = Walked()
+        films: list[ListedObject] = []
+        subtitles: dict[str, list[ListedObject]] = {}
+        until = time.monotonic() + self._limits.walk_seconds
+        for one in self._all(limits, found):
+            if is_ending() or time.monotonic() > until or len(films) >= limits.files:
+                break
+            folder, _, name = one.key.rpartition("/")
+            if PurePosixPath(name).suffix.lower() in endings:
+                films.append(one)
+            elif name.lower().endswith(SUBTITLE_ENDINGS):
+                subtitles.setdefault(folder, []).append(one)
+        of_folders = {folder: _Subtitles(found) for folder, found in subtitles.items()}
+        for one in in_order(films, key=lambda one: one.key):
+            folder, _, name = one.key.rpartition("/")
+            beside = of_folders.get(folder)
+            sidecars = () if beside is None else beside.of(name)
+            found.files.append(File(one.key, one.size, one.modified, sidecars))
+        return found
+
+    def _all(self, limits: ListingLimits, found: Walked) -> Iterator[ListedObject]:
+        for page in self._client.objects():
+            for one in page:
+                found.names += 1
+                if found.names > limits.names:
+                    return
+                parts = one.key.split("/")
+                if len(parts) <= limits.depth + 1 and all(map(is_served, parts)):
+                    yield one
+
+    def is_unchanged(self, listing: Listing) -> bool:
+        """Tell nothing: only another walk shows what changed in S3."""
+        del listing
+        return True
+
+    def readable_path(self, path: str) -> SparseCopy:
+        """Copy a file's beginning, its ``moov`` and its end to where ffprobe can look at them."""
+        limits = self._limits
+        copy = SparseCopy(self._folder, PurePosixPath(path).suffix)
+        try:
+            with self.open(path) as file:
+                copy.resize(file.size)
+                copy.take(file, 0, limits.probe_head_bytes)
+                copy.take(file, max(0, file.size - limits.probe_tail_bytes), limits.probe_tail_bytes)
+                with contextlib.suppress(MediaError):  # it has none, and needs none
+                    begin, end = _moov(file, limits.probe_moov_bytes)
+                    copy.take(file, begin, end - begin + limits.probe_tail_bytes)
+        except BaseException:
+            copy.close()
+            raise
+        return copy
+
+    def close(self) -> None:
+        """Give the disk's room back."""
+        self.cache.close()
+
+
+class SparseCopy:
+    """A file with some ranges of another one, and zeros between them; it is removed when it is closed.
+
+    Args:
+        folder: where it is made.
+        suffix: of its name.
+    """
+
+    def __init__(self, folder: Path, suffix: str) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = tempfile.NamedTemporaryFile(dir=folder, prefix="probe-", suffix=suffix)  # noqa: SIM115
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self._file.name)
+
+    def resize(self, size: int) -> None:
+        """Make it as long as the other file; what isn't taken needs no room."""
+        self._file.truncate(size)
+
+    def take(self, file: S3File, offset: int, length: int) -> None:
+        """Copy a range, as far as the file goes."""
+        stop = min(offset + length, file.size)
+        self._file.seek(offset)
+        while offset < stop:
+            data = file.pread(offset, min(_COPY_STEP, stop - offset))
+            self._file.write(data)
+            offset += len(data)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Remove it. May be called again."""
+        self._file.close()
+
+
+def _moov(file: S3File, most: int) -> tuple[int, int]:
+    """Find an MP4's ``moov``.
+
+    Raises:
+        MediaError: there is none.
+    """
+    finder = MoovFinder(file.size, most)
+    found = None
+    while found is None:
+        found = finder.receive(file.pread(finder.position, LARGEST_HEADER))
+    return found.start, found.end
+
+
+class _Subtitles:
+    """The subtitle files of one folder.
+
+    Args:
+        objects: the files.
+    """
+
+    def __init__(self, objects: Iterable[ListedObject]) -> None:
+        self._by_name = {one.key.rpartition("/")[2]: one for one in objects}
+        self._names = sorted(self._by_name)
+
+    def of(self, film: str) -> tuple[tuple[str, int, int], ...]:
+        """Find those whose names begin as a film's does."""
+        found = {
+            name: (name, self._by_name[name].size, self._by_name[name].modified)
+            for stem in media_stems(film)
+            for name in beginning_with(self._names, stem)[:MAX_SIDECARS]
+        }
+        return tuple(found.values())

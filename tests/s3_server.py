@@ -1,0 +1,224 @@
+"""A real S3 server (SeaweedFS) in a process of its own, and the ways in which tests disturb it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+from tests.ports import kept_port
+from tests.processes import end
+from tests.waiting import wait_for
+
+KEY, SECRET = "AKIAHEADWATERTEST", "s3-secret-nobody-may-see"
+BUCKET = "media"
+
+
+@dataclass
+class S3Server:
+    """A running S3 server.
+
+    Attributes:
+        url: its address.
+        process: the server.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def environment(self, url: str = "") -> dict[str, str]:
+        """Give the variables by which it is found, or something before it."""
+        return {
+            "AWS_ENDPOINT_URL": url or self.url,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def store(self, prefix: str = "") -> S3Store:
+        return S3Store(
+            BUCKET,
+            prefix=prefix or None,
+            endpoint=self.url,
+            access_key_id=KEY,
+            secret_access_key=SECRET,
+            region="us-east-1",
+            client_options={"allow_http": True},
+        )
+
+    def put_folder(self, folder: Path, prefix: str) -> str:
+        """Store all files of a folder; give the address of that library."""
+        store = self.store(prefix)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                obstore.put(store, str(path.relative_to(folder)), path.read_bytes())
+        return f"s3://{BUCKET}/{prefix}"
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it answer nothing for a while: connections are made, and stay silent."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def s3_server_running(folder: Path) -> Iterator[S3Server]:
+    """Run an S3 server with one bucket."""
+    program = Path(sys.executable).parent / "weed"
+    if not program.exists():
+        pytest.skip("no S3 server: make test installs it")
+    config = folder / "s3.json"
+    credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    config.write_text(
+        json.dumps({"identities": [{"name": "tests", "credentials": credentials, "actions": actions}]})
+    )
+    data = folder / "data"
+    data.mkdir()
+    with contextlib.ExitStack() as ports:
+        names = [
+            f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")
+        ]
+        given = {name: ports.enter_context(kept_port()) for name in names}
+        options = [f"-{name}={port}" for name, port in given.items()]
+        log = (folder / "log").open("wb")
+        process = subprocess.Popen(
+            [
+                *(program, "server", "-s3", f"-s3.config={config}", f"-dir={data}", "-ip=127.0.0.1"),
+                *(
+                    "-ip.bind=127.0.0.1",
+                    "-master.volumeSizeLimitMB=64",
+                    "-volume.max=16",
+                    "-s3.port.iceberg=0",
+                    "-s3.port.lance=0",
+                    *options,
+                ),
+            ],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        )
+        server = S3Server(f"http://127.0.0.1:{given['s3.port']}", process)
+        try:
+            wait_for(lambda: _has_bucket(server), "the S3 server")
+            yield server
+        finally:
+            process.send_signal(signal.SIGCONT)
+            end(process)
+            log.close()
+            shutil.rmtree(data, ignore_errors=True)
+
+
+def _has_bucket(server: S3Server) -> bool:
+    """Make the bucket, by the form of a request that any S3 server signs alike."""
+    assert server.process.poll() is None
+    made = subprocess.run(
+        [
+            *("curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "-X", "PUT", "--max-time", "5"),
+            *("--aws-sigv4", "aws:amz:us-east-1:s3", "-u", f"{KEY}:{SECRET}", f"{server.url}/{BUCKET}"),
+        ],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    return made.stdout in ("200", "409")
+
+
+class S3Proxy:
+    """A TCP proxy before the S3 server, which writes down what is asked, and may refuse or keep silent.
+
+    Attributes:
+        requests: first lines of requests, in their order.
+        refuses: whether connections are closed at once, those that there are too.
+    """
+
+    def __init__(self, server: S3Server) -> None:
+        self._port = server.port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self.requests: list[str] = []
+        self._refuses = False
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def asked(self, *words: str) -> list[str]:
+        """Give the requests that have all these words in their first line."""
+        return [line for line in list(self.requests) if all(word in line for word in words)]
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Close all connections, as those of a server that is gone."""
+        self._refuses = True
+        self._close_all()
+        try:
+            yield
+        finally:
+            self._refuses = False
+
+    def close(self) -> None:
+        self._refuses = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._close_all()
+
+    def _close_all(self) -> None:
+        with self._lock:
+            gone, self._open = self._open, []
+        for one in gone:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            if self._refuses:
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", self._port))
+            with self._lock:
+                self._open += [client, server]
+            threading.Thread(target=self._copy, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._copy, args=(server, client, False), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket, of_client: bool) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                if of_client:  # requests without bodies come whole
+                    self.requests.append(data.split(b"\r\n", 1)[0].decode("latin-1"))
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            with contextlib.suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)
