@@ -33,6 +33,11 @@ _TIMESTAMP_SCALE = 0x2AD7B1
 _DURATION, _REFERENCE, _ENCRYPTED = 0x9B, 0xFB, 0xAF
 _ENTERED = frozenset((SEGMENT, CLUSTER, _GROUP))
 
+SEARCHED_AT_ONCE = 1 << 20
+"""Bytes in which the next cluster is looked for at once."""
+
+_CLUSTER_BEGIN = CLUSTER.to_bytes(4, "big")
+
 LATEST = 1 << 53
 """Bound of a cluster's time; of milliseconds that is longer than any recording."""
 
@@ -46,12 +51,14 @@ class MatroskaLimits:
         frames: most frames of all tracks together: six hours of film and sound have a million and a half.
         metadata_bytes: largest ``Info`` or ``Tracks``, which are read as a whole.
         table_bytes: memory for the tables of samples of all tracks.
+        searched_bytes: how many bytes are searched for clusters that lie behind damage.
     """
 
     elements: int = 1 << 21
     frames: int = 3 << 19
     metadata_bytes: int = 4 << 20
     table_bytes: int = 48 << 20
+    searched_bytes: int = 64 << 20
 
 
 class Frames:
@@ -88,12 +95,14 @@ class MatroskaFile:
         frames: of each track, by its number.
         timestamp_scale: nanoseconds of a tick.
         cut_short: whether the file ends within a cluster.
+        damaged: whether some of a cluster couldn't be read, behind which another one goes on.
     """
 
     tracks: tuple[MatroskaTrack, ...]
     frames: dict[int, Frames]
     timestamp_scale: int
     cut_short: bool
+    damaged: bool
 
 
 FRAME_BYTES = 80
@@ -124,7 +133,9 @@ def read_blocks(
     reader.run()
     if reader.tracks is None:
         raise MalformedError("the file has no Tracks")
-    return MatroskaFile(reader.tracks, reader.frames, reader.timestamp_scale, reader.cut_short)
+    return MatroskaFile(
+        reader.tracks, reader.frames, reader.timestamp_scale, reader.cut_short, reader.damaged
+    )
 
 
 class _BlockReader:
@@ -137,6 +148,8 @@ class _BlockReader:
         self.frames: dict[int, Frames] = {}
         self.timestamp_scale = 1_000_000
         self.cut_short = False
+        self.damaged = False
+        self._searched = 0
         self._wanted: set[int] | None = None
         self._read_once: set[int] = set()
         self._cluster_time = 0
@@ -165,11 +178,12 @@ class _BlockReader:
             try:
                 found = header(window, at)
             except MalformedError:
-                # What is cut off, or garbage behind what is whole, isn't worth the rest.
+                # What is cut off, or garbage among what is whole, isn't worth the rest.
                 if self.tracks is None or not self.frames:
                     raise
                 self.cut_short = True
-                return
+                position = self._behind_damage(position + 1)
+                continue
             position = self._element(found, start + found.payload, window)
 
     def _simple_blocks(self, window: bytes, start: int, at: int) -> tuple[int, int] | None:
@@ -210,12 +224,13 @@ class _BlockReader:
             return payload
         if kind == EBML and self.frames:  # another film behind this one
             return None
-        if size == UNKNOWN_SIZE:
+        within_film = self._in_cluster and bool(self.frames)
+        if size == UNKNOWN_SIZE and not within_film:
             raise MalformedError(f"element {kind:#x} of unknown size")
         end = payload + size
-        if end > self._size:
-            self.cut_short = kind in (_SIMPLE_BLOCK, _BLOCK, TRACKS, INFO)
-            return None
+        if end > self._size or size == UNKNOWN_SIZE:
+            self.cut_short = kind in (_SIMPLE_BLOCK, _BLOCK, TRACKS, INFO) or size == UNKNOWN_SIZE
+            return self._behind_damage(payload) if within_film else None
         if kind in (_SIMPLE_BLOCK, _BLOCK):
             head = window[found.payload : found.payload + min(size, HEAD_BYTES)]
             self._block(head, payload, end, kind)
@@ -224,9 +239,26 @@ class _BlockReader:
         elif kind in (INFO, TRACKS) and kind not in self._read_once:
             self._read_once.add(kind)  # §5.1.2, §5.1.4: others of its kind are the same once more
             self._metadata(kind, payload, size)
-        elif kind == _ENCRYPTED:
+        elif kind == _ENCRYPTED and not self.frames:  # behind frames in the clear it is damage
             raise UnsupportedError("encrypted media")
         return end
+
+    def _behind_damage(self, position: int) -> int | None:
+        """Find the next cluster where something impossible was found; None where the file just ends."""
+        end = min(self._size, position + self._limits.searched_bytes - self._searched)
+        begin = position
+        while position < end:
+            data = self._read(position, min(SEARCHED_AT_ONCE, end - position))
+            at = data.find(_CLUSTER_BEGIN)
+            if at >= 0:
+                self._searched += position + at - begin
+                self.cut_short, self.damaged = False, True
+                return position + at
+            if len(data) <= len(_CLUSTER_BEGIN):
+                break
+            position += len(data) - len(_CLUSTER_BEGIN) + 1
+        self._searched += max(end - begin, 0)
+        return None
 
     def _enter(self, found: Element) -> None:
         if found.kind != _GROUP:
@@ -288,9 +320,9 @@ class _BlockReader:
             head = self._read(payload, min(end - payload, LACED_BYTES))
             self._laced(frames, head, at, (flags & 0x06, payload, end, time, key))
         else:
+            frames.sizes.append(_bounded(end - payload - at))
             frames.times.append(time)
             frames.offsets.append(payload + at)
-            frames.sizes.append(_bounded(end - payload - at))
             frames.flags.append(key)
         frames.last_duration = None
         self._group, self._group_from = (frames, first) if kind == _BLOCK else (None, 0)
@@ -313,9 +345,9 @@ class _BlockReader:
             raise MalformedError(f"the lacing of the block at {payload} is cut off") from None
         place = payload + at
         for number, size in enumerate(sizes):
+            frames.sizes.append(_bounded(size))
             frames.times.append(time)
             frames.offsets.append(place)
-            frames.sizes.append(_bounded(size))
             frames.flags.append(number << 1 | key)
             place += size
 

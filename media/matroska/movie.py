@@ -72,11 +72,13 @@ class MatroskaMovie:
     Attributes:
         movie: its film and sound.
         cut_short: whether it ends within a cluster.
+        damaged: whether something within it couldn't be read.
         assembled: the samples that it doesn't hold as they are; or None.
     """
 
     movie: Movie
     cut_short: bool
+    damaged: bool
     assembled: AssembledSamples | None
 
 
@@ -147,7 +149,7 @@ def read_matroska(
         for one, start in zip(tracks, starts, strict=True)
     ]
     movie = Movie(timescale, tuple(placed), fragmented=False)
-    return MatroskaMovie(movie, found.cut_short, stripped.assembled)
+    return MatroskaMovie(movie, found.cut_short, found.damaged, stripped.assembled)
 
 
 def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Track:

@@ -29,6 +29,7 @@ WINDOW_BYTES = 4 << 10
 
 
 LOST_CLUSTER = "the rest of its last cluster, which the file lacks"
+DAMAGED_CLUSTER = "what lies between damage and the next cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def read_movie(
         return ReadMovie(transport.movie, _table_bytes(transport.movie), assembled=transport.assembled)
     if head.startswith(MAGIC):
         matroska = read_matroska(read, size, limits.matroska, reserve)
-        lacking = LOST_CLUSTER if matroska.cut_short else None
+        lacking = LOST_CLUSTER if matroska.cut_short else DAMAGED_CLUSTER if matroska.damaged else None
         return ReadMovie(matroska.movie, _table_bytes(matroska.movie), lacking, matroska.assembled)
     finder = MoovFinder(size, moov_bytes)
     found = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 from dataclasses import replace
 from fractions import Fraction
@@ -279,6 +280,26 @@ def test_of_a_file_that_is_cut_short_all_that_is_there_is_offered(share: float, 
     assert "Left out: the rest of its last cluster" in titles.multivariant_playlist(path.name)
     count = len(packets(write_out(path, "video", tmp_path / "out"), "v:0"))
     assert count == len(packets(path, "v:0"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 999, b"\xa3\x1f\xff\xff\xff"])
+def test_behind_damage_a_film_goes_on_with_the_next_cluster(damage: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.mkv"
+    films.run_ffmpeg("-i", films.film("bframes.mp4"), "-c", "copy", "-cluster_time_limit", "1000", path)
+    whole, data = packets(path, "v:0"), path.read_bytes()
+    clusters = [found.start() for found in re.finditer(b"\x1f\x43\xb6\x75", data)]
+    middle = clusters[len(clusters) // 2]
+    # What the cluster has from a few bytes behind its beginning on is replaced, up to within the next one.
+    path.write_bytes(data[: middle + 40] + damage + data[clusters[len(clusters) // 2 + 1] - 2000 :])
+    titles = Titles(Library(tmp_path))
+    assert "Left out: what lies between damage and the next cluster" in titles.multivariant_playlist(
+        path.name
+    )
+    ours = packets(write_out(path, "video", tmp_path / "out"), "v:0")
+    assert len(whole) - 60 < len(ours) < len(whole)
+    last = [packet.digest for packet in ours][-50:]
+    assert last == [packet.digest for packet in whole][-50:]
+    assert ours[-1].pts == pytest.approx(whole[-1].pts - whole[0].pts, abs=0.05)
 
 
 def test_a_segment_of_hours_from_its_beginning_begins_at_zero(tmp_path: Path) -> None:
