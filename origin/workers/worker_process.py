@@ -178,13 +178,13 @@ class WorkerProcess:
 
     async def _send_logs(self) -> None:
         """Give it a socket on which the logs of live channels come, in the place of one that it had."""
-        ours, its = socket.socketpair()
         try:
-            await self._logs.connect(ours)
+            ours, its = socket.socketpair()
         except OSError as error:
+            # It asks again.
             log.warning("a worker can't follow live channels", worker=self.number, reason=error.strerror)
-            its.close()
             return
+        await self._logs.connect(ours)
         if self._packets is None:
             its.close()
         else:

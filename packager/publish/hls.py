@@ -352,6 +352,8 @@ class Presentation:
 
     def _keep_up(self, name: str) -> None:
         """Make what lasts of the playlists when a segment comes."""
+        # Now, and not when somebody asks: all processes that serve this forget the same ranges.
+        self._evict_date_ranges(self.clock(), SKIP_BOUNDARY * self._cadence.target_duration)
         self.make_lines(name)
         if self._cadence.regular and name == next(iter(self._renditions)):
             with contextlib.suppress(Exception):

@@ -21,6 +21,7 @@ class ReplicationLimits:
         frame_bytes: longest frame.
         report_seconds: between two reports of who asks for playlists.
         reported_viewers: most viewers of one report.
+        connect_seconds: for how long a connection is waited for.
         reconnects: when a lost connection is made again.
     """
 
@@ -31,4 +32,5 @@ class ReplicationLimits:
     frame_bytes: int = 64 << 20
     report_seconds: float = 1.0
     reported_viewers: int = 1000
+    connect_seconds: float = 10.0
     reconnects: RetryPolicy = RECONNECTS

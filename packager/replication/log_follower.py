@@ -91,7 +91,7 @@ class LogFollower:
 
     Args:
         streams: where the channels are put, by name.
-        connect: gives a socket on which that process sends its logs.
+        connect: gives a connected socket on which that process sends its logs, and waits for it.
         limits: of the connection.
         publish_limits: how many requests may wait, and what is kept of playlists.
     """
@@ -108,7 +108,6 @@ class LogFollower:
         self._limits = limits
         self._publish_limits = publish_limits
         self._followed: dict[str, _Followed] = {}
-        self._reported = 0.0
 
     async def run(self) -> None:
         """Follow until cancelled; a lost connection is made again."""
@@ -119,7 +118,7 @@ class LogFollower:
                 await self._follow()
                 reason = "it was closed"
             except (OSError, MalformedError, HoleError) as error:
-                reason = str(error)
+                reason = str(error) or type(error).__name__
             except Exception:  # a log that can't be folded is begun anew
                 log.exception("a live channel's log can't be followed")
                 reason = "an entry can't be folded"
@@ -141,11 +140,11 @@ class LogFollower:
         """Follow over one connection to its end.
 
         Raises:
-            OSError: it can't be made, or breaks.
+            OSError: it can't be made in time, or breaks.
             MalformedError: what comes can't be read.
             HoleError: an entry is missing.
         """
-        sock = await self._connect()
+        sock = await asyncio.wait_for(self._connect(), self._limits.connect_seconds)
         sock.setblocking(False)
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=self._limits.read_bytes)
         for followed in self._followed.values():

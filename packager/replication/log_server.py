@@ -64,7 +64,7 @@ class LogServer:
                 connection.forget(name)
 
     async def connect(self, sock: socket.socket) -> None:
-        """Send all logs over a connected socket, which is owned from now on, until it is closed."""
+        """Send all logs over a connected socket of two, which is owned from now on, until it is closed."""
         connection = _Connection(self._logs, self._connections.discard, self._limits)
         self._connections.add(connection)
         sock.setblocking(False)

@@ -15,6 +15,7 @@ from tests.benchmarks import (
     connections,
     events,
     live,
+    log_followers,
     packaging,
     publishers,
     radio,
@@ -24,7 +25,7 @@ from tests.benchmarks import (
     vod,
 )
 
-PARTS = (ranges, connections, slow, radio, events, live, packaging, publishers, stages, vod)
+PARTS = (ranges, connections, slow, radio, events, live, log_followers, packaging, publishers, stages, vod)
 RESULTS = Path("artifacts/benchmarks.jsonl")
 
 
