@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -89,7 +88,7 @@ class Connection(asyncio.Protocol):
         self.scheme = "http"
         # The request that was read last, and the requests that wait for the answers before theirs.
         self.cycle: Exchange | None = None
-        self.pipeline: deque[tuple[Exchange, ASGIApp]] = deque()
+        self.pipeline: list[tuple[Exchange, ASGIApp]] = []
         self._keep_alive_seconds = config.timeout_keep_alive
         self.sender: FileSender | None = None
         self._active: Exchange | FastAnswer | None = None
@@ -258,7 +257,7 @@ class Connection(asyncio.Protocol):
 
     def _exchanges(self) -> list[Exchange | FastAnswer]:
         """Return the requests that aren't fully answered yet, in the order in which they came."""
-        waiting = [exchange for exchange, _ in reversed(self.pipeline)]
+        waiting = [exchange for exchange, _ in self.pipeline]
         return [*waiting] if self._active is None else [self._active, *waiting]
 
     # Reading
@@ -318,7 +317,7 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self.pipeline:
-            self._begin(*self.pipeline.pop())
+            self._begin(*self.pipeline.pop(0))
         elif self._refusal is not None:
             self._close_refused(self._refusal)
         if self._unread or self._ended or self.flow.read_paused:
@@ -474,8 +473,8 @@ class Connection(asyncio.Protocol):
         RFC 9112 §8: a request that an error has left incomplete is answered with an error. An answer that has
         begun can only be completed.
         """
-        if self.pipeline and self.pipeline[0][0] is self.cycle:
-            self.pipeline.popleft()
+        if self.pipeline and self.pipeline[-1][0] is self.cycle:
+            self.pipeline.pop()
             return True
         if isinstance(self._active, Exchange) and self.cycle is self._active:
             if not self._active.response_started:

@@ -107,10 +107,12 @@ class Exchange:
         self._transport = connection.transport
         self._flow = connection.flow
         self._loop = connection.loop
-        # Bytes of the request's body that the application hasn't taken, and what wakes it when more come.
+        # Bytes of the request's body that the application hasn't taken, and what wakes it when more come:
+        # made when it waits, as most never do.
         self._body = bytearray()
         self._more_body = True
-        self._has_news = asyncio.Event()
+        self._has_news = False
+        self._news: asyncio.Event | None = None
         self._expects_continue = expect_100_continue
         self._request_delivered = False
         # Bytes of the request's body that the application has taken, and the seconds it waited for them.
@@ -128,10 +130,16 @@ class Exchange:
     def half_close(self) -> None:
         """Take note that the client sends nothing more."""
         self.half_closed = True
-        self._has_news.set()
+        self._notify()
         if self._stream is not None:
             # The client of an endless body that ends its side has left: players close like this.
             self._stream.abort()
+
+    def _notify(self) -> None:
+        """Wake the application if it waits for the request's next event."""
+        self._has_news = True
+        if self._news is not None:
+            self._news.set()
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the request's body."""
@@ -140,19 +148,19 @@ class Exchange:
         self._body += data
         if len(self._body) > self._connection.limits.body_buffer_bytes:
             self._flow.pause_reading()
-        self._has_news.set()
+        self._notify()
 
     def end_body(self) -> None:
         """Take note that the request's body is complete."""
         self._more_body = False
-        self._has_news.set()
+        self._notify()
 
     def hang_up(self) -> None:
         """Take note that the client has gone."""
         self._disconnected = True
         if self._gone is not None:
             self._gone.set()
-        self._has_news.set()
+        self._notify()
         if self._stream is not None:
             self._stream.hang_up()
             self._stream = None
@@ -197,7 +205,7 @@ class Exchange:
     async def receive(self) -> Message:
         """Return the request's next ASGI event: bytes of its body, later that the client has gone."""
         if self.half_closed:
-            self._has_news.set()
+            self._notify()
         message = await self._receive_in_time()
         if message["type"] != "http.request":
             return message
@@ -213,7 +221,7 @@ class Exchange:
         Raises:
             SlowBodyError: the body is too slow.
         """
-        if self._has_news.is_set() or self._request_delivered:
+        if self._has_news or self._request_delivered:
             return await self._next_message()
         limits = self._connection.limits
         slow: Any = self.scope.get("extensions", {}).get(SLOW_BODY)
@@ -240,8 +248,12 @@ class Exchange:
             self._expects_continue = False
         if not self._disconnected and not self.response_complete:
             self._flow.resume_reading()
-            await self._has_news.wait()
-            self._has_news.clear()
+            if not self._has_news:
+                self._news = self._news or asyncio.Event()
+                await self._news.wait()
+            self._has_news = False
+            if self._news is not None:
+                self._news.clear()
         if self._disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         body, self._body = bytes(self._body), bytearray()
@@ -416,7 +428,7 @@ class Exchange:
         if not self._bodyless and not self._close_delimited and self._left:
             raise RuntimeError("Response content shorter than Content-Length")
         self.response_complete = True
-        self._has_news.set()
+        self._notify()
         if not self.keep_alive:
             self._transport.close()
         self._connection.on_response_complete()

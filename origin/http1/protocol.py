@@ -298,7 +298,7 @@ class HttpProtocol(Connection):
             self._begin(exchange, app)
         else:
             # This head came with the last bytes of the body before it; what follows it waits unread.
-            self.pipeline.appendleft((exchange, app))
+            self.pipeline.append((exchange, app))
 
     def on_body(self, body: bytes) -> None:
         """Take bytes of the request's body, without its framing."""

@@ -16,8 +16,8 @@ class FlowControl:
         self._transport = transport
         self.read_paused = False
         self.write_paused = False
-        self._is_writable = asyncio.Event()
-        self._is_writable.set()
+        # Made for who waits: few connections ever need one, and it takes more memory than all else here.
+        self._is_writable: asyncio.Event | None = None
 
     def pause_reading(self) -> None:
         """Stop reading, so that the client's bytes stay in the kernel and slow it down."""
@@ -34,16 +34,19 @@ class FlowControl:
     def pause_writing(self) -> None:
         """Take note that the transport's buffer is full."""
         self.write_paused = True
-        self._is_writable.clear()
 
     def resume_writing(self) -> None:
         """Take note that the buffer has room, or that the connection is gone."""
         self.write_paused = False
-        self._is_writable.set()
+        if self._is_writable is not None:
+            self._is_writable.set()
+            self._is_writable = None
 
     async def drain(self) -> None:
         """Wait until the buffer has room."""
-        await self._is_writable.wait()
+        if self.write_paused:
+            self._is_writable = self._is_writable or asyncio.Event()
+            await self._is_writable.wait()
 
 
 def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:

@@ -101,8 +101,9 @@ class ListenerEndpoint:
     async def _play(self, mount: Mount, scope: Scope, send: Send) -> None:
         with_titles = wants_titles(scope["headers"]) and not mount.has_own_titles
         # A Range makes no sense on what has no end: RFC 9110 §14.2 lets a server ignore it.
-        headers_out = mount.headers(with_titles=with_titles)
-        await send({"type": "http.response.start", "status": 200, "headers": headers_out})
+        # Nothing here keeps the header fields for as long as somebody listens.
+        start = {"type": "http.response.start", "status": 200}
+        await send({**start, "headers": mount.headers(with_titles=with_titles)})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return

@@ -99,12 +99,12 @@ class LoopLag:
 
     def _watch(self, thread: int, clock: int, ended: threading.Event) -> None:
         """Sample, in a thread of its own, what the loop does while it is late."""
-        while not ended.wait(self._limits.look_seconds):
+        most = pause = self._limits.beat_seconds + self._limits.held_seconds
+        while not ended.wait(pause):
             moment, computed = self._beat
-            if (
-                self._where
-                or time.monotonic() - moment < self._limits.beat_seconds + self._limits.held_seconds
-            ):
+            # Nothing is late before then: an idle server isn't woken for less.
+            pause = max(moment + most - time.monotonic(), self._limits.look_seconds)
+            if self._where or time.monotonic() - moment < most:
                 continue
             # What waits for a processor, or for a disk, isn't held by what it computes.
             if time.clock_gettime(clock) - computed < self._limits.held_seconds:
