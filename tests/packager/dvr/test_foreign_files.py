@@ -18,6 +18,7 @@ from packager.data_folder import MAX_ASIDE_FOLDERS, DataFolder, NotOursError
 from packager.data_lock import DataLock
 from packager.dvr.folder import Folder
 from packager.dvr.index import INDEX
+from packager.dvr.own_files import erase_in
 from packager.live.event import _forget
 from packager.process.tools import Tools
 from packager.recordings.collection import Recordings, Retention
@@ -149,6 +150,18 @@ def test_only_files_of_the_length_that_we_wrote_are_removed(
     assert left == {f"{one.number}.m4s": b"mine now" for one in segments[:3]} | {
         f"{segments[3].number}.m4s": True
     }
+
+
+def test_with_a_folder_only_files_of_the_length_that_we_wrote_are_removed(
+    tmp_path: Path, segments: list[LiveSegment]
+) -> None:
+    path = tmp_path / "240p"
+    store(path, segments)
+    mine = path / f"{segments[1].number}.m4s"
+    mine.write_bytes(b"mine now")
+    with DataFolder(tmp_path).open() as folder:
+        assert not erase_in(folder, "240p")
+    assert contents(path) == {mine.name: ("file", b"mine now")}
 
 
 def test_a_folder_that_holds_other_peoples_files_keeps_them_all(
