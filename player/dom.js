@@ -1,6 +1,7 @@
 // Helpers of all views: making elements, updating keyed rows, formatting numbers, fetching JSON.
 
 const REQUEST_TIMEOUT_MS = 8000;
+const MOST_REASON = 200;
 
 export const byId = (id) => document.getElementById(id);
 
@@ -53,7 +54,11 @@ async function get(address, bearer = token) {
   // For JSON the server sends no Basic challenge, so that the page asks for the token and not the browser.
   const headers = { accept: "application/json", ...(bearer && { authorization: `Bearer ${bearer}` }) };
   const response = await fetch(address, { headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
-  if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
+  if (!response.ok) {
+    const isLine = response.headers.get("content-type")?.startsWith("text/plain");
+    const reason = isLine ? (await response.text().catch(() => "")).trim().slice(0, MOST_REASON) : "";
+    throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status, reason });
+  }
   return response;
 }
 

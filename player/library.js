@@ -22,7 +22,6 @@ const folderOf = (path) => path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 
 export class LibraryView {
   address = "/api/library";
-  unavailable = "The library's folder can't be read now. This page goes on asking.";
   #folder = "";
   #search = "";
   #sort = "name";

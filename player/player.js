@@ -86,7 +86,9 @@ async function refresh(entering) {
       }
     } catch (error) {
       if (view !== route.view) return;
-      const unavailable = error.status === 503 && views[view].unavailable;
+      // Why there is no list now, in the server's own words: it can't be read, or too many search in it.
+      const isPassing = error.status === 503 || error.status === 429;
+      const unavailable = isPassing && error.reason?.endsWith(".") && `${error.reason} This page goes on asking.`;
       if (error.status === 401) askForToken();
       else if (error.status === 421) say(byId("notice"), UNKNOWN_NAME);
       else say(byId("notice"), unavailable || "The server doesn't answer. This page goes on asking; check that headwater is running.");

@@ -1,4 +1,4 @@
-"""Limits per client address, for connections, listeners, blocked requests and event readers.
+"""Limits per client address, for connections, listeners, blocked requests, event readers and searches.
 
 A client is an IPv4 address or an IPv6 /64, the least that a site gets (RFC 6177). Trusted proxies are exempt,
 as their clients are counted instead. Loopback addresses are exempt too unless a limit is configured: they are
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SHARE = 8
 """The default limit per client is the total limit divided by this."""
+
+LIBRARY_VIEWS = 32
+"""Searches of all clients at once; a person who types has two or three under way."""
 
 PREFIX_BITS = 64
 """Bits of an IPv6 address that identify a client."""
@@ -116,16 +119,24 @@ class ClientLimits:
         listeners: listeners of all stations.
         blocked_requests: requests that wait for a part, of all channels.
         event_readers: readers of all event channels.
+        library_views: requests that search, sort or look into folders of the library.
     """
 
     connections: ClientLimit = UNLIMITED
     listeners: ClientLimit = UNLIMITED
     blocked_requests: ClientLimit = UNLIMITED
     event_readers: ClientLimit = UNLIMITED
+    library_views: ClientLimit = UNLIMITED
 
     @classmethod
-    def of(cls, config: Config, proxies: TrustedProxies) -> Self:
-        """Make the limits of a server from its configuration."""
+    def of(cls, config: Config, proxies: TrustedProxies, library_views: int = LIBRARY_VIEWS) -> Self:
+        """Make the limits of a server from its configuration.
+
+        Args:
+            config: the configuration.
+            proxies: whose clients are counted in their place.
+            library_views: how many at once are made for all together.
+        """
         limits = config.limits
 
         def limit(configured: int | None, of_all: int) -> ClientLimit:
@@ -143,4 +154,5 @@ class ClientLimits:
             limit(limits.listeners_per_address, limits.all_listeners),
             limit(limits.blocked_requests_per_address, limits.blocked_requests),
             limit(limits.event_readers_per_address, limits.event_readers),
+            limit(None, library_views),
         )

@@ -132,7 +132,10 @@ def _routes(
         *_event_routes(services, event_authorization, client_limits),
         *api.routes(services, access, authorization, event_authorization),
         *library_list.routes(
-            library.catalogue, lambda: services.needs_library, thumbnails=library.thumbnails is not None
+            library.catalogue,
+            lambda: services.needs_library,
+            thumbnails=library.thumbnails is not None,
+            searches=client_limits.library_views,
         ),
         *embed.routes(player, config.server.allow_embed),
         *page.routes(player),

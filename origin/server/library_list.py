@@ -20,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from origin.access.credentials import client_address
+from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
 from origin.http.media_types import media_type
 from origin.responses.refusal import plain_refusal
 from packager.library.catalogue import (
@@ -49,12 +51,17 @@ BUSY_RETRY_SECONDS = 2
 """Retry-After while too many look for different things."""
 
 UNCACHED = {"cache-control": "no-store"}
+BUSY = {**UNCACHED, "retry-after": str(BUSY_RETRY_SECONDS)}
 
 log = structlog.get_logger()
 
 
 def routes(
-    catalogue: Catalogue, is_needed: Callable[[], bool], *, thumbnails: bool = False
+    catalogue: Catalogue,
+    is_needed: Callable[[], bool],
+    *,
+    thumbnails: bool = False,
+    searches: ClientLimit = UNLIMITED,
 ) -> list[BaseRoute]:
     """Make the route of ``/api/library``.
 
@@ -62,8 +69,10 @@ def routes(
         catalogue: of the library.
         is_needed: tells whether a missing folder is an error; else the list is empty.
         thumbnails: whether films have small pictures for the seek bar.
+        searches: how many requests for views one client may have under way.
     """
-    return [Route(ADDRESS, LibraryList(catalogue, is_needed, thumbnails=thumbnails).answer)]
+    answers = LibraryList(catalogue, is_needed, thumbnails=thumbnails, searches=searches)
+    return [Route(ADDRESS, answers.answer)]
 
 
 class AskedWronglyError(Exception):
@@ -74,9 +83,15 @@ class LibraryList:
     """The ASGI endpoint of the library's list; see `routes`."""
 
     def __init__(
-        self, catalogue: Catalogue, is_needed: Callable[[], bool], *, thumbnails: bool = False
+        self,
+        catalogue: Catalogue,
+        is_needed: Callable[[], bool],
+        *,
+        thumbnails: bool = False,
+        searches: ClientLimit = UNLIMITED,
     ) -> None:
         self._thumbnails = thumbnails
+        self._searches = searches
         self._catalogue = catalogue
         self._is_needed = is_needed
         self._is_gone = False
@@ -101,16 +116,19 @@ class LibraryList:
         try:
             if view is not None:
                 around = query.get("around")
-                page = await self._catalogue.view(
-                    view, offset, limit, around=around, patience=limits.page_seconds
-                )
+                with self._searches.held(client_address(request)):
+                    page = await self._catalogue.view(
+                        view, offset, limit, around=around, patience=limits.page_seconds
+                    )
             elif path is None:
                 page = await self._catalogue.page(after, limit, patience=limits.page_seconds)
             else:
                 page = await self._catalogue.named(path, patience=limits.page_seconds)
         except TooManyViewsError:
-            headers = {**UNCACHED, "retry-after": str(BUSY_RETRY_SECONDS)}
-            return plain_refusal(503, "Too many others search or sort the library now.", headers)
+            return plain_refusal(503, "Too many others search or sort the library now.", BUSY)
+        except TooManyError:
+            # RFC 6585 §4: it is this client's doing.
+            return plain_refusal(429, "Too many searches of this address are under way.", BUSY)
         except OSError as error:
             return self._without_folder(error)
         self._is_gone = False

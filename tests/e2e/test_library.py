@@ -231,6 +231,21 @@ async def test_thirty_thousand_files_are_a_list_of_which_only_what_is_seen_exist
     assert tab.troubles == []
 
 
+async def test_the_page_says_that_others_search_and_asks_again(
+    browser: Browser, films_server: ServerProcess
+) -> None:
+    tab = await open_tab(browser, films_server.url)
+    line = "Too many others search or sort the library now."
+    busy = {"status": 503, "content_type": "text/plain; charset=utf-8", "body": f"{line}\n"}
+    await tab.page.route("**/api/library?*", lambda route: route.fulfill(**busy))
+    await tab.open("library")
+    notice = await tab.until("document.getElementById('notice').textContent")
+    assert notice == f"{line} This page goes on asking."
+    await tab.page.unroute("**/api/library?*")
+    await tab.until("document.getElementById('notice').hidden && document.querySelector('a.row') !== null")
+    await tab.page.context.close()
+
+
 async def test_an_address_leads_to_a_row_far_down_and_a_folder_has_its_own(
     browser: Browser, many_server: tuple[ServerProcess, Path]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from origin.http.client_limits import ClientLimit
 from origin.server.library_list import LibraryList
 from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue
@@ -89,3 +90,23 @@ async def test_looking_around_in_many_files_holds_nobody_up(
         assert int(answer.headers["x-total-count"]) == 30_000 // 7
     held = nothing_holds_the_event_loop.longest
     assert held.seconds < 0.02 * slowness(), held.where
+
+
+async def test_one_client_has_few_searches_under_way_and_others_search_meanwhile(tmp_path: Path) -> None:
+    await asyncio.to_thread(fill, tmp_path, ["a.mp4", "b.mp4"])
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
+    answers = LibraryList(catalogue, lambda: True, searches=ClientLimit(2))
+
+    async def search(number: int, client: str) -> int:
+        query = f"search={number}".encode()
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": query, "headers": []}
+        answer = await answers.answer(Request({**scope, "client": (client, 1)}))
+        if answer.status_code == 429:
+            assert answer.headers["retry-after"] == "2"
+        return answer.status_code
+
+    clients = ["192.0.2.1"] * 5 + ["192.0.2.2"]
+    async with background_task(catalogue.run()):
+        found = await asyncio.gather(*(search(number, one) for number, one in enumerate(clients)))
+        assert found == [200, 200, 429, 429, 429, 200]
+        assert await search(9, "192.0.2.1") == 200
