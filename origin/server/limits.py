@@ -89,12 +89,15 @@ class WorkerLimits:
     Attributes:
         restarts: when a worker that died is started again.
         report_seconds: for so long a worker is waited for that is asked for its metrics.
+        taken_at_once: connections that a worker takes before it does something else: those that come together
+            are meant for all.
         end_seconds: for so long beyond the time of the last responses a worker may take to end.
         packets: what goes between the control process and a worker.
     """
 
     restarts: RetryPolicy = WORKER_RESTARTS
     report_seconds: float = 1.0
+    taken_at_once: int = 1
     end_seconds: float = 2.0
     packets: PacketLimits = field(default_factory=PacketLimits)
 

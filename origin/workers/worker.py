@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 
 import structlog
 import uvloop
@@ -133,6 +134,7 @@ class Worker:
 
     def _make_server(self) -> Server:
         config, limits, services = self._start.config, self._start.limits, self._services
+        listening = replace(limits.server.listening, taken_at_once=limits.workers.taken_at_once)
         proxies = TrustedProxies(config.server.trusted_proxies)
         client_limits = ClientLimits.of(config, proxies)
         served = Served(services.library, services.streams, services.traffic)
@@ -148,7 +150,7 @@ class Worker:
             on_listening=lambda: self._packets.send(messages.encode(Ready())),
             on_close=self._follower.close,
             grace=config.limits.shutdown_seconds,
-            limits=limits.server,
+            limits=replace(limits.server, listening=listening),
         )
 
     async def _connect_logs(self) -> socket.socket:

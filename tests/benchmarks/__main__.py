@@ -23,9 +23,23 @@ from tests.benchmarks import (
     slow,
     stages,
     vod,
+    workers,
 )
 
-PARTS = (ranges, connections, slow, radio, events, live, log_followers, packaging, publishers, stages, vod)
+PARTS = (
+    ranges,
+    connections,
+    slow,
+    radio,
+    events,
+    live,
+    log_followers,
+    packaging,
+    publishers,
+    stages,
+    vod,
+    workers,
+)
 RESULTS = Path("artifacts/benchmarks.jsonl")
 
 

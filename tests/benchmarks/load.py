@@ -84,8 +84,7 @@ def measure(
         folder: where the client's script may lie.
         beside: called for each server while it is under load, at the end of its last round.
     """
-    script = folder / "load.lua"
-    script.write_text(_SCRIPT.format(request=workload.request))
+    script = write_script(folder, workload)
     costs: dict[str, list[float]] = {server.name: [] for server in servers}
     shares: dict[str, list[float]] = {server.name: [] for server in servers}
     for server in servers:
@@ -108,7 +107,21 @@ def measure(
         yield Figure(workload.name, server.name, statistics.median(rounds), workload.unit, ratio, share)
 
 
-def run(server: Peer, script: Path, connections: int, seconds: int) -> tuple[int, int]:
+def write_script(folder: Path, workload: Workload) -> Path:
+    """Write what wrk runs for a workload."""
+    script = folder / "load.lua"
+    script.write_text(_SCRIPT.format(request=workload.request))
+    return script
+
+
+def run(
+    server: Peer,
+    script: Path,
+    connections: int,
+    seconds: int,
+    cores: str = peers.CLIENT_CORE,
+    threads: int = 1,
+) -> tuple[int, int]:
     """Load a server. Returns the numbers of requests and of bytes.
 
     Raises:
@@ -117,9 +130,9 @@ def run(server: Peer, script: Path, connections: int, seconds: int) -> tuple[int
     command = [
         "taskset",
         "-c",
-        peers.CLIENT_CORE,
+        cores,
         "wrk",
-        "-t1",
+        f"-t{threads}",
         f"-c{connections}",
         f"-d{seconds}s",
         "--timeout",

@@ -30,7 +30,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 NGINX_CONFIG = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+daemon off; worker_processes {workers}; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 4096; }}
 http {{
   access_log off; sendfile on; tcp_nopush off; tcp_nodelay on; keepalive_requests 1000000;
@@ -144,13 +144,14 @@ def serve_by_asgi(library: str, port: str) -> None:
 
 
 @contextlib.contextmanager
-def nginx(library: Path, folder: Path) -> Iterator[Peer]:
+def nginx(library: Path, folder: Path, workers: int = 1, cores: str = SERVER_CORE) -> Iterator[Peer]:
     """nginx, tuned for ranges of large files."""
     port = free_port()
     config = folder / "nginx.conf"
-    config.write_text(NGINX_CONFIG.format(folder=folder, library=library, port=port))
+    config.write_text(NGINX_CONFIG.format(folder=folder, library=library, port=port, workers=workers))
     program = shutil.which("nginx") or "nginx"
-    with running_workers("nginx", [program, "-c", str(config), "-p", str(folder)], port) as peer:
+    command = [program, "-c", str(config), "-p", str(folder)]
+    with running_workers("nginx", command, port, workers, cores) as peer:
         yield peer
 
 
@@ -164,10 +165,10 @@ def file_response(library: Path) -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def running(name: str, command: list[str], port: int) -> Iterator[Peer]:
-    """Run a server on its core until the block ends."""
+def running(name: str, command: list[str], port: int, cores: str = SERVER_CORE) -> Iterator[Peer]:
+    """Run a server on its cores until the block ends."""
     process = subprocess.Popen(
-        ["taskset", "-c", SERVER_CORE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["taskset", "-c", cores, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         _wait_for(port)
@@ -183,20 +184,22 @@ def running(name: str, command: list[str], port: int) -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def running_workers(name: str, command: list[str], port: int) -> Iterator[Peer]:
+def running_workers(
+    name: str, command: list[str], port: int, count: int = 1, cores: str = SERVER_CORE
+) -> Iterator[Peer]:
     """The same where the work is done by processes that the server starts."""
-    with running(name, command, port) as peer:
-        yield Peer(peer.name, peer.url, (*peer.pids, *_children(peer.pids[0])))
+    with running(name, command, port, cores) as peer:
+        yield Peer(peer.name, peer.url, (*peer.pids, *children(peer.pids[0], count)))
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int, count: int) -> list[int]:
     """The processes that a server has started to do its work; it listens before they are there."""
     end = time.monotonic() + START_SECONDS
-    while not (children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+    while len(found := Path(f"/proc/{pid}/task/{pid}/children").read_text().split()) < count:
         if time.monotonic() > end:
             raise TimeoutError(f"process {pid} starts no other")
         time.sleep(0.05)
-    return [int(child) for child in children]
+    return [int(child) for child in found]
 
 
 def _wait_for(port: int) -> None:

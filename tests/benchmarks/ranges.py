@@ -62,10 +62,7 @@ def running() -> Iterator[tuple[list[Peer], Path]]:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
-        library = folder / "library"
-        library.mkdir()
-        for file, size in (("large", LARGE_BYTES), ("whole", WHOLE_BYTES), ("small", SMALL_BYTES)):
-            _make_file(library / f"{file}.mp4", size)
+        library = make_library(folder)
         servers = [
             stack.enter_context(peers.nginx(library, folder)),
             stack.enter_context(peers.file_response(library)),
@@ -73,6 +70,15 @@ def running() -> Iterator[tuple[list[Peer], Path]]:
             stack.enter_context(peers.headwater(library)),
         ]
         yield servers, folder
+
+
+def make_library(folder: Path) -> Path:
+    """Make the files that are asked for."""
+    library = folder / "library"
+    library.mkdir()
+    for file, size in (("large", LARGE_BYTES), ("whole", WHOLE_BYTES), ("small", SMALL_BYTES)):
+        _make_file(library / f"{file}.mp4", size)
+    return library
 
 
 def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:

@@ -1,0 +1,79 @@
+"""Several worker processes beside as many of nginx: time of the wall and of processors a request.
+
+With one and two, the server and the client have two cores each; with four, they share all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tests.benchmarks import load, peers
+from tests.benchmarks.load import Figure, Workload
+from tests.benchmarks.peers import Peer
+from tests.benchmarks.ranges import WORKLOADS, make_library
+
+COUNTS = {1: ("0", "2,3"), 2: ("0,1", "2,3"), 4: ("0-3", "0-3")}
+"""How many workers there are, on which cores they are, and on which the client is."""
+
+MEASURED = ("64 KiB ranges", "2 KB file")
+CONNECTIONS = 64
+ROUNDS = 7
+
+
+def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
+    """Measure each number of workers whose name has one of the words, or all."""
+    workloads = [replace(one, connections=CONNECTIONS) for one in WORKLOADS if one.name in MEASURED]
+    for count, (cores, clients) in COUNTS.items():
+        if words and not any(word in f"{count} workers" for word in words):
+            continue
+        peers.require("wrk", "nginx", "taskset")
+        with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+            folder = Path(name)
+            folder.chmod(0o755)
+            library = make_library(folder)
+            servers = [
+                stack.enter_context(peers.nginx(library, folder, count, cores)),
+                stack.enter_context(headwater(library, count, cores)),
+            ]
+            for workload in workloads:
+                yield from _figures(f"{count} workers, {workload.name}", workload, servers, folder, clients)
+
+
+@contextlib.contextmanager
+def headwater(library: Path, count: int, cores: str) -> Iterator[Peer]:
+    """Ours with so many processes that serve."""
+    port = peers.free_port()
+    command = ["env", f"HEADWATER_SERVER_WORKERS={count}", str(Path(sys.executable).parent / "headwater")]
+    command += ["serve", "--library", str(library), "--port", str(port)]
+    started = peers.running("headwater", command, port, cores)
+    with started as peer:
+        pids = peer.pids if count == 1 else (*peer.pids, *peers.children(peer.pids[0], count))
+        yield Peer(peer.name, peer.url, pids)
+
+
+def _figures(
+    name: str, workload: Workload, servers: list[Peer], folder: Path, clients: str
+) -> Iterator[Figure]:
+    """Measure all servers in turn, and compare each with the first of its round."""
+    script = load.write_script(folder, workload)
+    taken: dict[str, list[tuple[float, float]]] = {server.name: [] for server in servers}
+    for round_ in range(ROUNDS + 1):
+        for server in servers:
+            began, before = time.monotonic(), server.cpu_seconds()
+            requests, _ = load.run(server, script, workload.connections, workload.seconds, clients, 2)
+            used, wall = server.cpu_seconds() - before, time.monotonic() - began
+            if round_:  # behind the one that fills caches
+                taken[server.name].append((wall / requests * 1e6, used / requests * 1e6))
+    for place, unit in enumerate(("µs/request", "CPU µs/request")):
+        first = [one[place] for one in taken[servers[0].name]]
+        for server in servers:
+            values = [one[place] for one in taken[server.name]]
+            ratio = statistics.median(value / other for value, other in zip(values, first, strict=True))
+            yield Figure(name, server.name, statistics.median(values), unit, ratio)
