@@ -4,6 +4,8 @@
 import { bytes, el, say } from "./dom.js";
 
 const MOST_REQUESTS = 24;
+/** Older ones are of no interest, and would make the newer ones thin. */
+const SHOWN_MS = 60_000;
 /** How much time the width shows at least. */
 const LEAST_MS = 2000;
 const MEDIA = /^\/(media|vod|live|recordings)\//;
@@ -20,9 +22,11 @@ export class Waterfall {
     this.node = el("div", { class: "instrument" }, el("h3", {}, "Requests ", this.#span), this.#list);
   }
 
+  /** Begins with what the browser has noted before. */
   listen() {
+    this.clear();
     this.#observer = new PerformanceObserver((list) => this.#note(list.getEntries()));
-    this.#observer.observe({ type: "resource" });
+    this.#observer.observe({ type: "resource", buffered: true });
   }
 
   stop() {
@@ -37,16 +41,14 @@ export class Waterfall {
 
   #note(entries) {
     const media = entries.filter((entry) => MEDIA.test(new URL(entry.name).pathname));
-    if (media.length === 0) return;
     this.#requests = [...this.#requests, ...media].slice(-MOST_REQUESTS);
-    this.#isNew = true;
-    // The browser keeps a limited number of them, and has nobody else to keep them for.
-    performance.clearResourceTimings();
+    this.#isNew ||= media.length > 0;
   }
 
   draw() {
     if (!this.#isNew) return;
     this.#isNew = false;
+    this.#requests = this.#requests.filter((one) => one.startTime > performance.now() - SHOWN_MS);
     const start = Math.min(...this.#requests.map((one) => one.startTime));
     const end = Math.max(start + LEAST_MS, ...this.#requests.map((one) => one.responseEnd));
     const share = (time) => `${((100 * (time - start)) / (end - start)).toFixed(2)}%`;

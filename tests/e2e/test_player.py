@@ -148,7 +148,7 @@ async def test_the_instruments_show_what_is_measured_and_cost_nothing_when_close
     await tab.page.add_init_script(COUNT_WHAT_RUNS)
     asked: list[str] = []
     tab.page.on("request", lambda request: asked.append(request.url))
-    await tab.open(FILM)
+    await tab.open(f"{FILM}&buffer=5")
     await tab.playing()
     before = await tab.value("[running.size, observing]")
     assert not any(url.endswith("/instruments.js") for url in asked)
