@@ -27,16 +27,14 @@ def is_answered(method: str, path: str, streams: Mapping[str, LiveStream]) -> bo
         path: decoded.
         streams: the channels that it can serve.
     """
-    _, _, channel, *names = path.split("/")
+    channel, *names = path.removeprefix("/live/").split("/")
     stream = streams.get(channel)
     if method not in ("GET", "HEAD") or stream is None or not stream.ready:
         return False
     if len(names) == 1:
         return names[0] in WHOLE_CHANNEL
-    rendition = stream.renditions.get(names[0])
-    if rendition is None or len(names) != 2:
-        return False
-    return names[1] == PLAYLIST or _has(rendition, read_name(names[1]))
+    rendition = stream.renditions.get(names[0]) if len(names) == 2 else None
+    return rendition is not None and (names[1] == PLAYLIST or _has(rendition, read_name(names[1])))
 
 
 def _has(rendition: Rendition, named: RenditionFile) -> bool:

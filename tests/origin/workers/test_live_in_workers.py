@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,11 @@ captions = ["en"]
 part_duration = 0.25
 segment_duration = 1.0
 {more}
+
+[[radio]]
+name = "tone.mp3"
+source = "folder"
+folder = "{music}"
 """
 MISSING = [
     "/live/test/240p/1.m4s",
@@ -48,7 +54,11 @@ MASTER, PLAYLIST = "/live/test/master.m3u8", "/live/test/240p/media.m3u8"
 
 def playing(folder: Path, more: str = "") -> ServerProcess:
     config = folder / "headwater.toml"
-    config.write_text(CONFIG.format(data=folder / "data", name="test", more=more))
+    music = folder / "music"
+    music.mkdir()
+    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=30", str(music / "tone.mp3")]
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *tone], check=True, timeout=300)
+    config.write_text(CONFIG.format(data=folder / "data", name="test", more=more, music=music))
     server = start_server("--config", str(config), "--library", str(folder), "--port", "0")
     ready(server, COUNT)
     wait_for(lambda: health(server)["services"].get("live/test") == "live", "the channel")
@@ -159,7 +169,7 @@ def test_a_worker_that_stands_still_slows_nobody_and_goes_on(server: ServerProce
 
 def test_a_channel_whose_encoder_dies_goes_on_everywhere(server: ServerProcess) -> None:
     with to_all(server, MASTER) as clients:
-        os.kill(server.encoder(b"ffmpeg"), signal.SIGKILL)
+        os.kill(server.encoder(b"lavfi"), signal.SIGKILL)
 
         def have_break() -> bool:
             return all(b"#EXT-X-DISCONTINUITY\n" in one.ask(PLAYLIST).body for one in clients.values())
@@ -168,6 +178,20 @@ def test_a_channel_whose_encoder_dies_goes_on_everywhere(server: ServerProcess) 
         reader = Reader([*clients.values()])
         for _ in range(4):
             reader.reload()
+
+
+def test_a_station_begins_for_who_asks_a_worker_which_then_serves_it(server: ServerProcess) -> None:
+    master = "/live/tone.mp3/master.m3u8"
+
+    def begins() -> bool:
+        # Until it has begun, the control process answers, and keeps the connection.
+        with to_all(server, "/api/time") as clients:
+            return all(client.ask(master).status == 200 for client in clients.values())
+
+    wait_for(begins, "the station's channel")
+    with to_all(server, master) as clients:
+        for client in clients.values():
+            assert b"media.m3u8" in client.ask(master).body
 
 
 def test_what_publishes_is_the_control_processes(server: ServerProcess) -> None:
