@@ -12,15 +12,15 @@ from starlette.routing import BaseRoute, Route
 
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import BytesRepresentation, RepresentationResponse
+from origin.server import oembed
 from origin.server.page import CACHE_CONTROL, CONTENT_SECURITY_POLICY, HEADERS, HTML
 
 NAME = "embed.html"
-KINDS = frozenset(("vod", "live", "media", "radio"))
 NOT_FRAMED = "frame-ancestors 'none'"
 
 
 def routes(player: Path, allow_embed: Sequence[str]) -> list[BaseRoute]:
-    """Make the routes of ``/embed/…``: one page for all, whose script looks at its address.
+    """Make the routes of ``/embed/…``: one page for all, whose script looks at its address, and of oEmbed.
 
     Args:
         player: the folder that holds the page's files.
@@ -33,8 +33,14 @@ def routes(player: Path, allow_embed: Sequence[str]) -> list[BaseRoute]:
     headers = {**HEADERS, "content-security-policy": CONTENT_SECURITY_POLICY.replace(NOT_FRAMED, ancestors)}
 
     async def page(request: Request) -> Response:
-        if request.path_params["kind"] not in KINDS:
-            return plain_refusal(404, f"What can be embedded: {', '.join(sorted(KINDS))}.")
-        return RepresentationResponse(representation, cache_control=CACHE_CONTROL, headers=headers)
+        if request.path_params["kind"] not in oembed.KINDS:
+            return plain_refusal(404, f"What can be embedded: {', '.join(sorted(oembed.KINDS))}.")
+        found = {"link": oembed.discovery(request)} if allow_embed else {}
+        return RepresentationResponse(
+            representation, cache_control=CACHE_CONTROL, headers={**headers, **found}
+        )
 
-    return [Route("/embed/{kind}/{path:path}", page, methods=["GET"], name="embed")]
+    return [
+        Route("/embed/{kind}/{path:path}", page, methods=["GET"], name="embed"),
+        *oembed.routes(allow_embed),
+    ]
