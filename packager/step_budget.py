@@ -30,6 +30,10 @@ class StepBudget:
         self._seconds = seconds
         self._since = time.perf_counter()
 
+    def restart(self) -> None:
+        """Begin anew, as the task has just waited: others had their time."""
+        self._since = time.perf_counter()
+
     async def spend(self) -> None:
         """Yield to the event loop if the time is used up."""
         if time.perf_counter() - self._since >= self._seconds:

@@ -55,12 +55,16 @@ class _Track:
         track_id: what the fragments call it.
         init: its init segment.
         timescale: ticks per second.
+
+    Attributes:
+        farthest_back: ticks by which its times may stay behind its frames.
     """
 
     def __init__(self, track_id: int, init: InitSegment, timescale: int) -> None:
         self.track_id = track_id
         self.init = init
         self.timescale = timescale
+        self.farthest_back = round(FARTHEST_BACK * timescale)
         self._count = 0
         self._base = 0
         self._samples: list[Sample] = []
@@ -178,7 +182,7 @@ class FlvToFragments:
         time, newest = TICKS * self._time, track.newest
         # ISO/IEC 14496-12 §8.6.1.1: decode times rise. What is shown when stays as it was.
         decoded = time if newest is None or time > newest else newest + 1
-        if decoded - time > FARTHEST_BACK * CLOCK_RATE:
+        if decoded - time > track.farthest_back:
             raise MalformedError("the times of its picture go back")
         offset = time + TICKS * int.from_bytes(body[2:5], "big", signed=True) - decoded
         if abs(offset) > LONGEST_REORDERING:
@@ -199,7 +203,7 @@ class FlvToFragments:
         if newest is not None:
             # Milliseconds are rounded: frames follow each other without a gap, unless one is missing.
             following = newest + self.frame_samples
-            if following - time > FARTHEST_BACK * track.timescale:
+            if following - time > track.farthest_back:
                 raise MalformedError("the times of its sound go back")
             time = following if time - following <= self.frame_samples else time
         track.add(time, 0, bytes(body[_AAC_HEADER:]), is_sync=True)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 from dataclasses import dataclass, field
+from typing import cast
 
 import structlog
 
@@ -43,6 +44,8 @@ class RtmpLimits:
         connections: At once, those that aren't let in yet included.
         admission_seconds: From a connection to its stream, the time of held back refusals not counted.
         read_bytes: What is read at once, and kept unread at most twice.
+        gather_seconds: For which a publisher's messages are left in the system's buffer, so that several are
+            read at once: to be woken up for each costs more than all that is done with it.
         portion_bytes: What is parsed at once: a message may have a single byte.
         ping_share: Of the time for which a publisher may send nothing: behind it, it is asked for a sign of
             life.
@@ -57,6 +60,7 @@ class RtmpLimits:
     connections: int = 256
     admission_seconds: float = 10.0
     read_bytes: int = 64 << 10
+    gather_seconds: float = 0.045
     portion_bytes: int = 4 << 10
     ping_share: float = 0.4
     answer_share: float = 0.5
@@ -173,6 +177,9 @@ class _Session:
         self._progressed = 0.0
         self._deadline = asyncio.timeout(limits.admission_seconds)
         self._budget = StepBudget()
+        self._loop = asyncio.get_running_loop()
+        # What was read, as the channel takes it.
+        self._tags = bytearray()
 
     async def run(self) -> None:
         """Carry one publisher's streams until it goes or is refused."""
@@ -214,11 +221,25 @@ class _Session:
             data = await self._read()
             if not data:
                 return
+            self._budget.restart()
             async for portion in self._budget.portions(data, self._limits.portion_bytes):
                 self._connection.receive_data(portion)
                 await self._on_events()
+            await self._give()
             await self._flush()
             self._check_progress()
+            if self._publication is not None and len(data) < self._limits.read_bytes:
+                await self._gather()
+
+    async def _gather(self) -> None:
+        """Let messages come before they are read; what had come is read, so the reader has paused nothing."""
+        transport = cast(asyncio.Transport, self._writer.transport)
+        transport.pause_reading()
+        try:
+            await asyncio.sleep(self._limits.gather_seconds)
+        finally:
+            if not transport.is_closing():
+                transport.resume_reading()
 
     def _check_progress(self) -> None:
         """Check that messages are completed: single bytes of one now and then are no stream.
@@ -226,7 +247,7 @@ class _Session:
         Raises:
             MalformedError: one takes too long.
         """
-        now, longest = asyncio.get_running_loop().time(), self._admission.limits.fragment_seconds
+        now, longest = self._loop.time(), self._admission.limits.fragment_seconds
         if self._publication is None or not self._connection.is_within_message:
             self._progressed = now
         elif now - self._progressed > longest:
@@ -240,27 +261,25 @@ class _Session:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(silent * self._limits.ping_share):
                 return await self._reader.read(self._limits.read_bytes)
-        self._connection.ping(round(asyncio.get_running_loop().time() * 1000))
+        self._connection.ping(round(self._loop.time() * 1000))
         await self._flush()
         async with asyncio.timeout(silent * self._limits.answer_share):
             return await self._reader.read(self._limits.read_bytes)
 
     async def _on_events(self) -> None:
-        tags = bytearray()
         for event in self._connection.events():
             if isinstance(event, MediaMessage):
-                self._progressed = asyncio.get_running_loop().time()
+                self._progressed = self._loop.time()
                 if self._stream is not None:
-                    tags += self._stream.receive(event.kind, event.timestamp, event.payload)
+                    self._tags += self._stream.receive(event.kind, event.timestamp, event.payload)
             else:
-                await self._give(tags)
+                await self._give()
                 await self._on_request(event)
-        await self._give(tags)
 
-    async def _give(self, tags: bytearray) -> None:
-        if tags and self._publication is not None:
-            data = bytes(tags)
-            tags.clear()
+    async def _give(self) -> None:
+        """Bring what has come together to the channel."""
+        data, self._tags = bytes(self._tags), bytearray()
+        if data and self._publication is not None:
             await self._publication.receive(data)
 
     async def _on_request(self, event: Event) -> None:
@@ -294,7 +313,8 @@ class _Session:
             self._connection.refuse_publish(str(error))
             return
         self._publication = publication
-        self._progressed = asyncio.get_running_loop().time()
+        self._budget = publication.budget
+        self._progressed = self._loop.time()
         self._stream = PublishedStream(self._limits.stream)
         self._connection.accept_publish()
 
@@ -303,12 +323,12 @@ class _Session:
             self._publication.end()
             self._publication = None
         self.is_dispensable = True
-        self._deadline.reschedule(asyncio.get_running_loop().time() + self._limits.admission_seconds)
+        self._deadline.reschedule(self._loop.time() + self._limits.admission_seconds)
 
     def _on_dismissed(self, _reason: str) -> None:
         """Wake up, as the publication was ended from this side."""
         if not self._deadline.expired():
-            self._deadline.reschedule(asyncio.get_running_loop().time())
+            self._deadline.reschedule(self._loop.time())
 
     async def _flush(self) -> None:
         data = self._connection.data_to_send()
@@ -319,7 +339,8 @@ class _Session:
 
     async def _say_goodbye(self) -> None:
         """Send what is left, and wait until the client has closed: else what it sent would reset all."""
-        with contextlib.suppress(TimeoutError, ConnectionError):
+        # Where the client has reset the connection, ending our side of it isn't a ConnectionError.
+        with contextlib.suppress(OSError):
             async with asyncio.timeout(self._limits.linger_seconds):
                 self._writer.write(self._connection.data_to_send())
                 if self._writer.can_write_eof():

@@ -7,7 +7,6 @@ ffmpeg's does, and the next one begins with the next key frame, behind a discont
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from fractions import Fraction
 
 from media.errors import MediaError
@@ -107,7 +106,6 @@ class _Taker:
         self._start = start
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._budget = StepBudget()
         self._zero: Fraction | None = None
         deadline = self._loop.time() + run.limits.start_seconds
         picture, sound = run.feeds
@@ -138,7 +136,8 @@ class _Taker:
             CadenceError: the samples don't come as they should.
         """
         events: list[InitSegment | Fragment] = []
-        async for portion in self._budget.portions(data):
+        budget = StepBudget()
+        async for portion in budget.portions(data):
             events += self._rewriter.receive_data(portion)
         for event in events:
             if isinstance(event, InitSegment):
@@ -154,7 +153,7 @@ class _Taker:
             # Of what comes at once, only the newest tells when it was made.
             self._clock.observe(_end(fragment) / output.timescale, now)
         for output, fragment in fragments:
-            await self._budget.spend()
+            await budget.spend()
             output.deadline = self._loop.time() + self._run.limits.stall_seconds
             if output.feed.add(fragment, now):
                 self._run.flowing = True
@@ -170,7 +169,8 @@ class _Taker:
         output = self._by_track[fragment.track_id]
         if output.shift is None:
             output.shift = round(self._start * output.timescale) - round(zero * output.timescale)
-        return replace(fragment, base_media_decode_time=fragment.base_media_decode_time + output.shift)
+        time = fragment.base_media_decode_time + output.shift
+        return Fragment(fragment.track_id, fragment.sequence_number, time, fragment.samples, fragment.data)
 
 
 def _first_key(fragment: Fragment, output: _Output) -> Fraction | None:

@@ -91,7 +91,7 @@ class Cuts:
 
     Attributes:
         known: media time up to which all cuts are known: no picture is shown before those that were decoded
-            before its group's key frame.
+            before its group's key frame. Ticks, and how many a second has: it changes with every picture.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Cuts:
     ) -> None:
         self.segment_duration = segment_duration
         self.longest = longest
-        self.known = Fraction(-1)
+        self.known = -1, 1
         self._cuts: deque[Cut] = deque(maxlen=kept)
         self._ends: dict[int, Fraction] = {}
         self._origin = Fraction(0)
@@ -139,12 +139,20 @@ class Cuts:
         if self._cuts:
             self._ends[self._cuts[-1].segment] = time
 
-    def at(self, time: Fraction) -> Cut | None:
+    def is_known(self, ticks: int, timescale: int) -> bool:
+        """Tell whether all cuts up to a time are known."""
+        known, scale = self.known
+        return ticks * scale < known * timescale
+
+    def at(self, ticks: int, timescale: int) -> Cut | None:
         """Give the cut of the segment that a time belongs to; None where it belongs to none."""
-        cut = next((one for one in reversed(self._cuts) if one.start <= time), None)
-        if cut is None or time >= self._ends.get(cut.segment, time + 1):
-            return None
-        return cut
+        for cut in reversed(self._cuts):
+            start = cut.start
+            # Integers, as each sample asks for it.
+            if start.numerator * timescale <= ticks * start.denominator:
+                end = self._ends.get(cut.segment)
+                return None if end is not None and Fraction(ticks, timescale) >= end else cut
+        return None
 
 
 class _Gatherer:
@@ -213,6 +221,10 @@ class KeyframeSegmenter:
         self._most_held = limits.held_samples
         self._cuts = cuts
         self._leads = leads
+        self._longest = math.floor(cuts.longest * timescale)
+        # Of ticks in which what is near is a whole number.
+        self._near_scale = NEAR.denominator * timescale
+        self._near = NEAR.numerator * timescale
         self._gatherer = _Gatherer(timescale, part_target, limits.part_samples)
         self._expected: int | None = None
         self._begun = -1
@@ -229,10 +241,10 @@ class KeyframeSegmenter:
         parts: list[CutPart] = []
         while self._held:
             time, sample, piece = self._held[0]
-            shown = Fraction(time + sample.composition_offset, self._timescale)
+            shown = time + sample.composition_offset
             if self._leads:
                 parts += self._lead(time, shown, sample, piece)
-            elif shown + NEAR < self._cuts.known:
+            elif self._cuts.is_known(NEAR.denominator * shown + self._near, self._near_scale):
                 parts += self._follow(time, shown, sample, piece)
             else:
                 break
@@ -246,27 +258,29 @@ class KeyframeSegmenter:
         """Give what fills no part yet, since nothing more comes."""
         parts: list[CutPart] = []
         for time, sample, data in self._held:
-            shown = Fraction(time + sample.composition_offset, self._timescale)
-            parts += self._follow(time, shown, sample, data)
+            parts += self._follow(time, time + sample.composition_offset, sample, data)
         self._held.clear()
         return parts + self._gatherer.end()
 
-    def _lead(self, time: int, shown: Fraction, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
+    def _lead(self, time: int, shown: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
         cuts = self._cuts
-        cuts.known = max(cuts.known, shown)
-        if sample.is_sync and cuts.due(shown):
+        cuts.known = max(cuts.known[0], shown), self._timescale
+        if sample.is_sync and cuts.due(Fraction(shown, self._timescale)):
             self._opened = time
-            return self._gatherer.add(cuts.open(shown), time, sample, data)
+            return self._gatherer.add(cuts.open(Fraction(shown, self._timescale)), time, sample, data)
         last = cuts.last
         if last is None or cuts.broken:
             return []
-        if time + sample.duration - self._opened > cuts.longest * self._timescale:
-            cuts.end(shown)
+        if time + sample.duration - self._opened > self._longest:
+            cuts.end(Fraction(shown, self._timescale))
             return self._gatherer.end()
         return self._gatherer.add(last, time, sample, data)
 
-    def _follow(self, time: int, shown: Fraction, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
-        cut = self._cuts.at(shown + NEAR) if sample.is_sync else self._cuts.at(shown)
+    def _follow(self, time: int, shown: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
+        if sample.is_sync:
+            cut = self._cuts.at(NEAR.denominator * shown + self._near, self._near_scale)
+        else:
+            cut = self._cuts.at(shown, self._timescale)
         if cut is None:
             return self._gatherer.end()
         if cut.segment > self._begun:

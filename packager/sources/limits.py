@@ -55,12 +55,14 @@ class PumpLimits:
 
     Attributes:
         ahead_bytes: Buffered bytes at which the producer must wait: some seconds at the highest bitrates.
+        written_bytes: Bytes of chunks that are written together; a larger chunk alone.
         headless_bytes: Bytes to wait for an access point, since some streams don't mark theirs.
         pacing: How far the stream may be ahead of real time, or behind it.
         gop_cache: How much is kept for an ffmpeg that joins later.
     """
 
     ahead_bytes: int = 32 << 20
+    written_bytes: int = 64 << 10
     headless_bytes: int = 1 << 19
     pacing: PacingLimits = field(default_factory=PacingLimits)
     gop_cache: GopCacheLimits = field(default_factory=GopCacheLimits)

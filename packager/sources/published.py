@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -106,6 +106,7 @@ class Publication:
         began: when, in seconds since the epoch.
         pump: what ffmpeg is given of it; None until its container is known.
         link: what its protocol tells of its way here; None where it tells nothing.
+        budget: of what is done with it between two waits of whoever brings it.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Publication:
         self._source = source
         self._on_end = on_end
         self._head = b""
-        self._budget = StepBudget()
+        self.budget = StepBudget()
         self._has_access_point = False
         self._ended: str | None = None
         self.publisher = publisher
@@ -136,6 +137,7 @@ class Publication:
         self.pump = Pump(
             container, self._reader, limits=limits, kept_seconds=source.kept_seconds, channel=source.channel
         )
+        self.pump.budget = self.budget
 
     @property
     def received(self) -> int:
@@ -200,23 +202,23 @@ class Publication:
                 return
             self._set_container(container)
             data, self._head = self._head, b""
-        async for portion in self._budget.portions(data):
+        async for portion in self.budget.portions(data):
             # Whoever took its place meanwhile keeps it.
             self._check()
-            for chunk in self._reader.receive_data(portion):
-                await self._take(chunk)
-                self._check()
+            await self._take(self._reader.receive_data(portion))
+            self._check()
 
-    async def _take(self, chunk: StreamChunk) -> None:
+    async def _take(self, chunks: Sequence[StreamChunk]) -> None:
         if self.pump is None:
             return
-        self._meter.receive(chunk, time.monotonic())
-        if chunk.access and not self._has_access_point:
-            self._has_access_point = True
+        now = time.monotonic()
+        for chunk in chunks:
+            self._meter.receive(chunk, now)
+            self._has_access_point = self._has_access_point or chunk.access
         if not self.is_on_air and self.is_playable:
             self._source.offer(self)
             self._check()
-        await self.pump.take((chunk,))
+        await self.pump.take(chunks)
 
     def check_complete(self) -> None:
         """Check at the end of a body that there was a stream in it.

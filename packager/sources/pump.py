@@ -106,6 +106,7 @@ class Pump:
 
     Attributes:
         container: ffmpeg's name of the current stream's container.
+        budget: of what the producer does between two waits.
     """
 
     paced = False
@@ -133,7 +134,7 @@ class Pump:
         self._queued = 0
         self._attached = False
         self._branches: set[StreamBranch] = set()
-        self._budget = StepBudget()
+        self.budget = StepBudget()
         self._received = self._begun = 0
         self._received_at = -math.inf
         self._given_at = -math.inf
@@ -176,13 +177,13 @@ class Pump:
         cutter = self._cutter
         if cutter is not None:
             size = AUDIO_PORTION_BYTES if isinstance(cutter, AudioStreamReader) else PORTION_BYTES
-            async for portion in self._budget.portions(data, size):
+            async for portion in self.budget.portions(data, size):
                 await self.take(cutter.receive_data(portion))
 
     async def take(self, pieces: Iterable[StreamChunk]) -> None:
         """Receive the stream's next chunks, parsed already; wait as ``receive`` does."""
         for piece in pieces:
-            await self._budget.spend()
+            await self.budget.spend()
             if piece.changes:
                 self.receive_eof()
                 self._pacing.begin()
@@ -276,18 +277,21 @@ class Pump:
         self._pacing.attached(
             None if beginning.clock is None else beginning.clock / CLOCK_RATE, time.monotonic()
         )
+        budget = StepBudget()
         try:
             while True:
                 if not queue:
                     await self._changed.wait()
+                    budget.restart()
                     continue
-                piece = queue.popleft()
-                if piece is None:
+                if queue[0] is None:
                     break
-                await taker.write(piece.data)
-                self._queued -= len(piece.data)
-                if piece.clock is not None and queue is self._queue:
-                    self._pacing.given(piece.clock / CLOCK_RATE)
+                data, clock = _first_of(queue, self._limits.written_bytes)
+                await taker.write(data)
+                await budget.spend()
+                self._queued -= len(data)
+                if clock is not None and queue is self._queue:
+                    self._pacing.given(clock / CLOCK_RATE)
                 self._notify()
             taker.close_stdin()
         except BrokenPipeError:
@@ -302,3 +306,17 @@ class Pump:
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+def _first_of(queue: deque[StreamChunk | None], most_bytes: int) -> tuple[bytes, int | None]:
+    """Take what is to be written at once: a chunk, and more that fit; give its bytes and newest time."""
+    pieces: list[bytes] = []
+    size, clock = 0, None
+    while queue and (piece := queue[0]) is not None:
+        size += len(piece.data)
+        if pieces and size > most_bytes:
+            break
+        pieces.append(piece.data)
+        clock = clock if piece.clock is None else piece.clock
+        queue.popleft()
+    return b"".join(pieces), clock
