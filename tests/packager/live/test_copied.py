@@ -127,6 +127,10 @@ def segments(channel: Channel, number: int = 0) -> int:
     )
 
 
+def is_on_air(publication: Publication) -> bool:
+    return publication.is_on_air
+
+
 def has_segments(channel: Channel, number: int) -> bool:
     """Tell whether there are two complete segments from a number on."""
     return segments(channel, number) >= 2
@@ -156,14 +160,15 @@ async def test_other_sizes_and_the_same_one_again_follow_behind_a_discontinuity(
     channel = Channel(OPTIONS, tools)
     source, sizes = published_by(channel), ["160x120", "160x120", "320x240"]
     async with running(channel), contextlib.AsyncExitStack() as stack:
-        number = 0
         for size in sizes:
             # Each takes the place of the one before.
-            await stack.enter_async_context(publishing(source.begin(SECOND), recorded(size)))
+            publication = source.begin(SECOND)
+            await stack.enter_async_context(publishing(publication, recorded(size)))
+            await until(functools.partial(is_on_air, publication))
             window = channel.renditions["source"].window
+            number = window.next_number + 1
             await until(functools.partial(has_segments, channel, number))
             assert channel.pid is None
-            number = window.next_number + 1
         assert channel.renditions["source"].window is window
         listed = [one for one in window.listed if not one.gap]
         assert sum(one.discontinuity for one in listed) >= 2
