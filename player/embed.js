@@ -33,14 +33,30 @@ function say(text) {
 
 media.addEventListener("playing", () => say(""));
 
+const LOST = "The server doesn't answer. This goes on trying.";
+
 function startAt(seconds) {
   if (seconds > 0) media.addEventListener("loadedmetadata", () => (media.currentTime = seconds), { once: true });
 }
 
 function playFile(address) {
+  let known = false;
   startAt(Number(query.get("start")));
   media.src = address;
-  media.addEventListener("error", () => say("This can't be played here."));
+  media.addEventListener("loadedmetadata", () => { known = true; });
+  media.addEventListener("error", () => {
+    // What could be played before can't be reached, whatever the error says: the server may be away.
+    say(known ? LOST : "This can't be played here.");
+    if (known) setTimeout(() => again(address), AGAIN_MS);
+  });
+}
+
+/** Loads a file anew, and goes on where it was. */
+function again(address) {
+  const goesOn = !media.paused;
+  startAt(media.currentTime);
+  media.src = address;
+  if (goesOn) media.play().catch(() => {});
 }
 
 /** Radio and live channels come back by themselves: a source may be gone for a while. */
@@ -64,17 +80,16 @@ function playStation(address) {
   begin();
 }
 
-function playHls(address, isLive) {
+function playHls(address, isLive, start = Number(query.get("start"))) {
   if (!Hls.isSupported()) {
     playFile(address);
     return;
   }
-  const start = Number(query.get("start"));
   const hls = new Hls({ lowLatencyMode: isLive, startPosition: !isLive && start > 0 ? start : -1 });
   hls.on(Hls.Events.ERROR, (_, data) => {
     if (!data.fatal) return;
     if (!isLive) {
-      say(data.response?.code === 404 ? "There is no such film." : "This can't be played here.");
+      recover(hls, address, data);
       return;
     }
     say("Nothing is on air at the moment.");
@@ -84,6 +99,28 @@ function playHls(address, isLive) {
   hls.loadSource(address);
   hls.attachMedia(media);
   if (isLive) watch(hls);
+}
+
+/** Goes on with a film where it was, once its server is back, or the film that has taken its place is there. */
+function recover(hls, address, { type, response }) {
+  const isGone = response?.code === 404;
+  if (type !== Hls.ErrorTypes.NETWORK_ERROR) say("This can't be played here.");
+  else if (isGone && !hls.levels?.length) say("There is no such film.");
+  else {
+    say(LOST);
+    hls.once(Hls.Events.FRAG_LOADED, () => say(""));
+    setTimeout(() => {
+      if (hls.levels?.length && !isGone) {
+        hls.startLoad();
+        return;
+      }
+      const goesOn = !media.paused;
+      const at = media.currentTime;
+      hls.destroy();
+      playHls(address, false, at || undefined);
+      if (goesOn) media.play().catch(() => {});
+    }, AGAIN_MS);
+  }
 }
 
 /** A source that goes leaves gaps in the playlists, and no error: after a while without a picture that is said. */

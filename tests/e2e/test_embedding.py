@@ -173,6 +173,31 @@ async def test_a_frame_without_anything_to_play_says_so(
 
 
 @in_session
+@pytest.mark.parametrize("status", [0, 404])
+async def test_a_film_in_a_frame_goes_on_where_it_was_once_its_server_is_back(
+    browser: Browser, server: ServerProcess, status: int
+) -> None:
+    """404 is what segments of a film that was replaced have; playlists name those of the new one."""
+    page = await new_page(browser)
+    asked: list[str] = []
+
+    async def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        await (route.fulfill(status=status) if status else route.abort())
+
+    await page.goto(f"{server.url}/embed/vod/film?autoplay&muted")
+    await until(page, "() => headwater.media.currentTime > 0.5")
+    await page.route(re.compile(r"\.m4s$"), refuse)
+    await page.evaluate("void (headwater.media.currentTime = headwater.media.duration - 8)")
+    await until(page, "() => document.getElementById('status').textContent.startsWith('The server')")
+    assert asked
+    await page.unroute(re.compile(r"\.m4s$"))
+    await until(page, "() => headwater.media.currentTime > headwater.media.duration - 7")
+    await until(page, "() => document.getElementById('status').hidden")
+    await page.close()
+
+
+@in_session
 async def test_a_station_in_a_frame_is_heard_by_who_plays_it_alone_and_comes_back(
     browser: Browser, server: ServerProcess
 ) -> None:
