@@ -67,7 +67,8 @@ class WorkerPool:
         self._setup = setup
         self._limits = setup.limits.workers
         self._workers: dict[int, WorkerProcess] = {}
-        self._may_listen = self._is_ending = False
+        self._may_listen = False
+        self._ending = asyncio.Event()
         # What accepts connections while there is no worker, and whether it does.
         self._stand_ins: list[SocketListener] = []
         self._stands_in = False
@@ -98,7 +99,7 @@ class WorkerPool:
             try:
                 yield
             finally:
-                self.end(at_once=self._is_ending)
+                self.end(at_once=self._ending.is_set())
                 await asyncio.wait(keeping, timeout=self._limits.end_seconds)
                 for task in keeping:
                     task.cancel()
@@ -115,7 +116,7 @@ class WorkerPool:
 
     def _change(self) -> None:
         is_alone = not any(worker.state is WorkerState.READY for worker in self._workers.values())
-        if self._is_ending or is_alone is self._stands_in:
+        if self._ending.is_set() or is_alone is self._stands_in:
             return
         self._stands_in = is_alone
         for one in self._stand_ins:
@@ -126,7 +127,7 @@ class WorkerPool:
 
     def end(self, *, at_once: bool = False) -> None:
         """Let all workers end, behind their last responses or at once."""
-        self._is_ending = True
+        self._ending.set()
         for worker in self._workers.values():
             worker.end(at_once=at_once)
 
@@ -181,16 +182,17 @@ class WorkerPool:
         """Keep one worker running until the end."""
         loop, failures = asyncio.get_running_loop(), FailureCount(self._limits.restarts)
         try:
-            while True:
+            while not self._ending.is_set():
                 began = loop.time()
                 reason = await self._run(number)
-                if self._is_ending:
+                if self._ending.is_set():
                     return
                 failures.succeeded(loop.time() - began)
                 pause = failures.failed()
                 log.warning("a worker is started again", worker=number, reason=reason, again_in=pause)
                 self.restarts += 1
-                await asyncio.sleep(pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), pause)
         finally:
             self._running -= 1
 

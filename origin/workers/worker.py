@@ -95,6 +95,15 @@ class ControlProcess:
         self._packets.send(messages.encode(HandedOver(data)), (os.dup(descriptor),))
 
 
+class _WorkerServer(Server):
+    """A server that its control process may ask to end, and a signal, which systemd sends to all."""
+
+    def ask_to_end(self) -> None:
+        """Shut down; asked again, it still has its time."""
+        if not self.should_exit:
+            super().ask_to_end()
+
+
 class Worker:
     """Runs a worker's server as the control process tells it.
 
@@ -145,7 +154,7 @@ class Worker:
             client_limits.connections,
             ControlProcess(services, self._packets),
         )
-        return Server(
+        return _WorkerServer(
             uvicorn_config(config, build_app(services, client_limits), protocol),
             on_listening=lambda: self._packets.send(messages.encode(Ready())),
             on_close=self._follower.close,
@@ -178,7 +187,7 @@ class Worker:
         elif isinstance(message, messages.End):
             if message.at_once or self._server is None or not self._may_listen.is_set():
                 _end_at_once()
-            elif not self._server.should_exit:
+            else:
                 self._server.ask_to_end()
 
     def _report(self) -> Report:

@@ -116,6 +116,8 @@ class WorkerProcess:
                 process.kill()
                 await process.wait()
             self._packets.close()
+            if self._beginnings:
+                await asyncio.wait(self._beginnings)
             if self._report is not None and not self._report.done():
                 self._report.set_exception(TimeoutError("the worker has ended"))
                 self._report.exception()  # perhaps nobody asks any more

@@ -6,13 +6,16 @@ With one and two, the server and the client have two cores each; with four, they
 from __future__ import annotations
 
 import contextlib
+import json
 import statistics
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks import load, peers
 from tests.benchmarks.load import Figure, Workload
@@ -52,10 +55,19 @@ def headwater(library: Path, count: int, cores: str) -> Iterator[Peer]:
     port = peers.free_port()
     command = ["env", f"HEADWATER_SERVER_WORKERS={count}", str(Path(sys.executable).parent / "headwater")]
     command += ["serve", "--library", str(library), "--port", str(port)]
-    started = peers.running("headwater", command, port, cores)
-    with started as peer:
-        pids = peer.pids if count == 1 else (*peer.pids, *peers.children(peer.pids[0], count))
-        yield Peer(peer.name, peer.url, pids)
+    with peers.running("headwater", command, port, cores) as peer:
+        if count == 1:
+            yield peer
+            return
+        while "starting" in _health(peer)["workers"].values():
+            time.sleep(0.1)
+        yield Peer(peer.name, peer.url, (*peer.pids, *peers.children(peer.pids[0], count)))
+
+
+def _health(peer: Peer) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{peer.url}/health", timeout=peers.START_SECONDS) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def _figures(

@@ -15,7 +15,15 @@ from typing import Self
 import pytest
 
 from tests.conftest import HEADWATER, STOP_SECONDS, ServerProcess
-from tests.origin.workers.asking import CLIENT_SECONDS, address_of, health, metric, ready, workers_of
+from tests.origin.workers.asking import (
+    CLIENT_SECONDS,
+    address_of,
+    exchange,
+    health,
+    metric,
+    ready,
+    workers_of,
+)
 from tests.origin.workers.conftest import BIG_BYTES, started
 from tests.waiting import wait_for
 
@@ -130,6 +138,23 @@ def test_without_any_worker_the_started_process_serves(library: Path, tmp_path: 
     assert server.stop() == 0
 
 
+def test_a_connection_that_was_handed_over_outlives_the_worker(library: Path, tmp_path: Path) -> None:
+    server = started(tmp_path, library, 2)
+    with socket.create_connection(address_of(server), CLIENT_SECONDS) as reader:
+        reader.sendall(b"GET /events/news HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        assert reader.recv(100).startswith(b"HTTP/1.1 200")
+        for pid in workers_of(server):
+            os.kill(pid, signal.SIGKILL)
+        request = b"POST /events/news HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer token\r\n"
+        request += b"Content-Type: text/plain\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
+        wait_for(lambda: exchange(server, request).startswith(b"HTTP/1.1 200"), "the publishing")
+        received = b""
+        while b"hello" not in received:
+            received += reader.recv(4096)
+            assert received
+    assert server.stop() == 0
+
+
 def test_a_killed_server_leaves_no_process(library: Path, tmp_path: Path) -> None:
     server = started(tmp_path, library, 2)
     pids = workers_of(server)
@@ -158,6 +183,29 @@ def test_downloads_have_their_time_at_the_end_and_no_longer(library: Path, tmp_p
     assert is_whole(client)
     assert server.process.wait(STOP_SECONDS) == 0
     assert not any(map(is_there, pids))
+
+
+def test_a_signal_to_the_whole_group_cuts_no_download(library: Path, tmp_path: Path) -> None:
+    server = started(tmp_path, library, 2, "[limits]\nshutdown_seconds = 30\n")
+    pids, client = workers_of(server), download(server)
+    for pid in (server.process.pid, *pids, *pids):
+        os.kill(pid, signal.SIGTERM)
+    assert is_whole(client)
+    assert server.process.wait(STOP_SECONDS) == 0
+    assert not any(map(is_there, pids))
+
+
+def test_a_worker_that_is_asked_to_end_lets_its_downloads_end_and_is_replaced(
+    library: Path, tmp_path: Path
+) -> None:
+    server = started(tmp_path, library, 2, "[limits]\nshutdown_seconds = 30\n")
+    pids, client = workers_of(server), download(server)
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    assert is_whole(client)
+    wait_for(lambda: not set(pids) & set(workers_of(server)), "other workers")
+    ready(server, 2)
+    assert server.stop() == 0
 
 
 def test_a_download_that_never_ends_is_cut_and_a_worker_that_stands_still_is_killed(
