@@ -82,7 +82,7 @@ format: setup
 	$(BIN)/ruff format
 
 bench: setup
-	$(SYNC) --inexact --group benchmarks
+	$(SYNC) --inexact --group benchmarks --group s3-server
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 # A network is needed, and nothing of it is installed: the tool runs in an environment of its own.

@@ -23,6 +23,7 @@ from tests.benchmarks import (
     slow,
     stages,
     vod,
+    vod_in_s3,
     workers,
 )
 
@@ -38,6 +39,7 @@ PARTS = (
     publishers,
     stages,
     vod,
+    vod_in_s3,
     workers,
 )
 RESULTS = Path("artifacts/benchmarks.jsonl")

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,11 +109,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def headwater(library: Path) -> Iterator[Peer]:
-    """Ours, as a person starts it."""
+def headwater(
+    library: Path | str, name: str = "headwater", environment: Mapping[str, str] | None = None
+) -> Iterator[Peer]:
+    """Ours, as a person starts it.
+
+    Args:
+        library: the folder, or where else the files are.
+        name: for the table.
+        environment: variables that it has beside this process's own.
+    """
     port = free_port()
     command = [str(Path(sys.executable).parent / "headwater"), "serve", "--library", str(library)]
-    with running("headwater", [*command, "--port", str(port)], port) as peer:
+    command = ["env", *(f"{key}={value}" for key, value in (environment or {}).items()), *command]
+    with running(name, [*command, "--port", str(port)], port) as peer:
         yield peer
 
 

@@ -56,7 +56,7 @@ def running() -> Iterator[tuple[list[Peer], Path, str]]:
         folder.chmod(0o755)
         library = folder / "library"
         library.mkdir()
-        _make_film(library / NAME)
+        make_film(library / NAME)
         ours = stack.enter_context(peers.headwater(library))
         version = _version(ours.url)
         _write_static(ours.url, version, library / "vod" / NAME)
@@ -74,7 +74,7 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
             yield from load.measure(asking, servers, folder)
 
 
-def _make_film(path: Path) -> None:
+def make_film(path: Path) -> None:
     """Make a film whose frames and sounds lie in turn, as ffmpeg writes it; its media are noise."""
     index, media = crafted.film(HOURS, rate=25, total=BYTES)
     crafted.write(path, index, media)
