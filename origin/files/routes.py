@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 
 import structlog
 from starlette.responses import Response
@@ -78,8 +79,14 @@ class Files:
             response = plain_refusal(405, headers={"allow": _ALLOWED})
         await response(scope, receive, send)
 
-    async def _open(self, path: str, target: bytes) -> Response:
-        """Open a file that isn't cached, or wait until another request has opened it."""
+    async def _open(self, path: str, target: bytes, *, is_second: bool = False) -> Response:
+        """Open a file that isn't cached, or wait until another request has opened it.
+
+        Args:
+            path: of the file.
+            target: of the request.
+            is_second: whether it was opened before, and then turned out to be replaced.
+        """
         try:
             representation = await self._open_files.get(
                 target, lambda: open_file(self._library, path), media_type(path), self._headers
@@ -96,7 +103,8 @@ class Files:
         if (representation.etag or "").startswith("W/"):
             # The entity-tag becomes a strong one in two seconds; caches must not keep the weak one.
             headers = ((b"cache-control", b"no-cache"), NO_SNIFFING)
-        return RepresentationResponse(representation, raw_headers=headers)
+        again = None if is_second else functools.partial(self._open, path, target, is_second=True)
+        return RepresentationResponse(representation, raw_headers=headers, again=again)
 
 
 async def open_file(library: Storage, name: str) -> LibraryFile:

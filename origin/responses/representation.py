@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,7 +22,7 @@ from origin.http.byte_ranges import ByteRange
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.responses.refusal import plain_refusal
 from packager.concurrency import SHARED_THREADS, Threads
-from packager.library.library_file import LibraryFile
+from packager.library.library_file import FileChangedError, LibraryFile
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -195,6 +195,8 @@ class RepresentationResponse(Response):
         cache_control: Cache-Control.
         headers: further header fields, for every status.
         raw_headers: encoded header fields, names in lower case.
+        again: makes the response anew where the file was replaced before anything of it was read; None: the
+            client has to ask again.
     """
 
     def __init__(
@@ -204,8 +206,10 @@ class RepresentationResponse(Response):
         cache_control: str | None = None,
         headers: Mapping[str, str] | None = None,
         raw_headers: Headers = (),
+        again: Callable[[], Awaitable[Response]] | None = None,
     ) -> None:
         self.background = None
+        self._again = again
         self.representation = representation
         self.raw_headers = [*raw_headers]
         if headers:
@@ -228,9 +232,8 @@ class RepresentationResponse(Response):
             try:
                 ahead = b"" if descriptor is not None else await self._first_bytes(reply.body)
             except OSError as error:
-                # Nothing was sent yet, so the client can be told to come again.
-                log.warning("file_unreadable", path=scope["path"], reason=str(error))
-                await plain_refusal(503, headers={"retry-after": str(RETRY_SECONDS)})(scope, receive, send)
+                response = await self._instead(scope["path"], error)
+                await response(scope, receive, send)
                 return
             self.status_code = reply.status
             await send(
@@ -250,6 +253,13 @@ class RepresentationResponse(Response):
             await self.representation.close()
         if self.background is not None:
             await self.background()
+
+    async def _instead(self, path: str, error: OSError) -> Response:
+        """Make the response where the representation can't be read, and nothing of it was sent yet."""
+        if isinstance(error, FileChangedError) and self._again is not None:
+            return await self._again()
+        log.warning("file_unreadable", path=path, reason=str(error))
+        return plain_refusal(503, headers={"retry-after": str(RETRY_SECONDS)})
 
     async def _first_bytes(self, body: Sequence[bytes | ByteRange]) -> bytes | memoryview:
         """Read what the first range begins with, before the response has begun."""

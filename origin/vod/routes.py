@@ -35,6 +35,7 @@ from origin.vod.segment_responses import (
     metadata_of,
     unavailable,
 )
+from packager.library.library_file import FileChangedError
 from packager.library.storage import NotFoundError
 from packager.vod import Titles
 from packager.vod.chapters import chapters_json
@@ -141,6 +142,11 @@ class _Vod:
         """Make an endpoint that answers with what ``select`` finds, or with a line that says why not."""
 
         async def endpoint(request: Request) -> Response:
+            return await respond(request)
+
+        async def respond(request: Request, *, is_second: bool = False) -> Response:
+            # Once more where a file turns out to be replaced while it is read.
+            again = None if is_second else partial(respond, request, is_second=True)
             query: bytes = request.scope["query_string"]
             raw_path: bytes = request.scope["raw_path"]
             path = {**request.path_params, RAW_PATH: raw_path.decode("ascii")}
@@ -160,6 +166,8 @@ class _Vod:
                 status = 422 if supported else 415
                 return plain_refusal(status, f"{path['path']} can't be packaged: {error}", ABSENT)
             except OSError as error:
+                if again is not None and isinstance(error, FileChangedError):
+                    return await again()
                 log.error("vod_unreadable", path=path["path"], error=str(error))
                 return unavailable()
             if self._answers is not None and isinstance(found, Text | InitSegment):
@@ -170,7 +178,9 @@ class _Vod:
             if isinstance(found, InitSegment):
                 tag = content_coding.tag((found.data,))
                 found = Media(BytesRepresentation(found.data, found.media_type, tag), found.lifetime)
-            return RepresentationResponse(found.content, cache_control=found.lifetime.cache_control)
+            return RepresentationResponse(
+                found.content, cache_control=found.lifetime.cache_control, again=again
+            )
 
         return endpoint
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import obstore
@@ -113,6 +116,38 @@ def test_a_download_is_cut_where_the_object_is_replaced_and_never_of_two_version
     assert again.content == b"n" * LARGE
     resumed = in_s3.get("/media/replaced.mp4", **{"range": "bytes=100-", "if-range": former})
     assert (resumed.status_code, len(resumed.content)) == (200, LARGE)
+
+
+def test_an_object_that_was_replaced_before_the_first_byte_is_answered_as_it_is_now(in_s3: InS3) -> None:
+    store = in_s3.s3.store(PREFIX)
+    film = films.film("silent.mp4").read_bytes()
+    obstore.put(store, "now.mp4", films.film("bframes.mp4").read_bytes() + bytes(4 << 20))
+    former = in_s3.get("/vod/now.mp4/video/0.m4s")
+    # What is known of it holds for two seconds; what wasn't fetched yet isn't there any more.
+    for number in range(1, 4):
+        obstore.put(store, "now.mp4", film + bytes([number]) * (4 << 20))
+        place = len(film) + (number << 20)
+        answer = in_s3.get("/media/now.mp4", range=f"bytes={place - 1}-{place - 1}")
+        assert (answer.status_code, answer.content) == (206, bytes([number]))
+    assert in_s3.get("/vod/now.mp4/video/0.m4s").headers["etag"] != former.headers["etag"]
+
+
+def test_slow_clients_of_large_objects_cost_little_memory(in_s3: InS3) -> None:
+    address = in_s3.server.url.removeprefix("http://").split(":")
+    clients, memory = 40, Path(f"/proc/{in_s3.server.process.pid}/statm")
+
+    def resident() -> int:
+        return int(memory.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    assert in_s3.get("/media/large.mp4").status_code == 200  # the cache has it, and the system's memory
+    before = resident()
+    with contextlib.ExitStack() as stack:
+        for _ in range(clients):
+            one = stack.enter_context(socket.create_connection((address[0], int(address[1])), 60))
+            one.sendall(b"GET /media/large.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert one.recv(1)
+        assert in_s3.get("/media/one.mp4", range="bytes=0-0").status_code == 206
+        assert resident() - before < clients * (2 << 20)
 
 
 def _serve(library: str, environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
