@@ -219,6 +219,15 @@ class _Connection(asyncio.Protocol):
     def _write_some(self) -> None:
         """Write some of the snapshots; the rest once this is read, and others have had their turn."""
         self._pump = None
+        try:
+            self._write_for_a_step()
+        except Exception:  # who follows asks again, and perhaps it can be told then
+            log.exception("a snapshot can't be told")
+            self.close()
+        if not self._is_paused and self._transport is not None:
+            self._schedule()
+
+    def _write_for_a_step(self) -> None:
         end = time.perf_counter() + self._limits.step_seconds
         while self._transport is not None and not self._is_paused and time.perf_counter() < end:
             if self._current is None:
@@ -227,8 +236,6 @@ class _Connection(asyncio.Protocol):
                 self._current = self._coming.popleft()
                 self._position, self._snapshot = self._current.position, self._current.stream.snapshot()
             self._write_next(self._transport, self._current)
-        if not self._is_paused and self._transport is not None:
-            self._schedule()
 
     def _write_next(self, transport: asyncio.WriteTransport, served: _ServedLog) -> None:
         """Write the next entry of the snapshot, or what came behind it."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,7 +18,7 @@ from packager.replication.limits import ReplicationLimits
 from packager.replication.log_follower import LogFollower
 from packager.replication.log_server import LogServer
 from packager.retry_policy import RetryPolicy
-from packager.window.log import DiscontinuityEntry
+from packager.window.log import DiscontinuityEntry, Entry
 from tests.packager.made_channel import Maker, same
 from tests.waiting import until
 
@@ -162,6 +162,23 @@ async def test_who_waits_goes_on_to_wait_over_a_connection_that_is_lost(break_of
         assert process.connections > 1
         assert process.streams["test"] is stream
         same(maker, stream)
+
+
+async def test_a_snapshot_that_can_not_be_told_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, maker, asked = LogServer(LIMITS), playing(), [0]
+    made = serve(server, maker)
+    snapshot = made.snapshot
+
+    def failing() -> Iterator[Entry]:
+        asked[0] += 1
+        if asked[0] < 3:
+            raise ValueError("not now")
+        return snapshot()
+
+    monkeypatch.setattr(made, "snapshot", failing)
+    async with following(server) as process:
+        await until(lambda: is_level(maker, process), "the third snapshot")
+        assert process.connections == 3
 
 
 async def test_who_does_not_read_is_disconnected_and_slows_nobody() -> None:
