@@ -130,7 +130,7 @@ class RtmpServer:
     async def _run(self, session: _Session, writer: asyncio.StreamWriter) -> None:
         try:
             await session.run()
-        except ConnectionError:
+        except OSError:
             pass  # the publisher has gone
         except Exception:  # one broken connection must not take the others with it
             log.exception("rtmp connection broke")
