@@ -53,7 +53,7 @@ class GridSegmenter:
     ) -> None:
         self._origin = origin * timescale
         self._step = segment_duration * timescale
-        self._packer = PartPacker(math.floor(part_target * timescale), limits.part_samples)
+        self._packer = PartPacker(math.floor(part_target * timescale), limits)
         self._give_up = math.ceil(self._origin + limits.dropped_seconds * timescale)
         self._segment = -1
         self._boundary = math.ceil(self._origin)

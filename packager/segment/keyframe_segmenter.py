@@ -158,8 +158,8 @@ class Cuts:
 class _Gatherer:
     """Makes parts of samples whose segments are known."""
 
-    def __init__(self, timescale: int, part_target: Fraction, most_samples: int) -> None:
-        self._packer = PartPacker(math.floor(part_target * timescale), most_samples)
+    def __init__(self, timescale: int, part_target: Fraction, limits: SegmentLimits) -> None:
+        self._packer = PartPacker(math.floor(part_target * timescale), limits)
         self._shortest = SHORTEST_PART * part_target * timescale
         self._cut: Cut | None = None
         self._resumes = False
@@ -218,25 +218,27 @@ class KeyframeSegmenter:
         limits: SegmentLimits = DEFAULT_LIMITS,
     ) -> None:
         self._timescale = timescale
-        self._most_held = limits.held_samples
+        self._limits = limits
         self._cuts = cuts
         self._leads = leads
         self._longest = math.floor(cuts.longest * timescale)
         # Of ticks in which what is near is a whole number.
         self._near_scale = NEAR.denominator * timescale
         self._near = NEAR.numerator * timescale
-        self._gatherer = _Gatherer(timescale, part_target, limits.part_samples)
+        self._gatherer = _Gatherer(timescale, part_target, limits)
         self._expected: int | None = None
         self._begun = -1
         self._opened = 0
         self._held: deque[tuple[int, Sample, bytes | memoryview]] = deque()
+        self._held_bytes = 0
 
     def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples: as for :meth:`packager.segment.grid_segmenter.Segmenter.receive`."""
         for time, sample, piece in timed_samples(self._expected, decode_time, samples, data):
             self._held.append((time, sample, piece))
             self._expected = time + sample.duration
-        if len(self._held) > self._most_held:
+            self._held_bytes += sample.size
+        if len(self._held) > self._limits.held_samples or self._held_bytes > self._limits.held_bytes:
             raise CadenceError("the picture is too far behind the sound")
         parts: list[CutPart] = []
         while self._held:
@@ -249,6 +251,7 @@ class KeyframeSegmenter:
             else:
                 break
             self._held.popleft()
+            self._held_bytes -= sample.size
         return parts
 
     foretold = None
@@ -260,6 +263,7 @@ class KeyframeSegmenter:
         for time, sample, data in self._held:
             parts += self._follow(time, time + sample.composition_offset, sample, data)
         self._held.clear()
+        self._held_bytes = 0
         return parts + self._gatherer.end()
 
     def _lead(self, time: int, shown: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:

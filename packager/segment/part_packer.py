@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from media.mp4.moof import Sample
+from packager.segment.limits import SegmentLimits
 
 
 class CadenceError(Exception):
@@ -65,7 +66,7 @@ class PartPacker:
 
     Args:
         longest: ticks that no part exceeds.
-        most_samples: of one part.
+        limits: of the samples and bytes of one part, and of a segment.
 
     Attributes:
         samples: those of the part that isn't closed yet.
@@ -73,9 +74,10 @@ class PartPacker:
         duration: of all of them, in ticks.
     """
 
-    def __init__(self, longest: int, most_samples: int) -> None:
+    def __init__(self, longest: int, limits: SegmentLimits) -> None:
         self.longest = longest
-        self._most_samples = most_samples
+        self._limits = limits
+        self._part_bytes = self._segment_bytes = 0
         self.start = 0
         self.duration = 0
         self.samples: list[Sample] = []
@@ -91,15 +93,21 @@ class PartPacker:
             raise CadenceError(
                 f"a sample of {sample.duration} ticks at {decode_time}: none, or longer than a part"
             )
+        if self._segment_bytes + sample.size > self._limits.segment_bytes:
+            raise CadenceError(f"a segment of more than {self._limits.segment_bytes} bytes")
 
     def has_room(self, duration: int) -> bool:
         """Tell whether a sample of so many ticks can be in the part."""
-        return self.duration + duration <= self.longest and len(self.samples) < self._most_samples
+        limits = self._limits
+        has_room = len(self.samples) < limits.part_samples and self._part_bytes < limits.part_bytes
+        return has_room and self.duration + duration <= self.longest
 
     def add(self, decode_time: int, sample: Sample, data: bytes | memoryview) -> None:
         """Put a sample behind the others; the first one begins the part."""
         if not self.samples:
             self.start = decode_time
+        self._part_bytes += sample.size
+        self._segment_bytes += sample.size
         self.samples.append(sample)
         self._data.append(data)
         self.duration += sample.duration
@@ -117,4 +125,5 @@ class PartPacker:
             resumes=resumes,
         )
         self.samples, self._data, self.duration = [], [], 0
+        self._part_bytes, self._segment_bytes = 0, 0 if ends_segment else self._segment_bytes
         return part

@@ -144,6 +144,25 @@ def test_sound_without_a_picture_is_held_back_within_a_bound() -> None:
         sound.receive(100 * 1024, [Sample(1024, 1)], b"a")
 
 
+def test_what_is_held_back_is_bounded_in_bytes_too() -> None:
+    limits, cuts = SegmentLimits(held_bytes=1000), Cuts(Fraction(2), Fraction(3))
+    sound = KeyframeSegmenter(timescale=48000, part_target=PART, cuts=cuts, leads=False, limits=limits)
+    assert sound.receive(0, [Sample(1024, 1000)], bytes(1000)) == []
+    with pytest.raises(CadenceError):
+        sound.receive(1024, [Sample(1024, 1)], b"a")
+
+
+def test_parts_and_segments_of_pictures_whose_time_stands_still_are_bounded_in_bytes() -> None:
+    limits, cuts = SegmentLimits(part_bytes=300, segment_bytes=1000), Cuts(Fraction(2), Fraction(3))
+    picture = KeyframeSegmenter(timescale=90000, part_target=PART, cuts=cuts, leads=True, limits=limits)
+    parts: list[CutPart] = []
+    for tick in range(10):
+        parts += picture.receive(tick, [Sample(1, 100, is_sync=tick == 0)], bytes(100))
+    assert [len(part.data) for part in parts] == [300, 300, 300]
+    with pytest.raises(CadenceError):
+        picture.receive(10, [Sample(1, 100, is_sync=False)], bytes(100))
+
+
 @pytest.mark.parametrize(
     ("keys", "loop", "duration", "target", "regular"),
     [
