@@ -71,6 +71,7 @@ export class Posters {
 async function fetchPicture(address) {
   const signal = AbortSignal.timeout(TIMEOUT_MS);
   const cues = await fetchThumbnails(address, signal);
+  if (!cues) return undefined;
   // Of the first sprite alone, so that no other one is made for this.
   const first = cues.filter((cue) => cue.sprite === cues[0].sprite);
   const cue = first[Math.min(Math.floor(cues.length * SHARE), first.length - 1)];

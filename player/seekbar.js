@@ -4,6 +4,8 @@
 import { byId, clock } from "./dom.js";
 import { fetchThumbnails } from "./thumbnails.js";
 
+const AGAIN_MS = 3000;
+
 const REFRESH_MS = 250;
 const STEPS = 1000;
 /** A channel that keeps less than this has nothing to go back to. */
@@ -108,7 +110,9 @@ export class SeekBar {
     this.#loading = address;
     const cues = await fetchThumbnails(address);
     if (this.#loading !== address) return;
-    this.#cues = cues;
+    // Where that can't be told now, who points there later asks again.
+    if (!cues) setTimeout(() => { if (this.#loading === address) this.#loading = null; }, AGAIN_MS);
+    this.#cues = cues ?? [];
     if (!this.tip.hidden) this.#place();
   }
 }

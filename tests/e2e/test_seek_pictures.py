@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route
 
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import new_page, open_tab
@@ -44,6 +44,31 @@ def film_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProc
     server = start_server("--library", str(folder), "--port", "0")
     yield server
     server.stop()
+
+
+async def test_pictures_come_where_the_server_had_no_time_for_them_at_first(
+    browser: Browser, film_server: ServerProcess
+) -> None:
+    tab = await open_tab(browser, film_server.url)
+    asked: list[str] = []
+
+    async def refuse_the_first(route: Route) -> None:
+        asked.append(route.request.url)
+        busy = len(asked) == 1
+        await (route.fulfill(status=503, headers={"retry-after": "1"}) if busy else route.continue_())
+
+    await tab.page.route("**/thumbnails.vtt", refuse_the_first)
+    await tab.open("library")
+    await tab.until("document.readyState === 'complete'")
+    places = await tab.value(
+        """(async () => {
+            const { fetchThumbnails } = await import("/player/thumbnails.js");
+            return (await fetchThumbnails("/vod/film.mp4/thumbnails.vtt")).length;
+        })()"""
+    )
+    assert places == 5
+    assert len(asked) > 1
+    await tab.page.context.close()
 
 
 async def test_the_page_shows_a_picture_over_its_seek_bar(
