@@ -101,6 +101,7 @@ def test_a_server_starts_without_what_other_commands_or_few_sources_need() -> No
         "m3u8",
         "packager.library.demo_media",
         "packager.vod.export",
+        "origin.workers",
     )
     code = "import sys, origin.cli.main, origin.server.serve\n"
     code += f"print([name for name in {late} if name in sys.modules])"

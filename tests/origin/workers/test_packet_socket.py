@@ -133,3 +133,29 @@ async def test_a_message_that_is_too_long_ends_the_connection(
     assert there.messages == []
     sender.close()
     receiver.close()
+
+
+async def test_descriptors_wait_in_the_other_process_while_there_is_no_room_for_them(
+    sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, looks = End(), list[int]()
+
+    def look(_descriptor: int, kept: int) -> bool:
+        looks.append(kept)
+        return len(looks) > 3
+
+    monkeypatch.setattr("origin.workers.packet_socket.highest_descriptor", lambda _: 0)
+    monkeypatch.setattr("origin.workers.packet_socket.has_room", look)
+    sender = opened(End(), sockets[0])
+    receiver = PacketSocket(sockets[1], there.receive, there.lose, LIMITS, kept_descriptors=5)
+    for number in range(2):
+        reading, writing = os.pipe2(os.O_NONBLOCK)
+        os.close(writing)
+        sender.send(b"%d" % number, (reading,))
+    await until(lambda: len(there.messages) == 2)
+    assert looks[:4] == [5] * 4  # before the second one was read
+    assert there.messages == [b"0", b"1"]
+    for descriptor in there.descriptors:
+        os.close(descriptor)
+    sender.close()
+    receiver.close()
