@@ -161,22 +161,26 @@ async function encoderRestart(course) {
   const before = await restarts();
   const latencyBefore = playback.engine.latency;
   const stood = watchStandstill(video);
-  course.say("Waiting for a restart: end the channel's encoder, or its publisher's connection …");
-  let now = before;
-  let at = video.currentTime;
-  const limit = performance.now() + RESTART_LIMIT_MS;
-  while (now === null || before === null || now <= before) {
-    if (performance.now() > limit) throw new Error("the encoder wasn't restarted in five minutes");
-    at = video.currentTime;
-    await course.pause(RESTART_LOOK_MS);
-    now = await restarts();
+  try {
+    course.say("Waiting for a restart: end the channel's encoder, or its publisher's connection …");
+    let now = before;
+    let at = video.currentTime;
+    const limit = performance.now() + RESTART_LIMIT_MS;
+    while (now === null || before === null || now <= before) {
+      if (performance.now() > limit) throw new Error("the encoder wasn't restarted in five minutes");
+      at = video.currentTime;
+      await course.pause(RESTART_LOOK_MS);
+      now = await restarts();
+    }
+    course.say("It was restarted. Watching how it goes on …");
+    const ms = await course.until(() => Math.abs(video.currentTime - at) > PLAYED_AFTER_RESTART_S && !video.paused);
+    return {
+      restarts: now - before, played_on: ms !== null, ms, longest_standstill_s: rounded(stood.longest),
+      latency_before_s: rounded(latencyBefore), latency_after_s: rounded(playback.engine?.latency ?? null),
+    };
+  } finally {
+    stood.end();
   }
-  course.say("It was restarted. Watching how it goes on …");
-  const ms = await course.until(() => Math.abs(video.currentTime - at) > PLAYED_AFTER_RESTART_S && !video.paused);
-  return {
-    restarts: now - before, played_on: ms !== null, ms, longest_standstill_s: rounded(stood.end()),
-    latency_before_s: rounded(latencyBefore), latency_after_s: rounded(playback.engine?.latency ?? null),
-  };
 }
 
 /** Measures how long the picture stood still at most, in seconds, until it is ended. */
@@ -186,12 +190,7 @@ function watchStandstill(video) {
     if (video.currentTime !== last) [last, since] = [video.currentTime, performance.now()];
     longest = Math.max(longest, performance.now() - since);
   }, LOOK_MS);
-  return {
-    end() {
-      clearInterval(timer);
-      return longest / 1000;
-    },
-  };
+  return { get longest() { return longest / 1000; }, end: () => clearInterval(timer) };
 }
 
 /** The same numbers from 0 to 1 each time, so that runs can be compared (Park and Miller's generator). */

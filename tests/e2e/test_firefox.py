@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,19 @@ class Tab:
         self.until(PLAYING.format(0))
         self.until(PLAYING.format(self.value("headwater.video.currentTime") + 1))
 
+    def begin(self, exercise: str) -> None:
+        """Begin an exercise of the instruments, which are open."""
+        self.until(f"document.getElementById('exercise-{exercise}')")
+        self.firefox.click(f"#exercise-{exercise}")
+        self.until("document.querySelector('#exercise-result[hidden]')")
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the JSON that an exercise prints, and give it."""
+        text = self.until("document.querySelector('#exercise-result:not([hidden])')?.textContent")
+        found: dict[str, Any] = json.loads(text)
+        keep(f"exercise-{found['exercise']}-firefox", found)
+        return found
+
 
 @pytest.fixture(scope="module")
 def tab(demo_server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
@@ -79,12 +93,8 @@ def test_a_film_plays_by_hls_js_and_its_seek_storm_is_measured(tab: Tab) -> None
     assert tab.value("headwater.stats().levels") == 3
     tab.firefox.click("#instruments-button")
     for name in ("seek-storm", "staircase"):
-        tab.until(f"document.getElementById('exercise-{name}')")
-        tab.firefox.click(f"#exercise-{name}")
-        tab.until("document.querySelector('#exercise-result[hidden]')")
-        text = tab.until("document.querySelector('#exercise-result:not([hidden])')?.textContent")
-        found = json.loads(text)
-        keep(f"exercise-{name}-firefox", found)
+        tab.begin(name)
+        found = tab.result()
         assert (found["exercise"], found["failed"]) == (name, 0)
         assert "Firefox" in found["browser"]
     assert [step["height"] for step in found["steps"]] == [240, 480, 720, 480, 240]
@@ -103,11 +113,17 @@ def test_a_film_goes_on_by_dash_where_it_was(tab: Tab) -> None:
     assert left - 0.5 < tab.value("headwater.video.played.start(0)") < left + 20
 
 
-def test_a_channel_plays_close_to_now(tab: Tab) -> None:
+def test_a_channel_plays_close_to_now_and_outlasts_its_encoder(tab: Tab, demo_server: ServerProcess) -> None:
     tab.open("live/demo")
     tab.played()
     tab.until("headwater.stats().latency > 0 && headwater.stats().latency < 6")
     tab.until("document.getElementById('edge').textContent.startsWith('Live, ')")
+    tab.firefox.click("#instruments-button")
+    tab.begin("encoder-restart")
+    tab.until("document.getElementById('instruments').textContent.includes('Waiting for a restart')")
+    os.kill(demo_server.encoder(b"lavfi"), signal.SIGKILL)
+    seen = tab.result()
+    assert (seen["restarts"], seen["played_on"]) == (1, True)
 
 
 def test_a_station_is_heard(tab: Tab) -> None:
