@@ -133,9 +133,6 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     if texts is not None and texts.text_tracks:
         variants = _with_texts(variants, texts)
         media += text_media(texts.prefix, texts.text_tracks, texts.index.text.query)
-    comments = [f"Left out: {file.prefix}{line}" for file in files for line in file.index.left_out]
-    # Files of a title share those that lie beside them.
-    comments += dict.fromkeys(f"Left out: {line}" for file in files for line in file.left_out)
     chapters = [
         SessionData(DATA_ID, f"{file.prefix}{CHAPTERS_NAME}{file.index.text.query}")
         for file in files
@@ -150,11 +147,27 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     return MultivariantPlaylist(
         variants,
         media,
-        comments=comments,
+        comments=_comments(files),
         independent=all(file.starts.independent for file in files),
         session_data=chapters[:1],
         pictures=pictures,
     )
+
+
+def _comments(files: Files) -> list[str]:
+    """Say for people what of the files isn't there, and why."""
+    comments = [f"Left out: {file.prefix}{line}" for file in files for line in file.index.left_out]
+    # Files of a title share those that lie beside them.
+    comments += dict.fromkeys(f"Left out: {line}" for file in files for line in file.left_out)
+    # Files mark H.264's pictures at recovery points as sync samples, too. By ISO/IEC 14496-15 only those of
+    # IDR are, and decoders begin with no others.
+    comments += [
+        f"No I-frame playlist: not every segment of {file.prefix}{file.index.video.name}"
+        " begins with a picture that can be decoded by itself"
+        for file in files
+        if file.index.video is not None and not file.starts.lone_pictures
+    ]
+    return comments
 
 
 def title_files(renditions: Sequence[tuple[str, FileIndex, SegmentStarts]]) -> Files:

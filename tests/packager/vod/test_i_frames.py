@@ -157,6 +157,8 @@ def test_pictures_that_only_recover_from_what_was_before_are_no_i_frames() -> No
     titles = titles_of(path)
     text = titles.multivariant_playlist(path.name)
     assert "I-FRAME" not in text
+    assert "\n# No I-frame playlist: not every segment of video begins with a picture that can be" in text
+    assert "No I-frame" not in titles_of(films.film("bframes.mp4")).multivariant_playlist("bframes.mp4")
     assert b"trickmode" not in titles.manifest(path.name)
 
 
