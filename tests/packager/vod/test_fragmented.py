@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def test_fragments_carry_other_codecs_and_several_tracks(source: str, tmp_path: 
 def test_playlists_and_manifest_say_of_a_fragmented_file_what_they_say_of_the_same_film_as_it_was() -> None:
     path, source = fragmented("default-base"), films.film("bframes.mp4")
     ours, theirs = (titles_of(one).media_playlist(one.name, "video") for one in (path, source))
-    assert ours == theirs
+    version = r"v_[0-9a-f]+/"  # of each file another one
+    assert re.sub(version, "", ours) == re.sub(version, "", theirs)
     assert titles_of(path).multivariant_playlist(path.name).count("#EXT-X-STREAM-INF") == 1
     assert b"<SegmentTimeline>" in titles_of(path).manifest(path.name)
 
