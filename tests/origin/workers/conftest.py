@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from origin.server.limits import Limits, WorkerLimits
 from tests.conftest import ServerProcess, start_server
 from tests.origin.workers.asking import ready
 from tests.packager import films
+from tests.patience import program
+
+PATIENT = Limits(workers=WorkerLimits(report_seconds=10.0))
+"""A worker isn't taken for silent since the machine is busy."""
 
 LONG_AGO = 1_700_000_000
 BIG_BYTES = 24 << 20
@@ -40,7 +45,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def started(folder: Path, library: Path, workers: int, *more: str) -> ServerProcess:
     config = folder / f"{workers}.toml"
     config.write_text(CONFIG.format(workers=workers, data=folder / f"data{workers}") + "".join(more))
-    server = start_server("--config", str(config), "--library", str(library), "--port", "0")
+    options = ("--config", str(config), "--library", str(library), "--port", "0")
+    server = start_server(*options, program=program(PATIENT))
     if workers > 1:
         ready(server, workers)
     return server
