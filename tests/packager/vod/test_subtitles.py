@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -178,7 +179,8 @@ def test_the_manifest_has_each_track_with_its_role_and_ffmpeg_reads_the_same_tex
         base = one.find(f"{MPD}Representation/{MPD}BaseURL")
         assert base is not None
         assert one.get("mimeType") == "application/mp4"
-        found[base.text] = one.get("lang"), [role.get("value") for role in one.iterfind(f"{MPD}Role")]
+        address = re.sub("v_[0-9a-f]{12}/$", "", base.text or "")
+        found[address] = one.get("lang"), [role.get("value") for role in one.iterfind(f"{MPD}Role")]
     assert found == {
         "subtitles/de/": ("de", ["subtitle"]),
         "subtitles/de-forced/": ("de", ["forced-subtitle"]),
