@@ -46,6 +46,9 @@ class RtmpLimits:
         read_bytes: What is read at once, and kept unread at most twice.
         gather_seconds: For which a publisher's messages are left in the system's buffer, so that several are
             read at once: to be woken up for each costs more than all that is done with it.
+        soonest_seconds: The same where a part lacks a frame that is due.
+        rest_seconds: The same, at most, where no part could be whole before.
+        unread_bytes: About how many bytes of messages are left there.
         portion_bytes: What is parsed at once: a message may have a single byte.
         ping_share: Of the time for which a publisher may send nothing: behind it, it is asked for a sign of
             life.
@@ -61,6 +64,9 @@ class RtmpLimits:
     admission_seconds: float = 10.0
     read_bytes: int = 64 << 10
     gather_seconds: float = 0.045
+    soonest_seconds: float = 0.01
+    rest_seconds: float = 0.25
+    unread_bytes: int = 48 << 10
     portion_bytes: int = 4 << 10
     ping_share: float = 0.4
     answer_share: float = 0.5
@@ -229,14 +235,20 @@ class _Session:
             await self._flush()
             self._check_progress()
             if self._publication is not None and len(data) < self._limits.read_bytes:
-                await self._gather()
+                await self._gather(self._publication)
 
-    async def _gather(self) -> None:
+    async def _gather(self, publication: Publication) -> None:
         """Let messages come before they are read; what had come is read, so the reader has paused nothing."""
         transport = cast(asyncio.Transport, self._writer.transport)
         transport.pause_reading()
         try:
-            await asyncio.sleep(self._limits.gather_seconds)
+            # Who plays it does so now, and then knows when it needs more.
+            await asyncio.sleep(0)
+            limits, rest = self._limits, publication.rest(self._limits.unread_bytes)
+            seconds = limits.gather_seconds
+            if rest is not None:
+                seconds = max(limits.soonest_seconds, min(rest, limits.rest_seconds))
+            await asyncio.sleep(seconds)
         finally:
             if not transport.is_closing():
                 transport.resume_reading()

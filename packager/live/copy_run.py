@@ -42,10 +42,11 @@ class CopyRun(Run):
         reason = "it ended"
         try:
             rewriter = REWRITERS[published.container]()
-            await self._carry(published, _Taker(self, rewriter, start, clock), oldest)
+            await self._carry(published, _Taker(self, published, rewriter, start, clock), oldest)
         except (SourceEndedError, MediaError, CadenceError) as error:
             reason = str(error)
         finally:
+            published.needed_at = None
             self._stop()
             self._aligned.align()
         if published.has_stream and published.stream != self._source.stream:
@@ -95,13 +96,23 @@ class _Taker:
 
     Args:
         run: whose feeds these are.
+        published: is told when more is needed.
         rewriter: reads the stream.
         start: media time in seconds that the first picture gets.
         clock: tells the dates of media times.
     """
 
-    def __init__(self, run: CopyRun, rewriter: FragmentRewriter, start: Fraction, clock: WallClock) -> None:
+    def __init__(
+        self,
+        run: CopyRun,
+        published: PublishedSource,
+        rewriter: FragmentRewriter,
+        start: Fraction,
+        clock: WallClock,
+    ) -> None:
         self._run = run
+        self._published = published
+        self._picture = run.feeds[0]
         self._rewriter = rewriter
         self._start = start
         self._clock = clock
@@ -157,6 +168,7 @@ class _Taker:
             output.deadline = self._loop.time() + self._run.limits.stall_seconds
             if output.feed.add(fragment, now):
                 self._run.flowing = True
+        self._published.needed_at = self._picture.awaited
 
     def _begin(self, init: InitSegment) -> None:
         (track,) = init.tracks

@@ -196,13 +196,18 @@ class Feed:
             Seconds until the part is probably there; 0 where that can't be known, or the pipe could become
             full.
         """
-        end = None if self._segmenter is None else self._segmenter.foretold
-        awaited = None if end is None else self._run.clock.awaited(end / self._timescale)
+        awaited = self.awaited
         if awaited is None or self._largest > MOST_OF_PIPE * capacity:
             return 0.0
         rest = max(awaited + self._part_schedule.lateness - now.monotonic, 0.0)
         self._looking = rest > 0
         return rest
+
+    @property
+    def awaited(self) -> float | None:
+        """When a part could be whole at the soonest, by the monotonic clock; None if it isn't known."""
+        end = None if self._segmenter is None else self._segmenter.foretold
+        return None if end is None else self._run.clock.awaited(end / self._timescale)
 
     def suspend(self) -> None:
         """Publish nothing until the run's start says so: a gap stands where the segment was to go on."""

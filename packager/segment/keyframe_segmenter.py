@@ -36,7 +36,7 @@ def segmenter_factories(
     """
     if cadence.longest is None:
         return [lambda timescale: _steady(cadence, start, timescale, limits)] * count
-    cuts = Cuts(cadence.segment_duration, cadence.longest, limits.kept_cuts)
+    cuts = Cuts(cadence.segment_duration, cadence.longest, limits.kept_cuts, is_regular=cadence.regular)
 
     def keyed(timescale: int, *, leads: bool = False) -> Segmenter:
         return KeyframeSegmenter(
@@ -88,6 +88,7 @@ class Cuts:
         segment_duration: wanted seconds from cut to cut.
         longest: seconds that no segment exceeds; one without a key frame in time ends and the rest is lost.
         kept: how many are remembered for the renditions behind the leading one.
+        is_regular: whether key frames come regularly, and parts fill the groups of pictures.
 
     Attributes:
         known: media time up to which all cuts are known: no picture is shown before those that were decoded
@@ -95,8 +96,14 @@ class Cuts:
     """
 
     def __init__(
-        self, segment_duration: Fraction, longest: Fraction, kept: int = DEFAULT_LIMITS.kept_cuts
+        self,
+        segment_duration: Fraction,
+        longest: Fraction,
+        kept: int = DEFAULT_LIMITS.kept_cuts,
+        *,
+        is_regular: bool = False,
     ) -> None:
+        self.is_regular = is_regular
         self.segment_duration = segment_duration
         self.longest = longest
         self.known = -1, 1
@@ -177,6 +184,11 @@ class _Gatherer:
         packer.add(time, sample, data)
         return parts
 
+    def open_part(self, following: int) -> tuple[int, int]:
+        """Give when the open part began, or the next one will, and the ticks that it may have."""
+        packer = self._packer
+        return packer.start if packer.samples else following, packer.longest
+
     def _may_end(self) -> bool:
         """Tell whether the part may end for a sample behind it with which players can join."""
         # Of sound, and of nothing but key frames, that is every sample.
@@ -228,7 +240,8 @@ class KeyframeSegmenter:
         self._gatherer = _Gatherer(timescale, part_target, limits)
         self._expected: int | None = None
         self._begun = -1
-        self._opened = 0
+        self._opened = self._usual = 0
+        self._segment_ticks = round(cuts.segment_duration * timescale)
         self._held: deque[tuple[int, Sample, bytes | memoryview]] = deque()
         self._held_bytes = 0
 
@@ -236,7 +249,7 @@ class KeyframeSegmenter:
         """Take the next samples: as for :meth:`packager.segment.grid_segmenter.Segmenter.receive`."""
         for time, sample, piece in timed_samples(self._expected, decode_time, samples, data):
             self._held.append((time, sample, piece))
-            self._expected = time + sample.duration
+            self._expected, self._usual = time + sample.duration, sample.duration
             self._held_bytes += sample.size
         if len(self._held) > self._limits.held_samples or self._held_bytes > self._limits.held_bytes:
             raise CadenceError("the picture is too far behind the sound")
@@ -254,8 +267,21 @@ class KeyframeSegmenter:
             self._held_bytes -= sample.size
         return parts
 
-    foretold = None
-    """A key frame may end any part."""
+    @property
+    def foretold(self) -> int | None:
+        """Decode time up to which samples must come for the next part to end, if they go on as they do.
+
+        None for all but the leading rendition, and where a key frame may end any part.
+        """
+        if not self._leads or not self._cuts.is_regular or self._expected is None or not self._usual:
+            return None
+        start, longest = self._gatherer.open_part(self._expected)
+        ahead = self._opened + self._segment_ticks - start
+        frames = longest // self._usual
+        if ahead > 0:
+            frames = min(frames, -(-ahead // self._usual))
+        # One more, which shows whether it is the segment's last part.
+        return start + (max(frames, 1) + 1) * self._usual
 
     def finish(self) -> list[CutPart]:
         """Give what fills no part yet, since nothing more comes."""

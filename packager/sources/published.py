@@ -165,6 +165,18 @@ class Publication:
         """Whether the channel plays it."""
         return self._source.live is self
 
+    def rest(self, most_bytes: int) -> float | None:
+        """Tell for how long nobody needs more of it; None where that isn't known.
+
+        Args:
+            most_bytes: about how much may come meanwhile.
+        """
+        needed_at = self._source.needed_at
+        if needed_at is None or not self.is_on_air or self.pump is None or self.pump.has_branches:
+            return None
+        longest = 8 * most_bytes / max(self.bitrate, 1)
+        return min(max(needed_at - time.monotonic(), 0.0), longest)
+
     @property
     def is_slate(self) -> bool:
         """Whether it is the channel's slate, which is shown only while nobody publishes."""
@@ -272,6 +284,8 @@ class PublishedSource:
         container: ffmpeg's name of the container of the stream on air, or of the last one.
         last_error: why the last publication was refused or ended from this side; empty if none was.
         is_closed: whether nobody is taken any more.
+        needed_at: when who plays the stream on air needs more of it, by the monotonic clock; None where that
+            isn't known.
     """
 
     paced = False
@@ -290,6 +304,7 @@ class PublishedSource:
         self.live: Publication | None = None
         self.last_error = ""
         self.is_closed = False
+        self.needed_at: float | None = None
         self._publications: list[Publication] = []
         self._past_link = LinkStatistics()
         self._past_lost_packets = 0

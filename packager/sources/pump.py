@@ -225,6 +225,11 @@ class Pump:
         self._branches.add(branch)
         return branch
 
+    @property
+    def has_branches(self) -> bool:
+        """Whether the stream goes other ways, too."""
+        return bool(self._branches)
+
     def _feed_branches(self, data: bytes) -> None:
         for branch in tuple(self._branches):
             branch.receive(data)
