@@ -207,10 +207,11 @@ export class EventsView {
   }
 
   #showGauges() {
-    const [typical, longest, lag] = [this.#gaps.quantile(0.5), this.#gaps.quantile(0.99), this.#lag];
+    const [typical, long, longest] = [0.5, 0.95, 0.99].map((share) => this.#gaps.quantile(share));
+    const lag = this.#lag;
     const { skipped } = this.#queue;
     this.#gauge("first", this.#stream?.firstEventMs ?? null, "after asking for it");
-    this.#gauge("gap", typical, longest === null ? "" : `99 of 100 within ${duration(longest)}`);
+    this.#gauge("gap", typical, longest === null ? "" : `95 of 100 within ${duration(long)}, 99 within ${duration(longest)}`);
     this.#write("lag", lag === null ? "–" : count(lag, "event", "events"),
       this.#item?.lag ? `${this.#item.lag} for the slowest reader` : "behind the channel");
     this.#write("reconnects", String(this.#stream?.reconnects ?? 0), this.#resets ? `${count(this.#resets, "gap", "gaps")} told of` : "");

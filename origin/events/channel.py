@@ -365,6 +365,7 @@ class EventChannel:
             "readers": self.readers,
             "state": self.state,
             "gap_p50": self.gaps.quantile(0.5),
+            "gap_p95": self.gaps.quantile(0.95),
             "gap_p99": self.gaps.quantile(0.99),
             "lag": self.lag,
         }

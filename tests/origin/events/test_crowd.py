@@ -356,7 +356,8 @@ async def test_how_long_readers_wait_and_events_lie_apart_is_counted() -> None:
             await asyncio.wait_for(task, LIMIT)
         channel = server.channel
         assert (channel.gaps.count, channel.first_events.count) == (2, 1)
-        assert channel.describe()["gap_p50"] is not None
+        described = channel.describe()
+        assert described["gap_p50"] <= described["gap_p95"] <= described["gap_p99"]  # type: ignore[operator]
         async with reading(NDJSON, server, "e-1", bool) as (_, task):
             await asyncio.wait_for(task, LIMIT)
         assert channel.counters.resumed == 1
