@@ -20,9 +20,9 @@ from media.errors import MediaError
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http import content_coding
 from origin.http.answer import Headers
-from origin.http.byte_ranges import Span, select_span
+from origin.http.byte_ranges import ByteRange, Span, select_span
 from origin.http1.access_log import AccessLog
-from origin.http1.fast_path import HEADS_KEPT, AnsweringConnection, FastAnswer, encoded
+from origin.http1.fast_path import HEADS_KEPT, Again, AnsweringConnection, FastAnswer, encoded
 from origin.http1.request_head import PlainFields, RequestLine
 from origin.responses.cached import (
     RequestTraits,
@@ -37,7 +37,7 @@ from origin.vod.answer_cache import AnswerCache, InitSegment, Text
 from origin.vod.caching import VodCaching
 from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits
 from origin.vod.segment_responses import I_FRAMES, metadata_of, unavailable
-from packager.library.library_file import LibraryFile
+from packager.library.library_file import Identity, LibraryFile
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod import IFrameFile, Titles
 from packager.vod.versions import version_of
@@ -131,6 +131,18 @@ class VodFastPath:
         wanted = self._wanted(match, fields, span, cached.shared)
         return None if wanted is None else SegmentAnswer(request, self, wanted)
 
+    def copied(self, film: bytes, key: SegmentKey) -> CachedSegment | None:
+        """Find a segment that has a copy, as long as its film is the one that is open under an address.
+
+        Args:
+            film: the address.
+            key: the segment's.
+        """
+        opened = self._files.fresh(film)
+        if opened is None or opened.shared.file.identity != key.film:
+            return None
+        return self._segments.copied(key)
+
     def _look_up(self, film: bytes) -> list[AwaitedSegmentAnswer]:
         """Have a film opened in a thread, unless it is being opened; return the answers that wait for it."""
         waiting = self._lookups.get(film)
@@ -168,14 +180,14 @@ class VodFastPath:
         self, match: re.Match[bytes], fields: PlainFields, span: Span | None, film: SharedFile
     ) -> Wanted | None:
         file = film.file
-        key = file.identity, match[2], match[3], match[4]
+        key = SegmentKey(file.identity, match[2], match[3], match[4])
         known = self._segments.find(key) or self._add(key, file, match)
         if known is None or not self._is_short(known, span):
             return None
         copy = self._segments.copy_of(key, known, file.fd)
         if copy is None:
             return Wanted(known.from_file, film, fields, span)
-        return Wanted(known.from_copy, copy, fields, span)
+        return Wanted(known.from_copy, copy, fields, span, (match[1], key))
 
     def _add(self, key: Hashable, file: LocalFile, match: re.Match[bytes]) -> CachedSegment | None:
         """Keep a segment that is asked for, or all I-frames. Nothing refers to the index, which may go."""
@@ -211,6 +223,22 @@ def _takes_gzip(fields: PlainFields) -> bool:
     return RequestTraits.from_headers(fields.fields).takes_gzip
 
 
+class SegmentKey(NamedTuple):
+    """What tells a segment from all others.
+
+    Attributes:
+        film: the file's identity.
+        track: its name.
+        version: in the address; None without.
+        name: of the segment; None: all I-frames.
+    """
+
+    film: Identity
+    track: bytes
+    version: bytes | None
+    name: bytes | None
+
+
 class Wanted(NamedTuple):
     """What a request for a segment asks for.
 
@@ -219,12 +247,14 @@ class Wanted(NamedTuple):
         source: the film, or the copy, that it is sent from.
         fields: the request's header fields.
         span: the parsed Range field, if it isn't among them.
+        copied: the film's address and the segment's key, where it is sent from a copy.
     """
 
     segment: TemplatedRepresentation
     source: SharedFile | MemfdCopy
     fields: PlainFields
     span: Span | None
+    copied: tuple[bytes, SegmentKey] | None = None
 
 
 class SegmentAnswer(FastAnswer):
@@ -236,10 +266,11 @@ class SegmentAnswer(FastAnswer):
         wanted: what is asked for; None: that isn't found yet.
     """
 
-    __slots__ = ("_held", "_wanted")
+    __slots__ = ("_fast_path", "_held", "_wanted")
 
     def __init__(self, request: RequestLine, fast_path: VodFastPath, wanted: Wanted | None) -> None:
         super().__init__(request, fast_path.access_log, AREA)
+        self._fast_path = fast_path
         self._wanted = wanted
         self._held: SharedFile | None = None
 
@@ -249,7 +280,7 @@ class SegmentAnswer(FastAnswer):
             self._send(line, self._wanted)
 
     def _send(self, line: AnsweringConnection, wanted: Wanted) -> None:
-        segment, source, fields, span = wanted
+        segment, source, fields, span, _ = wanted
         if isinstance(source, SharedFile):
             source.acquire()
             self._held = source
@@ -262,6 +293,65 @@ class SegmentAnswer(FastAnswer):
             self._held.release()
             self._held = None
         super().ended(status, sent, line)
+
+    def for_all(self, data: bytes) -> RepeatedSegmentRequest | None:
+        """Give what answers the same request of other clients, byte for byte."""
+        wanted = self._wanted
+        if wanted is None or wanted.copied is None or self.request.method != "GET":
+            return None
+        has_conditions = wanted.fields.is_conditional or wanted.fields.has_range or wanted.span is not None
+        # A repeat knows of no log.
+        if has_conditions or self._access_log.log_requests:
+            return None
+        return RepeatedSegmentRequest(self._fast_path, self.request, wanted, data)
+
+
+class RepeatedSegmentRequest:
+    """A request for a whole segment that many players send byte for byte.
+
+    It holds neither film nor copy, which may go at any time; the request is answered in another way then.
+
+    Args:
+        fast_path: the fast path that answered it.
+        request: the request's first line.
+        wanted: what it asks for.
+        data: the whole head of the request.
+    """
+
+    __slots__ = ("_counter", "_data", "_fast_path", "_fields", "_film", "_key", "_request", "status")
+
+    def __init__(self, fast_path: VodFastPath, request: RequestLine, wanted: Wanted, data: bytes) -> None:
+        if wanted.copied is None:
+            raise ValueError("the segment has no copy")
+        self.status = 200
+        self._fast_path = fast_path
+        self._request = request
+        self._fields = wanted.fields
+        self._film, self._key = wanted.copied
+        self._data = data
+        self._counter = fast_path.access_log.counter(AREA, self.status)
+
+    def reply(self, data: bytes, common: bytes) -> Again | None:
+        """Answer it, as long as its film is the same and the segment has a copy; see `RepeatedRequest`."""
+        if data != self._data:
+            return None
+        cached = self._fast_path.copied(self._film, self._key)
+        if cached is None or (copy := cached.copy) is None:
+            return None
+        return cached.from_copy.template.whole(common), 0, copy.span.last, copy.fd
+
+    def count(self, length: int) -> None:
+        """Count an answer that is sent."""
+        self._counter.add(length)
+
+    def answer(self, part: ByteRange) -> SegmentAnswer:
+        """Make the last answer one that goes on, and holds its copy."""
+        del part
+        cached = self._fast_path.copied(self._film, self._key)
+        if cached is None or cached.copy is None:
+            raise RuntimeError("there was no answer")
+        wanted = Wanted(cached.from_copy, cached.copy, self._fields, None, (self._film, self._key))
+        return SegmentAnswer(self._request, self._fast_path, wanted)
 
 
 class AwaitedSegmentAnswer(SegmentAnswer):
@@ -276,7 +366,7 @@ class AwaitedSegmentAnswer(SegmentAnswer):
         waiting: the answers that wait for the film.
     """
 
-    __slots__ = ("_fast_path", "_find", "_line", "_waiting")
+    __slots__ = ("_find", "_line", "_waiting")
 
     may_decline = True
 
@@ -288,7 +378,6 @@ class AwaitedSegmentAnswer(SegmentAnswer):
         waiting: list[AwaitedSegmentAnswer],
     ) -> None:
         super().__init__(request, fast_path, None)
-        self._fast_path = fast_path
         self._find = find
         self._waiting = waiting
         self._line: AnsweringConnection | None = None

@@ -164,6 +164,19 @@ class SegmentCache:
         cached.used = now
         return cached.copy
 
+    def copied(self, key: Hashable) -> CachedSegment | None:
+        """Give a segment that has a copy, and keep that for longer.
+
+        Args:
+            key: its file, the version in its address, its track and name.
+        """
+        cached = self._copied.get(key)
+        if cached is not None:
+            self._segments.move_to_end(key)
+            self._copied.move_to_end(key)
+            cached.used = time.monotonic()
+        return cached
+
     def _make_room(self, size: int, now: float) -> bool:
         """Let go of copies that nobody asks for any more until there is room for another."""
         limits = self._limits

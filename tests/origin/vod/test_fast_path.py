@@ -16,8 +16,10 @@ import pytest
 from starlette.applications import Starlette
 
 from origin.files.open_files import OpenFileCache
+from origin.http.byte_ranges import Span
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
+from origin.http1.request_head import PlainFields, RequestLine
 from origin.vod import routes as vod_routes
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, Text
 from origin.vod.caching import Lifetime, VodCaching
@@ -232,6 +234,41 @@ def test_a_slow_player_gets_every_byte_and_one_that_leaves_keeps_no_file_open(li
                 client._until(b"\r\n\r\n")
                 client.take(500)
         wait_for(lambda: server.running.open_files() == 0, "the files to be closed")
+
+
+def test_a_request_that_many_send_alike_is_looked_into_once(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_into: list[bytes] = []
+    find = VodFastPath.find
+
+    def noting(self: VodFastPath, request: RequestLine, fields: PlainFields, span: Span | None) -> object:
+        looked_into.append(request.target)
+        return find(self, request, fields, span)
+
+    monkeypatch.setattr(VodFastPath, "find", noting)
+    target = "bframes.mp4/video/1.m4s"
+    with served(library) as server:
+        first = server.ask(target)
+        for _ in range(3):
+            server.fast(target)
+        looked_into.clear()
+        before = server.traffic.sent_bytes["vod"]
+        for _ in range(3):
+            assert told(server.fast(target)) == told(first)
+        assert looked_into == []
+        assert server.traffic.sent_bytes["vod"] == before + 3 * len(first.body)
+        assert server.fast(target, "Range: bytes=1-9").body == first.body[1:10]
+        assert server.fast(target, f"If-None-Match: {first['etag']}").status == 304
+        assert server.fast(target, method="HEAD").body == b""
+        assert len(looked_into) == 3
+        with server.running.connect(receive_buffer=4096) as client:
+            # Alike but for what is in them: the first two are read, the others aren't, and each comes slowly.
+            client.send(f"GET /vod/{target} HTTP/1.1\r\nHost: slow\r\n\r\n" * 4)
+            for _ in range(4):
+                client._until(b"\r\n\r\n")
+                body = b"".join(client.take(1000) for _ in range(len(first.body) // 1000))
+                assert body + client.take(len(first.body) % 1000) == first.body
 
 
 def test_what_is_kept_of_segments_keeps_no_index_and_has_a_bound(library: Path) -> None:
