@@ -185,13 +185,15 @@ async def test_a_film_in_a_frame_goes_on_where_it_was_once_its_server_is_back(
         asked.append(route.request.url)
         await (route.fulfill(status=status) if status else route.abort())
 
+    # From the start: on a busy machine all of a short film may be in the buffer before anything else is done.
+    end = re.compile(r"/([89]|[1-9]\d)\.m4s$")
+    await page.route(end, refuse)
     await page.goto(f"{server.url}/embed/vod/film?autoplay&muted")
     await until(page, "() => headwater.media.currentTime > 0.5")
-    await page.route(re.compile(r"\.m4s$"), refuse)
     await page.evaluate("void (headwater.media.currentTime = headwater.media.duration - 8)")
     await until(page, "() => document.getElementById('status').textContent.startsWith('The server')")
     assert asked
-    await page.unroute(re.compile(r"\.m4s$"))
+    await page.unroute(end)
     await until(page, "() => headwater.media.currentTime > headwater.media.duration - 7")
     await until(page, "() => document.getElementById('status').hidden")
     await page.close()

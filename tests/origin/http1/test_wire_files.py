@@ -157,6 +157,7 @@ def test_a_file_that_is_replaced_is_sent_to_its_end(origin: Running) -> None:
     """The old bytes to those who have begun with them, the new to the next."""
     path = origin.library / "replaced.mp4"
     path.write_bytes(FILM * 16)
+    wait_for(lambda: origin.open_files() == 0, "the files of others to be closed")
     with origin.connect(receive_buffer=4096) as client:
         client.send("GET /media/replaced.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         wait_for(lambda: origin.open_files() == 1, "the file to be open")
