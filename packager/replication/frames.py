@@ -38,7 +38,7 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame.
+    """One message of the connection over which the logs of live channels go.
 
     Attributes:
         channel: the channel's name.

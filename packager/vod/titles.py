@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
@@ -18,7 +18,7 @@ from media.mp4.chapters import Chapter
 from packager.concurrency import Threads
 from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
 from packager.library.library_file import Identity, LibraryFile, Storage
-from packager.library.storage import NotFoundError, is_served
+from packager.library.storage import NotFoundError
 from packager.process.tools import BusyError
 from packager.system_errors import will_pass
 from packager.vod.access_points import UNKNOWN, SegmentStarts, is_drawable, segment_starts
@@ -27,7 +27,7 @@ from packager.vod.clip import WHOLE, Clip, clipped, shown_bounds
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
 from packager.vod.i_frames import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
 from packager.vod.index import FileIndex, OfferedTrack
-from packager.vod.index_cache import IndexCache
+from packager.vod.indexed_files import IndexedFile, IndexedFiles, find_segmented_track, find_track
 from packager.vod.limits import DEFAULT_LIMITS, TitleLimits
 from packager.vod.manifest import manifest
 from packager.vod.open_media import OpenIFrames, OpenSegment, OpenStoryboard
@@ -40,12 +40,11 @@ from packager.vod.playlists import (
     title_files,
 )
 from packager.vod.segment import Segment, make_segment
-from packager.vod.sidecars import Sidecar, Sidecars, all_text_tracks
+from packager.vod.sidecars import Sidecar, all_text_tracks
 from packager.vod.single_flight import CacheLimits, SingleFlightCache
 from packager.vod.storyboard import Storyboard, make_storyboard, suffices
 from packager.vod.text_playlists import TEXT_FOLDER, text_playlist, text_title
 from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment
-from packager.vod.versions import version_of
 
 log = structlog.get_logger()
 
@@ -54,30 +53,6 @@ LARGE_TEXT_SHARE = 4
 
 TextKey = tuple[str, tuple[object, ...]]
 """What a text is, and versions of the files that it is of."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A film's file with its index, and the subtitle files beside it.
-
-    Attributes:
-        path: relative to the library.
-        name: of a title's rendition; "" of the one file.
-        identity: changes with the file.
-        index: its index.
-        sidecars: the subtitle files beside it.
-    """
-
-    path: str
-    name: str
-    identity: Identity
-    index: FileIndex
-    sidecars: Sequence[Sidecar] = ()
-
-    @property
-    def version(self) -> tuple[str, Identity, tuple[object, ...]]:
-        """What changes with anything that a playlist says of it."""
-        return self.name, self.identity, tuple((one.named, one.identity) for one in self.sidecars)
 
 
 class Titles:
@@ -99,9 +74,7 @@ class Titles:
         self.threads = Threads(limits.threads, "vod")
         self._thumbnails = thumbnails
         self._limits = limits
-        self._folders = library.folder_names(limits.folder_files)
-        self._sidecars = Sidecars(library, self._folders, limits.sidecars)
-        self._indexes = IndexCache(limits)
+        self._files = IndexedFiles(library, limits)
         # Whoever reads the same segment at the same time reads by one header: that may have megabytes.
         self._open: WeakValueDictionary[tuple[Identity, str, int, tuple[int, int] | None], Segment] = (
             WeakValueDictionary()
@@ -130,7 +103,7 @@ class Titles:
     @property
     def index_count(self) -> int:
         """How many indexes are in memory."""
-        return len(self._indexes)
+        return len(self._files)
 
     @property
     def open_segments(self) -> int:
@@ -150,16 +123,16 @@ class Titles:
             MediaError: it can't be packaged; the text says in one line why.
             OSError: it can't be read.
         """
-        found = self._found(name)
+        found = self._files.resolve(name)
         return self._once(
             f"master{clip.query}",
             found,
-            lambda: multivariant_playlist(self._files(found, clip)).render().encode(),
+            lambda: multivariant_playlist(self._offered(found, clip)).render().encode(),
         ).decode()
 
     def manifest(self, name: str, clip: Clip = WHOLE) -> bytes:
         """Write the DASH manifest likewise; raises as :meth:`multivariant_playlist`."""
-        found = self._found(name)
+        found = self._files.resolve(name)
         indexes = [one.index for one in found]
         segments = sum(len(index.video.sizes) for index in indexes if index.video is not None)
         segments += max(sum(len(sound.sizes) for sound in index.sounds) for index in indexes)
@@ -168,7 +141,7 @@ class Titles:
             raise TooLargeError(f"a manifest of {segments} segments: more than {limit}; HLS has them")
 
         def make() -> bytes:
-            files = self._files(found, clip)
+            files = self._offered(found, clip)
             if segments + max(len(one.text_tracks) * len(one.index.text.whole) for one in files) > limit:
                 log.warning("subtitles_left_out", title=name, reason="too many segments for one manifest")
                 files = [replace(one, text_tracks=()) for one in files]
@@ -179,17 +152,17 @@ class Titles:
     def media_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> str:
         """Write the media playlist of a file's track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
-            index, identity = self._indexes.index(file), file.identity
-        self._track(index, name, track)
-        found = [_Found(name, "", identity, index)]
+            index, identity = self._files.index(file), file.identity
+        find_track(index, name, track)
+        found = [IndexedFile(name, "", identity, index)]
 
         def make() -> bytes:
-            offered = self._track(clipped(index, clip), name, track)
+            offered = find_track(clipped(index, clip), name, track)
             return media_playlist(offered, index.lost_picture).render().encode()
 
         return self._once(f"track {track}{clip.query}", found, make).decode()
 
-    def _files(self, found: Sequence[_Found], clip: Clip) -> Files:
+    def _offered(self, found: Sequence[IndexedFile], clip: Clip) -> Files:
         """Say of one file, or of a title's, where they are and how their segments begin."""
         if len(found) == 1 and not found[0].name:
             files: Files = [OfferedFile("", found[0].index, self._segment_starts(found[0]))]
@@ -213,7 +186,7 @@ class Titles:
 
     def text_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> bytes:
         """Write the media playlist of a file's text track; raises as :meth:`multivariant_playlist`."""
-        found = self._found_file(name)
+        found = self._files.find(name)
         folder = self._text_track(found, track).version.folder
         return self._once(
             f"text {folder}{clip.query}",
@@ -229,7 +202,7 @@ class Titles:
             track: the track's.
             version: which one of the track is wanted; None: whichever there is.
         """
-        return self._text_track(self._found_file(name), track, version)
+        return self._text_track(self._files.find(name), track, version)
 
     def text_segment(
         self,
@@ -252,7 +225,7 @@ class Titles:
             version: which one of the track is wanted; None: whichever there is.
         """
         with self._library.open(name) as file:
-            found = self._found_in(file, name)
+            found = self._files.of(file, name)
             text, times = self._text_track(found, track, version), found.index.text_times
             written = webvtt_segment(text, times, number, file.pread, begin, until)
         if written is None:
@@ -278,7 +251,7 @@ class Titles:
             version: which one of the track is wanted; None: whichever there is.
         """
         with self._library.open(name) as file:
-            found = self._found_in(file, name)
+            found = self._files.of(file, name)
             text, times = self._text_track(found, track, version), found.index.text_times
             written = mp4_segment(text, times, number, file.pread, clip)
         if written is None:
@@ -291,7 +264,7 @@ class Titles:
         Raises as :meth:`multivariant_playlist`.
         """
         with self._library.open(name) as file:
-            found = self._found_in(file, name)
+            found = self._files.of(file, name)
             text, index = self._text_track(found, track), found.index
             return self._once(
                 f"text file {track}",
@@ -302,7 +275,7 @@ class Titles:
     def chapters(self, name: str, clip: Clip = WHOLE) -> list[Chapter]:
         """Give a file's chapters; NotFoundError where it has none, else as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
-            index = self._indexes.index(file)
+            index = self._files.index(file)
             found = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
         if clip != WHOLE:
             times = clipped(index, clip).text.times
@@ -311,22 +284,15 @@ class Titles:
             raise NotFoundError(f"{name} has no chapters")
         return found
 
-    def _found_file(self, name: str) -> _Found:
-        with self._library.open(name) as file:
-            return self._found_in(file, name)
-
-    def _found_in(self, file: LibraryFile, name: str) -> _Found:
-        return _Found(name, "", file.identity, self._indexes.index(file), self._sidecars.beside(name))
-
     @staticmethod
-    def _text_track(found: _Found, track: str, version: str | None = None) -> TextTrack:
+    def _text_track(found: IndexedFile, track: str, version: str | None = None) -> TextTrack:
         tracks, _ = all_text_tracks(found.index, found.sidecars)
         for one in tracks:
             if one.name == track and version in (None, one.version.name):
                 return one
         raise NotFoundError(f"{found.path} has no text track {track}")
 
-    def _segment_starts(self, found: _Found) -> SegmentStarts:
+    def _segment_starts(self, found: IndexedFile) -> SegmentStarts:
         """Look at how a file's segments begin, when it is first offered: a library's list needs no such."""
         with self._library.open(found.path) as file:
             if file.identity != found.identity:
@@ -334,7 +300,7 @@ class Titles:
             read = found.index.reading(file.pread)
             return self._starts.get(found.identity, lambda: segment_starts(found.index, read))
 
-    def _once(self, kind: str, found: Sequence[_Found], make: Callable[[], bytes]) -> bytes:
+    def _once(self, kind: str, found: Sequence[IndexedFile], make: Callable[[], bytes]) -> bytes:
         """Write a text, or give it as it was written before.
 
         Args:
@@ -368,9 +334,9 @@ class Titles:
 
         def offered(path: str) -> OfferedFile:
             with opened(path) as film:
-                index = self._indexes.index(film)
+                index = self._files.index(film)
                 index.require_whole()
-                found = _Found(f"{folder}/{path}".removeprefix("/"), "", film.identity, index)
+                found = IndexedFile(f"{folder}/{path}".removeprefix("/"), "", film.identity, index)
             tracks, _ = all_text_tracks(index, sidecars[path])
             starts = self._segment_starts(found)
             return OfferedFile(f"../{quote(path)}/", index, starts, text_tracks=tracks)
@@ -379,20 +345,14 @@ class Titles:
         for path in dict.fromkeys(one.path for one in clips):
             with opened(path) as film:
                 versions.append(film.identity)
-            sidecars[path] = self._sidecars.beside(f"{folder}/{path}".removeprefix("/"))
+            sidecars[path] = self._files.sidecars(f"{folder}/{path}".removeprefix("/"))
             versions.append(tuple((one.named, one.identity) for one in sidecars[path]))
         return self._texts.get((kind, tuple(versions)), lambda: write(make_sequence(clips, offered, limits)))
 
     def track(self, name: str, track: str, version: str | None = None) -> OfferedTrack:
         """Find a file's track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
-            return self._segmented_track(self._versioned_index(file, version), name, track)
-
-    def _versioned_index(self, file: LibraryFile, version: str | None) -> FileIndex:
-        """Give a file's index if it is the wanted version of the file, or whichever where that is None."""
-        if version not in (None, version_of(file.identity).name):
-            raise NotFoundError(f"{file.path} is another version")
-        return self._indexes.index(file)
+            return find_segmented_track(self._files.versioned(file, version), name, track)
 
     def open_segment(
         self,
@@ -414,8 +374,8 @@ class Titles:
         """
         file = self._library.open(name)
         try:
-            index = self._versioned_index(file, version)
-            offered = self._segmented_track(index, name, track)
+            index = self._files.versioned(file, version)
+            offered = find_segmented_track(index, name, track)
             key = file.identity, track, number, bounds
             segment = self._open.get(key) or make_segment(index, offered, number, bounds)
             if segment is None:
@@ -427,13 +387,7 @@ class Titles:
 
     def open_indexed(self, name: str) -> LibraryFile:
         """Open a file that has an index or gets one; raises as :meth:`multivariant_playlist`."""
-        file = self._library.open(name)
-        try:
-            self._indexes.index(file)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return self._files.open_indexed(name)
 
     def known_segment(
         self,
@@ -457,7 +411,7 @@ class Titles:
             None where :meth:`open_segment` has to find or refuse it: the file isn't indexed, or of another
             version, the segment is very long or has to be put together, or there is none.
         """
-        index = self._known_index(file, version)
+        index = self._files.known(file, version)
         offered = None if index is None else index.segmented_track(track)
         if index is None or offered is None or not 0 <= number < len(offered.cuts) - 1:
             return None
@@ -472,15 +426,11 @@ class Titles:
             return None
         return OpenSegment(file, offered, self._open.setdefault(key, segment), file.pread)
 
-    def _known_index(self, file: LibraryFile, version: str | None) -> FileIndex | None:
-        index = self._indexes.known(file.identity)
-        return index if index is not None and version in (None, index.version.name) else None
-
     def storyboard(self, name: str) -> Storyboard:
         """Lay out the small pictures of a file or a title; raises as :meth:`multivariant_playlist`."""
-        return self._storyboard(self._found(name))
+        return self._storyboard(self._files.resolve(name))
 
-    def _storyboard(self, found: Sequence[_Found]) -> Storyboard:
+    def _storyboard(self, found: Sequence[IndexedFile]) -> Storyboard:
         """Choose the smallest rendition that suffices, or else the largest."""
         shown = [(one.index.video.resolution, one) for one in found if one.index.video is not None]
         shown.sort(key=lambda item: item[0])
@@ -504,12 +454,12 @@ class Titles:
                 raise NotFoundError(storyboard.path)
             if int(storyboard.offsets.max()) < file.size:
                 return OpenStoryboard(file, file.pread)
-            return OpenStoryboard(file, self._indexes.index(file).reading(file.pread))
+            return OpenStoryboard(file, self._files.index(file).reading(file.pread))
         except BaseException:
             file.close()
             raise
 
-    def _marked_i_frames(self, found: _Found) -> IFrames | None:
+    def _marked_i_frames(self, found: IndexedFile) -> IFrames | None:
         """List the I-frames that a film's tables mark, once."""
         video = found.index.video
         if video is None:
@@ -519,8 +469,8 @@ class Titles:
     def i_frame_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> str:
         """Write the I-frame playlist of a file's video track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
-            index, identity = self._indexes.index(file), file.identity
-            offered = self._track(clipped(index, clip), name, track)
+            index, identity = self._files.index(file), file.identity
+            offered = find_track(clipped(index, clip), name, track)
             bounds = None if clip == WHOLE else shown_bounds(offered, clip)
             frames = self._i_frame_file(name, track, index, file, bounds)
 
@@ -528,7 +478,7 @@ class Titles:
             delay = offered.delay + int(frames.frames.times[0] - offered.times[0])
             return frames.playlist(delay).render().encode()
 
-        return self._once(f"iframes{clip.query}", [_Found(name, "", identity, index)], make).decode()
+        return self._once(f"iframes{clip.query}", [IndexedFile(name, "", identity, index)], make).decode()
 
     def open_i_frames(
         self, name: str, track: str, bounds: tuple[int, int] | None = None, *, version: str | None = None
@@ -543,7 +493,7 @@ class Titles:
         """
         file = self._library.open(name)
         try:
-            index = self._versioned_index(file, version)
+            index = self._files.versioned(file, version)
             frames = self._i_frame_file(name, track, index, file, bounds)
             return OpenIFrames(file, frames, index.reading(file.pread))
         except BaseException:
@@ -554,7 +504,7 @@ class Titles:
         self, file: LibraryFile, track: str, *, version: str | None = None
     ) -> OpenIFrames | None:
         """Find the I-frames of an open file without blocking; None where :meth:`open_i_frames` has to."""
-        index = self._known_index(file, version)
+        index = self._files.known(file, version)
         offered = None if index is None else index.track(track)
         if index is None or offered is None or not offered.video or index.assembled is not None:
             return None
@@ -570,8 +520,8 @@ class Titles:
         bounds: tuple[int, int] | None,
     ) -> IFrameFile:
         """Look at a film's I-frames, once, and choose those within a clip."""
-        offered = self._track(index, name, track)
-        found = _Found(name, "", file.identity, index)
+        offered = find_track(index, name, track)
+        found = IndexedFile(name, "", file.identity, index)
         marked = self._marked_i_frames(found) if offered.video else None
         if marked is None:
             raise NotFoundError(f"{name}: {track} has no I-frames")
@@ -599,7 +549,7 @@ class Titles:
             BusyError: that can't be told now.
         """
         try:
-            found = self._found(name, played=False)
+            found = self._files.resolve(name, played=False)
             if found[0].name:
                 title_files([(one.name, one.index, UNKNOWN) for one in found])
         except (MediaError, NotFoundError, OSError) as error:
@@ -615,7 +565,7 @@ class Titles:
             BusyError: that can't be told now.
         """
         try:
-            for one in self._found(name, played=False) if self._thumbnails else ():
+            for one in self._files.resolve(name, played=False) if self._thumbnails else ():
                 with self._library.open(one.path) as file:
                     video, samples = one.index.video, one.index.reading(file.pread)
                     if video is not None and is_drawable(video, samples):
@@ -634,8 +584,8 @@ class Titles:
         """
         try:
             found = [
-                replace(one, sidecars=self._sidecars.beside(one.path))
-                for one in self._found(name, played=False)
+                replace(one, sidecars=self._files.sidecars(one.path))
+                for one in self._files.resolve(name, played=False)
             ]
         except (MediaError, NotFoundError):
             return NO_TEXT
@@ -657,71 +607,6 @@ class Titles:
         ]
         chapters = [f"{one.path}/{CHAPTERS_NAME}" for one in found if one.index.chapters]
         return TextFacts(tuple(subtitles), tuple(left_out), chapters[0] if chapters else None)
-
-    @staticmethod
-    def _track(index: FileIndex, name: str, track: str) -> OfferedTrack:
-        offered = index.track(track)
-        if offered is None:
-            raise NotFoundError(f"{name} has no track {track}")
-        return offered
-
-    @staticmethod
-    def _segmented_track(index: FileIndex, name: str, track: str) -> OfferedTrack:
-        offered = index.segmented_track(track)
-        if offered is None:
-            raise NotFoundError(f"{name} has no track {track}")
-        return offered
-
-    def _found(self, name: str, *, played: bool = True) -> list[_Found]:
-        """Resolve a name to one file, or to a title's; indexes of what isn't played go first."""
-        try:
-            with self._library.open(name) as file:
-                index = self._indexes.index(file, played=played)
-                index.require_whole()
-                sidecars = self._sidecars.beside(name) if played else ()
-                return [_Found(name, "", file.identity, index, sidecars)]
-        except NotFoundError:
-            return self._renditions(name, played=played)
-
-    def _renditions(self, name: str, *, played: bool) -> list[_Found]:
-        """Index a title's files, the smallest picture first, without those that can't be packaged."""
-        found: list[_Found] = []
-        failed: MediaError | None = None
-        folder, _, title = name.rpartition("/")
-        for file_name in self._rendition_names(folder, title):
-            path = f"{folder}/{file_name}".removeprefix("/")
-            try:
-                with self._library.open(path) as file:
-                    index = self._indexes.index(file, played=played)
-                    index.require_whole()
-                    sidecars = self._sidecars.beside(path) if played else ()
-                    found.append(_Found(path, file_name, file.identity, index, sidecars))
-            except NotFoundError:
-                continue
-            except MediaError as error:
-                failed = error
-                if played:
-                    log.warning("rendition_left_out", title=name, file=file_name, reason=str(error))
-        if failed is not None and not found:
-            raise failed
-        if not found:
-            raise NotFoundError(name)
-        return found
-
-    def _rendition_names(self, folder: str, title: str) -> list[str]:
-        parts = [*filter(None, folder.split("/")), title]
-        if not all(map(is_served, parts)):
-            raise NotFoundError(title)
-        try:
-            names = self._folders.renditions(folder, title)
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and will_pass(error):
-                raise
-            raise NotFoundError(title) from None
-        if len(names) > self._limits.renditions:
-            limit = self._limits.renditions
-            raise TooLargeError(f"{len(names)} renditions of one title: more than {limit}")
-        return names
 
 
 def _clipped_file(file: OfferedFile, clip: Clip) -> OfferedFile:

@@ -106,7 +106,7 @@ def test_a_film_whose_index_takes_too_long_is_tried_once_for_each_request(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(library, limits=TitleLimits(made_at_once=1, wait_seconds=0)) as server:
-        indexes, tries = server.titles._indexes, list[str]()
+        indexes, tries = server.titles._files._indexes, list[str]()
         index = indexes.index
 
         def counted(file: LibraryFile, *, played: bool = True) -> FileIndex:

@@ -334,7 +334,7 @@ def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: 
     own = Titles(Library(tmp_path))
     app = file_routes.Files(Library(tmp_path), app=Starlette(routes=vod_routes.routes(own)))
     for _ in range(DEFAULT_LIMITS.made_at_once):
-        own._indexes._making.acquire()
+        own._files._indexes._making.acquire()
     with serving(app, tmp_path, "uvloop") as running, ThreadPoolExecutor(50) as players:
         base = f"http://127.0.0.1:{running.address[1]}"
         with httpx.Client(base_url=base, timeout=CLIENT_SECONDS) as client:
@@ -344,10 +344,10 @@ def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: 
 
             waiting = [players.submit(play, number) for number in range(50)]
             try:
-                wait_for(lambda: len(own._indexes) == DEFAULT_LIMITS.threads, "all threads to wait")
+                wait_for(lambda: len(own._files._indexes) == DEFAULT_LIMITS.threads, "all threads to wait")
                 assert client.get("/media/7.mp4").content == data
                 assert not any(one.done() for one in waiting)
             finally:
                 for _ in range(DEFAULT_LIMITS.made_at_once):
-                    own._indexes._making.release()
+                    own._files._indexes._making.release()
             assert {one.result(CLIENT_SECONDS) for one in waiting} == {200}

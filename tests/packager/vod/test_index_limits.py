@@ -145,13 +145,13 @@ def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> 
     for number in range(3):
         write(tmp_path / f"{number}.mp4", small, media)
     titles = Titles(Library(tmp_path), TitleLimits(made_at_once=1, wait_seconds=0))
-    holding = titles._indexes._making.acquire()
+    holding = titles._files._indexes._making.acquire()
     assert holding
     with pytest.raises(TimeoutError, match="waits for others"):
         titles.multivariant_playlist("0.mp4")
     with pytest.raises(BusyError, match="waits for others"):  # which is nothing about the film
         titles.obstacle("0.mp4")
-    titles._indexes._making.release()
+    titles._files._indexes._making.release()
     assert titles.multivariant_playlist("0.mp4").startswith("#EXTM3U")
 
 
@@ -177,7 +177,7 @@ def test_who_waited_for_anothers_try_that_fails_waits_no_longer_than_any_request
         write(tmp_path / name, small, media)
     titles = Titles(Library(tmp_path))
     titles.track("other.mp4", "audio")
-    indexes, turn = titles._indexes, HeldTurn()
+    indexes, turn = titles._files._indexes, HeldTurn()
     monkeypatch.setattr(indexes, "_making", turn)
     with Library(tmp_path).open("awaited.mp4") as file:
         identity = file.identity
