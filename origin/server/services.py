@@ -51,6 +51,7 @@ from packager.process.tools import BusyError, Tools, ToolsError
 from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
+from packager.replication.live_log import ServedLiveLog
 from packager.replication.log_server import LogServer
 from packager.sources.published import Takeover
 from packager.system_errors import LACKING
@@ -91,7 +92,7 @@ class Services:
         stations: the mounts, and the passwords of those with source clients.
         channels: the live channels.
         simulcasts: the stations' live channels.
-        logs: sends what the live channels publish to other processes.
+        logs: sends the logs of channels and stations to other processes.
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: what is served of them, likewise.
         library: what serves the files of the library.
@@ -314,7 +315,7 @@ class Services:
     def _broadcast(self, channel: Channel) -> None:
         """Serve this channel under its name."""
         self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
-        channel.add_follower(self.logs.serve(channel.stream))
+        channel.add_follower(self.logs.serve(ServedLiveLog(channel.stream)))
 
     def _count(self, area: str, count: int) -> None:
         self.traffic.add_bytes(area, count)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
@@ -33,6 +34,8 @@ from origin.workers import live_requests
 from origin.workers.messages import Start
 from packager.concurrency import background_task
 from packager.publish.live_stream import LiveStream
+from packager.replication.live_log import LIVE, FollowedLiveLog
+from packager.replication.log_follower import FollowedLog
 
 _THUMBNAILS = re.compile(r"/thumbnails(\.vtt|\.m3u8|/[^/]*)$")
 """The end of the paths of small pictures: making them writes to the data folder."""
@@ -73,6 +76,11 @@ class WorkerServices:
             background_task(malloc.trim_regularly(self.limits.server.trim_seconds)),
         ):
             yield
+
+    def kinds_of_logs(self) -> dict[str, Callable[[str], FollowedLog[Any]]]:
+        """Give what folds each kind of the control process's logs into what is served here."""
+        publish = self.limits.live.publish.with_waiters(self.config.limits.blocked_requests)
+        return {LIVE: lambda name: FollowedLiveLog(name, self.streams, self.limits.replication, publish)}
 
     def metrics(self) -> list[Metric]:
         """Return what the worker counts."""

@@ -128,8 +128,7 @@ class Worker:
         limits = self._start.limits
         self._services = await asyncio.to_thread(WorkerServices, self._start)
         self._packets = PacketSocket(self._socket, self._take, _end_at_once, limits.workers.packets)
-        publish = limits.live.publish.with_waiters(self._start.config.limits.blocked_requests)
-        self._follower = LogFollower(self._services.streams, self._connect_logs, limits.replication, publish)
+        self._follower = LogFollower(self._services.kinds_of_logs(), self._connect_logs, limits.replication)
         self._server = self._make_server()
         await self._may_listen.wait()
         malloc.freeze_garbage_collector()

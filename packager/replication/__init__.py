@@ -1,1 +1,1 @@
-"""Carries the logs of live channels from the process that makes them to others that serve them."""
+"""Carries logs from the process that makes them to others that serve what folding them gives."""

@@ -1,4 +1,4 @@
-"""Limits of the replication of live channels' logs: what waits, what is sent at once, when to try again."""
+"""Limits of the replication of logs: what waits, what is sent at once, when to try again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ReplicationLimits:
         step_seconds: for how long a snapshot is written before the loop does something else.
         read_bytes: most bytes that are read at once.
         frame_bytes: longest frame.
-        report_seconds: between two reports of who asks for playlists.
+        report_seconds: between two reports of who asks for what is made elsewhere.
         reported_viewers: most viewers of one report.
         connect_seconds: for how long a connection is waited for.
         reconnects: when a lost connection is made again.

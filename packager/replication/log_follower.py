@@ -1,29 +1,24 @@
-"""Follows the logs of live channels that another process makes, and serves what folding them gives."""
+"""Follows the logs that another process makes, so that what folding them gives can be served here, too."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import socket
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from media.errors import MalformedError
-from media.hls.date_range import DateRange
-from media.webvtt import Cue
 from packager.concurrency import background_task
-from packager.publish.limits import PublishLimits
-from packager.publish.live_stream import LiveStream
-from packager.replication.frames import Audience, EntryReader, Frame, FrameReader, write_audience
+from packager.replication.frames import Frame, FrameReader, write_frame
 from packager.replication.limits import ReplicationLimits
 from packager.retry_policy import FailureCount
 from packager.step_budget import StepBudget
-from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
 
 log = structlog.get_logger()
 
@@ -32,82 +27,77 @@ class HoleError(Exception):
     """An entry of a log is missing."""
 
 
-class ElsewhereError(Exception):
-    """A command was given to a channel that another process makes."""
+class Place(enum.Enum):
+    """Where an entry stands: at the beginning of a snapshot, at its end, or anywhere else."""
+
+    BEGIN = enum.auto()
+    END = enum.auto()
+    ELSEWHERE = enum.auto()
 
 
-class ElsewhereCommands:
-    """The commands to a channel of another process, where its requests go that may cause something."""
+EntryT = TypeVar("EntryT")
 
-    def note_viewer(self) -> None:
-        """Do nothing: viewers are told in reports."""
 
-    def is_postponed(self) -> bool:
-        """Tell that the channel isn't waited for here."""
-        return True
+class FollowedLog(Protocol[EntryT]):
+    """A log of another process, and what folding it gives."""
 
-    async def end_event(self) -> bool:
-        """Refuse: the other process answers such requests; likewise all below."""
-        raise ElsewhereError
+    def read(self, message: bytes) -> tuple[Place, EntryT]:
+        """Read an entry.
 
-    def begin_event(self) -> bool:
-        """Refuse."""
-        raise ElsewhereError
+        Raises:
+            MalformedError: it is none.
+        """
 
-    def publish_metadata(self, tag: DateRange, id3: bytes) -> None:
-        """Refuse."""
-        del tag, id3
-        raise ElsewhereError
+    def fold(self, entry: EntryT) -> None:
+        """Take an entry; none before it is missing."""
 
-    def feeding_captions(self) -> AbstractAsyncContextManager[None]:
-        """Refuse."""
-        raise ElsewhereError
+    def offer(self) -> None:
+        """Serve what the log has given: all of it is here."""
 
-    def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
-        """Refuse."""
-        del language, cues, zero
-        raise ElsewhereError
+    def withdraw(self) -> None:
+        """Serve it to nobody who comes now: what it gives may be old."""
+
+    def close(self) -> None:
+        """Serve it no more, as there is no such log, or this process ends."""
+
+    def reports(self) -> Iterator[bytes]:
+        """Give what the process that makes the log is to be told now."""
 
 
 @dataclass(slots=True)
-class _Followed:
-    """A channel that is followed.
+class _Position:
+    """Where a log is that is followed.
 
     Attributes:
-        stream: what folding its log gives.
-        position: of the last entry.
+        log: what folds it.
+        number: of the last entry.
         is_restoring: whether a snapshot is on its way.
     """
 
-    stream: LiveStream
-    position: int = 0
+    log: FollowedLog[Any]
+    number: int = 0
     is_restoring: bool = True
 
 
 class LogFollower:
-    """Follows the logs of all live channels of another process.
-
-    A channel is in ``streams`` while it can be served: it has something to play, and its log is followed.
+    """Follows all logs of another process.
 
     Args:
-        streams: where the channels are put, by name.
+        kinds: makes what folds a log, given the channel's name, by the kind of the log.
         connect: gives a connected socket on which that process sends its logs, and waits for it.
         limits: of the connection.
-        publish_limits: how many requests may wait, and what is kept of playlists.
     """
 
     def __init__(
         self,
-        streams: MutableMapping[str, LiveStream],
+        kinds: Mapping[str, Callable[[str], FollowedLog[Any]]],
         connect: Callable[[], Awaitable[socket.socket]],
         limits: ReplicationLimits,
-        publish_limits: PublishLimits,
     ) -> None:
-        self._streams = streams
+        self._kinds = kinds
         self._connect = connect
         self._limits = limits
-        self._publish_limits = publish_limits
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, _Position] = {}
 
     async def run(self) -> None:
         """Follow until cancelled; a lost connection is made again."""
@@ -120,21 +110,22 @@ class LogFollower:
             except (OSError, MalformedError, HoleError) as error:
                 reason = str(error) or type(error).__name__
             except Exception:  # a log that can't be folded is begun anew
-                log.exception("a live channel's log can't be followed")
+                log.exception("a log can't be followed")
                 reason = "an entry can't be folded"
             finally:
                 # Others have what comes now. Who waits goes on to wait for it.
-                self._streams.clear()
+                for followed in self._followed.values():
+                    followed.log.withdraw()
             failures.succeeded(time.monotonic() - began)
             pause = failures.failed()
             if failures.failures <= failures.policy.quiet_after:
-                log.warning("the logs of live channels are lost", reason=reason, again_in=pause)
+                log.warning("the logs of the started process are lost", reason=reason, again_in=pause)
             await asyncio.sleep(pause)
 
     def close(self) -> None:
         """Release all who wait."""
         for followed in self._followed.values():
-            followed.stream.close()
+            followed.log.close()
 
     async def _follow(self) -> None:
         """Follow over one connection to its end.
@@ -158,63 +149,43 @@ class LogFollower:
                 await writer.wait_closed()
 
     async def _fold(self, reader: asyncio.StreamReader) -> None:
-        frames, entries, budget = FrameReader(self._limits.frame_bytes), EntryReader(), StepBudget()
+        frames, budget = FrameReader(self._limits.frame_bytes), StepBudget()
         while data := await reader.read(self._limits.read_bytes):
             frames.receive_data(data)
             for frame in frames.frames():
-                self._take(frame, entries)
+                self._take(frame)
                 await budget.spend()
 
-    def _take(self, frame: Frame, entries: EntryReader) -> None:
-        name = frame.channel
+    def _take(self, frame: Frame) -> None:
+        name = frame.log
         if not frame.message:
-            self._streams.pop(name, None)
             if (gone := self._followed.pop(name, None)) is not None:
-                gone.stream.close()
+                gone.log.withdraw()
+                gone.log.close()
             return
         followed = self._followed.get(name)
         if followed is None:
-            stream = LiveStream(name, ElsewhereCommands(), self._publish_limits)
-            followed = self._followed[name] = _Followed(stream)
-        entry = entries.read(frame.message)
-        if isinstance(entry, SnapshotBeginEntry):
-            followed.is_restoring, followed.position = True, frame.position
-        elif frame.position != followed.position + (not followed.is_restoring):
-            raise HoleError(f"entry {frame.position} of {name} follows {followed.position}")
-        followed.position = frame.position
-        followed.stream.fold(entry)
-        if isinstance(entry, SnapshotEndEntry):
+            kind, _, channel = name.partition("/")
+            if (make := self._kinds.get(kind)) is None:
+                raise MalformedError(f"a log of an unknown kind: {name}")
+            followed = self._followed[name] = _Position(make(channel))
+        place, entry = followed.log.read(frame.message)
+        if place is Place.BEGIN:
+            followed.is_restoring, followed.number = True, frame.position
+        elif frame.position != followed.number + (not followed.is_restoring):
+            raise HoleError(f"entry {frame.position} of {name} follows {followed.number}")
+        followed.number = frame.position
+        followed.log.fold(entry)
+        if place is Place.END:
             followed.is_restoring = False
-        self._offer(name, followed)
-
-    def _offer(self, name: str, followed: _Followed) -> None:
-        """Let a channel be served once it can be, and as long."""
-        if followed.is_restoring:
-            return
-        if not followed.stream.ready:
-            self._streams.pop(name, None)
-        elif self._streams.get(name) is not followed.stream:
-            self._streams[name] = followed.stream
+        if not followed.is_restoring:
+            followed.log.offer()
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         """Tell the other process now and then who asks for its channels here."""
-        since = time.monotonic()
-        told: dict[str, int] = {}
         while True:
             await asyncio.sleep(self._limits.report_seconds)
-            now = time.monotonic()
-            for name, stream in tuple(self._streams.items()):
-                viewers = stream.viewer_counter.seen_since(since)
-                if viewers or stream.blocked != told.get(name, 0):
-                    told[name] = stream.blocked
-                    await self._report_stream(writer, stream, viewers)
-            since = now
-
-    async def _report_stream(
-        self, writer: asyncio.StreamWriter, stream: LiveStream, viewers: Sequence[object]
-    ) -> None:
-        most = self._limits.reported_viewers
-        for begin in range(0, max(len(viewers), 1), most):
-            some = [one for one in viewers[begin : begin + most] if isinstance(one, tuple)]
-            writer.write(write_audience(stream.name, Audience(stream.blocked, tuple(some))))
-            await writer.drain()
+            for name, followed in tuple(self._followed.items()):
+                for message in followed.log.reports():
+                    writer.write(write_frame(name, 0, message))
+                    await writer.drain()

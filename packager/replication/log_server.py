@@ -1,7 +1,7 @@
-"""Sends the logs of live channels to the processes that follow them, each over a connection of its own.
+"""Sends logs to the processes that follow them, each over a connection of its own.
 
-Who begins to follow gets a snapshot of each channel and then every entry; so does whoever was disconnected
-because it didn't read. A channel's own work costs one encoding of an entry, however many follow.
+Who begins to follow gets a snapshot of each log and then every entry; so does whoever was disconnected
+because it didn't read. A log costs one encoding of an entry, however many follow.
 """
 
 from __future__ import annotations
@@ -10,30 +10,58 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Protocol, TypeVar, cast
 
 import structlog
 
 from media.errors import MalformedError
-from packager.publish.live_stream import LiveStream
-from packager.replication.frames import FrameReader, read_audience, write_entry, write_gone
+from packager.replication.frames import FrameReader, write_frame, write_gone
 from packager.replication.limits import ReplicationLimits
-from packager.window.log import CadenceEntry, Entry
 
 log = structlog.get_logger()
 
 
-class _ServedLog:
-    """A channel whose log is sent, and how many entries that log has had."""
+EntryT = TypeVar("EntryT")
 
-    def __init__(self, stream: LiveStream) -> None:
-        self.stream = stream
-        self.position = 0
+
+class ServedLog(Protocol[EntryT]):
+    """A log as the process that makes it sends it."""
+
+    @property
+    def name(self) -> str:
+        """Its kind and the channel's name, such as ``live/demo``."""
+
+    def snapshot(self) -> Iterator[EntryT]:
+        """Give the entries from which another process makes what folding the log has given so far."""
+
+    def encode(self, entry: EntryT) -> bytes:
+        """Write an entry."""
+
+    def begins_anew(self, entry: EntryT) -> bool:
+        """Tell whether a snapshot is to be sent in the place of an entry."""
+
+    def take_report(self, follower: Hashable, message: bytes) -> None:
+        """Learn what a follower tells of those whom it serves.
+
+        Raises:
+            MalformedError: it can't be read.
+        """
+
+    def forget(self, follower: Hashable) -> None:
+        """Forget what a follower has told that is gone."""
+
+
+class _LogPosition:
+    """A log that is sent, and how many entries it has had."""
+
+    def __init__(self, log: ServedLog[Any]) -> None:
+        self.log = log
+        self.number = 0
 
 
 class LogServer:
-    """Sends the logs of live channels to those who follow them.
+    """Sends logs to those who follow them.
 
     Args:
         limits: of each connection.
@@ -41,24 +69,21 @@ class LogServer:
 
     def __init__(self, limits: ReplicationLimits) -> None:
         self._limits = limits
-        self._logs: dict[str, _ServedLog] = {}
+        self._logs: dict[str, _LogPosition] = {}
         self._connections: set[_Connection] = set()
 
-    def serve(self, stream: LiveStream) -> Callable[[Entry], None]:
-        """Send a channel's log, in the place of the one with its name if there is one.
-
-        Args:
-            stream: what folding the log has given so far.
+    def serve(self, log: ServedLog[EntryT]) -> Callable[[EntryT], None]:
+        """Send a log, in the place of the one with its name if there is one.
 
         Returns:
             What is to be called with each entry from now on.
         """
-        served = self._logs[stream.name] = _ServedLog(stream)
+        served = self._logs[log.name] = _LogPosition(log)
         self._begin_anew(served)
         return lambda entry: self._append(served, entry)
 
     def withdraw(self, name: str) -> None:
-        """Send a channel's log no more: there is no such channel now."""
+        """Send a log no more: there is none with this name now."""
         if self._logs.pop(name, None) is not None:
             for connection in tuple(self._connections):
                 connection.forget(name)
@@ -80,36 +105,35 @@ class LogServer:
         for connection in tuple(self._connections):
             connection.close()
 
-    def _append(self, served: _ServedLog, entry: Entry) -> None:
-        if self._logs.get(served.stream.name) is not served:
+    def _append(self, served: _LogPosition, entry: object) -> None:
+        if self._logs.get(served.log.name) is not served:
             return  # another one has its place
-        served.position += 1
-        if isinstance(entry, CadenceEntry):
-            # What follows it at once, such as a day from the disk, is in the new windows already.
+        served.number += 1
+        if served.log.begins_anew(entry):
             self._begin_anew(served)
             return
         followers = [connection for connection in self._connections if connection.follows(served)]
         if not followers:
             return
         try:
-            frame = write_entry(served.stream.name, served.position, entry)
+            frame = write_frame(served.log.name, served.number, served.log.encode(entry))
         except Exception:  # who publishes goes on; who follows learns of the hole, and begins anew
-            log.exception("an entry can't be told", channel=served.stream.name, kind=type(entry).__name__)
+            log.exception("an entry can't be told", log=served.log.name, kind=type(entry).__name__)
             return
         for connection in followers:
             connection.send(served, frame)
 
-    def _begin_anew(self, served: _ServedLog) -> None:
+    def _begin_anew(self, served: _LogPosition) -> None:
         for connection in tuple(self._connections):
             connection.begin(served)
 
 
 class _Connection(asyncio.Protocol):
-    """One who follows: snapshots of channels, one after the other, and the entries of those it has."""
+    """One who follows: snapshots of logs, one after the other, and the entries of those it has."""
 
     def __init__(
         self,
-        logs: dict[str, _ServedLog],
+        logs: dict[str, _LogPosition],
         on_lost: Callable[[_Connection], None],
         limits: ReplicationLimits,
     ) -> None:
@@ -121,11 +145,11 @@ class _Connection(asyncio.Protocol):
         self._is_paused = False
         self._pump: asyncio.Handle | None = None
         # Those that have had their snapshot, those that wait for it, and the one that is having it.
-        self._complete: set[_ServedLog] = set()
+        self._complete: set[_LogPosition] = set()
         self._coming = deque(logs.values())
-        self._current: _ServedLog | None = None
-        self._snapshot: Iterator[Entry] = iter(())
-        self._position = 0
+        self._current: _LogPosition | None = None
+        self._snapshot: Iterator[object] = iter(())
+        self._number = 0
         # What has come behind that snapshot.
         self._behind: deque[bytes] = deque()
         self._behind_bytes = 0
@@ -142,7 +166,7 @@ class _Connection(asyncio.Protocol):
         del exc
         self._transport = None
         for served in self._logs.values():
-            served.stream.waiting_elsewhere.pop(self, None)
+            served.log.forget(self)
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -155,24 +179,21 @@ class _Connection(asyncio.Protocol):
         self._schedule()
 
     def data_received(self, data: bytes) -> None:
-        """Count who asks for the channels elsewhere."""
+        """Take reports."""
         self._reader.receive_data(data)
         try:
             for frame in self._reader.frames():
-                served, audience = self._logs.get(frame.channel), read_audience(frame.message)
-                if served is not None:
-                    served.stream.waiting_elsewhere[self] = audience.waiting
-                    for viewer in audience.viewers:
-                        served.stream.viewer_counter.note(viewer, time.monotonic())
+                if (served := self._logs.get(frame.log)) is not None:
+                    served.log.take_report(self, frame.message)
         except MalformedError as error:
             log.error("what a follower of logs tells can't be read", reason=str(error))
             self.close()
 
-    def follows(self, served: _ServedLog) -> bool:
-        """Tell whether a channel's next entry is to be sent."""
+    def follows(self, served: _LogPosition) -> bool:
+        """Tell whether a log's next entry is to be sent."""
         return served in self._complete or served is self._current
 
-    def send(self, served: _ServedLog, frame: bytes) -> None:
+    def send(self, served: _LogPosition, frame: bytes) -> None:
         """Send an entry, behind the snapshot where that is on its way."""
         if self._transport is None:
             return
@@ -186,14 +207,14 @@ class _Connection(asyncio.Protocol):
             log.warning("a follower of logs doesn't read, and is disconnected", waiting_bytes=waiting)
             self.close()
 
-    def begin(self, served: _ServedLog) -> None:
-        """Send a snapshot of a channel, and then its entries; whatever came of it before is over."""
-        self._drop(served.stream.name)
+    def begin(self, served: _LogPosition) -> None:
+        """Send a snapshot of a log, and then its entries; whatever came of it before is over."""
+        self._drop(served.log.name)
         self._coming.append(served)
         self._schedule()
 
     def forget(self, name: str) -> None:
-        """Tell that a channel is gone."""
+        """Tell that a log is gone."""
         self._drop(name)
         if self._transport is not None:
             self._transport.write(write_gone(name))
@@ -205,9 +226,9 @@ class _Connection(asyncio.Protocol):
             self._transport = None
 
     def _drop(self, name: str) -> None:
-        self._complete = {one for one in self._complete if one.stream.name != name}
-        self._coming = deque(one for one in self._coming if one.stream.name != name)
-        if self._current is not None and self._current.stream.name == name:
+        self._complete = {one for one in self._complete if one.log.name != name}
+        self._coming = deque(one for one in self._coming if one.log.name != name)
+        if self._current is not None and self._current.log.name == name:
             self._current, self._snapshot = None, iter(())
             self._behind.clear()
             self._behind_bytes = 0
@@ -234,14 +255,14 @@ class _Connection(asyncio.Protocol):
                 if not self._coming:
                     return
                 self._current = self._coming.popleft()
-                self._position, self._snapshot = self._current.position, self._current.stream.snapshot()
+                self._number, self._snapshot = self._current.number, self._current.log.snapshot()
             self._write_next(self._transport, self._current)
 
-    def _write_next(self, transport: asyncio.WriteTransport, served: _ServedLog) -> None:
+    def _write_next(self, transport: asyncio.WriteTransport, served: _LogPosition) -> None:
         """Write the next entry of the snapshot, or what came behind it."""
         entry = next(self._snapshot, None)
         if entry is not None:
-            transport.write(write_entry(served.stream.name, self._position, entry))
+            transport.write(write_frame(served.log.name, self._number, served.log.encode(entry)))
         elif self._behind:
             frame = self._behind.popleft()
             self._behind_bytes -= len(frame)

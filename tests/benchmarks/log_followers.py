@@ -27,7 +27,8 @@ from packager.concurrency import background_task
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream, Publication
 from packager.replication.limits import ReplicationLimits
-from packager.replication.log_follower import ElsewhereCommands, LogFollower
+from packager.replication.live_log import LIVE, ElsewhereCommands, FollowedLiveLog, ServedLiveLog
+from packager.replication.log_follower import LogFollower
 from packager.replication.log_server import LogServer
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, Log, RenditionFormat
@@ -82,7 +83,7 @@ async def feed(followers: int) -> tuple[list[float], float, float]:
     for count in range(PARTS_OF_SEGMENT):
         publish(writers, count)
     server = LogServer(ReplicationLimits())
-    log.add_follower(server.serve(stream))
+    log.add_follower(server.serve(ServedLiveLog(stream)))
     processes = []
     for _ in range(followers):
         ours, its = socket.socketpair()
@@ -134,7 +135,9 @@ async def follow(sock: socket.socket) -> None:
             os._exit(0)
         return sockets.pop()
 
-    follower = LogFollower(streams, connect, ReplicationLimits(), DEFAULT_LIMITS)
+    limits = ReplicationLimits()
+    kinds = {LIVE: lambda name: FollowedLiveLog(name, streams, limits, DEFAULT_LIMITS)}
+    follower = LogFollower(kinds, connect, limits)
     async with background_task(follower.run()):
         while "test" not in streams:
             await asyncio.sleep(0.001)

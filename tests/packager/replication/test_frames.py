@@ -9,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.errors import MalformedError
-from packager.replication.frames import (
-    Audience,
-    EntryReader,
-    Frame,
-    FrameReader,
-    read_audience,
-    write_audience,
-    write_entry,
-    write_gone,
-)
+from packager.replication.frames import Frame, FrameReader, write_frame, write_gone
+from packager.replication.live_log import Audience, read_audience, read_entry, write_audience
 from packager.window.log import DiscontinuityEntry, EndEntry, Entry, SegmentDoneEntry
 from packager.window.log_encoding import encode
 
@@ -28,7 +20,8 @@ ENTRIES: tuple[Entry, ...] = (
     SegmentDoneEntry("captions-en", b"WEBVTT"),
     EndEntry("240p"),
 )
-WRITTEN = b"".join(write_entry("ü", number, entry) for number, entry in enumerate(ENTRIES)) + write_gone("a")
+WRITTEN = b"".join(write_frame("ü", number, encode(entry)) for number, entry in enumerate(ENTRIES))
+WRITTEN += write_gone("a")
 
 
 def read(*pieces: bytes) -> list[Frame]:
@@ -46,16 +39,14 @@ def test_frames_that_are_cut_anywhere_come_as_they_were(sizes: list[int]) -> Non
         pieces.append(data[:size])
         data = data[size:]
     *entries, gone = read(*pieces, data)
-    reader = EntryReader()
-    assert [(one.channel, one.position) for one in entries] == [("ü", 0), ("ü", 1), ("ü", 2)]
-    assert [reader.read(one.message) for one in entries] == [*ENTRIES]
+    assert [(one.log, one.position) for one in entries] == [("ü", 0), ("ü", 1), ("ü", 2)]
+    assert [read_entry(one.message) for one in entries] == [*ENTRIES]
     assert gone == Frame("a", 0, b"")
 
 
 def test_an_audience_comes_as_it_was() -> None:
     audience = Audience(3, (("192.0.2.1", 0xFFFFFFFF), ("2001:db8::1", 0)))
-    (frame,) = read(write_audience("a", audience))
-    assert read_audience(frame.message) == audience
+    assert read_audience(write_audience(audience)) == audience
 
 
 @pytest.mark.parametrize(
@@ -79,7 +70,7 @@ def test_what_is_no_frame_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("message", [b"", encode(ENTRIES[0])[:-1], encode(ENTRIES[0]) * 2, b"\0\0\0\1\xc1"])
 def test_a_frame_that_has_not_one_whole_entry_is_refused(message: bytes) -> None:
     with pytest.raises(MalformedError):
-        EntryReader().read(message)
+        read_entry(message)
 
 
 @pytest.mark.parametrize("message", [b"", b"\xc1", b"\x81\xa7waiting\xa1a"])

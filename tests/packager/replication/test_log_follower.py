@@ -15,6 +15,7 @@ from packager.concurrency import background_task
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.replication.limits import ReplicationLimits
+from packager.replication.live_log import LIVE, FollowedLiveLog, ServedLiveLog
 from packager.replication.log_follower import LogFollower
 from packager.replication.log_server import LogServer
 from packager.retry_policy import RetryPolicy
@@ -57,7 +58,8 @@ async def following(server: LogServer, limits: ReplicationLimits = LIMITS) -> As
         process.connections += 1
         return its
 
-    follower = LogFollower(process.streams, connect, limits, DEFAULT_LIMITS)
+    kinds = {LIVE: lambda name: FollowedLiveLog(name, process.streams, limits, DEFAULT_LIMITS)}
+    follower = LogFollower(kinds, connect, limits)
     try:
         async with background_task(follower.run()):
             yield process
@@ -74,7 +76,7 @@ def serve(server: LogServer, maker: Maker, name: str = "test") -> LiveStream:
     """Let a channel be followed; give what is served of it where it is made."""
     stream = LiveStream(name, maker.followers[0].commands, clock=maker.clock)
     stream.adopt(maker.publication)
-    maker.log.add_follower(server.serve(stream))
+    maker.log.add_follower(server.serve(ServedLiveLog(stream)))
     return stream
 
 
@@ -125,7 +127,7 @@ async def test_a_channel_is_replaced_and_goes() -> None:
         other.act("segment")
         await until(lambda: is_level(other, process), "its first segment")
         same(other, process.streams["test"])
-        server.withdraw("test")
+        server.withdraw("live/test")
         await until(lambda: not process.streams, "the end")
 
 
@@ -148,7 +150,7 @@ async def test_who_waits_goes_on_to_wait_over_a_connection_that_is_lost(break_of
             process.ours.send(b"\xff" * 100)
             await until(lambda: process.connections > 1, "another connection")
         else:
-            take = server.serve(made)
+            take = server.serve(ServedLiveLog(made))
             maker.log.add_follower(take)
             await asyncio.sleep(0)
             # One that can't be written is a hole for who follows, and another can't be folded there.

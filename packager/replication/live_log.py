@@ -1,0 +1,229 @@
+"""A live channel's log as it is sent to other processes, and as it is followed there.
+
+Its entries are those of :mod:`packager.window.log`. Followers report who asks for the channel there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import msgspec
+
+from media.errors import MalformedError
+from media.hls.date_range import DateRange
+from media.webvtt import Cue
+from packager.publish.limits import PublishLimits
+from packager.publish.live_stream import LiveStream
+from packager.replication.limits import ReplicationLimits
+from packager.replication.log_follower import Place
+from packager.window.log import CadenceEntry, Entry
+from packager.window.log_encoding import LogReader, encode
+from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
+
+LIVE = "live"
+"""The kind of these logs: what their names begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who asks for a channel where it is served.
+
+    Attributes:
+        waiting: how many requests wait.
+        viewers: address and user agent's checksum of who asked for a playlist since the last report.
+    """
+
+    waiting: int
+    viewers: tuple[tuple[str, int], ...]
+
+
+_AUDIENCE = msgspec.msgpack.Decoder(Audience)
+
+
+def read_audience(message: bytes) -> Audience:
+    """Read an audience.
+
+    Raises:
+        MalformedError: it is none.
+    """
+    try:
+        return _AUDIENCE.decode(message)
+    except msgspec.DecodeError as error:
+        raise MalformedError(f"no audience: {error}") from error
+
+
+write_audience = msgspec.msgpack.Encoder().encode
+
+
+def read_entry(message: bytes) -> Entry:
+    """Read the entry of one frame.
+
+    Raises:
+        MalformedError: it is no whole entry.
+    """
+    reader = LogReader()
+    reader.receive_data(message)
+    found = list(reader.entries())
+    reader.receive_eof()
+    if len(found) != 1:
+        raise MalformedError(f"a frame with {len(found)} entries")
+    return found[0]
+
+
+class ServedLiveLog:
+    """The log of a live channel, for those who follow it.
+
+    Args:
+        stream: what folding the log has given so far.
+
+    Attributes:
+        name: the log's.
+    """
+
+    def __init__(self, stream: LiveStream) -> None:
+        self.name = f"{LIVE}/{stream.name}"
+        self._stream = stream
+
+    def snapshot(self) -> Iterator[Entry]:
+        """Give the entries from which another process makes the same stream."""
+        return self._stream.snapshot()
+
+    def encode(self, entry: Entry) -> bytes:
+        """Write an entry."""
+        return encode(entry)
+
+    def begins_anew(self, entry: Entry) -> bool:
+        """Tell whether a snapshot takes an entry's place.
+
+        What follows a cadence at once, such as a day from the disk, is in the new windows already.
+        """
+        return isinstance(entry, CadenceEntry)
+
+    def take_report(self, follower: Hashable, message: bytes) -> None:
+        """Count who asks for the channel elsewhere.
+
+        Raises:
+            MalformedError: the report can't be read.
+        """
+        audience = read_audience(message)
+        self._stream.waiting_elsewhere[follower] = audience.waiting
+        for viewer in audience.viewers:
+            self._stream.viewer_counter.note(viewer, time.monotonic())
+
+    def forget(self, follower: Hashable) -> None:
+        """Forget who asked a follower that is gone."""
+        self._stream.waiting_elsewhere.pop(follower, None)
+
+
+class ElsewhereError(Exception):
+    """A command was given to a channel that another process makes."""
+
+
+class ElsewhereCommands:
+    """The commands to a channel of another process, where its requests go that may cause something."""
+
+    def note_viewer(self) -> None:
+        """Do nothing: viewers are told in reports."""
+
+    def is_postponed(self) -> bool:
+        """Tell that the channel isn't waited for here."""
+        return True
+
+    async def end_event(self) -> bool:
+        """Refuse: the other process answers such requests; likewise all below."""
+        raise ElsewhereError
+
+    def begin_event(self) -> bool:
+        """Refuse."""
+        raise ElsewhereError
+
+    def publish_metadata(self, tag: DateRange, id3: bytes) -> None:
+        """Refuse."""
+        del tag, id3
+        raise ElsewhereError
+
+    def feeding_captions(self) -> AbstractAsyncContextManager[None]:
+        """Refuse."""
+        raise ElsewhereError
+
+    def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
+        """Refuse."""
+        del language, cues, zero
+        raise ElsewhereError
+
+
+class FollowedLiveLog:
+    """The log of a live channel of another process, and what folding it gives.
+
+    Args:
+        name: the channel's.
+        streams: where the channel is put, by name, as long as it can be served: it has something to play, and
+            its log is followed.
+        limits: of reports.
+        publish_limits: how many requests may wait, and what is kept of playlists.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        streams: MutableMapping[str, LiveStream],
+        limits: ReplicationLimits,
+        publish_limits: PublishLimits,
+    ) -> None:
+        self._name = name
+        self._streams = streams
+        self._limits = limits
+        self._stream = LiveStream(name, ElsewhereCommands(), publish_limits)
+        self._reported = time.monotonic()
+        self._waiting = 0
+
+    def read(self, message: bytes) -> tuple[Place, Entry]:
+        """Read an entry.
+
+        Raises:
+            MalformedError: it is none.
+        """
+        entry = read_entry(message)
+        if isinstance(entry, SnapshotBeginEntry):
+            return Place.BEGIN, entry
+        return Place.END if isinstance(entry, SnapshotEndEntry) else Place.ELSEWHERE, entry
+
+    def fold(self, entry: Entry) -> None:
+        """Take an entry."""
+        self._stream.fold(entry)
+
+    def offer(self) -> None:
+        """Let the channel be served if it can be."""
+        if not self._stream.ready:
+            self.withdraw()
+        elif self._streams.get(self._name) is not self._stream:
+            self._streams[self._name] = self._stream
+
+    def withdraw(self) -> None:
+        """Serve it no more; who waits goes on to wait."""
+        self._streams.pop(self._name, None)
+
+    def close(self) -> None:
+        """Release all who wait."""
+        self._stream.close()
+
+    def reports(self) -> Iterator[bytes]:
+        """Tell who asks for the channel here, unless nobody does."""
+        if self._streams.get(self._name) is not self._stream:
+            return
+        since, self._reported = self._reported, time.monotonic()
+        viewers, waiting = self._stream.viewer_counter.seen_since(since), self._stream.blocked
+        if not viewers and waiting == self._waiting:
+            return
+        self._waiting = waiting
+        most = self._limits.reported_viewers
+        for begin in range(0, max(len(viewers), 1), most):
+            yield write_audience(Audience(waiting, _told(viewers[begin : begin + most])))
+
+
+def _told(viewers: Sequence[Hashable]) -> tuple[tuple[str, int], ...]:
+    return tuple(one for one in viewers if isinstance(one, tuple))
