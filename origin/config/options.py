@@ -363,6 +363,8 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     unacknowledged_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
     """A client whose system takes or confirms nothing for so long is gone (TCP_USER_TIMEOUT)."""
     keep_alive_seconds: Seconds = 30.0
+    drain_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
+    """For how long a server that is asked to end isn't ready but serves on, so that balancers turn away."""
     shutdown_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.5
     """How long running downloads may go on after SIGTERM."""
     blocked_requests: Count = 10_000

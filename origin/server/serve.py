@@ -36,7 +36,7 @@ from origin.server.listening import SocketListener
 from origin.server.other_processes import Workers
 from origin.server.page import PLAYER
 from origin.server.reload import Follower
-from origin.server.server import Server, address_of
+from origin.server.server import Ending, Server, address_of
 from origin.server.services import Services
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
@@ -149,8 +149,12 @@ async def _run(
     server = Server(
         http_config,
         on_listening=lambda: _announce(services, address, new_secrets, demo=demo),
-        on_close=services.close,
-        grace=services.config.limits.shutdown_seconds,
+        ending=Ending(
+            drain_seconds=services.config.limits.drain_seconds,
+            on_drain=services.drain,
+            on_close=services.close,
+            grace_seconds=services.config.limits.shutdown_seconds,
+        ),
         limits=services.limits.server,
         others=[(sock, rtmp.protocol) for sock in bound.rtmp],
         make_listener=SocketListener.of if services.workers is None else services.workers.make_listener,

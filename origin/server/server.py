@@ -14,14 +14,18 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
 import uvicorn
 
 from origin.config.errors import CommandError
 from origin.http1.connection import Connection
 from origin.server.limits import ServerLimits
 from origin.server.listening import DEFAULT_LIMITS, ListeningLimits, SocketListener
+
+log = structlog.get_logger()
 
 BIND_ADVICE = {
     errno.EADDRINUSE: "stop what uses it or choose another with {option}",
@@ -111,6 +115,23 @@ class Listener(Protocol):
         """Whether nothing of the connections that it took is under way elsewhere, once it is closed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a server ends that is asked to.
+
+    Attributes:
+        drain_seconds: for how long it serves on as before, but says that it isn't ready.
+        on_drain: called when that begins.
+        on_close: called once nothing new is taken; releases waiting requests and endless responses.
+        grace_seconds: what running responses then have.
+    """
+
+    drain_seconds: float = 0.0
+    on_drain: Callable[[], None] = lambda: None
+    on_close: Callable[[], None]
+    grace_seconds: float
+
+
 MakeListener = Callable[[socket.socket, Callable[[], Connection], ListeningLimits], Listener]
 """Makes what takes the connections of a socket for HTTP, given what makes their protocols."""
 
@@ -123,8 +144,7 @@ class Server(uvicorn.Server):
 
     Args:
         on_listening: called once, when connections are accepted.
-        on_close: called first at shutdown; releases waiting requests and endless responses.
-        grace: seconds that running responses then have.
+        ending: what happens when it is asked to end.
         limits: how connections are taken, and how long they are served on at the end.
         others: sockets of other protocols, with what makes the protocol of a connection.
         make_listener: makes what takes connections of HTTP.
@@ -135,25 +155,24 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         *,
         on_listening: Callable[[], None],
-        on_close: Callable[[], None],
-        grace: float,
+        ending: Ending,
         limits: ServerLimits,
         others: Sequence[tuple[socket.socket, Callable[[], asyncio.Protocol]]] = (),
         make_listener: MakeListener = SocketListener.of,
     ) -> None:
         super().__init__(config)
         self._on_listening = on_listening
-        self._on_close = on_close
-        self._grace = grace
+        self._how_to_end = ending
         self._limits = limits
         self._others = others
         self._make_listener = make_listener
         self._ending = asyncio.Event()
+        self._is_draining = False
         self._listeners: list[Listener] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Shut down at SIGINT and SIGTERM; a second one doesn't wait for running responses."""
+        """Drain and shut down at SIGINT and SIGTERM; further ones wait neither for that nor for responses."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.ask_to_end)
@@ -198,7 +217,22 @@ class Server(uvicorn.Server):
                 await asyncio.wait_for(self._ending.wait(), 1 - time.time() % 1)
 
     def ask_to_end(self) -> None:
-        """Shut down; called again, at once."""
+        """Drain, and then shut down; called again, without draining, and then at once."""
+        how = self._how_to_end
+        if not how.drain_seconds or self._is_draining:
+            self.end()
+            return
+        self._is_draining = True
+        how.on_drain()
+        log.info("draining", seconds=how.drain_seconds)
+        asyncio.get_running_loop().call_later(how.drain_seconds, self._end_of_drain)
+
+    def _end_of_drain(self) -> None:
+        if not self.should_exit:
+            self.end()
+
+    def end(self) -> None:
+        """Shut down without draining; called again, at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
         self._ending.set()
@@ -213,20 +247,20 @@ class Server(uvicorn.Server):
         for one in self._connections():
             one.retire()
         await asyncio.sleep(self._limits.last_request_seconds)
-        self._on_close()
+        self._how_to_end.on_close()
         await self._wait_for_responses()
         tasks = list(self.server_state.tasks)
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=self._grace)
+            await asyncio.wait(tasks, timeout=self._how_to_end.grace_seconds)
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
         await self.lifespan.shutdown()
 
     async def _wait_for_responses(self) -> None:
-        end = asyncio.get_running_loop().time() + self._grace
+        end = asyncio.get_running_loop().time() + self._how_to_end.grace_seconds
         while self.server_state.connections or self.server_state.tasks or not self._is_over():
             if self.force_exit or asyncio.get_running_loop().time() >= end:
                 return

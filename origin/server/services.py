@@ -105,6 +105,7 @@ class Services:
         access_log: the file of the stations' requests; None where none is configured.
         loop_lag: measures how late the event loop is.
         workers: the processes that serve beside this one; None for none.
+        draining: whether the server will shut down soon, and serves on until then.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
     """
@@ -129,7 +130,7 @@ class Services:
         self.library = make_library_services(config, tools, limits, [*files, *logged])
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.workers: Workers | None = None
-        self.ending = False
+        self.draining = self.ending = False
         self.needs_library = needs_library
         self._lock = lock
         self._missing_sandbox = sandbox.missing()
@@ -271,6 +272,10 @@ class Services:
             if self._lock is not None:
                 self._lock.release()
 
+    def drain(self) -> None:
+        """Say that the server isn't ready any more, so that balancers send their clients to others."""
+        self.draining = True
+
     def close(self) -> None:
         """Release waiting requests and listeners, and stop all services; downloads go on.
 
@@ -289,7 +294,7 @@ class Services:
             workers: what each worker process does.
         """
         states = service_states(self)
-        ready = not self.ending
+        ready = not (self.draining or self.ending)
         troubles = {name: one.trouble for name, one in states.items() if one.trouble}
         if self.library.storage.trouble:
             troubles["library"] = self.library.storage.trouble

@@ -28,7 +28,7 @@ from origin.http1.protocol import http_protocol
 from origin.server import malloc
 from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire_limits
 from origin.server.limits import WorkerLimits
-from origin.server.server import Server
+from origin.server.server import Ending, Server
 from origin.workers import messages
 from origin.workers.messages import HandedOver, Logs, LogsWanted, Ready, Report, ReportedMetric, Start
 from origin.workers.packet_socket import PacketSocket, receive_packet
@@ -98,10 +98,10 @@ class ControlProcess:
 class _WorkerServer(Server):
     """A server that its control process may ask to end, and a signal, which systemd sends to all."""
 
-    def ask_to_end(self) -> None:
+    def end(self) -> None:
         """Shut down; asked again, it still has its time."""
         if not self.should_exit:
-            super().ask_to_end()
+            super().end()
 
 
 class Worker:
@@ -156,8 +156,11 @@ class Worker:
         return _WorkerServer(
             uvicorn_config(config, build_app(services, client_limits), protocol),
             on_listening=lambda: self._packets.send(messages.encode(Ready())),
-            on_close=self._follower.close,
-            grace=config.limits.shutdown_seconds,
+            ending=Ending(
+                drain_seconds=config.limits.drain_seconds,
+                on_close=self._follower.close,
+                grace_seconds=config.limits.shutdown_seconds,
+            ),
             limits=replace(limits.server, listening=listening),
         )
 
@@ -187,7 +190,7 @@ class Worker:
             if message.at_once or self._server is None or not self._may_listen.is_set():
                 _end_at_once()
             else:
-                self._server.ask_to_end()
+                self._server.end()
 
     def _report(self) -> Report:
         metrics = tuple(
