@@ -117,7 +117,7 @@ Count = Annotated[int, Meta(ge=1, le=1 << 40)]
 
 
 GAPS = "gaps"
-"""``offline`` of a channel that shows nothing while nobody publishes."""
+"""``offline`` of a channel that shows nothing while nothing comes from its source."""
 
 HIDDEN = "********"
 """Shown instead of a secret."""
@@ -255,7 +255,7 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     takeover: Literal["replace", "refuse", "backup"] = "replace"
     """What a second publisher does: takes the first one's place, is refused, or waits until that one goes."""
     offline: Address = "gaps"
-    """What is shown while nobody publishes: ``gaps``, or a file, in a loop."""
+    """What is shown while nobody publishes, or a pulled source is gone: ``gaps``, or a file, in a loop."""
     forward: Annotated[tuple[Target, ...], Meta(max_length=16)] = ()
     """RTMP and SRT addresses that the channel is pushed on to, where the source is ``publish``."""
 

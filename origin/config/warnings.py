@@ -9,6 +9,7 @@ from origin.config import stations
 from origin.config.options import GAPS, Config, LiveOptions
 from packager.redaction import redacted_url
 from packager.sources.published import PUBLISH
+from packager.sources.schemes import is_url
 
 
 def unserved(config: Config) -> Iterator[str]:
@@ -25,14 +26,21 @@ def unserved(config: Config) -> Iterator[str]:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
         if channel.source != PUBLISH:
             defaults = LiveOptions(channel.name)
-            for key in ("takeover", "offline", "srt_passphrase", "forward"):
+            for key in ("takeover", "srt_passphrase", "forward"):
                 if getattr(channel, key) != getattr(defaults, key):
                     yield f"live {channel.name!r}: {key}: only source = {PUBLISH!r} takes publishers"
-        elif channel.offline != GAPS and not Path(channel.offline).expanduser().is_file():
-            named = redacted_url(channel.offline)
-            yield f"live {channel.name!r}: offline {named!r}: no file that is there; gaps stand in its place"
+        if channel.offline != GAPS:
+            yield from _of_slate(channel)
     yield from _of_stations(config)
     yield from _of_event_channels(config)
+
+
+def _of_slate(channel: LiveOptions) -> Iterator[str]:
+    if channel.source != PUBLISH and not is_url(channel.source):
+        yield f"live {channel.name!r}: offline: only a channel that is published to or pulled has a slate"
+    elif not Path(channel.offline).expanduser().is_file():
+        named = redacted_url(channel.offline)
+        yield f"live {channel.name!r}: offline {named!r}: no file that is there; gaps stand in its place"
 
 
 def _of_event_channels(config: Config) -> Iterator[str]:

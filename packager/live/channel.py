@@ -108,6 +108,7 @@ class Channel:
             keep=keep,
             copy=copy,
             limits=limits.source,
+            slate=options.slate,
         )
         self.timed_metadata = TimedMetadata(
             [rung.name for rung in ladder or audio_ladder], round(time.time() * 1000), limits.metadata
@@ -190,7 +191,8 @@ class Channel:
     def state(self) -> str:
         """``starting`` until every rendition has a segment; then ``live``.
 
-        ``down`` when nothing comes, from the start on if that is known; see ``trouble``. ``ended`` once its
+        ``down`` when nothing comes, from the start on if that is known, also while a slate is shown in the
+        place of a pulled source; see ``trouble``. ``ended`` once its
         event is over, ``idle`` while nobody publishes to it.
         """
         if self.live_event.over.is_set():
@@ -201,7 +203,7 @@ class Channel:
             return "idle"
         if not self.ready:
             return "down" if self._cause else "starting"
-        return "live" if self._runs.flowing else "down"
+        return "live" if self._runs.flowing and not self._finder.shows_slate else "down"
 
     @property
     def trouble(self) -> str:

@@ -33,7 +33,8 @@ class ChannelOptions:
         retention: for how long its events' recordings stay.
         captions: languages, as BCP 47 tags.
         takeover: what a second publisher does, where the source is ``publish``.
-        slate: the path of the file that is shown while nobody publishes; empty: gaps.
+        slate: the path of the file that is shown while nobody publishes, or a pulled source is gone; empty:
+            gaps.
         forward: RTMP and SRT addresses to which what is published to it is pushed on.
         limits: what else it may cost and wait for.
     """

@@ -16,6 +16,7 @@ from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.published import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.remux import Remuxer
+from packager.sources.slate_fallback import SlateFallback
 from packager.sources.source import Source
 from packager.sources.udp import PacketLosses, UdpPuller
 
@@ -46,6 +47,7 @@ class SourceFinder:
         keep: whether the source's video is passed through without encoding.
         copy: whether nothing else is made of it.
         limits: limits and retries.
+        slate: the path of the file that is shown while a pulled source is gone; empty: nothing is.
 
     Attributes:
         found: what the last inspection has told; None before the first.
@@ -61,6 +63,7 @@ class SourceFinder:
         keep: bool,
         copy: bool = False,
         limits: SourceLimits = DEFAULT_LIMITS,
+        slate: str = "",
     ) -> None:
         self._source = source
         self._tools = tools
@@ -69,7 +72,9 @@ class SourceFinder:
         self._keep = keep
         self._copy = copy
         self._limits = limits
+        self._slate = slate
         self._puller: Puller | None = None
+        self._fallback: SlateFallback | None = None
         self._trouble = ""
         self.found: Source | None = None
 
@@ -83,6 +88,11 @@ class SourceFinder:
         """Why there is no source that can be played, as far as it is known; empty where there is one."""
         return (self._puller.trouble if self._puller is not None else "") or self._trouble
 
+    @property
+    def shows_slate(self) -> bool:
+        """Whether a slate is played since a pulled source is gone."""
+        return self._fallback is not None and self._fallback.shows_slate
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Fetch a pulled source while the context is open."""
@@ -91,8 +101,17 @@ class SourceFinder:
             yield
             return
         self._puller, self._supply = puller, None
-        async with background_task(puller.run()):
+        async with background_task(puller.run()), self._showing_slate(puller):
             yield
+
+    def _showing_slate(self, puller: Puller) -> contextlib.AbstractAsyncContextManager[None]:
+        """Show the slate while the context is open and the source is gone, if there is one."""
+        if not self._slate:
+            return contextlib.nullcontext()
+        self._fallback = SlateFallback(
+            self._slate, puller.wait_until_detected, self._tools, self._channel, self._limits
+        )
+        return background_task(self._fallback.run())
 
     async def _new_puller(self) -> Puller | None:
         """Make the client for the source's URL scheme; None for files and the test source."""
@@ -127,7 +146,10 @@ class SourceFinder:
             self._supply.reject(str(error))
 
     async def _inspect(self) -> Source:
-        if self._puller is not None:
+        if self._fallback is not None:
+            await self._fallback.wait_until_flowing()
+            self._supply = self._fallback if self._fallback.supplies else None
+        elif self._puller is not None:
             self._supply = await self._puller.wait_until_detected()
         if self._supply is not None:
             return await probe.wait_for_supply(

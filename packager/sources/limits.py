@@ -191,7 +191,7 @@ class SourceLimits:
         loss_log_seconds: Least time between two log messages about lost packets.
         remux_start_seconds: Time for a remuxing program to give its first bytes.
         remux_silent_seconds: Longest time without bytes after that.
-        slate_seconds: How long nobody may publish until a channel's slate is shown.
+        slate_seconds: How long nobody may publish, or a pulled source be gone, until the slate is shown.
         publications: Publishers of one channel at once, with spare ones and those that have just come.
         meter: Over which time a publisher's stream is measured.
         continuity: When a remuxed stream counts as replaced or broken.

@@ -50,12 +50,14 @@ class Supply(Protocol):
     """Supplies a channel's stream on ffmpeg's standard input.
 
     Attributes:
-        container: ffmpeg's name of the current stream's container.
         paced: whether it arrives in real time, so that ffmpeg needn't use ``-re``.
     """
 
-    container: str
     paced: bool
+
+    @property
+    def container(self) -> str:
+        """Name the current stream's container as ffmpeg does; empty where ffmpeg must tell."""
 
     @property
     def stream(self) -> object:

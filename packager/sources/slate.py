@@ -1,8 +1,10 @@
-"""The slate of a channel that is published to: a file that is shown while nobody publishes."""
+"""The slate of a live channel: a file that is shown in a loop while nothing comes from its source."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 
 import structlog
 
@@ -19,7 +21,7 @@ log = structlog.get_logger()
 
 
 class Slate:
-    """Publishes a file in a loop to its own channel while nobody else does.
+    """Publishes a file in a loop to its own channel while nobody else publishes there.
 
     Args:
         path: the file, as configured.
@@ -56,18 +58,31 @@ class Slate:
         Raises:
             ToolsError: ffmpeg can't play it.
         """
-        found = await probe.inspect_source(self._path, self._tools, self._limits)
-        options = {**found.options, "re": None, "stream_loop": -1}
-        words = remuxer_arguments(found.address, options, mpegts_coding(found))
-        argv = [str(self._tools.ffmpeg), *words]
-        process = await Process.start(argv, sandbox=found.sandbox, limits=self._limits.process)
-        publication = self._source.begin_slate()
-        try:
-            while data := await process.read():
-                await publication.receive(data)
-        except PublicationEndedError:
-            return
-        finally:
-            publication.end()
-            await process.stop()
+        async with playing_slate(self._path, self._tools, self._limits) as process:
+            publication = self._source.begin_slate()
+            try:
+                while data := await process.read():
+                    await publication.receive(data)
+            except PublicationEndedError:
+                return
+            finally:
+                publication.end()
         raise ToolsError(last_error(process.errors) or "it ended")
+
+
+@contextlib.asynccontextmanager
+async def playing_slate(path: str, tools: Tools, limits: SourceLimits) -> AsyncGenerator[Process]:
+    """Run an ffmpeg that gives a file in a loop and in real time as MPEG-TS, while the context is open.
+
+    Raises:
+        ToolsError: there is no such file that can be played.
+    """
+    found = await probe.inspect_source(path, tools, limits)
+    options = {**found.options, "re": None, "stream_loop": -1}
+    words = remuxer_arguments(found.address, options, mpegts_coding(found))
+    argv = [str(tools.ffmpeg), *words]
+    process = await Process.start(argv, sandbox=found.sandbox, limits=limits.process)
+    try:
+        yield process
+    finally:
+        await process.stop()

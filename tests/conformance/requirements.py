@@ -302,6 +302,7 @@ REQUIREMENTS = (
     "Clocks that jump or wrap are discontinuities, and the playlist goes on",
     "Sound that comes late is heard, without a reload",
     "While nobody publishes, viewers see the slate on the same address",
+    "While a pulled source is gone, viewers see the slate on the same address",
     "A channel's key is changed without a restart",
     "A webhook allows or denies a publisher before it hears yes",
     "The publish key is told to the administrator alone",
