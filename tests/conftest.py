@@ -26,6 +26,7 @@ from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_a
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
 from tests.made_once import shared_folder
+from tests.redis_server import RedisServer, redis_running
 from tests.s3_server import S3Proxy, S3Server, s3_server_running
 from tests.waiting import wait_for
 
@@ -293,6 +294,13 @@ def demo_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server with an empty bucket; each test has a prefix of its own in it."""
     with s3_server_running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis; whoever disturbs it leaves it running."""
+    with redis_running(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 

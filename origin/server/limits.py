@@ -19,6 +19,7 @@ from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
 from origin.vod.answer_cache import AnswerCacheLimits
 from origin.vod.segment_cache import SegmentCacheLimits
+from packager.cluster.limits import ClusterLimits
 from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits
@@ -108,6 +109,7 @@ class Limits:
 
     Attributes:
         catalogue: of the library's list.
+        cluster: of its connection to other machines.
         events: of its event channels.
         http: of each connection.
         ingest: of their publishers' connections.
@@ -131,6 +133,7 @@ class Limits:
     """
 
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
+    cluster: ClusterLimits = field(default_factory=ClusterLimits)
     events: EventLimits = field(default_factory=EventLimits)
     http: HttpLimits = field(default_factory=HttpLimits)
     ingest: IngestLimits = field(default_factory=IngestLimits)

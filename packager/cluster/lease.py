@@ -1,0 +1,157 @@
+"""Leases: which node appends to a log, so that two never do, and another takes over when one is gone.
+
+A lease is a key that expires unless it is renewed. Whoever takes it gets an *epoch*, larger than all before;
+Redis compares it with whatever is done in its name. So a node that stood still, and wakes up when another has
+the lease, is refused, however certain it is of itself.
+
+What the log is doesn't matter here: live channels, stations and event channels differ by their kind.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from packager.cluster.connection import RedisConnection
+from packager.cluster.limits import LeaseLimits
+
+PREFIX = "headwater"
+
+# A lease is a hash: who has it, and whether that one has something to append.
+_ACQUIRE = """
+local lease, epoch = KEYS[1], KEYS[2]
+local token, expiry, has_media, remembered = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local held = redis.call('HMGET', lease, 'token', 'has_media')
+if held[1] and held[1] ~= token and (held[2] == '1' or has_media == '0') then
+  return 0
+end
+-- From the clock, too: a Redis that has lost its data gives no epoch a second time.
+local now = redis.call('TIME')
+local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
+local following = math.max(tonumber(redis.call('GET', epoch) or '0') + 1, milliseconds)
+redis.call('SET', epoch, string.format('%d', following), 'EX', remembered)
+redis.call('HSET', lease, 'token', token, 'has_media', has_media)
+redis.call('PEXPIRE', lease, expiry)
+return string.format('%d', following)
+"""
+
+_RENEW = """
+local lease, epoch = KEYS[1], KEYS[2]
+local token, expiry, has_media, remembered, mine = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if redis.call('GET', epoch) ~= mine then
+  return 0
+end
+redis.call('EXPIRE', epoch, remembered)
+redis.call('HSET', lease, 'token', token, 'has_media', has_media)
+redis.call('PEXPIRE', lease, expiry)
+return 1
+"""
+
+_RELEASE = """
+if redis.call('GET', KEYS[2]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """The names of a log's keys, which Redis keeps on one server of several.
+
+    Attributes:
+        kind: such as ``live``; separates what has the same name.
+        name: of the channel or station.
+    """
+
+    kind: str
+    name: str
+
+    def key(self, what: str) -> str:
+        """Name one of its keys."""
+        return f"{PREFIX}:{{{self.kind}/{self.name}}}:{what}"
+
+    @property
+    def lease(self) -> str:
+        """Who appends to it."""
+        return self.key("lease")
+
+    @property
+    def epoch(self) -> str:
+        """How often that has changed."""
+        return self.key("epoch")
+
+
+class Lease:
+    """The lease of one log, as one node sees it.
+
+    Args:
+        connection: to Redis.
+        keys: the log's.
+        token: differs from that of all others who want the lease.
+        limits: how long it lasts.
+
+    Attributes:
+        epoch: with which this node appends; 0 while it doesn't have the lease.
+    """
+
+    def __init__(self, connection: RedisConnection, keys: LogKeys, token: str, limits: LeaseLimits) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._token = token
+        self._limits = limits
+        self._certain_until = 0.0
+        self.epoch = 0
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether nobody else can have it: it was renewed, and hasn't expired since."""
+        return self.epoch > 0 and time.monotonic() < self._certain_until
+
+    async def acquire(self, *, has_media: bool) -> bool:
+        """Take it where nobody has it, or somebody who has nothing to append; tell whether it was taken.
+
+        Args:
+            has_media: whether this node has something to append now.
+
+        Raises:
+            RedisUnavailableError: Redis is away; likewise below.
+        """
+        asked = time.monotonic()
+        epoch = int(await self._eval(_ACQUIRE, *self._terms(has_media=has_media)))
+        if epoch:
+            self.epoch, self._certain_until = epoch, asked + self._limits.lease_seconds
+        return epoch > 0
+
+    async def renew(self, *, has_media: bool) -> bool:
+        """Renew it, if need be behind its end; tell whether this node still has it.
+
+        Args:
+            has_media: as for ``acquire``.
+        """
+        asked = time.monotonic()
+        epoch = self.epoch
+        kept = bool(await self._eval(_RENEW, *self._terms(has_media=has_media), str(epoch)))
+        if kept:
+            self._certain_until = asked + self._limits.lease_seconds
+        elif self.epoch == epoch:
+            self.epoch = 0
+        return kept
+
+    async def release(self) -> None:
+        """Give it back, so that another needn't wait for its end."""
+        epoch, self.epoch = self.epoch, 0
+        if epoch:
+            await self._eval(_RELEASE, str(epoch))
+
+    def lose(self) -> None:
+        """Note that another has it: Redis has refused what was done in its name."""
+        self.epoch = 0
+
+    def _terms(self, *, has_media: bool) -> tuple[str, ...]:
+        limits = self._limits
+        expiry = str(round(limits.lease_seconds * 1000))
+        return self._token, expiry, "1" if has_media else "0", str(limits.epoch_seconds)
+
+    async def _eval(self, script: str, *arguments: str) -> bytes | int:
+        keys = self._keys.lease, self._keys.epoch
+        return await self._connection.call(lambda client: client.eval(script, len(keys), *keys, *arguments))
