@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from media.errors import MalformedError
 from media.mp4.bits import BitReader
@@ -38,6 +39,7 @@ class SequenceParameters:
         depths: bits of a sample of luma, and of chroma.
         pixel_aspect: how wide and how high a pixel is, in proportion.
         colour: primaries, transfer and matrix, as ITU-T H.273 numbers them; None where it doesn't say.
+        frame_rate: pictures per second; None where it doesn't say, and of H.265.
     """
 
     size: tuple[int, int]
@@ -45,6 +47,7 @@ class SequenceParameters:
     depths: tuple[int, int]
     pixel_aspect: tuple[int, int] = (1, 1)
     colour: tuple[int, int, int] | None = None
+    frame_rate: Fraction | None = None
 
 
 def _payload(unit: bytes, header: int) -> BitReader:
@@ -97,7 +100,7 @@ def avc_parameters(unit: bytes) -> SequenceParameters:
     rows = 2 - frames_only
     unit_size = _SUBSAMPLING.get(0 if chroma == 3 and separate else chroma, (1, 1))
     size = _cropped(bits, (across, down * rows), (unit_size[0], unit_size[1] * rows))
-    return SequenceParameters(size, chroma, depths, *_vui(bits))
+    return SequenceParameters(size, chroma, depths, *_vui(bits, has_timing=True))
 
 
 def _scaling_list(bits: BitReader, size: int) -> None:
@@ -147,7 +150,7 @@ def hevc_parameters(unit: bytes) -> SequenceParameters:
         for _ in _times(bits.golomb()):
             bits.take(order + 1)
     bits.take(2)
-    return SequenceParameters(size, chroma, depths, *_vui(bits))
+    return SequenceParameters(size, chroma, depths, *_vui(bits, has_timing=False))
 
 
 def _hevc_scaling_lists(bits: BitReader) -> None:
@@ -186,11 +189,18 @@ def _cropped(bits: BitReader, coded: tuple[int, int], unit: tuple[int, int]) -> 
     return width, height
 
 
-def _vui(bits: BitReader) -> tuple[tuple[int, int], tuple[int, int, int] | None]:
-    """Read the first fields of video usability information, alike in both (Annex E)."""
+def _vui(
+    bits: BitReader, *, has_timing: bool
+) -> tuple[tuple[int, int], tuple[int, int, int] | None, Fraction | None]:
+    """Read the first fields of video usability information, alike in both (Annex E).
+
+    Args:
+        bits: where they are.
+        has_timing: whether the frame rate follows close behind them, as in H.264.
+    """
     aspect, colour = (1, 1), None
     if not bits.take(1):  # vui_parameters_present_flag
-        return aspect, colour
+        return aspect, colour, None
     if bits.take(1):
         number = bits.take(8)
         # aspect_ratio_idc 255: Extended_SAR
@@ -200,4 +210,20 @@ def _vui(bits: BitReader) -> tuple[tuple[int, int], tuple[int, int, int] | None]
     if bits.take(1):  # video_signal_type_present_flag
         bits.take(4)
         colour = (bits.take(8), bits.take(8), bits.take(8)) if bits.take(1) else None
-    return aspect if all(aspect) else (1, 1), colour
+    return aspect if all(aspect) else (1, 1), colour, _frame_rate(bits) if has_timing else None
+
+
+def _frame_rate(bits: BitReader) -> Fraction | None:
+    """Read how long a picture of H.264 is shown; None where it isn't told (ISO/IEC 14496-10 §E.1.1)."""
+    try:
+        if bits.take(1):  # chroma_loc_info_present_flag
+            bits.golomb()
+            bits.golomb()
+        if not bits.take(1):  # timing_info_present_flag
+            return None
+        units, time_scale = bits.take(32), bits.take(32)
+    except MalformedError:
+        # It is a hint alone: all else that the set says is known.
+        return None
+    # §E.2.1: a tick is that of a field.
+    return Fraction(time_scale, 2 * units) if units and time_scale else None

@@ -101,6 +101,7 @@ class FlvToFragments:
 
     Attributes:
         frame_samples: how many samples of sound each frame of AAC has; 0 before its configuration.
+        told_frame_rate: pictures per second, as their configuration tells it; None where it doesn't.
     """
 
     def __init__(self) -> None:
@@ -112,6 +113,7 @@ class FlvToFragments:
         self._last: int | None = None
         self._time = 0
         self.frame_samples = 0
+        self.told_frame_rate: Fraction | None = None
 
     def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
         """Take the next bytes.
@@ -222,6 +224,7 @@ class FlvToFragments:
         if len(configuration) < 8 + size or size < 4 or not configuration[5] & 31:
             raise MalformedError("avcC without a sequence parameter set")
         told = avc_parameters(configuration[8 : 8 + size])
+        self.told_frame_rate = told.frame_rate
         (width, height), (across, down) = told.size, told.pixel_aspect
         entry = codec_facts(
             MatroskaTrack(

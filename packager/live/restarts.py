@@ -152,7 +152,9 @@ class Restarts:
         self.start = number * duration
         self.clock = WallClock(limits.clock_bucket_seconds)
         start = RunStart(duration)
-        feeds = self._feeds(plan, start)
+        # Only a number that is reserved may be used before its time.
+        begins_early = not aligned.ready and number <= self._context.numbers.reserved
+        feeds = self._feeds(plan, start, begins_early=begins_early)
         if source.copied is not None:
             copying = self._run = CopyRun(source, feeds, start, aligned, over, limits)
             oldest = self._context.numbers.usable_since(number, duration)
@@ -177,10 +179,12 @@ class Restarts:
             self._labelled = False
         return reason
 
-    def _feeds(self, plan: Plan, start: RunStart) -> list[Feed]:
+    def _feeds(self, plan: Plan, start: RunStart, *, begins_early: bool) -> list[Feed]:
         """Make what brings one run into the windows."""
         made = [plan.writers[name] for name, one in plan.renditions.items() if one.language is None]
-        cuts = segmenter_factories(plan.cadence, self.start, len(made), self._limits.segment)
+        cuts = segmenter_factories(
+            plan.cadence, self.start, len(made), self._limits.segment, begins_early=begins_early
+        )
         context = self._context
         run = RunContext(
             self.clock,

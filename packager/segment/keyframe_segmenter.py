@@ -24,7 +24,12 @@ from packager.window.cadence import SHORTEST_PART, Cadence
 
 
 def segmenter_factories(
-    cadence: Cadence, start: Fraction, count: int, limits: SegmentLimits = DEFAULT_LIMITS
+    cadence: Cadence,
+    start: Fraction,
+    count: int,
+    limits: SegmentLimits = DEFAULT_LIMITS,
+    *,
+    begins_early: bool = False,
 ) -> list[Callable[[int], Segmenter]]:
     """Give a function for each rendition that makes its segmenter, once its timescale is known.
 
@@ -33,10 +38,18 @@ def segmenter_factories(
         start: media time in seconds at which the run's first segment begins, where nothing is kept.
         count: how many renditions there are; where the source's key frames count, the first one has them.
         limits: what each may hold, and how long it waits to begin.
+        begins_early: whether the first segment may be shorter, so that there is one sooner, where the
+            source's key frames count.
     """
     if cadence.longest is None:
         return [lambda timescale: _steady(cadence, start, timescale, limits)] * count
-    cuts = Cuts(cadence.segment_duration, cadence.longest, limits.kept_cuts, is_regular=cadence.regular)
+    cuts = Cuts(
+        cadence.segment_duration,
+        cadence.longest,
+        limits.kept_cuts,
+        is_regular=cadence.regular,
+        begins_early=begins_early,
+    )
 
     def keyed(timescale: int, *, leads: bool = False) -> Segmenter:
         return KeyframeSegmenter(
@@ -89,6 +102,7 @@ class Cuts:
         longest: seconds that no segment exceeds; one without a key frame in time ends and the rest is lost.
         kept: how many are remembered for the renditions behind the leading one.
         is_regular: whether key frames come regularly, and parts fill the groups of pictures.
+        begins_early: whether the first segment may be as short as any, so that there is one sooner.
 
     Attributes:
         known: media time up to which all cuts are known: no picture is shown before those that were decoded
@@ -102,7 +116,9 @@ class Cuts:
         kept: int = DEFAULT_LIMITS.kept_cuts,
         *,
         is_regular: bool = False,
+        begins_early: bool = False,
     ) -> None:
+        self._begins_early = begins_early
         self.is_regular = is_regular
         self.segment_duration = segment_duration
         self.longest = longest
@@ -135,7 +151,8 @@ class Cuts:
         """Begin a segment."""
         last = self.last
         if last is None:
-            self._origin = time
+            early = (1 - SHORTEST) * self.segment_duration if self._begins_early else Fraction(0)
+            self._origin = time - early
         cut = Cut(0 if last is None else last.segment + 1, time, self.broken)
         self._cuts.append(cut)
         self._ends = {segment: end for segment, end in self._ends.items() if segment >= self._cuts[0].segment}

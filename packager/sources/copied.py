@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -25,7 +26,13 @@ from packager.step_budget import StepBudget
 
 
 class FragmentRewriter(Protocol):
-    """Rewrites a stream as fragmented MP4, without I/O."""
+    """Rewrites a stream as fragmented MP4, without I/O.
+
+    Attributes:
+        told_frame_rate: pictures per second, as the stream tells it; None where it doesn't.
+    """
+
+    told_frame_rate: Fraction | None
 
     def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
         """Take the next bytes; give the init segment of each track, and fragments of single tracks."""
@@ -39,6 +46,21 @@ CODEC_NAMES = {b"avc1": "h264", b"mp4a": "aac"}
 
 SEEN_KEY_FRAMES = 3
 """Key frames from which it is known how often they come: two groups of pictures, or a view of seconds."""
+
+FIRST_KEY_FRAMES = 2
+"""Key frames that are enough where nothing speaks against all groups being like the first one."""
+
+SHORTEST_FIRST_GROUP = Fraction(1, 2)
+"""Seconds of a first group of pictures that may stand for all."""
+
+RATE_ERROR = Fraction(1, 1000)
+"""Seconds by which the first group's length is known, where a container has times in milliseconds."""
+
+_GROUP_OF_ENCODER = re.compile(rb"\bkeyint=([0-9]{1,6})\b")
+"""What x264 and x265 write into the first picture of the most frames from key frame to key frame."""
+
+_NOTE_BYTES = 4096
+"""How much of that picture is searched for it."""
 
 
 async def inspect_copied(published: PublishedSource, limits: SourceLimits = DEFAULT_LIMITS) -> Source | None:
@@ -55,7 +77,8 @@ async def inspect_copied(published: PublishedSource, limits: SourceLimits = DEFA
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
     if make is None or branch is None:
         return None
-    reader, seen, budget = make(), _Seen(), StepBudget()
+    reader, budget = make(), StepBudget()
+    seen = SeenStream(reader)
     try:
         async with asyncio.timeout(limits.seen_seconds + limits.seen_grace_seconds):
             while not seen.is_enough(limits):
@@ -76,10 +99,17 @@ async def inspect_copied(published: PublishedSource, limits: SourceLimits = DEFA
     return None if source is None else replace(source, pump=published, copied=published, began=began)
 
 
-class _Seen:
-    """What has been seen of a stream."""
+class SeenStream:
+    """What has been seen of a stream: its tracks, how fast frames come, and when key frames do.
 
-    def __init__(self) -> None:
+    Args:
+        reader: gives it.
+    """
+
+    def __init__(self, reader: FragmentRewriter) -> None:
+        self._reader = reader
+        self._group_frames = 0
+        self._told_group: int | None = None
         self._entries: dict[int, SampleEntry] = {}
         self._timescales: dict[int, int] = {}
         self._keys: list[Fraction] = []
@@ -95,19 +125,47 @@ class _Seen:
             return
         track_id, time = event.track_id, event.base_media_decode_time
         timescale, has_picture = self._timescales[track_id], bool(self._entries[track_id].width)
-        for sample in event.samples:
+        for index, sample in enumerate(event.samples):
             if has_picture and sample.is_sync:
-                self._keys.append(Fraction(time + sample.composition_offset, timescale))
+                self._see_key(event, index, Fraction(time + sample.composition_offset, timescale))
             time += sample.duration
         self._counts[track_id] = self._counts.get(track_id, 0) + len(event.samples)
         self._ticks[track_id] = self._ticks.get(track_id, 0) + time - event.base_media_decode_time
+
+    def _see_key(self, event: Fragment, index: int, shown: Fraction) -> None:
+        """Note a key frame: a fragment's sample with this index, shown at a time."""
+        if not self._keys:
+            begin = sum(sample.size for sample in event.samples[:index])
+            noted = _GROUP_OF_ENCODER.search(event.data, begin, begin + _NOTE_BYTES)
+            self._told_group = None if noted is None else int(noted[1])
+            self._group_frames = -index - self._counts.get(event.track_id, 0)
+        elif len(self._keys) == 1:
+            self._group_frames += index + self._counts.get(event.track_id, 0)
+        self._keys.append(shown)
+
+    def _is_like_first(self) -> bool:
+        """Tell whether all groups of pictures may be taken to be like the first one, and of its frame rate.
+
+        Encoders that write of their settings may have begun a group because the scene changed: then it is
+        shorter than told. And a second is too short to tell 30 frames from 29.97, unless the rate is told.
+        """
+        if len(self._keys) < FIRST_KEY_FRAMES or self._told_group not in (None, self._group_frames):
+            return False
+        told, group = self._reader.told_frame_rate, self._keys[1] - self._keys[0]
+        return (
+            told is not None
+            and group >= SHORTEST_FIRST_GROUP
+            and usual_frame_rate(told) == told
+            and abs(self._group_frames / told - group) <= RATE_ERROR
+        )
 
     def is_enough(self, limits: SourceLimits) -> bool:
         """Tell whether all is known that is to be known of a stream."""
         seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
         if self._track(has_picture=True) is None or self._track(has_picture=False) is None:
             return seconds >= limits.seen_apart_seconds
-        return seconds >= limits.seen_seconds or len(self._keys) >= SEEN_KEY_FRAMES
+        enough = len(self._keys) >= SEEN_KEY_FRAMES or self._is_like_first()
+        return enough or seconds >= limits.seen_seconds
 
     def _track(self, *, has_picture: bool) -> int | None:
         """Find the picture, or the sound, of which there are samples."""
@@ -115,12 +173,14 @@ class _Seen:
         return next((one for one in found if self._counts.get(one)), None)
 
     def source(self) -> Source | None:
-        """Say what it is; None where a picture or sound is missing."""
+        """Say what kind of source it is; None where a picture or sound is missing."""
         picture, sound = self._track(has_picture=True), self._track(has_picture=False)
         if picture is None or sound is None or not self._keys:
             return None
         entry, heard = self._entries[picture], self._entries[sound]
         rate = Fraction(self._counts[picture] * self._timescales[picture], self._ticks[picture])
+        if self._is_like_first():
+            rate = self._reader.told_frame_rate or rate
         frame = Fraction(self._ticks[sound], self._counts[sound] * self._timescales[sound])
         return Source(
             frame_rate=usual_frame_rate(rate),

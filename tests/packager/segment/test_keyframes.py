@@ -64,6 +64,22 @@ def test_segments_begin_with_the_first_key_frame_that_is_due_and_sound_with_them
         assert abs(after - before) <= Fraction(1024, 48000)
 
 
+@pytest.mark.parametrize(
+    ("group", "expected"), [(Fraction(1, 2), [0, 1, 3, 5]), (1, [0, 1, 3, 5]), (2, [0, 2, 4, 6])]
+)
+def test_a_first_segment_that_may_be_short_is_half_as_long_and_the_others_keep_to_their_times(
+    group: Fraction | int, expected: list[int]
+) -> None:
+    cuts = Cuts(Fraction(2), Fraction(9, 2), begins_early=True)
+    for index in range(int(8 / group)):
+        if cuts.due(index * Fraction(group)):
+            assert cuts.open(index * Fraction(group)).start == expected[0]
+            expected = expected[1:]
+        if not expected:
+            break
+    assert not expected
+
+
 def test_parts_are_whole_follow_each_other_and_know_that_they_are_the_last_of_their_segment() -> None:
     for parts, timescale in zip(cut([0, 1.2, 2, 4.4, 5, 6.2, 8.4, 10.4, 12], 12), (1000, 48000), strict=True):
         for part, following in itertools.pairwise(parts):
