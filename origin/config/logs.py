@@ -10,6 +10,8 @@ import logging
 import logging.handlers
 import queue
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, TextIO
 
 import structlog
@@ -31,6 +33,8 @@ CHARACTER_BYTES = 12
 
 LINES_WAITING = 1000
 """Lines that wait for whoever reads the log, at most; those beyond are counted and dropped."""
+
+NO_FIELDS: Mapping[str, int] = MappingProxyType({})
 
 LAST_SECONDS = 1.0
 """How long the end of the program waits for them."""
@@ -105,15 +109,22 @@ class _LineWriter(logging.handlers.QueueListener):
                 self._thread.join(LAST_SECONDS)
 
 
-def configure(level: str, style: Literal["text", "json"], redactor: Redactor = NO_SECRETS) -> None:
+def configure(
+    level: str,
+    style: Literal["text", "json"],
+    redactor: Redactor = NO_SECRETS,
+    fields: Mapping[str, int] = NO_FIELDS,
+) -> None:
     """Send this project's and uvicorn's log lines to standard error.
 
     Args:
         level: the least important level that is written: debug, info, warning or error.
         style: ``text`` for people, ``json`` for machines (one object a line).
         redactor: takes secrets out of every line, whoever wrote it.
+        fields: that every line has, such as the process's number.
     """
     shared: list[structlog.typing.Processor] = [
+        functools.partial(add_fields, fields),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if style == "json" else "%H:%M:%S", utc=style == "json"),
         structlog.processors.format_exc_info,
@@ -141,6 +152,15 @@ def configure(level: str, style: Literal["text", "json"], redactor: Redactor = N
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for chatty in ("uvicorn", "asyncio", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+
+
+def add_fields(
+    fields: Mapping[str, int], _logger: WrappedLogger, _method: str, event: EventDict
+) -> EventDict:
+    """Add fields to a line that hasn't said something else."""
+    for name, value in fields.items():
+        event.setdefault(name, value)
+    return event
 
 
 def conceal(redactor: Redactor, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

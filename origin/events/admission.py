@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -27,20 +27,25 @@ class Admission:
     """Lets readers of event channels in as long as there is room for them.
 
     Args:
-        counted: event channels and relays, whose readers are counted together.
+        counted: event channels and relays, whose readers are counted together; may change.
         most_readers: of them all; None for no limit.
         client_readers: limit of one client.
     """
 
     def __init__(
         self,
-        counted: Iterable[HasReaders] = (),
+        counted: Collection[HasReaders] = (),
         most_readers: int | None = None,
         client_readers: ClientLimit = UNLIMITED,
     ) -> None:
-        self._counted = tuple(counted)
+        self._counted = counted
         self._most_readers = most_readers
         self._client_readers = client_readers
+
+    def has_room(self, channel: EventChannel) -> bool:
+        """Tell whether one more reader of a channel is let in, if its client has no others."""
+        total = sum(one.readers for one in self._counted)
+        return not channel.full and (self._most_readers is None or total < self._most_readers)
 
     @contextmanager
     def held(self, channel: EventChannel, request: Request) -> Iterator[None]:
@@ -50,8 +55,7 @@ class Admission:
             RefusalError: there is none; the answer says when to come again.
         """
         headers = {"retry-after": str(channel.limits.retry_seconds)}
-        total = sum(one.readers for one in self._counted)
-        if channel.full or (self._most_readers is not None and total >= self._most_readers):
+        if not self.has_room(channel):
             raise RefusalError(503, "too many readers", headers)
         try:
             with self._client_readers.held(client_address(request)):

@@ -6,8 +6,17 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from dataclasses import dataclass, field, replace
 
 from origin.events.event_log import Event, EventLog, Past, Resumption
 from origin.events.latency_histogram import LatencyHistogram
@@ -41,6 +50,29 @@ class ChannelOptions:
     presence_seconds: float = 1.0
     limits: ChannelLimits = field(default_factory=ChannelLimits)
 
+    def without_presence(self) -> ChannelOptions:
+        """Give those of a process that publishes nothing."""
+        return replace(self, presence=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """What other processes that serve a channel know of it beside its events.
+
+    Attributes:
+        beginning: number of the event with which new readers begin at the earliest; None for the oldest.
+        ended: whether its newest event is its end.
+        readers: how many it has in all processes.
+    """
+
+    beginning: int | None
+    ended: bool
+    readers: int
+
+
+ChannelEntry = Event | Past | ChannelState
+"""What changes a channel: an event, those of earlier epochs, or anything else."""
+
 
 def new_epoch() -> str:
     """Name a new epoch of a channel: by the time, so that no state has to be kept."""
@@ -66,7 +98,9 @@ class EventChannel:
         first_events: seconds from a reader's coming to its first event.
         cleanups: seconds from when a reader's connection is gone until nothing of it is left.
         polled: when the last long poll was answered, by the channel's clock.
+        readers_elsewhere: how many readers other processes have, by process.
         on_publish: called with each event, as by what keeps it on disk.
+        on_entry: called with each change, as by what tells other processes.
         stored: waits until what was published survives this process; None where nothing does.
     """
 
@@ -94,10 +128,13 @@ class EventChannel:
         self._written = self._pinged = clock()
         self._last_published: float | None = None
         self._told_readers, self._told_at = 0, clock()
+        self._told_elsewhere = 0
         self._beginning: int | None = None
         self.published = self.entered = 0
         self.closed = self.ended = False
+        self.readers_elsewhere: dict[Hashable, int] = {}
         self.on_publish: Callable[[Event], None] | None = None
+        self.on_entry: Callable[[ChannelEntry], None] = lambda _: None
         self.stored: Callable[[], Awaitable[None]] | None = None
 
     @property
@@ -117,8 +154,18 @@ class EventChannel:
 
     @property
     def readers(self) -> int:
-        """Number of readers, long polls that have no answer yet among them."""
+        """Number of readers of all processes, long polls that have no answer yet among them."""
+        return self.readers_here + sum(self.readers_elsewhere.values())
+
+    @property
+    def readers_here(self) -> int:
+        """Number of those that this process serves."""
         return len(self._readers) + self._polls
+
+    @property
+    def told(self) -> ChannelState:
+        """What other processes are to know of it beside its events."""
+        return ChannelState(self._beginning, self.ended, self.readers)
 
     @property
     def full(self) -> bool:
@@ -145,6 +192,7 @@ class EventChannel:
         self.log.restore(past)
         if not self.published:
             self.ended = bool(past.events) and past.events[-1].name == END
+        self.on_entry(past)
 
     # Publishing
 
@@ -169,12 +217,16 @@ class EventChannel:
         """
         # LangChain's texts are of a subclass of str, which msgspec doesn't write.
         event = self._append(name, str(text))
-        if name == END:
+        self._write(event)
+        return event
+
+    def _write(self, event: Event) -> None:
+        """Write the newest event to the readers, soon."""
+        if event.name == END:
             self._readers.end()
             self._wake()
         else:
             self._readers.flush_soon()
-        return event
 
     def _append(self, name: str, text: str) -> Event:
         event = self.log.append(name, text)
@@ -186,6 +238,7 @@ class EventChannel:
         self.ended = name == END
         if self.on_publish is not None:
             self.on_publish(event)
+        self.on_entry(event)
         return event
 
     async def publish_from(self, events: AsyncIterable[object], name: str = "message") -> int:
@@ -224,6 +277,39 @@ class EventChannel:
         """Begin anew, as what comes next is one text: new readers get it from its first event on."""
         self.ended = False
         self._beginning = self.log.end
+        self.on_entry(self.told)
+
+    # Following another process
+
+    def take(self, event: Event) -> None:
+        """Take the next event, which another process has published."""
+        self.log.put(event)
+        self._written = self._clock()
+        self.ended = event.name == END
+        self._write(event)
+
+    def take_state(self, state: ChannelState, process: Hashable, reported: int) -> None:
+        """Take what another process tells beside events.
+
+        Args:
+            state: what it tells.
+            process: it.
+            reported: how many of the readers are those here that it has been told of.
+        """
+        self._beginning, self.ended = state.beginning, state.ended
+        self.readers_elsewhere[process] = max(state.readers - reported, 0)
+
+    def take_end_of_snapshot(self, events: Sequence[Event], end: int) -> None:
+        """Go on behind what another process has given of all that it has.
+
+        Args:
+            events: of them, those that came before all that were here.
+            end: number in the log of the next event.
+        """
+        if end > self.log.end:
+            self.log.skip_to(end)
+        self.log.put_before(events)
+        self._readers.flush_soon()
 
     # Reading
 
@@ -338,6 +424,9 @@ class EventChannel:
         self.log.expire()
         readers = self.readers
         is_due = now - self._told_at >= self.options.presence_seconds
+        if readers != self._told_elsewhere:
+            self._told_elsewhere = readers
+            self.on_entry(self.told)
         if self.options.presence and readers != self._told_readers and is_due and not self.ended:
             self._told_readers, self._told_at = readers, now
             self.publish("presence", {"readers": readers})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from origin.events.formats import Format
@@ -179,15 +179,45 @@ class EventLog:
 
         They are numbered backwards from 0, so that it doesn't matter what was published meanwhile.
         """
+        self.know(past.epochs)
+        if self.first <= 0:
+            self.put_before(past.events)
+
+    def know(self, epochs: Sequence[PastEpoch]) -> None:
+        """Find readers of earlier epochs from now on, which are given in order."""
         position = 0
-        for epoch in reversed(past.epochs):
+        self._past.clear()
+        for epoch in reversed(epochs):
             position -= epoch.last
             self._past.append((epoch, position))
-        if self.first > 0:
-            return
-        for event in reversed(past.events):
+
+    @property
+    def epochs(self) -> tuple[PastEpoch, ...]:
+        """The earlier epochs, in order."""
+        return tuple(epoch for epoch, _ in reversed(self._past))
+
+    def put_before(self, events: Sequence[Event]) -> None:
+        """Put events that came just before the oldest one before it, as far as there is room."""
+        for event in reversed(events):
             if not self._ring.put_before(replace(event, start=self._ring.start - event.size)):
                 return
+
+    def put(self, event: Event) -> None:
+        """Keep an event that another process has numbered: the next one.
+
+        Raises:
+            ValueError: it is larger than all that is kept.
+        """
+        self._ring.put(replace(event, start=self._ring.end))
+
+    def skip_to(self, sequence: int) -> None:
+        """Drop all events, and give the next one a number in the log."""
+        self._ring.skip_to(sequence)
+
+    def is_ahead(self, identity: str) -> bool:
+        """Tell whether an id is of an event of this epoch that isn't here yet."""
+        found = _IDENTITY.fullmatch(identity[: IDENTITY_CHARS + 1])
+        return found is not None and found[1] == self.epoch and int(found[2]) > self.end
 
     def expire(self) -> None:
         """Drop what is older than the limit."""

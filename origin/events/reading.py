@@ -121,8 +121,7 @@ def wanted_of(request: Request, longest_wait: float) -> Wanted:
     """
     query = request.query_params
     form = _preferred(request.headers.get("accept", ""))
-    # EventSource sends the header only when it reconnects by itself; a script may use the query.
-    identity = request.headers.get("last-event-id") or query.get("last_event_id") or query.get("since")
+    identity = identity_of(request)
     is_stream = form is SSE and "text/event-stream" in request.headers.get("accept", "").lower()
     is_poll = ("since" in query and not is_stream) or form is JSON
     wait = query.get("wait", "0")
@@ -131,6 +130,13 @@ def wanted_of(request: Request, longest_wait: float) -> Wanted:
     if is_poll and form is SSE:
         form = JSON
     return Wanted(form, identity, is_poll, min(float(wait), longest_wait))
+
+
+def identity_of(request: Request) -> str | None:
+    """Return the id after which a request wants events; None or "" for a new reader."""
+    query = request.query_params
+    # EventSource sends the header only when it reconnects by itself; a script may use the query.
+    return request.headers.get("last-event-id") or query.get("last_event_id") or query.get("since")
 
 
 def _preferred(accept: str) -> Format:

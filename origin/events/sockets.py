@@ -23,6 +23,11 @@ from origin.responses.refusal import RefusalError
 SUBPROTOCOLS = ("headwater.events.v1",)
 
 
+def socket_identity_of(request: Request) -> str | None:
+    """Return the id after which a handshake wants events: browsers can't send a field with it."""
+    return request.query_params.get("since") or request.query_params.get("last_event_id")
+
+
 class EventSocket:
     """A WebSocket on which a client reads an event channel, and publishes to it if it may.
 
@@ -56,8 +61,7 @@ class EventSocket:
             HandshakeError: it isn't WebSocket's.
         """
         headers = websocket.accept(scope["headers"], SUBPROTOCOLS)
-        query = Request(scope).query_params
-        identity = query.get("since") or query.get("last_event_id")
+        identity = socket_identity_of(Request(scope))
         resumption = self._channel.since(identity)
         self._channel.note_resumption(identity, resumption)
         reader = self._reader = Reader(resumption, WEBSOCKET)

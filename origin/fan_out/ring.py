@@ -143,6 +143,11 @@ class Ring(Generic[BlockT, CursorT]):
         self._blocks.clear()
         self._first, self._size = self._next, 0
 
+    def skip_to(self, sequence: int) -> None:
+        """Drop all blocks, and give the next one a number; readers that have not read up to it lag."""
+        self.clear()
+        self._first = self._next = sequence
+
     def leave(self, cursor: CursorT) -> None:
         """Remove a reader; a second time does nothing."""
         self._cursors.discard(cursor)

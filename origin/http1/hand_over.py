@@ -19,8 +19,13 @@ class OtherProcess(Protocol):
     def has_room(self) -> bool:
         """Whether it takes one more connection now; otherwise the request is answered with 503."""
 
-    def answers(self, scope: Scope) -> bool:
-        """Tell whether it answers a request, given by its method and path, and this process doesn't."""
+    def answers(self, scope: Scope, *, upgrading: bool) -> bool:
+        """Tell whether it answers a request, and this process doesn't.
+
+        Args:
+            scope: with the request's method, path, query and fields.
+            upgrading: whether the connection is to have another protocol behind it.
+        """
 
     def take(self, descriptor: int, data: bytes) -> None:
         """Give it a connection.

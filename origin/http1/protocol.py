@@ -328,7 +328,7 @@ class HttpProtocol(Connection):
         has_body = self._gauge.codings or any(
             name == b"content-length" and value != b"0" for name, value in self.headers
         )
-        return not has_body and not self.parser.should_upgrade() and not other.answers(self.scope)
+        return not has_body and not other.answers(self.scope, upgrading=self.parser.should_upgrade())
 
     def _set_target(self) -> None:
         raw_path, query = split_target(self.url)

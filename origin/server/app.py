@@ -33,7 +33,7 @@ from origin.relay.routes import routes as relay_routes
 from origin.responses.common_headers import CommonHeaders
 from origin.server import api, embed, library_list, page
 from origin.server.error_responses import ERROR_RESPONSES
-from origin.server.event_services import event_limits
+from origin.server.event_services import event_limits, own_origins
 from origin.server.services import Services
 from origin.vod import routes as vod_routes
 
@@ -176,9 +176,7 @@ def build_app(
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,
         loopback_ports=options.loopback_ports,
-        own_origins={
-            f"/events/{one.name}": one.allow_origin for one in config.events if one.allow_origin is not None
-        },
+        own_origins=own_origins(config),
     )
     if services.access_log is not None:
         answering = StationAccessLog(answering, services.access_log)

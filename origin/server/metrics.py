@@ -59,10 +59,7 @@ async def exposition(collector: Collector, workers: Workers | None = None) -> by
     """
     metrics: list[Metric] = []
     for metric in collector.collect():
-        if metrics and metrics[-1].name == metric.name:
-            metrics[-1].samples += metric.samples
-        else:
-            metrics.append(metric)
+        _append(metrics, metric)
         await asyncio.sleep(0)
     if workers is not None:
         metrics = merged(metrics, await workers.metrics())
@@ -70,6 +67,21 @@ async def exposition(collector: Collector, workers: Workers | None = None) -> by
     if sum(len(metric.samples) for metric in metrics) <= SAMPLES_AT_ONCE:
         return generate_latest(collected)
     return await asyncio.to_thread(generate_latest, collected)
+
+
+def as_one(pieces: Iterable[Metric]) -> list[Metric]:
+    """Put metrics together that come in pieces."""
+    metrics: list[Metric] = []
+    for metric in pieces:
+        _append(metrics, metric)
+    return metrics
+
+
+def _append(metrics: list[Metric], metric: Metric) -> None:
+    if metrics and metrics[-1].name == metric.name:
+        metrics[-1].samples += metric.samples
+    else:
+        metrics.append(metric)
 
 
 class _Collected(Collector):
@@ -245,7 +257,7 @@ def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
     Histograms have a dozen samples a channel, and come in pieces.
     """
     gauges: tuple[tuple[str, str, Callable[[EventChannel], float]], ...] = (
-        ("readers", "Readers.", lambda channel: channel.readers),
+        ("readers", "Readers.", lambda channel: channel.readers_here),
         ("lag", "Events that the slowest reader has not had yet.", lambda channel: channel.lag),
     )
     for name, text, value in gauges:

@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 from origin.config.options import Config
 from origin.server.server import MakeListener
 
-LARGEST = frozenset({"headwater_loop_lag_seconds"})
+LARGEST = frozenset({"headwater_loop_lag_seconds", "headwater_events_lag"})
 """Metrics of which the largest of all processes counts."""
 
 STARTED = frozenset({"process_start_time_seconds", "process_max_fds"})

@@ -25,6 +25,7 @@ from origin.config.options import (
     seconds,
     size,
 )
+from origin.events.channel_log import ServedEventLog
 from origin.events.history import EventHistory
 from origin.http1.access_log import RequestCounters
 from origin.ingest.admission import IngestAdmission, Webhook
@@ -34,7 +35,7 @@ from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations, needs_permission
 from origin.radio.webhooks import make_webhooks
 from origin.server import malloc, metrics
-from origin.server.event_services import make_event_services
+from origin.server.event_services import is_followed, make_event_services
 from origin.server.library_services import make_library_services
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
@@ -161,6 +162,10 @@ class Services:
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
         self.logs = LogServer(limits.replication)
+        for options in filter(is_followed, config.events):
+            event_channel = self.events.channels[options.name]
+            append = self.logs.serve(ServedEventLog(event_channel))
+            event_channel.on_entry = append
         for channel in self.channels.values():
             self._broadcast(channel)
         if tools is not None:

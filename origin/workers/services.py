@@ -1,4 +1,4 @@
-"""What a worker serves: files, VOD, live channels and the page; and what it leaves to the control process.
+"""What a worker serves: files, VOD, channels and the page; and what it leaves to the control process.
 
 Everything that the application and the fast path need is in `WorkerServices`. Live channels are served from
 ``streams``, by name, where whoever folds their logs puts them as long as they can be served here.
@@ -7,8 +7,9 @@ Everything that the application and the fast path need is in `WorkerServices`. L
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Scope
 
+from origin.events.channel_log import EVENTS
 from origin.files import routes as file_routes
 from origin.http.areas import area_of
 from origin.http.client_limits import ClientLimits
@@ -26,11 +28,13 @@ from origin.live import routes as live_routes
 from origin.responses.common_headers import CommonHeaders
 from origin.server import embed, malloc, page
 from origin.server.error_responses import ERROR_RESPONSES
+from origin.server.event_services import own_origins
 from origin.server.library_services import make_served_library
 from origin.server.loop_lag import LoopLag
-from origin.server.metrics import loop_metrics, traffic_metrics
+from origin.server.metrics import as_one, event_metrics, loop_metrics, traffic_metrics
 from origin.vod import routes as vod_routes
 from origin.workers import live_requests
+from origin.workers.event_channels import WorkerEventChannels
 from origin.workers.messages import Start
 from packager.concurrency import background_task
 from packager.publish.live_stream import LiveStream
@@ -52,6 +56,7 @@ class WorkerServices:
         limits: those that aren't configured.
         library: the files and their VOD.
         streams: the live channels that are served here, by name; may change while serving.
+        events: the event channels that are served here.
         traffic: counters of requests and bytes.
         loop_lag: measures how late the event loop is.
     """
@@ -63,6 +68,8 @@ class WorkerServices:
         self.library = make_served_library(self.config, self.limits, files, thumbnails=start.thumbnails)
         self.streams: dict[str, LiveStream] = {}
         self.traffic = RequestCounters()
+        count = functools.partial(self.traffic.add_bytes, "events")
+        self.events = WorkerEventChannels(self.config, self.limits, count)
         self.loop_lag = LoopLag(self.limits.server.loop_lag)
         self._registry = CollectorRegistry()
         self._registry.register(_WorkerCollector(self))
@@ -70,26 +77,39 @@ class WorkerServices:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Measure the event loop and give memory back while the context is open."""
+        """Measure the event loop, give memory back and keep readers alive while the context is open."""
         async with (
             background_task(self.loop_lag.run()),
             background_task(malloc.trim_regularly(self.limits.server.trim_seconds)),
+            background_task(self.events.run()),
         ):
             yield
 
     def kinds_of_logs(self) -> dict[str, Callable[[str], FollowedLog[Any]]]:
         """Give what folds each kind of the control process's logs into what is served here."""
         publish = self.limits.live.publish.with_waiters(self.config.limits.blocked_requests)
-        return {LIVE: lambda name: FollowedLiveLog(name, self.streams, self.limits.replication, publish)}
+        return {
+            LIVE: lambda name: FollowedLiveLog(name, self.streams, self.limits.replication, publish),
+            EVENTS: self.events.follow,
+        }
 
     def metrics(self) -> list[Metric]:
         """Return what the worker counts."""
         return list(self._registry.collect())
 
-    def leaves_to_others(self, scope: Scope) -> bool:
-        """Tell whether the control process answers a request, given by its method and path."""
+    def leaves_to_others(self, scope: Scope, *, upgrading: bool) -> bool:
+        """Tell whether the control process answers a request.
+
+        Args:
+            scope: of the request.
+            upgrading: whether it asks for another protocol.
+        """
         path: str = scope["path"]
         area = area_of(path)
+        if area == "events":
+            return not self.events.is_answered(scope, upgrading=upgrading)
+        if upgrading:
+            return True
         if area == "live":
             return not live_requests.is_answered(scope["method"], path, self.streams)
         if area == "vod":
@@ -101,8 +121,11 @@ class _WorkerCollector(Collector):
     def __init__(self, services: WorkerServices) -> None:
         self._services = services
 
-    def collect(self) -> list[Metric]:
-        return [*loop_metrics(self._services.loop_lag), *traffic_metrics(self._services.traffic)]
+    def collect(self) -> Iterator[Metric]:
+        services = self._services
+        yield from loop_metrics(services.loop_lag)
+        yield from traffic_metrics(services.traffic)
+        yield from as_one(event_metrics(services.events.channels))
 
 
 def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
@@ -129,6 +152,7 @@ def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
         *live_routes.routes(
             services.streams, config.server.carried_parameters, client_limits.blocked_requests
         ),
+        *services.events.routes(client_limits),
         *embed.routes(page.PLAYER, config.server.allow_embed),
         *page.routes(page.PLAYER),
     ]
@@ -141,4 +165,5 @@ def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
         traffic=services.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,
+        own_origins=own_origins(config),
     )

@@ -56,7 +56,8 @@ def main() -> None:
         sys.exit(1)
     if not isinstance(start, Start):
         sys.exit(1)
-    logs.configure(start.config.log.level, start.config.log.format, redactor_of(start.config))
+    redactor, fields = redactor_of(start.config), {"worker": start.number}
+    logs.configure(start.config.log.level, start.config.log.format, redactor, fields)
     uvloop.run(Worker(start, sock).serve())
 
 
@@ -86,9 +87,9 @@ class ControlProcess:
         """Whether it takes one more connection now."""
         return self._packets.has_room
 
-    def answers(self, scope: Scope) -> bool:
+    def answers(self, scope: Scope, *, upgrading: bool) -> bool:
         """Tell whether it answers a request, and not the worker."""
-        return self._services.leaves_to_others(scope)
+        return self._services.leaves_to_others(scope, upgrading=upgrading)
 
     def take(self, descriptor: int, data: bytes) -> None:
         """Give it a connection, with what was read of the request and behind it."""
@@ -184,8 +185,9 @@ class Worker:
             self._packets.send(messages.encode(self._report()))
         elif isinstance(message, messages.TakeLog):
             new = message.config
-            logs.configure(new.log.level, new.log.format, redactor_of(self._start.config, new))
-            log.debug("log options taken", worker=self._start.number)
+            redactor, fields = redactor_of(self._start.config, new), {"worker": self._start.number}
+            logs.configure(new.log.level, new.log.format, redactor, fields)
+            log.debug("log options taken")
         elif isinstance(message, messages.End):
             if message.at_once or self._server is None or not self._may_listen.is_set():
                 _end_at_once()

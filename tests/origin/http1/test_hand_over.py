@@ -29,8 +29,8 @@ class Other:
         self.has_room = True
         self.taken: list[bytes] = []
 
-    def answers(self, scope: Scope) -> bool:
-        return bool(scope["path"] != "/here")
+    def answers(self, scope: Scope, *, upgrading: bool) -> bool:
+        return bool(scope["path"] != "/here") or upgrading
 
     def take(self, descriptor: int, data: bytes) -> None:
         assert descriptor == 7

@@ -232,6 +232,7 @@ def test_a_configuration_that_is_read_again_reaches_all_workers(library: Path, t
     config.write_text(config.read_text() + '[log]\nlevel = "debug"\n')
     server.process.send_signal(signal.SIGHUP)
     wait_for(lambda: server.text().count("log options taken") == 2, "both workers' lines")
+    assert all(f"worker={number}" in server.text() for number in (1, 2))
     assert server.stop() == 0
 
 

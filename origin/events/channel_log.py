@@ -1,0 +1,223 @@
+"""An event channel's log as it is sent to other processes, and as it is followed there.
+
+The process that publishes numbers the events, and keeps them on disk. Those that follow have the same events
+with the same ids, for readers of their own, of whom they report how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from media.errors import MalformedError
+from origin.events.channel import ChannelEntry, ChannelState, EventChannel
+from origin.events.event_log import Event, PastEpoch
+from packager.replication.log_follower import Place
+
+EVENTS = "events"
+"""The kind of these logs: what their names begin with."""
+
+PUBLISHING_PROCESS = "publishing"
+"""Stands for the process that is followed, among those that have readers."""
+
+
+class SnapshotBegin(Struct, frozen=True, tag="begin"):
+    """The first entry of a snapshot; the events that are kept follow.
+
+    Attributes:
+        epoch: of the channel.
+        epochs: earlier ones, in order: name and number of the last event.
+        first: number in the log of the first event that follows, or would.
+    """
+
+    epoch: str
+    epochs: tuple[tuple[str, int], ...]
+    first: int
+
+
+class PublishedEntry(Struct, frozen=True, tag="event"):
+    """An `Event`."""
+
+    epoch: str
+    offset: int
+    name: str
+    data: str
+    time: float
+    size: int
+
+
+class StateEntry(Struct, frozen=True, tag="state"):
+    """A `ChannelState`."""
+
+    beginning: int | None
+    ended: bool
+    readers: int
+
+
+class SnapshotEnd(Struct, frozen=True, tag="end"):
+    """The last entry of a snapshot."""
+
+
+class Audience(Struct, frozen=True):
+    """What a follower reports: how many readers it has."""
+
+    readers: int
+
+
+FollowedEntry: TypeAlias = SnapshotBegin | PublishedEntry | StateEntry | SnapshotEnd
+
+_encode = msgspec.msgpack.Encoder().encode
+_ENTRY = msgspec.msgpack.Decoder(FollowedEntry)
+_AUDIENCE = msgspec.msgpack.Decoder(Audience)
+
+
+class ServedEventLog:
+    """The log of an event channel, for those who follow it.
+
+    Args:
+        channel: it; its ``on_entry`` is to be what takes this log's entries.
+
+    Attributes:
+        name: the log's.
+    """
+
+    def __init__(self, channel: EventChannel) -> None:
+        self.name = f"{EVENTS}/{channel.name}"
+        self._channel = channel
+
+    def snapshot(self) -> Iterator[ChannelEntry | FollowedEntry]:
+        """Give the entries from which another process makes the same channel."""
+        log = self._channel.log
+        log.expire()
+        epochs = tuple((one.epoch, one.last) for one in log.epochs)
+        begin = SnapshotBegin(log.epoch, epochs, log.first)
+        return iter((begin, *log.between(log.first, log.end), self._channel.told, SnapshotEnd()))
+
+    def encode(self, entry: ChannelEntry | FollowedEntry) -> bytes:
+        """Write an entry."""
+        if isinstance(entry, Event):
+            entry = PublishedEntry(entry.epoch, entry.offset, entry.name, entry.data, entry.time, entry.size)
+        elif isinstance(entry, ChannelState):
+            entry = StateEntry(entry.beginning, entry.ended, entry.readers)
+        return _encode(entry)
+
+    def begins_anew(self, entry: ChannelEntry | FollowedEntry) -> bool:
+        """Tell whether a snapshot takes an entry's place: that of events which came before others."""
+        return not isinstance(entry, Event | ChannelState)
+
+    def take_report(self, follower: Hashable, message: bytes) -> None:
+        """Count readers elsewhere.
+
+        Raises:
+            MalformedError: the report can't be read.
+        """
+        try:
+            self._channel.readers_elsewhere[follower] = _AUDIENCE.decode(message).readers
+        except msgspec.DecodeError as error:
+            raise MalformedError(f"no report of an event channel's readers: {error}") from error
+
+    def forget(self, follower: Hashable) -> None:
+        """Forget the readers of a follower that is gone."""
+        self._channel.readers_elsewhere.pop(follower, None)
+
+
+class FollowedEventLog:
+    """The log of an event channel of another process, and the channel that folding it gives.
+
+    Args:
+        name: the channel's.
+        make: makes a channel, given its epoch.
+        served: where the channel is put, by name, as long as its log is followed.
+
+    Attributes:
+        channel: for readers here; None before the first snapshot.
+    """
+
+    def __init__(
+        self, name: str, make: Callable[[str], EventChannel], served: MutableMapping[str, EventChannel]
+    ) -> None:
+        self.channel: EventChannel | None = None
+        self._name = name
+        self._make = make
+        self._served = served
+        # Number of the next event, and those of a snapshot that came before all that are here.
+        self._next = 0
+        self._earlier: list[Event] = []
+        self._reported = 0
+
+    def read(self, message: bytes) -> tuple[Place, FollowedEntry]:
+        """Read an entry.
+
+        Raises:
+            MalformedError: it is none.
+        """
+        try:
+            entry = _ENTRY.decode(message)
+        except msgspec.DecodeError as error:
+            raise MalformedError(f"no entry of an event channel's log: {error}") from error
+        if isinstance(entry, SnapshotBegin):
+            return Place.BEGIN, entry
+        return Place.END if isinstance(entry, SnapshotEnd) else Place.ELSEWHERE, entry
+
+    def fold(self, entry: FollowedEntry) -> None:
+        """Take an entry."""
+        if isinstance(entry, SnapshotBegin):
+            self._begin(entry)
+            return
+        if (channel := self.channel) is None:
+            raise MalformedError("an event channel's log begins without a snapshot")
+        if isinstance(entry, PublishedEntry):
+            self._take(channel, entry)
+        elif isinstance(entry, StateEntry):
+            state = ChannelState(entry.beginning, entry.ended, entry.readers)
+            channel.take_state(state, PUBLISHING_PROCESS, self._reported)
+        else:
+            channel.take_end_of_snapshot(self._earlier, self._next)
+            self._earlier = []
+
+    def _begin(self, entry: SnapshotBegin) -> None:
+        """Begin with a snapshot; readers that are here go on behind what they have had."""
+        if self.channel is None or self.channel.epoch != entry.epoch:
+            self.close()
+            self.channel = self._make(entry.epoch)
+        self.channel.log.know([PastEpoch(*epoch) for epoch in entry.epochs])
+        self._next, self._earlier = entry.first, []
+        # Whoever sends it hasn't had a report over this connection.
+        self._reported = 0
+
+    def _take(self, channel: EventChannel, entry: PublishedEntry) -> None:
+        log, number = channel.log, self._next
+        self._next += 1
+        event = Event(entry.epoch, entry.offset, entry.name, entry.data, entry.time, 0, entry.size)
+        if number < log.first:
+            self._earlier.append(event)
+        elif number >= log.end:
+            if number > log.end:
+                # What came between is lost here: readers are told of the gap.
+                log.skip_to(number)
+                self._earlier = []
+            channel.take(event)
+
+    def offer(self) -> None:
+        """Serve the channel."""
+        if self.channel is not None:
+            self._served[self._name] = self.channel
+
+    def withdraw(self) -> None:
+        """Serve it to nobody who comes now; readers that are here stay."""
+        self._served.pop(self._name, None)
+
+    def close(self) -> None:
+        """Disconnect all readers, who come again."""
+        if self.channel is not None:
+            self.channel.close()
+
+    def reports(self) -> Iterator[bytes]:
+        """Tell how many readers there are here, if that has changed."""
+        readers = 0 if self.channel is None else self.channel.readers_here
+        if readers != self._reported:
+            self._reported = readers
+            yield _encode(Audience(readers))
