@@ -50,10 +50,10 @@ export const present = (given) => { token = given; };
 
 export const presented = () => token;
 
-async function get(address, bearer = token) {
+async function get(address, bearer = token, method = "GET") {
   // For JSON the server sends no Basic challenge, so that the page asks for the token and not the browser.
   const headers = { accept: "application/json", ...(bearer && { authorization: `Bearer ${bearer}` }) };
-  const response = await fetch(address, { headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+  const response = await fetch(address, { method, headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
   if (!response.ok) {
     const isLine = response.headers.get("content-type")?.startsWith("text/plain");
     const reason = isLine ? (await response.text().catch(() => "")).trim().slice(0, MOST_REASON) : "";
@@ -67,8 +67,8 @@ export async function getList(address) {
 }
 
 /** Fetches JSON that needs the admin token, which isn't kept. */
-export async function getWithToken(address, given) {
-  return (await get(address, given)).json();
+export async function getWithToken(address, given, method) {
+  return (await get(address, given, method)).json();
 }
 
 /** Fetches a page of a list, with the header fields that tell its place. */

@@ -4,6 +4,9 @@ import { bits, el, getWithToken, presented, say } from "./dom.js";
 
 const PROTOCOLS = { http: "HTTP", rtmp: "RTMP", srt: "SRT" };
 const HIDDEN = "…";
+const ASKS = "The key is for who has server.admin_token.";
+const RENEWS = "The server has only a hash of this key, which it showed at the start that made it. "
+  + "A new key takes its place, and disconnects who publishes with it.";
 const CODECS = { h264: "H.264", hevc: "HEVC", av1: "AV1", vp9: "VP9", aac: "AAC", ac3: "AC-3", eac3: "E-AC-3", opus: "Opus", flac: "FLAC", mp3: "MP3" };
 
 const FACTS = {
@@ -26,6 +29,7 @@ const FACTS = {
 export class PublisherPanel {
   #name = "";
   #key = "";
+  #isOnlyHash = false;
   #publisher = null;
   #dot = el("span", { class: "dot", "aria-hidden": "true" });
   #state = el("span", {});
@@ -34,13 +38,15 @@ export class PublisherPanel {
   #button = el("button", { type: "button", click: () => this.#toggle() });
   #input = el("input", { type: "password", autocomplete: "current-password", "aria-label": "Admin token" });
   #wrong = el("p", { class: "status", role: "alert" });
-  #form = el("form", { class: "password", hidden: true }, "The key is for who has server.admin_token.",
-    this.#input, el("button", { type: "submit" }, "Show it"), this.#wrong);
+  #note = el("span", {});
+  #submit = el("button", { type: "submit" });
+  #form = el("form", { class: "password", hidden: true }, this.#note, this.#input, this.#submit, this.#wrong);
 
   constructor() {
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (this.#input.value) this.#ask(this.#input.value);
+      const token = this.#input.value || presented();
+      if (token) this.#ask(token, this.#isOnlyHash ? "POST" : "GET");
     });
     this.node = el("div", { class: "publisher", hidden: true }, el("h2", {}, "Publisher"),
       el("div", { class: "sheet" },
@@ -74,10 +80,13 @@ export class PublisherPanel {
     this.#addresses.write("HTTP, by PUT", `${location.origin}${one.ingest}${query}`);
     say(this.#button, this.#key ? "Hide the key" : "Show the key");
     this.#button.hidden = !this.#form.hidden;
+    say(this.#note, this.#isOnlyHash ? RENEWS : ASKS);
+    say(this.#submit, this.#isOnlyHash ? "Make a new key" : "Show it");
   }
 
   #hide() {
     this.#key = "";
+    this.#isOnlyHash = false;
     this.#input.value = "";
     this.#form.hidden = true;
     say(this.#wrong, "");
@@ -86,27 +95,30 @@ export class PublisherPanel {
   #toggle() {
     const isShown = this.#key !== "";
     this.#hide();
-    if (!isShown && presented()) this.#ask(presented());
+    if (!isShown && presented()) this.#ask(presented(), "GET");
     else this.#form.hidden = isShown;
     this.#show();
     if (!this.#form.hidden) this.#input.focus();
   }
 
-  /** Asks for the key; the token that was typed is forgotten at once. */
-  async #ask(token) {
+  /** Asks for the key, or by POST for a new one; the token that was typed is forgotten at once. */
+  async #ask(token, method) {
     const name = this.#name;
+    const renews = method === "POST";
     let key = "";
     let reason = "";
     try {
-      key = (await getWithToken(`/api/live/${encodeURIComponent(name)}/publish_key`, token)).publish_key;
+      const address = `/api/live/${encodeURIComponent(name)}/publish_key`;
+      key = (await getWithToken(address, token, method)).publish_key ?? "";
     } catch (error) {
       if (error.status === 401) reason = "That isn't the admin token of this server.";
-      else reason = "The server doesn't tell the key; publish_key in its configuration sets another one.";
+      else reason = error.reason || "The server doesn't tell the key; publish_key in its configuration sets another one.";
     }
     if (name !== this.#name) return;
     this.#hide();
     this.#key = key;
-    this.#form.hidden = !reason;
+    this.#isOnlyHash = !key && (renews || !reason);
+    this.#form.hidden = Boolean(key);
     say(this.#wrong, reason);
     this.#show();
   }

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from origin.access.key_hash import KeyHash, digest
 from origin.http.client_limits import network_of
 from origin.http1.exchange import wait_while_connected
 from origin.responses.refusal import RefusalError, plain_refusal
@@ -63,11 +64,13 @@ class Secret:
         user: with which it must be presented, by Basic authentication; None: any user, or by Bearer
             authentication or as ``?key=``.
         signed_path: path whose addresses may be signed with it (`signature`); empty for none.
+        key_hash: the hash of a key of which no more is known; ``text`` is empty then.
     """
 
     text: str = field(repr=False)
     user: str | None = None
     signed_path: str = ""
+    key_hash: KeyHash | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +237,6 @@ def signature(secret: str, path: str, expires: int) -> str:
     return hmac.new(secret.encode(), f"{path}?expires={expires}".encode(), hashlib.sha256).hexdigest()
 
 
-def digest(secret: bytes) -> bytes:
-    """Hash a secret before it is compared, so that the time doesn't depend on its length."""
-    return hashlib.sha256(secret).digest()
-
-
 def _presented(request: Request) -> Iterator[_Presented]:
     # The field's bytes as they came: Starlette reads them as Latin-1.
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
@@ -260,6 +258,8 @@ def _decoded(value: str) -> bytes:
 
 
 def _fits(presented: _Presented, secret: Secret) -> bool:
+    if secret.key_hash is not None:
+        return secret.key_hash.fits(presented.password)
     fits = hmac.compare_digest(presented.password, digest(secret.text.encode()))
     if secret.user is not None:
         fits &= hmac.compare_digest(presented.user or b"", digest(secret.user.encode()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from origin.access.credentials import Secret
+from origin.access.credentials import Secret, fits_any
+from origin.access.key_hash import KeyHash
 
 
 class PublishKeys:
@@ -12,12 +13,19 @@ class PublishKeys:
 
     Args:
         admin_token: the token; empty for none.
-        keys: ``publish_key`` by the channel's name, of those that have one.
+        keys: ``publish_key`` by the channel's name, of those whose key is known.
+        hashes: the hashes of the keys that an earlier start made, by the channel's name.
     """
 
-    def __init__(self, admin_token: str, keys: Mapping[str, str]) -> None:
+    def __init__(
+        self, admin_token: str, keys: Mapping[str, str], hashes: Mapping[str, KeyHash] | None = None
+    ) -> None:
         self._admin = Secret(admin_token)
-        self._keys = {name: Secret(key) for name, key in keys.items()}
+        self._keys = {name: Secret("", key_hash=one) for name, one in (hashes or {}).items()}
+        self._keys |= {name: Secret(key) for name, key in keys.items()}
+
+    def __contains__(self, channel: str) -> bool:
+        return channel in self._keys
 
     def secrets(self, channel: str) -> tuple[Secret, ...]:
         """Return the secrets of which a publisher to a channel must present one."""
@@ -25,7 +33,7 @@ class PublishKeys:
         return (self._admin,) if key is None else (self._admin, key)
 
     def key(self, channel: str) -> str:
-        """Return a channel's key, for the administrator; empty where it has none."""
+        """Return a channel's key, for the administrator; empty where none, or only its hash, is known."""
         key = self._keys.get(channel)
         return "" if key is None else key.text
 
@@ -40,4 +48,6 @@ class PublishKeys:
         """
         former = self._keys
         self._keys = former | {name: Secret(key) for name, key in keys.items()}
-        return frozenset(name for name, key in former.items() if self._keys[name] != key)
+        return frozenset(
+            name for name, key in keys.items() if name in former and not fits_any(key, [former[name]])
+        )

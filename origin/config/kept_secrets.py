@@ -1,6 +1,6 @@
-"""Generates passwords and tokens that are not configured, and keeps them in the data folder.
+"""Generates passwords, keys and tokens that are not configured, and keeps them in the data folder.
 
-Their file is only ever appended to: a crash costs at most the line that was being written.
+Of publish keys it keeps only hashes. Their file is replaced as a whole: a crash leaves the former one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from origin.access.key_hash import KeyHash
 from origin.config.errors import CommandError
 from origin.config.options import Config
 from origin.config.stations import kind
@@ -36,9 +37,12 @@ MODE = 0o600
 
 ADMIN_TOKEN = "server.admin_token"  # noqa: S105  # a name
 
+MOST_REPLACEMENTS = 100
+"""How often the file may be replaced by other servers while it is being opened."""
+
 _SECRET = re.compile(r"[A-Za-z0-9_-]{16,256}")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_HEADER = b"# Passwords and tokens that Headwater has made. Whose line is removed, is made anew.\n"
+_HEADER = b"# What Headwater has made: of publish keys the hashes. Whose line is removed, is made anew.\n"
 
 
 class SecretsError(CommandError):
@@ -53,7 +57,7 @@ class MadeSecret:
         name: ``server.admin_token``, ``radio.NAME.source_password``, ``events.NAME.publish_token``, or
             ``live.NAME.publish_key``.
         text: the secret.
-        file: where it is kept; None if it isn't.
+        file: where it, or its hash, is kept; None if it isn't.
     """
 
     name: str
@@ -61,27 +65,74 @@ class MadeSecret:
     file: Path | None
 
 
-def with_secrets(config: Config) -> tuple[Config, tuple[MadeSecret, ...]]:
-    """Fill in missing secrets of a configuration: kept ones, or new ones. Blocks.
+@dataclass(frozen=True, slots=True)
+class StartSecrets:
+    """A configuration with what was missing in it.
 
-    Returns:
-        The whole configuration, and the secrets that are new.
+    Attributes:
+        config: with all secrets whose text is known.
+        made: those that are new.
+        made_keys: the publish keys that aren't configured.
+    """
+
+    config: Config
+    made: tuple[MadeSecret, ...]
+    made_keys: MadeKeys
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKeys:
+    """The publish keys that aren't configured.
+
+    Attributes:
+        channels: whose they are.
+        hashes: what is known of those that an earlier start made, by the channel's name.
+        file: where their hashes are kept; None if they aren't.
+    """
+
+    channels: frozenset[str] = frozenset()
+    hashes: Mapping[str, KeyHash] = field(default_factory=dict)
+    file: Path | None = None
+
+    def renew(self, channel: str) -> str:
+        """Make another key of a channel and keep its hash. Blocks.
+
+        Raises:
+            SecretsError: the file isn't to be trusted.
+            OSError: it can't be read or written.
+        """
+        key = secrets.token_urlsafe(SECRET_BYTES)
+        if self.file is not None:
+            with _opened(self.file) as descriptor:
+                _write(self.file, _read(descriptor, self.file) | {_key_name(channel): str(KeyHash.of(key))})
+        return key
+
+
+def with_secrets(config: Config) -> StartSecrets:
+    """Fill in missing secrets of a configuration: kept ones, or new ones. Blocks.
 
     Raises:
         SecretsError: the file in the data folder isn't to be trusted.
         OSError: it can't be read or written; its ``filename`` is set.
     """
     names = list(_lacking(config))
+    channels = frozenset(channel for name in names if (channel := live_channel_of(name)) is not None)
     if not names:
-        return config, ()
+        return StartSecrets(config, (), MadeKeys())
     if config.server.data:
-        folder = Path(config.server.data).expanduser()
-        known, made = _kept(folder, names)
-        file = folder / NAME
+        file = Path(config.server.data).expanduser() / NAME
+        known, made = _kept(file, names)
     else:
         known = made = {name: secrets.token_urlsafe(SECRET_BYTES) for name in names}
         file = None
-    return _filled(config, known), tuple(MadeSecret(name, text, file) for name, text in made.items())
+    hashes = {name: kept for name, text in known.items() if (kept := KeyHash.read(text)) is not None}
+    texts = {name: text for name, text in known.items() if name not in hashes}
+    by_channel = {live_channel_of(name) or "": kept for name, kept in hashes.items()}
+    return StartSecrets(
+        _filled(config, texts),
+        tuple(MadeSecret(name, text, file) for name, text in made.items()),
+        MadeKeys(channels, by_channel, file),
+    )
 
 
 def station_of(name: str) -> str | None:
@@ -151,39 +202,61 @@ def _filled(config: Config, known: Mapping[str, str]) -> Config:
     return msgspec.structs.replace(config, server=server, radio=radio, events=events, live=live)
 
 
-def _kept(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the secrets of these names, and those that were generated now."""
+def _kept(file: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the secrets of these names, or their hashes, and those that were generated now."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _opened(folder / NAME) as descriptor:
-            known, end = _read(descriptor, folder / NAME)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _opened(file) as descriptor:
+            known = _read(descriptor, file)
             made = {name: secrets.token_urlsafe(SECRET_BYTES) for name in names if name not in known}
-            if made:
-                _add(descriptor, end, made)
+            kept = {name: _as_kept(name, text) for name, text in (known | made).items()}
+            if kept != known:
+                _write(file, kept)
     except OSError as error:
         advice = "set server.data to a folder that can be written, or each secret in the configuration"
-        raise OSError(error.errno, f"{error.strerror}; {advice}", str(folder / NAME)) from error
-    return {name: known.get(name) or made[name] for name in names}, made
+        raise OSError(error.errno, f"{error.strerror}; {advice}", str(file)) from error
+    return {name: made.get(name) or kept[name] for name in names}, made
+
+
+def _as_kept(name: str, text: str) -> str:
+    """Give what is kept of a secret; hash the keys that versions before kept as they were."""
+    is_key = live_channel_of(name) is not None and KeyHash.read(text) is None
+    return str(KeyHash.of(text)) if is_key else text
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """Open and lock the file, creating it if necessary, and check that it can be trusted."""
+    for _ in range(MOST_REPLACEMENTS):
+        descriptor = _open(path)
+        try:
+            # Two servers that start at once must generate each secret only once.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            found = os.fstat(descriptor)
+            if not found.st_nlink:
+                continue  # another server has replaced it while this one waited
+            _check(path, found)
+            yield descriptor
+            return
+        finally:
+            os.close(descriptor)
+    raise SecretsError(f"{path}: it is replaced again and again")
+
+
+def _open(path: Path) -> int:
     # Don't follow a symbolic link, and don't block on a pipe.
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, MODE)
-        # Regardless of the umask.
-        os.fchmod(descriptor, MODE)
+        return _create(path, flags)
     except FileExistsError:
-        descriptor = os.open(path, flags)
-    try:
-        _check(path, os.fstat(descriptor))
-        # Two servers that start at once must generate each secret only once.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        return os.open(path, flags)
+
+
+def _create(path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, MODE)
+    # Regardless of the umask.
+    os.fchmod(descriptor, MODE)
+    return descriptor
 
 
 def _check(path: Path, found: os.stat_result) -> None:
@@ -199,8 +272,8 @@ def _check(path: Path, found: os.stat_result) -> None:
         raise SecretsError(f"{path}: longer than {MAX_FILE_BYTES} bytes; {advice}")
 
 
-def _read(descriptor: int, path: Path) -> tuple[dict[str, str], int]:
-    """Read the secrets by name, and the offset behind the last complete line."""
+def _read(descriptor: int, path: Path) -> dict[str, str]:
+    """Read the secrets, or their hashes, by name; a line without its end wasn't written to the end."""
     data = os.pread(descriptor, MAX_FILE_BYTES, 0)
     data = data[: data.rfind(b"\n") + 1]
     try:
@@ -209,17 +282,30 @@ def _read(descriptor: int, path: Path) -> tuple[dict[str, str], int]:
         advice = "mend the line, or remove the file, and secrets are made anew"
         raise SecretsError(f"{path}: not valid TOML: {error}; {advice}") from error
     for name, text in known.items():
-        if not isinstance(text, str) or not _SECRET.fullmatch(text):
+        if not isinstance(text, str) or not _is_secret(name, text):
             advice = "16 to 256 letters, digits, '_', '-' are; without the line, one is made anew"
             raise SecretsError(f"{path}: {name!r} isn't a secret: {advice}")
-    return known, len(data)
+    return known
 
 
-def _add(descriptor: int, end: int, made: Mapping[str, str]) -> None:
-    lines = b"".join(f'"{name}" = "{text}"\n'.encode() for name, text in made.items())
-    data = lines if end else _HEADER + lines
-    os.ftruncate(descriptor, end)
-    while data:
-        written = os.pwrite(descriptor, data, end)
-        data, end = data[written:], end + written
-    os.fsync(descriptor)
+def _is_secret(name: str, text: str) -> bool:
+    is_hash = live_channel_of(name) is not None and KeyHash.read(text) is not None
+    return is_hash or _SECRET.fullmatch(text) is not None
+
+
+def _write(path: Path, kept: Mapping[str, str]) -> None:
+    """Replace the file, which the caller has locked."""
+    lines = b"".join(f'"{name}" = "{text}"\n'.encode() for name, text in kept.items())
+    new = path.with_name(f"{NAME}.new")
+    # What a crash has left behind.
+    new.unlink(missing_ok=True)
+    with os.fdopen(_create(new, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "wb") as file:
+        file.write(_HEADER + lines)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import structlog
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from origin.access.credentials import challenge, unauthorized
 from origin.access.policy import AccessPolicy, is_cross_site
+from origin.config.kept_secrets import SecretsError
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.radio import now_playing
@@ -21,6 +23,8 @@ from origin.server.metrics import exposition
 from origin.server.services import Services
 from packager.live.channel import Channel
 from packager.radio.simulcast import Simulcast
+
+log = structlog.get_logger()
 
 UNCACHED = {"cache-control": "no-store"}
 
@@ -43,6 +47,7 @@ def routes(
     return [
         Route("/api/live", answers.live),
         Route("/api/live/{channel}/publish_key", answers.publish_key),
+        Route("/api/live/{channel}/publish_key", answers.renew_publish_key, methods=["POST"]),
         Route("/api/radio", answers.radio),
         Route("/api/events", answers.events),
         Route("/health", answers.health),
@@ -91,13 +96,34 @@ class Api:
         )
 
     async def publish_key(self, request: Request) -> Response:
-        """Tell the administrator a channel's key, on every port: it is no list that may be open."""
+        """Tell the administrator a channel's key, on every port: it is no list that may be open.
+
+        A key that an earlier start has made is null: only its hash is known.
+        """
+        channel = request.path_params["channel"]
+        refusal = await self._refuse_key(request, channel)
+        return refusal or as_json({"publish_key": self._services_of.publish_keys.key(channel) or None})
+
+    async def renew_publish_key(self, request: Request) -> Response:
+        """Make another key of a channel for the administrator, in place of one that was made."""
+        channel = request.path_params["channel"]
+        refusal = await self._refuse_key(request, channel)
+        if refusal is not None:
+            return refusal
+        if not self._services_of.may_renew_key(channel):
+            return plain_refusal(409, "publish_key is in the configuration: change it there", UNCACHED)
+        try:
+            return as_json({"publish_key": await self._services_of.renew_key(channel)})
+        except (OSError, SecretsError) as error:
+            log.error("publish_key can't be changed", channel=channel, reason=str(error))
+            return plain_refusal(503, "the server can't keep another key: see its log", UNCACHED)
+
+    async def _refuse_key(self, request: Request, channel: str) -> Response | None:
         if is_cross_site(request):
             return plain_refusal(403, "pages of other sites may not see a key", UNCACHED)
         if not await self._access.is_admin(request):
             return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
-        key = self._services_of.publish_keys.key(request.path_params["channel"])
-        return as_json({"publish_key": key}) if key else plain_refusal(404, headers=UNCACHED)
+        return None if channel in self._services_of.publish_keys else plain_refusal(404, headers=UNCACHED)
 
     async def radio(self, request: Request) -> Response:
         """List the stations; those that a request may not listen to without details."""

@@ -97,15 +97,22 @@ async def serve(
             lock = await asyncio.to_thread(
                 _lock, config, limits.server.lock_look_seconds, patient=bool(bound.inherited)
             )
-            config, new_secrets = await asyncio.to_thread(with_secrets, config)
+            start = await asyncio.to_thread(with_secrets, config)
+            config = start.config
             # The log's redaction must know the generated secrets, too.
             await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
-            make = functools.partial(Services, files=files, needs_library=needs_library, limits=limits)
+            make = functools.partial(
+                Services,
+                files=files,
+                needs_library=needs_library,
+                limits=limits,
+                made_keys=start.made_keys,
+            )
             services = await asyncio.to_thread(make, config, tools, lock)
             if make_workers is not None:
                 services.workers = make_workers(services, _public_sockets(config, bound))
             if followers is not None:
-                followers.append(functools.partial(_take_keys, services))
+                followers.append(services.take_keys)
             if types_text:
                 services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
             await asyncio.to_thread(services.check_library)
@@ -118,7 +125,7 @@ async def serve(
             for sock in bound.every:
                 sock.close()
             raise
-    await _run(http_config, services, bound, new_secrets, lock, demo=demo)
+    await _run(http_config, services, bound, start.made, lock, demo=demo)
 
 
 def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[socket.socket]:
@@ -169,15 +176,6 @@ async def _run(
             await asyncio.to_thread(services.access_log.close)
         if lock is not None:
             lock.release()
-
-
-async def _take_keys(services: Services, new: Config) -> None:
-    """Take the live channels' keys of a configuration that was read again, which the log mustn't show."""
-    redactor = redactor_of(services.config, new)
-    await asyncio.to_thread(logs.configure, new.log.level, new.log.format, redactor)
-    if services.workers is not None:
-        services.workers.take_log(new)
-    services.rotate_keys({one.name: one.publish_key for one in new.live if one.publish_key})
 
 
 def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:
@@ -334,7 +332,8 @@ def _describe_secret(secret: MadeSecret, address: str) -> str:
     if live is not None:
         use = f"Publish to {address}live/{live}/ingest?key=KEY with the key"
     key = secret.name.rpartition(".")[2]
-    later = f"set {key} to keep one" if secret.file is None else f"kept in {secret.file}, not shown again"
+    kept = "its hash is kept" if live is not None else "kept"
+    later = f"set {key} to keep one" if secret.file is None else f"{kept} in {secret.file}, not shown again"
     return f"{use} {secret.text} ({later})"
 
 

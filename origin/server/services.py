@@ -11,17 +11,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 
 from origin.access.credentials import GuessDelay
 from origin.access.publish_keys import PublishKeys
+from origin.config import logs
+from origin.config.kept_secrets import MadeKeys
 from origin.config.options import (
     GAPS,
     Config,
     LimitOptions,
     LiveOptions,
     data_folder,
+    redactor_of,
     seconds,
     size,
 )
@@ -86,6 +90,8 @@ class Services:
             store nothing.
         files: the configuration's files, which the library must not serve, as the log of requests isn't.
         needs_library: whether a missing library folder is an error.
+        limits: those that aren't configured; None: the usual ones.
+        made_keys: the live channels' keys that aren't configured.
 
     Attributes:
         traffic: counters of requests and bytes.
@@ -120,6 +126,7 @@ class Services:
         files: Sequence[Path] = (),
         needs_library: bool = True,
         limits: Limits | None = None,
+        made_keys: MadeKeys | None = None,
     ) -> None:
         limits = self.limits = limits or Limits()
         self.config = config
@@ -145,9 +152,12 @@ class Services:
         if tools is not None:
             self._make_channels_and_stations(tools, delay)
         self._directory = self._make_directory()
+        self._made_keys = made_keys or MadeKeys()
+        self._configured_keys = frozenset[str]()
+        self._newest_config = config
+        self._keys_change = asyncio.Lock()
         self.publish_keys = PublishKeys(
-            config.server.admin_token or "",
-            {one.name: one.publish_key for one in config.live if one.publish_key},
+            config.server.admin_token or "", _publish_keys_in(config), self._made_keys.hashes
         )
         self.guess_delay = GuessDelay(
             config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
@@ -231,13 +241,38 @@ class Services:
             self.limits.radio.simulcast,
         )
 
-    def rotate_keys(self, keys: Mapping[str, str]) -> None:
-        """Take other keys of live channels; who publishes with a former one is disconnected.
+    async def take_keys(self, new: Config) -> None:
+        """Take the live channels' keys of a configuration that was read again; the others stay."""
+        async with self._keys_change:
+            self._configured_keys = frozenset(_publish_keys_in(new))
+            await self._change_keys(new)
 
-        Args:
-            keys: ``publish_key`` by the channel's name; a channel without one keeps the one that was made.
+    def may_renew_key(self, channel: str) -> bool:
+        """Tell whether a channel's key was generated, and isn't configured now."""
+        return channel in self._made_keys.channels - self._configured_keys
+
+    async def renew_key(self, channel: str) -> str:
+        """Generate another key of a channel for which ``may_renew_key`` holds, and return it.
+
+        Raises:
+            SecretsError: the file of generated secrets isn't to be trusted.
+            OSError: it can't be written.
         """
-        for name in self.publish_keys.rotate(keys):
+        async with self._keys_change:
+            key = await asyncio.to_thread(self._made_keys.renew, channel)
+            # What is logged from now on mustn't show it, whatever is read again.
+            self.config = _with_key(self.config, channel, key)
+            await self._change_keys(_with_key(self._newest_config, channel, key))
+        return key
+
+    async def _change_keys(self, new: Config) -> None:
+        """Take other keys, which the log mustn't show; who publishes with a former one is disconnected."""
+        self._newest_config = new
+        redactor = redactor_of(self.config, new)
+        await asyncio.to_thread(logs.configure, new.log.level, new.log.format, redactor)
+        if self.workers is not None:
+            self.workers.take_log(new)
+        for name in self.publish_keys.rotate(_publish_keys_in(new)):
             if (channel := self.channels.get(name)) is not None:
                 log.info("publish_key was changed", channel=name)
                 if channel.published is not None:
@@ -415,3 +450,14 @@ def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) ->
         forward=options.forward,
         limits=live_limits(config.limits, limits),
     )
+
+
+def _publish_keys_in(config: Config) -> dict[str, str]:
+    return {one.name: one.publish_key for one in config.live if one.publish_key}
+
+
+def _with_key(config: Config, channel: str, key: str) -> Config:
+    live = (
+        msgspec.structs.replace(one, publish_key=key) if one.name == channel else one for one in config.live
+    )
+    return msgspec.structs.replace(config, live=tuple(live))

@@ -306,6 +306,7 @@ REQUIREMENTS = (
     "A channel's key is changed without a restart",
     "A webhook allows or denies a publisher before it hears yes",
     "The publish key is told to the administrator alone",
+    "Of a generated publish key only a hash is kept, and it is renewed without a restart",
     "The page shows the publisher, and its key to the administrator alone",
     "headwater ingest publishes a file to its end, and the exit status is 0",
     "Viewers stay whatever the next publisher sends",

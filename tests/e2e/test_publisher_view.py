@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import Browser, ViewportSize
 
+from tests.conftest import start_server
 from tests.e2e.conftest import open_tab
 from tests.keys import ADMIN_TOKEN
 from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
@@ -73,3 +75,32 @@ async def test_the_page_shows_the_publisher_and_the_key_on_demand(
     await tab.page.context.close()
     # The browser itself tells of the one wrong token.
     assert [text for text in tab.troubles if "status of 401" not in text] == []
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_page_makes_a_new_key_where_only_the_hash_of_one_is_known(
+    browser: Browser, tmp_path: Path
+) -> None:
+    channel = '[[live]]\nname = "studio"\nsource = "publish"\nladder = ["240p"]\n'
+    (tmp_path / "headwater.toml").write_text(f'[server]\nport = 0\ndata = "data"\n{channel}')
+    (tmp_path / "library").mkdir()
+    for _ in range(2):
+        server = start_server(cwd=tmp_path)
+        try:
+            tab = await open_tab(browser, server.url)
+            await tab.open("live/studio")
+            await tab.until(f"{PANEL}.includes('Waiting for a publisher')")
+            await tab.page.click(".publisher button:text('Show the key')")
+            await tab.page.fill(".publisher input", ADMIN_TOKEN)
+            await tab.page.press(".publisher input", "Enter")
+            await tab.until(f"{PANEL}.includes('Hide the key') || {PANEL}.includes('has only a hash')")
+            if not await tab.value(f"{PANEL}.includes('Hide the key')"):
+                await tab.page.fill(".publisher input", ADMIN_TOKEN)
+                await tab.page.click(".publisher button:text('Make a new key')")
+                await tab.until(f"{PANEL}.includes('Hide the key')")
+            address = await tab.value(f"{ADDRESSES}[3].textContent")
+            assert httpx.put(address, content=b"x").status_code == 415, "the key is right, the stream is none"
+            await tab.page.context.close()
+            assert tab.troubles == []
+        finally:
+            server.stop()

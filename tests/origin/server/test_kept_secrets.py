@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import signal
 import stat
@@ -14,11 +16,22 @@ from pathlib import Path
 import httpx
 import pytest
 
-from origin.config.kept_secrets import ADMIN_TOKEN, NAME, MadeSecret, SecretsError, with_secrets
+from origin.access.credentials import fits_any
+from origin.access.key_hash import digest
+from origin.access.publish_keys import PublishKeys
+from origin.config.kept_secrets import (
+    ADMIN_TOKEN,
+    NAME,
+    MadeSecret,
+    SecretsError,
+    StartSecrets,
+    with_secrets,
+)
 from origin.config.load import as_toml, load
 from tests.conftest import HEADWATER, ServerProcess, start_server
 from tests.waiting import wait_for
 
+PUBLISH_KEY = "live.studio.publish_key"
 STATION = "radio.talk.mp3.source_password"
 TEXT = """
 [server]
@@ -39,7 +52,7 @@ def made_in(folder: Path, **server: object) -> tuple[MadeSecret, ...]:
         "server": {"data": str(folder), **server},
         "radio": [{"name": "talk.mp3", "source": "publish"}],
     }
-    return with_secrets(load(None, {}, layer))[1]
+    return with_secrets(load(None, {}, layer)).made
 
 
 def test_they_are_made_once_and_kept_for_this_user_alone(tmp_path: Path) -> None:
@@ -58,9 +71,9 @@ def test_they_are_made_once_and_kept_for_this_user_alone(tmp_path: Path) -> None
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert tomllib.loads(file.read_text()) == {one.name: one.text for one in made}
     assert made_in(folder) == ()
-    config, _ = with_secrets(
+    config = with_secrets(
         load(None, {}, {"server": {"data": str(folder)}, "live": [{"name": "one", "source": "testsrc"}]})
-    )
+    ).config
     assert config.server.admin_token == made[0].text
 
 
@@ -75,21 +88,74 @@ def test_a_umask_that_takes_all_away_leaves_it_readable_for_the_next_start(tmp_p
 
 def test_what_is_configured_is_not_made_and_what_has_no_use_is_not_either(tmp_path: Path) -> None:
     assert [one.name for one in made_in(tmp_path, admin_token="configured")] == [STATION]
-    config, made = with_secrets(load(None, {}, {"server": {"data": str(tmp_path / "other")}}))
-    assert (config.server.admin_token, made) == (None, ())
+    start = with_secrets(load(None, {}, {"server": {"data": str(tmp_path / "other")}}))
+    assert (start.config.server.admin_token, start.made) == (None, ())
     assert not (tmp_path / "other").exists()
-    assert with_secrets(load(None, {}, {"server": {"protected": ["metrics"]}}))[0].server.admin_token
+    assert with_secrets(load(None, {}, {"server": {"protected": ["metrics"]}})).config.server.admin_token
     assert with_secrets(
         load(None, {}, {"server": {"admin_token": ""}, "live": [{"name": "a", "source": "testsrc"}]})
-    )[1]
+    ).made
 
 
 def test_without_a_data_folder_each_start_makes_others() -> None:
     first, second = (
-        with_secrets(load(None, {}, {"live": [{"name": "one", "source": "testsrc"}]}))[1] for _ in range(2)
+        with_secrets(load(None, {}, {"live": [{"name": "one", "source": "testsrc"}]})).made for _ in range(2)
     )
     assert first[0].file is None
     assert first[0].text != second[0].text
+
+
+def studio_in(folder: Path) -> StartSecrets:
+    layer = {"server": {"data": str(folder)}, "live": [{"name": "studio", "source": "publish"}]}
+    return with_secrets(load(None, {}, layer))
+
+
+def test_of_a_publish_key_only_a_salted_hash_is_kept(tmp_path: Path) -> None:
+    start = studio_in(tmp_path)
+    (key,) = [one.text for one in start.made if one.name == PUBLISH_KEY]
+    assert start.config.live[0].publish_key == key
+    file = tmp_path / NAME
+    assert key not in file.read_text()
+    kept = tomllib.loads(file.read_text())[PUBLISH_KEY]
+    name, salt, hashed = kept.split(":")
+    by_hand = hmac.digest(bytes.fromhex(salt), hashlib.sha256(key.encode()).digest(), "sha256")
+    assert (name, hashed) == ("hmac-sha256", by_hand.hex())
+    again = studio_in(tmp_path)
+    assert (again.made, again.config.live[0].publish_key) == ((), None)
+    keys = PublishKeys("", {}, again.made_keys.hashes)
+    assert fits_any(key, keys.secrets("studio"))
+    wrong = ("", kept, salt, hashed, key[:-1])
+    assert not [one for one in wrong if fits_any(one, keys.secrets("studio"))]
+    assert keys.key("studio") == ""
+    assert key not in repr((again, keys.secrets("studio")))
+    assert keys.rotate({"studio": key}) == frozenset(), "the same key, now configured"
+    assert keys.rotate({"studio": "another"}) == {"studio"}
+
+
+def test_a_publish_key_that_was_kept_as_it_is_is_valid_on_and_its_hash_is_kept(tmp_path: Path) -> None:
+    studio_in(tmp_path)
+    file, key = tmp_path / NAME, "of-a-version-before-4c1e"
+    token = tomllib.loads(file.read_text())[ADMIN_TOKEN]
+    file.write_text(f'"{ADMIN_TOKEN}" = "{token}"\n"{PUBLISH_KEY}" = "{key}"\n')
+    start = studio_in(tmp_path)
+    assert start.made == ()
+    assert start.made_keys.hashes["studio"].fits(digest(key.encode()))
+    assert key not in file.read_text()
+    assert tomllib.loads(file.read_text())[ADMIN_TOKEN] == token
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_another_publish_key_takes_the_place_of_the_former_one_alone(tmp_path: Path) -> None:
+    start = studio_in(tmp_path)
+    before = tomllib.loads((tmp_path / NAME).read_text())
+    # What a crash may have left behind.
+    (tmp_path / f"{NAME}.new").write_text("half")
+    keys = [start.made_keys.renew("studio") for _ in range(2)]
+    after = tomllib.loads((tmp_path / NAME).read_text())
+    assert after[ADMIN_TOKEN] == before[ADMIN_TOKEN]
+    hashes = studio_in(tmp_path).made_keys.hashes
+    assert [hashes["studio"].fits(digest(key.encode())) for key in keys] == [False, True]
+    assert [one.name for one in tmp_path.iterdir()] == [NAME]
 
 
 def test_starts_at_the_same_time_agree(tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN, BEARER
 from tests.origin.ingest.studio import KEY, Studio, studio
+from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.waiting import wait_for
 
@@ -21,6 +24,7 @@ pytestmark = pytest.mark.timeout(600)
 OTHER_KEY = "of-tomorrow-51e0"
 FILE_CHANNEL = '[[live]]\nname = "other"\nsource = "testsrc"\nladder = ["240p"]\n'
 LIMITS = "[limits]\nwrong_passwords = 1\n"
+PATH = "/api/live/studio/publish_key"
 SCRIPT = {"accept": "application/json"}
 
 
@@ -88,3 +92,45 @@ def test_the_list_says_where_to_publish_to_without_the_key(desk: Studio) -> None
     assert not told["on_air"]
     assert desk.channel("other")["publisher"] is None
     assert KEY not in desk.client.get(f"{desk.server.url}/api/live").text
+
+
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[tuple[ServerProcess, httpx.Client]]:
+    server = start_server(cwd=folder)
+    try:
+        with httpx.Client(base_url=server.url, timeout=CLIENT_SECONDS) as client:
+            yield server, client
+    finally:
+        server.stop()
+
+
+def statuses(client: httpx.Client, keys: Sequence[str]) -> list[int]:
+    """Publish with each key; 415 says that only the stream was none."""
+    return [client.put(f"/live/studio/ingest?key={key}", content=b"x").status_code for key in keys]
+
+
+@pytest.mark.clause("Of a generated publish key only a hash is kept, and it is renewed without a restart")
+def test_a_generated_key_is_told_by_the_start_that_made_it_and_renewed_later(tmp_path: Path) -> None:
+    config = tmp_path / "headwater.toml"
+    channel = '[[live]]\nname = "studio"\nsource = "publish"\nladder = ["240p"]\n'
+    config.write_text(f'[server]\nport = 0\ndata = "data"\n[library]\npath = "."\n{channel}')
+    with started(tmp_path) as (server, client):
+        first = client.get(PATH, headers=BEARER).json()["publish_key"]
+        assert statuses(client, [first]) == [415]
+        wait_for(lambda: server.text().count(first) == 1, "the announcement of the key")
+    with started(tmp_path) as (server, client):
+        assert client.get(PATH, headers=BEARER).json() == {"publish_key": None}
+        assert statuses(client, [first]) == [415]
+        second, third = [client.post(PATH, headers=BEARER).json()["publish_key"] for _ in range(2)]
+        assert client.get(PATH, headers=BEARER).json() == {"publish_key": third}
+        assert statuses(client, [first, second, third]) == [401, 401, 415]
+        assert client.post(PATH).status_code == 401
+        cross_site = {**BEARER, "sec-fetch-site": "cross-site"}
+        assert client.post(PATH, headers=cross_site).status_code == 403
+        config.write_text(config.read_text() + f'publish_key = "{OTHER_KEY}"\n')
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: statuses(client, [OTHER_KEY]) == [415], "the configured key")
+        assert client.post(PATH, headers=BEARER).status_code == 409
+        assert not [key for key in (first, second, third, OTHER_KEY) if key in server.text()]
+    kept = (tmp_path / "data" / ".secrets.toml").read_text()
+    assert not [key for key in (first, second, third) if key in kept]
