@@ -74,7 +74,7 @@ class Cache:
     Attributes:
         kind: nginx, varnish, trafficserver, background for Traffic Server that fetches whole files, http2
             for an nginx that keeps nothing, with TLS, plain for one that only passes on, websocket for
-            one that passes WebSockets on, too, caddy, or haproxy.
+            one that passes WebSockets on, too, fleet for one before several nodes, caddy, or haproxy.
         address: Where it listens.
         log: What it wrote on its output, or its error log.
     """
@@ -102,7 +102,8 @@ def running(kind: str, origin: str, folder: Path) -> Iterator[Cache]:
 
     Args:
         kind: One of those that `Cache` names.
-        origin: The origin's address as a URL without a slash at its end.
+        origin: The origin's address as a URL without a slash at its end; a fleet's has several addresses
+            with commas between.
         folder: An empty folder for all that it writes, and the certificate of the one with TLS.
     """
     with kept_port() as port:
@@ -115,6 +116,7 @@ def _running(kind: str, origin: str, folder: Path, port: int) -> Iterator[Cache]
         "http2": _http2_nginx,
         "plain": _plain_nginx,
         "websocket": functools.partial(_plain_nginx, name="nginx/websocket.conf"),
+        "fleet": _fleet_nginx,
         "varnish": _varnish,
         "trafficserver": _traffic_server,
         "background": functools.partial(_traffic_server, remap="background"),
@@ -169,6 +171,12 @@ def _http2_nginx(origin: str, port: int, folder: Path) -> list[str]:
 def _plain_nginx(origin: str, port: int, folder: Path, name: str = "nginx/plain.conf") -> list[str]:
     values = {"ORIGIN": f"http://{origin}", "PORT": str(port)}
     return _nginx(program("nginx", "nginx"), folder, name, **values)
+
+
+def _fleet_nginx(origin: str, port: int, folder: Path) -> list[str]:
+    nodes = " ".join(f"server {address};" for address in origin.split(","))
+    path = program("nginx", "nginx")
+    return _nginx(path, folder, "fleet/nginx.conf", NODES=nodes, PORT=f"127.0.0.1:{port}")
 
 
 def _nginx(path: str, folder: Path, name: str, **values: str) -> list[str]:

@@ -1,0 +1,113 @@
+"""Several nodes as `deploy/` has them: what compose and Kubernetes start, and nginx in front of them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.cdn.caches import DEPLOY, Cache, running
+from tests.ports import kept_port
+
+COMMAND_SECONDS = 240
+KUBERNETES = "1.31"
+"""A release whose schemas the manifests are held to; they use nothing newer."""
+
+
+class Nodes:
+    """Servers that tell which one was asked, and answer 503 while they aren't to be ready.
+
+    Attributes:
+        unready: the ports of those.
+        asked: how often each port was asked by a method.
+    """
+
+    def __init__(self) -> None:
+        self.unready = set[int]()
+        self.asked = Counter[tuple[str, int]]()
+
+    @contextlib.contextmanager
+    def running(self, count: int) -> Iterator[list[int]]:
+        """Run so many, and give their ports."""
+        with contextlib.ExitStack() as stack:
+            ports = []
+            for _ in range(count):
+                server = stack.enter_context(
+                    http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+                )
+                thread = threading.Thread(target=server.serve_forever)
+                thread.start()
+                stack.callback(thread.join)
+                stack.callback(server.shutdown)
+                ports.append(server.server_address[1])
+            yield ports
+
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        nodes = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                assert isinstance(self.server, http.server.HTTPServer)
+                port = self.server.server_port
+                nodes.asked[self.command, port] += 1
+                body = str(port).encode()
+                self.send_response(503 if port in nodes.unready else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815  # http.server's names
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        return Handler
+
+
+def ask(proxy: Cache, method: str) -> tuple[int, str]:
+    with contextlib.closing(http.client.HTTPConnection(*proxy.address, timeout=COMMAND_SECONDS)) as client:
+        client.request(method, "/live/studio/master.m3u8")
+        answer = client.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def test_any_node_is_asked_and_another_where_one_is_gone_or_not_ready(tmp_path: Path) -> None:
+    nodes = Nodes()
+    with nodes.running(2) as (first, second), kept_port() as nobodys:
+        addresses = ",".join(f"127.0.0.1:{port}" for port in (first, second, nobodys))
+        with running("fleet", f"http://{addresses}", tmp_path) as proxy:
+            told = Counter(ask(proxy, "GET") for _ in range(30))
+            assert set(told) == {(200, str(first)), (200, str(second))}
+            nodes.unready.add(first)
+            assert {ask(proxy, "GET") for _ in range(10)} == {(200, str(second))}
+            # RFC 9110 §9.2.2: what may have changed something isn't asked for again.
+            nodes.unready.add(second)
+            before = nodes.asked.copy()
+            assert ask(proxy, "POST")[0] in (502, 503)
+            assert sum((nodes.asked - before).values()) <= 1
+
+
+def manifests() -> list[dict[str, Any]]:
+    text = (DEPLOY / "kubernetes/headwater.yaml").read_text("utf-8")
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def named(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    (found,) = [one for one in documents if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+@pytest.mark.parametrize("document", manifests(), ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
+def test_a_manifest_is_what_kubernetes_takes(document: dict[str, Any]) -> None:
+    kubernetes_validate.validate(document, KUBERNETES, strict=True)
