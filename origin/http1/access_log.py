@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -25,12 +26,22 @@ class RequestCounter:
 
 
 class RequestCounters:
-    """Counters since the start, by area and by status."""
+    """Counters since the start, by area and by status, and how many connections are open."""
 
     def __init__(self) -> None:
         self._counters: dict[tuple[str, int], RequestCounter] = {}
         # Of bodies that were counted while they went out, whose status nobody knew.
         self._streamed: Counter[str] = Counter()
+        self._count_connections: Callable[[], int] = lambda: 0
+
+    @property
+    def connections(self) -> int:
+        """How many connections of clients are open."""
+        return self._count_connections()
+
+    def count_connections(self, count: Callable[[], int]) -> None:
+        """Say how open connections are counted, once there is who takes them."""
+        self._count_connections = count
 
     def counter(self, area: str, status: int) -> RequestCounter:
         """Return the counter of an area and a status, which may be kept."""

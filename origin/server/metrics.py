@@ -249,6 +249,7 @@ def traffic_metrics(traffic: RequestCounters) -> Iterator[Metric]:
     for area, count in traffic.sent_bytes.items():
         sent.add_metric([area], count)
     yield sent
+    yield GaugeMetricFamily("headwater_connections", "Open connections of HTTP clients.", traffic.connections)
 
 
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:

@@ -166,6 +166,7 @@ async def _run(
         others=[(sock, rtmp.protocol) for sock in bound.rtmp],
         make_listener=SocketListener.of if services.workers is None else services.workers.make_listener,
     )
+    services.traffic.count_connections(lambda: server.connection_count)
     try:
         async with contextlib.nullcontext() if services.workers is None else services.workers.running():
             await server.serve(sockets=bound.http)

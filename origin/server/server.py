@@ -268,6 +268,11 @@ class Server(uvicorn.Server):
                 one.close_idle(self._limits.last_request_seconds, self._limits.first_request_seconds)
             await asyncio.sleep(self._limits.poll_seconds)
 
+    @property
+    def connection_count(self) -> int:
+        """How many connections of clients are open."""
+        return len(self.server_state.connections)
+
     def _is_over(self) -> bool:
         return all(one.is_over for one in self._listeners)
 

@@ -130,7 +130,8 @@ class Worker:
         self._services = await asyncio.to_thread(WorkerServices, self._start)
         self._packets = PacketSocket(self._socket, self._take, _end_at_once, limits.workers.packets)
         self._follower = LogFollower(self._services.kinds_of_logs(), self._connect_logs, limits.replication)
-        self._server = self._make_server()
+        server = self._server = self._make_server()
+        self._services.traffic.count_connections(lambda: server.connection_count)
         await self._may_listen.wait()
         malloc.freeze_garbage_collector()
         try:
@@ -204,7 +205,7 @@ class Worker:
             )
             for metric in self._services.metrics()
         )
-        connections = 0 if self._server is None else len(self._server.server_state.connections)
+        connections = 0 if self._server is None else self._server.connection_count
         return Report(connections, metrics)
 
 
