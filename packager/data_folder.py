@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -124,6 +125,25 @@ class OpenFolder:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def try_lock(self) -> bool:
+        """Lock the folder until it is closed; return False where another process, or opening, has it locked.
+
+        File systems that know no locks of folders, such as some of the network, are taken to grant them.
+        """
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        return True
+
+    def is_at(self, parent: OpenFolder, name: str) -> bool:
+        """Tell whether this folder is the one of a name, and wasn't moved or removed since it was opened."""
+        there = parent.status(name)
+        return there is not None and os.path.samestat(there, os.fstat(self._descriptor))
 
     def place_of(self, name: str) -> str:
         """Return the path of an entry, for messages."""

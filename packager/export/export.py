@@ -8,6 +8,8 @@ run has written is written over.
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -21,6 +23,7 @@ from packager.export.record import (
     RECORD_NAME,
     Identity,
     Record,
+    empty_ours,
     is_whole,
     read_record,
     remove_ours,
@@ -39,6 +42,19 @@ UNDER_WAY = ".part"
 
 OLD = ".old"
 """Behind the name of one that is being replaced."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportLimits:
+    """How long a run waits for another one that packages the same film to the same place.
+
+    Attributes:
+        other_run_seconds: at most; one that was killed isn't waited for.
+        look_seconds: between two looks.
+    """
+
+    other_run_seconds: float = 3600.0
+    look_seconds: float = 0.2
+
 
 Progress = Callable[[str, int, int], None]
 """Takes the name of the input, the segments that are written, and the number of all of its."""
@@ -64,12 +80,25 @@ class Outcome:
     """The playlists that an export has written, and why other inputs failed.
 
     Attributes:
-        playlists: the multivariant playlists, those of titles (``TITLE.720p.mp4``, …) last.
+        films: the multivariant playlists of films.
+        titles: those of titles (``TITLE.720p.mp4``, …).
         failures: why others couldn't be packaged.
     """
 
-    playlists: list[Path] = field(default_factory=list)
+    films: list[Path] = field(default_factory=list)
+    titles: list[Path] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
+
+    @property
+    def playlists(self) -> list[Path]:
+        """All multivariant playlists, those of titles last."""
+        return self.films + self.titles
+
+    def add(self, other: Outcome) -> None:
+        """Take over what has come of other films."""
+        self.films.extend(other.films)
+        self.titles.extend(other.titles)
+        self.failures.extend(other.failures)
 
     def require(self) -> list[Path]:
         """Give the playlists; raises the first failure where there is one."""
@@ -78,8 +107,51 @@ class Outcome:
         return self.playlists
 
 
+@dataclass(frozen=True, slots=True)
+class Package:
+    """Films that are packaged together: the renditions of one title, or a film by itself.
+
+    Making one twice, even at the same time, gives what making it once does.
+
+    Attributes:
+        sources: the films.
+        out: the folder for the result.
+        layout: how segments are laid out in files.
+    """
+
+    sources: tuple[Source, ...]
+    out: Path
+    layout: str
+
+
+def plan(inputs: Sequence[Path], out: Path, *, single_file: bool = False) -> list[Package]:
+    """Find what is to be packaged.
+
+    Args:
+        inputs: files, and folders in which all media files are packaged.
+        out: the folder for the result.
+        single_file: whether all segments of a track go into one file.
+
+    Raises:
+        MediaError: two inputs would have one place.
+        OSError: a folder can't be read.
+    """
+    groups: dict[tuple[str, ...], list[Source]] = {}
+    for source in find_sources(inputs, out):
+        match = RENDITION.fullmatch(source.path.name)
+        place = source.place if match is None else (*source.folder, match["title"], "")
+        groups.setdefault(place, []).append(source)
+    layout = "single-file" if single_file else "segments"
+    return [Package(tuple(sources), out, layout) for sources in groups.values()]
+
+
 def export(
-    inputs: Sequence[Path], out: Path, report: Report | None = None, *, single_file: bool = False
+    inputs: Sequence[Path],
+    out: Path,
+    report: Report | None = None,
+    *,
+    single_file: bool = False,
+    limits: ExportLimits | None = None,
 ) -> Outcome:
     """Package films; what is there from an earlier run and unchanged isn't written again.
 
@@ -88,6 +160,7 @@ def export(
         out: the folder for the result; made when missing.
         report: what is called as it goes on.
         single_file: whether all segments of a track go into one file.
+        limits: how long it waits for another run.
 
     Returns:
         The playlists, and why some inputs couldn't be packaged.
@@ -96,18 +169,27 @@ def export(
         MediaError: two inputs would have one place.
         OSError: writing failed; what was there before still is.
     """
+    outcome = Outcome()
+    for one in plan(inputs, out, single_file=single_file):
+        outcome.add(package(one, report, limits))
+    return outcome
+
+
+def package(one: Package, report: Report | None = None, limits: ExportLimits | None = None) -> Outcome:
+    """Package some films, and the title whose renditions they are; see `export`."""
     report = report or Report()
     outcome = Outcome()
-    exporter = _Exporter(out, "single-file" if single_file else "segments", report)
+    exporter = _Exporter(one.out, one.layout, report, limits or ExportLimits())
     done: list[_Done] = []
-    for source in find_sources(inputs, out):
-        with _noting_failure(outcome, report), _removing_empty(out.joinpath(*source.place[:-1])):
+    for source in one.sources:
+        with _noting_failure(outcome, report), _removing_empty(one.out.joinpath(*source.place[:-1])):
             done.append(exporter.export_film(source))
-            outcome.playlists.append(out.joinpath(*source.place, MASTER_NAME))
-    for place, renditions in _titles(done):
+            outcome.films.append(one.out.joinpath(*source.place, MASTER_NAME))
+    if len(done) > 1:
         with _noting_failure(outcome, report):
+            place, renditions = _title(done)
             exporter.export_title(place, renditions)
-            outcome.playlists.append(out.joinpath(*place, MASTER_NAME))
+            outcome.titles.append(one.out.joinpath(*place, MASTER_NAME))
     return outcome
 
 
@@ -142,18 +224,16 @@ class _Done:
     identities: tuple[Identity, ...]
 
 
-def _titles(done: Iterable[_Done]) -> list[tuple[tuple[str, ...], list[_Done]]]:
-    """Find the titles among films: two or more renditions of one name in one folder."""
-    groups: dict[tuple[str, ...], list[tuple[int, _Done]]] = {}
+def _title(done: Iterable[_Done]) -> tuple[tuple[str, ...], list[_Done]]:
+    """Give the place of the title whose renditions some films are, and these in ascending order of height."""
+    heights: list[tuple[int, _Done]] = []
+    place: tuple[str, ...] = ()
     for one in done:
         match = RENDITION.fullmatch(one.source.path.name)
         if match is not None:
             place = (*one.source.folder, match["title"])
-            groups.setdefault(place, []).append((int(match["height"]), one))
-    ordered = {
-        place: [one for _, one in sorted(group, key=lambda pair: pair[0])] for place, group in groups.items()
-    }
-    return [(place, group) for place, group in ordered.items() if len(group) > 1]
+            heights.append((int(match["height"]), one))
+    return place, [one for _, one in sorted(heights, key=lambda pair: pair[0])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +244,14 @@ class _Exporter:
         out: the folder.
         layout: how segments are laid out in files.
         report: what is called as it goes on.
+        limits: how long it waits for another run.
         folders: knows what is beside the films.
     """
 
     out: Path
     layout: str
     report: Report
+    limits: ExportLimits
     folders: Folders = field(default_factory=Folders)
 
     def export_film(self, source: Source) -> _Done:
@@ -177,9 +259,11 @@ class _Exporter:
             identities = self.folders.identities(source, file)
             wanted = Record(self.layout, identities)
             with DataFolder(self.out, source.place[:-1]).open(make=True) as parent:
-                record = self._there(parent, source.place[-1], wanted)
-                if record is None:
-                    record = self._write_film(parent, source, file, wanted)
+                record = None
+                while record is None:  # another run may have it under way, and put it in its place
+                    record = self._there(parent, source.place[-1], wanted) or self._write_film(
+                        parent, source, file, wanted
+                    )
             for line in record.left_out:
                 self.report.left_out(f"{source.path}: {line}")
             self.report.progress(str(source.path), record.segments, record.segments)
@@ -200,7 +284,10 @@ class _Exporter:
             require_ours(folder)
         return None
 
-    def _write_film(self, parent: OpenFolder, source: Source, file: LocalFile, wanted: Record) -> Record:
+    def _write_film(
+        self, parent: OpenFolder, source: Source, file: LocalFile, wanted: Record
+    ) -> Record | None:
+        """Write a film and put it in its place; None where another run has just done so."""
         # Not before there is something to write: of a rerun it would take most of the time.
         from packager.vod.segment import ShortReadError
 
@@ -209,15 +296,18 @@ class _Exporter:
             film = self._read_film(source, file)
             under_way = name + UNDER_WAY
             record = replace(wanted, segments=film.segments, left_out=film.left_out)
-            with self._begun(parent, under_way, record) as folder:
+            begun = self._begun(parent, under_way, record, str(source.path))
+            if begun is None:
+                return None
+            with begun as folder:
                 record = self._write_outputs(folder, film, str(source.path), record)
-            with source.open() as again:
-                if self.folders.identities(source, again) != wanted.sources:
-                    raise MalformedError("the file was changed while it was packaged")
+                with source.open() as again:
+                    if self.folders.identities(source, again) != wanted.sources:
+                        raise MalformedError("the file was changed while it was packaged")
+                _put_in_place(parent, under_way, name)
         except (MediaError, ShortReadError) as error:
             kind = type(error) if isinstance(error, MediaError) else MalformedError
             raise kind(f"{source.path}: {error}") from error
-        _put_in_place(parent, under_way, name)
         return record
 
     def _read_film(self, source: Source, file: LocalFile) -> Film:
@@ -228,21 +318,36 @@ class _Exporter:
         beside = Sidecars(source.library, folders, SidecarLimits()).beside(name)
         return read_film(name, file, beside, single_file=self.layout == "single-file")
 
-    def _begun(self, parent: OpenFolder, name: str, record: Record) -> OpenFolder:
-        """Open the folder that is being written: as an earlier run left it, if that was of the same file."""
-        if parent.status(name) is not None:
-            with parent.folder(name) as folder:
-                earlier = read_record(folder)
-                require_ours(folder)
-            if earlier is None or not earlier.of_same(record):
-                remove_ours(parent, name)
+    def _begun(self, parent: OpenFolder, name: str, record: Record, film: str) -> OpenFolder | None:
+        """Open and lock the folder that is being written: as an earlier run left it, if that was of the same.
+
+        None where it was put in its place, or removed, while another run had it locked.
+        """
         folder = parent.folder(name, make=True)
         try:
+            self._lock(folder, film, record)
+            if not folder.is_at(parent, name):
+                folder.close()
+                return None
+            earlier = read_record(folder)
+            if earlier is None or not earlier.of_same(record):
+                empty_ours(folder)
+            else:
+                require_ours(folder)
             _write(folder, RECORD_NAME, (record.render(),))
         except BaseException:
             folder.close()
             raise
         return folder
+
+    def _lock(self, folder: OpenFolder, film: str, record: Record) -> None:
+        """Wait until no other run writes to a folder; the lock goes with the folder's descriptor."""
+        until = time.monotonic() + self.limits.other_run_seconds
+        while not folder.try_lock():
+            if time.monotonic() > until:
+                raise OSError(errno.EBUSY, "another run writes to it, and doesn't end", folder.path)
+            self.report.progress(film, 0, record.segments)
+            time.sleep(self.limits.look_seconds)
 
     def _write_outputs(self, folder: OpenFolder, film: Film, name: str, record: Record) -> Record:
         there, files, done = written(folder), dict[str, int](), 0

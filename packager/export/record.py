@@ -207,9 +207,14 @@ def remove_ours(parent: OpenFolder, name: str) -> None:
         OSError: it can't be removed.
     """
     with parent.folder(name) as folder:
-        require_ours(folder)
-        _empty(folder)
+        empty_ours(folder)
     parent.remove_folder(name)
+
+
+def empty_ours(folder: OpenFolder) -> None:
+    """Remove all that an earlier run has written to a folder; raises as `remove_ours`."""
+    require_ours(folder)
+    _empty(folder)
 
 
 def _empty(folder: OpenFolder) -> None:

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,25 @@ def test_a_rerun_needs_neither_the_films_index_nor_what_reads_it(film: Path, tmp
         [sys.executable, "-c", program, *words[1:]], check=True, timeout=120, capture_output=True, text=True
     )
     assert done.stdout.splitlines() == [f"{tmp_path}/out/film.mp4/master.m3u8", "False False"]
+
+
+def test_two_runs_at_the_same_time_give_what_one_gives(film: Path, tmp_path: Path) -> None:
+    out, waits = tmp_path / "out", threading.Event()
+
+    def first(name: str, done: int, total: int) -> None:
+        if done == 1:
+            assert waits.wait(60)  # in the middle, until the other has found the film under way
+
+    def second(name: str, done: int, total: int) -> None:
+        waits.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(export, [film], out, Report(first))
+        wait_for((out / "film.mp4.part").exists, "the first run")
+        other = threads.submit(export, [film], out, Report(second))
+        assert one.result(60).require() == other.result(60).require()
+    export([film], tmp_path / "fresh").require()
+    assert contents(out) == contents(tmp_path / "fresh")
 
 
 def test_a_film_that_was_changed_is_packaged_again_and_leaves_nothing_of_the_earlier_one(
