@@ -151,16 +151,50 @@ def serve(
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
 @click.option("--single-file", is_flag=True, help="One file a rendition, its segments as byte ranges.")
+@click.option("--queue", is_flag=True, help="Let 'headwater work' do it, here or on other machines.")
+@click.option(
+    "--config", "file", type=click.Path(path_type=Path), help="TOML file that says where the queue is."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def package(inputs: tuple[Path, ...], out: Path, single_file: bool, verbose: bool) -> None:
+@click.pass_obj
+def package(
+    limits: Limits | None,
+    inputs: tuple[Path, ...],
+    out: Path,
+    single_file: bool,
+    queue: bool,
+    file: Path | None,
+    verbose: bool,
+) -> None:
     """Make HLS and DASH of MP4 and MKV files ahead of time, for any web server, without encoding them again.
 
     INPUT is a file or a folder with all that is in it. Files named TITLE.720p.mp4, TITLE.480p.mp4 become one
     adaptive title as well. What is there from an earlier run and unchanged isn't made again.
+
+    With --queue it is done by each 'headwater work' that has the same [cluster] url, and sees the same files
+    at the same paths. To end this command ends none of it; to give it again shows how far it is.
     """
+    logs.configure("debug" if verbose else "info", "text")
+    if file is not None and not queue:
+        raise click.UsageError("--config says where the queue is; it needs --queue.")
+    if queue:
+        from origin.cli import jobs
+
+        config = load_config(_file_of(file), {})
+        done = jobs.package(config, inputs, out, single_file=single_file, tell=_tell, limits=limits)
+        playlists, is_whole = done.playlists, done.is_whole
+    else:
+        playlists, is_whole = _package_here(inputs, out, single_file)
+    for path in playlists:
+        click.echo(path)
+    if not is_whole:
+        sys.exit(FAILED)
+
+
+def _package_here(inputs: tuple[Path, ...], out: Path, single_file: bool) -> tuple[list[str], bool]:
+    """Package with a progress bar; give the playlists, and whether that is all."""
     from packager.export.export import Report, export
 
-    logs.configure("debug" if verbose else "info", "text")
     with contextlib.ExitStack() as shown:
         advance: dict[str, Callable[[int], None]] = {}
 
@@ -180,14 +214,37 @@ def package(inputs: tuple[Path, ...], out: Path, single_file: bool, verbose: boo
 
         def tell(line: str) -> None:
             shown.close()
-            click.echo(f"headwater: {redact(line)}", err=True)
+            _tell(line)
 
         report = Report(show, lambda line: tell(f"left out: {line}"), lambda error: tell(_line_of(error)))
         outcome = export(inputs, out, report, single_file=single_file)
-    for path in outcome.playlists:
-        click.echo(path)
-    if outcome.failures:
-        sys.exit(FAILED)
+    return [*map(str, outcome.playlists)], not outcome.failures
+
+
+def _tell(line: str) -> None:
+    click.echo(f"headwater: {redact(line)}", err=True)
+
+
+@cli.command()
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    help="TOML file. [default: headwater.toml]",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.pass_obj
+def work(limits: Limits | None, file: Path | None, verbose: bool) -> None:
+    """Do what 'headwater package --queue' has queued, until SIGTERM or Ctrl-C.
+
+    Any number of these, on any machines that see the same files at the same paths, share the work. What one
+    was doing when it ended, or was killed, another goes on with.
+    """
+    from origin.cli import jobs
+
+    config = load_config(_file_of(file), {"log": {"level": "debug"}} if verbose else {})
+    logs.configure(config.log.level, config.log.format, redactor_of(config))
+    _run(lambda: jobs.work(config, limits))
 
 
 @cli.command()

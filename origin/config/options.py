@@ -183,6 +183,20 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Whether the server refuses to start if the kernel lacks a part of ffmpeg's sandbox."""
 
 
+class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """What several machines share."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(rediss?://\S+)?\Z",
+            description="an address such as redis://host:6379/0, rediss://:password@host; empty: none",
+            extra={"secret": "in URL"},
+        ),
+    ] = ""
+    """A Redis, over which jobs are shared; empty: this machine alone."""
+
+
 class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     """The folder of files to serve."""
 
@@ -464,6 +478,7 @@ class Config(Options, frozen=True, forbid_unknown_fields=True):
     """All options of a server."""
 
     server: ServerOptions = ServerOptions()
+    cluster: ClusterOptions = ClusterOptions()
     library: LibraryOptions = LibraryOptions()
     live: tuple[LiveOptions, ...] = ()
     radio: tuple[RadioOptions, ...] = ()

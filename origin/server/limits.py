@@ -20,6 +20,7 @@ from origin.server.loop_lag import LoopLagLimits
 from origin.vod.answer_cache import AnswerCacheLimits
 from origin.vod.segment_cache import SegmentCacheLimits
 from packager.cluster.limits import ClusterLimits
+from packager.jobs.limits import JobsLimits
 from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits
@@ -113,6 +114,7 @@ class Limits:
         events: of its event channels.
         http: of each connection.
         ingest: of their publishers' connections.
+        jobs: of what is queued for this machine or others.
         live: of each of its channels.
         memfd: of the live media that it copies for the kernel.
         publishing: of what may be sent to publish captions and metadata.
@@ -137,6 +139,7 @@ class Limits:
     events: EventLimits = field(default_factory=EventLimits)
     http: HttpLimits = field(default_factory=HttpLimits)
     ingest: IngestLimits = field(default_factory=IngestLimits)
+    jobs: JobsLimits = field(default_factory=JobsLimits)
     live: LiveLimits = field(default_factory=LiveLimits)
     memfd: MemfdLimits = field(default_factory=MemfdLimits)
     publishing: PublishingLimits = field(default_factory=PublishingLimits)

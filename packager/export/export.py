@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from media.errors import MalformedError, MediaError
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
+from packager.export.limits import ExportLimits
 from packager.export.record import (
     MASTER_NAME,
     RECORD_NAME,
@@ -42,19 +43,6 @@ UNDER_WAY = ".part"
 
 OLD = ".old"
 """Behind the name of one that is being replaced."""
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportLimits:
-    """How long a run waits for another one that packages the same film to the same place.
-
-    Attributes:
-        other_run_seconds: at most; one that was killed isn't waited for.
-        look_seconds: between two looks.
-    """
-
-    other_run_seconds: float = 3600.0
-    look_seconds: float = 0.2
-
 
 Progress = Callable[[str, int, int], None]
 """Takes the name of the input, the segments that are written, and the number of all of its."""

@@ -1,0 +1,154 @@
+"""The commands that queue jobs in Redis for other processes, and that do them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from origin.config.errors import CommandError
+from origin.config.options import Config
+from origin.server.limits import Limits
+from packager.jobs.job import Job, JobKind, JobState, Status
+from packager.jobs.limits import JobsLimits
+from packager.jobs.package_job import Packaged, package_jobs, package_kind
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Done:
+    """What has come of a command's jobs.
+
+    Attributes:
+        films: paths of playlists of films.
+        titles: those of titles.
+        is_whole: whether nothing failed.
+    """
+
+    films: list[str] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+    is_whole: bool = True
+
+    @property
+    def playlists(self) -> list[str]:
+        """All playlists, those of titles last."""
+        return self.films + self.titles
+
+
+def package(
+    config: Config,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    single_file: bool,
+    tell: Callable[[str], None],
+    limits: Limits | None,
+) -> Done:
+    """Queue the packaging of films, and wait for it.
+
+    Args:
+        config: says where Redis is.
+        inputs: files and folders.
+        out: the folder for the result.
+        single_file: whether all segments of a track go into one file.
+        tell: told a line of each thing that somebody should know.
+        limits: those of a server; None: the usual ones.
+
+    Raises:
+        CommandError: there is no Redis, or it was away for too long.
+        MediaError, OSError: as ``packager.export.export.plan``.
+    """
+    jobs = package_jobs(inputs, out, single_file=single_file)
+    return asyncio.run(_follow(config, jobs, tell, (limits or Limits()).jobs))
+
+
+async def _follow(
+    config: Config, jobs: Sequence[Job], tell: Callable[[str], None], limits: JobsLimits
+) -> Done:
+    done, advice = Done(), "what is queued goes on; give the command again to see how far it is"
+    async with _redis(config, limits) as redis:
+        from packager.jobs.redis_queue import JobQueue, QueueAwayError
+
+        queue = JobQueue(redis, _package_kind(limits), limits.queue)
+        try:
+            if not await queue.has_workers():
+                tell("nobody does what is queued: start 'headwater work'")
+            async for job, state in queue.follow(jobs, tell):
+                _take_note(done, job, state, tell)
+        except QueueAwayError as error:
+            raise CommandError(f"cluster.url: {error}; {advice}") from None
+    return done
+
+
+def _take_note(done: Done, job: Job, state: JobState, tell: Callable[[str], None]) -> None:
+    name = ", ".join(Path(film["path"]).name for film in job.arguments["films"])
+    if state.status is Status.DONE:
+        packaged = msgspec.convert(state.result, Packaged)
+        done.films += packaged.films
+        done.titles += packaged.titles
+        for line in packaged.left_out:
+            tell(f"left out: {line}")
+        for line in packaged.failures:
+            tell(line)
+        done.is_whole &= not packaged.failures
+    elif state.status is Status.FAILED:
+        done.is_whole = False
+        tell(f"{name}: {state.reason}")
+    elif state.reason:
+        tell(f"{name}: is tried again: {state.reason}")
+
+
+async def work(config: Config, limits: Limits | None) -> None:
+    """Do queued jobs until SIGTERM or Ctrl-C.
+
+    Raises:
+        CommandError: there is no Redis.
+    """
+    found = (limits or Limits()).jobs
+    async with _redis(config, found) as redis:
+        from packager.jobs.worker import work as work_off
+
+        working = asyncio.ensure_future(work_off(redis, [_package_kind(found)], found.queue))
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, working.cancel)
+        log.info("waiting for jobs", queue=config.cluster.url)
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+
+
+def _package_kind(limits: JobsLimits) -> JobKind:
+    return package_kind(limits.package, limits.export)
+
+
+@contextlib.asynccontextmanager
+async def _redis(config: Config, limits: JobsLimits) -> AsyncIterator[Redis]:
+    """Give a client of the configured Redis."""
+    if not config.cluster.url:
+        raise CommandError("cluster.url: is missing; name a Redis, such as redis://127.0.0.1:6379/0")
+    try:
+        # Here and not above: they are an extra, which most installations don't have.
+        from packager.jobs.redis_queue import redis_client
+    except ModuleNotFoundError as error:
+        if error.name not in ("redis", "saq"):
+            raise
+        raise CommandError("cluster.url: Redis needs an extra; install headwater[cluster]") from None
+    try:
+        redis = redis_client(config.cluster.url, limits.queue)
+    except ValueError:
+        raise CommandError("cluster.url: such as redis://127.0.0.1:6379/0 or rediss://…") from None
+    try:
+        yield redis
+    finally:
+        await redis.aclose()

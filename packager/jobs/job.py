@@ -1,0 +1,77 @@
+"""What a job is: what it is asked, what it tells while it is done, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from packager.jobs.limits import JobLimits
+
+Arguments = Mapping[str, Any]
+"""What a job is asked, as JSON has it."""
+
+Progress = Callable[[int, int], None]
+"""Takes how many steps of a job are done, and how many there are; from any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something that is to be done.
+
+    Attributes:
+        key: equal only for the same inputs, which are then worked on once for all who want it.
+        arguments: what it is asked.
+    """
+
+    key: str
+    arguments: Arguments
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """The function that does all jobs of one kind.
+
+    Attributes:
+        name: of the kind, and of its queue.
+        run: does a job and gives its result, as JSON has it; what it raises lets it be tried again.
+        limits: what the jobs may cost.
+    """
+
+    name: str
+    run: Callable[[Arguments, Progress], Awaitable[Any]]
+    limits: JobLimits
+
+
+class Status(Enum):
+    """How far a job is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """What is known of a job.
+
+    Attributes:
+        status: how far it is.
+        done: steps that are done.
+        total: steps that there are; 0 before that is known.
+        result: what came of it, where it is done.
+        reason: why it failed, or why it is tried again.
+    """
+
+    status: Status
+    done: int = 0
+    total: int = 0
+    result: Any = None
+    reason: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.status in (Status.DONE, Status.FAILED)

@@ -1,0 +1,282 @@
+"""A queue of jobs in Redis, by SAQ: it outlives workers, who waits for jobs, and with an AOF Redis itself.
+
+A job that is taken from the queue stays in a list of those that are worked on, until what came of it is
+written. Whoever looks at that list puts back those whose worker gave no sign of life for too long; so a job
+is done at least once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from saq.job import Job as SaqJob
+from saq.job import Status as SaqStatus
+from saq.queue.redis import RedisQueue
+
+from packager.jobs.job import Job, JobKind, JobState, Status
+from packager.jobs.limits import QueueLimits
+from packager.retry_policy import FailureCount
+
+log = structlog.get_logger()
+
+UNREACHABLE = (RedisError, OSError, TimeoutError)
+"""What a question to Redis raises that can't be answered now."""
+
+DIED = "its worker gave no sign of life any more"
+NOT_JSON = (ValueError, TypeError, KeyError, AttributeError)
+
+_STATUSES = {
+    SaqStatus.ACTIVE: Status.RUNNING,
+    SaqStatus.COMPLETE: Status.DONE,
+    SaqStatus.FAILED: Status.FAILED,
+    SaqStatus.ABORTED: Status.FAILED,
+}
+
+
+def redis_client(url: str, asking: QueueLimits) -> Redis:
+    """Make a client of Redis for queues.
+
+    Raises:
+        ValueError: the URL is wrong.
+    """
+    return Redis.from_url(
+        url,
+        socket_connect_timeout=asking.answer_seconds,
+        socket_timeout=asking.wait_seconds + asking.answer_seconds,
+        socket_keepalive=True,
+        protocol=2,
+        driver_info=None,  # it is looked for on disk, at each new connection
+        retry=Retry(NoBackoff(), 0),  # who asks decides when to ask again
+    )
+
+
+class QueueAwayError(Exception):
+    """Redis can't be reached; the text says why."""
+
+
+class SweptQueue(RedisQueue):
+    """SAQ's queue, which bears that Redis goes away, and puts jobs of dead workers back in one step.
+
+    SAQ's own sweep takes them out of all lists first, where one is lost if the sweeper dies, too.
+
+    Args:
+        redis: the client.
+        name: of the queue.
+        asking: how Redis is asked.
+    """
+
+    def __init__(self, redis: Redis, name: str, asking: QueueLimits) -> None:
+        super().__init__(redis, name=f"headwater-{name}")
+        self._away = FailureCount(asking.reconnects)
+        self._not_begun: set[bytes] = set()
+
+    async def dequeue(
+        self,
+        timeout: float = 0.0,  # noqa: ASYNC109
+        poll_interval: float = 0.0,
+    ) -> SaqJob | None:
+        """Take a job; None where there is none, or none that can be read, or Redis is away."""
+        try:
+            job = await super().dequeue(timeout, poll_interval)
+        except UNREACHABLE as error:
+            pause = self._away.failed()
+            if self._away.failures <= self._away.policy.quiet_after:
+                log.warning("jobs_unreachable", queue=self.name, reason=str(error))
+            await asyncio.sleep(pause)
+            return None
+        except NOT_JSON:  # the sweep drops it
+            return None
+        if self._away.failures:
+            log.info("jobs_reachable", queue=self.name)
+        self._away.succeeded()
+        return job
+
+    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
+        """Put back the jobs whose workers are gone; those that were begun too often have failed."""
+        del lock, abort
+        redis: Any = self.redis  # its types are those of all Redis clients at once
+        active = self.namespace("active")
+        ids: list[bytes] = await redis.lrange(active, 0, -1)
+        not_begun: set[bytes] = set()
+        swept = []
+        for job_id in ids:
+            try:
+                job = self.deserialize(await redis.get(job_id))
+            except NOT_JSON:
+                job = None
+            if job is None:
+                log.error("job_dropped", queue=self.name, reason="it can't be read")
+                await redis.lrem(active, 0, job_id)
+                await redis.zrem(self.namespace("incomplete"), job_id)
+            elif job.status is not SaqStatus.ACTIVE and job_id not in self._not_begun:
+                not_begun.add(job_id)  # its worker may just be about to begin
+            elif job.status is not SaqStatus.ACTIVE or job.stuck:
+                swept.append(job_id.decode())
+                await self._put_back(job)
+        self._not_begun = not_begun
+        return swept
+
+    async def _put_back(self, job: SaqJob) -> None:
+        log.warning("job_put_back", queue=self.name, job=job.key, reason=DIED, attempt=job.attempts)
+        if job.retryable:
+            await self.retry(job, DIED)
+        else:
+            await self.finish(job, SaqStatus.FAILED, error=f"{DIED}, {job.attempts} times in a row")
+
+
+class JobQueue:
+    """Puts jobs of one kind into a queue, and tells what comes of them.
+
+    Args:
+        redis: the client, which belongs to who made it.
+        kind: of the jobs.
+        asking: how Redis is asked.
+    """
+
+    def __init__(self, redis: Redis, kind: JobKind, asking: QueueLimits) -> None:
+        self._limits = kind.limits
+        self._asking = asking
+        self._name = kind.name
+        self._queue = SweptQueue(redis, kind.name, asking)
+
+    async def put(self, job: Job) -> bool:
+        """Put a job into the queue, where it isn't there yet; False where too many wait.
+
+        Raises:
+            ValueError: it is too large.
+            QueueAwayError: Redis can't be reached.
+        """
+        if len(json.dumps(job.arguments)) > self._limits.argument_bytes:
+            raise ValueError(f"a job of more than {self._limits.argument_bytes} bytes")
+        limits = self._limits
+        try:
+            if await self._queue.count("incomplete") >= limits.waiting and not await self._is_there(job):
+                return False
+            await self._queue.enqueue(
+                SaqJob(
+                    self._name,
+                    kwargs=dict(job.arguments),
+                    key=job.key,
+                    timeout=limits.seconds,
+                    heartbeat=limits.silent_seconds,
+                    retries=limits.attempts,
+                    ttl=limits.kept_seconds,
+                    retry_delay=limits.retries.first_seconds,
+                    retry_backoff=limits.retries.longest_seconds,
+                )
+            )
+        except UNREACHABLE as error:
+            raise QueueAwayError(_reason(error)) from None
+        return True
+
+    async def states(self, jobs: Iterable[Job]) -> list[JobState | None]:
+        """Tell how far jobs are; None of one that isn't in the queue, or no longer.
+
+        Raises:
+            QueueAwayError: Redis can't be reached.
+        """
+        try:
+            return [_state(one) for one in await self._queue.jobs([job.key for job in jobs])]
+        except UNREACHABLE as error:
+            raise QueueAwayError(_reason(error)) from None
+        except NOT_JSON:
+            raise QueueAwayError("what is in Redis can't be read") from None
+
+    async def has_workers(self) -> bool:
+        """Tell whether anybody does these jobs; raises as `states`."""
+        try:
+            found = await self._queue.redis.zcount(
+                self._queue.namespace("stats"), time.time() * 1000, float("inf")
+            )
+        except UNREACHABLE as error:
+            raise QueueAwayError(_reason(error)) from None
+        return bool(found)
+
+    async def follow(
+        self, jobs: Sequence[Job], told: Callable[[str], None]
+    ) -> AsyncIterator[tuple[Job, JobState]]:
+        """Queue jobs as there is room, and give each one's states until all are over.
+
+        Args:
+            jobs: them.
+            told: told a line when Redis goes away.
+
+        Raises:
+            QueueAwayError: Redis was away for too long; what is queued goes on.
+        """
+        lacking, waited_for = deque(jobs), dict[str, Job]()
+        known: dict[str, JobState] = {}
+        missing: set[str] = set()
+        away_since: float | None = None
+        while lacking or waited_for:
+            try:
+                while lacking and await self.put(lacking[0]):
+                    job = lacking.popleft()
+                    waited_for[job.key] = job
+                some = list(waited_for.values())[: self._asking.looked_at]
+                for job, state in zip(some, await self.states(some), strict=True):
+                    waited_for[job.key] = waited_for.pop(job.key)  # behind those that weren't looked at
+                    if state is None or not (state.is_over or await self._is_there(job)):
+                        # Redis has lost it; only what is seen twice isn't the moment's doing.
+                        if job.key in missing:
+                            await self.put(job)
+                        missing ^= {job.key}
+                    elif state != known.get(job.key):
+                        known[job.key] = state
+                        yield job, state
+                    if state is not None and state.is_over:
+                        del waited_for[job.key]
+                away_since = None
+            except QueueAwayError as error:
+                now = time.monotonic()
+                if away_since is None:
+                    told(f"Redis is away ({error}); what is queued goes on when it is back")
+                    away_since = now
+                if now - away_since > self._asking.away_seconds:
+                    raise
+            if lacking or waited_for:
+                await asyncio.sleep(self._asking.look_seconds)
+
+    async def _is_there(self, job: Job) -> bool:
+        try:
+            place = self._queue.namespace("incomplete"), self._queue.job_id(job.key)
+            return await self._queue.redis.zscore(*place) is not None
+        except UNREACHABLE as error:
+            raise QueueAwayError(_reason(error)) from None
+
+
+def _state(job: SaqJob | None) -> JobState | None:
+    if job is None:
+        return None
+    done, total = (job.meta.get(name) for name in ("done", "total"))
+    return JobState(
+        _STATUSES.get(job.status, Status.WAITING),
+        done if isinstance(done, int) else 0,
+        total if isinstance(total, int) else 0,
+        job.result,
+        last_line(job.error or ""),
+    )
+
+
+def last_line(text: str) -> str:
+    """Give what a traceback ends with, or the text itself, where it is one line."""
+    return (text.strip().splitlines() or [""])[-1][:500]
+
+
+def _reason(error: BaseException) -> str:
+    return last_line(str(error)) or type(error).__name__
+
+
+def json_bytes(result: Any) -> int:
+    """Tell how many bytes a result takes."""
+    return len(json.dumps(result))

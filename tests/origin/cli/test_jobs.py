@@ -1,0 +1,97 @@
+"""What is packaged by a queue is what is packaged here, whoever does it and whoever is killed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from packager.export.export import export
+from tests.conftest import HEADWATER
+from tests.packager import films
+from tests.processes import end
+from tests.redis_server import RedisServer
+from tests.waiting import wait_for
+
+
+def headwater(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(HEADWATER), *map(str, words)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture
+def config(redis_server: RedisServer, tmp_path: Path) -> Path:
+    path = tmp_path / "headwater.toml"
+    path.write_text(f'[cluster]\nurl = "{redis_server.url}"\n')
+    return path
+
+
+@pytest.fixture
+def worker(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        [str(HEADWATER), "work", "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        yield process
+        end(process)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    folder = tmp_path / "films"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("inner/film.mp4", "title.720p.mp4"):
+        (folder / name).write_bytes(films.film("bframes.mp4").read_bytes())
+    (folder / "title.360p.mp4").write_bytes(films.film("silent.mp4").read_bytes())
+    (folder / "broken.mp4").write_bytes(b"not a film")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def test_what_is_queued_becomes_what_is_packaged_here(
+    config: Path, worker: subprocess.Popen[bytes], library: Path, tmp_path: Path
+) -> None:
+    done = headwater("package", library, "--out", tmp_path / "queued", "--queue", "--config", config)
+    here = export([library], tmp_path / "here")
+    assert (done.returncode, len(here.failures)) == (1, 1)
+    assert str(here.failures[0]) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(done.stdout.split()) == sorted(
+        str(path).replace(str(tmp_path / "here"), str(tmp_path / "queued")) for path in here.playlists
+    )
+    assert contents(tmp_path / "queued") == contents(tmp_path / "here")
+
+
+def test_a_queue_that_isnt_there_is_said_in_a_line(library: Path, tmp_path: Path) -> None:
+    words = ("package", library, "--out", tmp_path / "out", "--queue", "--config")
+    (tmp_path / "none.toml").write_text("")
+    done = headwater(*words, tmp_path / "none.toml")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "cluster.url: is missing" in done.stderr
+    assert not (tmp_path / "out").exists()
+    done = headwater("package", library, "--out", tmp_path / "out", "--config", tmp_path / "none.toml")
+    assert done.returncode == 2
+    away = tmp_path / "away.toml"
+    away.write_text('[cluster]\nurl = "redis://:a-secret-of-it@127.0.0.1:1/0"\n')
+    done = headwater(*words, away)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "a-secret-of-it" not in done.stderr
+    shown = headwater("work", "--config", tmp_path / "none.toml")
+    assert (shown.returncode, len(shown.stderr.splitlines())) == (1, 1)
+
+
+def test_a_worker_that_waits_ends_when_it_is_told_to(worker: subprocess.Popen[bytes]) -> None:
+    assert worker.stdout is not None
+    line = worker.stdout.readline()
+    assert b"waiting for jobs" in line
+    worker.terminate()
+    wait_for(lambda: worker.poll() is not None, "the worker's end")
+    assert worker.returncode == 0
