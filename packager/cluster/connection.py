@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import structlog
@@ -21,8 +21,10 @@ from packager.retry_policy import FailureCount
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-T = TypeVar("T")
 log = structlog.get_logger()
+
+Command = Callable[[Any], Awaitable[Any]]
+"""Gives a ``redis.asyncio.Redis`` a command; what that answers depends on the command."""
 
 SENTINEL = "+sentinel://"
 """Within ``redis+sentinel://host:port,host:port/service/database``, and the same with ``rediss``."""
@@ -42,6 +44,7 @@ class RedisConnection:
     Attributes:
         trouble: why Redis can't be used now, in one line; empty while it can.
         lost: how often it was lost.
+        up_since: the moment of the monotonic clock since which it can be reached.
 
     Raises:
         ModuleNotFoundError: the extra isn't installed.
@@ -59,6 +62,7 @@ class RedisConnection:
         self._is_up, self._is_down = asyncio.Event(), asyncio.Event()
         self.trouble = "Redis wasn't asked yet"
         self.lost = 0
+        self.up_since = 0.0
 
     @property
     def is_up(self) -> bool:
@@ -87,7 +91,7 @@ class RedisConnection:
         """Wait until Redis can be reached."""
         await self._is_up.wait()
 
-    async def call(self, command: Callable[[Redis], Awaitable[T]]) -> T:
+    async def call(self, command: Command) -> Any:
         """Give a command, and wait for its answer.
 
         Args:
@@ -99,7 +103,7 @@ class RedisConnection:
         async with self._calls:
             return await self._ask(command, self._limits.call_seconds)
 
-    async def wait(self, command: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
+    async def wait(self, command: Command, seconds: float) -> Any:
         """Give a command that waits in Redis, such as a read of what comes.
 
         Args:
@@ -111,7 +115,7 @@ class RedisConnection:
         """
         return await self._ask(command, seconds + self._limits.call_seconds)
 
-    async def _ask(self, command: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
+    async def _ask(self, command: Command, seconds: float) -> Any:
         if not self.is_up:
             raise RedisUnavailableError(self.trouble)
         try:
@@ -134,7 +138,7 @@ class RedisConnection:
     def _came(self, failures: FailureCount) -> None:
         if failures.failures > failures.policy.quiet_after:
             log.info("Redis is back", failures=failures.failures)
-        self.trouble = ""
+        self.trouble, self.up_since = "", time.monotonic()
         self._is_down.clear()
         self._is_up.set()
 

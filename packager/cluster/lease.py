@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from packager.cluster.connection import RedisConnection
 from packager.cluster.limits import LeaseLimits
@@ -74,6 +75,21 @@ class LogKeys:
     def lease(self) -> str:
         """Who appends to it."""
         return self.key("lease")
+
+    @property
+    def entries(self) -> str:
+        """Its newest entries, a stream."""
+        return self.key("entries")
+
+    @property
+    def snapshot(self) -> str:
+        """A snapshot of what it gives."""
+        return self.key("snapshot")
+
+    @property
+    def wanted(self) -> str:
+        """Whether somebody waits for a snapshot, a list."""
+        return self.key("wanted")
 
     @property
     def epoch(self) -> str:
@@ -152,6 +168,6 @@ class Lease:
         expiry = str(round(limits.lease_seconds * 1000))
         return self._token, expiry, "1" if has_media else "0", str(limits.epoch_seconds)
 
-    async def _eval(self, script: str, *arguments: str) -> bytes | int:
+    async def _eval(self, script: str, *arguments: str) -> Any:
         keys = self._keys.lease, self._keys.epoch
         return await self._connection.call(lambda client: client.eval(script, len(keys), *keys, *arguments))

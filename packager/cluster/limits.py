@@ -47,13 +47,54 @@ class LeaseLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogStreamLimits:
+    """Limits of the logs in Redis, and of what is kept of them and read.
+
+    Attributes:
+        kept_seconds: for how long entries stay in Redis, and in their owner for a Redis that is away.
+        kept_bytes: most bytes of them in their owner.
+        waiting_entries: most entries that wait until it is certain who owns the log.
+        append_bytes: most bytes that are appended at once, unless one entry has more.
+        entry_bytes: longest entry that is read.
+        read_entries: most entries of one log that are read at once.
+        read_seconds: for how long a read waits for entries.
+        snapshot_bytes: longest snapshot that is read.
+        snapshot_seconds: for how long a snapshot stays in Redis.
+        wanted_seconds: for how long a snapshot is waited for before it is asked for again.
+        look_seconds: between two looks whether it is there.
+        level_seconds: for how long who takes a log over waits to have all of it.
+        list_seconds: between two looks at which logs there are.
+        gone_seconds: a log that nobody owned for so long is gone.
+        logs: most logs that a node follows.
+    """
+
+    kept_seconds: float = 12.0
+    kept_bytes: int = 64 << 20
+    waiting_entries: int = 4096
+    append_bytes: int = 1 << 20
+    entry_bytes: int = 64 << 20
+    read_entries: int = 64
+    read_seconds: float = 0.5
+    snapshot_bytes: int = 256 << 20
+    snapshot_seconds: int = 12
+    wanted_seconds: float = 1.0
+    look_seconds: float = 0.02
+    level_seconds: float = 0.5
+    list_seconds: float = 0.5
+    gone_seconds: int = 60
+    logs: int = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterLimits:
     """Limits of a node of a cluster.
 
     Attributes:
         redis: of its connections.
         lease: of the leases that it holds.
+        streams: of the logs in Redis.
     """
 
     redis: RedisLimits = field(default_factory=RedisLimits)
     lease: LeaseLimits = field(default_factory=LeaseLimits)
+    streams: LogStreamLimits = field(default_factory=LogStreamLimits)

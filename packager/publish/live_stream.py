@@ -306,6 +306,11 @@ class LiveStream:
             self._publication.close()
 
     @property
+    def begun_with(self) -> CadenceEntry | None:
+        """The entry that its windows were made from; None before there are any."""
+        return None if self._publication is None else self._publication.entry
+
+    @property
     def ready(self) -> bool:
         """Whether every rendition has a finished segment, so that playlists can be played."""
         # Once they have one they always do: looking again at each request would be in vain.

@@ -165,6 +165,9 @@ class FollowedLiveLog:
             its log is followed.
         limits: of reports.
         publish_limits: how many requests may wait, and what is kept of playlists.
+
+    Attributes:
+        stream: what folding the log gives.
     """
 
     def __init__(
@@ -175,9 +178,9 @@ class FollowedLiveLog:
         publish_limits: PublishLimits,
     ) -> None:
         self._name = name
-        self._streams = streams
+        self.streams = streams
         self._limits = limits
-        self._stream = LiveStream(name, ElsewhereCommands(), publish_limits)
+        self.stream = LiveStream(name, ElsewhereCommands(), publish_limits)
         self._reported = time.monotonic()
         self._waiting = 0
 
@@ -194,29 +197,29 @@ class FollowedLiveLog:
 
     def fold(self, entry: Entry) -> None:
         """Take an entry."""
-        self._stream.fold(entry)
+        self.stream.fold(entry)
 
     def offer(self) -> None:
         """Let the channel be served if it can be."""
-        if not self._stream.ready:
+        if not self.stream.ready:
             self.withdraw()
-        elif self._streams.get(self._name) is not self._stream:
-            self._streams[self._name] = self._stream
+        elif self.streams.get(self._name) is not self.stream:
+            self.streams[self._name] = self.stream
 
     def withdraw(self) -> None:
         """Serve it no more; who waits goes on to wait."""
-        self._streams.pop(self._name, None)
+        self.streams.pop(self._name, None)
 
     def close(self) -> None:
         """Release all who wait."""
-        self._stream.close()
+        self.stream.close()
 
     def reports(self) -> Iterator[bytes]:
         """Tell who asks for the channel here, unless nobody does."""
-        if self._streams.get(self._name) is not self._stream:
+        if self.streams.get(self._name) is not self.stream:
             return
         since, self._reported = self._reported, time.monotonic()
-        viewers, waiting = self._stream.viewer_counter.seen_since(since), self._stream.blocked
+        viewers, waiting = self.stream.viewer_counter.seen_since(since), self.stream.blocked
         if not viewers and waiting == self._waiting:
             return
         self._waiting = waiting

@@ -8,7 +8,6 @@ import enum
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -64,19 +63,41 @@ class FollowedLog(Protocol[EntryT]):
         """Give what the process that makes the log is to be told now."""
 
 
-@dataclass(slots=True)
-class _Position:
-    """Where a log is that is followed.
+class FollowedPosition:
+    """Folds a log that is followed, and knows where in it that is.
+
+    Args:
+        log: what folds it.
 
     Attributes:
-        log: what folds it.
+        log: the same.
         number: of the last entry.
         is_restoring: whether a snapshot is on its way.
     """
 
-    log: FollowedLog[Any]
-    number: int = 0
-    is_restoring: bool = True
+    def __init__(self, log: FollowedLog[Any]) -> None:
+        self.log = log
+        self.number = 0
+        self.is_restoring = True
+
+    def take(self, number: int, message: bytes) -> None:
+        """Take an entry, or one of a snapshot, which share the number of the last entry that is in it.
+
+        Raises:
+            MalformedError: it can't be read.
+            HoleError: an entry is missing before it.
+        """
+        place, entry = self.log.read(message)
+        if place is Place.BEGIN:
+            self.is_restoring, self.number = True, number
+        elif number != self.number + (not self.is_restoring):
+            raise HoleError(f"entry {number} follows {self.number}")
+        self.number = number
+        self.log.fold(entry)
+        if place is Place.END:
+            self.is_restoring = False
+        if not self.is_restoring:
+            self.log.offer()
 
 
 class LogFollower:
@@ -97,7 +118,7 @@ class LogFollower:
         self._kinds = kinds
         self._connect = connect
         self._limits = limits
-        self._followed: dict[str, _Position] = {}
+        self._followed: dict[str, FollowedPosition] = {}
 
     async def run(self) -> None:
         """Follow until cancelled; a lost connection is made again."""
@@ -168,18 +189,8 @@ class LogFollower:
             kind, _, channel = name.partition("/")
             if (make := self._kinds.get(kind)) is None:
                 raise MalformedError(f"a log of an unknown kind: {name}")
-            followed = self._followed[name] = _Position(make(channel))
-        place, entry = followed.log.read(frame.message)
-        if place is Place.BEGIN:
-            followed.is_restoring, followed.number = True, frame.position
-        elif frame.position != followed.number + (not followed.is_restoring):
-            raise HoleError(f"entry {frame.position} of {name} follows {followed.number}")
-        followed.number = frame.position
-        followed.log.fold(entry)
-        if place is Place.END:
-            followed.is_restoring = False
-        if not followed.is_restoring:
-            followed.log.offer()
+            followed = self._followed[name] = FollowedPosition(make(channel))
+        followed.take(frame.position, frame.message)
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         """Tell the other process now and then who asks for its channels here."""

@@ -1,0 +1,123 @@
+"""Follows the logs of live channels in Redis: one read that waits is for all of them.
+
+What comes is foreign data: an entry that can't be read or folded, or that is missing, makes the log wait for
+a snapshot. Until that is there, what it has given is served on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from media.errors import MalformedError
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.lease import LogKeys
+from packager.cluster.limits import LogStreamLimits
+from packager.cluster.log_stream import EntryId, LogStream
+from packager.cluster.shared_log import SharedLog
+from packager.replication.log_follower import HoleError
+from packager.step_budget import StepBudget
+
+log = structlog.get_logger()
+
+
+class LogReader:
+    """Reads logs that this node doesn't own.
+
+    Args:
+        connection: to Redis.
+        logs: by the names of their keys; may change while reading.
+        limits: of what is read.
+    """
+
+    def __init__(
+        self, connection: RedisConnection, logs: Mapping[LogKeys, SharedLog], limits: LogStreamLimits
+    ) -> None:
+        self._connection = connection
+        self._logs = logs
+        self._limits = limits
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(self._read_entries))
+            group.create_task(self._repeat(self._read_snapshots))
+
+    async def _repeat(self, work: Callable[[], Awaitable[bool]]) -> None:
+        """Do something again and again; behind what found nothing to do after a pause."""
+        while True:
+            await self._connection.wait_until_up()
+            try:
+                if await work():
+                    continue
+            except RedisUnavailableError:
+                continue
+            await asyncio.sleep(self._limits.look_seconds)
+
+    async def _read_entries(self) -> bool:
+        """Read what comes of all logs that are whole here; tell whether there are any."""
+        whole = {
+            keys.entries.encode(): shared
+            for keys, shared in self._logs.items()
+            if shared.is_whole and not shared.is_owned
+        }
+        if not whole:
+            return False
+        limits = self._limits
+        behind = {name: str(shared.read) for name, shared in whole.items()}
+        milliseconds = round(limits.read_seconds * 1000)
+        found = await self._connection.wait(
+            lambda client: client.xread(behind, count=limits.read_entries, block=milliseconds),
+            limits.read_seconds,
+        )
+        budget = StepBudget()
+        for name, entries in found or ():
+            shared = whole[name]
+            for number, fields in entries:
+                if not self._take(shared, number, fields.get(b"entry", b"")):
+                    break
+                await budget.spend()
+        return True
+
+    def _take(self, shared: SharedLog, number: bytes, message: bytes) -> bool:
+        """Fold an entry; tell whether what follows can be folded, too."""
+        if shared.is_owned:
+            return False  # taken over while the read waited
+        try:
+            if len(message) > self._limits.entry_bytes:
+                raise MalformedError(f"an entry of {len(message)} bytes")
+            shared.take(EntryId.read(number), message)
+        except (MalformedError, HoleError) as error:
+            log.warning("a log needs a snapshot", channel=shared.stream.name, reason=str(error))
+            shared.lose()
+        except Exception:  # a log that can't be folded is begun anew
+            log.exception("an entry can't be folded", channel=shared.stream.name)
+            shared.lose()
+        return shared.is_whole
+
+    async def _read_snapshots(self) -> bool:
+        """Read snapshots of the logs that need one."""
+        lacking = [
+            (keys, shared)
+            for keys, shared in self._logs.items()
+            if not shared.is_whole and not shared.is_owned
+        ]
+        await asyncio.gather(*(self._restore(keys, shared) for keys, shared in lacking))
+        return False
+
+    async def _restore(self, keys: LogKeys, shared: SharedLog) -> None:
+        try:
+            stream = LogStream(self._connection, keys, self._limits)
+            snapshot = await stream.find_snapshot()
+            if not shared.is_owned:
+                await shared.restore(snapshot, self._limits.entry_bytes)
+        except RedisUnavailableError:
+            return
+        except TimeoutError:
+            log.debug("nobody writes a snapshot", channel=keys.name)
+        except Exception:  # it is asked for again
+            shared.lose()
+            log.exception("a snapshot can't be read", channel=keys.name)
+            await asyncio.sleep(self._limits.wanted_seconds)

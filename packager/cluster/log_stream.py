@@ -1,0 +1,173 @@
+"""One log in Redis: a stream of its newest entries, and a snapshot for those who begin to follow it.
+
+A channel has one stream for all its renditions, since its log has one order; an entry's ID there is
+EPOCH-POSITION. So Redis itself refuses what comes twice, late, or from an owner that has been replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from media.errors import MalformedError
+from packager.cluster.connection import RedisConnection
+from packager.cluster.lease import LogKeys
+from packager.cluster.limits import LogStreamLimits
+
+# An entry that is there already isn't one too many: the answer to who appended it was lost.
+_APPEND = """
+local entries, epoch = KEYS[1], KEYS[2]
+local mine, oldest, remembered = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('GET', epoch) ~= mine then
+  return 0
+end
+for number = 4, #ARGV, 2 do
+  redis.pcall('XADD', entries, mine .. '-' .. ARGV[number], 'entry', ARGV[number + 1])
+end
+if oldest ~= '' then
+  redis.call('XTRIM', entries, 'MINID', oldest)
+end
+redis.call('EXPIRE', entries, remembered)
+return 1
+"""
+
+_HEAD = struct.Struct(">QQ")
+_ID = re.compile(rb"([0-9]{1,19})-([0-9]{1,19})")
+
+
+class EntryId(NamedTuple):
+    """The ID of an entry: the epoch of the owner that appended it, and its position in the log."""
+
+    epoch: int
+    position: int
+
+    def __str__(self) -> str:
+        """Write it as Redis does."""
+        return f"{self.epoch}-{self.position}"
+
+    @classmethod
+    def read(cls, data: bytes) -> EntryId:
+        """Read what Redis has written.
+
+        Raises:
+            MalformedError: it is no ID.
+        """
+        found = _ID.fullmatch(data)
+        if found is None:
+            raise MalformedError(f"no ID of an entry: {data!r:.100}")
+        return cls(int(found[1]), int(found[2]))
+
+
+class Snapshot(NamedTuple):
+    """What a log has given up to an entry.
+
+    Attributes:
+        last: that entry.
+        data: entries, one behind the other.
+    """
+
+    last: EntryId
+    data: bytes
+
+
+class LogStream:
+    """A log in Redis.
+
+    Args:
+        connection: to Redis.
+        keys: the log's.
+        limits: of it.
+    """
+
+    def __init__(self, connection: RedisConnection, keys: LogKeys, limits: LogStreamLimits) -> None:
+        self._connection = connection
+        self._limits = limits
+        self.keys = keys
+
+    async def append(
+        self, epoch: int, entries: Iterable[tuple[int, bytes]], oldest: EntryId | None = None
+    ) -> bool:
+        """Append entries; False where another has a later epoch, and nothing was appended.
+
+        Args:
+            epoch: of who appends.
+            entries: the position of each, and its bytes.
+            oldest: what is before this one goes; None keeps all.
+
+        Raises:
+            RedisUnavailableError: Redis is away; likewise below.
+        """
+        arguments: list[str | bytes] = [
+            str(epoch),
+            "" if oldest is None else str(oldest),
+            str(self._limits.gone_seconds),
+        ]
+        for position, data in entries:
+            arguments += (str(position), data)
+        keys = self.keys.entries, self.keys.epoch
+        done = await self._connection.call(lambda client: client.eval(_APPEND, len(keys), *keys, *arguments))
+        return bool(done)
+
+    async def last(self) -> EntryId | None:
+        """Give the ID of the newest entry; None where there is none."""
+        return await self._one(newest=True)
+
+    async def first(self) -> EntryId | None:
+        """Give the ID of the oldest entry that is kept."""
+        return await self._one(newest=False)
+
+    async def _one(self, *, newest: bool) -> EntryId | None:
+        entries = self.keys.entries
+        found = await self._connection.call(
+            lambda client: client.xrevrange(entries, count=1) if newest else client.xrange(entries, count=1)
+        )
+        return EntryId.read(found[0][0]) if found else None
+
+    async def store_snapshot(self, last: EntryId, messages: Sequence[bytes]) -> None:
+        """Keep a snapshot for whoever begins to follow the log now."""
+        value = b"".join((_HEAD.pack(*last), *messages))
+        await self._connection.call(
+            lambda client: client.set(self.keys.snapshot, value, ex=self._limits.snapshot_seconds)
+        )
+
+    async def find_snapshot(self) -> Snapshot:
+        """Give a snapshot from which the entries that are kept go on; have one made where there is none.
+
+        Raises:
+            TimeoutError: nobody made one in time.
+            MalformedError: it can't be read.
+        """
+        async with asyncio.timeout(self._limits.wanted_seconds):
+            asked = False
+            while True:
+                snapshot = await self._read_snapshot()
+                if snapshot is not None:
+                    return snapshot
+                if not asked:
+                    asked = True
+                    await self._connection.call(self._ask)
+                await asyncio.sleep(self._limits.look_seconds)
+
+    async def _ask(self, redis: Any) -> None:
+        # Who asks at the same time waits for the same one.
+        if not await redis.llen(self.keys.wanted):
+            await redis.rpush(self.keys.wanted, b"1")
+        await redis.expire(self.keys.wanted, max(round(self._limits.wanted_seconds), 1))
+
+    async def _read_snapshot(self) -> Snapshot | None:
+        key, most = self.keys.snapshot, self._limits.snapshot_bytes
+        head: bytes = await self._connection.call(lambda client: client.getrange(key, 0, _HEAD.size - 1))
+        if len(head) < _HEAD.size:
+            return None
+        first = await self.first()
+        if first is None or first.position > _HEAD.unpack(head)[1] + 1:
+            return None
+        if await self._connection.call(lambda client: client.strlen(key)) > most:
+            raise MalformedError(f"a snapshot of more than {most} bytes")
+        value: bytes | None = await self._connection.call(lambda client: client.get(key))
+        if value is None or len(value) < _HEAD.size:
+            return None
+        return Snapshot(EntryId(*_HEAD.unpack_from(value)), value[_HEAD.size :])

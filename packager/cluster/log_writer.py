@@ -1,0 +1,113 @@
+"""Sends the entries of a log to Redis, and keeps the newest for a Redis that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import NamedTuple
+
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.lease import Lease
+from packager.cluster.limits import LogStreamLimits
+from packager.cluster.log_stream import EntryId, LogStream
+
+
+class _Kept(NamedTuple):
+    position: int
+    epoch: int
+    data: bytes
+    moment: float
+
+
+class LogWriter:
+    """Sends a log's entries in their order while its lease is held; those of the last seconds stay here, too.
+
+    Args:
+        connection: to Redis.
+        stream: the log there.
+        lease: the log's.
+        limits: of what is kept and sent.
+
+    Attributes:
+        sent: position of the last entry that Redis has taken.
+        dropped: entries that Redis never got: it was away for longer than they are kept.
+    """
+
+    def __init__(
+        self, connection: RedisConnection, stream: LogStream, lease: Lease, limits: LogStreamLimits
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._lease = lease
+        self._limits = limits
+        self._kept: deque[_Kept] = deque()
+        self._kept_bytes = 0
+        self._oldest: EntryId | None = None
+        self._news = asyncio.Event()
+        self.sent = 0
+        self.dropped = 0
+
+    def append(self, position: int, data: bytes) -> None:
+        """Send an entry as soon as may be."""
+        now = time.monotonic()
+        self._kept.append(_Kept(position, self._lease.epoch, data, now))
+        self._kept_bytes += len(data)
+        limits = self._limits
+        while self._kept and (
+            self._kept[0].moment < now - limits.kept_seconds or self._kept_bytes > limits.kept_bytes
+        ):
+            gone = self._kept.popleft()
+            self._kept_bytes -= len(gone.data)
+            self.dropped += gone.position > self.sent
+            if self._kept:
+                self._oldest = EntryId(self._kept[0].epoch, self._kept[0].position)
+        self._news.set()
+
+    def begin(self, last: EntryId | None) -> None:
+        """Go on behind the newest entry of the stream; where there is none, with all that is kept."""
+        if last is None:
+            self.sent = self._kept[0].position - 1 if self._kept else self.sent
+            self._oldest = None
+        else:
+            self.sent = max(self.sent, last.position)
+        self._news.set()
+
+    def forget(self) -> None:
+        """Drop what is kept: the log has gone on elsewhere."""
+        self._kept.clear()
+        self._kept_bytes, self._oldest = 0, None
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            await self._news.wait()
+            await self._connection.wait_until_up()
+            self._news.clear()
+            try:
+                await self._send_all()
+            except RedisUnavailableError:
+                self._news.set()
+
+    async def _send_all(self) -> None:
+        while self._lease.epoch and (batch := self._batch()):
+            epoch = self._lease.epoch
+            if not await self._stream.append(epoch, batch, self._oldest):
+                if self._lease.epoch == epoch:
+                    self._lease.lose()
+                return
+            self.sent = batch[-1][0]
+
+    def _batch(self) -> list[tuple[int, bytes]]:
+        batch: list[tuple[int, bytes]] = []
+        size = 0
+        for one in reversed(self._kept):
+            if one.position <= self.sent:
+                break
+            batch.append((one.position, one.data))
+        batch.reverse()
+        for count, (_, data) in enumerate(batch):
+            size += len(data)
+            if count and size > self._limits.append_bytes:
+                return batch[:count]
+        return batch

@@ -1,0 +1,189 @@
+"""A node of a cluster: which logs there are, which of them it owns, and which it follows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Protocol
+
+import structlog
+
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.lease import PREFIX, Lease, LogKeys
+from packager.cluster.limits import ClusterLimits
+from packager.cluster.log_reader import LogReader
+from packager.cluster.log_stream import LogStream
+from packager.cluster.shared_channel import SharedChannel
+from packager.cluster.shared_log import SharedLog
+from packager.publish.limits import PublishLimits
+from packager.publish.live_stream import LiveStream
+from packager.replication.live_log import LIVE
+from packager.window.log import Entry
+
+log = structlog.get_logger()
+
+LOGS = f"{PREFIX}:logs"
+"""The key of the list of logs, each with the time when it was owned last."""
+
+_LIVE_LOG = re.compile(rf"{LIVE}/([A-Za-z0-9._-]{{1,64}})")
+
+_LIST = """
+local now = redis.call('TIME')[1]
+for number = 3, #ARGV do
+  redis.call('ZADD', KEYS[1], now, ARGV[number])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])
+return redis.call('ZRANGE', KEYS[1], 0, ARGV[2] - 1)
+"""
+
+
+class Relay(Protocol):
+    """Hands the shared logs on to other processes of this node."""
+
+    def take(self, stream: LiveStream, entry: Entry) -> None:
+        """Hand on an entry that has been folded."""
+
+    def withdraw(self, name: str) -> None:
+        """Tell that a channel is gone."""
+
+
+class ClusterNode:
+    """Follows the logs of live channels in Redis, and owns those that it may.
+
+    Args:
+        connection: to Redis.
+        streams: where channels are put, by name, as long as they can be served.
+        relay: hands their logs on.
+        limits: of the node.
+        publish_limits: how many requests may wait, and what is kept of playlists.
+        follows_all: whether channels that it doesn't make are served, too.
+
+    Attributes:
+        name: of the service.
+        connection: the same.
+        channels: those that it makes, by name.
+    """
+
+    name = "cluster"
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        streams: MutableMapping[str, LiveStream],
+        relay: Relay,
+        limits: ClusterLimits,
+        publish_limits: PublishLimits,
+        *,
+        follows_all: bool,
+    ) -> None:
+        self.connection = connection
+        self.channels: dict[str, SharedChannel] = {}
+        self._streams = streams
+        self._relay = relay
+        self._limits = limits
+        self._publish_limits = publish_limits
+        self._follows_all = follows_all
+        self._token = os.urandom(16).hex()
+        self._logs: dict[LogKeys, SharedLog] = {}
+
+    def share(self, own: LiveStream, has_media: Callable[[], bool]) -> Callable[[Entry], None]:
+        """Share a channel that this node makes, as soon as the node runs.
+
+        Args:
+            own: what the channel's own log gives; it is served until the shared one can be.
+            has_media: tells whether something comes from its source, or its event is over.
+
+        Returns:
+            What is to be called with each entry of its own log.
+        """
+        keys = LogKeys(LIVE, own.name)
+        shared = self._follow(keys)
+        channel = self.channels[own.name] = SharedChannel(
+            own,
+            has_media,
+            shared,
+            LogStream(self.connection, keys, self._limits.streams),
+            Lease(self.connection, keys, self._token, self._limits.lease),
+            self.connection,
+            self._limits,
+        )
+        return channel.take
+
+    async def run(self) -> None:
+        """Share and follow until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            connecting = group.create_task(self.connection.run())
+            reader = LogReader(self.connection, self._logs, self._limits.streams)
+            work = [
+                group.create_task(one)
+                for one in (
+                    reader.run(),
+                    self._list_logs(),
+                    self._write_snapshots(),
+                    *(channel.run() for channel in self.channels.values()),
+                )
+            ]
+            try:
+                await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in work:
+                    task.cancel()
+                # Leases are given back while Redis is still connected.
+                await asyncio.wait(work)
+                connecting.cancel()
+
+    def close(self) -> None:
+        """Release all who wait."""
+        for shared in self._logs.values():
+            shared.close()
+
+    def _follow(self, keys: LogKeys) -> SharedLog:
+        shared = self._logs[keys] = SharedLog(
+            keys.name, self._streams, self._publish_limits, self._relay.take
+        )
+        return shared
+
+    async def _list_logs(self) -> None:
+        """Tell which logs this node owns, and learn which others there are, again and again."""
+        while True:
+            await self.connection.wait_until_up()
+            with contextlib.suppress(RedisUnavailableError):
+                self._note(await self._exchange_names())
+            await asyncio.sleep(self._limits.streams.list_seconds)
+
+    async def _exchange_names(self) -> set[str]:
+        limits = self._limits.streams
+        owned = [f"{LIVE}/{name}" for name, one in self.channels.items() if one.is_owner]
+        terms = str(limits.gone_seconds), str(limits.logs), *owned
+        found = await self.connection.call(lambda client: client.eval(_LIST, 1, LOGS, *terms))
+        return {one.decode("utf-8", "replace") for one in found}
+
+    def _note(self, names: set[str]) -> None:
+        """Follow logs that have come; give up those that are gone."""
+        made = {LogKeys(LIVE, name) for name in self.channels}
+        wanted = {LogKeys(LIVE, found[1]) for name in names if (found := _LIVE_LOG.fullmatch(name))}
+        for keys in wanted - self._logs.keys() if self._follows_all else ():
+            self._follow(keys)
+        for keys in self._logs.keys() - wanted - made:
+            self._logs.pop(keys).close()
+            self._relay.withdraw(keys.name)
+
+    async def _write_snapshots(self) -> None:
+        """Write a snapshot of a log that this node owns whenever somebody wants one."""
+        while True:
+            await self.connection.wait_until_up()
+            owned = {LogKeys(LIVE, name).wanted: one for name, one in self.channels.items() if one.is_owner}
+            if not owned:
+                await asyncio.sleep(self._limits.streams.look_seconds)
+                continue
+            with contextlib.suppress(RedisUnavailableError):
+                await self._write_wanted(owned)
+
+    async def _write_wanted(self, owned: Mapping[str, SharedChannel]) -> None:
+        seconds = self._limits.streams.read_seconds
+        asked = await self.connection.wait(lambda client: client.blpop([*owned], timeout=seconds), seconds)
+        if asked is not None:
+            await owned[asked[0].decode()].store_snapshot()

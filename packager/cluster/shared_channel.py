@@ -1,0 +1,208 @@
+"""A packager's part in the shared log of a channel that it makes: its owner, or ready to be.
+
+While Redis is away, the owner goes on: its own viewers stay live, and Redis gets what it missed. But an owner
+that has stood still appends nothing before Redis has told that nobody else is the owner now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.lease import Lease
+from packager.cluster.limits import ClusterLimits
+from packager.cluster.log_stream import LogStream
+from packager.cluster.log_writer import LogWriter
+from packager.cluster.shared_log import SharedLog
+from packager.cluster.succession import go_on, is_shared
+from packager.concurrency import background_task
+from packager.publish.live_stream import LiveStream
+from packager.window.log import CadenceEntry, Entry
+
+log = structlog.get_logger()
+
+
+class SharedChannel:
+    """Appends what a packager makes of a channel to its shared log, while the packager owns that.
+
+    Args:
+        own: what the packager's own log gives.
+        has_media: tells whether something comes from its source, or its event is over.
+        shared: the log that all nodes serve.
+        stream: that log in Redis.
+        lease: of it.
+        connection: to Redis.
+        limits: of the node.
+
+    Attributes:
+        shared: the same.
+    """
+
+    def __init__(
+        self,
+        own: LiveStream,
+        has_media: Callable[[], bool],
+        shared: SharedLog,
+        stream: LogStream,
+        lease: Lease,
+        connection: RedisConnection,
+        limits: ClusterLimits,
+    ) -> None:
+        self.shared = shared
+        self._own = own
+        self._has_media = has_media
+        self._stream = stream
+        self._lease = lease
+        self._connection = connection
+        self._limits = limits
+        self._writer = LogWriter(connection, stream, lease, limits.streams)
+        # Whether every entry since this node took over is its own.
+        self._is_level = False
+        self._begins_anew = False
+        # The one with which this node appended last.
+        self._epoch = 0
+        self._waiting: deque[Entry] = deque()
+        self._news = asyncio.Event()
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this node appends to the shared log."""
+        return self._lease.epoch > 0
+
+    @property
+    def dropped(self) -> int:
+        """How many entries Redis never got."""
+        return self._writer.dropped
+
+    def take(self, entry: Entry) -> None:
+        """Take an entry of the packager's own log."""
+        if isinstance(entry, CadenceEntry):
+            # What follows it at once is in the new windows already.
+            self._fall_behind()
+            self._news.set()
+        elif self._is_level and is_shared(entry):
+            self._waiting.append(entry)
+            self._append_waiting()
+        elif not self._is_level:
+            self._news.set()
+
+    async def run(self) -> None:
+        """Own the log whenever nobody else does, until cancelled; it is given back then."""
+        async with background_task(self._writer.run()):
+            try:
+                while True:
+                    with contextlib.suppress(RedisUnavailableError):
+                        await self._look()
+                    self._append_waiting()
+                    self._news.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._news.wait(), self._limits.lease.renew_seconds)
+            finally:
+                with contextlib.suppress(RedisUnavailableError):
+                    await self._lease.release()
+
+    async def store_snapshot(self) -> None:
+        """Write a snapshot of the log for somebody who begins to follow it."""
+        if self.is_owner and self._is_level:
+            await self._stream.store_snapshot(*await self.shared.snapshot())
+
+    async def _look(self) -> None:
+        """Renew the lease, or take it."""
+        if not self._connection.is_up:
+            return
+        if self._lease.epoch and not await self._lease.renew(has_media=self._has_media()):
+            self._lease.lose()
+        self._note_owner()
+        if (
+            not self._lease.epoch
+            and self._may_own()
+            and await self._lease.acquire(has_media=self._has_media())
+        ):
+            await self._take_over()
+        if self._lease.epoch and not self._is_level:
+            self._go_on()
+
+    def _note_owner(self) -> None:
+        """Follow another owner, if this node isn't it any more."""
+        shared = self.shared
+        if shared.is_owned and not self._lease.epoch:
+            log.warning("another node may own the log of a live channel now", channel=self._own.name)
+            shared.is_owned = False
+            # What Redis hasn't taken is known here alone.
+            shared.may_differ = shared.position != self._writer.sent
+            shared.read = shared.read._replace(position=self._writer.sent)
+        elif not shared.is_owned and self._is_level and shared.read.epoch > self._epoch:
+            self._fall_behind()
+
+    def _may_own(self) -> bool:
+        if self._is_level:
+            return True
+        # Behind an outage the former owner comes first: it has what others lack.
+        since = time.monotonic() - self._connection.up_since
+        return since >= self._limits.lease.lease_seconds and self._own.ready
+
+    async def _take_over(self) -> None:
+        last = await self._stream.last()
+        shared = self.shared
+        if self._is_level and last is not None and last.epoch > self._epoch:
+            self._fall_behind()
+        if not self._is_level:
+            self._writer.forget()
+            if last is not None:
+                self._begins_anew = not await self._wait_until_level(last.position)
+            shared.own(self._lease.epoch, max(shared.position, 0 if last is None else last.position))
+            self._writer.sent = shared.position
+        else:
+            shared.own(self._lease.epoch, shared.position)
+        shared.may_differ = False
+        self._epoch = self._lease.epoch
+        self._writer.begin(last)
+        log.info("owns the log of a live channel", channel=self._own.name, epoch=self._lease.epoch)
+
+    async def _wait_until_level(self, position: int) -> bool:
+        """Wait until all that the former owner appended is here, too; False where that doesn't come."""
+        end = time.monotonic() + self._limits.streams.level_seconds
+        while not self.shared.is_whole or self.shared.may_differ or self.shared.position < position:
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(self._limits.streams.look_seconds)
+        return True
+
+    def _go_on(self) -> None:
+        """Bring the shared log to where this packager's own is."""
+        try:
+            done = go_on(self.shared.stream, self._own, self._append, anew=self._begins_anew)
+        except Exception:  # it is begun anew, as far as that is possible
+            log.exception("a live channel's log can't be gone on with", channel=self._own.name)
+            self._begins_anew = True
+            return
+        if done:
+            self._is_level, self._begins_anew = True, False
+
+    def _append_waiting(self) -> None:
+        """Append what has come, unless another node may own the log without this one's knowing."""
+        if not self.shared.is_owned or not (self._lease.is_certain or not self._connection.is_up):
+            limits = self._limits.streams
+            if len(self._waiting) > limits.waiting_entries:
+                self._fall_behind()
+            return
+        try:
+            while self._waiting:
+                self._append(self._waiting.popleft())
+        except Exception:  # likewise
+            log.exception("a live channel's log can't be gone on with", channel=self._own.name)
+            self._fall_behind()
+            self._begins_anew = True
+
+    def _append(self, entry: Entry) -> None:
+        self._writer.append(*self.shared.append(entry))
+
+    def _fall_behind(self) -> None:
+        self._is_level = False
+        self._waiting.clear()

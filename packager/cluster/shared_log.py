@@ -1,0 +1,145 @@
+"""The log of a live channel as all nodes have it: from Redis, or in its owner from the packager there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+
+from media.errors import MalformedError
+from packager.cluster.log_stream import EntryId, Snapshot
+from packager.publish.limits import PublishLimits
+from packager.publish.live_stream import LiveStream
+from packager.replication.limits import ReplicationLimits
+from packager.replication.live_log import FollowedLiveLog
+from packager.replication.log_follower import FollowedPosition, HoleError
+from packager.step_budget import StepBudget
+from packager.window.log import Entry
+from packager.window.log_encoding import encode
+
+_LENGTH_BYTES = 4
+
+
+class _RelayedLog(FollowedLiveLog):
+    """Hands entries on behind their folding."""
+
+    relay: Callable[[LiveStream, Entry], None]
+
+    def fold(self, entry: Entry) -> None:
+        """Take an entry."""
+        super().fold(entry)
+        self.relay(self.stream, entry)
+
+
+class SharedLog:
+    """A live channel's shared log, and what folding it gives.
+
+    Args:
+        name: the channel's.
+        streams: where it is put, by name, as long as it can be served.
+        publish_limits: how many requests may wait, and what is kept of playlists.
+        relay: is called with each entry behind its folding, for other processes of this node.
+
+    Attributes:
+        stream: what is served of it.
+        read: ID of the newest entry that came from Redis, or that Redis has taken.
+        is_owned: whether this node appends to it.
+        may_differ: whether this node has folded what Redis has not taken.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        streams: MutableMapping[str, LiveStream],
+        publish_limits: PublishLimits,
+        relay: Callable[[LiveStream, Entry], None],
+    ) -> None:
+        self._folding = _RelayedLog(name, streams, ReplicationLimits(), publish_limits)
+        self._folding.relay = relay
+        self.stream = self._folding.stream
+        self.read = EntryId(0, 0)
+        self.is_owned = False
+        self.may_differ = False
+        self._position = FollowedPosition(self._folding)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no entry of it is missing."""
+        return not self._position.is_restoring
+
+    @property
+    def position(self) -> int:
+        """The position of the newest entry."""
+        return self._position.number
+
+    def take(self, number: EntryId, message: bytes) -> None:
+        """Take an entry from Redis.
+
+        Raises:
+            MalformedError: it can't be read.
+            HoleError: an entry is missing before it.
+        """
+        self.read = number
+        if self.may_differ:
+            raise HoleError("another owner has gone on from an earlier entry")
+        if number.position <= self.position:
+            return  # an owner sends again what Redis may have lost
+        self._position.take(number.position, message)
+
+    async def restore(self, snapshot: Snapshot, most_bytes: int) -> None:
+        """Begin with a snapshot; others have their turn in between.
+
+        Raises:
+            MalformedError: it can't be read.
+            HoleError: the same.
+        """
+        budget = StepBudget()
+        for message in _messages(snapshot.data, most_bytes):
+            self._position.take(snapshot.last.position, message)
+            await budget.spend()
+        if not self.is_whole:
+            raise MalformedError("a snapshot without an end")
+        self.read, self.may_differ = snapshot.last, False
+
+    async def snapshot(self) -> tuple[EntryId, list[bytes]]:
+        """Write a snapshot; others have their turn in between."""
+        budget, last = StepBudget(), EntryId(self.read.epoch, self.position)
+        messages = []
+        for entry in self.stream.snapshot():
+            messages.append(encode(entry))
+            await budget.spend()
+        return last, messages
+
+    def own(self, epoch: int, position: int) -> None:
+        """Append from now on, behind a position."""
+        self.is_owned, self.read = True, EntryId(epoch, position)
+        self._position.number, self._position.is_restoring = position, False
+
+    def append(self, entry: Entry) -> tuple[int, bytes]:
+        """Append an entry of one's own; give its position and its bytes."""
+        message = encode(entry)
+        self._position.take(self.position + 1, message)
+        return self.position, message
+
+    def lose(self) -> None:
+        """Note that what was folded isn't what others have: a snapshot is needed."""
+        self._position.is_restoring = True
+
+    def close(self) -> None:
+        """Serve it no more."""
+        self._folding.withdraw()
+        self._folding.close()
+
+
+def _messages(data: bytes, most: int) -> Iterator[bytes]:
+    """Part entries that are one behind the other.
+
+    Raises:
+        MalformedError: they don't come out even, or one is longer than may be.
+    """
+    begin = 0
+    while begin < len(data):
+        length = int.from_bytes(data[begin : begin + _LENGTH_BYTES], "big")
+        end = begin + _LENGTH_BYTES + length
+        if length > most or end > len(data):
+            raise MalformedError(f"an entry of {length} bytes in a snapshot")
+        yield data[begin:end]
+        begin = end

@@ -1,0 +1,175 @@
+"""Lets a shared log go on with what another packager makes of the same channel.
+
+Each packager makes the channel all the time, with numbers from its clock, whether or not its log is the one
+that all nodes serve. When it takes the shared log over, that goes on with the next segment which it has
+whole: what the former owner left open is closed, gaps stand for what nobody published, and a discontinuity
+follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+from packager.publish.live_stream import LiveStream
+from packager.window.log import (
+    CadenceEntry,
+    DateRangeEntry,
+    DiscontinuityEntry,
+    EndEntry,
+    Entry,
+    GapEntry,
+    InitEntry,
+    PartEntry,
+    SegmentDoneEntry,
+)
+from packager.window.model import LiveSegment, Timeline
+from packager.window.rendition import Rendition
+
+Append = Callable[[Entry], None]
+
+
+def is_shared(entry: Entry) -> bool:
+    """Tell whether an entry is for all nodes: what is on its owner's disk is nothing to others."""
+    shared = (
+        InitEntry,
+        DiscontinuityEntry,
+        PartEntry,
+        SegmentDoneEntry,
+        GapEntry,
+        DateRangeEntry,
+        EndEntry,
+    )
+    return isinstance(entry, shared)
+
+
+def go_on(shared: LiveStream, own: LiveStream, append: Append, *, anew: bool = False) -> bool:
+    """Bring a shared log to where a packager's own one is, so that its next entries fit there.
+
+    Args:
+        shared: what the shared log has given; folding what is appended changes it.
+        own: what the packager's own log has given.
+        append: appends to the shared log.
+        anew: whether what the shared log has given isn't all of it, so that new windows must begin.
+
+    Returns:
+        False where that isn't possible yet, and nothing was appended: the shared log is ahead.
+    """
+    own_entry, entry = own.begun_with, shared.begun_with
+    if own_entry is None:
+        return False
+    wanted = _for_all(own_entry)
+    following = -1 if entry is None else _next_number(shared.renditions)
+    number = max(_oldest_number(own.renditions), following)
+    if number > _own_next(own.renditions):
+        return False
+    if anew or entry is None or _has_ended(shared) or not _is_alike(entry, wanted):
+        _begin_anew(shared, own, replace(wanted, first_number=number), append)
+    else:
+        _close(shared, number, own, append)
+    _copy(own.renditions, number, append)
+    return True
+
+
+def _has_ended(shared: LiveStream) -> bool:
+    return any(one.window.ended for one in shared.renditions.values())
+
+
+def _is_alike(entry: CadenceEntry, other: CadenceEntry) -> bool:
+    """Tell whether windows that began with one entry can go on with what belongs to another."""
+    return (entry.cadence, entry.renditions) == (other.cadence, other.renditions)
+
+
+def _for_all(entry: CadenceEntry) -> CadenceEntry:
+    """Leave out what only the node has that makes the channel: its disk."""
+    renditions = tuple(replace(one, folder=None) for one in entry.renditions)
+    return replace(entry, renditions=renditions, dvr_window=0.0)
+
+
+def _next_number(renditions: Mapping[str, Rendition]) -> int:
+    """Give the number behind all that a shared log has, open segments included."""
+    return max(one.window.next_number + (one.window.open is not None) for one in renditions.values())
+
+
+def _own_next(renditions: Mapping[str, Rendition]) -> int:
+    return min(one.window.next_number for one in renditions.values())
+
+
+def _oldest_number(renditions: Mapping[str, Rendition]) -> int:
+    """Give the first number from which on all renditions have their segments in memory."""
+    return max(_oldest_in_memory(one) for one in renditions.values())
+
+
+def _oldest_in_memory(rendition: Rendition) -> int:
+    window, number = rendition.window, rendition.window.next_number
+    for segment in reversed(window.listed):
+        if not segment.gap and not segment.parts:
+            break
+        number = segment.number
+    return number
+
+
+def _begin_anew(shared: LiveStream, own: LiveStream, entry: CadenceEntry, append: Append) -> None:
+    tags = list(own.presentation.date_ranges.tags())
+    if shared.begun_with is not None:
+        newest = max(one.window.newest_discontinuity_sequence for one in shared.renditions.values())
+        entry = replace(entry, discontinuity_sequence=max(entry.discontinuity_sequence, newest + 1))
+        known = {one.id for one in tags}
+        tags += [one for one in shared.presentation.date_ranges.tags() if one.id not in known]
+    append(entry)
+    for tag in tags:
+        append(DateRangeEntry(tag))
+
+
+def _close(shared: LiveStream, number: int, own: LiveStream, append: Append) -> None:
+    """Close what is open, and let gaps stand for all before a number."""
+    for name, rendition in shared.renditions.items():
+        window = rendition.window
+        if (segment := window.open) is not None:
+            # Of captions nobody knows the whole text but who is gone; the first part is a text by itself.
+            append(SegmentDoneEntry(name, bytes(segment.parts[0].data) if rendition.language else b""))
+        duration = own.cadence.segment_duration
+        while window.next_number < number:
+            last = window.listed[-1] if window.listed else None
+            date = window.next_number * duration if last is None else last.program_date_time + last.duration
+            append(GapEntry(name, date, duration, False))
+
+
+def _copy(renditions: Mapping[str, Rendition], number: int, append: Append) -> None:
+    """Append all segments from a number on, side by side, and the parts of those that aren't finished."""
+    timelines: dict[str, Timeline | None] = dict.fromkeys(renditions)
+    last = max(one.window.next_number for one in renditions.values())
+    for current in range(number, last + 1):
+        for name, rendition in renditions.items():
+            window = rendition.window
+            is_open = window.open is not None and window.open.number == current
+            segment = window.open if is_open else window.at(current)
+            if segment is None:
+                continue
+            _begin_timeline(name, segment.timeline, timelines, append)
+            _copy_segment(rendition, segment, append, is_open=is_open)
+    for name, rendition in renditions.items():
+        _begin_timeline(name, rendition.window.timeline, timelines, append)
+
+
+def _begin_timeline(
+    name: str, timeline: Timeline | None, known: dict[str, Timeline | None], append: Append
+) -> None:
+    if timeline is not None and known[name] != timeline:
+        known[name] = timeline
+        append(InitEntry(name, timeline.init, timeline.entry))
+
+
+def _copy_segment(rendition: Rendition, segment: LiveSegment, append: Append, *, is_open: bool) -> None:
+    if segment.gap:
+        append(GapEntry(rendition.name, segment.program_date_time, segment.duration, segment.discontinuity))
+        return
+    is_text = rendition.language is not None
+    date, last = Fraction(segment.program_date_time), len(segment.parts) - 1
+    for index, part in enumerate(segment.parts):
+        ends = index == last and not is_open and not is_text
+        append(PartEntry(rendition.name, part, date, ends))
+        date += part.duration
+    if is_text and not is_open:
+        append(SegmentDoneEntry(rendition.name, bytes(segment.data)))
