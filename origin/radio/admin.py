@@ -25,7 +25,6 @@ from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.icy_headers import one_line
 from origin.radio.limits import AdminLimits
-from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
 from origin.radio.status import base_of, describe_server, describe_source
 from origin.responses.refusal import RefusalError
@@ -139,7 +138,8 @@ class Admin:
         await self._require(request, self._password(fields))
         base, live = base_of(request), self._live()
         top = ElementTree.Element("icestats")
-        _fill(top, describe_server(base, live.values(), self._counts))
+        elsewhere = sum(mount.elsewhere.connections for mount in self._mounts.values())
+        _fill(top, describe_server(base, live.values(), self._counts, elsewhere))
         shown = {fields["mount"]: self._source(fields)} if "mount" in fields else _addresses(live)
         for address, mount in shown.items():
             _fill(ElementTree.SubElement(top, "source", mount=address), describe_source(mount, base))
@@ -159,10 +159,10 @@ class Admin:
             {
                 "IP": one.client.address,
                 "UserAgent": one.client.agent,
-                "Connected": int(mount.audience.seconds(one)),
+                "Connected": int(one.seconds),
                 "ID": one.number,
             }
-            for one in mount.audience.present
+            for one in mount.present
         ]
         # In a thread: thousands of listeners take a tenth of a second.
         return await asyncio.to_thread(_list_of_clients, fields["mount"], listeners)
@@ -173,12 +173,10 @@ class Admin:
         if "id" not in fields:
             raise AdminError("Missing parameter")
         number = fields["id"]
-        found: list[Listener] = [one for one in mount.audience.present if str(one.number) == number]
-        for listener in found:
-            mount.audience.dismiss(listener)
+        found = mount.dismiss(number)
         shown = number if number.isascii() and number.isdecimal() and len(number) < 20 else "?"
         what = "removed" if found else "not found"
-        return _response(f"Client {shown} {what}", success=bool(found))
+        return _response(f"Client {shown} {what}", success=found)
 
     async def _move_clients(self, request: Request, fields: Mapping[str, str]) -> Response:
         """Move the listeners of a station to another; without one, list those that there are."""

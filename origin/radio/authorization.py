@@ -6,15 +6,28 @@ A station's titles, statistics and playlists need the same permission as its aud
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from origin.access.credentials import Authenticator, Secret, unauthorized
-from origin.radio.mount import Mount
+from origin.radio.options import MountOptions
 
 SOURCE_USER = "source"
 """User name of source clients, as in Icecast."""
+
+
+class NamedStation(Protocol):
+    """A station, in the process that makes it or in another one."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def options(self) -> MountOptions:
+        """Its options, with its listeners' password."""
 
 
 class StationAuthorization:
@@ -29,7 +42,7 @@ class StationAuthorization:
         self._authenticator = authenticator
         self._admin = Secret(admin_token)
 
-    async def may_listen(self, request: Request, mount: Mount) -> bool:
+    async def may_listen(self, request: Request, mount: NamedStation) -> bool:
         """Tell whether a request carries what the station's listeners need, if anything.
 
         Args:
@@ -40,7 +53,7 @@ class StationAuthorization:
             return True
         return await self._authenticator.admits(request, self._admin, _listening(mount))
 
-    async def accessible_stations(self, request: Request, mounts: Iterable[Mount]) -> frozenset[str]:
+    async def accessible_stations(self, request: Request, mounts: Iterable[NamedStation]) -> frozenset[str]:
         """Name the stations of a list that a request may listen to.
 
         Args:
@@ -64,7 +77,7 @@ class StationAuthorization:
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER), self._admin)
 
 
-def is_protected(mount: Mount) -> bool:
+def is_protected(mount: NamedStation) -> bool:
     """Tell whether a station's listeners need a password."""
     return bool(mount.options.listener_password)
 
@@ -74,5 +87,5 @@ def refusal() -> Response:
     return unauthorized("this station is for listeners with a password")
 
 
-def _listening(mount: Mount) -> Secret:
+def _listening(mount: NamedStation) -> Secret:
     return Secret(mount.options.listener_password, signed_path=f"/radio/{mount.name}")

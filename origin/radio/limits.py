@@ -76,6 +76,8 @@ class MountLimits:
         subscriber_stale_seconds: recent blocks are forgotten after a silence of this length.
         title_characters: longest title; about what an ICY metadata block holds.
         retry_seconds: Retry-After of a listener or reader that finds no room.
+        reported_listeners: most listeners of one report of another process that serves some.
+        reported_characters: most characters of their programs' names in it.
         listener: of each listener.
         listener_times: of what is kept of the listeners' media times.
         intro: of what listeners hear first.
@@ -90,6 +92,8 @@ class MountLimits:
     subscriber_stale_seconds: float = 4.0
     title_characters: int = 1000
     retry_seconds: int = 10
+    reported_listeners: int = 500
+    reported_characters: int = 1000
     listener: ListenerLimits = field(default_factory=ListenerLimits)
     listener_times: ListenerTimeLimits = field(default_factory=ListenerTimeLimits)
     intro: IntroLimits = field(default_factory=IntroLimits)

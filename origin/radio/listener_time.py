@@ -49,7 +49,7 @@ class ListenerTime:
 
     def begin(self, media_time: Fraction, position: Fraction = Fraction(0)) -> None:
         """Note the media time of the first byte of the station's audio, behind so many seconds of other."""
-        self._add(MediaTimeMark(position, media_time))
+        self.add(MediaTimeMark(position, media_time))
 
     def skip(self, before: Fraction, after: Fraction) -> None:
         """Note a skip from one media time to another."""
@@ -58,9 +58,10 @@ class ListenerTime:
         if position == last.position:
             # No audio was sent since the last mark.
             self.marks.pop()
-        self._add(MediaTimeMark(position, after))
+        self.add(MediaTimeMark(position, after))
 
-    def _add(self, mark: MediaTimeMark) -> None:
+    def add(self, mark: MediaTimeMark) -> None:
+        """Note a mark, and tell it."""
         self.marks.append(mark)
         self._tell(mark)
 

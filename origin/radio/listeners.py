@@ -249,6 +249,11 @@ class Listeners:
             await asyncio.sleep(0)
 
     @property
+    def settled(self) -> int:
+        """How many are no probes."""
+        return self._settled
+
+    @property
     def present(self) -> tuple[Listener, ...]:
         """The listeners in the order in which they came."""
         return tuple(self._present)

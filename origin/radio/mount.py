@@ -18,9 +18,17 @@ from origin.http1.stream import Stream
 from origin.radio.icy_headers import StationDescription, describe_station, listener_headers
 from origin.radio.limits import MountLimits
 from origin.radio.listeners import Listener, Listeners
+from origin.radio.listeners_elsewhere import ListenersElsewhere, ListenerThere
+from origin.radio.mount_entries import (
+    ListenerDismissed,
+    ListenersDisconnected,
+    ListenersMoved,
+    StationEntry,
+    StationFacts,
+)
 from origin.radio.now_playing import NowPlaying
 from origin.radio.options import AudioSource, MountOptions
-from origin.radio.ring import AudioRing
+from origin.radio.ring import AudioRing, Block
 from origin.radio.subscribers import Subscribers
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intro import Intro
@@ -185,7 +193,9 @@ class Mount:
     Attributes:
         title: the current one.
         now: titles with their media times, and the event channel.
-        audience: the listeners.
+        audience: the listeners of this process.
+        elsewhere: those of others.
+        on_entry: called with each block and change, as by what tells other processes.
         subscribers: others that receive its audio.
         fallback: the mount whose audio is sent here while the station is silent.
         source_client: who sends to it; None for nobody.
@@ -219,6 +229,10 @@ class Mount:
         self._closed = False
         self._dismiss: Callable[[], None] | None = None
         self.audience = Listeners(name, self._ring, listener, clock, count)
+        self.elsewhere = ListenersElsewhere(clock, self.now.begin_times, self.now.end_times)
+        self.on_entry: Callable[[Block | StationEntry], None] = lambda _: None
+        self._told: StationFacts | None = None
+        self._peak = 0
         # How the newest audio differs from the intro; None before the first.
         self._unlike_intro: str | None = None
         self.subscribers = Subscribers(clock, limits, self.options.lead_seconds)
@@ -262,18 +276,53 @@ class Mount:
 
     @property
     def listeners(self) -> int:
-        """Number of listeners."""
-        return len(self.audience)
+        """Number of listeners of all processes."""
+        return len(self.audience) + len(self.elsewhere)
 
     @property
     def peak(self) -> int:
         """Most listeners at once since the start, without probes."""
-        return self.audience.peak
+        return max(self._peak, self.audience.peak)
 
     @property
     def dropped(self) -> int:
         """Listeners dropped because they fell too far behind."""
-        return self.audience.dropped
+        return self.audience.dropped + self.elsewhere.dropped
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much was written to all listeners."""
+        return self.audience.sent_bytes + self.elsewhere.sent_bytes
+
+    @property
+    def present(self) -> list[ListenerThere]:
+        """The listeners of all processes."""
+        here = [
+            ListenerThere(one.number, one.client, self.audience.seconds(one)) for one in self.audience.present
+        ]
+        return here + self.elsewhere.present
+
+    @property
+    def facts(self) -> StationFacts:
+        """What other processes are to know of it."""
+        return StationFacts(
+            self.state == "live",
+            self.media_type,
+            self.description,
+            self.bitrate,
+            self._unlike_intro == "",
+            self.listeners,
+        )
+
+    @property
+    def kept(self) -> tuple[Block, ...]:
+        """The newest audio, as new listeners get it."""
+        return tuple(self._ring.between(self._ring.first_sequence, self._ring.next_sequence))
+
+    @property
+    def first_sequence(self) -> int:
+        """Number of the oldest block of it."""
+        return self._ring.first_sequence
 
     @property
     def state(self) -> str:
@@ -312,7 +361,7 @@ class Mount:
     @property
     def full(self) -> bool:
         """Whether ``max_listeners`` is reached."""
-        return len(self.audience) >= self.options.max_listeners
+        return self.listeners >= self.options.max_listeners
 
     @property
     def is_silent(self) -> bool:
@@ -332,7 +381,7 @@ class Mount:
     @property
     def is_heard(self) -> bool:
         """Whether it has listeners or subscribers."""
-        return bool(len(self.audience)) or bool(len(self.subscribers))
+        return bool(self.listeners) or bool(len(self.subscribers))
 
     async def run(self) -> None:
         """Distribute the station's audio until it ends or the task is cancelled."""
@@ -380,8 +429,33 @@ class Mount:
         """Let all listeners go on with another mount's audio, of the same type, at its next block."""
         log.info("listeners moved", mount=self.name, to=destination.name, listeners=self.listeners)
         link, ending = self._chain.ending()
+        self.on_entry(ListenersMoved(destination.name, link, ending))
         self.audience.move(destination.audience, link, ending)
         destination._demand.update(has_listeners=destination.is_wanted)
+
+    def dismiss(self, number: str) -> bool:
+        """Disconnect the listener with a number; return False where there is none."""
+        found = [one for one in self.audience.present if str(one.number) == number]
+        for listener in found:
+            self.audience.dismiss(listener)
+        elsewhere = [one.number for one in self.elsewhere.present if str(one.number) == number]
+        for one in elsewhere:
+            self.on_entry(ListenerDismissed(one))
+        return bool(found or elsewhere)
+
+    def _disconnect(self, *, clears: bool = False) -> None:
+        """Disconnect all listeners; if what comes is of another type, drop the audio so far, too."""
+        self.on_entry(ListenersDisconnected(clears))
+        self.audience.close()
+        if clears:
+            self._ring.clear()
+
+    def tell(self) -> None:
+        """Tell other processes what has changed of it."""
+        self._peak = max(self._peak, self.audience.settled + self.elsewhere.settled)
+        if (facts := self.facts) != self._told:
+            self._told = facts
+            self.on_entry(facts)
 
     def dismiss_source(self) -> bool:
         """Disconnect the source client; return False where there is none."""
@@ -446,7 +520,7 @@ class Mount:
         """
         if not self.is_silent or self._closed:
             return
-        if self._type.accepts(block) or not len(self.audience):
+        if self._type.accepts(block) or not self.listeners:
             self._heard = fallback
             await self._publish(block, block.title or fallback.description.name)
         elif self._unheard_type != block.sort:
@@ -474,6 +548,9 @@ class Mount:
         self.read_bytes += len(chained.data)
         self._ring.append(chained.data, self._label, chained.cuts, block.seconds, chained.lead, chained.link)
         self._silence.block_sent()
+        self.tell()
+        if (newest := self._ring.newest[1]) is not None:
+            self.on_entry(newest)
         self.subscribers.put(block)
         await self.audience.flush()
         for mount in self._dependents:
@@ -489,17 +566,17 @@ class Mount:
         """Disconnect listeners so that they come again: a response has one media type."""
         before = self._type.heard or self._type.told
         log.info("type changes", mount=self.name, before=before, now=block.sort)
-        self.audience.close()
-        self._ring.clear()
+        self._disconnect(clears=True)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.options.limits.watch_seconds)
-            if len(self.audience) and self._silence.seconds > self.options.hold_seconds:
+            if self.listeners and self._silence.seconds > self.options.hold_seconds:
                 log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
-                self.audience.close()
+                self._disconnect()
             if self.options.listener_seconds:
                 await self.audience.dismiss_after(self.options.listener_seconds)
             await self.audience.introduce()
             self._demand.update(has_listeners=self.is_wanted)
+            self.tell()
             self.now.channel.beat()

@@ -17,7 +17,7 @@ from media.mp3.icy import clean_title
 from origin.events.channel import EventChannel, new_epoch
 from origin.events.readers import Reader
 from origin.http1.stream import Stream
-from origin.radio.listener_time import ListenerTimes, MediaTimeMark
+from origin.radio.listener_time import ListenerTime, ListenerTimes, MediaTimeMark
 from origin.radio.listeners import Listener
 from origin.radio.options import MountOptions
 
@@ -71,12 +71,20 @@ class NowPlaying:
         token = listener.token
         if token is None:
             return
+        listener.listener_time = listener_time = self.begin_times(token)
+        listener.done.add_done_callback(lambda _: self.end_times(token, listener_time))
+
+    def begin_times(self, token: str) -> ListenerTime:
+        """Begin the marks of a listener with a token, which are told its reader."""
 
         def tell(mark: MediaTimeMark) -> None:
             self.channel.tell(token, "listening", describe_mark(mark))
 
-        listener.listener_time = listener_time = self._listener_times.begin(token, tell)
-        listener.done.add_done_callback(lambda _: self._listener_times.end(token, listener_time))
+        return self._listener_times.begin(token, tell)
+
+    def end_times(self, token: str, listener_time: ListenerTime) -> None:
+        """Note that a listener with a token has gone."""
+        self._listener_times.end(token, listener_time)
 
     def enter(self, reader: Reader, stream: Stream) -> None:
         """Add a reader: it gets the media times of its listener, then the titles it has missed."""

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 from xml.sax.saxutils import escape
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from origin.radio.icy_headers import one_line
-from origin.radio.mount import Mount
+from origin.radio.icy_headers import StationDescription, one_line
+
+StationT = TypeVar("StationT")
 
 
-def find_station(mounts: Mapping[str, Mount], name: str) -> tuple[Mount | None, str]:
+class DescribedStation(Protocol):
+    """A station with a description."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def description(self) -> StationDescription:
+        """What is told of it."""
+
+
+def find_station(mounts: Mapping[str, StationT], name: str) -> tuple[StationT | None, str]:
     """Find the station that a name behind ``/radio/`` refers to.
 
     Args:
@@ -28,7 +42,7 @@ def find_station(mounts: Mapping[str, Mount], name: str) -> tuple[Mount | None, 
     return (mounts.get(base), ending) if ending in _WRITERS else (None, "")
 
 
-def playlist(mount: Mount, ending: str, request: Request) -> Response:
+def playlist(mount: DescribedStation, ending: str, request: Request) -> Response:
     """Answer with a station's playlist file.
 
     Args:

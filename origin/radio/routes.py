@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,15 +15,15 @@ from media.mp3.icy import Interleaver
 from origin.access.credentials import client_address
 from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
-from origin.http1.stream import STREAM
+from origin.http1.stream import STREAM, Stream
 from origin.radio.admin import Admin
 from origin.radio.aliases import station_name
-from origin.radio.authorization import StationAuthorization, refusal
+from origin.radio.authorization import NamedStation, StationAuthorization, refusal
 from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.limits import RadioLimits
 from origin.radio.listeners import Listener, ListenerClient
 from origin.radio.mount import Mount
-from origin.radio.playlist_files import find_station, playlist
+from origin.radio.playlist_files import DescribedStation, find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
 from origin.radio.status import base_of, status, status_page
 from origin.radio.title_events import TitleEvents, token_of
@@ -32,6 +33,32 @@ from origin.responses.refusal import RefusalError, plain_refusal
 DEFAULT_LIMITS = RadioLimits()
 NO_ALIASES: Mapping[str, str] = {}
 NO_WEBHOOKS = StationWebhooks()
+
+
+class ListenedStation(NamedStation, DescribedStation, Protocol):
+    """A station to which requests listen, in the process that makes it or in another one."""
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it gives no audio."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes no more listeners."""
+
+    @property
+    def listeners(self) -> int:
+        """How many it has."""
+
+    @property
+    def has_own_titles(self) -> bool:
+        """Whether titles are in the audio itself."""
+
+    def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
+        """Write a listener's response headers."""
+
+    def enter(self, listener: Listener, stream: Stream) -> None:
+        """Add a listener whose response head was sent."""
 
 
 class ListenerEndpoint:
@@ -46,7 +73,7 @@ class ListenerEndpoint:
 
     def __init__(
         self,
-        mounts: Mapping[str, Mount],
+        mounts: Mapping[str, ListenedStation],
         authorization: StationAuthorization,
         counts: ConnectionCounts,
         max_listeners: int | None = None,
@@ -92,13 +119,13 @@ class ListenerEndpoint:
             refused = plain_refusal(429, "too many listeners of one address", _retry(mount))
             await refused(scope, receive, send)
 
-    def _has_no_room(self, mount: Mount, *, is_head: bool = False) -> Response | None:
+    def _has_no_room(self, mount: ListenedStation, *, is_head: bool = False) -> Response | None:
         if not mount.is_down and (is_head or not (mount.full or self._full())):
             return None
         reason = "the station is silent" if mount.is_down else "too many listeners"
         return plain_refusal(503, reason, _retry(mount))
 
-    async def _play(self, mount: Mount, scope: Scope, send: Send) -> None:
+    async def _play(self, mount: ListenedStation, scope: Scope, send: Send) -> None:
         with_titles = wants_titles(scope["headers"]) and not mount.has_own_titles
         # A Range makes no sense on what has no end: RFC 9110 §14.2 lets a server ignore it.
         # Nothing here keeps the header fields for as long as somebody listens.
@@ -140,7 +167,7 @@ class MountEndpoint:
         await (self._listening if listens else self._publishing)(scope, receive, send)
 
 
-def _retry(mount: Mount) -> dict[str, str]:
+def _retry(mount: ListenedStation) -> dict[str, str]:
     return {"retry-after": str(mount.options.limits.retry_seconds), "cache-control": "no-store"}
 
 

@@ -66,7 +66,7 @@ def make_stations(
         stations.mounts[options.name] = Mount(
             options.name,
             source,
-            _presentation(options, config, limits),
+            mount_options(options, config, limits),
             count=count,
             count_events=count_events,
         )
@@ -129,7 +129,8 @@ def _fallback(options: RadioOptions, tools: Tools, stations: Stations, limits: R
     return hidden
 
 
-def _presentation(options: RadioOptions, config: Config, limits: RadioLimits) -> MountOptions:
+def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) -> MountOptions:
+    """Convert a station's configuration to its mount's options. Blocks, to read the intro."""
     listener = replace(
         limits.mount.listener,
         burst_bytes=config.limits.burst_bytes,

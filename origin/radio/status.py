@@ -46,24 +46,28 @@ def base_of(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def describe_server(base: str, live: Collection[Mount], counts: ConnectionCounts) -> dict[str, object]:
+def describe_server(
+    base: str, live: Collection[Mount], counts: ConnectionCounts, elsewhere: int = 0
+) -> dict[str, object]:
     """Give the server's part of ``/admin/stats``, by Icecast's names.
 
     Args:
         base: the server's own address without a trailing slash.
         live: the stations on air.
         counts: the connections so far.
+        elsewhere: how many others of listeners there were in other processes.
     """
+    all_listeners = counts.listeners + elsewhere
     listeners = sum(mount.listeners for mount in live)
     sources = sum(mount.source_client is not None for mount in live)
     return {
         **_describe_host(base),
         **_moment("server_start", counts.started),
-        "client_connections": counts.listeners + counts.sources,
+        "client_connections": all_listeners + counts.sources,
         "clients": listeners + sources,
-        "connections": counts.listeners + counts.sources,
+        "connections": all_listeners + counts.sources,
         "file_connections": 0,
-        "listener_connections": counts.listeners,
+        "listener_connections": all_listeners,
         "listeners": listeners,
         "source_client_connections": counts.sources,
         "source_relay_connections": 0,
@@ -85,7 +89,7 @@ def describe_source(mount: Mount, base: str) -> dict[str, object]:
         "slow_listeners": mount.dropped,
         "source_ip": "" if client is None else client.address,
         "total_bytes_read": mount.read_bytes,
-        "total_bytes_sent": mount.audience.sent_bytes,
+        "total_bytes_sent": mount.sent_bytes,
         "user_agent": "" if client is None else client.agent,
     }
 

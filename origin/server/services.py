@@ -36,6 +36,7 @@ from origin.ingest.admission import IngestAdmission, Webhook
 from origin.ingest.limits import IngestLimits
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mount import Mount
+from origin.radio.mount_log import ServedMountLog
 from origin.radio.stations import Stations, make_simulcasts, make_stations, needs_permission
 from origin.radio.webhooks import make_webhooks
 from origin.server import malloc, metrics
@@ -172,10 +173,13 @@ class Services:
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
         self.logs = LogServer(limits.replication)
+        for mount in self.mounts.values():
+            append = self.logs.serve(ServedMountLog(mount))
+            mount.on_entry = append
         for options in filter(is_followed, config.events):
             event_channel = self.events.channels[options.name]
-            append = self.logs.serve(ServedEventLog(event_channel))
-            event_channel.on_entry = append
+            told = self.logs.serve(ServedEventLog(event_channel))
+            event_channel.on_entry = told
         for channel in self.channels.values():
             self._broadcast(channel)
         if tools is not None:

@@ -3,8 +3,8 @@
 The *control process* is the started one: it is a whole server, which runs the channels, stations and event
 channels, keeps all state that changes, and can answer everything. The *workers* are fresh Python processes
 that accept all connections of the public port, and answer what needs no state of the control process: files,
-VOD, the page, and live and event channels, whose logs they follow. A connection with any other request is
-handed over to the control process (`origin.http1.hand_over`), which keeps it to its end.
+VOD, the page, and live channels, stations and event channels, whose logs they follow. A connection with any
+other request is handed over to the control process (`origin.http1.hand_over`), which keeps it to its end.
 
     pool            the control process's side: keeps workers running, asks them, and ends them
     worker_process  one worker as the control process sees it, and the connections that come from it
@@ -12,6 +12,7 @@ handed over to the control process (`origin.http1.hand_over`), which keeps it to
     services        what a worker serves, and which requests it answers
     live_requests   which of those for live channels
     event_channels  the same for event channels, and what serves them
+    stations        the same for stations
     messages        what the two tell each other, over a Unix socket a worker
     packet_socket   that socket: whole messages with descriptors, and a limited queue
 

@@ -25,6 +25,7 @@ from origin.http.areas import area_of
 from origin.http.client_limits import ClientLimits
 from origin.http1.access_log import RequestCounters
 from origin.live import routes as live_routes
+from origin.radio.mount_log import RADIO
 from origin.responses.common_headers import CommonHeaders
 from origin.server import embed, malloc, page
 from origin.server.error_responses import ERROR_RESPONSES
@@ -36,6 +37,7 @@ from origin.vod import routes as vod_routes
 from origin.workers import live_requests
 from origin.workers.event_channels import WorkerEventChannels
 from origin.workers.messages import Start
+from origin.workers.stations import WorkerStations
 from packager.concurrency import background_task
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE, FollowedLiveLog
@@ -57,6 +59,7 @@ class WorkerServices:
         library: the files and their VOD.
         streams: the live channels that are served here, by name; may change while serving.
         events: the event channels that are served here.
+        stations: likewise.
         traffic: counters of requests and bytes.
         loop_lag: measures how late the event loop is.
     """
@@ -70,6 +73,8 @@ class WorkerServices:
         self.traffic = RequestCounters()
         count = functools.partial(self.traffic.add_bytes, "events")
         self.events = WorkerEventChannels(self.config, self.limits, count)
+        count = functools.partial(self.traffic.add_bytes, "radio")
+        self.stations = WorkerStations(start.number, self.config, self.limits, count)
         self.loop_lag = LoopLag(self.limits.server.loop_lag)
         self._registry = CollectorRegistry()
         self._registry.register(_WorkerCollector(self))
@@ -82,6 +87,7 @@ class WorkerServices:
             background_task(self.loop_lag.run()),
             background_task(malloc.trim_regularly(self.limits.server.trim_seconds)),
             background_task(self.events.run()),
+            background_task(self.stations.run()),
         ):
             yield
 
@@ -91,6 +97,7 @@ class WorkerServices:
         return {
             LIVE: lambda name: FollowedLiveLog(name, self.streams, self.limits.replication, publish),
             EVENTS: self.events.follow,
+            RADIO: self.stations.follow,
         }
 
     def metrics(self) -> list[Metric]:
@@ -110,6 +117,8 @@ class WorkerServices:
             return not self.events.is_answered(scope, upgrading=upgrading)
         if upgrading:
             return True
+        if self.stations.is_address(path):
+            return not self.stations.is_answered(scope)
         if area == "live":
             return not live_requests.is_answered(scope["method"], path, self.streams)
         if area == "vod":
@@ -153,6 +162,7 @@ def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
             services.streams, config.server.carried_parameters, client_limits.blocked_requests
         ),
         *services.events.routes(client_limits),
+        *services.stations.routes(client_limits),
         *embed.routes(page.PLAYER, config.server.allow_embed),
         *page.routes(page.PLAYER),
     ]
@@ -160,10 +170,11 @@ def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
     served = file_routes.Files(
         library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
     )
-    return CommonHeaders(
+    answering = CommonHeaders(
         served,
         traffic=services.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,
         own_origins=own_origins(config),
     )
+    return services.stations.with_aliases(answering)
