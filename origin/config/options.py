@@ -445,7 +445,7 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Files of the library that stay open between requests."""
     open_file_seconds: Annotated[float, Meta(gt=0, le=1)] = 0.5
     """Time for which such a file is served without being looked up again."""
-    library_files: Count = 200_000
+    library_files: Count = 1_000_000
     """Files of the library that are listed, and whose facts are remembered."""
     metadata_bytes: Count = 16 << 10
     """Body of a request that publishes timed metadata."""

@@ -197,6 +197,7 @@ class CatalogueLimits:
         page_items: Items of a page for which nobody says a number.
         most_page_items: Most items of a page.
         page_seconds: How long a page waits for what isn't known yet of its files.
+        awaited_files: Most files of a page whose facts are waited for: more don't become known in that time.
         page_files: Files of all items of a page, of which a title has several.
         unknown_files: Files that wait to be looked at, at most: those that were asked for first are left
             until they are again.
@@ -213,6 +214,7 @@ class CatalogueLimits:
     page_items: int = 200
     most_page_items: int = 500
     page_seconds: float = 1.0
+    awaited_files: int = 40
     page_files: int = 1000
     unknown_files: int = 2000
     listing: ListingLimits = field(default_factory=ListingLimits)
@@ -366,9 +368,10 @@ class Catalogue:
         files = [item for item in found if not isinstance(item, Folder)]
         items = list(dict.fromkeys((*_files_of(files), *files)))
         self._want(items)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._wait_for(items)
+        if patience is None or sum(one not in self._known for one in items) <= self.limits.awaited_files:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._wait_for(items)
         facts = {item: self._known.get(item) for item in items}
         return CataloguePage(
             tuple(_described(item, facts) for item in found), after, (listing.number, self._learnt)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import bisect
 import heapq
+import itertools
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
+
+import structlog
 
 from packager.concurrency import SHARED_THREADS, Threads
 from packager.library.folder_titles import (
@@ -36,9 +39,11 @@ MAX_RENDITIONS = 16
 """Most files of one title."""
 
 SORTED_AT_ONCE = 2000
-"""Names that are sorted at once: sorting holds the GIL."""
+"""Names that are sorted or compared at once: both hold the GIL."""
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,11 @@ class ListingLimits:
         files: most files that are listed.
         names: most names of files and folders that are read.
         depth: most levels of folders.
-        stale_seconds: how long a request waits for a new listing if there is an old one.
+        stale_seconds: how long after its beginning a new listing is waited for if there is an old one.
         unwalked_seconds: how long a change within a file may go unnoticed.
     """
 
-    files: int = 200_000
+    files: int = 1_000_000
     names: int = 2_000_000
     depth: int = 8
     stale_seconds: float = 1.0
@@ -91,7 +96,7 @@ class Listing:
         titles: two or more renditions of one name in one folder.
         files: all files, those of titles included.
         folders: each folder's modification time; -1 if another change could have the same one.
-        number: of the walk.
+        number: of the walk that found it first; later walks that find the same don't change it.
         walked: when.
         seconds: duration of the walk.
     """
@@ -216,6 +221,7 @@ class FileListing:
         self._limits = limits or ListingLimits()
         self._listing: Listing | None = None
         self._looking: asyncio.Future[Listing] | None = None
+        self._looking_since = 0.0
         self._idle_until = 0.0
         self._is_ending = False
         self.walks = 0
@@ -231,12 +237,15 @@ class FileListing:
             return known
         if self._looking is None:
             # Not a task: a thread can't be cancelled, and whoever comes next waits for the same one.
+            self._looking_since = self._clock()
             self._looking = self._files.threads.submit(self._look, known)
             self._looking.add_done_callback(self._take)
         looking = self._looking
         if known is None:
             return await asyncio.shield(looking)
-        done, _ = await asyncio.wait((looking,), timeout=self._limits.stale_seconds)
+        # Whoever comes later while a large library is walked doesn't wait as long once more.
+        left = max(self._looking_since + self._limits.stale_seconds - self._clock(), 0.0)
+        done, _ = await asyncio.wait((looking,), timeout=left)
         return looking.result() if done else known
 
     def close(self) -> None:
@@ -263,8 +272,15 @@ class FileListing:
                 if known is None or not will_pass(error):
                     raise
                 return known
-            titles = _titles(found.files)
+            if len(found.files) >= self._limits.files and (
+                known is None or len(known.files) < len(found.files)
+            ):
+                log.warning("library has more files than are listed", listed=len(found.files))
             took = self._clock() - began
+            if known is not None and found.folders == known.folders and are_equal(found.files, known.files):
+                # Views that were made of it hold as well.
+                return replace(known, walked=began, seconds=took)
+            titles = _titles(found.files)
             return Listing(titles, found.files, found.folders, self.walks, began, took)
         finally:
             now = self._clock()
@@ -338,6 +354,8 @@ class _FolderWalk:
         is_ending: Callable[[], bool],
     ) -> None:
         self._root = root
+        # Of each name a path is made: texts take a tenth of the time that objects of pathlib take.
+        self._prefix = f"{root}/"
         self._withheld = withheld
         self._identities = withheld.identities()
         self._endings = endings
@@ -369,17 +387,17 @@ class _FolderWalk:
                     self.enter(path, depth + 1)
                 continue
             try:
-                status = (self._root / path).lstat()
+                status = os.lstat(self._prefix + path)
             except OSError:  # gone since the folder was read
                 continue
             if stat.S_ISREG(status.st_mode) and identity_of(status) not in self._identities:
-                sidecars = self._sidecars(folder, name, subtitles)
+                sidecars = self._sidecars(folder, name, subtitles) if subtitles else ()
                 found.files.append(File(path, status.st_size, status.st_mtime_ns, sidecars))
 
     def _sidecars(self, folder: str, name: str, subtitles: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
         """Look at the subtitle files whose names begin as a film's does, so that a change of them is one."""
         found: dict[str, tuple[str, int, int]] = {}
-        for stem in media_stems(name) if subtitles else ():
+        for stem in media_stems(name):
             for one in beginning_with(subtitles, stem)[:MAX_SIDECARS]:
                 try:
                     status = (self._root / folder / one).lstat()
@@ -404,19 +422,39 @@ class _FolderWalk:
                     status = Path(entry.path).lstat() if self._identities else None
                     if status is None or identity_of(status) not in self._identities:
                         names.append(f"{entry.name}/")
-                elif PurePosixPath(entry.name).suffix.lower() in self._endings:
+                elif _ending(entry.name) in self._endings:
                     names.append(entry.name)
                 elif entry.name.lower().endswith(SUBTITLE_ENDINGS):
                     subtitles.append(entry.name)
         return in_order(names), list(in_order(subtitles))
 
 
+def are_equal(items: Sequence[object], others: Sequence[object]) -> bool:
+    """Compare two lists in short steps, since each holds the GIL."""
+    steps = range(0, len(items), SORTED_AT_ONCE)
+    return len(items) == len(others) and all(
+        items[first : first + SORTED_AT_ONCE] == others[first : first + SORTED_AT_ONCE] for first in steps
+    )
+
+
+def _ending(name: str) -> str:
+    """Give a name's ending with its dot, in lower case; without a dot, the name itself."""
+    _, dot, ending = name.rpartition(".")
+    return dot + ending.lower()
+
+
 def in_order(items: Sequence[T], key: Callable[[T], Any] = lambda item: item) -> Iterator[T]:
     """Sort names, or items by a key, in short steps; items of the same key stay in their order."""
-    steps = range(0, len(items), SORTED_AT_ONCE)
-    return iter(
-        heapq.merge(*(sorted(items[first : first + SORTED_AT_ONCE], key=key) for first in steps), key=key)
-    )
+    keyed = zip(map(key, items), range(len(items)), strict=True)
+    steps = [sorted(step) for step in batched(keyed, SORTED_AT_ONCE)]
+    return (items[index] for _, index in heapq.merge(*steps))
+
+
+def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:
+    """Give items in lists of so many; the last one may have fewer."""
+    remaining = iter(items)
+    while step := list(itertools.islice(remaining, count)):
+        yield step
 
 
 def _titles(files: Iterable[File]) -> list[Renditions]:

@@ -12,13 +12,15 @@ import unicodedata
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from packager.library.file_listing import File, Listing, Renditions, in_order
 
 Sort = Literal["name", "date", "length"]
 
-DIGITS = re.compile(r"([0-9]+)")
+DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,7 @@ def make_view(
     *,
     unknown_files: int,
     version: int = 0,
+    name_order: NameOrder | None = None,
 ) -> View:
     """Select and order the items that somebody wants to see. It takes time with many files.
 
@@ -115,6 +118,7 @@ def make_view(
         duration_of: gives the known duration of an item.
         unknown_files: most items of unknown duration that are named.
         version: of the known durations.
+        name_order: keeps the order of all items for the views to come.
     """
     items: list[Renditions | File] = []
     folders: list[Folder] = []
@@ -126,46 +130,81 @@ def make_view(
             items += (one for one in found if _matches(one.path[len(prefix) :], words)) if words else found
         else:
             _look_into(listed, prefix, items, folders if listed is listing.files else None)
-    durations = {item: duration_of(item) for item in items} if query.sort == "length" else {}
-    ordered = _ordered(items, query, durations)
+    is_whole = len(items) == len(listing.titles) + len(listing.files)
+    names = (name_order or NameOrder()).of(listing) if is_whole else by_name(items)
+    if query.descending:
+        names = names[::-1]
+    ordered, unknown = _ordered(names, query, duration_of)
     folders = list(in_order(folders, lambda folder: natural_key(folder.path)))
     if query.descending and query.sort == "name":
         folders.reverse()
-    unknown = [item for item in ordered if durations.get(item, 0) is None][:unknown_files]
-    return View([*folders, *ordered], unknown, (listing.number, version))
+    return View([*folders, *ordered], unknown[:unknown_files], (listing.number, version))
 
 
 def folded(text: str) -> str:
     """Give what texts are compared by that differ in case alone, or in how their accents are written."""
+    if text.isascii():
+        return text.lower()
     # Unicode 3.13, D145: names from a Mac have their accents behind the letters; keyboards write both as one.
     return unicodedata.normalize("NFD", text.casefold())
 
 
-def natural_key(name: str) -> tuple[str | int, ...]:
+def natural_key(name: str) -> str:
     """Give what names are ordered by: without regard to case, and with numbers by their value."""
-    parts = DIGITS.split(folded(name))
-    # Between two parts that aren't digits there is always one that is.
-    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
+    return DIGITS.sub(_by_value, folded(name))
+
+
+def _by_value(digits: re.Match[str]) -> str:
+    """Write a number so that texts with it are in the order of its value: more digits come later."""
+    # No name has the first character, so a number comes before whatever else may stand in its place.
+    significant = digits[0].lstrip("0")
+    return f"\0{chr(len(significant))}{significant}"
+
+
+def by_name(items: Sequence[Renditions | File]) -> list[Renditions | File]:
+    """Order items by their paths, as people count."""
+    return list(in_order(items, lambda item: natural_key(item.path)))
+
+
+class NameOrder:
+    """Keeps the order by name of all items of one listing, since ordering a large one takes seconds."""
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._names: list[Renditions | File] = []
+
+    def of(self, listing: Listing) -> list[Renditions | File]:
+        """Give all items of a listing, ordered by name. One thread at a time may call it."""
+        if self._number != listing.number:
+            self._names = by_name([*listing.titles, *listing.files])
+            self._number = listing.number
+        return self._names
 
 
 def _ordered(
-    items: Sequence[Renditions | File],
+    names: list[Renditions | File],
     query: ViewQuery,
-    durations: dict[Renditions | File, float | None],
-) -> list[Renditions | File]:
-    names = list(in_order(items, lambda item: natural_key(item.path)))
-    if query.descending:
-        names.reverse()
+    duration_of: Callable[[Renditions | File], float | None],
+) -> tuple[list[Renditions | File], list[Renditions | File]]:
+    """Order items that are ordered by name; give those whose duration would have to be known, too."""
     sign = -1 if query.descending else 1
     if query.sort == "date":
-        return list(in_order(names, lambda item: sign * modified(item)))
+        return _by_numbers(names, [sign * modified(item) for item in names], np.int64), []
     if query.sort == "length":
-        known = [item for item in names if durations[item] is not None]
-        return [
-            *in_order(known, lambda item: sign * (durations[item] or 0)),
-            *(item for item in names if durations[item] is None),
-        ]
-    return names
+        durations = [(item, duration_of(item)) for item in names]
+        known = [(item, sign * seconds) for item, seconds in durations if seconds is not None]
+        unknown = [item for item, seconds in durations if seconds is None]
+        first = _by_numbers([item for item, _ in known], [seconds for _, seconds in known], np.float64)
+        return [*first, *unknown], unknown
+    return names, []
+
+
+def _by_numbers(
+    items: list[Renditions | File], numbers: Sequence[float], kind: type[np.number[Any]]
+) -> list[Renditions | File]:
+    """Order items by numbers; those of the same number stay in their order. numpy sorts without the GIL."""
+    positions = np.argsort(np.fromiter(numbers, kind, len(items)), kind="stable")
+    return [items[position] for position in positions.tolist()]
 
 
 def modified(item: Renditions | File) -> int:
@@ -231,6 +270,7 @@ class Views:
         self._kept: OrderedDict[ViewQuery, View] = OrderedDict()
         self._making = asyncio.Lock()
         self._awaited: Counter[ViewQuery] = Counter()
+        self._name_order = NameOrder()
 
     async def get(self, listing: Listing, query: ViewQuery, learnt: int) -> View:
         """Return the view of a listing.
@@ -273,6 +313,7 @@ class Views:
             self._duration_of,
             unknown_files=self._limits.unknown_files,
             version=version[1],
+            name_order=self._name_order,
         )
         self._kept[query] = view
         self._kept.move_to_end(query)

@@ -9,17 +9,19 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from packager.concurrency import background_task
 from packager.library import file_listing
 from packager.library.catalogue import (
     DEFAULT_LIMITS,
     Catalogue,
+    CatalogueLimits,
     Entry,
     Facts,
     LibraryTitle,
 )
-from packager.library.file_listing import FileListing, ListedFolder, ListingLimits
+from packager.library.file_listing import FileListing, ListedFolder, Listing, ListingLimits
 from packager.library.folder_titles import FolderTitles
 from tests.packager.library.listing import THEN, files, fill
 from tests.waiting import until
@@ -73,6 +75,70 @@ async def test_looking_takes_a_tenth_of_the_time_at_most_however_often_somebody_
         await listing.latest()
     # Each walk takes a second of this clock, which is looked at twice.
     assert 1 < listing.walks <= now / 10
+
+
+async def test_a_walk_that_finds_what_was_there_leaves_the_listing_and_what_is_made_of_it(
+    tmp_path: Path,
+) -> None:
+    await asyncio.to_thread(fill, tmp_path, [f"{number:04}.mp4" for number in range(2500)])
+    now = 0.0
+    listing = FileListing(ListedFolder(tmp_path), (".mp4",), clock=lambda: now)
+    first = await listing.latest()
+    now = 100.0
+    second = await listing.latest()
+    assert (listing.walks, second.number, second.walked) == (2, first.number, 100.0)
+    assert second.files is first.files
+    (tmp_path / "2499.mp4").write_bytes(b"another length")
+    now = 200.0
+    assert (await listing.latest()).number == 3
+
+
+async def test_only_who_comes_at_its_beginning_waits_for_a_walk(tmp_path: Path) -> None:
+    await asyncio.to_thread(fill, tmp_path, ["a.mp4"])
+    now, gate = 0.0, threading.Event()
+
+    class Slow(ListedFolder):
+        def is_unchanged(self, listing: Listing) -> bool:
+            gate.wait()
+            return super().is_unchanged(listing)
+
+    listing = FileListing(Slow(tmp_path), (".mp4",), ListingLimits(stale_seconds=60), lambda: now)
+    first = await listing.latest()
+    now = 1.0
+    waiting = asyncio.create_task(listing.latest())
+    await asyncio.sleep(0)
+    try:
+        now = 61.5
+        # A minute of this clock has passed since the walk began, and nothing of another one.
+        async with asyncio.timeout(30):
+            assert await listing.latest() is first
+        assert not waiting.done()
+    finally:
+        gate.set()
+    assert (await waiting).files == first.files
+
+
+async def test_a_library_of_more_files_than_are_listed_is_told_once(tmp_path: Path) -> None:
+    await asyncio.to_thread(fill, tmp_path, ["a.mp4", "b.mp4", "c.mp4"])
+    now = 0.0
+    listing = FileListing(ListedFolder(tmp_path), (".mp4",), ListingLimits(files=2), lambda: now)
+    with capture_logs() as logs:
+        await listing.latest()
+        now = 100.0
+        await listing.latest()
+    assert [line["event"] for line in logs] == ["library has more files than are listed"]
+
+
+async def test_a_page_does_not_wait_for_more_facts_than_can_come_meanwhile(tmp_path: Path) -> None:
+    await asyncio.to_thread(fill, tmp_path, [f"{number:02}.mp4" for number in range(30)])
+    catalogue = Catalogue(ListedFolder(tmp_path), None, limits=CatalogueLimits(awaited_files=20))
+    # Nothing looks at files here, so whoever waits for facts waits for all of the time.
+    async with asyncio.timeout(60):
+        page = await catalogue.page(None, 30, patience=600)
+    assert [item.path for item in page.items] == [f"{number:02}.mp4" for number in range(30)]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await catalogue.page(None, 10, patience=600)
 
 
 async def test_pages_have_each_file_once_in_order_of_path_while_others_come_and_go(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,6 +16,8 @@ from packager.library.catalogue import Catalogue, Entry, LibraryTitle
 from packager.library.file_listing import File, ListedFolder, Listing, Renditions
 from packager.library.library_view import (
     Folder,
+    NameOrder,
+    Sort,
     TooManyViewsError,
     ViewLimits,
     ViewQuery,
@@ -116,6 +120,24 @@ def test_names_are_ordered_by_the_values_of_their_numbers_whatever_they_are_made
     ordered = sorted(names, key=natural_key)
     assert ordered.index("Episode 2") < ordered.index("episode 10")
     assert ordered.index("9b") < ordered.index("10")
+
+
+def test_a_whole_library_is_ordered_by_name_once_for_all_orders() -> None:
+    order = NameOrder()
+    once = order.of(FILMS)
+    views = [
+        make_view(
+            FILMS, ViewQuery(sort=sort, descending=down), lambda _: 1.0, unknown_files=1, name_order=order
+        )
+        for sort in get_args(Sort)
+        for down in (False, True)
+    ]
+    assert order.of(FILMS) is once
+    assert order.of(replace(FILMS, number=FILMS.number + 1)) is not once
+    names = [item.path for item in views[0].items]
+    assert [item.path for item in views[1].items] == names[::-1]
+    # What is as long as everything else stays in the order of its name.
+    assert [item.path for item in views[4].items] == names
 
 
 async def test_views_are_kept_for_who_comes_next_and_no_more_of_them_than_the_limit() -> None:
