@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from media.mp4.track_uploads import TrackUploadLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +20,9 @@ class IngestLimits:
         webhook_seconds: What an answer of ``server.publish_webhook`` may take.
         webhook_requests: Most such answers that are waited for at once.
         agent_chars: Longest name of an encoder that is kept and logged.
+        uploads: Of a stream that comes in many requests.
+        upload_requests: Most of these at once.
+        manifest_bytes: Largest playlist or manifest that comes with them.
     """
 
     publishers: int = 64
@@ -28,6 +33,9 @@ class IngestLimits:
     webhook_seconds: float = 5.0
     webhook_requests: int = 16
     agent_chars: int = 200
+    uploads: TrackUploadLimits = field(default_factory=TrackUploadLimits)
+    upload_requests: int = 8
+    manifest_bytes: int = 1 << 20
 
 
 DEFAULT_LIMITS = IngestLimits()

@@ -1,7 +1,8 @@
 """Publishing to a live channel over HTTP: ``PUT`` or ``POST /live/CHANNEL/ingest`` with an endless body.
 
 As ffmpeg (``-method PUT``), curl (``-T``) and GStreamer's ``souphttpclientsink`` send it. The body is
-MPEG-TS, FLV, Matroska or fragmented MP4, which its first bytes tell.
+MPEG-TS, FLV, Matroska or fragmented MP4, which its first bytes tell. Below that address come streams of many
+requests, a track or a segment in each.
 """
 
 from __future__ import annotations
@@ -18,28 +19,14 @@ from starlette.types import Receive, Scope, Send
 from media.errors import MediaError
 from origin.access.credentials import UnauthorizedError, client_address, unauthorized
 from origin.http1.exchange import take_slowly
-from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
+from origin.ingest.admission import IngestAdmission, RefusedError
+from origin.ingest.refusals import CLOSING, STATUS, refusal
+from origin.ingest.segmented_publishing import SegmentedPublishing
 from origin.live.authorization import Publishers
-from origin.responses.refusal import plain_refusal
 from packager.sources.published import Publication, PublicationEndedError, Publisher
-
-STATUS = {
-    RefusalReason.UNKNOWN_CHANNEL: 404,
-    RefusalReason.OTHER_SOURCE: 403,
-    RefusalReason.WRONG_KEY: 401,
-    RefusalReason.DENIED: 403,
-    RefusalReason.UNANSWERED: 503,
-    RefusalReason.TAKEN: 409,
-    RefusalReason.TOO_MANY: 503,
-    RefusalReason.CLOSED: 503,
-}
-"""The status with which HTTP says why somebody may not publish."""
 
 STREAM_REFUSALS = frozenset((408, 409, 415))
 """Statuses of answers that may come in the middle of a stream."""
-
-_CLOSING = {"connection": "close", "cache-control": "no-store"}
-"""What is left of a body isn't read: the connection can't be used for another request."""
 
 
 def routes(admission: IngestAdmission, publishers: Publishers) -> list[BaseRoute]:
@@ -50,7 +37,11 @@ def routes(admission: IngestAdmission, publishers: Publishers) -> list[BaseRoute
         publishers: checks the keys of requests.
     """
     endpoint = HttpPublishing(admission, publishers)
-    return [Route("/live/{channel}/ingest", endpoint, methods=["PUT", "POST"])]
+    uploads = SegmentedPublishing(admission, publishers)
+    return [
+        Route("/live/{channel}/ingest", endpoint, methods=["PUT", "POST"]),
+        Route("/live/{channel}/ingest/{name:path}", uploads, methods=["PUT", "POST", "DELETE"]),
+    ]
 
 
 class HttpPublishing:
@@ -92,11 +83,10 @@ class HttpPublishing:
         except RefusedError as error:
             status, reason = STATUS[error.reason], str(error)
         except UnauthorizedError as error:
-            return unauthorized(str(error), _CLOSING)
+            return unauthorized(str(error), CLOSING)
         if not reason:
-            return Response(headers=_CLOSING)
-        later = {"retry-after": str(self._limits.retry_seconds)} if status == 503 else {}
-        return plain_refusal(status, reason, {**_CLOSING, **later})
+            return Response(headers=CLOSING)
+        return refusal(status, reason, self._limits)
 
     async def _carry(self, channel: str, request: Request, receive: Receive) -> tuple[int, str]:
         """Carry a stream until the publisher ends it; return the status, and why it was ended from here.

@@ -303,6 +303,8 @@ REQUIREMENTS = (
     "Sound that comes late is heard, without a reload",
     "While nobody publishes, viewers see the slate on the same address",
     "While a pulled source is gone, viewers see the slate on the same address",
+    "ffmpeg publishes to a live channel with its muxers of DASH and HLS",
+    "A request for each track publishes to a live channel",
     "A channel's key is changed without a restart",
     "A webhook allows or denies a publisher before it hears yes",
     "The publish key is told to the administrator alone",

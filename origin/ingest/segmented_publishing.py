@@ -1,0 +1,257 @@
+"""Publishing to a live channel in many HTTP requests, below ``/live/CHANNEL/ingest/``: DASH-IF live ingest.
+
+A request has a whole track (CMAF ingest), or a segment, as ffmpeg's muxers of DASH and HLS send it with
+``-method PUT``. Playlists and manifests are read for their end alone; nothing is kept that could be deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from media.errors import MediaError, TooLargeError
+from media.mp4.track_uploads import TrackUploads, UnknownTrackError, UploadedPiece, UploadReader
+from origin.access.credentials import UnauthorizedError, client_address, unauthorized
+from origin.http1.exchange import take_slowly
+from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
+from origin.ingest.limits import IngestLimits
+from origin.ingest.refusals import CLOSING, STATUS, refusal
+from origin.live.authorization import Publishers
+from packager.sources.published import Publication, PublicationEndedError, Publisher
+
+_ENDS = {".mpd": b'type="static"', ".m3u8": b"#EXT-X-ENDLIST"}
+"""Says in a manifest (ISO/IEC 23009-1 §5.3.1.2) or playlist (RFC 8216bis §4.4.3.4) that no more comes."""
+
+_Key = tuple[str, str, str]
+"""Whose requests belong together: those to a channel from an address, below the same folder."""
+
+
+class SegmentedPublishing:
+    """The ASGI endpoint of streams that come in many requests.
+
+    Args:
+        admission: lets publishers in.
+        publishers: checks the keys of requests: each needs one.
+    """
+
+    def __init__(self, admission: IngestAdmission, publishers: Publishers) -> None:
+        self._admission = admission
+        self._publishers = publishers
+        self._limits = admission.limits
+        self._streams = dict[_Key, _UploadedStream]()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it before its body is read."""
+        answer = await self._answer(Request(scope), receive)
+        await answer(scope, receive, send)
+
+    async def _answer(self, request: Request, receive: Receive) -> Response:
+        channel: str = request.path_params["channel"]
+        try:
+            self._admission.find(channel)
+            await self._publishers.authorize(request, channel)
+            if request.method == "DELETE":
+                return Response(status_code=204)
+            await self._take(channel, request, receive)
+        except UnauthorizedError as error:
+            return unauthorized(str(error), CLOSING)
+        except RefusedError as error:
+            return refusal(STATUS[error.reason], str(error), self._limits)
+        except UnknownTrackError as error:
+            return refusal(412, str(error), self._limits)
+        except PublicationEndedError as error:
+            return refusal(409, str(error), self._limits)
+        except TooLargeError as error:
+            return refusal(413, str(error), self._limits)
+        except MediaError as error:
+            return refusal(415, f"not a stream that can be published: {error}", self._limits)
+        except TimeoutError:
+            return refusal(408, f"nothing came for {self._limits.fragment_seconds:g} s", self._limits)
+        return Response()
+
+    async def _take(self, channel: str, request: Request, receive: Receive) -> None:
+        """Take a request's body.
+
+        Raises:
+            RefusedError: there is no room for it.
+            UnknownTrackError, MediaError, PublicationEndedError, TimeoutError: as ``_UploadedStream.carry``.
+        """
+        name: str = request.path_params["name"]
+        folder, _, file = name.rpartition("/")
+        key = channel, client_address(request), folder
+        ending = next((text for extension, text in _ENDS.items() if file.endswith(extension)), None)
+        if ending is not None:
+            stream = self._streams.get(key)
+            if await self._has_ending(receive, ending) and stream is not None:
+                stream.end("")
+            return
+        # Exempt from the limit for slow bodies: the stream has its own.
+        take_slowly(request.scope, math.inf)
+        stream = self._streams.get(key) or await self._begin(key, request)
+        await stream.carry(UploadReader(name, self._limits.uploads), receive)
+
+    async def _has_ending(self, receive: Receive, ending: bytes) -> bool:
+        """Read a playlist or manifest, and tell whether it is the last one."""
+        text = bytearray()
+        async with asyncio.timeout(self._limits.fragment_seconds):
+            while True:
+                message = await receive()
+                text += message.get("body", b"")
+                if len(text) > self._limits.manifest_bytes:
+                    raise TooLargeError(f"a playlist of more than {self._limits.manifest_bytes} bytes")
+                if not message.get("more_body", False):
+                    return ending in text
+
+    async def _begin(self, key: _Key, request: Request) -> _UploadedStream:
+        """Begin a stream with the first of its requests.
+
+        Raises:
+            RefusedError: there is no room for it.
+        """
+        channel, address, _ = key
+        agent = request.headers.get("user-agent", "")[: self._limits.agent_chars]
+        publisher = Publisher("http", address, agent)
+        approval = await self._admission.approve(channel, publisher)
+        if (meanwhile := self._streams.get(key)) is not None:
+            return meanwhile
+        stream = _UploadedStream(self._limits, lambda: self._streams.pop(key, None))
+        stream.begin(self._admission.begin(channel, publisher, on_end=stream.on_dismissed, approval=approval))
+        self._streams[key] = stream
+        return stream
+
+
+class _UploadedStream:
+    """A stream that comes in many requests; it ends when none has brought anything for some time.
+
+    Args:
+        limits: of it.
+        forget: called at its end.
+    """
+
+    def __init__(self, limits: IngestLimits, forget: Callable[[], object]) -> None:
+        self._limits = limits
+        self._forget = forget
+        self._loop = asyncio.get_running_loop()
+        self._uploads = TrackUploads(limits.uploads)
+        self._publication: Publication | None = None
+        self._waiting = set[asyncio.Timeout]()
+        # The segments of a track come one behind the other, though on several connections.
+        self._turns = dict[str, asyncio.Lock]()
+        self._writing = asyncio.Lock()
+        self._heard = self._loop.time()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._has_ended = False
+
+    def begin(self, publication: Publication) -> None:
+        """Go on with its publication."""
+        self._publication = publication
+        self._watch()
+
+    def end(self, reason: str) -> None:
+        """End it: nothing more comes, or a reason is told why what came can't be taken."""
+        if self._publication is not None:
+            self._publication.end(reason)
+        self.on_dismissed(reason)
+
+    def on_dismissed(self, _reason: str) -> None:
+        """Release all requests, as the publication was ended."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._forget()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for limit in self._waiting:
+            if not limit.expired():
+                limit.reschedule(self._loop.time())
+
+    def _watch(self) -> None:
+        """End the stream once nothing has come for too long."""
+        at = self._heard + self._limits.fragment_seconds
+        if at <= self._loop.time():
+            self.end(f"nothing of a stream came for {self._limits.fragment_seconds:g} s")
+        else:
+            self._alarm = self._loop.call_at(at, self._watch)
+
+    async def carry(self, reader: UploadReader, receive: Receive) -> None:
+        """Take the body of a request.
+
+        Raises:
+            RefusedError: too many come at once.
+            UnknownTrackError: the init segment of its track hasn't come.
+            MediaError: it isn't a stream that can be published, which ends the stream.
+            PublicationEndedError: the stream was ended.
+            TimeoutError: nothing came of the body.
+        """
+        if len(self._waiting) >= self._limits.upload_requests:
+            raise RefusedError(RefusalReason.TOO_MANY, "too many requests of this stream at once")
+        try:
+            async with asyncio.timeout(None) as limit, contextlib.AsyncExitStack() as turn:
+                with self._registered(limit):
+                    is_whole = await self._feed(reader, receive, limit, turn)
+            if not is_whole and not self._waiting:
+                # Its connection broke, and it has no other one: the encoder has gone.
+                self.end("")
+        except TimeoutError:
+            self._check()
+            raise
+        except UnknownTrackError:
+            if not self._uploads.has_tracks:
+                # So that a stream isn't waited for which nothing can begin.
+                self.end("")
+            raise
+        except MediaError as error:
+            self.end(f"not a stream that can be published: {error}")
+            raise
+
+    @contextlib.contextmanager
+    def _registered(self, limit: asyncio.Timeout) -> Iterator[None]:
+        self._waiting.add(limit)
+        try:
+            yield
+        finally:
+            self._waiting.discard(limit)
+
+    async def _feed(
+        self, reader: UploadReader, receive: Receive, limit: asyncio.Timeout, turn: contextlib.AsyncExitStack
+    ) -> bool:
+        """Take a body in turn; return whether it came to its end."""
+        has_turn = False
+        while True:
+            limit.reschedule(self._loop.time() + self._limits.fragment_seconds)
+            message = await receive()
+            pieces = reader.receive_data(message.get("body", b""))
+            if not has_turn and reader.track is not None:
+                has_turn = True
+                await turn.enter_async_context(self._turn(reader.track))
+            # Time for which it is made to wait doesn't count as its silence.
+            limit.reschedule(None)
+            for piece in pieces:
+                self._heard = self._loop.time()
+                await self._pass_on(reader.track or "", piece)
+            if not message.get("more_body", False):
+                return bool(message["type"] == "http.request")
+
+    def _turn(self, track: str) -> asyncio.Lock:
+        if track not in self._turns and len(self._turns) >= 2 * self._limits.uploads.tracks:
+            raise TooLargeError(f"more than {self._limits.uploads.tracks} tracks")
+        return self._turns.setdefault(track, asyncio.Lock())
+
+    async def _pass_on(self, track: str, piece: UploadedPiece) -> None:
+        """Bring the channel what a piece of a track completes."""
+        async with self._writing:
+            for data in self._uploads.receive(track, piece):
+                if self._publication is not None:
+                    await self._publication.receive(data)
+                self._heard = self._loop.time()
+        self._check()
+
+    def _check(self) -> None:
+        if self._has_ended and self._publication is not None:
+            raise PublicationEndedError(self._publication.end_reason or "the stream was ended")

@@ -1,0 +1,116 @@
+"""Publishing in many requests, a track or a segment in each, by ffmpeg's muxers and by hand."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.origin.ingest.studio import CODING, KEY, Studio, encoding, studio
+from tests.patience import CLIENT_SECONDS
+from tests.waiting import wait_for
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg"),
+]
+
+PICTURE = "-re -f lavfi -i testsrc2=size=160x120:rate=10"
+SOUND = "-re -f lavfi -i sine=440:sample_rate=48000"
+FRAGMENTS = "-f mp4 -movflags cmaf+empty_moov+frag_keyframe"
+
+
+@pytest.fixture(scope="module")
+def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """A channel that each test finds without publishers, and leaves so."""
+    with studio(tmp_path_factory.mktemp("studio")) as one:
+        yield one
+
+
+def with_key(hall: Studio) -> str:
+    """Where a muxer publishes to that names its segments itself: the key is the password in the URL."""
+    return hall.address.replace("http://", f"http://encoder:{KEY}@")
+
+
+@pytest.mark.clause("ffmpeg publishes to a live channel with its muxers of DASH and HLS")
+@pytest.mark.parametrize(
+    ("more", "name", "container"),
+    [
+        ("-f dash -window_size 2 -extra_window_size 0 -method PUT", "manifest.mpd", "mp4"),
+        ("-f dash -streaming 1 -ldash 1 -method POST -http_persistent 1", "low/manifest.mpd", "mp4"),
+        ("-f hls -hls_flags delete_segments -method PUT", "stream.m3u8", "mpegts"),
+        ("-f hls -hls_segment_type fmp4 -method PUT", "stream.m3u8", "mp4"),
+    ],
+    ids=["DASH", "low-latency DASH", "HLS", "HLS of fragments"],
+)
+def test_ffmpeg_publishes_segments(hall: Studio, more: str, name: str, container: str) -> None:
+    hall.wait_for_state("idle")
+    before = hall.media_playlist_so_far()
+    duration = "-seg_duration 1" if "dash" in more else "-hls_time 1"
+    words = f"-nostdin -v error {PICTURE} {SOUND} {CODING} -g 10 -t 6 {duration} {more}"
+    with encoding(*words.split(), f"{with_key(hall)}/{name}") as encoder:
+        hall.wait_for_timeline(before)
+        told = hall.channel()["publisher"]
+        assert (told["protocol"], told["container"]) == ("http", container)
+        assert (told["video_codec"], told["audio_codec"]) == ("h264", "aac")
+        assert encoder.wait(CLIENT_SECONDS) == 0
+    # The last manifest or playlist says that it is over: nothing is waited for.
+    hall.wait_for_state("idle")
+    assert hall.channel()["publisher"]["last_error"] == ""
+
+
+@pytest.mark.clause("A request for each track publishes to a live channel")
+def test_each_track_comes_in_a_request_of_its_own(hall: Studio) -> None:
+    hall.wait_for_state("idle")
+    before = hall.media_playlist_so_far()
+    words = f"-nostdin -v error {PICTURE} {SOUND} {CODING} -g 10"
+    tracks = {"video.cmfv": "-map 0:v", "audio.cmfa": "-map 1:a -frag_duration 500000"}
+    for name, which in tracks.items():
+        words += f" {which} {CODING} -g 10 {FRAGMENTS} -method PUT {hall.address}/{name}?key={KEY}"
+    with encoding(*words.split()):
+        hall.wait_for_timeline(before)
+        told = hall.channel()["publisher"]
+        assert (told["video_codec"], told["audio_codec"], told["container"]) == ("h264", "aac", "mp4")
+    # It was killed: its requests break off, and the rest of a fragment is nobody's.
+    hall.wait_for_state("idle")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds as ffmpeg's muxer of DASH writes them."""
+    folder = tmp_path_factory.mktemp("recorded")
+    words = f"-v error {PICTURE} {SOUND} {CODING} -g 10 -t 2 -seg_duration 1 -f dash".replace("-re ", "")
+    subprocess.run(["ffmpeg", *words.split(), str(folder / "manifest.mpd")], check=True)
+    return folder
+
+
+def test_what_cannot_be_taken_is_told(hall: Studio, recorded: Path) -> None:
+    hall.wait_for_state("idle")
+
+    def put(name: str, data: bytes, key: str = KEY, method: str = "PUT") -> int:
+        return hall.client.request(method, f"{hall.address}/{name}?key={key}", content=data).status_code
+
+    names = ("init-stream0.m4s", "chunk-stream0-00001.m4s")
+    init, segment = [(recorded / name).read_bytes() for name in names]
+    assert put("init-stream0.m4s", init, key="wrong") == 401
+    assert put("chunk-stream0-00001.m4s", b"", key="", method="DELETE") == 401
+    assert put("chunk-stream0-00001.m4s", b"", method="DELETE") == 204
+    assert put("chunk-stream0-00001.m4s", segment) == 412, "its init segment first"
+    assert put("manifest.mpd", b"<MPD/>") == 200
+    assert put("manifest.mpd", bytes(2 << 20)) == 413
+    assert hall.client.get(f"{hall.address}/manifest.mpd").status_code in (404, 405)
+    assert put("..%2f..%2fetc%2fpasswd", b"<html></html>") == 415
+    wait_for(lambda: hall.channel()["publisher"]["publishers"] == 0, "nobody")
+    # A segment that breaks off is nobody's, and the stream goes on with the next one.
+    assert put("init-stream0.m4s", init) == 200
+    assert put("chunk-stream0-00001.m4s", segment[:-100]) == 200
+    assert put("chunk-stream0-00002.m4s", (recorded / "chunk-stream0-00002.m4s").read_bytes()) == 200
+    assert hall.channel()["publisher"]["publishers"] == 1
+    assert put("manifest.mpd", b'<MPD type="static"/>') == 200
+    hall.wait_for_state("idle")
+    assert put("init-stream0.m4s", init) == 200
+    assert put("chunk-stream0-00001.m4s", bytes(len(segment))) == 415
+    assert "neither MPEG-TS nor" in hall.channel()["publisher"]["last_error"]
