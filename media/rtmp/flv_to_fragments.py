@@ -5,7 +5,6 @@ Nothing is decoded: the frames go out byte for byte, with the times that the pub
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
@@ -13,9 +12,8 @@ from media.matroska.sample_entries import codec_facts
 from media.matroska.tracks import AUDIO as SOUND_TRACK
 from media.matroska.tracks import VIDEO as PICTURE_TRACK
 from media.matroska.tracks import MatroskaTrack
-from media.mp4.fragments import Fragment, FragmentReader, InitSegment
-from media.mp4.init_segment import write_init_segment
-from media.mp4.moof import Sample
+from media.mp4.fragment_track import FragmentTrack, begin_track
+from media.mp4.fragments import Fragment, InitSegment
 from media.mp4.sequence_parameters import avc_parameters
 from media.rtmp.flv import (
     AAC,
@@ -36,64 +34,10 @@ from media.stream_reader import CLOCK_RATE, without_front
 TRACKS = {VIDEO: 1, AUDIO: 2}
 """Track IDs, by the kind of tag."""
 
-LONGEST_REORDERING = 10 * CLOCK_RATE
-"""Ticks by which a picture may be shown before or after its decoding; no encoder needs one."""
-
-FARTHEST_BACK = Fraction(1, 2)
-"""Seconds by which a track's times may stay behind its frames; more isn't the same stream any more."""
-
 _COMMAND = 5
 _WRAP = 1 << 32
 _AVC_HEADER, _AAC_HEADER = 5, 2
 """Bytes in front of a frame (§E.4.3.1, §E.4.2.1)."""
-
-
-class _Track:
-    """One track, whose newest sample waits for the next one: only then it is known how long it lasts.
-
-    Args:
-        track_id: what the fragments call it.
-        init: its init segment.
-        timescale: ticks per second.
-
-    Attributes:
-        farthest_back: ticks by which its times may stay behind its frames.
-    """
-
-    def __init__(self, track_id: int, init: InitSegment, timescale: int) -> None:
-        self.track_id = track_id
-        self.init = init
-        self.timescale = timescale
-        self.farthest_back = round(FARTHEST_BACK * timescale)
-        self._count = 0
-        self._base = 0
-        self._samples: list[Sample] = []
-        self._pieces: list[bytes] = []
-        self._held: tuple[int, int, bool, bytes] | None = None
-
-    @property
-    def newest(self) -> int | None:
-        """Decode time of the newest sample; None before the first."""
-        return None if self._held is None else self._held[0]
-
-    def add(self, decode_time: int, composition_offset: int, data: bytes, *, is_sync: bool) -> None:
-        """Take the next sample, whose decode time is beyond that of the one before."""
-        if self._held is not None:
-            held, offset, sync, piece = self._held
-            if not self._samples:
-                self._base = held
-            self._samples.append(Sample(decode_time - held, len(piece), sync, offset))
-            self._pieces.append(piece)
-        self._held = decode_time, composition_offset, is_sync, data
-
-    def take(self) -> Fragment | None:
-        """Give the samples that came since it was called last; None where there are none."""
-        if not self._samples:
-            return None
-        self._count += 1
-        samples, data = tuple(self._samples), b"".join(self._pieces)
-        self._samples, self._pieces = [], []
-        return Fragment(self.track_id, self._count, self._base, samples, data)
 
 
 class FlvToFragments:
@@ -107,7 +51,7 @@ class FlvToFragments:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._is_at_start = True
-        self._tracks: dict[int, _Track] = {}
+        self._tracks: dict[int, FragmentTrack] = {}
         self._configurations: dict[int, bytes] = {}
         self._begun: list[InitSegment] = []
         self._last: int | None = None
@@ -181,15 +125,9 @@ class FlvToFragments:
         track = self._tracks.get(VIDEO)
         if body[1] != CODED or track is None or len(body) == _AVC_HEADER:
             return
-        time, newest = TICKS * self._time, track.newest
-        # ISO/IEC 14496-12 §8.6.1.1: decode times rise. What is shown when stays as it was.
-        decoded = time if newest is None or time > newest else newest + 1
-        if decoded - time > track.farthest_back:
-            raise MalformedError("the times of its picture go back")
-        offset = time + TICKS * int.from_bytes(body[2:5], "big", signed=True) - decoded
-        if abs(offset) > LONGEST_REORDERING:
-            raise MalformedError(f"a picture that is shown {offset // CLOCK_RATE} s behind its decoding")
-        track.add(decoded, offset, bytes(body[_AVC_HEADER:]), is_sync=first >> 4 == KEY_FRAME)
+        time = TICKS * self._time
+        shown = time + TICKS * int.from_bytes(body[2:5], "big", signed=True)
+        track.add_picture(time, shown, bytes(body[_AVC_HEADER:]), is_sync=first >> 4 == KEY_FRAME)
 
     def _sound(self, body: memoryview) -> None:
         if body[0] >> 4 != AAC:
@@ -201,14 +139,8 @@ class FlvToFragments:
         track = self._tracks.get(AUDIO)
         if body[1] != CODED or track is None or len(body) == _AAC_HEADER:
             return
-        time, newest = self._time * track.timescale // 1000, track.newest
-        if newest is not None:
-            # Milliseconds are rounded: frames follow each other without a gap, unless one is missing.
-            following = newest + self.frame_samples
-            if following - time > track.farthest_back:
-                raise MalformedError("the times of its sound go back")
-            time = following if time - following <= self.frame_samples else time
-        track.add(time, 0, bytes(body[_AAC_HEADER:]), is_sync=True)
+        time = self._time * track.timescale // 1000
+        track.add_sound(time, self.frame_samples, bytes(body[_AAC_HEADER:]))
 
     def _configure(self, kind: int, configuration: bytes) -> None:
         """Take a decoder's configuration; one that is repeated says nothing."""
@@ -218,7 +150,7 @@ class FlvToFragments:
         track = self._tracks[kind] = (self._video if kind == VIDEO else self._audio)(configuration)
         self._begun.append(track.init)
 
-    def _video(self, configuration: bytes) -> _Track:
+    def _video(self, configuration: bytes) -> FragmentTrack:
         # ISO/IEC 14496-15 §5.3.3.1: the first sequence parameter set, behind its length.
         size = int.from_bytes(configuration[6:8], "big")
         if len(configuration) < 8 + size or size < 4 or not configuration[5] & 31:
@@ -239,34 +171,12 @@ class FlvToFragments:
             0.0,
         ).sample_entry
         shown = Fraction(width * across, down), Fraction(height)
-        return _track(TRACKS[VIDEO], b"vide", CLOCK_RATE, entry, shown)
+        return begin_track(TRACKS[VIDEO], b"vide", CLOCK_RATE, entry, shown)
 
-    def _audio(self, configuration: bytes) -> _Track:
+    def _audio(self, configuration: bytes) -> FragmentTrack:
         track = MatroskaTrack(TRACKS[AUDIO], SOUND_TRACK, "A_AAC", configuration, channels=2)
         facts = codec_facts(track, b"", 0.0)
         if not configuration or not 0 < facts.rate < 1 << 24:
             raise MalformedError("AAC of no rate")
         self.frame_samples = facts.frame_samples
-        return _track(TRACKS[AUDIO], b"soun", facts.rate, facts.sample_entry)
-
-
-def _track(
-    track_id: int,
-    handler: bytes,
-    timescale: int,
-    entry: bytes,
-    display_size: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0)),
-) -> _Track:
-    written = write_init_segment(
-        track_id=track_id,
-        handler=handler,
-        timescale=timescale,
-        sample_entry=entry,
-        display_size=display_size,
-        brands=(b"cmfc",),
-    )
-    reader = FragmentReader()
-    reader.receive_data(written)
-    found: Sequence[object] = list(reader.events())
-    (init,) = (one for one in found if isinstance(one, InitSegment))
-    return _Track(track_id, init, timescale)
+        return begin_track(TRACKS[AUDIO], b"soun", facts.rate, facts.sample_entry)

@@ -1,0 +1,134 @@
+"""One track of a live stream on its way into fragments, from samples that come with their decode times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from media.errors import MalformedError
+from media.mp4.fragments import Fragment, FragmentReader, InitSegment
+from media.mp4.init_segment import write_init_segment
+from media.mp4.moof import Sample
+
+LONGEST_REORDERING = 10
+"""Seconds by which a picture may be shown before or after its decoding; no encoder needs so many."""
+
+FARTHEST_BACK = Fraction(1, 2)
+"""Seconds by which a track's times may stay behind its frames; more isn't the same stream any more."""
+
+
+class FragmentTrack:
+    """One track, whose newest sample waits for the next one: only then it is known how long it lasts.
+
+    Args:
+        track_id: what the fragments call it.
+        init: its init segment.
+        timescale: ticks per second.
+    """
+
+    def __init__(self, track_id: int, init: InitSegment, timescale: int) -> None:
+        self.track_id = track_id
+        self.init = init
+        self.timescale = timescale
+        self._farthest_back = round(FARTHEST_BACK * timescale)
+        self._count = 0
+        self._base = 0
+        self._samples: list[Sample] = []
+        self._pieces: list[bytes] = []
+        self._held: tuple[int, int, bool, bytes] | None = None
+
+    def add_picture(self, time: int, shown: int, data: bytes, *, is_sync: bool) -> None:
+        """Take the next picture.
+
+        Args:
+            time: when it is decoded, in ticks.
+            shown: when it is shown.
+            data: it.
+            is_sync: whether decoding can begin with it.
+
+        Raises:
+            MalformedError: the times go back, or are too far apart.
+        """
+        newest = self._newest
+        # ISO/IEC 14496-12 §8.6.1.1: decode times rise. What is shown when stays as it was.
+        decoded = time if newest is None or time > newest else newest + 1
+        if decoded - time > self._farthest_back:
+            raise MalformedError("the times of its picture go back")
+        offset = shown - decoded
+        if abs(offset) > LONGEST_REORDERING * self.timescale:
+            seconds = offset // self.timescale
+            raise MalformedError(f"a picture that is shown {seconds} s behind its decoding")
+        self._add(decoded, offset, data, is_sync=is_sync)
+
+    def add_sound(self, time: int, lasts: int, data: bytes) -> None:
+        """Take the next frame of sound.
+
+        Args:
+            time: when it begins, in ticks, as exactly as the stream tells it.
+            lasts: how many ticks every frame lasts.
+            data: it.
+
+        Raises:
+            MalformedError: the times go back.
+        """
+        newest = self._newest
+        if newest is not None:
+            # Streams' clocks are coarser: frames follow each other without a gap, unless one is missing.
+            following = newest + lasts
+            if following - time > self._farthest_back:
+                raise MalformedError("the times of its sound go back")
+            time = following if time - following <= lasts else time
+        self._add(time, 0, data, is_sync=True)
+
+    @property
+    def _newest(self) -> int | None:
+        return None if self._held is None else self._held[0]
+
+    def _add(self, decode_time: int, composition_offset: int, data: bytes, *, is_sync: bool) -> None:
+        if self._held is not None:
+            held, offset, sync, piece = self._held
+            if not self._samples:
+                self._base = held
+            self._samples.append(Sample(decode_time - held, len(piece), sync, offset))
+            self._pieces.append(piece)
+        self._held = decode_time, composition_offset, is_sync, data
+
+    def take(self) -> Fragment | None:
+        """Give the samples that came since it was called last; None where there are none."""
+        if not self._samples:
+            return None
+        self._count += 1
+        samples, data = tuple(self._samples), b"".join(self._pieces)
+        self._samples, self._pieces = [], []
+        return Fragment(self.track_id, self._count, self._base, samples, data)
+
+
+def begin_track(
+    track_id: int,
+    handler: bytes,
+    timescale: int,
+    entry: bytes,
+    display_size: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0)),
+) -> FragmentTrack:
+    """Begin a track, with its init segment.
+
+    Args:
+        track_id: what the fragments call it.
+        handler: ``vide`` or ``soun``.
+        timescale: ticks per second.
+        entry: its sample entry.
+        display_size: width and height as shown.
+    """
+    written = write_init_segment(
+        track_id=track_id,
+        handler=handler,
+        timescale=timescale,
+        sample_entry=entry,
+        display_size=display_size,
+        brands=(b"cmfc",),
+    )
+    reader = FragmentReader()
+    reader.receive_data(written)
+    found: Sequence[object] = list(reader.events())
+    (init,) = (one for one in found if isinstance(one, InitSegment))
+    return FragmentTrack(track_id, init, timescale)
