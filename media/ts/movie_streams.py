@@ -23,10 +23,8 @@ from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import LENGTH_BYTES, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import Clock, Layout, PacketBlock, Unit, UnitReader, read_units
 from media.ts.limits import TransportLimits
-from media.ts.sound_frames import AAC, MP3, SoundCoding, SoundFrames
+from media.ts.sound_frames import AAC, ADTS_RATES, MP3, SoundCoding, SoundFrames
 from media.ts.tables import CLOCK_WRAP, ElementaryStream
-
-_ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 SOUND_SCALE = 100_000
 """Nanoseconds to which times of sound are rounded, to find out whether its frames come regularly."""
@@ -310,7 +308,7 @@ class SoundStream:
         if self._coding is AAC:
             # ISO/IEC 14496-3 §1.6.2.1: ADTS's profile is the object type less 1
             profile, rate, channels = first.kind
-            private = (profile + 1 << 11 | _ADTS_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
+            private = (profile + 1 << 11 | ADTS_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
         channels = first.kind[-1] if self._coding in (AAC, MP3) else 2
         facts = MatroskaTrack(
             number=self._pid,

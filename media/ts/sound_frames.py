@@ -13,6 +13,9 @@ from media.mp3.frame import parse_frame_header
 _AC3_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 """Rates of AC-3 (ETSI TS 102 366 table 4.13), each by two values of frmsizecod."""
 
+ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Sampling rates of AAC by their index (ISO/IEC 14496-3 table 1.18)."""
+
 _AC3_RATES = (48_000, 44_100, 32_000)
 _HEADER_BYTES = 9
 """Bytes in which the header of a frame of any of these codings is, as far as it is read."""

@@ -41,7 +41,7 @@ class CopyRun(Run):
         """
         reason = "it ended"
         try:
-            rewriter = REWRITERS[published.container]()
+            rewriter = REWRITERS[published.container](self.limits.source)
             await self._carry(published, _Taker(self, published, rewriter, start, clock), oldest)
         except (SourceEndedError, MediaError, CadenceError) as error:
             reason = str(error)

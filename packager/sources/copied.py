@@ -18,6 +18,7 @@ from media.errors import MediaError
 from media.mp4.codecs import SampleEntry, parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
 from media.rtmp.flv_to_fragments import FlvToFragments
+from media.ts.ts_to_fragments import TransportToFragments
 from packager.segment.keyframe_cadence import KeyframePattern
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.published import PublishedSource
@@ -26,22 +27,23 @@ from packager.step_budget import StepBudget
 
 
 class FragmentRewriter(Protocol):
-    """Rewrites a stream as fragmented MP4, without I/O.
+    """Rewrites a stream as fragmented MP4, without I/O."""
 
-    Attributes:
-        told_frame_rate: pictures per second, as the stream tells it; None where it doesn't.
-    """
-
-    told_frame_rate: Fraction | None
+    @property
+    def told_frame_rate(self) -> Fraction | None:
+        """Pictures per second, as the stream tells it; None where it doesn't."""
 
     def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
         """Take the next bytes; give the init segment of each track, and fragments of single tracks."""
 
 
-REWRITERS: Mapping[str, Callable[[], FragmentRewriter]] = {"flv": FlvToFragments}
+REWRITERS: Mapping[str, Callable[[SourceLimits], FragmentRewriter]] = {
+    "flv": lambda _: FlvToFragments(),
+    "mpegts": lambda limits: TransportToFragments(limits.transport),
+}
 """What rewrites a container, by ffmpeg's name of it."""
 
-CODEC_NAMES = {b"avc1": "h264", b"mp4a": "aac"}
+CODEC_NAMES = {b"avc1": "h264", b"hvc1": "hevc", b"mp4a": "aac", b"ac-3": "ac3", b"ec-3": "eac3"}
 """ffmpeg's names of codecs, by the type of their sample entries."""
 
 SEEN_KEY_FRAMES = 3
@@ -77,7 +79,7 @@ async def inspect_copied(published: PublishedSource, limits: SourceLimits = DEFA
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
     if make is None or branch is None:
         return None
-    reader, budget = make(), StepBudget()
+    reader, budget = make(limits), StepBudget()
     seen = SeenStream(reader)
     try:
         async with asyncio.timeout(limits.seen_seconds + limits.seen_grace_seconds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from media.ts.ts_to_fragments import LiveTransportLimits
 from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy
 from packager.sources.stream_meter import MeterLimits
@@ -195,6 +196,7 @@ class SourceLimits:
         publications: Publishers of one channel at once, with spare ones and those that have just come.
         meter: Over which time a publisher's stream is measured.
         continuity: When a remuxed stream counts as replaced or broken.
+        transport: Limits of MPEG-TS that is copied without an ffmpeg.
         rtsp: Limits of the RTSP relay.
         pump: Limits of the buffer before ffmpeg.
         playlist: Limits of following HLS.
@@ -223,6 +225,7 @@ class SourceLimits:
     publications: int = 8
     meter: MeterLimits = field(default_factory=MeterLimits)
     continuity: ContinuityLimits = field(default_factory=ContinuityLimits)
+    transport: LiveTransportLimits = field(default_factory=LiveTransportLimits)
     rtsp: RtspLimits = field(default_factory=RtspLimits)
     pump: PumpLimits = field(default_factory=PumpLimits)
     playlist: PlaylistLimits = field(default_factory=PlaylistLimits)

@@ -154,6 +154,42 @@ async def test_packets_go_out_as_they_were_published_without_an_ffmpeg(
     await asyncio.to_thread(assert_same, channel, recorded(), tmp_path)
 
 
+async def test_a_transport_stream_is_copied_likewise(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    source, channel = tmp_path / "stream.ts", Channel(OPTIONS, tools)
+    words = f"-nostdin -v error -i {recorded()} -c copy {source}"
+    await asyncio.to_thread(subprocess.run, ["ffmpeg", *words.split()], check=True)
+    publication = published_by(channel).begin(FIRST)
+
+    async def bring() -> None:
+        data = source.read_bytes()
+        steps = 20 * SECONDS
+        for step in range(steps):
+            await publication.receive(data[len(data) * step // steps : len(data) * (step + 1) // steps])
+            await asyncio.sleep(1 / 20)
+
+    async with running(channel), background_task(bring()):
+        await until(lambda: segments(channel) >= 3)
+        assert channel.pid is None
+        assert channel.source is not None
+        assert channel.source.copied is channel.published
+        assert channel.source.frame_rate == 25
+        for name in ("source", "audio"):
+            window = channel.renditions[name].window
+            assert window.timeline is not None
+            tmp_path.joinpath(f"{name}.mp4").write_bytes(media_of(window, window.timeline.number))
+        publication.end()
+    for name, kind in (("source", "v"), ("audio", "a")):
+        made = tmp_path / f"{name}.mp4"
+        found = await asyncio.to_thread(packets, made, kind)
+        sent = await asyncio.to_thread(packets, source, kind)
+        assert len(found) > 40
+        # It begins with a key frame, of which there is one a second.
+        at = next(index for index, one in enumerate(sent) if abs(one[0] - sent[0][0]) % 1000 < 25)
+        assert [one[2] for one in found] == [one[2] for one in sent[at:]][: len(found)]
+
+
 @pytest.mark.clause("Another publisher's stream is played on the same playlists, behind a discontinuity")
 async def test_other_sizes_and_the_same_one_again_follow_behind_a_discontinuity(
     tools: Tools, recorded: Recorded, tmp_path: Path

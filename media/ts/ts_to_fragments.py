@@ -1,0 +1,303 @@
+"""Rewrites a live transport stream's picture and sound as fragmented MP4, without I/O.
+
+H.264 or HEVC, and AAC, AC-3 or E-AC-3: of each the program's first stream. Nothing is decoded. The stream's
+packets come whole and in step, as ``TransportReader`` gives them; what was lost of them is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
+from media.matroska.sample_entries import codec_facts
+from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
+from media.mp4.fragment_track import FragmentTrack, begin_track
+from media.mp4.fragments import Fragment, InitSegment
+from media.stream_reader import CLOCK_RATE
+from media.ts.annex_b import H264, HEVC, VideoCoding, as_sample, configuration, look_at
+from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader
+from media.ts.sound_frames import AAC, AC3, ADTS_RATES, EAC3, FrameFacts, SoundCoding
+from media.ts.tables import (
+    CLOCK_WRAP,
+    PACKET,
+    PAT_PID,
+    ProgramMap,
+    read_program_association,
+    read_program_map,
+    section_of,
+)
+
+VIDEO_CODINGS = {0x1B: H264, 0x24: HEVC}
+SOUND_CODINGS = {0x0F: AAC, 0x81: AC3, 0x87: EAC3}
+"""By stream type (table 2-34; ATSC A/53 part 3 §6.9.1)."""
+
+PICTURE_ID, SOUND_ID = 1, 2
+"""Track IDs."""
+
+_HEADER_BYTES = 9
+"""Bytes in which the header of a frame of sound is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTransportLimits:
+    """Limits of a transport stream that is rewritten.
+
+    Attributes:
+        unit_bytes: largest picture, or PES packet of sound.
+        span_bytes: in how much of the stream one may lie.
+        table_search_bytes: how much of its beginning is searched for its tables.
+        broken_units: most pictures in a row that can't be read.
+        skipped_bytes: most bytes between two frames of sound that are none.
+    """
+
+    unit_bytes: int = 8 << 20
+    span_bytes: int = 32 << 20
+    table_search_bytes: int = 4 << 20
+    broken_units: int = 100
+    skipped_bytes: int = 64 << 10
+
+
+DEFAULT_LIMITS = LiveTransportLimits()
+
+
+class _Clock:
+    """Follows timestamps that begin again at 0 after 26 hours, of all streams together (§2.4.3.7)."""
+
+    def __init__(self) -> None:
+        self._newest: int | None = None
+
+    def time(self, told: int) -> int:
+        """Give the time of a timestamp in ticks, which may be below that of the one before."""
+        newest = told if self._newest is None else self._newest
+        time = newest + (told - newest + CLOCK_WRAP // 2) % CLOCK_WRAP - CLOCK_WRAP // 2
+        self._newest = time
+        return time
+
+
+class _Picture:
+    """The stream of pictures.
+
+    Attributes:
+        track: what it is rewritten to; None before its first key frame with its parameter sets.
+        frame_rate: as it tells it; None where it doesn't.
+    """
+
+    def __init__(self, coding: VideoCoding, clock: _Clock, limits: LiveTransportLimits) -> None:
+        self._coding, self._clock, self._limits = coding, clock, limits
+        self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
+        self._sets: tuple[bytes, ...] = ()
+        self._broken = 0
+        self.track: FragmentTrack | None = None
+        self.frame_rate: Fraction | None = None
+
+    def receive(self, unit: Unit) -> InitSegment | None:
+        """Take the next unit; give the init segment with the first picture.
+
+        Raises:
+            MediaError: too many can't be read, or their times are impossible.
+        """
+        try:
+            looked = look_at(unit.data, self._coding)
+        except MediaError:
+            # Packets were lost: what comes behind it can be shown nevertheless.
+            self._broken += 1
+            if self._broken > self._limits.broken_units:
+                raise
+            return None
+        self._broken = 0
+        if not looked.has_slices:
+            return None
+        init = None
+        if self.track is None:
+            if not (looked.can_begin and looked.parameter_sets):
+                return None
+            init = self._begin(tuple(dict.fromkeys(looked.parameter_sets)))
+        if self.track is not None:
+            time = self._clock.time(unit.dts)
+            shown = time + (unit.pts - unit.dts + CLOCK_WRAP // 2) % CLOCK_WRAP - CLOCK_WRAP // 2
+            # What the sample entry has mustn't be in samples of avc1 and hvc1.
+            data = as_sample(unit.data, self._sets)
+            self.track.add_picture(time, shown, data, is_sync=looked.can_begin)
+        return init
+
+    def _begin(self, sets: tuple[bytes, ...]) -> InitSegment:
+        written, told = configuration(self._coding, sets)
+        self._sets, self.frame_rate = sets, told.frame_rate
+        (width, height), (across, down) = told.size, told.pixel_aspect
+        facts = MatroskaTrack(
+            PICTURE_ID,
+            VIDEO,
+            self._coding.codec,
+            written,
+            pixels=told.size,
+            display=(width * across, height * down),
+        )
+        shown = Fraction(width * across, down), Fraction(height)
+        entry = codec_facts(facts, b"", 0.0).sample_entry
+        self.track = begin_track(PICTURE_ID, b"vide", CLOCK_RATE, entry, shown)
+        return self.track.init
+
+
+class _Sound:
+    """The stream of sound.
+
+    Attributes:
+        track: what it is rewritten to; None before its first frame.
+    """
+
+    def __init__(self, coding: SoundCoding, clock: _Clock, limits: LiveTransportLimits) -> None:
+        self._coding, self._clock, self._limits = coding, clock, limits
+        self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
+        self._pending = b""
+        self._time: int | None = None
+        self._skipped = 0
+        self._facts: FrameFacts | None = None
+        self.track: FragmentTrack | None = None
+
+    def receive(self, unit: Unit) -> InitSegment | None:
+        """Take the next unit; give the init segment with the first frame.
+
+        Raises:
+            MediaError: it isn't of such frames, or they change.
+        """
+        begun = self.track
+        # §2.4.3.7: the time is that of the first frame that begins in the packet.
+        own, data = len(self._pending), self._pending + unit.data
+        told: int | None = self._clock.time(unit.pts)
+        at = 0
+        while at + _HEADER_BYTES <= len(data):
+            facts = self._frame(data, at)
+            if facts is None:
+                at += 1
+                continue
+            if at + facts.size > len(data):
+                break
+            if at >= own and told is not None:
+                self._time, told = told, None
+            self._take(facts, data[at + facts.header : at + facts.size])
+            at += facts.size
+        self._pending = data[at:]
+        return None if begun is self.track or self.track is None else self.track.init
+
+    def _frame(self, data: bytes, at: int) -> FrameFacts | None:
+        """Read the header of a frame; None where there is none."""
+        try:
+            facts = self._coding.parse(data[at : at + _HEADER_BYTES])
+            end = at + facts.size
+            if self._facts is None and end + _HEADER_BYTES <= len(data):
+                # What looks like a header may be by chance: another one follows.
+                self._coding.parse(data[end : end + _HEADER_BYTES])
+        except (MalformedError, NeedMoreDataError):
+            self._skipped += 1
+            if self._skipped > self._limits.skipped_bytes:
+                raise UnsupportedError(f"no frames of {self._coding.name} in its sound") from None
+            return None
+        self._skipped = 0
+        if facts.continues:
+            raise UnsupportedError(f"{self._coding.name} of several substreams")
+        return facts
+
+    def _take(self, facts: FrameFacts, data: bytes) -> None:
+        if self._facts is None:
+            self._facts = facts
+            self.track = self._begin(facts, data)
+        if facts.kind != self._facts.kind:
+            raise UnsupportedError(f"its {self._coding.name} changes its rate or its channels")
+        if self.track is not None and self._time is not None:
+            self.track.add_sound(self._time * facts.rate // CLOCK_RATE, facts.samples, data)
+            # The clock's ticks are coarser, and the next packet tells its own time.
+            self._time += facts.samples * CLOCK_RATE // facts.rate
+
+    def _begin(self, facts: FrameFacts, frame: bytes) -> FragmentTrack:
+        private, channels = b"", 2
+        if self._coding is AAC:
+            # ISO/IEC 14496-3 §1.6.2.1: ADTS's profile is the object type less 1.
+            profile, rate, channels = facts.kind
+            private = (profile + 1 << 11 | ADTS_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
+        track = MatroskaTrack(
+            SOUND_ID, AUDIO, self._coding.codec, private, sample_rate=facts.rate, channels=channels
+        )
+        return begin_track(SOUND_ID, b"soun", facts.rate, codec_facts(track, frame, 0.0).sample_entry)
+
+
+class TransportToFragments:
+    """Rewrites a stream, without I/O.
+
+    Args:
+        limits: of the stream.
+    """
+
+    def __init__(self, limits: LiveTransportLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._buffer = b""
+        self._position = 0
+        self._map_pid: int | None = None
+        self._streams: dict[int, _Picture | _Sound] = {}
+
+    @property
+    def told_frame_rate(self) -> Fraction | None:
+        """Pictures per second, as their configuration tells it; None where it doesn't."""
+        pictures = (one for one in self._streams.values() if isinstance(one, _Picture))
+        return next((one.frame_rate for one in pictures), None)
+
+    def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
+        """Take the next bytes.
+
+        Returns:
+            What they complete: init segments, and a fragment for each track that has new samples. Times are
+            those of the stream, without the wrap, and may be below 0.
+
+        Raises:
+            MalformedError: its times go back, or its configurations say something impossible.
+            UnsupportedError: it has other codecs, no picture or no sound, or is encrypted.
+        """
+        data = self._buffer + data
+        whole = len(data) - len(data) % PACKET
+        self._buffer = data[whole:]
+        if not whole:
+            return []
+        block = PacketBlock(data[:whole], LAYOUTS[0], self._position)
+        self._position += whole
+        if not self._streams:
+            self._look_for_tables(block)
+        begun: list[InitSegment] = []
+        for pid, stream in self._streams.items():
+            for piece in block.pieces(pid):
+                unit = stream.reader.receive(piece)
+                init = None if unit is None else stream.receive(unit)
+                if init is not None:
+                    begun.append(init)
+        tracks = (stream.track for stream in self._streams.values() if stream.track is not None)
+        fragments = (track.take() for track in tracks)
+        return [*begun, *(one for one in fragments if one is not None)]
+
+    def _look_for_tables(self, block: PacketBlock) -> None:
+        for section in _sections(block, PAT_PID):
+            self._map_pid = read_program_association(section) or self._map_pid
+        for section in () if self._map_pid is None else _sections(block, self._map_pid):
+            program = read_program_map(section)
+            if program is not None:
+                self._streams = self._streams_of(program)
+                return
+        if self._position > self._limits.table_search_bytes:
+            raise MalformedError("no program is told in it")
+
+    def _streams_of(self, program: ProgramMap) -> dict[int, _Picture | _Sound]:
+        clock = _Clock()
+        video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
+        sound = next((one for one in program.streams if one.kind in SOUND_CODINGS), None)
+        if video is None or sound is None:
+            raise UnsupportedError("no picture, or no sound, of a codec that is taken")
+        return {
+            video.pid: _Picture(VIDEO_CODINGS[video.kind], clock, self._limits),
+            sound.pid: _Sound(SOUND_CODINGS[sound.kind], clock, self._limits),
+        }
+
+
+def _sections(block: PacketBlock, pid: int) -> Iterator[bytes]:
+    """Give the sections of a table that begin in a block."""
+    return (section_of(block.packet(int(number))) for number in np.flatnonzero(block.pids == pid))

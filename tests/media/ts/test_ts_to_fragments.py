@@ -1,0 +1,128 @@
+"""media.ts.ts_to_fragments: what a publisher sent, picture by picture, and nothing worse than an error."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from media.errors import MediaError, UnsupportedError
+from media.mp4.fragments import Fragment, InitSegment
+from media.ts.tables import CLOCK_WRAP, PACKET
+from media.ts.ts_to_fragments import LiveTransportLimits, TransportToFragments
+from tests.media.rtmp.test_flv_to_fragments import packets, samples, track
+
+PICTURE = "-c:v libx264 -preset fast -g 25 -pix_fmt yuv420p"
+ENCODINGS = {
+    "B-frames at 29.97 a second": f"-r 30000/1001 {PICTURE} -bf 3 -c:a aac -ar 44100",
+    "HEVC and AC-3": "-c:v libx265 -x265-params log-level=none -preset ultrafast -g 25 -c:a ac3",
+    "E-AC-3, over the wrap": f"{PICTURE} -c:a eac3 -muxdelay 0 -output_ts_offset {CLOCK_WRAP // 90_000 - 1}",
+    "silent": f"{PICTURE} -an",
+}
+EXECUTIONS = 200
+"""Of hostile streams here."""
+
+Recorded = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Record two seconds of a stream."""
+    folder, made = tmp_path_factory.mktemp("recorded"), dict[str, Path]()
+
+    def record(encoding: str) -> Path:
+        if encoding not in made:
+            made[encoding] = folder / f"{len(made)}.ts"
+            inputs = "-f lavfi -i testsrc2=size=64x48:rate=25 -f lavfi -i sine=440 -t 2"
+            words = f"-nostdin -v error {inputs} {ENCODINGS[encoding]} {made[encoding]}"
+            subprocess.run(["ffmpeg", *words.split()], check=True)
+        return made[encoding]
+
+    return record
+
+
+def rewritten(pieces: Iterable[bytes]) -> list[InitSegment | Fragment]:
+    rewriter = TransportToFragments()
+    return [event for piece in pieces for event in rewriter.receive_data(piece)]
+
+
+def decoded(path: Path, kind: str) -> list[str]:
+    """List the hashes of what ffmpeg decodes of the picture (v) or the sound (a)."""
+    words = f"-nostdin -v error -i {path} -map 0:{kind} -f framemd5 -"
+    told = subprocess.run(["ffmpeg", *words.split()], check=True, capture_output=True, text=True).stdout
+    return [line.rpartition(",")[2].strip() for line in told.splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("encoding", [one for one in ENCODINGS if one != "silent"])
+def test_pictures_and_sound_are_those_of_the_stream(
+    recorded: Recorded, encoding: str, tmp_path: Path
+) -> None:
+    source, made = recorded(encoding), tmp_path / "made.mp4"
+    events = rewritten([source.read_bytes()])
+    for track_id, kind in ((1, "v"), (2, "a")):
+        made.write_bytes(track(events, track_id))
+        sent, found = packets(source, kind), packets(made, kind)
+        assert 40 < len(found) <= len(sent) - 2
+        assert decoded(made, kind)[:40] == decoded(source, kind)[:40]
+        late = found[0][0] - sent[0][0]
+        for one, other in zip(sent, found, strict=False):
+            assert abs(other[0] - one[0] - late) <= 1
+            assert abs(other[1] - one[1] - late) <= 1
+            assert one[2] == other[2]
+
+
+def test_a_stream_may_come_in_any_pieces(recorded: Recorded) -> None:
+    data = recorded("B-frames at 29.97 a second").read_bytes()
+    whole, chance = samples(rewritten([data])), random.Random(1)
+    cuts = sorted(chance.randrange(len(data)) for _ in range(100))
+    pieces = [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    for cut in (pieces, [data[place : place + 100] for place in range(0, len(data), 100)]):
+        assert samples(rewritten(cut)) == whole
+
+
+def test_a_stream_without_sound_is_left_to_others(recorded: Recorded) -> None:
+    with pytest.raises(UnsupportedError, match="no sound"):
+        rewritten([recorded("silent").read_bytes()])
+
+
+def test_lost_packets_are_left_out_and_what_comes_behind_them_goes_on(recorded: Recorded) -> None:
+    data = recorded("B-frames at 29.97 a second").read_bytes()
+    every = [data[place : place + PACKET] for place in range(0, len(data), PACKET)]
+    whole, chance = samples(rewritten([data])), random.Random(2)
+    for _ in range(20):
+        # The tables are repeated, but not in these two seconds.
+        kept = every[:20] + [one for one in every[20:] if chance.random() > 0.02]
+        found = samples(rewritten([b"".join(kept)]))
+        for one in (1, 2):
+            assert len(whole[one]) - len(found[one]) < 20
+
+
+def test_hostile_streams_are_an_error_or_none_within_bounds(recorded: Recorded) -> None:
+    data = recorded("B-frames at 29.97 a second").read_bytes()
+    chance = random.Random(3)
+    for _ in range(EXECUTIONS):
+        broken = bytearray(data[: 100 * PACKET])
+        for _ in range(chance.choice([1, 10, 100])):
+            place = chance.randrange(len(broken))
+            # A transport stream's reader has seen to it that its packets are in step.
+            broken[place] = broken[place] if place % PACKET == 0 else chance.randrange(256)
+        rewriter, given = TransportToFragments(), 0
+        try:
+            for place in range(0, len(broken), 1000):
+                for event in rewriter.receive_data(bytes(broken[place : place + 1000])):
+                    given += len(event.data)
+        except MediaError:
+            pass
+        assert given <= 2 * len(broken)
+
+
+def test_what_never_ends_is_bounded() -> None:
+    empty = b"\x47\x1f\xff\x10" + bytes(PACKET - 4)
+    rewriter = TransportToFragments(LiveTransportLimits(table_search_bytes=100 * PACKET))
+    for _ in range(100):
+        assert rewriter.receive_data(empty) == []
+    with pytest.raises(MediaError, match="no program"):
+        rewriter.receive_data(empty)
