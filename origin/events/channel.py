@@ -19,10 +19,10 @@ from collections.abc import (
 from dataclasses import dataclass, field, replace
 
 from origin.events.event_log import Event, EventLog, Past, Resumption
-from origin.events.latency_histogram import LatencyHistogram
 from origin.events.limits import ChannelLimits
 from origin.events.readers import Reader, Readers, as_text, welcome
 from origin.http1.stream import Stream
+from packager.latency_histogram import LatencyHistogram
 
 END = "end"
 """Type of the event behind which a channel's readers go."""

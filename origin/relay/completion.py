@@ -15,11 +15,11 @@ import structlog
 from origin.events import sse_writer
 from origin.events.channel import END, RESERVED, EventChannel
 from origin.events.formats import Format
-from origin.events.latency_histogram import LatencyHistogram
 from origin.relay.errors import CompletionError
 from origin.relay.limits import RelayLimits
 from origin.relay.request import CompletionRequest
 from origin.relay.sse_reader import ServerSentEvent
+from packager.latency_histogram import LatencyHistogram
 
 if TYPE_CHECKING:
     # An HTTP client takes long to import, and most servers need none.

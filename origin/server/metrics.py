@@ -18,12 +18,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from origin.events.channel import EventChannel
-from origin.events.latency_histogram import LatencyHistogram
 from origin.http1.access_log import RequestCounters
 from origin.relay.relay import Relay
 from origin.server.loop_lag import LoopLag
 from origin.server.other_processes import Workers, merged
 from origin.server.service_states import EVENT_STATES, STATES, service_states
+from packager.latency_histogram import LatencyHistogram
 
 if TYPE_CHECKING:
     from origin.server.services import Services
