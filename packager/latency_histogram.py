@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import accumulate
 
 
 class LatencyHistogram:
@@ -26,6 +27,11 @@ class LatencyHistogram:
     def count(self) -> int:
         """How many values there were."""
         return sum(self.counts)
+
+    def cumulative(self) -> tuple[list[tuple[str, float]], float]:
+        """Give the buckets as Prometheus writes them, and the sum of all values."""
+        bounds = [*map(str, self.bounds), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True)), self.sum
 
     def quantile(self, share: float) -> float | None:
         """Return the upper end of the bucket in which a quantile lies; None without values."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import obstore
-import pytest
 from obstore.store import S3Store
 
 from tests.ports import kept_port
@@ -25,6 +24,9 @@ from tests.waiting import wait_for
 
 KEY, SECRET = "AKIAHEADWATERTEST", "s3-secret-nobody-may-see"
 BUCKET = "media"
+
+S3_SERVER = Path(sys.executable).parent / "weed"
+"""SeaweedFS, which ``make test`` installs."""
 
 
 @dataclass
@@ -84,9 +86,8 @@ class S3Server:
 @contextlib.contextmanager
 def s3_server_running(folder: Path) -> Iterator[S3Server]:
     """Run an S3 server with one bucket."""
-    program = Path(sys.executable).parent / "weed"
-    if not program.exists():
-        pytest.skip("no S3 server: make test installs it")
+    if not S3_SERVER.exists():
+        raise FileNotFoundError(f"{S3_SERVER}: make test installs this S3 server")
     config = folder / "s3.json"
     credentials = [{"accessKey": KEY, "secretKey": SECRET}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -104,7 +105,7 @@ def s3_server_running(folder: Path) -> Iterator[S3Server]:
         log = (folder / "log").open("wb")
         process = subprocess.Popen(
             [
-                *(program, "server", "-s3", f"-s3.config={config}", f"-dir={data}", "-ip=127.0.0.1"),
+                *(S3_SERVER, "server", "-s3", f"-s3.config={config}", f"-dir={data}", "-ip=127.0.0.1"),
                 *(
                     "-ip.bind=127.0.0.1",
                     "-master.volumeSizeLimitMB=64",

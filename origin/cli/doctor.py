@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import enum
 import http.client
 import ipaddress
 import json
@@ -17,15 +16,18 @@ import resource
 import shutil
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from origin.cli.bucket_check import BucketCheckTimeouts, examine_bucket
+from origin.cli.diagnosis import Diagnosis, Verdict
 from origin.config import stations
 from origin.config.load import shows_secrets
 from origin.config.options import Config, size
 from origin.config.warnings import unserved
 from origin.server import privileges
+from origin.server.library_services import S3_SCHEME
 from origin.server.rlimits import PER_CONNECTION, RESERVED
 from origin.server.server import BindError, bind
 from packager.process import sandbox
@@ -45,35 +47,6 @@ FILE_SYSTEM_NEEDS = 1 << 30
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Verdict(enum.StrEnum):
-    """How bad a finding is."""
-
-    GOOD = "ok"
-    ADVICE = "note"
-    """It works, and could be better."""
-    FAULT = "FAULT"
-    """What is configured can't work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What was found out about one thing that the server needs, in a line.
-
-    Attributes:
-        subject: what was looked at.
-        verdict: how bad it is.
-        text: what was found, and after a semicolon what to do.
-    """
-
-    subject: str
-    verdict: Verdict
-    text: str
-
-    def __str__(self) -> str:
-        """Write it as one line."""
-        return f"{self.verdict:5} {self.subject}: {self.text}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorTimeouts:
     """How long looking may take.
@@ -81,11 +54,13 @@ class DoctorTimeouts:
     Attributes:
         answer_seconds: Time for whoever has a port to say whether it is a Headwater.
         answer_bytes: How much of that is read.
+        bucket: For a library in S3.
         tools: For ffmpeg.
     """
 
     answer_seconds: float = 5.0
     answer_bytes: int = 1 << 20
+    bucket: BucketCheckTimeouts = field(default_factory=BucketCheckTimeouts)
     tools: ToolsLimits = DEFAULT_TOOLS_LIMITS
 
 
@@ -110,7 +85,7 @@ def examine(
     found = [*_tools(config, limits), *_sandbox(config), *_descriptors(config), *_ports(config, limits)]
     found += [
         *_clock(),
-        *_library(config, own_library),
+        *_library(config, own_library, limits),
         *_data(config),
         *_proxies(config),
         *_secrets(config, file),
@@ -245,8 +220,9 @@ def _clock() -> Iterator[Diagnosis]:
         yield Diagnosis("clock", Verdict.GOOD, "it is set by another one")
 
 
-def _library(config: Config, named: bool) -> Iterator[Diagnosis]:
-    if "://" in config.library.path:
+def _library(config: Config, named: bool, limits: DoctorTimeouts) -> Iterator[Diagnosis]:
+    if config.library.path.startswith(S3_SCHEME):
+        yield from examine_bucket(config.library.path, limits.bucket)
         return
     folder = Path(config.library.path).expanduser()
     try:

@@ -303,7 +303,8 @@ def doctor(file: Path | None) -> None:
 
     The exit status is 1 when something that is configured can't work.
     """
-    from origin.cli.doctor import Verdict, examine
+    from origin.cli.diagnosis import Verdict
+    from origin.cli.doctor import examine
 
     file = _file_of(file)
     config = load_config(file, {})

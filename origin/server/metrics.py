@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from origin.http1.access_log import RequestCounters
 from origin.relay.relay import Relay
 from origin.server.loop_lag import LoopLag
 from origin.server.other_processes import Workers, merged
+from origin.server.s3_metrics import s3_metrics
 from origin.server.service_states import EVENT_STATES, STATES, service_states
 from packager.latency_histogram import LatencyHistogram
 
@@ -102,6 +102,7 @@ class ServicesCollector(Collector):
         """Yield all metrics."""
         yield from loop_metrics(self._services_of.loop_lag)
         yield from traffic_metrics(self._services_of.traffic)
+        yield from s3_metrics(self._services_of.library.storage)
         yield self._states()
         yield from self._live()
         yield from self._radio()
@@ -290,7 +291,7 @@ def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
         for at in range(0, max(len(names), 1), HISTOGRAMS_AT_ONCE):
             family = HistogramMetricFamily(f"headwater_events_{name}_seconds", text, labels=["channel"])
             for channel_name in names[at : at + HISTOGRAMS_AT_ONCE]:
-                family.add_metric([channel_name], *_cumulative(latencies(channels[channel_name])))
+                family.add_metric([channel_name], *latencies(channels[channel_name]).cumulative())
             yield family
 
 
@@ -329,11 +330,5 @@ def relay_metrics(relays: Mapping[str, Relay]) -> Iterator[Metric]:
         for key, counter in counters.items():
             counter.add_metric([name], getattr(relay.counters, key))
         for key, histogram in histograms.items():
-            histogram.add_metric([name], *_cumulative(getattr(relay.counters, key)))
+            histogram.add_metric([name], *getattr(relay.counters, key).cumulative())
     yield from (running, *counters.values(), *histograms.values())
-
-
-def _cumulative(latencies: LatencyHistogram) -> tuple[list[tuple[str, float]], float]:
-    """Give a histogram's buckets as Prometheus writes them, and the sum of its values."""
-    bounds = [*map(str, latencies.bounds), "+Inf"]
-    return list(zip(bounds, itertools.accumulate(latencies.counts), strict=True)), latencies.sum

@@ -33,6 +33,7 @@ from origin.server.event_services import own_origins
 from origin.server.library_services import make_served_library
 from origin.server.loop_lag import LoopLag
 from origin.server.metrics import as_one, event_metrics, loop_metrics, traffic_metrics
+from origin.server.s3_metrics import s3_metrics
 from origin.vod import routes as vod_routes
 from origin.workers import live_requests
 from origin.workers.event_channels import WorkerEventChannels
@@ -134,6 +135,7 @@ class _WorkerCollector(Collector):
         services = self._services
         yield from loop_metrics(services.loop_lag)
         yield from traffic_metrics(services.traffic)
+        yield from s3_metrics(services.library.storage)
         yield from as_one(event_metrics(services.events.channels))
 
 

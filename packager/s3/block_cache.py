@@ -73,6 +73,12 @@ class BlockCache:
         return len(self._slots)
 
     @property
+    def kept_bytes(self) -> int:
+        """Bytes of all blocks, on disk and in memory."""
+        with self._lock:
+            return sum(slot.length for slot in self._slots.values()) + self._memory_bytes
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes of the blocks that are in memory."""
         return self._memory_bytes

@@ -32,6 +32,7 @@ from packager.library.library_file import FileChangedError
 from packager.library.storage import NotFoundError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount
+from packager.s3.counters import REFUSED, UNAVAILABLE, S3Counters
 from packager.s3.limits import S3RequestLimits
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class S3Client:
         clock: seconds.
 
     Attributes:
-        requests: how many were sent, retries not counted.
+        counters: count the requests.
     """
 
     def __init__(
@@ -233,9 +234,9 @@ class S3Client:
         except (BaseError, ValueError):  # what they say may repeat what is in the variables
             raise ValueError(f"{address}: a value of the AWS_* variables isn't possible") from None
         self._turns = threading.BoundedSemaphore(limits.in_flight)
-        self._count = threading.Lock()
+        self._clock = clock
         self.reachability = Reachability(limits, clock)
-        self.requests = 0
+        self.counters = S3Counters()
 
     def describe(self, key: str) -> ObjectVersion:
         """Ask for an object's size and entity-tag.
@@ -319,9 +320,9 @@ class S3Client:
         if not self._turns.acquire(timeout=self._limits.turn_seconds):
             reachability.gave_up()
             raise UnavailableError("too many requests to S3 wait")
+        self.counters.sent()
+        began = self._clock()
         try:
-            with self._count:
-                self.requests += 1
             yield
         except FileNotFoundError:  # obstore's NotFoundError
             reachability.succeeded()
@@ -335,6 +336,7 @@ class S3Client:
         except (PermissionDeniedError, UnauthenticatedError, BaseError) as error:
             raise self._failure(error) from None
         except _WrongAnswerError as error:
+            self.counters.failed(UNAVAILABLE)
             reachability.failed(str(error))
             raise UnavailableError(str(error)) from None
         except BaseException:
@@ -343,6 +345,7 @@ class S3Client:
         else:
             reachability.succeeded()
         finally:
+            self.counters.answered(self._clock() - began)
             self._turns.release()
 
     def _failure(self, error: Exception) -> Exception:
@@ -355,9 +358,11 @@ class S3Client:
             return _EmptyRangeError()
         if code in _REFUSALS or isinstance(error, PermissionDeniedError | UnauthenticatedError):
             reason = f"S3 refuses bucket {self.bucket}: {code or 'denied'}"
+            self.counters.failed(REFUSED)
             self.reachability.refused(reason)
             return RefusedError(reason)
         reason = f"S3 doesn't answer as it should: {code}" if code else "S3 doesn't answer"
+        self.counters.failed(UNAVAILABLE)
         self.reachability.failed(reason)
         return UnavailableError(reason)
 
@@ -374,6 +379,7 @@ class S3Client:
         data = bytearray()
         for piece in answer.stream(min_chunk_size=min(wanted, 1 << 20)):
             data += piece
+            self.counters.received(len(piece))
             if len(data) > wanted:
                 break
         if len(data) != wanted:

@@ -25,6 +25,7 @@ from packager.library.folder_titles import SUBTITLE_ENDINGS, beginning_with, med
 from packager.library.storage import NOTHING_WITHHELD, is_served
 from packager.s3.block_cache import BlockCache
 from packager.s3.client import ListedObject, S3Client
+from packager.s3.counters import S3Counters
 from packager.s3.files import S3File, S3FolderNames, S3Objects
 from packager.s3.limits import S3Limits
 from packager.s3.object_reader import ObjectReader
@@ -67,9 +68,9 @@ class S3Library:
         return self._client.reachability.trouble
 
     @property
-    def requests(self) -> int:
-        """How many requests were sent to S3."""
-        return self._client.requests
+    def counters(self) -> S3Counters:
+        """What was asked of S3, and what the cache spared."""
+        return self._client.counters
 
     def open(self, name: str) -> S3File:
         """Open an object; see `Storage`."""

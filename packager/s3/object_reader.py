@@ -73,6 +73,7 @@ class ObjectReader:
             if (piece := self._cache.read((identity, number), first, behind)) is not None
         }
         lacking = [number for number in ranges if number not in pieces]
+        self._client.counters.looked_up(len(pieces), len(lacking))
         for number, block in self._blocks(version, identity, lacking):
             first, behind = ranges[number]
             pieces[number] = block[first:behind]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from origin.cli.doctor import Verdict, _data
+from origin.cli.diagnosis import Verdict
+from origin.cli.doctor import _data
 from origin.config.options import Config, ServerOptions
 from tests.conftest import start_server
 from tests.origin.cli.test_cli import run

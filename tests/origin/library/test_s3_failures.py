@@ -81,6 +81,35 @@ def test_without_s3_what_is_cached_goes_on_and_the_rest_is_told_to_come_again(in
     wait_for(in_s3.reached, "all is well")
 
 
+def test_metrics_count_requests_what_failed_and_what_the_cache_spared(in_s3: InS3) -> None:
+    def told(name: str) -> float:
+        lines = [
+            line
+            for line in in_s3.get("/metrics").text.splitlines()
+            if line.startswith(f"headwater_s3_{name} ")
+        ]
+        return float(lines[0].split()[1])
+
+    in_s3.get("/media/one.mp4")
+    names = "requests_total", "received_bytes_total", "cache_hits_total", "cache_misses_total", "cache_bytes"
+    before = {name: told(name) for name in names}
+    assert in_s3.get("/media/one.mp4", range="bytes=0-9").status_code == 206
+    assert told("cache_hits_total") > before["cache_hits_total"]
+    assert told("cache_misses_total") == before["cache_misses_total"]
+    assert told("received_bytes_total") == before["received_bytes_total"]
+    assert 0 < before["cache_bytes"] <= before["received_bytes_total"]
+    assert told("request_seconds_count") == told("requests_total")
+    obstore.put(in_s3.s3.store(PREFIX), "counted.mp4", b"c" * 1000)
+    assert in_s3.get("/media/counted.mp4").content == b"c" * 1000
+    assert told("received_bytes_total") == before["received_bytes_total"] + 1000
+    assert told("cache_misses_total") == before["cache_misses_total"]  # it came with the first look at it
+    failed = told('failures_total{reason="unavailable"}')
+    with in_s3.proxy.refusing():
+        assert in_s3.get("/media/uncounted.mp4").status_code == 503
+        assert told('failures_total{reason="unavailable"}') > failed
+    wait_for(lambda: in_s3.get("/media/uncounted.mp4").status_code == 404, "S3 is reached again")
+
+
 def test_an_s3_that_stalls_holds_up_nobody_who_needs_it_not(in_s3: InS3) -> None:
     wait_for(lambda: in_s3.get("/vod/one.mp4/video/0.m4s").status_code == 200, "the film")
     with in_s3.s3.stopped():

@@ -116,11 +116,11 @@ def test_what_is_cached_stays_within_its_limit_and_the_oldest_goes(opened: Opene
         for number in range(40):
             assert file.pread(number * BLOCK, BLOCK) == data[number * BLOCK :][:BLOCK]
             assert library.cache.disk_blocks <= 10
-        before = library.requests
+        before = library.counters.requests
         file.pread(39 * BLOCK, 10)
-        assert library.requests == before
+        assert library.counters.requests == before
         assert file.pread(BLOCK, 10) == data[BLOCK:][:10]
-        assert library.requests == before + 1
+        assert library.counters.requests == before + 1
     # The file has no name: whoever looks into the folder finds none, and after a crash nothing is left.
     assert [*opened.folder.iterdir()] == []
     assert opened.folder.stat().st_mode & 0o777 == 0o700
@@ -151,9 +151,9 @@ def test_a_disk_that_takes_nothing_leaves_what_is_fetched_in_memory(opened: Open
         assert file.pread(0, 10**9) == data
         assert library.cache.disk_blocks == 0
         assert 0 < library.cache.memory_bytes <= LIMITS.cache.memory_bytes
-        before = library.requests
+        before = library.counters.requests
         file.pread(19 * BLOCK, 10)
-        assert library.requests == before
+        assert library.counters.requests == before
 
 
 def test_a_replaced_object_is_never_mixed_with_the_former_one(opened: Opened) -> None:
