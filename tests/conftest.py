@@ -23,6 +23,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from packager.process.tools import Tools, discover
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
+from tests.fork_server import close_fork_server, fork
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
 from tests.made_once import shared_folder
@@ -94,6 +95,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if wing_of(item.path) in PATIENT_WINGS:
             item.add_marker(pytest.mark.timeout(PATIENT_SECONDS))
+
+
+def pytest_unconfigure() -> None:
+    """End the process that starts this one's servers."""
+    close_fork_server()
 
 
 def pytest_collection_finish() -> None:
@@ -215,6 +221,7 @@ def start_server(
     admin_token: str | None = ADMIN_TOKEN,
     program: Sequence[str] = (str(HEADWATER),),
     seconds: float = START_SECONDS,
+    fresh: bool = False,
 ) -> ServerProcess:
     """Start ``headwater serve`` with these arguments, and wait until it announces its address.
 
@@ -226,20 +233,26 @@ def start_server(
         admin_token: what may change something; None: the server makes one.
         program: what the command is, where it isn't the one that is installed.
         seconds: how long it may take until it is up.
+        fresh: whether it must have a process of its own, and be no fork of one that has imported it.
     """
     given = {name: value for name, value in os.environ.items() if name not in OURS}
     if admin_token is not None:
         given["HEADWATER_SERVER_ADMIN_TOKEN"] = admin_token
-    process = subprocess.Popen(
-        [*program, "serve", *arguments],
-        cwd=cwd,
-        env={**given, **(env or {})},
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    given |= env or {}
+    forked = None if fresh else fork(program, ("serve", *arguments), cwd=cwd, env=given, stdin=stdin)
+    server = ServerProcess(
+        forked
+        or subprocess.Popen(
+            [*program, "serve", *arguments],
+            cwd=cwd,
+            env=given,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
     )
-    server = ServerProcess(process)
+    process = server.process
 
     def read() -> None:
         assert process.stdout is not None

@@ -1,0 +1,261 @@
+"""Starts the servers of tests as forks of a process that has imported the program, and knows its ffmpeg.
+
+Importing it and asking ffmpeg what it can take nearly two seconds of processor time, in hundreds of tests.
+What runs is the program's own ``main``, with the arguments, environment, folder and standard streams of the
+test. A test that is about the start itself, about memory or about what a process was started with, asks for a
+process of its own.
+
+python -m tests.fork_server DESCRIPTOR
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import math
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packager.process.tools import Tools
+
+ROOT = Path(__file__).parent.parent
+WITH_LIMITS = ROOT / "tests" / "serve_with_limits.py"
+MODULES = ("origin.cli.main", "origin.server.serve")
+REQUEST_BYTES = 1 << 18
+STREAMS = 3
+"""Descriptors of a request: standard input, standard output, and the pipe for the exit status."""
+
+FRESH = ("GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "PYTHON", "TZ")
+"""Beginnings of the names of variables that only a process of its own heeds."""
+
+FINDING_TOOLS = ("FFMPEG", "FFPROBE", "PATH")
+STATUS = struct.Struct("=i")
+
+
+class ForkedProcess(subprocess.Popen[str]):
+    """A fork that this process is not the parent of: its exit status comes through a pipe."""
+
+    def __init__(self, argv: Sequence[str], pid: int, output: int, status: int) -> None:
+        self.args = list(argv)
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdin = self.stderr = None
+        self.stdout = open(output, encoding="utf-8", errors="replace")  # noqa: SIM115  # the reader closes it
+        self._status = status
+
+    def poll(self) -> int | None:
+        """Give the exit status of a process that has ended."""
+        return self._look(0.0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended.
+
+        Raises:
+            TimeoutExpired: it hasn't.
+        """
+        status = self._look(math.inf if timeout is None else timeout)
+        if status is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return status
+
+    def _look(self, seconds: float) -> int | None:
+        if self.returncode is None:
+            poll = select.poll()
+            poll.register(self._status, select.POLLIN)
+            if poll.poll(None if math.isinf(seconds) else 1000 * seconds):
+                (self.returncode,) = STATUS.unpack(os.read(self._status, STATUS.size))
+                os.close(self._status)
+        return self.returncode
+
+
+class ForkServer:
+    """The process that forks servers: it is started once for each process of the tests."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        limits: str | None,
+        cwd: Path | None,
+        environment: Mapping[str, str],
+        stdin: int,
+    ) -> ForkedProcess:
+        """Start a server.
+
+        Args:
+            argv: its arguments, from the program's name on.
+            limits: those of ``serve_with_limits``.
+            cwd: its folder; None: that of this process.
+            environment: all of its variables.
+            stdin: a descriptor, or ``subprocess.DEVNULL``.
+        """
+        output, its_output = os.pipe()
+        status, its_status = os.pipe()
+        request = [list(argv), limits, os.fspath(cwd or Path.cwd()), dict(environment)]
+        with contextlib.ExitStack() as closed:
+            closed.callback(os.close, its_output)
+            closed.callback(os.close, its_status)
+            if stdin == subprocess.DEVNULL:
+                stdin = os.open(os.devnull, os.O_RDONLY)
+                closed.callback(os.close, stdin)
+            with self._lock:
+                streams = [stdin, its_output, its_status]
+                socket.send_fds(self._control, [json.dumps(request).encode()], streams)
+                (pid,) = STATUS.unpack(self._control.recv(STATUS.size))
+        return ForkedProcess(argv, pid, output, status)
+
+    def close(self) -> None:
+        """End the process; servers that run go on."""
+        self._control.close()
+        self._process.wait()
+
+
+@functools.cache
+def fork_server() -> ForkServer:
+    """Give this process's own."""
+    return ForkServer()
+
+
+def fork(
+    program: Sequence[str], arguments: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], stdin: int
+) -> ForkedProcess | None:
+    """Start a server as a fork; None: it needs a process of its own.
+
+    Args:
+        program: ``headwater``, or ``serve_with_limits``; any other can't be forked.
+        arguments: of the command.
+        cwd: its folder; None: that of this process.
+        env: all of its variables.
+        stdin: a descriptor, or ``subprocess.DEVNULL``.
+    """
+    names = [name for name in {*env, *os.environ} if name.startswith(FRESH)]
+    if any(env.get(name) != os.environ.get(name) for name in names) or "COVERAGE_PROCESS_CONFIG" in env:
+        return None
+    if len(program) > 1 and program[2] != str(WITH_LIMITS):
+        return None
+    argv = [program[0] if len(program) == 1 else program[2], *arguments]
+    limits = None if len(program) == 1 else program[3]
+    return fork_server().start(argv, limits=limits, cwd=cwd, environment=env, stdin=stdin)
+
+
+def close_fork_server() -> None:
+    """End this process's own, where there is one."""
+    if fork_server.cache_info().currsize:
+        fork_server().close()
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a server for each request, and tell how each ends, until the tests are over."""
+    for module in MODULES:
+        importlib.import_module(module)
+    tools = asyncio.run(ask_ffmpeg())
+    gc.collect()
+    gc.freeze()
+    children: dict[int, tuple[int, int]] = {}  # by pidfd: the process, and the pipe for its status
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor != control.fileno():
+                pid, pipe = children.pop(descriptor)
+                poll.unregister(descriptor)
+                os.close(descriptor)
+                status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(pipe, STATUS.pack(status))
+                os.close(pipe)
+                continue
+            request, streams, _, _ = socket.recv_fds(control, REQUEST_BYTES, STREAMS)
+            if not request:
+                return
+            pid = os.fork()
+            if not pid:
+                control.close()
+                for watched, (_, pipe) in children.items():
+                    os.close(watched)
+                    os.close(pipe)
+                os.close(streams[2])
+                become(request, streams[0], streams[1], tools)
+                return
+            os.close(streams[0])
+            os.close(streams[1])
+            watched = os.pidfd_open(pid)
+            children[watched] = pid, streams[2]
+            poll.register(watched, select.POLLIN)
+            control.send(STATUS.pack(pid))
+
+
+async def ask_ffmpeg() -> Tools | None:
+    """Find out what this machine's ffmpeg can do; None where it has none."""
+    from packager.process import tools
+
+    with contextlib.suppress(tools.ToolsError):
+        return await tools.discover()
+    return None
+
+
+def become(request: bytes, stdin: int, stdout: int, tools: Tools | None) -> None:
+    """Be the server that is asked for, until it ends.
+
+    Args:
+        request: what it is started with.
+        stdin: its standard input.
+        stdout: its standard output and error.
+        tools: the ffmpeg that it finds where the environment names no other.
+
+    Raises:
+        SystemExit: its end, where it isn't status 0.
+    """
+    argv, limits, cwd, environment = json.loads(request)
+    for descriptor, stream in enumerate((stdin, stdout, stdout)):
+        os.dup2(stream, descriptor)
+    os.close(stdin)
+    os.close(stdout)
+    os.chdir(cwd)
+    same_tools = all(environment.get(name) == os.environ.get(name) for name in FINDING_TOOLS)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = argv
+    # Imported already: here and not above, as the tests' own processes need neither.
+    import msgspec
+
+    from origin.cli import start
+    from origin.cli.main import main
+    from origin.server.limits import Limits
+
+    if tools is not None and same_tools:
+
+        async def known(**_: object) -> Tools:
+            return tools
+
+        vars(start)["discover"] = known
+    main(None if limits is None else msgspec.json.decode(limits, type=Limits))
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
