@@ -168,7 +168,8 @@ async def test_a_dash_player_plays_on_when_the_encoder_is_killed(
     keep(f"dash-{package}-killed", await watching.facts())
 
 
-FFMPEG = "ffmpeg -nostdin -v error -i {url} -t {seconds} -f null -"
+# At real time: it asks for a manifest that has nothing new again and again, hundreds of times a second.
+FFMPEG = "ffmpeg -nostdin -v error -re -i {url} -t {seconds} -f null -"
 PROGRAMS = {
     "mpv": "mpv --no-config --vo=null --ao=null {url}",
     "cvlc": "cvlc -I dummy --vout=vdummy --aout=adummy {url}",
