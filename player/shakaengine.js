@@ -3,6 +3,12 @@
 const VOD_BUFFER_S = 30;
 const BACK_BUFFER_S = 30;
 
+/** Whoever is farther behind the live edge was wound back, and stays there. */
+const AT_LIVE_S = 3;
+
+/** How fast Shaka plays at most to catch up with the live edge. */
+const CATCH_UP_RATE = 1.1;
+
 export class ShakaEngine {
   /** Fulfilled when the browser may be told to play. */
   ready;
@@ -39,8 +45,18 @@ export class ShakaEngine {
     player.addEventListener("error", ({ detail }) => this.#fail(detail));
     await player.attach(this.#video);
     if (this.#isOver) return;
+    if (this.#isLive) {
+      for (const event of ["seeking", "play"]) this.#video.addEventListener(event, this.#followLive);
+    }
     await player.load(url, this.#isLive || !start ? null : start);
   }
+
+  #followLive = () => {
+    const [, edge] = this.seekable;
+    const isAtLive = edge - this.#video.currentTime <= AT_LIVE_S;
+    // Switched off, it would go by the manifest's ServiceDescription, and catch up as well.
+    this.#player.configure({ streaming: { liveSync: { maxPlaybackRate: isAtLive ? CATCH_UP_RATE : 1 } } });
+  };
 
   #fail(error) {
     const { Category, Code, Severity } = window.shaka?.util.Error ?? {};
@@ -118,6 +134,7 @@ export class ShakaEngine {
   /** Gives the element back: the next engine waits for that. */
   async destroy() {
     this.#isOver = true;
+    for (const event of ["seeking", "play"]) this.#video.removeEventListener(event, this.#followLive);
     await this.#player?.destroy();
   }
 }
