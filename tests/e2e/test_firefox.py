@@ -65,8 +65,7 @@ class Tab:
 
 @pytest.fixture(scope="module")
 def tab(demo_server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    if shutil.which("firefox-esr") is None:
-        pytest.skip("firefox-esr isn't installed")
+    assert shutil.which("firefox-esr"), "Firefox isn't installed (Debian: apt-get install firefox-esr)"
     profile: Path = tmp_path_factory.mktemp("firefox") / "profile"
     with Firefox.running(profile, os.environ) as firefox:
         firefox.resize(SMALL["width"], SMALL["height"])
