@@ -218,7 +218,7 @@ class _Vod:
     async def init_segment(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
         wanted = path.get("version")
         track = await self._titles.threads.run(self._titles.track, path["path"], path["track"], wanted)
-        return InitSegment(track.init, media_type_of(track.video), self._lifetime(wanted, track.version))
+        return InitSegment(track.init, media_type_of(track.video), self.lifetime(wanted, track.version))
 
     async def text_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
@@ -236,9 +236,10 @@ class _Vod:
         """Say for how long caches may keep what an address of a text track has, if that is its version."""
         wanted = path.get("version")
         track = await self._titles.threads.run(self._titles.text_track, path["path"], path["track"], wanted)
-        return self._lifetime(wanted, track.version)
+        return self.lifetime(wanted, track.version)
 
-    def _lifetime(self, wanted: str | None, version: MediaVersion) -> Lifetime:
+    def lifetime(self, wanted: str | None, version: MediaVersion) -> Lifetime:
+        """Say for how long caches may keep media that were asked for by a version, or without one."""
         return self.caching.media(None if wanted is None else version.is_settled(time.time()))
 
     async def text_segment(self, path: dict[str, str], _query: QueryParams) -> Text:
@@ -283,7 +284,7 @@ class _Vod:
         of_file = path[RAW_PATH].rsplit("/", 2 if wanted is None else 3)[0].encode("ascii")
         if self._open_files is not None:
             release = self._open_files.keep(of_file, opened.file, metadata.media_type, (), looked_up)
-        lifetime = self._lifetime(wanted, opened.track.version)
+        lifetime = self.lifetime(wanted, opened.track.version)
         return Media(SegmentRepresentation(opened, metadata, release), lifetime)
 
     async def i_frame_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
@@ -298,7 +299,7 @@ class _Vod:
         opened = await self._titles.threads.opened(find, path["path"], path["track"], bounds)
         name = I_FRAMES if bounds is None else f"{I_FRAMES}-{path['bounds']}"
         metadata = metadata_of(opened, name, video=True, now=time.time())
-        lifetime = self._lifetime(path.get("version"), version_of(opened.file.identity))
+        lifetime = self.lifetime(path.get("version"), version_of(opened.file.identity))
         return Media(SegmentRepresentation(opened, metadata, opened.close), lifetime)
 
 
@@ -307,23 +308,25 @@ def _thumbnail_routes(thumbnails: SpriteMaker, vod: _Vod) -> list[BaseRoute]:
 
     async def vtt(path: dict[str, str], _query: QueryParams) -> Text:
         text = await thumbnails.vtt(path["path"])
-        return Text(text.encode(), webvtt.MEDIA_TYPE, vod.caching.media())
+        return Text(text.encode(), webvtt.MEDIA_TYPE, vod.caching.playlists)
 
     async def playlist(path: dict[str, str], _query: QueryParams) -> Text:
         text = await thumbnails.playlist(path["path"])
-        return Text(text.encode(), MEDIA_TYPE, vod.caching.media())
+        return Text(text.encode(), MEDIA_TYPE, vod.caching.playlists)
 
     async def sprite(path: dict[str, str], _query: QueryParams) -> Media:
         if not _SPRITE.fullmatch(path["number"]):
             raise NotFoundError(path["number"])
-        data = await thumbnails.sprite(path["path"], int(path["number"]))
+        wanted = path.get("version")
+        data = await thumbnails.sprite(path["path"], int(path["number"]), wanted)
         picture = BytesRepresentation(data, "image/jpeg", content_coding.tag((data,)))
-        return Media(picture, vod.caching.media())
+        # Where the film has been replaced since, its version isn't settled.
+        return Media(picture, vod.lifetime(wanted, await thumbnails.version(path["path"])))
 
     return [
         Route("/vod/{path:path}/thumbnails.vtt", vod.answers(vtt)),
         Route("/vod/{path:path}/thumbnails.m3u8", vod.answers(playlist)),
-        Route("/vod/{path:path}/thumbnails/{number}.jpg", vod.answers(sprite)),
+        *_media_routes("/vod/{path:path}/thumbnails", "{number}.jpg", vod.answers(sprite)),
     ]
 
 

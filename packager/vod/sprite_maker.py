@@ -27,6 +27,7 @@ from packager.vod.segment import ShortReadError
 from packager.vod.sprite_cache import JPEG_BEGIN, Place, SpriteCache, SpriteCacheLimits
 from packager.vod.storyboard import Storyboard
 from packager.vod.titles import Titles
+from packager.vod.versions import MediaVersion
 
 log = structlog.get_logger()
 
@@ -144,8 +145,17 @@ class SpriteMaker:
         """Write a film's image playlist (HLS); raises as :meth:`vtt`."""
         return (await self._storyboard(name)).playlist().render()
 
-    async def sprite(self, name: str, number: int) -> bytes:
+    async def version(self, name: str) -> MediaVersion:
+        """Tell the version of a film's sprites; raises as :meth:`vtt`."""
+        return (await self._storyboard(name)).version
+
+    async def sprite(self, name: str, number: int, version: str | None = None) -> bytes:
         """Give a sprite as JPEG, once it is made.
+
+        Args:
+            name: of the film.
+            number: of the sprite.
+            version: the name of the version that it has to be of; None: of whichever there is.
 
         Raises:
             NotFoundError: there is no such film, or no such sprite of it.
@@ -153,7 +163,7 @@ class SpriteMaker:
             NotReadyError: it takes longer than a request waits.
         """
         storyboard = await self._storyboard(name)
-        if number >= storyboard.sprites:
+        if number >= storyboard.sprites or version not in (None, storyboard.version.name):
             raise NotFoundError(f"{name} has no sprite {number}")
         place = storyboard.key, number
         if (data := await asyncio.to_thread(self._cache.find, place)) is not None:

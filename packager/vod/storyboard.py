@@ -29,6 +29,7 @@ from packager.vod.i_frames import IFrames
 from packager.vod.index import OfferedTrack
 from packager.vod.movie_reader import Read
 from packager.vod.segment import ShortReadError
+from packager.vod.versions import MediaVersion, version_of
 
 VTT_NAME = "thumbnails.vtt"
 PLAYLIST_NAME = "thumbnails.m3u8"
@@ -101,11 +102,21 @@ class Storyboard:
         """How many sprites there are."""
         return -(-len(self.sizes) // self.per_sprite)
 
+    @property
+    def version(self) -> MediaVersion:
+        """The version of the film's sprites, which changes with how they are made, too."""
+        return version_of(self.validators, MediaVersion(f"{FOLDER} {DRAWING}", 0.0))
+
+    @property
+    def folder(self) -> str:
+        """The folder of its sprites, relative to that of playlists."""
+        return f"{FOLDER}/{self.version.folder}"
+
     def vtt(self) -> str:
         """Write the WebVTT that says where each small picture is."""
         width, height = self.size
         lines = ["WEBVTT", ""]
-        last = round(self.seconds * 1000)
+        last, folder = round(self.seconds * 1000), self.folder
         for number in range(len(self.sizes)):
             sprite, place = divmod(number, self.per_sprite)
             row, column = divmod(place, self.layout[0])
@@ -113,7 +124,7 @@ class Storyboard:
             end = min(begin + self.interval * 1000, last)
             lines += [
                 f"{timestamp(begin)} --> {timestamp(end)}",
-                f"{FOLDER}/{sprite}{SUFFIX}#xywh={column * width},{row * height},{width},{height}",
+                f"{folder}{sprite}{SUFFIX}#xywh={column * width},{row * height},{width},{height}",
                 "",
             ]
         return "\n".join(lines) + "\n"
@@ -121,10 +132,10 @@ class Storyboard:
     def playlist(self) -> MediaPlaylist:
         """Write the image playlist."""
         tiles = Tiles(self.size, self.layout, Fraction(self.interval))
-        whole = self.interval * self.per_sprite
+        whole, folder = self.interval * self.per_sprite, self.folder
         segments = [
             Segment(
-                f"{FOLDER}/{number}{SUFFIX}",
+                f"{folder}{number}{SUFFIX}",
                 min(Fraction(whole), self.seconds - number * whole),
                 tiles=tiles,
             )
@@ -141,7 +152,7 @@ class Storyboard:
         """Offer the sprites as tiles of thumbnails."""
         representation = Representation(
             id=FOLDER,
-            base_url=f"{FOLDER}/",
+            base_url=self.folder,
             bandwidth=self._bandwidth,
             codecs="",
             segments=PictureTemplate(f"$Number${SUFFIX}", self.interval * self.per_sprite * 1000),

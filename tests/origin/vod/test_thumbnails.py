@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import m3u8
 import pytest
 
 from tests.conftest import ServerProcess, start_server
+from tests.origin.vod.conftest import LONG_AGO
 from tests.packager import films
 from tests.patience import CLIENT_SECONDS
 
@@ -20,6 +23,8 @@ def start(folder: Path, configuration: str) -> ServerProcess:
     (folder / "library").mkdir()
     for name in ("bframes.mp4", "sound.m4a"):
         (folder / "library" / name).write_bytes(films.film(name).read_bytes())
+        # A file that may still be written to has no version that is kept for ever.
+        os.utime(folder / "library" / name, (LONG_AGO, LONG_AGO))
     # Of such a film only the first key frame can be decoded by itself.
     open_groups = "-t 10 -c:v libx264 -preset ultrafast -x264-params open-gop=1:keyint=50:bframes=3"
     films.run_ffmpeg("-i", films.film("bframes.mp4"), *open_groups.split(), folder / "library" / "open.mp4")
@@ -43,11 +48,18 @@ def test_the_text_its_sprites_and_the_image_playlist_are_served(server: ServerPr
     with client(server) as asking:
         text = asking.get("bframes.mp4/thumbnails.vtt")
         assert (text.status_code, text.headers["content-type"].partition(";")[0]) == (200, "text/vtt")
-        assert text.text.count("thumbnails/0.jpg#xywh=") == 2  # 14 seconds
+        (named,) = set(re.findall(r"^(thumbnails/v_[0-9a-f]{12}/0\.jpg)#xywh=", text.text, re.MULTILINE))
+        assert text.text.count(f"{named}#xywh=") == 2  # 14 seconds
         sprite = asking.get("bframes.mp4/thumbnails/0.jpg")
         assert (sprite.status_code, sprite.headers["content-type"]) == (200, "image/jpeg")
         assert sprite.content.startswith(b"\xff\xd8\xff")
         assert sprite.content.endswith(b"\xff\xd9")
+        # What the film was is never mixed in a cache with what it is.
+        versioned = asking.get(f"bframes.mp4/{named}")
+        assert versioned.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert (versioned.content, versioned.headers["etag"]) == (sprite.content, sprite.headers["etag"])
+        assert "immutable" not in sprite.headers["cache-control"] + text.headers["cache-control"]
+        assert asking.get("bframes.mp4/thumbnails/v_0123456789ab/0.jpg").status_code == 404
         part = asking.get("bframes.mp4/thumbnails/0.jpg", headers={"range": "bytes=0-2"})
         assert (part.status_code, part.content) == (206, b"\xff\xd8\xff")
         tag = {"if-none-match": sprite.headers["etag"]}
@@ -57,7 +69,7 @@ def test_the_text_its_sprites_and_the_image_playlist_are_served(server: ServerPr
         written = asking.get("bframes.mp4/thumbnails.m3u8").text
         playlist = m3u8.loads(written)
         assert playlist.is_images_only
-        assert [segment.uri for segment in playlist.segments] == ["thumbnails/0.jpg"]
+        assert [segment.uri for segment in playlist.segments] == [named]
         assert "#EXT-X-TILES:RESOLUTION=192x108,LAYOUT=2x1,DURATION=10.00000" in written
 
 

@@ -31,7 +31,9 @@ from tests.small_disk import small_disk
 
 LIMITS = SpriteLimits(wait_seconds=60)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(96)
-CUE = re.compile(r"([\d:.]+) --> ([\d:.]+)\nthumbnails/(\d+)\.jpg#xywh=(\d+),(\d+),(\d+),(\d+)\n")
+CUE = re.compile(
+    r"([\d:.]+) --> ([\d:.]+)\nthumbnails/v_[0-9a-f]{12}/(\d+)\.jpg#xywh=(\d+),(\d+),(\d+),(\d+)\n"
+)
 
 CODECS = {
     "h264.mp4": ("-c:v", "libx264", "-preset", "ultrafast", "-g", "50", "-bf", "2"),
