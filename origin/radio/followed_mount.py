@@ -7,6 +7,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+import structlog
+
 from origin.http1.stream import Stream
 from origin.radio.icy_headers import StationDescription, listener_headers
 from origin.radio.listener_time import ListenerTime, MediaTimeMark
@@ -22,6 +24,8 @@ from origin.radio.mount_entries import (
 from origin.radio.options import MountOptions
 from origin.radio.ring import AudioRing, Block
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
+
+log = structlog.get_logger()
 
 
 class FollowedMount:
@@ -55,6 +59,7 @@ class FollowedMount:
         self.audience = Listeners(name, self._ring, listener, clock, count)
         self._mounts = mounts
         self._has_news = asyncio.Event()
+        self._is_closed = False
         # What the other process has been told of the listeners, and is to be told yet.
         self._reported: set[int] = set()
         self._reported_listeners = self._reported_dropped = self._reported_bytes = 0
@@ -107,6 +112,10 @@ class FollowedMount:
 
     def enter(self, listener: Listener, stream: Stream) -> None:
         """Add a listener whose response head was sent; its ``done`` completes when it has left."""
+        if self._is_closed:
+            stream.end(self.options.limits.listener.close_seconds)
+            listener.finish()
+            return
         if listener.token is not None:
             self._accompany(listener, listener.token)
         self._connections += 1
@@ -130,15 +139,24 @@ class FollowedMount:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.options.limits.watch_seconds):
                     await self._has_news.wait()
-            if self._has_news.is_set():
-                self._has_news.clear()
-                await self.audience.flush()
-            if self.options.listener_seconds:
-                await self.audience.dismiss_after(self.options.listener_seconds)
-            await self.audience.introduce()
+            try:
+                await self._serve()
+            except Exception:  # other stations go on, and perhaps this one can
+                log.exception("a station's listeners can't be written to", mount=self.name)
+                await asyncio.sleep(self.options.limits.watch_seconds)
+
+    async def _serve(self) -> None:
+        """Write what has come, and let those go whose time is over."""
+        if self._has_news.is_set():
+            self._has_news.clear()
+            await self.audience.flush()
+        if self.options.listener_seconds:
+            await self.audience.dismiss_after(self.options.listener_seconds)
+        await self.audience.introduce()
 
     def close(self) -> None:
-        """Disconnect all listeners."""
+        """Disconnect all listeners; who comes now is let go at once."""
+        self._is_closed = True
         self.audience.close()
 
     # What the other process tells
@@ -162,6 +180,8 @@ class FollowedMount:
             self.audience.close()
             if entry.clears:
                 self._ring.clear()
+                # What is told of other audio comes next.
+                self.facts = None
         elif isinstance(entry, ListenerDismissed):
             for listener in self.audience.present:
                 if listener.number == entry.number:

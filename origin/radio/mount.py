@@ -449,6 +449,7 @@ class Mount:
         self.audience.close()
         if clears:
             self._ring.clear()
+            self._told = None
 
     def tell(self) -> None:
         """Tell other processes what has changed of it."""

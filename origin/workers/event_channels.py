@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 
+import structlog
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import Scope
@@ -24,6 +25,8 @@ from origin.http1 import websocket
 from origin.relay.relay import relay_limits
 from origin.server.event_services import event_channel_options, event_limits, is_followed
 from origin.server.limits import Limits
+
+log = structlog.get_logger()
 
 KEYS_IN_QUERY = (b"key=", b"signature=")
 """Parts of a query with which a client may show that it may publish."""
@@ -68,7 +71,10 @@ class WorkerEventChannels:
         while True:
             await asyncio.sleep(self._limits.events.channel.beat_seconds)
             for channel in self.channels.values():
-                channel.beat()
+                try:
+                    channel.beat()
+                except Exception:  # others go on
+                    log.exception("an event channel's readers can't be written to", channel=channel.name)
 
     def is_answered(self, scope: Scope, *, upgrading: bool) -> bool:
         """Tell whether a worker answers a request below ``/events/``.

@@ -58,9 +58,9 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
             least: dict[tuple[str, str], Figure] = {}
             for _ in range(ROUNDS):
                 with _icecast(folder, crowd[0]) as server:
-                    _keep_least(least, _costs(server, "/numbers", *crowd))
+                    _keep_least(least, listening_costs(server, "/numbers", *crowd))
                 with running_headwater(folder) as server:
-                    _keep_least(least, _costs(server, "/radio/numbers", *crowd))
+                    _keep_least(least, listening_costs(server, "/radio/numbers", *crowd))
             yield from least.values()
 
 
@@ -87,13 +87,16 @@ def _frame(number: int) -> bytes:
     return b"\xff\xfb\x90\x00" + bytes(32) + number.to_bytes(8, "big") + bytes(373)
 
 
-def _costs(server: Peer, path: str, count: int, titles: bool) -> Iterator[Figure]:
+def listening_costs(
+    server: Peer, path: str, count: int, titles: bool, cores: str = peers.CLIENT_CORE
+) -> Iterator[Figure]:
+    """Measure what so many listeners of a station cost, who are on some cores, and what they hear."""
     time.sleep(5)  # for a full burst
     empty = server.resident_bytes()
     port = server.url.rpartition(":")[2]
     words = [sys.executable, "-m", "tests.benchmarks.listeners", port, path, str(count), str(SECONDS)]
     words += ["titles"] if titles else []
-    with subprocess.Popen(["taskset", "-c", peers.CLIENT_CORE, *words], stdout=subprocess.PIPE) as crowd:
+    with subprocess.Popen(["taskset", "-c", cores, *words], stdout=subprocess.PIPE) as crowd:
         if crowd.stdout is None or crowd.stdout.readline().strip() != b"joined":
             raise RuntimeError("the listeners couldn't come in")
         cpu, started = server.cpu_seconds(), time.monotonic()
@@ -132,8 +135,12 @@ def _icecast(folder: Path, count: int) -> Iterator[Peer]:
 def running_headwater(folder: Path) -> Iterator[Peer]:
     """Ours, with one station of numbered frames (``write_numbers``)."""
     port = peers.free_port()
+    with peers.running("headwater", serving_numbers(folder, port), port) as peer:
+        yield peer
+
+
+def serving_numbers(folder: Path, port: int) -> list[str]:
+    """Configure such a server; give the command that starts it."""
     config = folder / "headwater.toml"
     config.write_text(CONFIG.format(folder=folder, port=port))
-    command = [str(Path(sys.executable).parent / "headwater"), "serve", "--config", str(config)]
-    with peers.running("headwater", command, port) as peer:
-        yield peer
+    return [str(Path(sys.executable).parent / "headwater"), "serve", "--config", str(config)]

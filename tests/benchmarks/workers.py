@@ -1,6 +1,8 @@
-"""Several worker processes beside as many of nginx: time of the wall and of processors a request.
+"""Several worker processes: requests for files beside as many processes of nginx, and listeners of a station.
 
-With one and two, the server and the client have two cores each; with four, they share all of them.
+Of requests it is the time of the wall and of processors that counts; of listeners what each costs, and how
+late the last one hears. With one and two, the server and the client have two cores each; with four, they
+share all of them.
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import load, peers
+from tests.benchmarks import load, peers, radio
 from tests.benchmarks.load import Figure, Workload
 from tests.benchmarks.peers import Peer
 from tests.benchmarks.ranges import WORKLOADS, make_library
 
 COUNTS = {1: ("0", "2,3"), 2: ("0,1", "2,3"), 4: ("0-3", "0-3")}
 """How many workers there are, on which cores they are, and on which the client is."""
+
+LISTENERS = 1000
 
 MEASURED = ("64 KiB ranges", "2 KB file")
 CONNECTIONS = 64
@@ -47,14 +51,32 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
             ]
             for workload in workloads:
                 yield from _figures(f"{count} workers, {workload.name}", workload, servers, folder, clients)
+            yield from _of_listeners(folder, count, cores, clients)
+
+
+def _of_listeners(folder: Path, count: int, cores: str, clients: str) -> Iterator[Figure]:
+    """Measure listeners of a station."""
+    radio.write_numbers(folder)
+    port = peers.free_port()
+    with _workers(radio.serving_numbers(folder, port), port, count, cores) as server:
+        for figure in radio.listening_costs(server, "/radio/numbers", LISTENERS, False, clients):
+            yield replace(figure, benchmark=f"{count} workers, {figure.benchmark}")
 
 
 @contextlib.contextmanager
 def headwater(library: Path, count: int, cores: str) -> Iterator[Peer]:
-    """Ours with so many processes that serve."""
+    """Ours with a library and so many processes that serve."""
     port = peers.free_port()
-    command = ["env", f"HEADWATER_SERVER_WORKERS={count}", str(Path(sys.executable).parent / "headwater")]
+    command = [str(Path(sys.executable).parent / "headwater")]
     command += ["serve", "--library", str(library), "--port", str(port)]
+    with _workers(command, port, count, cores) as peer:
+        yield peer
+
+
+@contextlib.contextmanager
+def _workers(command: list[str], port: int, count: int, cores: str) -> Iterator[Peer]:
+    """Run ours with so many processes that serve."""
+    command = ["env", f"HEADWATER_SERVER_WORKERS={count}", *command]
     with peers.running("headwater", command, port, cores) as peer:
         if count == 1:
             yield peer

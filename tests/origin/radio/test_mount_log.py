@@ -235,7 +235,35 @@ async def test_listeners_elsewhere_are_let_go_with_all_others() -> None:
         feed._queue.put_nowait(replace(block, media_type="audio/aac"))
         while await listener.chunk():
             pass
-        await until(lambda: made.followed["test"].headers(with_titles=False)[0][1] == b"audio/aac")
+        await until(lambda: made.followed["test"].is_live)
+        assert made.followed["test"].headers(with_titles=False)[0][1] == b"audio/aac"
+
+
+async def test_a_station_whose_listeners_can_not_be_written_to_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feed = Feed()
+    async with stations({"test": feed}) as made:
+        feed.push()
+        followed = made.followed["test"]
+        await until(lambda: followed.is_live)
+        listener, flush, broken = await made.there.open(), followed.audience.flush, [0]
+
+        async def failing() -> None:
+            broken[0] += 1
+            if broken[0] < 2:
+                raise ValueError("not now")
+            await flush()
+
+        monkeypatch.setattr(followed.audience, "flush", failing)
+        feed.push()
+        await until(lambda: broken[0] == 1)
+        feed.push()
+        assert numbers(await listener.body(3 * 39 * 417)) == list(range(3 * 39))
+        followed.close()
+        late = await made.there.open()
+        assert late.status == 200
+        assert await late.chunk() == b""
 
 
 async def test_a_listener_with_a_name_is_told_its_times_where_titles_are_read() -> None:
