@@ -15,10 +15,17 @@ import structlog
 
 from origin.config.errors import CommandError
 from origin.config.options import Config
+from origin.server.library_services import (
+    check_library,
+    drawing_tools,
+    make_served_library,
+    thumbnail_limits,
+)
 from origin.server.limits import Limits
 from packager.jobs.job import Job, JobKind, JobState, Status
 from packager.jobs.limits import JobsLimits
 from packager.jobs.package_job import Packaged, package_jobs, package_kind
+from packager.process.tools import ToolsError, discover
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -113,19 +120,42 @@ async def work(config: Config, limits: Limits | None) -> None:
     """Do queued jobs until SIGTERM or Ctrl-C.
 
     Raises:
-        CommandError: there is no Redis.
+        CommandError: there is no Redis, or what S3 needs isn't there.
     """
-    found = (limits or Limits()).jobs
-    async with _redis(config, found) as redis:
+    found = limits or Limits()
+    async with _redis(config, found.jobs) as redis:
         from packager.jobs.worker import work as work_off
 
-        working = asyncio.ensure_future(work_off(redis, [_package_kind(found)], found.queue))
-        loop = asyncio.get_running_loop()
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, working.cancel)
-        log.info("waiting for jobs", queue=config.cluster.url)
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
+        kinds = [_package_kind(found.jobs)]
+        with contextlib.ExitStack() as stack:
+            if (thumbnails := await _thumbnail_kind(config, found, stack)) is not None:
+                kinds.append(thumbnails)
+            working = asyncio.ensure_future(work_off(redis, kinds, found.jobs.queue))
+            loop = asyncio.get_running_loop()
+            for one in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(one, working.cancel)
+            log.info("waiting for jobs", queue=config.cluster.url, kinds=[kind.name for kind in kinds])
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
+
+
+async def _thumbnail_kind(config: Config, limits: Limits, stack: contextlib.ExitStack) -> JobKind | None:
+    """Make what draws thumbnails; None without ffmpeg, or where the library isn't."""
+    try:
+        tools = drawing_tools(config.library, await discover(limits=limits.tools))
+    except ToolsError as error:
+        log.warning("no thumbnails", reason=str(error))
+        return None
+    if tools is None:
+        return None
+    served = await asyncio.to_thread(make_served_library, config, limits, (), thumbnails=True)
+    stack.callback(served.close)
+    if not await asyncio.to_thread(check_library, served.storage, needed=False):
+        return None
+    from packager.jobs.sprite_job import sprite_kind
+
+    drawing = thumbnail_limits(config.library, limits.thumbnails)
+    return sprite_kind(limits.jobs.thumbnails, drawing, served.titles, tools)
 
 
 def _package_kind(limits: JobsLimits) -> JobKind:

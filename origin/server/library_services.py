@@ -18,13 +18,14 @@ from origin.files.open_files import OpenFileCache
 from origin.responses.common_headers import cross_origin_headers
 from origin.server.limits import Limits
 from origin.vod.answer_cache import AnswerCache
+from packager.jobs.limits import JobsLimits
 from packager.library.catalogue import Catalogue
 from packager.library.file_listing import ListedFolder
 from packager.library.storage import Library, Withheld
 from packager.process.tools import Tools
 from packager.s3.limits import S3Limits
 from packager.vod import TitleLimits, Titles
-from packager.vod.sprite_maker import SpriteLimits, SpriteMaker
+from packager.vod.sprite_maker import Elsewhere, SpriteLimits, SpriteMaker
 
 if TYPE_CHECKING:
     from packager.s3.library import S3Library
@@ -143,14 +144,14 @@ def make_library_services(
         limits: those that aren't configured.
         files: the configuration's files, which the library must not serve.
     """
-    drawing = None if tools is None else _drawing(config.library, tools)
+    drawing = None if tools is None else drawing_tools(config.library, tools)
     served = make_served_library(config, limits, files, thumbnails=drawing is not None)
     return LibraryServices(
         served.storage,
         served.open_files,
         served.titles,
         served.vod_answers,
-        None if drawing is None else _thumbnails(config, served.titles, drawing, limits.thumbnails),
+        None if drawing is None else _thumbnails(config, served.titles, drawing, limits),
         _catalogue(config, served.storage, served.titles, tools, limits),
     )
 
@@ -179,9 +180,29 @@ def make_served_library(
     )
 
 
-def _thumbnails(config: Config, titles: Titles, drawing: Tools, limits: SpriteLimits) -> SpriteMaker:
-    limits = thumbnail_limits(config.library, limits)
-    return SpriteMaker(titles, drawing, data_folder(config, "thumbnails"), limits, time.monotonic)
+def _thumbnails(config: Config, titles: Titles, drawing: Tools, limits: Limits) -> SpriteMaker:
+    return SpriteMaker(
+        titles,
+        drawing,
+        data_folder(config, "thumbnails"),
+        thumbnail_limits(config.library, limits.thumbnails),
+        time.monotonic,
+        _elsewhere(config, limits.jobs),
+    )
+
+
+def _elsewhere(config: Config, limits: JobsLimits) -> Elsewhere | None:
+    """Make what has thumbnails drawn by other processes, where machines share a Redis."""
+    if not config.cluster.url:
+        return None
+    try:
+        # Here and not above: it needs an extra, which most servers don't have.
+        from packager.jobs.sprite_job import QueuedSprites
+    except ModuleNotFoundError as error:
+        if error.name not in ("redis", "saq"):
+            raise
+        raise CommandError("cluster.url: Redis needs an extra; install headwater[cluster]") from None
+    return QueuedSprites(config.cluster.url, limits.thumbnails, limits.queue)
 
 
 def _catalogue(
@@ -244,7 +265,7 @@ def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:
     return replace(limits, index_bytes=configured.vod_index_bytes, index=index)
 
 
-def _drawing(options: LibraryOptions, tools: Tools) -> Tools | None:
+def drawing_tools(options: LibraryOptions, tools: Tools) -> Tools | None:
     """Give the ffmpeg that makes thumbnails; None where they aren't wanted, or it can't."""
     if not options.thumbnails:
         return None

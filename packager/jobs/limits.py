@@ -48,6 +48,7 @@ class QueueLimits:
         looked_at: jobs that are looked at in one question.
         reconnects: when Redis is asked again while it can't be reached.
         away_seconds: how long who waits for jobs bears that.
+        looks_for_workers: how often who could do a job, too, waits for a worker that seems to be there.
         leave_seconds: how long a worker that is to end waits until its jobs are back in the queue.
         worker_seconds: how long a worker counts as there without a sign of life.
     """
@@ -58,6 +59,7 @@ class QueueLimits:
     looked_at: int = 200
     reconnects: RetryPolicy = field(default_factory=lambda: RetryPolicy(0.2, 2.0))
     away_seconds: float = 300.0
+    looks_for_workers: int = 5
     leave_seconds: float = 20.0
     worker_seconds: int = 5
 
@@ -69,9 +71,15 @@ class JobsLimits:
     Attributes:
         package: of the packaging of films.
         export: how such a job waits for another run of the same film.
+        thumbnails: of the drawing of a film's small pictures.
         queue: how queues in Redis are asked.
     """
 
     package: JobLimits = field(default_factory=JobLimits)
     export: ExportLimits = field(default_factory=ExportLimits)
+    thumbnails: JobLimits = field(
+        default_factory=lambda: JobLimits(
+            waiting=1000, attempts=2, seconds=180, silent_seconds=5, sweep_seconds=2, kept_seconds=60
+        )
+    )
     queue: QueueLimits = field(default_factory=QueueLimits)

@@ -11,6 +11,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -75,6 +76,20 @@ class _Wanted:
         return self.storyboard.key, self.number
 
 
+class Elsewhere(Protocol):
+    """Draws sprites on other machines."""
+
+    async def draw(self, storyboard: Storyboard, number: int) -> bytes | None:
+        """Give a sprite; None where nobody can draw it now.
+
+        Raises:
+            ToolsError: it can't be drawn anywhere.
+        """
+
+    async def aclose(self) -> None:
+        """Let connections go."""
+
+
 class SpriteMaker:
     """Has the sprites of a library's films made when somebody asks for them or for the files that name them.
 
@@ -84,6 +99,7 @@ class SpriteMaker:
         folder: where sprites are kept; None: only in memory.
         limits: what it may cost.
         clock: seconds, of failures' age.
+        elsewhere: draws sprites on other machines; None: all are drawn here.
 
     Attributes:
         name: as a service.
@@ -98,8 +114,10 @@ class SpriteMaker:
         folder: DataFolder | None,
         limits: SpriteLimits,
         clock: Callable[[], float],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._titles = titles
+        self._elsewhere = elsewhere
         self._tools = tools
         self._limits = limits
         self._clock = clock
@@ -114,9 +132,13 @@ class SpriteMaker:
 
     async def run(self) -> None:
         """Make the sprites that are wanted, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._limits.at_once):
-                group.create_task(self._work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._limits.at_once):
+                    group.create_task(self._work())
+        finally:
+            if self._elsewhere is not None:
+                await self._elsewhere.aclose()
 
     def close(self) -> None:
         """Let go of the requests that wait."""
@@ -135,7 +157,7 @@ class SpriteMaker:
         storyboard = await self._storyboard(name)
         lacking = await asyncio.to_thread(self._lacking, storyboard)
         if lacking:
-            await asyncio.to_thread(self._require_decodable, storyboard, 0)
+            await asyncio.to_thread(_require_decodable, self._titles, storyboard, 0)
         for number in lacking:
             if len(self._wanted) < self._limits.waiting:
                 self._want(storyboard, number, first=False)
@@ -184,10 +206,6 @@ class SpriteMaker:
     def _lacking(self, storyboard: Storyboard) -> list[int]:
         places = ((storyboard.key, number) for number in range(storyboard.sprites))
         return [place[1] for place in places if not self._cache.has(place)]
-
-    def _require_decodable(self, storyboard: Storyboard, number: int) -> None:
-        with contextlib.closing(self._titles.open_storyboard(storyboard)) as opened:
-            storyboard.require_decodable(opened.samples, number)
 
     def _want(self, storyboard: Storyboard, number: int, *, first: bool) -> _Wanted:
         """Have a sprite made; those that somebody waits for come first."""
@@ -244,23 +262,50 @@ class SpriteMaker:
                     made.set_exception(UnsupportedError(reason))
 
     async def _make(self, one: _Wanted) -> bytes:
-        """Feed an ffmpeg with a sprite's key frames."""
-        storyboard = one.storyboard
-        await asyncio.to_thread(self._require_decodable, storyboard, one.number)
-        opened = await opened_in_thread(self._titles.open_storyboard, storyboard)
-        try:
-            data = await run(
-                [self._tools.ffmpeg, *sprite_arguments(storyboard.size, storyboard.layout)],
-                limit=self._limits.sprite_seconds,
-                max_bytes=self._limits.cache.sprite_bytes,
-                sandbox=Sandbox(memory=self._limits.memory_bytes, niceness=19),
-                feed=lambda process: _feed(process, storyboard, one.number, opened.samples),
-            )
-        finally:
-            opened.close()
-        if not data.startswith(JPEG_BEGIN):
-            raise ToolsError("its pictures can't be decoded")
-        return data
+        """Have a sprite drawn elsewhere, if there is anybody, or draw it here."""
+        if self._elsewhere is not None:
+            data = await self._elsewhere.draw(one.storyboard, one.number)
+            if data is not None:
+                return data
+        return await draw_sprite(self._titles, self._tools, self._limits, one.storyboard, one.number)
+
+
+async def draw_sprite(
+    titles: Titles, tools: Tools, limits: SpriteLimits, storyboard: Storyboard, number: int
+) -> bytes:
+    """Feed an ffmpeg with a sprite's key frames, and give its JPEG.
+
+    Args:
+        titles: the library as VOD.
+        tools: ffmpeg.
+        limits: what it may cost.
+        storyboard: the film's pictures.
+        number: of the sprite.
+
+    Raises:
+        MediaError, ToolsError: it can't be drawn.
+        NotFoundError, ShortReadError, OSError: the film can't be read now.
+    """
+    await asyncio.to_thread(_require_decodable, titles, storyboard, number)
+    opened = await opened_in_thread(titles.open_storyboard, storyboard)
+    try:
+        data = await run(
+            [tools.ffmpeg, *sprite_arguments(storyboard.size, storyboard.layout)],
+            limit=limits.sprite_seconds,
+            max_bytes=limits.cache.sprite_bytes,
+            sandbox=Sandbox(memory=limits.memory_bytes, niceness=19),
+            feed=lambda process: _feed(process, storyboard, number, opened.samples),
+        )
+    finally:
+        opened.close()
+    if not data.startswith(JPEG_BEGIN):
+        raise ToolsError("its pictures can't be decoded")
+    return data
+
+
+def _require_decodable(titles: Titles, storyboard: Storyboard, number: int) -> None:
+    with contextlib.closing(titles.open_storyboard(storyboard)) as opened:
+        storyboard.require_decodable(opened.samples, number)
 
 
 async def _feed(process: Process, storyboard: Storyboard, number: int, samples: Read) -> None:

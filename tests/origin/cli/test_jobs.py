@@ -6,10 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from packager.export.export import export
-from tests.conftest import HEADWATER
+from tests.conftest import HEADWATER, start_server
 from tests.packager import films
 from tests.processes import end
 from tests.redis_server import RedisServer
@@ -86,6 +87,37 @@ def test_a_queue_that_isnt_there_is_said_in_a_line(library: Path, tmp_path: Path
     assert "a-secret-of-it" not in done.stderr
     shown = headwater("work", "--config", tmp_path / "none.toml")
     assert (shown.returncode, len(shown.stderr.splitlines())) == (1, 1)
+
+
+def test_thumbnails_are_drawn_by_a_worker_and_here_when_it_is_killed(
+    redis_server: RedisServer, tmp_path: Path, library: Path
+) -> None:
+    config, log = tmp_path / "headwater.toml", tmp_path / "log"
+    config.write_text(f'[cluster]\nurl = "{redis_server.url}"\n[library]\npath = "{library}"\n')
+    with log.open("wb") as written:
+        worker = subprocess.Popen(
+            [str(HEADWATER), "work", "--config", str(config)], stdout=written, stderr=subprocess.STDOUT
+        )
+    server = start_server("--config", str(config), "--port", "0")
+
+    def sprite(film: str) -> bytes:
+        answer = httpx.get(f"{server.url}/vod/{film}/thumbnails/0.jpg", timeout=60)
+        return answer.content if answer.status_code == 200 else b""
+
+    try:
+        wait_for(lambda: "waiting for jobs" in log.read_text(), "the worker")
+        wait_for(
+            lambda: b"worker_info" in redis_server.command("KEYS", "saq:headwater-thumbnails:*"), "its sign"
+        )
+        drawn = wait_for(lambda: sprite("inner/film.mp4"), "a sprite")
+        assert "kind=thumbnails" in log.read_text()
+        assert "job_failed" not in log.read_text()
+        worker.kill()
+        assert wait_for(lambda: sprite("title.720p.mp4"), "a sprite that is drawn here") == drawn
+    finally:
+        server.stop()
+        end(worker)
+    assert "Traceback" not in server.text()
 
 
 def test_a_worker_that_waits_ends_when_it_is_told_to(worker: subprocess.Popen[bytes]) -> None:

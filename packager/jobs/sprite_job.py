@@ -1,0 +1,130 @@
+"""Drawing of a sprite, one picture of a film's thumbnails, as a job."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+
+from media.errors import MediaError
+from packager.jobs.job import Arguments, Job, JobKind, JobState, Progress, Status
+from packager.jobs.limits import JobLimits, QueueLimits
+from packager.jobs.redis_queue import JobQueue, QueueAwayError, redis_client
+from packager.process.tools import Tools, ToolsError
+from packager.vod.sprite_maker import SpriteLimits, draw_sprite
+from packager.vod.storyboard import Storyboard
+from packager.vod.titles import Titles
+
+NAME = "thumbnails"
+
+log = structlog.get_logger()
+
+
+class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    film: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    number: Annotated[int, msgspec.Meta(ge=0, le=100_000)]
+
+
+class _Drawn(msgspec.Struct, frozen=True):
+    """What came of a job: the JPEG, or why no other attempt would have one."""
+
+    jpeg: str = ""
+    reason: str = ""
+
+
+def sprite_kind(limits: JobLimits, drawing: SpriteLimits, titles: Titles, tools: Tools) -> JobKind:
+    """Make what does these jobs.
+
+    Args:
+        limits: what they may cost.
+        drawing: what the drawing of one may cost.
+        titles: the library as VOD.
+        tools: ffmpeg.
+    """
+    return JobKind(NAME, partial(_run, titles, tools, drawing), limits)
+
+
+async def _run(
+    titles: Titles, tools: Tools, limits: SpriteLimits, arguments: Arguments, _progress: Progress
+) -> dict[str, Any]:
+    request = msgspec.convert(arguments, _Request)
+    storyboard = await titles.threads.run(titles.storyboard, request.film)
+    if storyboard.key != request.key or request.number >= storyboard.sprites:
+        raise ValueError(f"{request.film} is another version here")
+    try:
+        data = await draw_sprite(titles, tools, limits, storyboard, request.number)
+    except (MediaError, ToolsError) as error:
+        return {"reason": str(error)}
+    return {"jpeg": base64.b64encode(data).decode()}
+
+
+class QueuedSprites:
+    """Has sprites drawn by whoever takes such jobs; see `packager.vod.sprite_maker.Elsewhere`.
+
+    Args:
+        url: of Redis.
+        limits: of the jobs.
+        asking: how Redis is asked.
+
+    Raises:
+        ValueError: the URL is wrong.
+    """
+
+    def __init__(self, url: str, limits: JobLimits, asking: QueueLimits) -> None:
+        self._asking = asking
+        self._redis = redis_client(url, asking)
+        self._queue = JobQueue(self._redis, JobKind(NAME, _nothing, limits), asking)
+
+    async def draw(self, storyboard: Storyboard, number: int) -> bytes | None:
+        """Queue the drawing of a sprite, and wait for it; None where nobody does it."""
+        arguments = {"film": storyboard.path, "key": storyboard.key, "number": number}
+        job = Job(f"{storyboard.key}-{number}", arguments)
+        try:
+            (state,) = await self._queue.states([job])  # another machine may have asked for it
+            for _ in range(self._asking.looks_for_workers):
+                if state is not None and state.is_over:
+                    return _sprite(job, state)
+                if not await self._queue.has_workers():
+                    return None
+                state = await self._last_state(job)
+        except QueueAwayError:
+            return None
+        return None if state is None or not state.is_over else _sprite(job, state)
+
+    async def _last_state(self, job: Job) -> JobState | None:
+        """Follow a job for no longer than a worker that was killed counts as there."""
+        last: JobState | None = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._asking.worker_seconds + 1):
+                async for _, state in self._queue.follow([job], lambda _: None):
+                    last = state
+        return last
+
+    async def aclose(self) -> None:
+        """Let the connections go."""
+        await self._redis.aclose()
+
+
+def _sprite(job: Job, state: JobState) -> bytes | None:
+    if state.status is Status.FAILED:
+        log.warning("thumbnails_not_drawn_elsewhere", film=job.arguments["film"], reason=state.reason)
+        return None
+    try:
+        drawn = msgspec.convert(state.result, _Drawn)
+        data = base64.b64decode(drawn.jpeg, validate=True)
+    except (msgspec.ValidationError, binascii.Error):
+        return None
+    if drawn.reason:
+        raise ToolsError(drawn.reason)
+    return data or None
+
+
+async def _nothing(_arguments: Arguments, _progress: Progress) -> None:
+    """Do nothing: who asks for jobs does none."""
