@@ -260,6 +260,8 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     """Most that they may take on disk, the oldest go first; as much as ``dvr_size`` when absent."""
+    vod_after_end: Duration = "0"
+    """How long the channel's addresses serve an event that is over, as VOD; 0: until the next one begins."""
     captions: tuple[Language, ...] = ()
     """Languages in which captions may be published."""
     publish_key: Secret | None = None

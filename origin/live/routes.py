@@ -47,6 +47,8 @@ sequence number which that stands for; None where it is in no recording."""
 BUSY_SECONDS = 1
 """When a client may ask again for what the system can't open now."""
 
+OVER = "the event is over; /api/live lists its recordings"
+
 NOT_FOUND_SECONDS = 2
 """For how long caches may keep the answer that there is no such channel."""
 
@@ -126,6 +128,8 @@ class _Live:
         stream = self._streams.get(request.path_params["channel"])
         if stream is None:
             return refusal(404, NOT_FOUND_SECONDS)
+        if stream.is_withdrawn:
+            return refusal(404, stream.target_duration, OVER)
         asked = _note_viewer(request, stream)
         target_duration = stream.target_duration
         try:
@@ -149,6 +153,8 @@ class _Live:
         query, target_duration = request.scope["query_string"], stream.target_duration
         if rendition is None:
             return refusal(404, refusal_max_age(query, target_duration))
+        if stream.is_withdrawn:
+            return refusal(404, refusal_max_age(query, target_duration), OVER)
         asked = _note_viewer(request, stream)
         try:
             reload = Reload(stream, rendition, read_query(query, self._carried))
@@ -276,7 +282,7 @@ async def _from_disk(
 
 def _is_starting(stream: LiveStream, window: Window) -> bool:
     """Tell whether a channel still looks what there is in its folder."""
-    return stream.restores and not stream.ready and not window.waiters.closed
+    return stream.restores and not stream.ready and not window.ended and not window.waiters.closed
 
 
 async def _wait_until_ready(stream: LiveStream) -> bool:

@@ -448,6 +448,7 @@ def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) ->
             seconds(options.recordings),
             size(options.dvr_size if options.recordings_size is None else options.recordings_size),
         ),
+        vod_seconds=seconds(options.vod_after_end),
         captions=options.captions,
         takeover=Takeover(options.takeover),
         slate="" if options.offline == GAPS else options.offline,

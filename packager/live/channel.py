@@ -398,9 +398,21 @@ class Channel:
 
     async def _wait_for_next_event(self) -> None:
         """Wait until another event is to begin; it has a DVR of its own."""
-        await self.live_event.wait_for_next()
+        async with background_task(self._withdraw_event()):
+            await self.live_event.wait_for_next()
         if self.archive is not None:
             self.archive = self._new_archive()
+
+    async def _withdraw_event(self) -> None:
+        """Serve the event that is over for as long as is configured, and then nothing but its recordings."""
+        if not self.options.vod_seconds:
+            return
+        newest = [one.window.newest for one in self.renditions.values()]
+        ends = [float(one.program_date_time + one.duration) for one in newest if one is not None]
+        await asyncio.sleep(max(max(ends, default=0.0) + self.options.vod_seconds - time.time(), 0.0))
+        log.info("the event that is over is served by its recording alone", channel=self.name)
+        self._adopt(self._planner.plan_empty(self.cadence, self._aligned.used))
+        self._aligned.end()
 
     def follow(self, former: Channel) -> None:
         """Go on with the discontinuity sequence of a channel whose place this one takes (RFC 8216bis §6.2.2).

@@ -31,6 +31,8 @@ class ChannelOptions:
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
         event: whether it ends with its file, which is played once.
         retention: for how long its events' recordings stay.
+        vod_seconds: for how long behind its end an event is served as VOD at the channel's own addresses; 0:
+            until the next one begins.
         captions: languages, as BCP 47 tags.
         takeover: what a second publisher does, where the source is ``publish``.
         slate: the path of the file that is shown while nobody publishes, or a pulled source is gone; empty:
@@ -50,6 +52,7 @@ class ChannelOptions:
     dvr_bytes: int = 0
     event: bool = False
     retention: Retention = FOR_EVER
+    vod_seconds: float = 0.0
     captions: tuple[str, ...] = ()
     takeover: Takeover = Takeover.REPLACE
     slate: str = ""

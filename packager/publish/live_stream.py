@@ -318,6 +318,11 @@ class LiveStream:
         return self._ready
 
     @property
+    def is_withdrawn(self) -> bool:
+        """Whether nothing comes any more, and what came isn't served here any more."""
+        return not self.ready and all(one.window.ended for one in self.renditions.values())
+
+    @property
     def target_duration(self) -> int:
         """EXT-X-TARGETDURATION in seconds."""
         return self.cadence.target_duration

@@ -91,6 +91,8 @@ def hall(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hal
     (folder / "headwater.toml").write_text(
         f'[server]\nport = 0\ndata = "{folder / "data"}"\n[library]\npath = "{folder / "library"}"\n'
         f'[[live]]\nname = "film"\nsource = "{folder / "film.mp4"}"\nevent = true\n{TIMES}'
+        f'[[live]]\nname = "brief"\nsource = "{folder / "film.mp4"}"\nevent = true\n'
+        f'vod_after_end = "1s"\n{TIMES}'
         f'[[live]]\nname = "talk"\nsource = "testsrc"\ndvr = "1h"\n{TIMES}'
     )
     arguments = ("--config", str(folder / "headwater.toml"))
@@ -137,6 +139,26 @@ def test_a_films_end_ends_all_playlists_with_the_same_segment(hall: Hall, film: 
         lengths = [float(found) for found in re.findall(r"#EXTINF:([0-9.]+)", text)]
         # The sound is silence where the film has none; it ends within a frame of the picture, not after it.
         assert sum(lengths) == pytest.approx(FILM_SECONDS, abs=0.07)
+
+
+def test_an_event_leaves_its_addresses_after_the_configured_time_and_stays_in_its_recording(
+    hall: Hall,
+) -> None:
+    note = hall.recording("brief")
+    wait_for(lambda: hall.get("/live/brief/master.m3u8").status_code == 404, "the event's withdrawal")
+    for path in ("manifest.mpd", "240p/media.m3u8", "240p/media.m3u8?_HLS_msn=99999999999999"):
+        answer = hall.get(f"/live/brief/{path}")
+        assert (answer.status_code, "the event is over" in answer.text) == (404, True), path
+    folder = note["hls"].rpartition("/")[0]
+    names = hall.segments(f"{folder}/240p/media.m3u8")
+    assert names
+    # Whoever has loaded the playlist before goes on to play and to seek.
+    for name in names:
+        old, kept = hall.get(f"/live/brief/240p/{name}"), hall.get(f"{folder}/240p/{name}")
+        assert (old.status_code, old.content) == (200, kept.content)
+    assert hall.channel("brief")["state"] == "ended"
+    assert hall.post("/live/brief/start").status_code == 202
+    wait_for(lambda: hall.text("/live/brief/master.m3u8"), "another event at the same address")
 
 
 def test_an_ended_playlist_ignores_directives_and_hints_are_not_found(
