@@ -78,7 +78,7 @@ def test_the_documented_example_is_valid(tmp_path: Path) -> None:
 
 WRONG = [
     ("[server]\nprot = 1", "server.prot: unknown key; allowed: host, port"),
-    ("[sever]\nport = 1", "sever: unknown key; allowed: server, library"),
+    ("[sever]\nport = 1", "sever: unknown key; allowed: server, cluster, library"),
     ('[server]\nport = "x"', "server.port: expected a whole number, not text"),
     ("[server]\nport = 70000", "server.port: expected a whole number, not more than 65535"),
     ('[server]\nhost = ""', "server.host: expected text, not empty"),
