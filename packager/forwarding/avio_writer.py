@@ -3,7 +3,9 @@
 The ffmpeg program would have the URL, with the stream's key, among its arguments, which other processes can
 see. Here it is a line on standard input. Behind it comes the stream: FLV for RTMP, MPEG-TS for SRT.
 
-    python -I -S avio_writer.py LIBAVFORMAT
+    python -I -S avio_writer.py LIBAVFORMAT AUTHORITIES
+
+The file AUTHORITIES has the certificates of those who vouch for servers, for RTMPS.
 """
 
 import ctypes
@@ -41,7 +43,12 @@ def main() -> None:
     library.avformat_network_init()
     context = ctypes.POINTER(Context)()
     url = read_line()
-    status = library.avio_open2(ctypes.byref(context), url, AVIO_FLAG_WRITE, None, None)
+    options = ctypes.c_void_p()
+    if url.startswith(b"rtmps:"):
+        # By default libavformat would send the stream's key to whoever answers.
+        for name, value in ((b"tls_verify", b"1"), (b"ca_file", os.fsencode(sys.argv[2]))):
+            library.av_dict_set(ctypes.byref(options), name, value, 0)
+    status = library.avio_open2(ctypes.byref(context), url, AVIO_FLAG_WRITE, None, ctypes.byref(options))
     if status >= 0:
         os.write(OUTPUT, b"connected\n")
         # A datagram of SRT has whole packets.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import ssl
 import sys
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
@@ -32,6 +34,13 @@ PORTS = {"rtmp": 1935, "rtmps": 443, "srt": 0}
 
 RESOLVING = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
 """Files by which a program finds the address of a host."""
+
+AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
+"""Where systems have the certificates of those who vouch for servers: Debian, Fedora, and SUSE."""
 
 FORWARD_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0, steady_seconds=10.0)
 """When an address is tried again that didn't take the stream."""
@@ -100,6 +109,7 @@ class Forwarder:
         self._tools = tools
         self._limits = limits
         self._container = "mpegts" if parts.scheme == "srt" else "flv"
+        self._needs_authorities = parts.scheme == "rtmps"
         self._port = PORTS[parts.scheme] and (parts.port or PORTS[parts.scheme])
         self._connected_at = 0.0
         self._count = FailureCount(limits.retry)
@@ -168,7 +178,7 @@ class Forwarder:
                 async with background_task(self._feed(branch, first)):
                     await self._watch(writer)
                 if not branch.has_ended:
-                    reason = last_error(writer.errors) or last_error(first.errors)
+                    reason = _reason(writer.errors) or last_error(first.errors)
                     raise ToolsError(reason or "it ended the connection")
         finally:
             branch.receive_eof()
@@ -179,9 +189,13 @@ class Forwarder:
         library = await asyncio.to_thread(find_libavformat)
         if library is None:
             raise ToolsError("libavformat is missing, which comes with the system's ffmpeg")
+        authorities = await asyncio.to_thread(_find_authorities)
+        if self._needs_authorities and not authorities:
+            raise ToolsError("no file of trusted certificates: install ca-certificates, or set SSL_CERT_FILE")
         program = avio_writer.__file__
-        sandbox = Sandbox(read=(sys.base_prefix, program, *RESOLVING), tcp_port=self._port, udp=True)
-        argv = [INTERPRETER, "-I", "-S", program, library]
+        readable = (sys.base_prefix, program, *RESOLVING, *([authorities] if authorities else []))
+        sandbox = Sandbox(read=readable, tcp_port=self._port, udp=True)
+        argv = [INTERPRETER, "-I", "-S", program, library, authorities]
         writer = await Process.start(argv, stdin=True, sandbox=sandbox, limits=self._limits.process)
         try:
             with contextlib.suppress(BrokenPipeError):
@@ -244,3 +258,15 @@ class Forwarder:
             log.info("forwarding", **self._named)
             await writer.read()
         await writer.wait()
+
+
+def _find_authorities() -> str:
+    """Find the file of trusted certificates, SSL_CERT_FILE or the system's; empty for none."""
+    known = (ssl.get_default_verify_paths().cafile, *AUTHORITIES)
+    return next((str(Path(one).resolve()) for one in known if one and Path(one).is_file()), "")
+
+
+def _reason(errors: str) -> str:
+    """Give the line that says most: libavformat's last one doesn't say what is wrong with a certificate."""
+    told = next((line for line in errors.splitlines() if line.startswith("[tls @")), errors)
+    return last_error(told)

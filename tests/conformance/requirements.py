@@ -305,6 +305,7 @@ REQUIREMENTS = (
     "While a pulled source is gone, viewers see the slate on the same address",
     "ffmpeg publishes to a live channel with its muxers of DASH and HLS",
     "A request for each track publishes to a live channel",
+    "A channel is pushed on over RTMPS to who has a trusted certificate alone",
     "A channel's key is changed without a restart",
     "A webhook allows or denies a publisher before it hears yes",
     "The publish key is told to the administrator alone",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
+import socketserver
+import ssl
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import Certificate, self_signed
 from tests.origin.ingest.studio import CHANNEL, KEY, Studio, encoder_arguments, encoding, studio
+from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.srt import udp_port
 from tests.waiting import wait_for
@@ -147,3 +153,92 @@ def test_a_server_that_ends_while_it_pushes_ends_cleanly(relay: Relay) -> None:
         wait_for(lambda: relay.forwards()[2]["failures"] > 0, "the failure")
         assert relay.near.server.stop() == 0
         wait_for(lambda: relay.far.channel("far")["state"] == "idle", "the end of the far stream")
+
+
+class TlsFront(socketserver.ThreadingTCPServer):
+    """Takes TLS from clients, and carries what is in it to a port, and back."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, certificate: Certificate, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), TlsFrontHandler)
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.load_cert_chain(certificate.chain, certificate.key)
+        self.behind = port
+        self.carried = 0
+
+
+class TlsFrontHandler(socketserver.BaseRequestHandler):
+    server: TlsFront
+
+    def handle(self) -> None:
+        with (
+            contextlib.suppress(OSError),
+            self.server.context.wrap_socket(self.request, server_side=True) as client,
+            socket.create_connection(("127.0.0.1", self.server.behind)) as behind,
+        ):
+            back = threading.Thread(target=self.carry_back, args=(behind, client), daemon=True)
+            back.start()
+            while data := client.recv(1 << 16):
+                self.server.carried += len(data)
+                behind.sendall(data)
+            behind.shutdown(socket.SHUT_WR)
+            back.join(CLIENT_SECONDS)
+
+    def carry_back(self, behind: socket.socket, client: ssl.SSLSocket) -> None:
+        with contextlib.suppress(OSError):
+            while data := behind.recv(1 << 16):
+                client.sendall(data)
+
+
+@contextlib.contextmanager
+def tls_front(certificate: Certificate, port: int) -> Iterator[TlsFront]:
+    with TlsFront(certificate, port) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.clause("CWE-295", "A channel is pushed on over RTMPS to who has a trusted certificate alone")
+def test_a_stream_goes_over_tls_only_to_whom_a_trusted_certificate_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / name for name in ("near", "far", "trusted", "strange")]
+    for folder in folders:
+        folder.mkdir()
+    near, far, *_ = folders
+    trusted, strange = (self_signed(folder) for folder in folders[2:])
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted.chain))
+    with (
+        kept_port() as rtmp,
+        tls_front(trusted, rtmp) as front,
+        tls_front(strange, rtmp) as stranger,
+        studio(far, head=far_head(rtmp, 0)) as other,
+    ):
+        ports = [server.server_address[1] for server in (front, stranger)]
+        targets = [
+            f"rtmps://{host}:{port}/live/{name}?key={FAR_KEY}"
+            for host, port, name in (
+                ("127.0.0.1", ports[0], "far"),
+                ("127.0.0.1", ports[1], "again"),
+                ("localhost", ports[0], "again"),
+            )
+        ]
+        with (
+            studio(near, f"forward = {targets}") as one,
+            encoding(*TS, "-method", "PUT", f"{one.address}?key={KEY}"),
+        ):
+            relay = Relay(one, other, 0)
+            relay.wait_until_played("far")
+            assert relay.forwards()[0]["state"] == "sending"
+            assert front.carried > 0
+            wait_for(lambda: all(told["failures"] > 1 for told in relay.forwards()[1:]), "both refusals")
+            assert all("ertificate" in told["last_error"] for told in relay.forwards()[1:])
+            assert stranger.carried == 0, "nothing of the stream and its key"
+            assert not relay.is_on_air("again")
+            assert FAR_KEY not in one.server.text()
