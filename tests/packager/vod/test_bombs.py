@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,21 @@ MEBIBYTE = 1 << 20
 LIMIT = 64 * MEBIBYTE
 """What the worst of files may take."""
 
-CHILD = """
-import json, resource, sys, threading, time, tracemalloc
+FORKING = """
+import json, os, resource, sys, threading, time, tracemalloc
 from pathlib import Path
 import numpy
 from media.errors import MediaError
 from packager.library.storage import Library, NotFoundError
 from packager.vod import Titles
-path, room, traced = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "traced"
+for line in sys.stdin:
+    if not os.fork():
+        break
+    print(json.dumps({"status": os.waitstatus_to_exitcode(os.wait()[1])}), flush=True)
+else:
+    sys.exit()
+name, room, traced = json.loads(line)
+path = Path(name)
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 address_space = pages * resource.getpagesize() + room
 resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
@@ -74,17 +81,34 @@ except MemoryError:
 except Exception as error:
     outcome, indexed = f"{type(error).__name__}: {error}", time.thread_time()
 peak = tracemalloc.get_traced_memory()[1] if traced else 0
-print(json.dumps({"outcome": outcome, "seconds": indexed - started, "peak": peak}))
+print(json.dumps({"outcome": outcome, "seconds": indexed - started, "peak": peak}), flush=True)
 """
+"""For each line, a file is indexed in a fork of a process that has imported what that takes."""
+
+Cost = Callable[..., dict[str, Any]]
 
 
-def cost(path: Path, *, room: int = LIMIT, traced: bool = False) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def cost() -> Iterator[Cost]:
     """Index a file in a process that may take so much memory more than it has; give what it cost."""
-    argv = [sys.executable, "-c", CHILD, str(path), str(room), "traced" if traced else ""]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # before it, the log
-    return answer
+    argv = [sys.executable, "-c", FORKING]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answers = process.stdout
+
+        def ask(path: Path, *, room: int = LIMIT, traced: bool = False) -> dict[str, Any]:
+            print(json.dumps([str(path), room, traced]), file=process.stdin, flush=True)
+            said: list[dict[str, Any]] = []
+            while not said or "status" not in said[-1]:
+                line = answers.readline()
+                assert line, "the process has ended"
+                said += [json.loads(line)] if line.startswith("{") else []  # not of the log
+            assert said[-1] == {"status": 0}
+            answer: dict[str, Any] = said[0]
+            return answer
+
+        yield ask
 
 
 MANY = 1 << 22
@@ -210,7 +234,7 @@ CRAFTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "CWE-789", "ISO/IEC 14496-12 §8.6.1.2", "CWE-369", "Boxes that are missing or doubled are malformed"
 )
 @pytest.mark.parametrize("name", CRAFTED)
-def test_what_a_file_says_that_it_holds_takes_no_memory(name: str, tmp_path: Path) -> None:
+def test_what_a_file_says_that_it_holds_takes_no_memory(name: str, tmp_path: Path, cost: Cost) -> None:
     make, outcome = CRAFTED[name]
     # A hole as long as any of them says: one that is cut short is refused before its segments are looked at.
     found = cost(write(tmp_path / "bomb.mp4", make(), 40_000_000_000))
@@ -227,7 +251,7 @@ def test_ffprobe_reads_what_is_refused_here_as_what_it_says(tmp_path: Path) -> N
     assert path.stat().st_size - MEBIBYTE < 17_000
 
 
-def test_two_hours_of_film_take_less_than_20_mb(tmp_path: Path) -> None:
+def test_two_hours_of_film_take_less_than_20_mb(tmp_path: Path, cost: Cost) -> None:
     index, media = film(2, total=770_000_000)
     path = write(tmp_path / "film.mp4", index, media)
     found = cost(path, traced=True, room=512 * MEBIBYTE)
@@ -240,7 +264,9 @@ def test_two_hours_of_film_take_less_than_20_mb(tmp_path: Path) -> None:
 
 @pytest.mark.clause("A film's index is found wherever it lies")
 @pytest.mark.parametrize("total", [5_000_000_000, 40_000_000_000])
-def test_ten_hours_and_40_gb_are_played_within_the_same_memory(total: int, tmp_path: Path) -> None:
+def test_ten_hours_and_40_gb_are_played_within_the_same_memory(
+    total: int, tmp_path: Path, cost: Cost
+) -> None:
     index, media = film(10, rate=25, total=total)
     path = write(tmp_path / "film.mp4", index, media)
     assert path.stat().st_size > total
