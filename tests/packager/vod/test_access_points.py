@@ -42,7 +42,7 @@ FILMS: dict[str, tuple[tuple[str, ...], int]] = {
 
 
 def make(path: Path, *words: str, seconds: int = 14, rate: int = 25) -> Path:
-    picture = f"testsrc2=size=320x180:rate={rate}:duration={seconds}"
+    picture = f"testsrc2=size=160x90:rate={rate}:duration={seconds}"
     run_ffmpeg("-f", "lavfi", "-i", picture, *words, path)
     return path
 
