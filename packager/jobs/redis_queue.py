@@ -103,8 +103,11 @@ class SweptQueue(RedisQueue):
 
     async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
         """Put back the jobs whose workers are gone; those that were begun too often have failed."""
-        del lock, abort
+        del abort
         redis: Any = self.redis  # its types are those of all Redis clients at once
+        # One worker looks in each half of the interval: two at once would put the same jobs back twice.
+        if not await redis.set(self.namespace("sweep"), 1, nx=True, px=max(1, lock * 500)):
+            return []
         active = self.namespace("active")
         ids: list[bytes] = await redis.lrange(active, 0, -1)
         not_begun: set[bytes] = set()
