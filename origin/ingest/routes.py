@@ -8,7 +8,6 @@ requests, a track or a segment in each.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 
 from starlette.requests import Request
@@ -20,13 +19,10 @@ from media.errors import MediaError
 from origin.access.credentials import UnauthorizedError, client_address, unauthorized
 from origin.http1.exchange import take_slowly
 from origin.ingest.admission import IngestAdmission, RefusedError
-from origin.ingest.refusals import CLOSING, STATUS, refusal
+from origin.ingest.refusals import CLOSING, STATUS, Body, refusal, send_in_stream
 from origin.ingest.segmented_publishing import SegmentedPublishing
 from origin.live.authorization import Publishers
 from packager.sources.published import Publication, PublicationEndedError, Publisher
-
-STREAM_REFUSALS = frozenset((408, 409, 415))
-"""Statuses of answers that may come in the middle of a stream."""
 
 
 def routes(admission: IngestAdmission, publishers: Publishers) -> list[BaseRoute]:
@@ -59,20 +55,9 @@ class HttpPublishing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one publisher's stream to its end, or refuse it before its body is read."""
-        answer = await self._answer(Request(scope), receive)
-        if answer.status_code not in STREAM_REFUSALS:
-            await answer(scope, receive, send)
-            return
-        await send(
-            {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
-        )
-        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-        # Who is in the middle of a stream would be sent a reset in place of the reason if nobody read it.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.linger_seconds):
-                while (await receive()).get("more_body", False):
-                    pass
-        await send({"type": "http.response.body", "body": b""})
+        body = Body(receive)
+        answer = await self._answer(Request(scope), body)
+        await send_in_stream(answer, scope, body, send, self._limits)
 
     async def _answer(self, request: Request, receive: Receive) -> Response:
         channel: str = request.path_params["channel"]

@@ -21,7 +21,7 @@ from origin.access.credentials import UnauthorizedError, client_address, unautho
 from origin.http1.exchange import take_slowly
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
-from origin.ingest.refusals import CLOSING, STATUS, refusal
+from origin.ingest.refusals import CLOSING, STATUS, Body, refusal, send_in_stream
 from origin.live.authorization import Publishers
 from packager.sources.published import Publication, PublicationEndedError, Publisher
 
@@ -48,8 +48,9 @@ class SegmentedPublishing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it before its body is read."""
-        answer = await self._answer(Request(scope), receive)
-        await answer(scope, receive, send)
+        body = Body(receive)
+        answer = await self._answer(Request(scope), body)
+        await send_in_stream(answer, scope, body, send, self._limits)
 
     async def _answer(self, request: Request, receive: Receive) -> Response:
         channel: str = request.path_params["channel"]
