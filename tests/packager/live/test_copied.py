@@ -8,11 +8,15 @@ import functools
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from media.hls.date_range import DateRange
+from media.mp3.id3 import write_id3v2
 from media.rtmp import flv
+from media.webvtt import Cue
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -258,3 +262,78 @@ async def test_a_jump_of_the_clock_is_a_discontinuity(tools: Tools, recorded: Re
         await until(lambda: any(one.discontinuity for one in window.listed if not one.gap))
         number = window.next_number
         await until(lambda: segments(channel, number) >= 1)
+
+
+async def test_twenty_reconnects_of_a_publisher_need_no_ffmpeg(tools: Tools, recorded: Recorded) -> None:
+    channel = Channel(OPTIONS, tools)
+    source = published_by(channel)
+    async with running(channel):
+        for _ in range(20):
+            publication = source.begin(FIRST)
+            async with publishing(publication, recorded()):
+                await until(functools.partial(is_on_air, publication))
+        async with publishing(source.begin(FIRST), recorded()):
+            number = channel.renditions["source"].window.next_number
+            await until(functools.partial(has_segments, channel, number))
+            assert channel.pid is None
+            window = channel.renditions["source"].window
+            numbers = [one.number for one in window.listed]
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+async def test_sound_that_comes_late_is_taken_once_it_is_there(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    data, late = recorded().read_bytes(), tmp_path / "late.flv"
+    tags = list(tags_of(data))
+    header = next(tag for tag in tags if tag[0] == flv.AUDIO)
+    first = next(tag for tag in tags if tag[0] == flv.AUDIO and int.from_bytes(tag[4:7], "big") > 2500)
+    at = tags.index(first)
+    # Its configuration comes with it.
+    kept = [tag for tag in tags[:at] if tag[0] != flv.AUDIO] + [header[:4] + first[4:8] + header[8:]]
+    late.write_bytes(data[: flv.FILE_HEADER] + b"".join(kept + tags[at:]))
+    channel = Channel(OPTIONS, tools)
+    async with running(channel), publishing(published_by(channel).begin(FIRST), late):
+        await until(lambda: channel.source is not None and channel.source.copied is not None)
+        number = channel.renditions["source"].window.next_number
+        await until(lambda: segments(channel, number) >= 1)
+        assert channel.pid is None
+
+
+async def test_events_and_captions_go_with_what_is_copied(tools: Tools, recorded: Recorded) -> None:
+    channel = Channel(replace(OPTIONS, captions=("en",)), tools)
+    async with running(channel), publishing(published_by(channel).begin(FIRST), recorded()):
+        await until(lambda: segments(channel) >= 1)
+        window = channel.renditions["source"].window
+        edge = window.listed[-1].program_date_time + window.listed[-1].duration
+        id3 = write_id3v2([("TIT2", "copied")])
+        channel.stream.commands.publish_metadata(DateRange("a", edge + 1, duration=Fraction(1)), id3)
+        begins = round(1000 * (edge + 1))
+        taken = channel.stream.commands.add_captions(
+            "en", [Cue(0, 1000, "copied, too")], Fraction(begins, 1000)
+        )
+        assert taken == 0
+        await until(lambda: any(id3 in bytes(part.data) for one in window.listed for part in one.parts))
+        texts = next(one.window for one in channel.renditions.values() if one.language == "en")
+        await until(
+            lambda: any(b"copied, too" in bytes(part.data) for one in texts.listed for part in one.parts)
+        )
+        assert channel.pid is None
+
+
+async def test_a_dvr_goes_on_with_its_numbers_behind_a_restart(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, data=tmp_path / "live" / "studio")
+    before = Channel(options, tools)
+    async with running(before), publishing(published_by(before).begin(FIRST), recorded()):
+        await until(lambda: segments(before) >= 2)
+        first = next(one for one in before.renditions["source"].window.listed if not one.gap)
+    after = Channel(options, tools)
+    async with running(after), publishing(published_by(after).begin(FIRST), recorded()):
+        await until(lambda: after.pid is None and segments(after) >= 4)
+        listed = after.renditions["source"].window.listed
+        assert (listed[0].number, listed[0].gap) == (first.number, False)
+        assert [one.number for one in listed] == list(range(first.number, first.number + len(listed)))
+        # Numbers are reserved: the first segment may be short, so that viewers have one sooner.
+        assert first.duration <= 1
