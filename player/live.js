@@ -60,7 +60,9 @@ export class LiveView {
     this.#publisher.update(item);
     if (replay) return this.#present(replay, replay.key, replay.title, describeReplay(replay), options);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
-    return this.#present(item, item.name, item.name, describe(item), options);
+    this.#present(item, item.name, item.name, describe(item), options);
+    this.stage.sayOffAir(OFF_AIR[item.state] ?? "");
+    return undefined;
   }
 
   leave() {
