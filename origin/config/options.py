@@ -262,6 +262,15 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Most that they may take on disk, the oldest go first; as much as ``dvr_size`` when absent."""
     vod_after_end: Duration = "0"
     """How long the channel's addresses serve an event that is over, as VOD; 0: until the next one begins."""
+    recordings_copy: Annotated[
+        str,
+        Meta(
+            pattern=r"^(s3://\S+)?\Z",
+            description="an address such as s3://bucket/prefix; empty: none",
+            extra={"secret": "in URL"},
+        ),
+    ] = ""
+    """Where recordings are copied to once they are made, and stay; AWS_* variables say where S3 is."""
     captions: tuple[Language, ...] = ()
     """Languages in which captions may be published."""
     publish_key: Secret | None = None

@@ -45,6 +45,7 @@ from origin.server.library_services import make_library_services
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
 from origin.server.other_processes import READY, Workers
+from origin.server.recording_copies import make_recording_copies
 from origin.server.service_states import is_well, service_states
 from origin.server.status_events import StatusEvents
 from packager.concurrency import background_task
@@ -108,6 +109,7 @@ class Services:
         publish_keys: with which live channels are published to.
         ingest: lets in those who publish to them.
         recordings: of the channels that record, by name.
+        recording_copies: what copies them to S3.
         events: the event channels.
         station_webhooks: ask who may listen to stations, and send to them.
         access_log: the file of the stations' requests; None where none is configured.
@@ -169,6 +171,7 @@ class Services:
             for channel in self.channels.values()
             if (recordings := channel.live_event.recordings) is not None
         }
+        self.recording_copies = make_recording_copies(config, self.recordings, limits)
         self.events = make_event_services(config, limits, self._count)
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
@@ -342,6 +345,7 @@ class Services:
         troubles = {name: one.trouble for name, one in states.items() if one.trouble}
         if self.library.storage.trouble:
             troubles["library"] = self.library.storage.trouble
+        troubles |= {one.name: one.trouble for one in self.recording_copies if one.trouble}
         if self.loop_lag.trouble is not None:
             troubles["server"] = self.loop_lag.trouble
         elif self._lock is not None and not self._lock.held:
@@ -378,6 +382,7 @@ class Services:
         services += self.events.histories.values()
         services += [] if self._directory is None else [self._directory]
         services += [] if self.library.thumbnails is None else [self.library.thumbnails]
+        services += self.recording_copies
         return [*services, *self._added, self._status_events, self.library.catalogue]
 
     async def _supervise(self, service: Service) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from packager.retry_policy import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +17,8 @@ class RecordingsLimits:
         rows_between_pauses: After so many segments of all renditions, writing the head of a recording's MP4
             pauses, since its thread holds up the parts that are due meanwhile.
         row_pause_seconds: How long.
+        copy_look_seconds: How often it is looked for recordings that aren't copied to S3 yet.
+        copy_retries: When copying is tried again.
         removed_folders: Most folders of one name that wait for somebody to look at what in them isn't ours.
     """
 
@@ -22,6 +26,8 @@ class RecordingsLimits:
     note_bytes: int = 64 << 10
     rows_between_pauses: int = 32
     row_pause_seconds: float = 0.002
+    copy_look_seconds: float = 5.0
+    copy_retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(2.0, 60.0))
     removed_folders: int = 16
 
 

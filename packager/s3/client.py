@@ -312,6 +312,15 @@ class S3Client:
                 behind = past
         log.error("s3_listing_cut", bucket=self.bucket, reason="too many keys that no address can have")
 
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        """Store an object, which is there as a whole or not at all.
+
+        Raises:
+            UnavailableError: S3 can't take it now, or refuses it.
+        """
+        with self._request(key):
+            obstore.put(self._store, key, data, attributes={"Content-Type": media_type})
+
     @contextmanager
     def _request(self, key: str) -> Iterator[None]:
         """Send a request when it is its turn, and translate what goes wrong."""
