@@ -163,19 +163,22 @@ def test_without_any_worker_the_started_process_serves(library: Path, tmp_path: 
 
 
 def test_a_connection_that_was_handed_over_outlives_the_worker(library: Path, tmp_path: Path) -> None:
-    server = started(tmp_path, library, 2)
+    """Such as that of a reader who needs a key."""
+    protected = '[[events]]\nname = "protected"\npublish_token = "token"\nread_key = "a-read-key-000000"\n'
+    server = started(tmp_path, library, 2, protected)
+    asked = b"GET /events/protected?key=a-read-key-000000 HTTP/1.1\r\nHost: localhost\r\n"
     with socket.create_connection(address_of(server), CLIENT_SECONDS) as reader:
-        reader.sendall(b"GET /events/news HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        reader.sendall(asked + b"Accept: text/event-stream\r\n\r\n")
         assert reader.recv(100).startswith(b"HTTP/1.1 200")
         for pid in workers_of(server):
             os.kill(pid, signal.SIGKILL)
-        request = b"POST /events/news HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer token\r\n"
+        request = b"POST /events/protected HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer token\r\n"
         request += b"Content-Type: text/plain\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
         wait_for(lambda: exchange(server, request).startswith(b"HTTP/1.1 200"), "the publishing")
         received = b""
         while b"hello" not in received:
-            received += reader.recv(4096)
-            assert received
+            received += (data := reader.recv(4096))
+            assert data
     assert server.stop() == 0
 
 
