@@ -102,6 +102,7 @@ def test_a_server_starts_without_what_other_commands_or_few_sources_need() -> No
         "packager.library.demo_media",
         "packager.vod.export",
         "origin.workers",
+        "redis",
     )
     code = "import sys, origin.cli.main, origin.server.serve\n"
     code += f"print([name for name in {late} if name in sys.modules])"

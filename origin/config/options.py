@@ -189,12 +189,14 @@ class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
         Meta(
-            pattern=r"^(rediss?://\S+)?\Z",
+            pattern=r"^(rediss?(\+sentinel)?://\S+)?\Z",
             description="an address such as redis://host:6379/0, rediss://:password@host; empty: none",
             extra={"secret": "in URL"},
         ),
     ] = ""
-    """A Redis, over which jobs are shared; empty: this machine alone."""
+    """A Redis, over which live channels and jobs are shared; empty: this machine alone."""
+    role: Literal["all", "packager", "edge"] = "all"
+    """Whether the node makes live channels (``packager``), serves those of others (``edge``), or both."""
 
 
 class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):

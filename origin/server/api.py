@@ -22,6 +22,7 @@ from origin.responses.refusal import plain_refusal
 from origin.server.metrics import exposition
 from origin.server.services import Services
 from packager.live.channel import Channel
+from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
 
 log = structlog.get_logger()
@@ -83,7 +84,7 @@ class Api:
                     "captions": channel.stream.languages,
                     "part_target": float(channel.part_target),
                     "target_duration": channel.target_duration,
-                    "viewers": channel.stream.viewers,
+                    "viewers": self._services_of.streams.get(channel.name, channel.stream).viewers,
                     "restarts": channel.restarts,
                     "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
                     "recordings": [
@@ -93,6 +94,7 @@ class Api:
                 }
                 for channel in self._services_of.channels.values()
             ]
+            + [describe_channel_of_others(stream) for stream in self._services_of.streams_of_others()]
         )
 
     async def publish_key(self, request: Request) -> Response:
@@ -162,6 +164,23 @@ class Api:
         """Write all metrics as Prometheus text."""
         text = await exposition(self._services_of.registry, self._services_of.workers)
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
+
+
+def describe_channel_of_others(stream: LiveStream) -> dict[str, object]:
+    """Describe a channel that another node of the cluster makes."""
+    return {
+        "name": stream.name,
+        "state": "live",
+        "hls": f"/live/{stream.name}/master.m3u8",
+        "renditions": [name for name, one in stream.renditions.items() if one.language is None],
+        "captions": stream.languages,
+        "part_target": float(stream.cadence.part_target),
+        "target_duration": stream.target_duration,
+        "viewers": stream.viewers,
+        "restarts": 0,
+        "publisher": None,
+        "recordings": [],
+    }
 
 
 def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) -> dict[str, object] | None:

@@ -105,6 +105,7 @@ class ServicesCollector(Collector):
         yield from s3_metrics(self._services_of.library.storage)
         yield self._states()
         yield from self._live()
+        yield from self._cluster()
         yield from self._radio()
         yield from self._events()
 
@@ -149,12 +150,31 @@ class ServicesCollector(Collector):
             published = 0 if channel.published is None else channel.published.lost_packets
             lost.add_metric([channel.name], channel.losses.packets + published)
             dropped.add_metric([channel.name], channel.losses.datagrams)
-            viewers.add_metric([channel.name], channel.stream.viewers)
-            blocked.add_metric([channel.name], channel.stream.blocked)
+            stream = self._services_of.streams.get(channel.name, channel.stream)
+            viewers.add_metric([channel.name], stream.viewers)
+            blocked.add_metric([channel.name], stream.blocked)
             restarts.add_metric([channel.name], channel.restarts)
         yield from (viewers, blocked, restarts, lost, dropped, publishers, bitrate)
         yield from self._links()
         yield from self._forwards()
+
+    def _cluster(self) -> Iterator[Metric]:
+        """Tell how this node gets on with Redis, and which channels' logs it owns."""
+        if (node := self._services_of.cluster) is None:
+            return
+        connection = node.connection
+        yield GaugeMetricFamily("headwater_cluster_connected", "Whether Redis is there.", connection.is_up)
+        yield CounterMetricFamily("headwater_cluster_lost", "Times that Redis was lost.", connection.lost)
+        owned = GaugeMetricFamily("headwater_cluster_owner", "1 for the owner.", labels=["channel"])
+        dropped = CounterMetricFamily(
+            "headwater_cluster_dropped_entries",
+            "Entries of its log that Redis never got.",
+            labels=["channel"],
+        )
+        for name, channel in node.channels.items():
+            owned.add_metric([name], channel.is_owner)
+            dropped.add_metric([name], channel.dropped)
+        yield from (owned, dropped)
 
     def _forwards(self) -> Iterator[Metric]:
         """Tell what is pushed on to other servers."""

@@ -28,6 +28,7 @@ from origin.ingest.rtmp import RtmpServer
 from origin.ingest.srt import SrtServer
 from origin.server import local_network, malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
+from origin.server.cluster_services import of_role
 from origin.server.demo_text import CHANNEL, DemoText
 from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire_limits
 from origin.server.library_services import check_library, library_of
@@ -82,6 +83,7 @@ async def serve(
         OSError: the library can't be read.
     """
     limits = limits or Limits()
+    config = of_role(config)
     listening = limits.server.listening
     # A channel of that name which somebody configured is his own.
     types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
@@ -90,7 +92,9 @@ async def serve(
         config = _fit_descriptors(config, rlimits.raise_limit())
         try:
             config, tools = await _prepare(config, finding_tools, demo=demo, own_library=own_library)
-            needs_library = own_library or not (config.live or config.radio or config.events)
+            needs_library = own_library or not (
+                config.live or config.radio or config.events or config.cluster.url
+            )
             files = () if file is None else (file,)
             # Before anything is written: a start that fails leaves nothing behind.
             await asyncio.to_thread(check_library, library_of(config, files, limits), needed=needs_library)

@@ -40,6 +40,7 @@ from origin.radio.mount_log import ServedMountLog
 from origin.radio.stations import Stations, make_simulcasts, make_stations, needs_permission
 from origin.radio.webhooks import make_webhooks
 from origin.server import malloc, metrics
+from origin.server.cluster_services import make_cluster
 from origin.server.event_services import is_followed, make_event_services
 from origin.server.library_services import make_library_services
 from origin.server.limits import Limits
@@ -102,6 +103,7 @@ class Services:
         channels: the live channels.
         simulcasts: the stations' live channels.
         logs: sends the logs of channels and stations to other processes.
+        cluster: shares live channels with other machines; None without one.
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: what is served of them, likewise.
         library: what serves the files of the library.
@@ -183,8 +185,9 @@ class Services:
             event_channel = self.events.channels[options.name]
             told = self.logs.serve(ServedEventLog(event_channel))
             event_channel.on_entry = told
+        self.cluster = make_cluster(config, self.streams, self.logs, limits)
         for channel in self.channels.values():
-            self._broadcast(channel)
+            self._share(channel)
         if tools is not None:
             self._make_simulcasts(tools, delay)
         self._status_events = StatusEvents(
@@ -343,6 +346,8 @@ class Services:
         states = service_states(self)
         ready = not (self.draining or self.ending)
         troubles = {name: one.trouble for name, one in states.items() if one.trouble}
+        if self.cluster is not None and self.cluster.connection.trouble:
+            troubles["cluster"] = self.cluster.connection.trouble
         if self.library.storage.trouble:
             troubles["library"] = self.library.storage.trouble
         troubles |= {one.name: one.trouble for one in self.recording_copies if one.trouble}
@@ -365,6 +370,18 @@ class Services:
             health["troubles"] = troubles
         return health
 
+    def streams_of_others(self) -> list[LiveStream]:
+        """Give the channels that other nodes of the cluster make."""
+        return [stream for name, stream in self.streams.items() if name not in self.broadcasts]
+
+    def _share(self, channel: Channel) -> None:
+        """Serve a channel under its name: on all nodes of a cluster what the one that owns its log makes."""
+        if self.cluster is None:
+            self._broadcast(channel)
+            return
+        self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
+        channel.add_follower(self.cluster.share(channel.stream, lambda: channel.state in ("live", "ended")))
+
     def _broadcast(self, channel: Channel) -> None:
         """Serve this channel under its name."""
         self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
@@ -380,6 +397,7 @@ class Services:
         services += self.events.channels.values()
         # Behind the channels: what they publish when they are closed is kept.
         services += self.events.histories.values()
+        services += [] if self.cluster is None else [self.cluster]
         services += [] if self._directory is None else [self._directory]
         services += [] if self.library.thumbnails is None else [self.library.thumbnails]
         services += self.recording_copies

@@ -168,7 +168,7 @@ class ClusterNode:
         for keys in wanted - self._logs.keys() if self._follows_all else ():
             self._follow(keys)
         for keys in self._logs.keys() - wanted - made:
-            self._logs.pop(keys).close()
+            self._logs.pop(keys).withdraw()
             self._relay.withdraw(keys.name)
 
     async def _write_snapshots(self) -> None:

@@ -9,7 +9,7 @@ from packager.cluster.log_stream import EntryId, Snapshot
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.replication.limits import ReplicationLimits
-from packager.replication.live_log import FollowedLiveLog
+from packager.replication.live_log import ElsewhereCommands, FollowedLiveLog
 from packager.replication.log_follower import FollowedPosition, HoleError
 from packager.step_budget import StepBudget
 from packager.window.log import Entry
@@ -18,10 +18,28 @@ from packager.window.log_encoding import encode
 _LENGTH_BYTES = 4
 
 
-class _RelayedLog(FollowedLiveLog):
-    """Hands entries on behind their folding."""
+class _SharedCommands(ElsewhereCommands):
+    """The commands to a shared channel, which is waited for here: no other process of the node has more."""
+
+    def is_postponed(self) -> bool:
+        """Tell that the channel is waited for."""
+        return False
+
+
+class _SharedLiveLog(FollowedLiveLog):
+    """Lets the channel be served once it can be, and hands entries on behind their folding."""
 
     relay: Callable[[LiveStream, Entry], None]
+
+    def offer(self) -> None:
+        """Let the channel be served once it can be; new windows are waited for like an owner's."""
+        if self.stream.ready:
+            super().offer()
+
+    def withdraw(self) -> None:
+        """Serve it no more; what the packager here makes of it stays."""
+        if self._streams.get(self._name) is self.stream:
+            super().withdraw()
 
     def fold(self, entry: Entry) -> None:
         """Take an entry."""
@@ -52,9 +70,10 @@ class SharedLog:
         publish_limits: PublishLimits,
         relay: Callable[[LiveStream, Entry], None],
     ) -> None:
-        self._folding = _RelayedLog(name, streams, ReplicationLimits(), publish_limits)
+        self._folding = _SharedLiveLog(name, streams, ReplicationLimits(), publish_limits)
         self._folding.relay = relay
         self.stream = self._folding.stream
+        self.stream.commands = _SharedCommands()
         self.read = EntryId(0, 0)
         self.is_owned = False
         self.may_differ = False
@@ -124,7 +143,11 @@ class SharedLog:
         self._position.is_restoring = True
 
     def close(self) -> None:
-        """Serve it no more."""
+        """Release all who wait."""
+        self._folding.close()
+
+    def withdraw(self) -> None:
+        """Serve it no more: there is no such channel."""
         self._folding.withdraw()
         self._folding.close()
 

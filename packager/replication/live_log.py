@@ -178,7 +178,7 @@ class FollowedLiveLog:
         publish_limits: PublishLimits,
     ) -> None:
         self._name = name
-        self.streams = streams
+        self._streams = streams
         self._limits = limits
         self.stream = LiveStream(name, ElsewhereCommands(), publish_limits)
         self._reported = time.monotonic()
@@ -203,12 +203,12 @@ class FollowedLiveLog:
         """Let the channel be served if it can be."""
         if not self.stream.ready:
             self.withdraw()
-        elif self.streams.get(self._name) is not self.stream:
-            self.streams[self._name] = self.stream
+        elif self._streams.get(self._name) is not self.stream:
+            self._streams[self._name] = self.stream
 
     def withdraw(self) -> None:
         """Serve it no more; who waits goes on to wait."""
-        self.streams.pop(self._name, None)
+        self._streams.pop(self._name, None)
 
     def close(self) -> None:
         """Release all who wait."""
@@ -216,7 +216,7 @@ class FollowedLiveLog:
 
     def reports(self) -> Iterator[bytes]:
         """Tell who asks for the channel here, unless nobody does."""
-        if self.streams.get(self._name) is not self.stream:
+        if self._streams.get(self._name) is not self.stream:
             return
         since, self._reported = self._reported, time.monotonic()
         viewers, waiting = self.stream.viewer_counter.seen_since(since), self.stream.blocked
