@@ -32,6 +32,7 @@ from origin.recordings import routes as recordings
 from origin.relay.routes import routes as relay_routes
 from origin.responses.common_headers import CommonHeaders
 from origin.server import api, embed, library_list, page
+from origin.server.cluster_services import OwnerOnly
 from origin.server.error_responses import ERROR_RESPONSES
 from origin.server.event_services import event_limits, own_origins
 from origin.server.services import Services
@@ -170,8 +171,9 @@ def build_app(
     served = file_routes.Files(
         library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
     )
+    owned: ASGIApp = served if services.cluster is None else OwnerOnly(served, services.cluster)
     answering: ASGIApp = CommonHeaders(
-        AccessMiddleware(served, access),
+        AccessMiddleware(owned, access),
         traffic=services.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,

@@ -1,0 +1,190 @@
+"""Servers that are nodes of a cluster: the same answers from each, and a standby that takes over."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from origin.config.load import load
+from origin.config.options import ConfigError
+from tests.conftest import ServerProcess, start_server
+from tests.keys import ADMIN_TOKEN
+from tests.redis_server import RedisServer
+from tests.waiting import wait_for
+
+CHANNEL = """
+[[live]]
+name = "shared"
+source = "testsrc"
+ladder = ["240p"]
+segment_duration = 1.0
+part_duration = 0.25
+"""
+
+
+@contextlib.contextmanager
+def nodes(folder: Path, redis: RedisServer, *roles: str) -> Iterator[list[ServerProcess]]:
+    """Run a node for each role, all with the same configuration."""
+    redis.command("FLUSHALL")
+    config = folder / "headwater.toml"
+    config.write_text(f'[cluster]\nurl = "{redis.url}"\n{CHANNEL}')
+    running: list[ServerProcess] = []
+    try:
+        for role in roles:
+            env = {"HEADWATER_CLUSTER_ROLE": role}
+            running.append(start_server("--config", str(config), "--port", "0", cwd=folder, env=env))
+        yield running
+    finally:
+        for one in running:
+            one.process.send_signal(signal.SIGCONT)
+            if one.process.poll() is None:
+                one.process.kill()
+            one.process.wait()
+
+
+def get(one: ServerProcess, path: str) -> httpx.Response:
+    return httpx.get(f"{one.url}{path}", timeout=30)
+
+
+def plays(one: ServerProcess) -> bool:
+    return get(one, "/live/shared/master.m3u8").status_code == 200
+
+
+def owns(one: ServerProcess) -> bool:
+    return 'headwater_cluster_owner{channel="shared"} 1.0' in get(one, "/metrics").text
+
+
+def playlist(one: ServerProcess, query: str = "") -> str:
+    answer = get(one, f"/live/shared/240p/media.m3u8{query}")
+    assert answer.status_code == 200
+    return answer.text
+
+
+def next_number(text: str) -> int:
+    """Give the number of the segment that a playlist's last part belongs to, or the next one."""
+    hint = next(line for line in text.splitlines() if line.startswith("#EXT-X-PRELOAD-HINT"))
+    return int(hint.partition('URI="')[2].partition(".")[0])
+
+
+def segments(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.endswith(".m4s") and not line.startswith("#")]
+
+
+def follow_round_robin(every: list[ServerProcess], count: int) -> None:
+    """Play as a player of LL-HLS behind a balancer does: each request goes to the next node."""
+    asked = 0
+
+    def ask(path: str) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        answer = get(every[asked % len(every)], path)
+        assert answer.status_code == 200, path
+        return answer
+
+    number = next_number(ask("/live/shared/240p/media.m3u8").text)
+    for later in range(count):
+        text = ask(f"/live/shared/240p/media.m3u8?_HLS_msn={number + later}&_HLS_part=0").text
+        for line in text.splitlines():
+            is_new = line.startswith("#EXT-X-PART:") and f'"{number + later}.' in line
+            if is_new or line.startswith("#EXT-X-MAP"):
+                ask("/live/shared/240p/" + line.partition('URI="')[2].partition('"')[0])
+
+
+def test_nodes_serve_the_same_and_a_standby_takes_over(tmp_path: Path, redis_server: RedisServer) -> None:
+    with nodes(tmp_path, redis_server, "packager", "packager", "edge", "edge") as every:
+        wait_for(lambda: all(map(plays, every)), "the channel everywhere")
+        packagers, edges = every[:2], every[2:]
+        assert [one["name"] for one in get(edges[0], "/api/live").json()] == ["shared"]
+        wait_for(lambda: sum(map(owns, packagers)) == 1, "an owner")
+        # A finished segment, its parts and what leads to it are the same everywhere.
+        listed = segments(playlist(edges[0]))[-1]
+        number = listed.partition(".")[0]
+        for path in ("master.m3u8", f"240p/{listed}", f"audio/{listed}", f"240p/{number}.0.m4s"):
+            wait_for(lambda: _same(every, f"/live/shared/{path}"), path)  # noqa: B023
+        wait_for(lambda: _same(every, f"/live/shared/240p/media.m3u8?_HLS_msn={number}"), "a playlist")
+        follow_round_robin(every, 4)
+        owner = next(one for one in packagers if owns(one))
+        standby = next(one for one in packagers if one is not owner)
+        refused = httpx.post(f"{standby.url}/live/shared/end?key={ADMIN_TOKEN}")
+        assert refused.status_code == 503
+        assert "retry-after" in refused.headers
+        before = next_number(playlist(edges[0]))
+        owner.process.kill()
+        # Who waits at an edge gets what the standby goes on with.
+        text = playlist(edges[0], f"?_HLS_msn={before + 2}")
+        wait_for(lambda: owns(standby), "the standby's lease")
+        assert "#EXT-X-DISCONTINUITY" in text
+        left = [standby, *edges]
+        wait_for(lambda: _same(left, f"/live/shared/240p/{before + 2}.m4s"), "the next segment")
+        follow_round_robin(left, 3)
+
+
+def _same(every: list[ServerProcess], path: str) -> bool:
+    answers = [get(one, path) for one in every]
+    assert all(one.status_code == 200 for one in answers), [one.status_code for one in answers]
+    return len({(one.content, one.headers.get("etag")) for one in answers}) == 1
+
+
+def test_a_frozen_owner_is_fenced_and_nodes_outlive_redis(tmp_path: Path, redis_server: RedisServer) -> None:
+    with nodes(tmp_path, redis_server, "all", "all") as every:
+        wait_for(lambda: all(map(plays, every)), "the channel everywhere")
+        wait_for(lambda: sum(map(owns, every)) == 1, "an owner")
+        owner, other = sorted(every, key=owns, reverse=True)
+        owner.process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: owns(other), "the other's lease")
+        owner.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: not owns(owner), "the fence")
+        wait_for(lambda: _level(every), "the other's log on both")
+        redis_server.kill()
+        try:
+            wait_for(lambda: all("cluster" in _troubles(one) for one in every), "the trouble")
+            assert all(map(plays, every))
+            playlist(other, f"?_HLS_msn={next_number(playlist(other)) + 1}")  # its owner stays live
+        finally:
+            redis_server.start()
+        wait_for(lambda: not any("cluster" in _troubles(one) for one in every), "Redis")
+        wait_for(lambda: _level(every), "what Redis missed")
+
+
+def _troubles(one: ServerProcess) -> dict[str, str]:
+    found: dict[str, str] = get(one, "/health").json().get("troubles", {})
+    return found
+
+
+def _level(every: list[ServerProcess]) -> bool:
+    """Tell whether all nodes have the newest whole segment of the first one, and the same."""
+    listed = segments(playlist(every[0]))[-1]
+    answers = [get(one, f"/live/shared/240p/{listed}") for one in every]
+    return {one.status_code for one in answers} == {200} and len({one.content for one in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("url", "http://127.0.0.1"), ("role", "leader"), ("roles", "edge")]
+)
+def test_a_wrong_option_is_told(tmp_path: Path, key: str, value: str) -> None:
+    config = tmp_path / "headwater.toml"
+    config.write_text(f"[cluster]\n{key} = {json.dumps(value)}\n")
+    with pytest.raises(ConfigError, match=rf"cluster\.{key}"):
+        load(config, {}, {})
+
+
+def test_without_the_extra_a_cluster_is_refused_in_a_line(tmp_path: Path) -> None:
+    code = (
+        "import sys\nsys.modules['redis'] = None\n"
+        "sys.argv = ['headwater', 'serve', '--port', '0']\n"
+        "from origin.cli.main import main\nmain()"
+    )
+    env = {"HEADWATER_CLUSTER_URL": "redis://127.0.0.1:1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "install headwater[cluster]" in done.stdout + done.stderr
