@@ -15,6 +15,8 @@ import numpy as np
 from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
 from media.matroska.sample_entries import codec_facts
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
+from media.mp4.boxes import box
+from media.mp4.codecs import parse_sample_entry, without_parameter_sets
 from media.mp4.fragment_track import FragmentTrack, begin_track
 from media.mp4.fragments import Fragment, InitSegment
 from media.stream_reader import CLOCK_RATE
@@ -138,6 +140,9 @@ class _Picture:
         )
         shown = Fraction(width * across, down), Fraction(height)
         entry = codec_facts(facts, b"", 0.0).sample_entry
+        complete = without_parameter_sets(parse_sample_entry(entry))
+        if complete is not None:
+            entry = box(complete.kind, complete.fixed, *complete.boxes)
         self.track = begin_track(PICTURE_ID, b"vide", CLOCK_RATE, entry, shown)
         return self.track.init
 

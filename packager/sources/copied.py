@@ -175,11 +175,13 @@ class SeenStream:
         return next((one for one in found if self._counts.get(one)), None)
 
     def source(self) -> Source | None:
-        """Say what kind of source it is; None where a picture or sound is missing."""
+        """Say what kind of source it is; None where a picture or sound is missing, or of another codec."""
         picture, sound = self._track(has_picture=True), self._track(has_picture=False)
         if picture is None or sound is None or not self._keys:
             return None
         entry, heard = self._entries[picture], self._entries[sound]
+        if entry.kind not in CODEC_NAMES or heard.kind not in CODEC_NAMES:
+            return None
         rate = Fraction(self._counts[picture] * self._timescales[picture], self._ticks[picture])
         if self._is_like_first():
             rate = self._reader.told_frame_rate or rate

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from media.errors import MediaError, UnsupportedError
+from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
 from media.ts.tables import CLOCK_WRAP, PACKET
 from media.ts.ts_to_fragments import LiveTransportLimits, TransportToFragments
@@ -62,6 +63,9 @@ def test_pictures_and_sound_are_those_of_the_stream(
 ) -> None:
     source, made = recorded(encoding), tmp_path / "made.mp4"
     events = rewritten([source.read_bytes()])
+    entries = [one.tracks[0].sample_entries[0] for one in events if isinstance(one, InitSegment)]
+    kinds = {"avc1", "hvc1", "mp4a", "ac-3", "ec-3"}
+    assert {parse_sample_entry(entry).kind.decode() for entry in entries} <= kinds
     for track_id, kind in ((1, "v"), (2, "a")):
         made.write_bytes(track(events, track_id))
         sent, found = packets(source, kind), packets(made, kind)
