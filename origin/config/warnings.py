@@ -22,6 +22,8 @@ def unserved(config: Config) -> Iterator[str]:
         if getattr(config.server, key) and all(channel.source != PUBLISH for channel in config.live):
             yield f"server.{key}: no live channel has source = {PUBLISH!r}"
     for channel in config.live:
+        if config.cluster.url and channel.dvr != LiveOptions(channel.name).dvr:
+            yield f"live {channel.name!r}: dvr: the nodes of a cluster serve its live window alone"
         if channel.event and not config.server.data:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
         if channel.source != PUBLISH:

@@ -15,6 +15,7 @@ import pytest
 
 from origin.config.load import load
 from origin.config.options import ConfigError
+from origin.config.warnings import unserved
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN
 from tests.redis_server import RedisServer
@@ -174,6 +175,13 @@ def test_a_wrong_option_is_told(tmp_path: Path, key: str, value: str) -> None:
     config.write_text(f"[cluster]\n{key} = {json.dumps(value)}\n")
     with pytest.raises(ConfigError, match=rf"cluster\.{key}"):
         load(config, {}, {})
+
+
+def test_a_dvr_that_no_other_node_could_serve_is_told(tmp_path: Path) -> None:
+    config = tmp_path / "headwater.toml"
+    config.write_text(f'[cluster]\nurl = "redis://127.0.0.1"\n{CHANNEL}dvr = "2h"\n')
+    told = [*unserved(load(config, {}, {}))]
+    assert told == ["live 'shared': dvr: the nodes of a cluster serve its live window alone"]
 
 
 def test_without_the_extra_a_cluster_is_refused_in_a_line(tmp_path: Path) -> None:
