@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
+import os
+import re
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ import pytest
 import yaml
 
 from tests.cdn.caches import DEPLOY, Cache, running
+from tests.conftest import HEADWATER
 from tests.ports import kept_port
 
 COMMAND_SECONDS = 240
@@ -111,3 +115,61 @@ def named(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, An
 @pytest.mark.parametrize("document", manifests(), ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
 def test_a_manifest_is_what_kubernetes_takes(document: dict[str, Any]) -> None:
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def checked(folder: Path, config: str, environment: dict[str, str]) -> str:
+    """Give a configuration as the server understands it in the environment of a node."""
+    file = folder / "headwater.toml"
+    file.write_text(config, "utf-8")
+    done = subprocess.run(
+        [HEADWATER, "serve", "--config", str(file), "--print-config"],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "role"), [("StatefulSet", "packager"), ("Deployment", "edge")], ids=["packager", "edge"]
+)
+def test_what_a_pod_starts_reads_its_configuration_and_is_probed_where_it_answers(
+    tmp_path: Path, kind: str, role: str
+) -> None:
+    documents = manifests()
+    pod = named(documents, kind, f"headwater-{role}")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"] == ["serve", "--config", "/etc/headwater/headwater.toml"]
+    config = named(documents, "ConfigMap", "headwater")["data"]["headwater.toml"]
+    printed = checked(tmp_path, config, {one["name"]: one["value"] for one in container["env"]})
+    assert f'role = "{role}"' in printed
+    drain, shutdown = (
+        float(value) for value in re.findall(r"(?:drain|shutdown)_seconds = ([0-9.]+)", printed)
+    )
+    assert pod["terminationGracePeriodSeconds"] > drain + shutdown
+    probe = container["readinessProbe"]
+    assert probe["httpGet"]["path"] == "/health"
+    assert drain > probe["periodSeconds"] * probe["failureThreshold"] + probe["timeoutSeconds"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+@pytest.mark.parametrize("name", ["packager", "standby", "edge1", "edge2"])
+def test_what_compose_starts_reads_its_configuration(tmp_path: Path, name: str) -> None:
+    compose = yaml.safe_load((DEPLOY / "fleet/compose.yml").read_text("utf-8"))
+    service = compose["services"][name]
+    assert set(service["depends_on"]) <= set(compose["services"])
+    # Compose puts values of its own environment in place of these.
+    environment = {
+        key: re.sub(r"^\$\{\w+:\?.*\}$", "a", value) for key, value in service["environment"].items()
+    }
+    printed = checked(tmp_path, '[[live]]\nname = "studio"\nsource = "publish"\n', environment)
+    assert f'role = "{"edge" if name.startswith("edge") else "packager"}"' in printed
+    drain, shutdown = (
+        float(value) for value in re.findall(r"(?:drain|shutdown)_seconds = ([0-9.]+)", printed)
+    )
+    assert float(service["stop_grace_period"].removesuffix("s")) > drain + shutdown
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
