@@ -22,7 +22,7 @@ from tests.waiting import until
 
 LIMITS = ClusterLimits(
     redis=RedisLimits(reconnects=RetryPolicy(0.01, 0.1)),
-    lease=LeaseLimits(lease_seconds=0.5, renew_seconds=0.05),
+    lease=LeaseLimits(lease_seconds=2.0, renew_seconds=0.05),
     streams=LogStreamLimits(list_seconds=0.02, look_seconds=0.01),
 )
 
