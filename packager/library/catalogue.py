@@ -273,7 +273,9 @@ class Catalogue:
         return len(self._unknown)
 
     async def run(self) -> None:
-        """Inspect files of requested pages, until cancelled."""
+        """Walk the library ahead of the first request, and then inspect files of requested pages for ever."""
+        with contextlib.suppress(OSError):  # who asks for a page is told
+            await self.listing.latest()
         while True:
             await self._wanted.wait()
             self._wanted.clear()

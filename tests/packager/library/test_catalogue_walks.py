@@ -93,6 +93,19 @@ async def test_a_walk_that_finds_what_was_there_leaves_the_listing_and_what_is_m
     assert (await listing.latest()).number == 3
 
 
+async def test_a_library_is_walked_before_anybody_asks_and_a_folder_that_is_missing_is_told_to_who_asks(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "film.mp4").touch()
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
+    async with background_task(catalogue.run()):
+        await until(lambda: catalogue.listing.walks == 1, "the walk")
+    missing = Catalogue(ListedFolder(tmp_path / "none"), None)
+    async with background_task(missing.run()):
+        with pytest.raises(OSError, match="No such file"):
+            await missing.page(patience=None)
+
+
 async def test_only_who_comes_at_its_beginning_waits_for_a_walk(tmp_path: Path) -> None:
     await asyncio.to_thread(fill, tmp_path, ["a.mp4"])
     now, gate = 0.0, threading.Event()
