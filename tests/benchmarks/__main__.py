@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.benchmarks import (
+    cluster,
     connections,
     events,
     live,
@@ -35,6 +36,7 @@ PARTS = (
     events,
     live,
     log_followers,
+    cluster,
     packaging,
     publishers,
     stages,

@@ -49,27 +49,27 @@ RELEASED = struct.Struct("=Qdd")
 """What a follower says: how many parts came before, the moment, and its seconds of CPU so far."""
 
 
-def channel() -> tuple[LiveStream, Log, dict[str, RenditionWriter]]:
+def channel(name: str = "test") -> tuple[LiveStream, Log, dict[str, RenditionWriter]]:
     """Make a channel that a test feeds."""
-    formats = tuple(RenditionFormat(name, name != "audio", 1000) for name in SIZES)
+    formats = tuple(RenditionFormat(one, one != "audio", 1000) for one in SIZES)
     entry = CadenceEntry(cadence(Fraction(30), 2.0, 0.333), formats, FIRST_NUMBER)
     publication = Publication(entry)
     log = Log(publication.fold, entry)
     log.follow()
-    stream = LiveStream("test", ElsewhereCommands())
+    stream = LiveStream(name, ElsewhereCommands())
     stream.adopt(publication)
-    writers = {name: RenditionWriter(log, name, one.window) for name, one in publication.renditions.items()}
+    writers = {key: RenditionWriter(log, key, one.window) for key, one in publication.renditions.items()}
     for writer in writers.values():
         writer.begin(b"init", SampleEntry(b"avc1", "avc1.42c01f", b"", (), width=640, height=360))
     return stream, log, writers
 
 
-def publish(writers: dict[str, RenditionWriter], count: int) -> None:
-    """Publish the next part of each rendition."""
+def publish(writers: dict[str, RenditionWriter], count: int, head: bytes = b"") -> None:
+    """Publish the next part of each rendition, with something at its beginning."""
     number, index = divmod(count, PARTS_OF_SEGMENT)
     date = 2 * (FIRST_NUMBER + number) + index * PART_SECONDS
     for name, writer in writers.items():
-        part = LivePart(bytes(SIZES[name]), PART_SECONDS, not index)
+        part = LivePart(head.ljust(SIZES[name], b"\0"), PART_SECONDS, not index)
         writer.append(part, date, ends_segment=index == PARTS_OF_SEGMENT - 1)
 
 
