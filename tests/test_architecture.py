@@ -237,6 +237,12 @@ def test_the_command_lines_of_ffmpeg_are_written_in_one_room() -> None:
         assert not texts & {"-i", "-map", "-c:v", "-filter_complex", "-loglevel"}, path
 
 
+def test_nothing_waits_in_a_way_that_loses_a_cancellation() -> None:
+    """Python before 3.12 gives wait_for's result to a task that is cancelled in the same turn of the loop."""
+    users = [path for path in MODULES if "asyncio.wait_for(" in path.read_text("utf-8")]
+    assert users == [], "asyncio.timeout loses none"
+
+
 def test_the_top_level_holds_only_the_rooms() -> None:
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     made = {"dist", "artifacts", "library", "__pycache__"}

@@ -1,4 +1,4 @@
-"""What the README says of the code's layout is true: its rooms, and the stations of its journeys."""
+"""What the README says is true: the rooms of the code, its journeys, and how long failures are kept."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+from origin.live.reload import refusal_max_age
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("media", "packager", "origin")
@@ -81,3 +83,14 @@ def test_every_link_from_one_document_to_another_leads_somewhere() -> None:
     for document in documents:
         links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text("utf-8"))
         assert [link for link in links if not (document.parent / link).exists()] == [], document
+
+
+def test_how_long_failures_may_be_kept_is_told_as_the_headers_say_it() -> None:
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    found = re.search(r"at most (\w+) target duration \(`max-age`\), one for .{,40} directives (\w+),", text)
+    assert found is not None
+    numbers = {"a": 1, "four": 4}
+    assert [numbers[word] for word in found.groups()] == [
+        refusal_max_age(b"", 1),
+        refusal_max_age(b"_HLS_msn=7&_HLS_part=1", 1),
+    ]

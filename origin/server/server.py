@@ -214,7 +214,8 @@ class Server(uvicorn.Server):
         """
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), 1 - time.time() % 1)
+                async with asyncio.timeout(1 - time.time() % 1):
+                    await self._ending.wait()
 
     def ask_to_end(self) -> None:
         """Drain, and then shut down; called again, without draining, and then at once."""

@@ -169,7 +169,8 @@ class WorkerPool:
 
     async def _report_of(self, worker: WorkerProcess) -> Report | None:
         try:
-            return await asyncio.wait_for(worker.report(), self._limits.report_seconds)
+            async with asyncio.timeout(self._limits.report_seconds):
+                return await worker.report()
         except TimeoutError:
             return None
 
@@ -192,7 +193,8 @@ class WorkerPool:
                 log.warning("a worker is started again", worker=number, reason=reason, again_in=pause)
                 self.restarts += 1
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._ending.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._ending.wait()
         finally:
             self._running -= 1
 

@@ -140,7 +140,8 @@ class Worker:
         finally:
             # The control process takes the last connections, too.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._packets.wait_until_sent(), limits.workers.end_seconds)
+                async with asyncio.timeout(limits.workers.end_seconds):
+                    await self._packets.wait_until_sent()
 
     def _make_server(self) -> Server:
         config, limits, services = self._start.config, self._start.limits, self._services

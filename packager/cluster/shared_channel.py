@@ -102,7 +102,8 @@ class SharedChannel:
                     self._append_waiting()
                     self._news.clear()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._news.wait(), self._limits.lease.renew_seconds)
+                        async with asyncio.timeout(self._limits.lease.renew_seconds):
+                            await self._news.wait()
             finally:
                 with contextlib.suppress(RedisUnavailableError):
                     await self._lease.release()

@@ -200,7 +200,8 @@ class Process:
     async def exited_cleanly(self) -> bool:
         """Return whether the process exits by itself within ``exit_seconds``, with status 0."""
         try:
-            return await asyncio.wait_for(self.wait(), self._limits.exit_seconds) == 0
+            async with asyncio.timeout(self._limits.exit_seconds):
+                return await self.wait() == 0
         except TimeoutError:
             return False
 
@@ -209,11 +210,14 @@ class Process:
         try:
             if self._child.returncode is None:
                 self._signal(signal.SIGTERM)
+                exit_ = asyncio.ensure_future(self._child.wait())
                 try:
                     # Not asyncio.timeout: where a task group has just failed in the same task, Python before
                     # 3.11.3 takes the timeout's own cancellation for somebody else's.
-                    await asyncio.wait_for(self._child.wait(), self._limits.stop_seconds)
-                except TimeoutError:
+                    await asyncio.wait((exit_,), timeout=self._limits.stop_seconds)
+                finally:
+                    exit_.cancel()
+                if self._child.returncode is None:
                     self._signal(signal.SIGKILL)
             status = await self.wait()
             # One iteration in which asyncio closes the child's transport, as the loop may be closed next.

@@ -156,7 +156,8 @@ class LogFollower:
             MalformedError: what comes can't be read.
             HoleError: an entry is missing.
         """
-        sock = await asyncio.wait_for(self._connect(), self._limits.connect_seconds)
+        async with asyncio.timeout(self._limits.connect_seconds):
+            sock = await self._connect()
         sock.setblocking(False)
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=self._limits.read_bytes)
         for followed in self._followed.values():

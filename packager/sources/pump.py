@@ -206,7 +206,8 @@ class Pump:
         while (wait := self._pacing.wait(time.monotonic())) > 0:
             with contextlib.suppress(TimeoutError):
                 # Woken early when an ffmpeg is attached.
-                await asyncio.wait_for(self._changed.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
 
     def _skip_if_late(self) -> None:
         """Skip to the newest access point if the running ffmpeg can't catch up any more."""

@@ -238,6 +238,24 @@ async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by
         assert await process.stop() in (0, -signal.SIGTERM)
 
 
+async def test_who_is_held_to_the_time_of_the_stream_ends_when_cancelled_at_the_moment_of_a_change(
+    film: bytes,
+) -> None:
+    """Python 3.11's wait_for takes what has come for more than the cancellation, which is lost then."""
+    pump = Pump("mpegts")
+    words = [sys.executable, "-c", "import sys; sys.stdin.buffer.read()"]
+    process = await Process.start(words, stdin=True, sandbox=None)
+    bringing = asyncio.create_task(pump.receive(film))
+    await until(lambda: pump._pacing.wait(time.monotonic()) > 0, "the stream to be ahead")
+    giving = asyncio.create_task(pump.give(process))
+    await asyncio.sleep(0)  # which tells of the change
+    bringing.cancel()
+    await asyncio.wait((bringing,), timeout=60)
+    assert bringing.cancelled()
+    giving.cancel()
+    await process.stop()
+
+
 async def test_bare_audio_is_read_in_smaller_portions_as_its_frames_may_be_tiny() -> None:
     """Sixteen kilobytes of frames of eight bytes hold the event loop for 14 ms, with a stream's rest 20."""
     lengths: list[int] = []
