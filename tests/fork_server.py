@@ -81,6 +81,13 @@ class ForkedProcess(subprocess.Popen[str]):
         return self.returncode
 
 
+def is_fork_server(pid: int) -> bool:
+    """Tell whether a child of the tests' process is the one that forks servers."""
+    with contextlib.suppress(OSError):
+        return __name__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
+
+
 class ForkServer:
     """The process that forks servers: it is started once for each process of the tests."""
 

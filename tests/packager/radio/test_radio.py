@@ -19,6 +19,7 @@ from packager.radio.audio_blocks import AudioBlock, BlockSchedule
 from packager.radio.limits import StationLimits
 from packager.radio.station import Station, StationOptions
 from packager.radio.tracks import find_tracks, natural_sort_key, shuffled, track_title
+from tests.fork_server import is_fork_server
 from tests.patience import STATION
 from tests.reading import events_of
 from tests.waiting import until
@@ -225,7 +226,7 @@ async def test_cancelling_whoever_listens_ends_ffmpeg(tmp_path: Path, tools: Too
 
 
 def encoders() -> list[int]:
-    """Process ids of the ffmpegs that were started here and run."""
+    """Process ids of the ffmpegs that were started here and run; each is a Python program at first."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -237,7 +238,7 @@ def encoders() -> list[int]:
         state, parent, *_ = fields.split()
         if int(parent) == os.getpid() and state != "Z" and name.startswith(("ffmpeg", "python")):
             found.append(int(pid))
-    return found
+    return [pid for pid in found if not is_fork_server(pid)]
 
 
 def test_the_pace_never_drifts_and_gives_the_prefill_at_once() -> None:
