@@ -32,9 +32,9 @@ from origin.recordings import routes as recordings
 from origin.relay.routes import routes as relay_routes
 from origin.responses.common_headers import CommonHeaders
 from origin.server import api, embed, library_list, page
-from origin.server.cluster_services import OwnerOnly
 from origin.server.error_responses import ERROR_RESPONSES
 from origin.server.event_services import event_limits, own_origins
+from origin.server.owner_requests import OwnerRequests
 from origin.server.services import Services
 from origin.vod import routes as vod_routes
 
@@ -171,7 +171,7 @@ def build_app(
     served = file_routes.Files(
         library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
     )
-    owned: ASGIApp = served if services.cluster is None else OwnerOnly(served, services.cluster)
+    owned: ASGIApp = served if services.cluster is None else OwnerRequests(served, services.cluster)
     answering: ASGIApp = CommonHeaders(
         AccessMiddleware(owned, access),
         traffic=services.traffic,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Callable, MutableMapping
 
 import msgspec
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.config.errors import CommandError
 from origin.config.options import Config
-from origin.responses.refusal import plain_refusal
 from origin.server.limits import Limits
 from packager.cluster.connection import RedisConnection
 from packager.cluster.node import ClusterNode
@@ -22,12 +19,6 @@ from packager.window.log import Entry
 from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
 
 EDGE, PACKAGER = "edge", "packager"
-
-OWNER_SECONDS = 2
-"""When who was refused may ask again: another node is the owner by then."""
-
-_COMMAND = re.compile(r"/live/([^/]+)/(?:metadata|end|start|captions/[^/]+)")
-"""The paths whose requests change what a channel publishes."""
 
 
 def of_role(config: Config) -> Config:
@@ -68,30 +59,6 @@ def make_cluster(
     return ClusterNode(
         connection, streams, WorkerRelay(logs), limits.cluster, publish, follows_all=follows_all
     )
-
-
-class OwnerOnly:
-    """Refuses commands to channels whose logs other nodes own: what they change here is served to nobody.
-
-    Args:
-        app: answers all other requests.
-        node: knows the owners.
-    """
-
-    def __init__(self, app: ASGIApp, node: ClusterNode) -> None:
-        self._app = app
-        self._node = node
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        found = _COMMAND.fullmatch(scope["path"]) if scope["type"] == "http" else None
-        channel = None if found is None else self._node.channels.get(found[1])
-        if channel is None or channel.is_owner or scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            await self._app(scope, receive, send)
-            return
-        headers = {"cache-control": "no-store", "retry-after": str(OWNER_SECONDS)}
-        refusal = plain_refusal(503, "another node owns this channel now", headers)
-        await refusal(scope, receive, send)
 
 
 class WorkerRelay:

@@ -86,6 +86,33 @@ class LogStreamLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLimits:
+    """Limits of the commands to live channels that nodes carry to each other.
+
+    Attributes:
+        body_bytes: longest body of a request, and of the answer to it.
+        command_bytes: longest command, with its body.
+        answer_bytes: longest answer, likewise.
+        answer_seconds: for how long an answer is waited for, and a command or an answer stays in Redis.
+        at_once: most commands that a node waits for, and most that it carries out.
+        at_once_for_client: most that a node waits for of one client, whose wrong keys are answered late.
+        pause_seconds: between two commands that a node takes.
+        waiting: most commands that wait for a node there.
+        retry_seconds: when who was refused may ask again: another node is the owner by then.
+    """
+
+    body_bytes: int = 64 << 10
+    command_bytes: int = 80 << 10
+    answer_bytes: int = 80 << 10
+    answer_seconds: float = 5.0
+    at_once: int = 16
+    at_once_for_client: int = 4
+    pause_seconds: float = 0.02
+    waiting: int = 64
+    retry_seconds: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterLimits:
     """Limits of a node of a cluster.
 
@@ -93,8 +120,10 @@ class ClusterLimits:
         redis: of its connections.
         lease: of the leases that it holds.
         streams: of the logs in Redis.
+        commands: of what nodes ask each other for.
     """
 
     redis: RedisLimits = field(default_factory=RedisLimits)
     lease: LeaseLimits = field(default_factory=LeaseLimits)
     streams: LogStreamLimits = field(default_factory=LogStreamLimits)
+    commands: CommandLimits = field(default_factory=CommandLimits)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from packager.cluster.commands import ClusterCommands
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import PREFIX, Lease, LogKeys
 from packager.cluster.limits import ClusterLimits
@@ -65,6 +66,7 @@ class ClusterNode:
         name: of the service.
         connection: the same.
         channels: those that it makes, by name.
+        commands: carries commands to the owners of channels.
     """
 
     name = "cluster"
@@ -87,6 +89,7 @@ class ClusterNode:
         self._publish_limits = publish_limits
         self._follows_all = follows_all
         self._token = os.urandom(16).hex()
+        self.commands = ClusterCommands(connection, self._token, limits.commands)
         self._logs: dict[LogKeys, SharedLog] = {}
 
     def share(self, own: LiveStream, has_media: Callable[[], bool]) -> Callable[[Entry], None]:
@@ -112,6 +115,11 @@ class ClusterNode:
         )
         return channel.take
 
+    def is_owned_elsewhere(self, name: str) -> bool:
+        """Tell whether a channel is served here, and this node doesn't own its log."""
+        channel = self.channels.get(name)
+        return LogKeys(LIVE, name) in self._logs and (channel is None or not channel.is_owner)
+
     async def run(self) -> None:
         """Share and follow until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -123,6 +131,7 @@ class ClusterNode:
                     reader.run(),
                     self._list_logs(),
                     self._write_snapshots(),
+                    self.commands.run(),
                     *(channel.run() for channel in self.channels.values()),
                 )
             ]

@@ -76,6 +76,11 @@ class SharedChannel:
         return self._lease.epoch > 0
 
     @property
+    def is_certain_owner(self) -> bool:
+        """Whether no other node can append to it meanwhile."""
+        return self._lease.is_certain
+
+    @property
     def dropped(self) -> int:
         """How many entries Redis never got."""
         return self._writer.dropped

@@ -55,6 +55,10 @@ def get(one: ServerProcess, path: str) -> httpx.Response:
     return httpx.get(f"{one.url}{path}", timeout=30)
 
 
+def post(one: ServerProcess, path: str, key: str, body: object = None) -> httpx.Response:
+    return httpx.post(f"{one.url}/live/shared/{path}?key={key}", json=body, timeout=30)
+
+
 def plays(one: ServerProcess) -> bool:
     return get(one, "/live/shared/master.m3u8").status_code == 200
 
@@ -114,9 +118,13 @@ def test_nodes_serve_the_same_and_a_standby_takes_over(tmp_path: Path, redis_ser
         follow_round_robin(every, 4)
         owner = next(one for one in packagers if owns(one))
         standby = next(one for one in packagers if one is not owner)
-        refused = httpx.post(f"{standby.url}/live/shared/end?key={ADMIN_TOKEN}")
-        assert refused.status_code == 503
-        assert "retry-after" in refused.headers
+        for name, one in (("by-standby", standby), ("by-edge", edges[0]), ("by-other-edge", edges[1])):
+            assert post(one, "metadata", "wrong", {"id": "refused"}).status_code == 401
+            assert post(one, "metadata", ADMIN_TOKEN, {"id": name}).status_code == 201
+            assert f'ID="{name}"' in playlist(owner)
+        assert "refused" not in playlist(owner)
+        assert post(edges[0], "metadata", ADMIN_TOKEN, {"id": "9" * (70 << 10)}).status_code == 413
+        assert post(edges[0], "captions/de", ADMIN_TOKEN, {}).status_code == 415
         before = next_number(playlist(edges[0]))
         owner.process.kill()
         # Who waits at an edge gets what the standby goes on with.
@@ -126,6 +134,14 @@ def test_nodes_serve_the_same_and_a_standby_takes_over(tmp_path: Path, redis_ser
         left = [standby, *edges]
         wait_for(lambda: _same(left, f"/live/shared/240p/{before + 2}.m4s"), "the next segment")
         follow_round_robin(left, 3)
+        assert post(edges[0], "end", "wrong").status_code == 401
+        assert "#EXT-X-ENDLIST" not in playlist(standby)
+        ended = post(edges[0], "end", ADMIN_TOKEN)
+        assert ended.status_code in (200, 202)
+        assert ended.json()["state"] == "ended"
+        wait_for(lambda: "#EXT-X-ENDLIST" in playlist(standby), "the end")
+        # No key of a request is written down, wherever it came by.
+        assert all(ADMIN_TOKEN not in "".join(one.output) for one in left)
 
 
 def _same(every: list[ServerProcess], path: str) -> bool:
@@ -148,6 +164,9 @@ def test_a_frozen_owner_is_fenced_and_nodes_outlive_redis(tmp_path: Path, redis_
         try:
             wait_for(lambda: all("cluster" in _troubles(one) for one in every), "the trouble")
             assert all(map(plays, every))
+            refused = post(owner, "metadata", ADMIN_TOKEN, {})
+            assert refused.status_code == 503
+            assert "retry-after" in refused.headers
             playlist(other, f"?_HLS_msn={next_number(playlist(other)) + 1}")  # its owner stays live
         finally:
             redis_server.start()

@@ -1,0 +1,250 @@
+"""Carries commands to a live channel, such as its end, to the node that owns its log, and the answers back.
+
+A command lies in Redis under an ID, which waits in a list of the owner's. The owner deletes the command there
+as it takes it, before anything is done: it is carried out once or never, also where its answer is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from msgspec import Meta
+
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.lease import PREFIX, LogKeys
+from packager.cluster.limits import CommandLimits
+from packager.replication.live_log import LIVE
+
+log = structlog.get_logger()
+
+_SEND = """
+local waiting, command = KEYS[1], KEYS[2]
+local id, message, expiry, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if redis.call('TYPE', waiting).ok ~= 'list' then
+  redis.call('DEL', waiting)
+end
+if redis.call('LLEN', waiting) >= tonumber(most) then
+  return 0
+end
+redis.call('SET', command, message, 'PX', expiry)
+redis.call('RPUSH', waiting, id)
+redis.call('PEXPIRE', waiting, expiry)
+return 1
+"""
+
+_TAKE = """
+local command, most = KEYS[1], tonumber(ARGV[1])
+local message = false
+if redis.call('TYPE', command).ok == 'string' and redis.call('STRLEN', command) <= most then
+  message = redis.call('GET', command)
+end
+redis.call('DEL', command)
+return message
+"""
+
+_ID = re.compile(rb"[0-9a-f]{32}")
+"""What a command's ID and a node's token look like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A request that changes what a channel publishes; what may hold a key isn't shown.
+
+    Attributes:
+        channel: the channel's name.
+        path: below the channel's address.
+        query: of the address.
+        authorization: the header field; empty for none.
+        content_type: likewise.
+        client: address of who asks; empty if unknown.
+        body: of the request.
+    """
+
+    channel: str
+    path: str
+    query: bytes = field(repr=False)
+    authorization: bytes = field(repr=False)
+    content_type: bytes
+    client: Annotated[str, Meta(max_length=64)]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a command.
+
+    Attributes:
+        status: of HTTP.
+        fields: header fields by name, in lower case.
+        body: of the answer.
+    """
+
+    status: Annotated[int, Meta(ge=200, le=599)]
+    # What comes out of Redis can't end a line.
+    fields: dict[str, Annotated[str, Meta(max_length=256, pattern=r"^[\x20-\x7e]*\Z")]]
+    body: bytes
+
+
+_COMMANDS = msgspec.msgpack.Decoder(Command)
+_ANSWERS = msgspec.msgpack.Decoder(Answer)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class OwnerUnavailableError(Exception):
+    """A command couldn't be carried to a channel's owner, or no answer came; says which in a sentence."""
+
+
+class CommandTooLongError(Exception):
+    """A command is longer than is carried."""
+
+
+CarryOut = Callable[[Command], Awaitable[Answer]]
+
+
+class ClusterCommands:
+    """Has commands to live channels carried out by their owners, and those that come to this node here.
+
+    Args:
+        connection: to Redis.
+        token: by which the leases of this node are known.
+        limits: of commands.
+
+    Attributes:
+        limits: the same.
+        carry_out: carries out a command that has come; what comes before it is set is lost.
+    """
+
+    def __init__(self, connection: RedisConnection, token: str, limits: CommandLimits) -> None:
+        self.limits = limits
+        self.carry_out: CarryOut | None = None
+        self._connection = connection
+        self._waiting = _waiting(token)
+        self._asked = 0
+
+    async def ask(self, command: Command) -> Answer:
+        """Have the owner of a channel carry out a command.
+
+        Raises:
+            CommandTooLongError: it is too long.
+            OwnerUnavailableError: there is no answer.
+        """
+        message = msgspec.msgpack.encode(command)
+        if len(message) > self.limits.command_bytes:
+            raise CommandTooLongError
+        if self._asked >= self.limits.at_once:
+            raise OwnerUnavailableError("too many requests wait for the owners of channels")
+        self._asked += 1
+        try:
+            return await self._exchange(LogKeys(LIVE, command.channel), message)
+        except RedisUnavailableError as error:
+            raise OwnerUnavailableError("the node that owns this channel can't be reached now") from error
+        finally:
+            self._asked -= 1
+
+    async def run(self) -> None:
+        """Have commands carried out that come to this node, until cancelled."""
+        places = asyncio.Semaphore(self.limits.at_once)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._connection.wait_until_up()
+                await places.acquire()
+                found = await self._next()
+                if found is None or self.carry_out is None:
+                    places.release()
+                else:
+                    task = group.create_task(self._take(found, self.carry_out))
+                    task.add_done_callback(lambda _: places.release())
+                await asyncio.sleep(self.limits.pause_seconds)
+
+    async def _exchange(self, keys: LogKeys, message: bytes) -> Answer:
+        limits, call = self.limits, self._connection.call
+        owner = await call(lambda client: client.hget(keys.lease, "token"))
+        if owner is None or not _ID.fullmatch(owner):
+            raise OwnerUnavailableError("no node owns this channel now")
+        name = os.urandom(16).hex()
+        named = _waiting(owner.decode()), _command(name)
+        terms = name, message, _milliseconds(limits), limits.waiting
+        if not await call(lambda client: client.eval(_SEND, len(named), *named, *terms)):
+            raise OwnerUnavailableError("too many requests wait for the node that owns this channel")
+        found = await self._pop(_answer(name), limits.answer_seconds)
+        if found is None:
+            raise OwnerUnavailableError("no answer came in time, but what was asked for may have been done")
+        try:
+            if len(found) > limits.answer_bytes:
+                raise msgspec.DecodeError
+            return _ANSWERS.decode(found)
+        except _UNREADABLE:
+            raise OwnerUnavailableError("the answer can't be read") from None
+
+    async def _next(self) -> bytes | None:
+        """Wait for the ID of a command; None where nothing has come for a while."""
+        try:
+            found = await self._pop(self._waiting, self.limits.answer_seconds)
+        except RedisUnavailableError:
+            return None
+        return found if found is not None and _ID.fullmatch(found) else None
+
+    async def _take(self, found: bytes, carry_out: CarryOut) -> None:
+        """Carry out a command, unless somebody else has done that or it is too late."""
+        name, limits, call = found.decode(), self.limits, self._connection.call
+        try:
+            async with asyncio.timeout(limits.answer_seconds):
+                message = await call(
+                    lambda client: client.eval(_TAKE, 1, _command(name), limits.command_bytes)
+                )
+                if message is None:
+                    return
+                answer = msgspec.msgpack.encode(await carry_out(_COMMANDS.decode(message)))
+                await call(lambda client: _push(client, _answer(name), answer, _milliseconds(limits)))
+        except _UNREADABLE:
+            log.warning("a command in Redis can't be read")
+        except (RedisUnavailableError, TimeoutError):
+            log.warning("another node wasn't told what came of its command")
+
+    async def _pop(self, key: str, seconds: float) -> bytes | None:
+        found: bytes | None = await self._connection.wait(lambda client: _pop(client, key, seconds), seconds)
+        return found
+
+
+def _waiting(token: str) -> str:
+    """Name the list of the IDs of commands that wait for a node."""
+    return f"{PREFIX}:node:{token}:commands"
+
+
+def _command(name: str) -> str:
+    return f"{PREFIX}:command:{name}"
+
+
+def _answer(name: str) -> str:
+    return f"{PREFIX}:command:{name}:answer"
+
+
+def _milliseconds(limits: CommandLimits) -> int:
+    """Tell after how long what was sent expires in Redis."""
+    return round(limits.answer_seconds * 1000)
+
+
+async def _push(redis: Any, key: str, value: bytes, expiry: int) -> None:
+    async with redis.pipeline(transaction=True) as together:
+        together.rpush(key, value)
+        together.pexpire(key, expiry)
+        await together.execute()
+
+
+async def _pop(redis: Any, key: str, seconds: float) -> bytes | None:
+    """Wait for the first entry of a list; what isn't one, and would fail each time, is deleted."""
+    from redis.exceptions import ResponseError  # an extra, as in `connection`
+
+    try:
+        found = await redis.blpop([key], timeout=seconds)
+    except ResponseError:
+        await redis.delete(key)
+        return None
+    return None if found is None else found[1]

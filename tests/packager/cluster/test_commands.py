@@ -1,0 +1,227 @@
+"""Commands to a channel reach the node that owns its log once or never, and what is crafted harms nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import pytest
+
+from packager.cluster.commands import (
+    Answer,
+    ClusterCommands,
+    Command,
+    CommandTooLongError,
+    OwnerUnavailableError,
+)
+from packager.cluster.connection import RedisConnection
+from packager.cluster.lease import Lease, LogKeys
+from packager.cluster.limits import CommandLimits, LeaseLimits, RedisLimits
+from packager.concurrency import background_task
+from packager.retry_policy import RetryPolicy
+from tests.redis_server import RedisServer
+from tests.waiting import until
+
+LIMITS = CommandLimits(answer_seconds=30.0)
+SHORT = replace(LIMITS, answer_seconds=0.3)
+OWNER, ASKING = uuid.uuid4().hex, uuid.uuid4().hex
+WAITING = f"headwater:node:{OWNER}:commands"
+KEY = b"key=of-the-channel"
+
+
+@dataclass
+class Nodes:
+    """A node that owns a channel, and one that asks it."""
+
+    channel: str
+    connection: RedisConnection
+    asking: ClusterCommands
+    owner: ClusterCommands
+    taken: list[Command] = field(default_factory=list)
+
+    def command(self, body: bytes = b"{}") -> Command:
+        return Command(self.channel, "metadata", KEY, b"", b"application/json", "192.0.2.7", body)
+
+    async def carry_out(self, command: Command) -> Answer:
+        self.taken.append(command)
+        return Answer(201, {"content-type": "text/plain"}, command.body)
+
+
+@contextlib.asynccontextmanager
+async def nodes(
+    server: RedisServer,
+    limits: CommandLimits = LIMITS,
+    carry_out: Callable[[Command], Awaitable[Answer]] | None = None,
+    *,
+    runs: bool = True,
+) -> AsyncIterator[Nodes]:
+    server.command("FLUSHALL")
+    # Loading the client reads files.
+    patient = RedisLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0)
+    connection = await asyncio.to_thread(RedisConnection, server.url, patient)
+    one = Nodes(
+        uuid.uuid4().hex,
+        connection,
+        ClusterCommands(connection, ASKING, limits),
+        ClusterCommands(connection, OWNER, limits),
+    )
+    one.owner.carry_out = carry_out or one.carry_out
+    async with background_task(connection.run()):
+        await connection.wait_until_up()
+        keys = LogKeys("live", one.channel)
+        lease = Lease(connection, keys, OWNER, LeaseLimits(lease_seconds=600.0))
+        assert await lease.acquire(has_media=True)
+        async with background_task(one.owner.run()) if runs else contextlib.nullcontext():
+            yield one
+
+
+def left(server: RedisServer) -> bytes:
+    return server.command("KEYS", "headwater:*command*")
+
+
+async def test_a_command_is_carried_out_by_the_owner_once_and_leaves_nothing(
+    redis_server: RedisServer,
+) -> None:
+    async with nodes(redis_server) as one:
+        asked = [one.command(b"%d" % number) for number in range(10)]
+        answers = await asyncio.gather(*map(one.asking.ask, asked))
+        assert [answer.body for answer in answers] == [command.body for command in asked]
+        assert {answer.status for answer in answers} == {201}
+        assert sorted(one.taken, key=lambda command: command.body) == asked
+        assert left(redis_server) == b"*0\r\n"
+
+
+async def test_a_command_that_was_taken_is_not_taken_again(redis_server: RedisServer) -> None:
+    async with nodes(redis_server, runs=False) as one:
+        asking = asyncio.create_task(one.asking.ask(one.command()))
+        await until(lambda: b":0" not in redis_server.command("LLEN", WAITING), "the command")
+        name = redis_server.command("LINDEX", WAITING, "0").split(b"\r\n")[1]
+        # Its ID comes twice, as it would where somebody sent it again.
+        redis_server.command("RPUSH", WAITING, name)
+        async with background_task(one.owner.run()):
+            assert (await asking).status == 201
+            await until(lambda: redis_server.command("LLEN", WAITING) == b":0\r\n", "the second ID")
+            assert (await one.asking.ask(one.command())).status == 201
+        assert len(one.taken) == 2
+
+
+async def test_who_does_not_come_in_time_is_answered_and_nothing_stays(redis_server: RedisServer) -> None:
+    async with nodes(redis_server, SHORT, runs=False) as one:
+        with pytest.raises(OwnerUnavailableError, match="in time"):
+            await one.asking.ask(one.command())
+        await until(lambda: left(redis_server) == b"*0\r\n", "the expiry")
+        async with background_task(one.owner.run()):
+            await asyncio.sleep(0)
+            nobody = replace(one.command(), channel="unowned")
+            with pytest.raises(OwnerUnavailableError, match="no node owns"):
+                await one.asking.ask(nobody)
+        assert one.taken == []
+
+
+async def test_there_are_only_so_many_commands_at_once_and_of_such_a_length(
+    redis_server: RedisServer,
+) -> None:
+    began, finish = 0, asyncio.Event()
+
+    async def wait(_: Command) -> Answer:
+        nonlocal began
+        began += 1
+        await finish.wait()
+        return Answer(200, {}, b"")
+
+    few = replace(LIMITS, at_once=2, waiting=1)
+    async with nodes(redis_server, few, wait) as one:
+        with pytest.raises(CommandTooLongError):
+            await one.asking.ask(one.command(bytes(few.command_bytes)))
+        waiting = [asyncio.create_task(one.asking.ask(one.command())) for _ in range(2)]
+        await until(lambda: began == 2, "both")
+        with pytest.raises(OwnerUnavailableError, match="too many requests wait for the owners"):
+            await one.asking.ask(one.command())
+        other = ClusterCommands(one.connection, uuid.uuid4().hex, few)
+        waiting.append(asyncio.create_task(other.ask(one.command())))
+        await until(lambda: redis_server.command("LLEN", WAITING) == b":1\r\n", "the third")
+        with pytest.raises(OwnerUnavailableError, match="too many requests wait for the node"):
+            await other.ask(one.command())
+        assert began == 2
+        finish.set()
+        assert {answer.status for answer in await asyncio.gather(*waiting)} == {200}
+
+
+async def test_without_redis_nobody_waits(redis_server: RedisServer) -> None:
+    async with nodes(redis_server) as one:
+        one.connection._went(OSError("a moment's loss"))
+        with pytest.raises(OwnerUnavailableError, match="can't be reached"):
+            await one.asking.ask(one.command())
+        await one.connection.wait_until_up()
+        assert (await one.asking.ask(one.command())).status == 201
+
+
+def crafted_commands() -> list[bytes]:
+    whole = Command("test", "end", b"", b"", b"", "", b"")
+    return [
+        b"",
+        b"\xff" * 100,
+        b"\xa1\xff",
+        b"\x91" * 100_000,
+        msgspec.msgpack.encode({"channel": b"\xff"}),
+        msgspec.msgpack.encode(replace(whole, client="9" * 1000)),
+        msgspec.msgpack.encode(replace(whole, body=bytes(LIMITS.command_bytes))),
+    ]
+
+
+async def test_what_is_no_command_in_redis_harms_nobody(redis_server: RedisServer) -> None:
+    async with nodes(redis_server) as one:
+        lost = one.connection.lost
+        for message in crafted_commands():
+            name = uuid.uuid4().hex
+            redis_server.command("SET", f"headwater:command:{name}", message, "EX", "60")
+            redis_server.command("RPUSH", WAITING, name)
+        name = uuid.uuid4().hex
+        redis_server.command("RPUSH", f"headwater:command:{name}", "a list")
+        redis_server.command("RPUSH", WAITING, name, "no ID", b"\xff" * 100_000, uuid.uuid4().hex)
+        assert (await one.asking.ask(one.command())).status == 201
+        assert one.taken == [one.command()]
+        assert left(redis_server) == b"*0\r\n"
+        assert one.connection.lost == lost
+
+
+async def test_what_is_no_list_of_commands_is_replaced(redis_server: RedisServer) -> None:
+    async with nodes(redis_server, runs=False) as one:
+        redis_server.command("SET", WAITING, "no list")
+        async with background_task(one.owner.run()):
+            await until(lambda: redis_server.command("EXISTS", WAITING) == b":0\r\n", "its end")
+        redis_server.command("SET", WAITING, "no list")
+        asking = asyncio.create_task(one.asking.ask(one.command()))
+        await until(lambda: redis_server.command("TYPE", WAITING) == b"+list\r\n", "the list")
+        async with background_task(one.owner.run()):
+            assert (await asking).status == 201
+        assert one.connection.lost == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\xff",
+        msgspec.msgpack.encode({"status": 99, "fields": {}, "body": b""}),
+        msgspec.msgpack.encode({"status": 200, "fields": {"content-type": "a\r\nx: y"}, "body": b""}),
+        msgspec.msgpack.encode({"status": 200, "fields": {}, "body": bytes(LIMITS.answer_bytes)}),
+    ],
+    ids=["nothing", "status", "line", "length"],
+)
+async def test_what_is_no_answer_is_not_handed_on(redis_server: RedisServer, answer: bytes) -> None:
+    async with nodes(redis_server, runs=False) as one:
+        asking = asyncio.create_task(one.asking.ask(one.command()))
+        await until(lambda: b":0" not in redis_server.command("LLEN", WAITING), "the command")
+        name = redis_server.command("LINDEX", WAITING, "0").split(b"\r\n")[1].decode()
+        redis_server.command("RPUSH", f"headwater:command:{name}:answer", answer)
+        with pytest.raises(OwnerUnavailableError, match="can't be read"):
+            await asking
+
+
+def test_a_command_is_shown_without_what_may_hold_a_key() -> None:
+    secret = Command("test", "end", b"key=SECRET", b"Bearer SECRET", b"", "", b"SECRET")
+    assert "SECRET" not in repr(secret)
