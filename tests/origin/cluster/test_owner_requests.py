@@ -1,0 +1,156 @@
+"""Requests that change a channel are answered by its owner as if they had come there, within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from origin.access.credentials import client_address
+from origin.http.areas import port_of
+from origin.server.owner_requests import OwnerRequests
+from packager.cluster.commands import Command
+from tests.packager.cluster.test_node import Node, clear, is_level, node, owner, playing
+from tests.redis_server import RedisServer
+from tests.waiting import until
+
+PATH = "/live/test/metadata"
+CLIENT = "198.51.100.7"
+
+
+@dataclass
+class Server:
+    """What a node answers requests with."""
+
+    asked: list[Request] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    finish: asyncio.Event | None = None
+    answer: Response = field(default_factory=lambda: PlainTextResponse("done", 201, {"x-inner": "kept"}))
+
+    async def endpoint(self, request: Request) -> Response:
+        self.asked.append(request)
+        self.bodies.append(await request.body())
+        if self.finish is not None:
+            await self.finish.wait()
+        return self.answer
+
+    def on(self, one: Node) -> OwnerRequests:
+        routes = [Route("/live/{channel}/{path:path}", self.endpoint, methods=["GET", "POST"])]
+        return OwnerRequests(Starlette(routes=routes), one.node)
+
+
+@dataclass
+class Pair:
+    """An owner, and an edge with a client of it."""
+
+    owner: Server
+    edge: Server
+    edge_node: Node
+    requests: OwnerRequests
+    client: httpx.AsyncClient
+
+    async def post(self, path: str = PATH, **options: object) -> httpx.Response:
+        return await self.client.request("POST", path, **options)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def pair(server: RedisServer) -> AsyncIterator[Pair]:
+    clear(server)
+    maker = playing()
+    async with node(server, maker) as packager, node(server) as edge:
+        at_owner, at_edge = Server(), Server()
+        requests = at_owner.on(packager)
+        transport = httpx.ASGITransport(at_edge.on(edge), client=(CLIENT, 4711))
+        await until(lambda: owner(packager) and is_level(maker, edge), "the edge")
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=60) as client:
+            yield Pair(at_owner, at_edge, edge, requests, client)
+
+
+async def test_the_owner_sees_the_request_with_its_client_and_trusts_no_port(
+    redis_server: RedisServer,
+) -> None:
+    async with pair(redis_server) as both:
+        headers = {
+            "authorization": "Bearer k\xe9y".encode("latin-1"),
+            "content-type": b"application/json",
+            "x-forwarded-for": b"127.0.0.1",
+            "cookie": b"a=b",
+        }
+        answer = await both.post(f"{PATH}?key=a%20b", headers=headers, content=b"{}")
+        assert (answer.status_code, answer.text) == (201, "done")
+        assert "x-inner" not in answer.headers
+        (asked,) = both.owner.asked
+        assert client_address(asked) == CLIENT
+        assert port_of(asked.scope) == -1
+        assert asked.query_params["key"] == "a b"
+        assert {*asked.headers} == {"authorization", "content-type", "content-length"}
+        assert asked.headers["authorization"] == "Bearer k\xe9y"
+        assert both.owner.bodies == [b"{}"]
+        # What only reads, and what concerns no channel of the cluster, stays here.
+        await both.client.get(PATH)
+        await both.post("/live/other/metadata")
+        await both.post("/live/test/ingest")
+        assert len(both.edge.asked) == 3
+
+
+async def test_a_long_body_is_refused_by_the_node_that_it_reaches(redis_server: RedisServer) -> None:
+    async def feed() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b"\n" * 1024
+
+    async with pair(redis_server) as both:
+        for content in (bytes((64 << 10) + 1), feed()):
+            refused = await both.post("/live/test/captions/de", content=content)
+            assert refused.status_code == 413
+            assert "packager" in refused.text
+        assert (await both.post(headers={"authorization": "k" * (80 << 10)})).status_code == 431
+        assert both.owner.asked == []
+
+
+async def test_a_client_waits_for_few_answers_and_nobody_while_redis_is_away(
+    redis_server: RedisServer,
+) -> None:
+    async with pair(redis_server) as both:
+        both.owner.finish = asyncio.Event()
+        waiting = [asyncio.create_task(both.post()) for _ in range(4)]
+        await until(lambda: len(both.owner.asked) == 4, "the first four")
+        for refused in (await both.post(), await _without_redis(both)):
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) > 0
+        both.owner.finish.set()
+        await asyncio.gather(*waiting)
+
+
+async def _without_redis(both: Pair) -> httpx.Response:
+    both.edge_node.node.connection._went(OSError("a moment's loss"))
+    return await both.post()
+
+
+async def test_what_no_node_would_ask_for_is_not_carried_out(redis_server: RedisServer) -> None:
+    crafted = [
+        ("test", "ingest"),
+        ("test", "../../admin/stop"),
+        ("test", "end/"),
+        ("te/st", "end"),
+        ("other", "end"),
+    ]
+    async with pair(redis_server) as both:
+        for channel, path in crafted:
+            answer = await both.requests._carry_out(Command(channel, path, b"", b"", b"", CLIENT, b""))
+            assert answer.status == 503
+        assert both.owner.asked == []
+
+
+async def test_an_answer_that_fails_or_is_too_long_is_told(redis_server: RedisServer) -> None:
+    async with pair(redis_server) as both:
+        both.owner.answer = Response(bytes((64 << 10) + 1))
+        assert (await both.post()).status_code == 500
+        both.owner.answer = Response(bytes(64 << 10))
+        assert len((await both.post()).content) == 64 << 10
