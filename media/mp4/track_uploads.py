@@ -63,7 +63,7 @@ class UploadedPiece:
 
 
 class UploadReader:
-    """Reads the body of one request; what is incomplete at its end is nobody's.
+    """Reads what one request of an encoder uploads of a track; what is incomplete at its end is dropped.
 
     Args:
         name: of the request's address, behind that of the channel.

@@ -39,7 +39,7 @@ class SnapshotBegin(Struct, frozen=True, tag="begin"):
 
 
 class PublishedEntry(Struct, frozen=True, tag="event"):
-    """An `Event`."""
+    """One event of the channel, as `Event` has it."""
 
     epoch: str
     offset: int
@@ -50,7 +50,7 @@ class PublishedEntry(Struct, frozen=True, tag="event"):
 
 
 class StateEntry(Struct, frozen=True, tag="state"):
-    """A `ChannelState`."""
+    """What a channel tells of itself, as `ChannelState` has it."""
 
     beginning: int | None
     ended: bool
