@@ -60,6 +60,8 @@ class LogStreamLimits:
         read_seconds: for how long a read waits for entries.
         snapshot_bytes: longest snapshot that is read.
         snapshot_seconds: for how long a snapshot stays in Redis.
+        transfer_seconds: for how long a snapshot may be on its way, beyond what any answer may take.
+        snapshots_at_once: most snapshots that a node waits for and reads.
         wanted_seconds: for how long a snapshot is waited for before it is asked for again.
         look_seconds: between two looks whether it is there.
         level_seconds: for how long who takes a log over waits to have all of it.
@@ -76,7 +78,9 @@ class LogStreamLimits:
     read_entries: int = 64
     read_seconds: float = 0.5
     snapshot_bytes: int = 256 << 20
-    snapshot_seconds: int = 12
+    snapshot_seconds: int = 5
+    transfer_seconds: float = 10.0
+    snapshots_at_once: int = 4
     wanted_seconds: float = 1.0
     look_seconds: float = 0.02
     level_seconds: float = 0.5

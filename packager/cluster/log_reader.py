@@ -38,6 +38,7 @@ class LogReader:
         self._connection = connection
         self._logs = logs
         self._limits = limits
+        self._restoring = asyncio.Semaphore(limits.snapshots_at_once)
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -109,10 +110,11 @@ class LogReader:
 
     async def _restore(self, keys: LogKeys, shared: SharedLog) -> None:
         try:
-            stream = LogStream(self._connection, keys, self._limits)
-            snapshot = await stream.find_snapshot()
-            if not shared.is_owned:
-                await shared.restore(snapshot, self._limits.entry_bytes)
+            async with self._restoring:
+                stream = LogStream(self._connection, keys, self._limits)
+                snapshot = await stream.find_snapshot()
+                if not shared.is_owned:
+                    await shared.restore(snapshot, self._limits.entry_bytes)
         except RedisUnavailableError:
             return
         except TimeoutError:

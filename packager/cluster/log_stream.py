@@ -129,8 +129,9 @@ class LogStream:
     async def store_snapshot(self, last: EntryId, messages: Sequence[bytes]) -> None:
         """Keep a snapshot for whoever begins to follow the log now."""
         value = b"".join((_HEAD.pack(*last), *messages))
-        await self._connection.call(
-            lambda client: client.set(self.keys.snapshot, value, ex=self._limits.snapshot_seconds)
+        await self._connection.wait(
+            lambda client: client.set(self.keys.snapshot, value, ex=self._limits.snapshot_seconds),
+            self._limits.transfer_seconds,
         )
 
     async def find_snapshot(self) -> Snapshot:
@@ -140,16 +141,24 @@ class LogStream:
             TimeoutError: nobody made one in time.
             MalformedError: it can't be read.
         """
-        async with asyncio.timeout(self._limits.wanted_seconds):
-            asked = False
-            while True:
-                snapshot = await self._read_snapshot()
-                if snapshot is not None:
-                    return snapshot
-                if not asked:
-                    asked = True
-                    await self._connection.call(self._ask)
-                await asyncio.sleep(self._limits.look_seconds)
+        key = self.keys.snapshot
+        while True:
+            async with asyncio.timeout(self._limits.wanted_seconds):
+                await self._wait_for_snapshot()
+            # It may have many megabytes: the network has its own time for them.
+            value: bytes | None = await self._connection.wait(
+                lambda client: client.get(key), self._limits.transfer_seconds
+            )
+            if value is not None and len(value) >= _HEAD.size:
+                return Snapshot(EntryId(*_HEAD.unpack_from(value)), value[_HEAD.size :])
+
+    async def _wait_for_snapshot(self) -> None:
+        asked = False
+        while not await self._has_snapshot():
+            if not asked:
+                asked = True
+                await self._connection.call(self._ask)
+            await asyncio.sleep(self._limits.look_seconds)
 
     async def _ask(self, redis: Any) -> None:
         # Who asks at the same time waits for the same one.
@@ -157,17 +166,15 @@ class LogStream:
             await redis.rpush(self.keys.wanted, b"1")
         await redis.expire(self.keys.wanted, max(round(self._limits.wanted_seconds), 1))
 
-    async def _read_snapshot(self) -> Snapshot | None:
+    async def _has_snapshot(self) -> bool:
+        """Tell whether there is a snapshot from which the entries that are kept go on."""
         key, most = self.keys.snapshot, self._limits.snapshot_bytes
         head: bytes = await self._connection.call(lambda client: client.getrange(key, 0, _HEAD.size - 1))
         if len(head) < _HEAD.size:
-            return None
+            return False
         first = await self.first()
         if first is None or first.position > _HEAD.unpack(head)[1] + 1:
-            return None
+            return False
         if await self._connection.call(lambda client: client.strlen(key)) > most:
             raise MalformedError(f"a snapshot of more than {most} bytes")
-        value: bytes | None = await self._connection.call(lambda client: client.get(key))
-        if value is None or len(value) < _HEAD.size:
-            return None
-        return Snapshot(EntryId(*_HEAD.unpack_from(value)), value[_HEAD.size :])
+        return True
