@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -14,6 +16,9 @@ from origin.responses.refusal import RefusalError
 from packager.publish.live_stream import LiveStream
 
 UNCACHED = {"cache-control": "no-store"}
+
+END_SECONDS = "headwater.end_seconds"
+"""ASGI extension that says for how many seconds at most who ends an event waits for its recording."""
 
 NewestRecording = Callable[[str], Mapping[str, object] | None]
 """Describes the newest recording of a channel, by its name; None where it has none."""
@@ -44,7 +49,10 @@ def routes(
                 raise RefusalError(409, "nothing is on air")
         except RefusalError as error:
             return error.response()
-        done = await stream.commands.end_event()
+        done = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(request.scope.get("extensions", {}).get(END_SECONDS)):
+                done = await stream.commands.end_event()
         recording = newest_recording(stream.name) if done else None
         # RFC 9110 §15.3.3: it has ended, but what comes of it isn't there yet.
         return _answer({"state": "ended", "recording": recording}, 200 if done else 202)

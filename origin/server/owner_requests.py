@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.access.credentials import client_address
 from origin.http.client_limits import ClientLimit, TooManyError
+from origin.live.event import END_SECONDS
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
 from origin.server.error_responses import ERROR_RESPONSES
@@ -85,7 +86,7 @@ class OwnerRequests:
             return _unowned(self._limits)
         collected = _CollectedAnswer(command.body, self._limits.body_bytes)
         try:
-            await self._app(_scope(command, path), collected.receive, collected.send)
+            await self._app(_scope(command, path, self._limits), collected.receive, collected.send)
         except Exception:  # it concerns this command alone
             log.exception("a command of another node failed", path=path)
             return Answer(500, {}, b"")
@@ -139,7 +140,7 @@ def _command(request: Request, address: str, body: bytes) -> Command:
     return Command(channel, path, query, authorization, content_type, address[:64], body)
 
 
-def _scope(command: Command, path: str) -> dict[str, Any]:
+def _scope(command: Command, path: str, limits: CommandLimits) -> dict[str, Any]:
     """Make the ASGI scope of a request without a connection, which so came to no port that is trusted."""
     named = ((b"authorization", command.authorization), (b"content-type", command.content_type))
     headers = [(name, value) for name, value in named if value]
@@ -156,7 +157,7 @@ def _scope(command: Command, path: str) -> dict[str, Any]:
         "headers": [*headers, (b"content-length", b"%d" % len(command.body))],
         "client": (command.client, 0) if command.client else None,
         "server": None,
-        "extensions": {},
+        "extensions": {END_SECONDS: limits.end_seconds},
     }
 
 

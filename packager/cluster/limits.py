@@ -98,6 +98,7 @@ class CommandLimits:
         command_bytes: longest command, with its body.
         answer_bytes: longest answer, likewise.
         answer_seconds: for how long an answer is waited for, and a command or an answer stays in Redis.
+        end_seconds: for how long who ends an event waits for its recording; shorter than for any answer.
         at_once: most commands that a node waits for, and most that it carries out.
         at_once_for_client: most that a node waits for of one client, whose wrong keys are answered late.
         pause_seconds: between two commands that a node takes.
@@ -109,6 +110,7 @@ class CommandLimits:
     command_bytes: int = 80 << 10
     answer_bytes: int = 80 << 10
     answer_seconds: float = 5.0
+    end_seconds: float = 3.0
     at_once: int = 16
     at_once_for_client: int = 4
     pause_seconds: float = 0.02

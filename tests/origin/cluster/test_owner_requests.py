@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 from starlette.applications import Starlette
@@ -13,16 +13,27 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from origin.access.credentials import client_address
+from origin.access.credentials import Authenticator, client_address
+from origin.access.publish_keys import PublishKeys
 from origin.http.areas import port_of
+from origin.live import event
+from origin.live.authorization import Publishers
 from origin.server.owner_requests import OwnerRequests
 from packager.cluster.commands import Command
-from tests.packager.cluster.test_node import Node, clear, is_level, node, owner, playing
+from packager.cluster.limits import ClusterLimits
+from tests.origin.live.served_log import NoCommands
+from tests.packager.cluster.test_node import LIMITS, Node, clear, is_level, node, owner, playing
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
 PATH = "/live/test/metadata"
 CLIENT = "198.51.100.7"
+PATIENT = replace(
+    LIMITS,
+    redis=replace(LIMITS.redis, call_seconds=30.0),
+    commands=replace(LIMITS.commands, answer_seconds=60.0),
+)
+"""A busy machine may answer late."""
 
 
 @dataclass
@@ -52,6 +63,7 @@ class Pair:
 
     owner: Server
     edge: Server
+    owner_node: Node
     edge_node: Node
     requests: OwnerRequests
     client: httpx.AsyncClient
@@ -60,17 +72,25 @@ class Pair:
         return await self.client.request("POST", path, **options)  # type: ignore[arg-type]
 
 
+class EndlessRecording(NoCommands):
+    """Commands to a channel whose recording is never finished."""
+
+    async def end_event(self) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+
 @contextlib.asynccontextmanager
-async def pair(server: RedisServer) -> AsyncIterator[Pair]:
+async def pair(server: RedisServer, limits: ClusterLimits = PATIENT) -> AsyncIterator[Pair]:
     clear(server)
     maker = playing()
-    async with node(server, maker) as packager, node(server) as edge:
+    async with node(server, maker, limits=limits) as packager, node(server, limits=limits) as edge:
         at_owner, at_edge = Server(), Server()
         requests = at_owner.on(packager)
         transport = httpx.ASGITransport(at_edge.on(edge), client=(CLIENT, 4711))
         await until(lambda: owner(packager) and is_level(maker, edge), "the edge")
         async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=60) as client:
-            yield Pair(at_owner, at_edge, edge, requests, client)
+            yield Pair(at_owner, at_edge, packager, edge, requests, client)
 
 
 async def test_the_owner_sees_the_request_with_its_client_and_trusts_no_port(
@@ -145,7 +165,26 @@ async def test_what_no_node_would_ask_for_is_not_carried_out(redis_server: Redis
         for channel, path in crafted:
             answer = await both.requests._carry_out(Command(channel, path, b"", b"", b"", CLIENT, b""))
             assert answer.status == 503
+        # Who stood still may have been replaced, and learns that only when it asks Redis.
+        both.owner_node.node.channels["test"]._lease._certain_until = 0.0
+        late = Command("test", "end", b"", b"", b"", CLIENT, b"")
+        assert (await both.requests._carry_out(late)).status == 503
         assert both.owner.asked == []
+
+
+async def test_who_ends_an_event_is_told_so_before_a_long_recording_is_finished(
+    redis_server: RedisServer,
+) -> None:
+    short = replace(PATIENT, commands=replace(PATIENT.commands, end_seconds=0.01))
+    async with pair(redis_server, short) as both:
+        stream = both.owner_node.streams["test"]
+        stream.commands = EndlessRecording()
+        publishers = Publishers(Authenticator(), PublishKeys("", {"test": "right"}))
+        app = Starlette(routes=event.routes({"test": stream}, publishers, lambda _: None))
+        OwnerRequests(app, both.owner_node.node)
+        assert (await both.post("/live/test/end?key=wrong")).status_code == 401
+        answer = await both.post("/live/test/end?key=right")
+        assert (answer.status_code, answer.json()) == (202, {"state": "ended", "recording": None})
 
 
 async def test_an_answer_that_fails_or_is_too_long_is_told(redis_server: RedisServer) -> None:
