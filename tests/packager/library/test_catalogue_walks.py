@@ -108,10 +108,11 @@ async def test_a_library_is_walked_before_anybody_asks_and_a_folder_that_is_miss
 
 async def test_only_who_comes_at_its_beginning_waits_for_a_walk(tmp_path: Path) -> None:
     await asyncio.to_thread(fill, tmp_path, ["a.mp4"])
-    now, gate = 0.0, threading.Event()
+    now, looking, gate = 0.0, threading.Event(), threading.Event()
 
     class Slow(ListedFolder):
         def is_unchanged(self, listing: Listing) -> bool:
+            looking.set()
             gate.wait()
             return super().is_unchanged(listing)
 
@@ -119,8 +120,8 @@ async def test_only_who_comes_at_its_beginning_waits_for_a_walk(tmp_path: Path) 
     first = await listing.latest()
     now = 1.0
     waiting = asyncio.create_task(listing.latest())
-    await asyncio.sleep(0)
     try:
+        await until(looking.is_set, "the thread that looks")
         now = 61.5
         # A minute of this clock has passed since the walk began, and nothing of another one.
         async with asyncio.timeout(30):
