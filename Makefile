@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PORT ?= 8000
 HOST ?=
 LIBRARY ?=
-MINUTES ?= 60
+MINUTES ?= $(if $(CLUSTER),20,60)
 # Tests wait for media at real time more than they compute: three of them share a processor.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 3 * n : 6)))
 BIN := .venv/bin
@@ -36,6 +36,7 @@ help:
 	@echo "make bench                measure beside the peers"
 	@echo "make audit                ask for known holes in what uv.lock pins"
 	@echo "make soak                 an hour of live channels and a station (MINUTES=60)"
+	@echo "make soak CLUSTER=1       twenty minutes of a cluster of which one part after the other fails"
 
 .tools/bin/uv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
@@ -94,7 +95,7 @@ audit: setup
 		$(UV) tool run "pip-audit==$(PIP_AUDIT_VERSION)" --strict --disable-pip --require-hashes --requirement "$$list"
 
 soak: setup
-	$(BIN)/python -m tests.benchmarks.soak $(MINUTES) $(ARGS)
+	$(BIN)/python -m tests.benchmarks.$(if $(CLUSTER),cluster_soak,soak) $(MINUTES) $(ARGS)
 
 clean:
 	rm -rf .venv .tools player/vendor artifacts .coverage* coverage.xml .mypy_cache .ruff_cache .pytest_cache

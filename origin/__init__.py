@@ -1,1 +1,1 @@
-"""HTTP: routes, ranges, waits, mounts, configuration and the command line."""
+"""What clients and publishers connect to: HTTP, RTMP and SRT, workers, configuration, the command line."""

@@ -1,1 +1,1 @@
-"""How content becomes publishable: ffmpeg, segments, windows, titles, stations. No HTTP."""
+"""How content becomes publishable: ffmpeg, segments, windows, titles, stations. Serves no HTTP."""

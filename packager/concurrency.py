@@ -45,6 +45,12 @@ async def receive_within(receive: Callable[[], Awaitable[T]], seconds: float) ->
             return await receive()
 
 
+def expire(limit: asyncio.Timeout) -> None:
+    """Let a time limit run out now, unless it has already."""
+    if not limit.expired():
+        limit.reschedule(asyncio.get_running_loop().time())
+
+
 async def opened_in_thread(function: Callable[P, C], *arguments: P.args, **keywords: P.kwargs) -> C:
     """Open something in a thread; what nobody waits for any more when it is open is closed.
 

@@ -15,6 +15,9 @@ STEP_SECONDS = 0.005
 PORTION_BYTES = 8 << 10
 """Default size of portions: the smallest units of any container take 12 ms at most for so many bytes."""
 
+FLV_PORTION_BYTES = 32 << 10
+"""Size of portions of FLV, whose smallest tags have 15 bytes and cost little: most reads are one portion."""
+
 AUDIO_PORTION_BYTES = 4 << 10
 """Size of portions of audio without a container, whose frames may be as short as eight bytes."""
 

@@ -78,6 +78,7 @@ export class PublisherPanel {
     this.#addresses.write("Stream key", rtmp ? `${this.#name}${query}` : "");
     this.#addresses.write("SRT", srt ? `srt://${location.hostname}:${srt}?streamid=publish:${this.#name}:${this.#key || HIDDEN}` : "");
     this.#addresses.write("HTTP, by PUT", `${location.origin}${one.ingest}${query}`);
+    this.#addresses.write("Multitrack video", one.multitrack ? `${location.origin}${one.multitrack}` : "");
     say(this.#button, this.#key ? "Hide the key" : "Show the key");
     this.#button.hidden = !this.#form.hidden;
     say(this.#note, this.#isOnlyHash ? RENEWS : ASKS);

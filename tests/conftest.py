@@ -27,6 +27,7 @@ from tests.fork_server import close_fork_server, fork
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
 from tests.made_once import shared_folder
+from tests.quick_ffmpeg import prefer_quick_ffmpeg
 from tests.redis_server import RedisServer, redis_running
 from tests.s3_server import S3Proxy, S3Server, s3_server_running
 from tests.waiting import wait_for
@@ -72,7 +73,11 @@ def fixtures_of(item: pytest.Item) -> Sequence[str]:
 def pytest_configure(config: pytest.Config) -> None:
     """Have a folder for media that the run's processes share: the one without an input starts the others."""
     if not hasattr(config, "workerinput"):
-        config.add_cleanup(shared_folder().cleanup)
+        folder = shared_folder()
+        config.add_cleanup(folder.cleanup)
+        programs = Path(folder.name, "bin")
+        programs.mkdir()
+        prefer_quick_ffmpeg(programs)
 
 
 @pytest.hookimpl(trylast=True)
@@ -108,7 +113,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
     with blockbuster_ctx(["media", "packager", "origin"]) as blockbuster:
         # The one place that sends files: from the page cache, in bounded steps, to a socket that never waits.
@@ -303,14 +308,15 @@ def demo_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
         yield server
 
 
-@pytest.fixture(scope="session")
+# Of a module: a server that waits for the end of a run takes more than another start.
+@pytest.fixture(scope="module")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server with an empty bucket; each test has a prefix of its own in it."""
     with s3_server_running(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A real Redis; whoever disturbs it leaves it running."""
     with redis_running(tmp_path_factory.mktemp("redis")) as server:

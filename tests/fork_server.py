@@ -148,6 +148,10 @@ def fork_server() -> ForkServer:
     return ForkServer()
 
 
+STARTING = threading.Lock()
+"""Two threads that ask for the first server at once would make two, of which one is dropped and ends."""
+
+
 def fork(
     program: Sequence[str], arguments: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], stdin: int
 ) -> ForkedProcess | None:
@@ -167,7 +171,9 @@ def fork(
         return None
     argv = [program[0] if len(program) == 1 else program[2], *arguments]
     limits = None if len(program) == 1 else program[3]
-    return fork_server().start(argv, limits=limits, cwd=cwd, environment=env, stdin=stdin)
+    with STARTING:
+        server = fork_server()
+    return server.start(argv, limits=limits, cwd=cwd, environment=env, stdin=stdin)
 
 
 def close_fork_server() -> None:

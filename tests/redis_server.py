@@ -23,14 +23,16 @@ class RedisServer:
     Args:
         port: its port.
         folder: where it keeps its data.
+        words: more options of its command.
 
     Attributes:
         process: the server, while it runs.
     """
 
-    def __init__(self, port: int, folder: Path) -> None:
+    def __init__(self, port: int, folder: Path, *words: str) -> None:
         self.port = port
         self._folder = folder
+        self._words = words
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,6 +48,7 @@ class RedisServer:
                 [
                     *(program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
                     *("--save", "", "--appendonly", "yes", "--appendfsync", "no"),
+                    *self._words,
                 ],
                 stdout=log,
                 stderr=log,
@@ -86,10 +89,10 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_running(folder: Path) -> Iterator[RedisServer]:
-    """Run a Redis of one's own."""
+def redis_running(folder: Path, *words: str) -> Iterator[RedisServer]:
+    """Run a Redis of one's own, with more options."""
     with kept_port() as port:
-        server = RedisServer(port, folder)
+        server = RedisServer(port, folder, *words)
         server.start()
         try:
             yield server

@@ -19,10 +19,10 @@ from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import ChannelOptions, EventChannel
 from origin.events.limits import ChannelLimits
 from origin.events.routes import routes as event_routes
-from origin.relay.limits import RelayLimits
-from origin.relay.relay import Relay, RelayOptions
-from origin.relay.routes import routes
-from origin.relay.upstream import Upstream, UpstreamOptions
+from origin.token_relay.limits import RelayLimits
+from origin.token_relay.routes import routes
+from origin.token_relay.shared_requests import Relay, RelayOptions
+from origin.token_relay.upstream import Upstream, UpstreamOptions
 from tests.app_server import app_running
 from tests.completion_server import KEY, CompletionServer, Script, completing
 from tests.event_server import LIMIT, TOKEN, Server

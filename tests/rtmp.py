@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from media.errors import MediaError
+from media.flv.amf0 import Value, write_values
 from media.rtmp import chunks
-from media.rtmp.amf0 import Value, write_values
 from media.rtmp.chunks import Message, write_message
 from media.rtmp.connection import (
     ConnectRequest,

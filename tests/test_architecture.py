@@ -214,7 +214,6 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "media/crc.py",
         "media/errors.py",
         "media/stream_reader.py",
-        "media/webvtt.py",
         "origin/__init__.py",
         "packager/__init__.py",
         "packager/concurrency.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tomllib
@@ -33,10 +34,12 @@ class Row(NamedTuple):
     use: str
 
 
+@functools.cache
 def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
+@functools.cache
 def locked() -> dict[str, list[dict[str, Any]]]:
     """Give the packages of the lock file by name; newest first where older Pythons have another."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -47,11 +50,13 @@ def locked() -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+@functools.cache
 def player() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((ROOT / "player" / "package-lock.json").read_text())["packages"]
     return found
 
 
+@functools.cache
 def told() -> dict[str, Row]:
     """Read the README's table of dependencies."""
     text = (ROOT / "README.md").read_text()
@@ -66,6 +71,7 @@ def _table(lines: list[str]) -> list[str]:
     return lines[1:end]
 
 
+@functools.cache
 def direct() -> set[str]:
     """Name what pyproject.toml asks for."""
     named = project()

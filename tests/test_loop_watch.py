@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from media.webvtt import CueReader
+from media.subtitles.webvtt import CueReader
 from tests.loop_watch import CROWDED, LoopWatch, Yardstick
 
 
@@ -28,7 +28,7 @@ async def test_a_step_that_computes_is_measured_and_told_with_its_stack(
     held = nothing_holds_the_event_loop.longest
     nothing_holds_the_event_loop.reset()
     assert held.seconds >= 0.5
-    assert "media/webvtt.py" in held.where
+    assert "media/subtitles/webvtt.py" in held.where
     assert "read_captions" in held.where
 
 
@@ -49,7 +49,7 @@ async def test_what_a_test_computes_in_the_same_step_does_not_count(
     held = nothing_holds_the_event_loop.longest
     nothing_holds_the_event_loop.reset()
     assert 0.1 < held.seconds < 0.8
-    assert "media/webvtt.py" in held.where
+    assert "media/subtitles/webvtt.py" in held.where
 
 
 def test_a_yardstick_tells_by_what_everything_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:

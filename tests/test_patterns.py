@@ -57,13 +57,11 @@ def test_a_pattern_takes_linear_time_for_texts_that_nearly_match(
         for head, count in itertools.product(("", unit[:1] + "x"), COUNTS):
             text = head + unit * count + "\x01"
             begin = time.thread_time()
+            # It tries all that match() tries, in the same order, and what match() would end with, too.
             if isinstance(pattern.pattern, bytes):
                 pattern_bytes: re.Pattern[bytes] = pattern
-                data = text.encode("latin-1", "replace")
-                pattern_bytes.fullmatch(data)
-                pattern_bytes.match(data)
+                pattern_bytes.fullmatch(text.encode("latin-1", "replace"))
             else:
                 pattern_text: re.Pattern[str] = pattern
                 pattern_text.fullmatch(text)
-                pattern_text.match(text)
             assert time.thread_time() - begin < SECONDS, (FOUND[pattern], unit, count)

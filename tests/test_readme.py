@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.live.reload import refusal_max_age
+from origin.live.playlist_request import refusal_max_age
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("media", "packager", "origin")

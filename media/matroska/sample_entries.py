@@ -24,7 +24,7 @@ from media.matroska.tracks import ZLIB, MatroskaTrack
 from media.mp4.audio_specific_config import SAMPLE_RATES, core_frames
 from media.mp4.boxes import box, full_box
 from media.mp4.colour import Colour
-from media.mp4.elementary_stream import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, elementary_stream_box
+from media.mp4.esds import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, elementary_stream_box
 
 OPUS_RATE = 48_000
 _NAMES = {

@@ -15,7 +15,7 @@ from media.mp4.audio_specific_config import PARAMETRIC_STEREO, SBR, AudioSpecifi
 from media.mp4.boxes import box, header, walk
 from media.mp4.colour import Colour, colour_of_box, colour_of_configuration, hevc_parameter_sets
 from media.mp4.dolby import ac3_channels, dolby_vision, enhanced_ac3
-from media.mp4.elementary_stream import MPEG1_AUDIO, MPEG2_AUDIO, elementary_stream_box
+from media.mp4.esds import MPEG1_AUDIO, MPEG2_AUDIO, elementary_stream_box
 
 _VIDEO_HEADER = 78
 """Bytes between a visual sample entry's box header and its boxes (§12.1.3)."""

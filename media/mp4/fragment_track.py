@@ -35,7 +35,9 @@ class FragmentTrack:
         self._base = 0
         self._samples: list[Sample] = []
         self._pieces: list[bytes] = []
-        self._held: tuple[int, int, bool, bytes] | None = None
+        # The newest sample: when it is decoded, None before there is one, and what else is known of it.
+        self._newest: int | None = None
+        self._newest_offset, self._newest_is_sync, self._newest_piece = 0, True, b""
 
     def add_picture(self, time: int, shown: int, data: bytes, *, is_sync: bool) -> None:
         """Take the next picture.
@@ -80,18 +82,16 @@ class FragmentTrack:
             time = following if time - following <= lasts else time
         self._add(time, 0, data, is_sync=True)
 
-    @property
-    def _newest(self) -> int | None:
-        return None if self._held is None else self._held[0]
-
     def _add(self, decode_time: int, composition_offset: int, data: bytes, *, is_sync: bool) -> None:
-        if self._held is not None:
-            held, offset, sync, piece = self._held
+        newest, piece = self._newest, self._newest_piece
+        if newest is not None:
             if not self._samples:
-                self._base = held
-            self._samples.append(Sample(decode_time - held, len(piece), sync, offset))
+                self._base = newest
+            lasts = decode_time - newest
+            self._samples.append(Sample(lasts, len(piece), self._newest_is_sync, self._newest_offset))
             self._pieces.append(piece)
-        self._held = decode_time, composition_offset, is_sync, data
+        self._newest, self._newest_offset = decode_time, composition_offset
+        self._newest_is_sync, self._newest_piece = is_sync, data
 
     def take(self) -> Fragment | None:
         """Give the samples that came since it was called last; None where there are none."""

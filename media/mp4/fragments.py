@@ -5,6 +5,7 @@ The reader takes bytes as they come; the same bytes whole, one by one or cut any
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,32 +63,26 @@ def write_fragment_header(
     Returns:
         The bytes in front of the first sample's.
     """
-    columns: list[Sequence[int]] = []
-    run_flags, version = 0x01, 0
-    durations = [sample.duration for sample in samples]
-    default_duration = durations[0]
-    if durations.count(default_duration) != len(durations):
-        columns.append(durations)
+    durations, sizes, syncs, offsets = zip(*samples, strict=True)
+    columns: list[Sequence[int]] = [sizes]
+    run_flags, version, count = 0x201, 0, len(samples)
+    default_duration, default_flags = durations[0], SYNC_FLAGS if syncs[-1] else OTHER_FLAGS
+    if durations.count(default_duration) != count:
+        columns.insert(0, durations)
         run_flags |= 0x100
-    sizes = [sample.size for sample in samples]
-    columns.append(sizes)
-    run_flags |= 0x200
-    flags = [SYNC_FLAGS if sample.is_sync else OTHER_FLAGS for sample in samples]
-    default_flags = flags[-1]
-    if flags.count(default_flags) != len(flags):
-        columns.append(flags)
+    if syncs.count(syncs[-1]) != count:
+        columns.append([SYNC_FLAGS if is_sync else OTHER_FLAGS for is_sync in syncs])
         run_flags |= 0x400
-    offsets = [sample.composition_offset for sample in samples]
     if any(offsets):
         version = 1  # §8.8.8.2: signed offsets
         columns.append([offset & 0xFFFF_FFFF for offset in offsets])
         run_flags |= 0x800
-    cells = [cell for row in zip(*columns, strict=True) for cell in row]
+    cells = itertools.chain.from_iterable(zip(*columns, strict=True))
     return _header(
         (sequence_number, track_id, base_media_decode_time),
         (default_duration, default_flags),
-        (version << 24 | run_flags, len(samples)),
-        struct.pack(f">{len(cells)}I", *cells),
+        (version << 24 | run_flags, count),
+        struct.pack(f">{count * len(columns)}I", *cells),
         sum(sizes),
     )
 

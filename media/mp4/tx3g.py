@@ -7,7 +7,7 @@ import struct
 
 from media.errors import MalformedError
 from media.mp4.boxes import walk
-from media.webvtt import without_empty_lines
+from media.subtitles.webvtt import without_empty_lines
 
 SAMPLE_ENTRIES = (b"tx3g", b"text")
 

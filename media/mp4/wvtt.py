@@ -15,7 +15,7 @@ from media.mp4.boxes import box, walk
 from media.mp4.fragments import write_fragment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import Sample
-from media.webvtt import TICKS, WRAP, Cue, CueReader, valid_settings, without_empty_lines
+from media.subtitles.webvtt import TICKS, WRAP, Cue, CueReader, valid_settings, without_empty_lines
 
 TIMESCALE = 1000
 CODECS = "wvtt"
@@ -33,7 +33,7 @@ INIT = write_init_segment(track_id=1, handler=b"text", timescale=TIMESCALE, samp
 
 
 def read_segment(data: bytes, media_time: int) -> list[Cue]:
-    """Read a segment of HLS that :func:`media.webvtt.segment` has written.
+    """Read a segment of HLS that :func:`media.subtitles.webvtt.segment` has written.
 
     Args:
         data: the segment.

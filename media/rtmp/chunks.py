@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from media.errors import MalformedError, TooLargeError
 
@@ -19,6 +20,9 @@ DEFAULT_CHUNK_BYTES = 128
 
 _EXTENDED = 0xFFFFFF
 _WRAP = 1 << 32
+_MOST_AT_ONCE = 1024
+"""Chunks of a message that are joined at once: each is an object meanwhile, and may have a single byte."""
+
 _HEADER_BYTES = (11, 7, 3, 0)
 """RTMP 1.0 §5.3.1.2: sizes of the message headers of the formats 0 to 3."""
 
@@ -40,9 +44,8 @@ class ChunkLimits:
     control_messages: int = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A whole message.
+class Message(NamedTuple):
+    """A whole message; a stream has dozens a second.
 
     Attributes:
         kind: one of the types above.
@@ -90,7 +93,9 @@ class ChunkReader:
 
     def __init__(self, limits: ChunkLimits) -> None:
         self._limits = limits
-        self._buffer = bytearray()
+        # What isn't read yet begins at this place.
+        self._buffer = b""
+        self._place = 0
         self._streams = dict[int, _ChunkStream]()
         self._chunk_bytes = DEFAULT_CHUNK_BYTES
         self._most_bytes = limits.command_bytes
@@ -112,7 +117,7 @@ class ChunkReader:
 
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes."""
-        self._buffer += data
+        self._buffer, self._place = self._buffer[self._place :] + data, 0
 
     def events(self) -> Iterator[Message]:
         """Yield the messages that the bytes so far complete.
@@ -134,17 +139,17 @@ class ChunkReader:
 
     def _begin_chunk(self) -> bool:
         """Read the headers of a chunk; False if they are incomplete."""
-        data = self._buffer
-        if not data:
+        data, place = self._buffer, self._place
+        if place == len(data):
             return False
-        # RTMP 1.0 §5.3.1.1: the numbers 0 and 1 say that one or two bytes follow.
-        number, place = data[0] & 0x3F, 1
+        kind, number = data[place] >> 6, data[place] & 0x3F
+        place += 1
         if number < 2:
-            place += number + 1
+            # RTMP 1.0 §5.3.1.1: the numbers 0 and 1 say that one or two bytes follow.
+            begin, place = place, place + number + 1
             if len(data) < place:
                 return False
-            number = 64 + int.from_bytes(data[1:place], "little")
-        kind = data[0] >> 6
+            number = 64 + int.from_bytes(data[begin:place], "little")
         end = place + _HEADER_BYTES[kind]
         if len(data) < end:
             return False
@@ -159,9 +164,9 @@ class ChunkReader:
             end += size
         if not stream.is_open:
             stream.is_extended = is_extended
-            self._begin_message(stream, kind, field, data[place:end])
+            self._begin_message(stream, kind, field, place)
         self._streams[number] = stream
-        del data[:end]
+        self._place = end
         self._current = stream
         self._left = min(self._chunk_bytes, stream.size - len(stream.payload))
         return True
@@ -195,42 +200,46 @@ class ChunkReader:
                 self._repeats_timestamps = False
         return 4 if self._repeats_timestamps else 0
 
-    def _begin_message(self, stream: _ChunkStream, kind: int, field: int, header: bytes | bytearray) -> None:
+    def _begin_message(self, stream: _ChunkStream, kind: int, field: int, place: int) -> None:
+        """Take what the header at a place says of a new message."""
+        data = self._buffer
         stream.field = field
         # RTMP 1.0 §5.3.1.2.4: behind a message of format 0, one of format 3 adds that one's timestamp.
         stream.timestamp = field if kind == 0 else (stream.timestamp + field) % _WRAP
         if kind < 2:
-            stream.size = int.from_bytes(header[3:6], "big")
-            stream.kind = header[6]
+            stream.size = int.from_bytes(data[place + 3 : place + 6], "big")
+            stream.kind = data[place + 6]
         if kind == 0:
-            stream.stream = int.from_bytes(header[7:11], "little")
+            stream.stream = int.from_bytes(data[place + 7 : place + 11], "little")
         if stream.size > self._most_bytes:
             raise TooLargeError(f"a message of {stream.size} bytes")
         stream.is_open = True
 
     def _continue_chunk(self, stream: _ChunkStream) -> Message | None:
         """Take what there is of the current chunk, and of those that continue its message."""
-        data = self._buffer
-        size = min(self._left, len(data))
-        self._append(stream, data[:size])
-        del data[:size]
-        self._left -= size
-        if self._left:
-            return None
-        self._current = None
-        if len(stream.payload) < stream.size:
-            self._take_continuations(stream)
-        if len(stream.payload) < stream.size:
-            return None
-        message = Message(stream.kind, stream.stream, stream.timestamp, bytes(stream.payload))
+        place = self._place
+        payload = self._buffer[place : place + self._left]
+        self._place += len(payload)
+        self._left -= len(payload)
+        self._open(len(payload))
+        if self._left == 0:
+            self._current = None
+        if len(payload) < stream.size:
+            stream.payload += payload
+            if self._current is None and len(stream.payload) < stream.size:
+                self._take_continuations(stream)
+            if len(stream.payload) < stream.size:
+                return None
+            payload = bytes(stream.payload)
+            stream.payload.clear()
         self._open_bytes -= stream.size
-        stream.payload.clear()
         stream.is_open = False
-        return message
+        return Message(stream.kind, stream.stream, stream.timestamp, payload)
 
     def _take_continuations(self, stream: _ChunkStream) -> None:
         """Take all chunks at once that are there and continue a message: a key frame has thousands."""
-        number = self._buffer[0] & 0x3F if self._buffer else 0
+        data, place = self._buffer, self._place
+        number = data[place] & 0x3F if place < len(data) else 0
         if number < 2 or self._streams.get(number) is not stream:
             return
         header = bytes((0xC0 | number,))
@@ -239,23 +248,26 @@ class ChunkReader:
                 return
             header += stream.field.to_bytes(4, "big") if self._repeats_timestamps else b""
         missing, step = stream.size - len(stream.payload), self._chunk_bytes + len(header)
-        chunks = min((missing - 1) // self._chunk_bytes, len(self._buffer) // step)
-        if chunks == 0:
-            return
-        run = self._buffer[: chunks * step]
-        if any(run[index::step] != bytes((byte,)) * chunks for index, byte in enumerate(header)):
-            # Something is interleaved.
-            return
+        chunks = -(-missing // self._chunk_bytes)
+        end = place + missing + chunks * len(header)
+        if end > len(data) or chunks > _MOST_AT_ONCE:
+            # Not the last one, which is shorter than the others.
+            chunks = min(chunks - 1, (len(data) - place) // step, _MOST_AT_ONCE)
+            end = place + chunks * step
         for index in range(len(header)):
-            del run[:: step - index]
-        self._append(stream, run)
-        del self._buffer[: chunks * step]
+            if data[place + index : end : step] != header[index : index + 1] * chunks:
+                # Something is interleaved.
+                return
+        pieces = [data[at + len(header) : min(at + step, end)] for at in range(place, end, step)]
+        self._open(end - place - chunks * len(header))
+        stream.payload += b"".join(pieces)
+        self._place = end
 
-    def _append(self, stream: _ChunkStream, data: bytes | bytearray) -> None:
-        self._open_bytes += len(data)
+    def _open(self, size: int) -> None:
+        """Count more bytes of messages that aren't complete."""
+        self._open_bytes += size
         if self._open_bytes > self._most_bytes:
             raise TooLargeError(f"more than {self._most_bytes} bytes of incomplete messages")
-        stream.payload += data
 
     def _control(self, message: Message) -> None:
         """Follow a message that changes how chunks are read."""

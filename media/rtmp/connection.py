@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from media.errors import MalformedError, TooLargeError
+from media.flv.amf0 import AmfLimits, Value, read_values, write_values
 from media.rtmp import chunks
-from media.rtmp.amf0 import AmfLimits, Value, read_values, write_values
 from media.rtmp.chunks import ChunkLimits, ChunkReader, Message, write_message
 from media.rtmp.handshake import ServerHandshake
 
@@ -24,7 +24,8 @@ _COMMANDS_CHUNK_STREAM, _STATUS_CHUNK_STREAM = 3, 5
 _PUBLISHED_STREAM = 1
 _SUB_HEADER_BYTES, _BACK_POINTER_BYTES = 11, 4
 _SET_DATA_FRAME = write_values(["@setDataFrame"])
-_MEDIA = frozenset({chunks.AUDIO, chunks.VIDEO, chunks.DATA})
+_FRAMES = frozenset({chunks.AUDIO, chunks.VIDEO})
+_MEDIA = _FRAMES | {chunks.DATA}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +89,8 @@ class PublishRequest:
     password: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class MediaMessage:
-    """Audio, video or script data: the body of an FLV tag.
+class MediaMessage(NamedTuple):
+    """Audio, video or script data: the body of an FLV tag; a stream has dozens a second.
 
     Attributes:
         kind: the tag's type: ``AUDIO``, ``VIDEO`` or ``DATA``.
@@ -100,7 +100,7 @@ class MediaMessage:
 
     kind: int
     timestamp: int
-    payload: bytes = field(repr=False)
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +217,9 @@ class PublisherConnection:
         if self._pending is not None or self.state in (State.HANDSHAKE, State.CLOSED):
             return
         for message in self._chunks.events():
+            if message.kind in _FRAMES and self.state is State.PUBLISHING:
+                yield MediaMessage(message.kind, message.timestamp, message.payload)
+                continue
             yield from self._on_message(message)
             if self._pending is not None or self.is_closed:
                 return

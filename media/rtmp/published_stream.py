@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from media.errors import UnsupportedError
-from media.rtmp import flv
-from media.rtmp.amf0 import write_values
-from media.rtmp.flv_packets import PacketKind, is_read_in_flv, read_packets
-from media.rtmp.flv_to_matroska import FlvToMatroska, RemuxLimits
+from media.flv import tags as flv_tags
+from media.flv.amf0 import write_values
+from media.flv.flv_to_matroska import FlvToMatroska, RemuxLimits
+from media.flv.packets import PacketKind, is_read_in_flv, read_packets
 
 _ON_METADATA = write_values(["onMetaData"])
 
@@ -21,12 +21,14 @@ class PublishedStreamLimits:
         held_messages: How many.
         held_milliseconds: Of the stream's time.
         held_bytes: Of all of them.
+        pictures: Pictures beside the first one that are passed on; OBS sends nine at most.
         remux: The same until all tracks are known.
     """
 
     held_messages: int = 128
     held_milliseconds: int = 1000
     held_bytes: int = 8 << 20
+    pictures: int = 9
     remux: RemuxLimits = field(default_factory=RemuxLimits)
 
 
@@ -56,7 +58,7 @@ class PublishedStream:
         Raises:
             MediaError: its codec isn't taken, or it is malformed.
         """
-        if kind == flv.SCRIPT and not body.startswith(_ON_METADATA):
+        if kind == flv_tags.SCRIPT and not body.startswith(_ON_METADATA):
             return b""
         if self._remux is not None:
             return self._remux.receive(kind, timestamp, body)
@@ -72,14 +74,14 @@ class PublishedStream:
             return b"".join(remux.receive(*one) for one in self._let_go())
         if self._is_decided(kind, timestamp, body):
             self._is_flv = True
-            return flv.file_header() + b"".join(_written(*one) for one in self._let_go())
+            return flv_tags.file_header() + b"".join(_written(*one) for one in self._let_go())
         return b""
 
     def _is_newer(self, kind: int, body: bytes) -> bool:
         """Tell whether a message has a codec that some ffmpegs misread in FLV."""
-        if not body or kind not in flv.CODEC_BITS:
+        if not body or kind not in flv_tags.CODEC_BITS:
             return False
-        sign = kind, body[0] & flv.CODEC_BITS[kind]
+        sign = kind, body[0] & flv_tags.CODEC_BITS[kind]
         if sign in self._known:
             return False
         if not is_read_in_flv(kind, body):
@@ -89,10 +91,10 @@ class PublishedStream:
 
     def _is_decided(self, kind: int, timestamp: int, body: bytes) -> bool:
         """Tell whether it is FLV: pictures come, behind all configurations, or no others come for long."""
-        if kind == flv.VIDEO and any(one.kind is PacketKind.FRAMES for one in read_packets(kind, body)):
+        if kind == flv_tags.VIDEO and any(one.kind is PacketKind.FRAMES for one in read_packets(kind, body)):
             return True
         limits = self._limits
-        first = next((time for one, time, _ in self._held if one != flv.SCRIPT), timestamp)
+        first = next((time for one, time, _ in self._held if one != flv_tags.SCRIPT), timestamp)
         since = (timestamp - first) % (1 << 32)
         is_long = limits.held_milliseconds <= since < 1 << 31
         return is_long or len(self._held) >= limits.held_messages or self._held_bytes >= limits.held_bytes
@@ -104,4 +106,4 @@ class PublishedStream:
 
 def _written(kind: int, timestamp: int, body: bytes) -> bytes:
     # ffmpeg takes metadata at any other time for a stream of text.
-    return flv.write_tag(kind, 0 if kind == flv.SCRIPT else timestamp, body)
+    return flv_tags.write_tag(kind, 0 if kind == flv_tags.SCRIPT else timestamp, body)

@@ -1,7 +1,7 @@
 """Reads the cues of subtitle files, SubRip's (``.srt``) and WebVTT's, as leniently as players do.
 
-Such files are written by hand and by many programs: what is no cue is passed over. media.webvtt has the
-strict reader, for publishers who want to be told of mistakes. There is no I/O here.
+Such files are written by hand and by many programs: what is no cue is passed over. `webvtt` beside it has
+the strict reader, for publishers who want to be told of mistakes. There is no I/O here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from media.errors import MalformedError, TooLargeError
-from media.webvtt import Cue, valid_settings, without_empty_lines
+from media.subtitles.webvtt import Cue, valid_settings, without_empty_lines
 
 MAX_HOURS = 999
 """Highest hour of a cue that is read as a time."""

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
+from media.errors import MalformedError, MediaError, UnsupportedError
 from media.matroska.sample_entries import codec_facts
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
 from media.mp4.boxes import box
@@ -196,7 +196,10 @@ class _Sound:
             if self._facts is None and end + _HEADER_BYTES <= len(data):
                 # What looks like a header may be by chance: another one follows.
                 self._coding.parse(data[end : end + _HEADER_BYTES])
-        except (MalformedError, NeedMoreDataError):
+        except MediaError as error:
+            if isinstance(error, UnsupportedError) and self._facts is None:
+                raise
+            # Where a packet was lost, a header goes on as anything that follows it.
             self._skipped += 1
             if self._skipped > self._limits.skipped_bytes:
                 raise UnsupportedError(f"no frames of {self._coding.name} in its sound") from None

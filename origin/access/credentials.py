@@ -1,6 +1,7 @@
 """Compares the passwords, keys and tokens that requests present with those that are expected.
 
 This is the only place where that is done: for source clients, listeners, publishers and the administrator.
+Of a generated key only the hash is kept, which `key_hash` compares.
 """
 
 from __future__ import annotations

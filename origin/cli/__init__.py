@@ -1,1 +1,1 @@
-"""The commands ``headwater serve``, ``package`` and ``check``."""
+"""The commands of ``headwater``: serve, package, work, ingest, check and doctor."""

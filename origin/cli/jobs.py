@@ -169,13 +169,13 @@ async def _redis(config: Config, limits: JobsLimits) -> AsyncIterator[Redis]:
         raise CommandError("cluster.url: is missing; name a Redis, such as redis://127.0.0.1:6379/0")
     try:
         # Here and not above: they are an extra, which most installations don't have.
-        from packager.jobs.redis_queue import redis_client
+        from packager.jobs.redis_queue import queues_client
     except ModuleNotFoundError as error:
         if error.name not in ("redis", "saq"):
             raise
         raise CommandError("cluster.url: Redis needs an extra; install headwater[cluster]") from None
     try:
-        redis = redis_client(config.cluster.url, limits.queue)
+        redis = queues_client(config.cluster.url, limits.queue)
     except ValueError:
         raise CommandError("cluster.url: such as redis://127.0.0.1:6379/0 or rediss://…") from None
     try:

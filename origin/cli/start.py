@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from origin.config.errors import CommandError
 from origin.config.options import Config
 from origin.server import malloc
-from origin.server.reload import reloading
+from origin.server.config_reload import reloading
 from packager.process import sandbox
 from packager.process.limits import DEFAULT_TOOLS_LIMITS
 from packager.process.tools import discover

@@ -153,6 +153,15 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     """What is asked whether somebody who has a channel's key may publish to it; empty: the key is enough."""
     data: str = ""
     """Folder in which live channels keep their numbers and their DVR; empty: nothing is kept."""
+    dvr_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^(s3://\S+)?\Z",
+            description="an address such as s3://bucket/prefix; empty: in the data folder",
+            extra={"secret": "in URL"},
+        ),
+    ] = ""
+    """Where the DVRs of live channels are, for all nodes of a cluster; AWS_* variables say where S3 is."""
     allow_origin: Origin = "*"
     """Access-Control-Allow-Origin of media; and of lists, where it is one origin and not ``*``."""
     allow_embed: Annotated[tuple[Embedder, ...], Meta(max_length=64)] = ()
@@ -194,9 +203,9 @@ class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
             extra={"secret": "in URL"},
         ),
     ] = ""
-    """A Redis, over which live channels and jobs are shared; empty: this machine alone."""
+    """A Redis, over which channels, stations and jobs are shared; empty: this machine alone."""
     role: Literal["all", "packager", "edge"] = "all"
-    """Whether the node makes live channels (``packager``), serves those of others (``edge``), or both."""
+    """Whether the node makes channels and stations (``packager``), serves others' (``edge``), or both."""
 
 
 class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
@@ -228,6 +237,10 @@ Target = Annotated[
     ),
 ]
 """An address that a channel is pushed on to; shown without its secrets."""
+
+
+EVENT_SECONDS = 86_400.0
+"""How long an event stays listed whose channel configures no DVR."""
 
 
 class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
@@ -510,6 +523,11 @@ def size(text: str) -> int:
     """Parse a number of bytes such as ``1000``, ``500M``, ``20G`` or ``1T``, in powers of ten."""
     unit = {"M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1])
     return int(text[:-1]) * unit if unit else int(text)
+
+
+def dvr_seconds(options: LiveOptions) -> float:
+    """Give the seconds that stay listed of a live channel beyond its live window."""
+    return seconds(options.dvr) or (EVENT_SECONDS if options.event else 0)
 
 
 def data_folder(config: Config, *names: str) -> DataFolder | None:

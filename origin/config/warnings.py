@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from origin.config import stations
-from origin.config.options import GAPS, Config, LiveOptions
+from origin.config.options import GAPS, Config, LiveOptions, seconds
 from packager.redaction import redacted_url
 from packager.sources.published import PUBLISH
 from packager.sources.schemes import is_url
@@ -22,9 +22,11 @@ def unserved(config: Config) -> Iterator[str]:
         if getattr(config.server, key) and all(channel.source != PUBLISH for channel in config.live):
             yield f"server.{key}: no live channel has source = {PUBLISH!r}"
     for channel in config.live:
-        if config.cluster.url and channel.dvr != LiveOptions(channel.name).dvr:
-            yield f"live {channel.name!r}: dvr: the nodes of a cluster serve its live window alone"
-        if channel.event and not config.server.data:
+        if config.cluster.url and not config.server.dvr_path and channel.dvr != LiveOptions(channel.name).dvr:
+            yield f"live {channel.name!r}: dvr: nodes of a cluster serve a DVR in server.dvr_path alone"
+        if channel.event and config.server.dvr_path and not config.cluster.url:
+            yield f"live {channel.name!r}: event: a DVR in server.dvr_path isn't made a recording of"
+        elif channel.event and not config.server.data:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
         if channel.source != PUBLISH:
             defaults = LiveOptions(channel.name)
@@ -49,6 +51,8 @@ def _of_event_channels(config: Config) -> Iterator[str]:
     sources = {f"live/{channel.name}" for channel in config.live}
     sources |= {f"radio/{station.name}" for station in config.radio}
     for channel in config.events:
+        if config.cluster.url and seconds(channel.history):
+            yield f"events {channel.name!r}: history: what the nodes of a cluster share is kept in Redis"
         if channel.relay_key and not channel.relay:
             yield f"events {channel.name!r}: relay_key: there is no relay that would need it"
         for name in channel.include:
@@ -58,15 +62,18 @@ def _of_event_channels(config: Config) -> Iterator[str]:
 
 def _of_stations(config: Config) -> Iterator[str]:
     channels = {channel.name for channel in config.live}
+    is_edge = bool(config.cluster.url) and config.cluster.role == "edge"
     for station in config.radio:
         if station.source_password and stations.kind(station) != "publish":
             yield f"radio {station.name!r}: source_password: only source = 'publish' takes source clients"
         if station.source_webhook and stations.kind(station) != "publish":
             yield f"radio {station.name!r}: source_webhook: only source = 'publish' takes source clients"
-        if stations.lacks_fallback(station, config.radio):
+        if not is_edge and stations.lacks_fallback(station, config.radio):
             named = redacted_url(station.fallback or "")
             yield f"radio {station.name!r}: fallback {named!r}: neither another station nor a file"
         if station.hls and station.name in channels:
             yield f"radio {station.name!r}: hls: the live channel of that name has its address"
         if station.on_demand and stations.kind(station) != "relay":
             yield f"radio {station.name!r}: on_demand: only a relay is asked for on demand"
+        elif station.on_demand and config.cluster.url:
+            yield f"radio {station.name!r}: on_demand: who listens at other nodes of a cluster isn't known"

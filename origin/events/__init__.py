@@ -6,6 +6,9 @@ SSE, NDJSON or WebSocket (`formats`), and knows none of HTTP. `history` keeps ev
 (`history_files`), from where `event_log` has those of earlier epochs again. `reading` (GET), `sockets`
 (WebSocket) and `publishing` (POST) are what the address of a channel answers.
 
+In a cluster Redis numbers the events: `cluster_channels` gives each channel a `shared_channel`, which
+publishes by way of Redis, and takes what all nodes publish.
+
 A relay of token streams is one more producer: it calls `begin`, publishes what its upstream sends, and calls
 `end`; when the last of the `readers` has left, it asks upstream for no more. A page sees the channels in
 `/api/events` and reads them as everybody does.

@@ -17,8 +17,9 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from origin.events.event_log import Event, EventLog, Past, Resumption
+from origin.events.event_log import Event, EventLog, Past, PastEpoch, Resumption
 from origin.events.limits import ChannelLimits
 from origin.events.readers import Reader, Readers, as_text, welcome
 from origin.http1.stream import Stream
@@ -74,9 +75,48 @@ ChannelEntry = Event | Past | ChannelState
 """What changes a channel: an event, those of earlier epochs, or anything else."""
 
 
+NO_EPOCH = "0"
+"""Epoch of a channel of a cluster on which nothing was published, as far as this node knows."""
+
+
 def new_epoch() -> str:
     """Name a new epoch of a channel: by the time, so that no state has to be kept."""
     return f"{time.time_ns() // 1_000_000:x}"
+
+
+class NumberingUnavailableError(Exception):
+    """Events weren't published, or nobody knows whether they were; says which in a sentence.
+
+    Attributes:
+        retry_seconds: when who publishes may try again.
+    """
+
+    def __init__(self, sentence: str, retry_seconds: int) -> None:
+        super().__init__(sentence)
+        self.retry_seconds = retry_seconds
+
+
+class Numbering(Protocol):
+    """Numbers a channel's events where several nodes publish them; they come back by ``take_numbered``."""
+
+    async def publish(self, events: Sequence[tuple[str, str]]) -> list[str]:
+        """Publish events, each by its type and its text, and give their ids.
+
+        Raises:
+            NumberingUnavailableError: they aren't published, or nobody knows.
+        """
+
+    def publish_later(self, name: str, text: str) -> None:
+        """Publish an event whose id nobody waits for."""
+
+    def begin_answer(self) -> None:
+        """Let new readers begin with the next event."""
+
+    def end_answer(self, name: str) -> None:
+        """Publish the end, as an event of this type."""
+
+    async def catch_up(self) -> None:
+        """Wait a while for what other nodes have published."""
 
 
 class EventChannel:
@@ -99,9 +139,11 @@ class EventChannel:
         cleanups: seconds from when a reader's connection is gone until nothing of it is left.
         polled: when the last long poll was answered, by the channel's clock.
         readers_elsewhere: how many readers other processes have, by process.
+        readers_of_other_nodes: the same of the other nodes of a cluster.
         on_publish: called with each event, as by what keeps it on disk.
         on_entry: called with each change, as by what tells other processes.
         stored: waits until what was published survives this process; None where nothing does.
+        numbering: publishes events where this process doesn't number them itself; else None.
     """
 
     def __init__(
@@ -133,9 +175,11 @@ class EventChannel:
         self.published = self.entered = 0
         self.closed = self.ended = False
         self.readers_elsewhere: dict[Hashable, int] = {}
+        self.readers_of_other_nodes = 0
         self.on_publish: Callable[[Event], None] | None = None
         self.on_entry: Callable[[ChannelEntry], None] = lambda _: None
         self.stored: Callable[[], Awaitable[None]] | None = None
+        self.numbering: Numbering | None = None
 
     @property
     def epoch(self) -> str:
@@ -156,6 +200,11 @@ class EventChannel:
     def readers(self) -> int:
         """Number of readers of all processes, long polls that have no answer yet among them."""
         return self.readers_here + sum(self.readers_elsewhere.values())
+
+    @property
+    def readers_of_cluster(self) -> int:
+        """The same of all nodes."""
+        return self.readers + self.readers_of_other_nodes
 
     @property
     def readers_here(self) -> int:
@@ -196,17 +245,43 @@ class EventChannel:
 
     # Publishing
 
-    def publish(self, name: str, data: object) -> Event:
+    def publish(self, name: str, data: object) -> None:
         """Publish an event whose data is JSON.
 
         Args:
             name: of the event's type.
             data: to be encoded.
         """
-        return self.publish_text(as_text(data), name)
+        self.publish_soon(as_text(data), name)
+
+    def publish_soon(self, text: str, name: str = "message") -> None:
+        """Publish an event with any text, now or once it has a number.
+
+        Args:
+            text: its data.
+            name: of its type; ``end`` is `end`.
+
+        Raises:
+            ValueError: it is larger than all that is kept.
+        """
+        if self.numbering is None:
+            self.publish_text(text, name)
+        else:
+            self.numbering.publish_later(name, str(text))
+
+    async def publish_all(self, events: Sequence[tuple[str, str]]) -> list[str]:
+        """Publish events, each by its type and its text, and give their ids.
+
+        Raises:
+            ValueError: one is larger than all that is kept; those before it are published.
+            NumberingUnavailableError: they aren't published, or nobody knows.
+        """
+        if self.numbering is not None:
+            return await self.numbering.publish(events) if events else []
+        return [self.publish_text(text, name).identity for name, text in events]
 
     def publish_text(self, text: str, name: str = "message") -> Event:
-        """Publish an event with any text.
+        """Publish an event with any text on a channel whose events this process numbers.
 
         Args:
             text: its data.
@@ -230,16 +305,19 @@ class EventChannel:
 
     def _append(self, name: str, text: str) -> Event:
         event = self.log.append(name, text)
-        now = self._written = self._clock()
-        if self._last_published is not None:
-            self.gaps.observe(now - self._last_published)
-        self._last_published = now
         self.published += 1
-        self.ended = name == END
+        self._note(event)
         if self.on_publish is not None:
             self.on_publish(event)
         self.on_entry(event)
         return event
+
+    def _note(self, event: Event) -> None:
+        now = self._written = self._clock()
+        if self._last_published is not None:
+            self.gaps.observe(now - self._last_published)
+        self._last_published = now
+        self.ended = event.name == END
 
     async def publish_from(self, events: AsyncIterable[object], name: str = "message") -> int:
         """Publish what an asynchronous iterator gives, such as the tokens of a language model.
@@ -261,7 +339,7 @@ class EventChannel:
             async for one in events:
                 if self.closed:
                     break
-                self.publish_text(one if isinstance(one, str) else as_text(one), name)
+                self.publish_soon(one if isinstance(one, str) else as_text(one), name)
                 count += 1
                 if count % self._limits.published_at_once == 0:
                     # A source that has everything at once must not hold the loop.
@@ -270,11 +348,16 @@ class EventChannel:
 
     def end(self) -> None:
         """Publish an ``end`` event, behind which the readers go; who publishes after that begins anew."""
-        if not self.ended and not self.closed:
+        if self.numbering is not None:
+            self.numbering.end_answer(END)
+        elif not self.ended and not self.closed:
             self.publish_text("{}", END)
 
     def begin(self) -> None:
         """Begin anew, as what comes next is one text: new readers get it from its first event on."""
+        if self.numbering is not None:
+            self.numbering.begin_answer()
+            return
         self.ended = False
         self._beginning = self.log.end
         self.on_entry(self.told)
@@ -286,6 +369,38 @@ class EventChannel:
         self.log.put(event)
         self._written = self._clock()
         self.ended = event.name == END
+        self._write(event)
+
+    def go_on_behind(self, epoch: str, offset: int, epochs: Sequence[PastEpoch]) -> None:
+        """Let the next event be the one behind an offset of an epoch, which was numbered elsewhere.
+
+        Args:
+            epoch: its name.
+            offset: of the last event before.
+            epochs: the earlier ones.
+        """
+        self.log.go_on_behind(epoch, offset)
+        self.log.know(epochs)
+        self.on_entry(Past())
+
+    def skip_to(self, offset: int) -> None:
+        """Let the next event be one of this epoch, as those between are lost: readers are told of the gap."""
+        self.log.skip_to(self.log.begin + offset - 1)
+        self.on_entry(Past())
+
+    def take_numbered(self, event: Event, *, begins: bool) -> None:
+        """Take the next event, which was numbered elsewhere, and tell other processes of it.
+
+        Args:
+            event: it.
+            begins: whether new readers begin with it at the earliest.
+        """
+        if begins:
+            self._beginning = self.log.end
+            self.on_entry(self.told)
+        self.log.put(event)
+        self._note(event)
+        self.on_entry(event)
         self._write(event)
 
     def take_state(self, state: ChannelState, process: Hashable, reported: int) -> None:
@@ -312,6 +427,11 @@ class EventChannel:
         self._readers.flush_soon()
 
     # Reading
+
+    async def catch_up(self, identity: str | None) -> None:
+        """Wait a while for an event that another node has given a reader, if it isn't here yet."""
+        if self.numbering is not None and identity and self.log.may_be_elsewhere(identity):
+            await self.numbering.catch_up()
 
     def since(self, identity: str | None) -> Resumption:
         """Find where a reader goes on.
@@ -427,7 +547,9 @@ class EventChannel:
         if readers != self._told_elsewhere:
             self._told_elsewhere = readers
             self.on_entry(self.told)
-        if self.options.presence and readers != self._told_readers and is_due and not self.ended:
+        if not self.options.presence or self.numbering is not None:
+            return
+        if readers != self._told_readers and is_due and not self.ended:
             self._told_readers, self._told_at = readers, now
             self.publish("presence", {"readers": readers})
 
@@ -451,7 +573,7 @@ class EventChannel:
             "last_id": self.last_id,
             "events": self.log.end - self.log.first,
             "published": self.published,
-            "readers": self.readers,
+            "readers": self.readers_of_cluster,
             "state": self.state,
             "gap_p50": self.gaps.quantile(0.5),
             "gap_p95": self.gaps.quantile(0.95),

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from media.errors import MalformedError
-from origin.events.channel import ChannelEntry, ChannelState, EventChannel
+from origin.events.channel import NO_EPOCH, ChannelEntry, ChannelState, EventChannel
 from origin.events.event_log import Event, PastEpoch
 from packager.replication.log_follower import Place
 
@@ -31,11 +31,13 @@ class SnapshotBegin(Struct, frozen=True, tag="begin"):
         epoch: of the channel.
         epochs: earlier ones, in order: name and number of the last event.
         first: number in the log of the first event that follows, or would.
+        begin: the same of the first event of this epoch.
     """
 
     epoch: str
     epochs: tuple[tuple[str, int], ...]
     first: int
+    begin: int
 
 
 class PublishedEntry(Struct, frozen=True, tag="event"):
@@ -93,7 +95,7 @@ class ServedEventLog:
         log = self._channel.log
         log.expire()
         epochs = tuple((one.epoch, one.last) for one in log.epochs)
-        begin = SnapshotBegin(log.epoch, epochs, log.first)
+        begin = SnapshotBegin(log.epoch, epochs, log.first, log.begin)
         return iter((begin, *log.between(log.first, log.end), self._channel.told, SnapshotEnd()))
 
     def encode(self, entry: ChannelEntry | FollowedEntry) -> bytes:
@@ -180,9 +182,13 @@ class FollowedEventLog:
 
     def _begin(self, entry: SnapshotBegin) -> None:
         """Begin with a snapshot; readers that are here go on behind what they have had."""
-        if self.channel is None or self.channel.epoch != entry.epoch:
+        if self.channel is not None and self.channel.epoch == NO_EPOCH:
+            # Nothing was published yet: who is here goes on with the first event.
+            self.channel.log.epoch = entry.epoch
+        elif self.channel is None or self.channel.epoch != entry.epoch:
             self.close()
             self.channel = self._make(entry.epoch)
+        self.channel.log.begin = entry.begin
         self.channel.log.know([PastEpoch(*epoch) for epoch in entry.epochs])
         self._next, self._earlier = entry.first, []
         # Whoever sends it hasn't had a report over this connection.
@@ -195,6 +201,8 @@ class FollowedEventLog:
         if number < log.first:
             self._earlier.append(event)
         elif number >= log.end:
+            if number >= log.begin and entry.epoch != log.epoch:
+                log.begin_epoch(entry.epoch, number + 1 - entry.offset)
             if number > log.end:
                 # What came between is lost here: readers are told of the gap.
                 log.skip_to(number)

@@ -58,6 +58,14 @@ class Event:
         return found
 
 
+def as_published(data: str) -> str:
+    """Give an event's text as readers get it."""
+    # Events are the same in all formats; server-sent events know no other line end than LF.
+    text = _LINE_ENDS.sub("\n", data) if "\r" in data else data
+    # UTF-8 has no lone surrogates; "replace" makes them question marks.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def size_of(name: str, data: bytes) -> int:
     """Give what an event counts for, by its type and its data in UTF-8."""
     return len(data) + len(name) + EVENT_OVERHEAD
@@ -112,6 +120,14 @@ class Past:
     events: tuple[Event, ...] = ()
 
 
+def _is_later(epoch: str, other: str) -> bool:
+    """Tell whether an epoch has begun behind another, where they are named by the time, in hexadecimal."""
+    try:
+        return int(epoch, 16) > int(other, 16)
+    except ValueError:
+        return False
+
+
 class EventLog:
     """Numbers events and keeps the newest.
 
@@ -121,6 +137,11 @@ class EventLog:
         most_bytes: of all that are kept.
         seconds: how long they are kept; 0 for no such limit.
         clock: seconds since the epoch of Unix.
+        most_epochs: earlier ones that are remembered behind `begin_epoch`.
+
+    Attributes:
+        epoch: the same; it may change.
+        begin: number here of its first event.
     """
 
     def __init__(
@@ -130,8 +151,11 @@ class EventLog:
         most_bytes: int = 4 << 20,
         seconds: float = 0.0,
         clock: Callable[[], float] = lambda: 0.0,
+        most_epochs: int = 64,
     ) -> None:
         self.epoch = epoch
+        self.begin = 0
+        self._most_epochs = most_epochs
         self._seconds = seconds
         self._clock = clock
         self._ring: Ring[Event, Cursor] = Ring(most_bytes, capacity)
@@ -142,6 +166,11 @@ class EventLog:
     def end(self) -> int:
         """Number that the next event will have in the log."""
         return self._ring.next_sequence
+
+    @property
+    def offset(self) -> int:
+        """How many events of its epoch there were: the offset of the newest one."""
+        return self.end - self.begin
 
     @property
     def first(self) -> int:
@@ -164,13 +193,9 @@ class EventLog:
         Raises:
             ValueError: it is larger than all that is kept.
         """
-        # Events are the same in all formats; server-sent events know no other line end than LF.
-        text = _LINE_ENDS.sub("\n", data) if "\r" in data else data
-        raw = text.encode("utf-8", "replace")
-        # UTF-8 has no lone surrogates; "replace" makes them question marks.
-        text = text if text.isascii() else raw.decode()
-        size = size_of(name, raw)
-        event = Event(self.epoch, self.end + 1, name, text, self._clock(), self._ring.end, size)
+        text = as_published(data)
+        size = size_of(name, text.encode())
+        event = Event(self.epoch, self.offset + 1, name, text, self._clock(), self._ring.end, size)
         self._ring.put(event)
         return event
 
@@ -185,11 +210,26 @@ class EventLog:
 
     def know(self, epochs: Sequence[PastEpoch]) -> None:
         """Find readers of earlier epochs from now on, which are given in order."""
-        position = 0
+        position = self.begin
         self._past.clear()
         for epoch in reversed(epochs):
             position -= epoch.last
             self._past.append((epoch, position))
+
+    def go_on_behind(self, epoch: str, offset: int) -> None:
+        """Let the next event be the one behind an offset of an epoch; what came before isn't known here."""
+        self.epoch, self.begin = epoch, self.end - offset
+
+    def begin_epoch(self, epoch: str, begin: int) -> None:
+        """Begin another epoch; what is here keeps its ids.
+
+        Args:
+            epoch: its name.
+            begin: number here of its first event.
+        """
+        self._past.insert(0, (PastEpoch(self.epoch, self.offset), self.begin))
+        del self._past[self._most_epochs :]
+        self.epoch, self.begin = epoch, begin
 
     @property
     def epochs(self) -> tuple[PastEpoch, ...]:
@@ -217,7 +257,12 @@ class EventLog:
     def is_ahead(self, identity: str) -> bool:
         """Tell whether an id is of an event of this epoch that isn't here yet."""
         found = _IDENTITY.fullmatch(identity[: IDENTITY_CHARS + 1])
-        return found is not None and found[1] == self.epoch and int(found[2]) > self.end
+        return found is not None and found[1] == self.epoch and int(found[2]) > self.offset
+
+    def may_be_elsewhere(self, identity: str) -> bool:
+        """Tell whether an event that isn't here may be another node's: of this epoch, or of a later one."""
+        found = _IDENTITY.fullmatch(identity[: IDENTITY_CHARS + 1])
+        return found is not None and (self.is_ahead(identity) or _is_later(found[1], self.epoch))
 
     def expire(self) -> None:
         """Drop what is older than the limit."""
@@ -285,12 +330,12 @@ class EventLog:
     def _span_of(self, epoch: str) -> tuple[int, int] | None:
         """Return the position before an epoch's first event and its last one's offset; None: unknown."""
         if epoch == self.epoch:
-            return 0, self.end
+            return self.begin, self.offset
         return next(((start, past.last) for past, start in self._past if past.epoch == epoch), None)
 
     def identity_before(self, sequence: int) -> str:
         """Return the id of the event before a number, with which a reader would go on there."""
-        if sequence > 0 or not self._past:
-            return f"{self.epoch}-{sequence}"
+        if sequence > self.begin or not self._past:
+            return f"{self.epoch}-{sequence - self.begin}"
         past, start = next((one for one in self._past if sequence > one[1]), self._past[-1])
         return f"{past.epoch}-{sequence - start}"

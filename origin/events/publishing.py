@@ -6,14 +6,13 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from origin.events.channel import RESERVED, EventChannel
-from origin.events.event_log import Event
+from origin.events.channel import RESERVED, EventChannel, NumberingUnavailableError
 from origin.events.formats import JSON_TYPE, NDJSON_TYPE
 from origin.events.limits import PublishLimits
 from origin.http1.exchange import take_slowly
@@ -84,8 +83,8 @@ class Publisher:
         """Of an event as it comes."""
         return ESCAPED * self._limits.event_bytes + ENVELOPE_BYTES
 
-    def publish_json(self, raw: bytes | str) -> Event:
-        """Publish an event that is written as ``{"data": …, "event": "…"}``.
+    def check_json(self, raw: bytes | str) -> tuple[str, str]:
+        """Read an event that is written as ``{"data": …, "event": "…"}``; give its type and its text.
 
         Raises:
             RefusalError: it isn't taken.
@@ -93,11 +92,10 @@ class Publisher:
         data = raw.encode() if isinstance(raw, str) else raw
         if len(data) > self._most_bytes:
             raise self._too_large()
-        name, text = read_envelope(data)
-        return self.publish(name, text)
+        return self.check(*read_envelope(data))
 
-    def publish(self, name: str, text: str) -> Event:
-        """Publish an event.
+    def check(self, name: str, text: str) -> tuple[str, str]:
+        """Check that an event may be published now, and count it; give its type and its text.
 
         Raises:
             RefusalError: it isn't taken.
@@ -113,10 +111,20 @@ class Publisher:
             raise RefusalError(503, "the server ends")
         if seconds := self._rate.take():
             raise RefusalError(429, "too many events", {"retry-after": str(int(seconds) + 1)})
+        return name, text
+
+    async def publish(self, events: Sequence[tuple[str, str]]) -> list[str]:
+        """Publish events that were checked, and give their ids.
+
+        Raises:
+            RefusalError: they aren't taken.
+        """
         try:
-            return self._channel.publish_text(text, name)
+            return await self._channel.publish_all(events)
         except ValueError:
             raise self._too_large() from None
+        except NumberingUnavailableError as error:
+            raise RefusalError(503, str(error), {"retry-after": str(error.retry_seconds)}) from None
 
     def _too_large(self) -> RefusalError:
         return RefusalError(413, f"an event has more than {self._limits.event_bytes} bytes")
@@ -132,12 +140,11 @@ class Publisher:
         status, told = 200, dict[str, object]()
         headers = {"cache-control": "no-store"}
         try:
-            async for event in self._published(request):
-                ids.append(event.identity)
-                count += 1
-                if count % self._channel.limits.published_at_once == 0:
-                    # A stream of them may have come in one piece.
-                    await asyncio.sleep(0)
+            async for published in self._published(request):
+                ids.extend(published)
+                count += len(published)
+                # A stream of them may have come in one piece.
+                await asyncio.sleep(0)
         except RefusalError as error:
             status, told = error.status, {"error": str(error)}
             headers.update(error.headers)
@@ -149,29 +156,45 @@ class Publisher:
         body = msgspec.json.encode({**told, "count": count, "ids": list(ids)})
         return Response(body + b"\n", status, headers, JSON_TYPE)
 
-    async def _published(self, request: Request) -> AsyncIterator[Event]:
+    async def _published(self, request: Request) -> AsyncIterator[list[str]]:
+        """Publish what comes; yield the ids of what was published together."""
         kind = media_type_of(request)
         if kind in LINE_TYPES:
             take_slowly(request.scope, self._limits.idle_seconds)
-            async for line in self._lines(request):
-                if line.strip():
-                    yield self.publish_json(line)
+            async for lines in self._lines(request):
+                for begin in range(0, len(lines), most := self._channel.limits.published_at_once):
+                    refusals: list[RefusalError] = []
+                    yield await self.publish(self._checked(lines[begin : begin + most], refusals))
+                    if refusals:
+                        raise refusals[0]
         elif kind == JSON_TYPE:
-            yield self.publish_json(await self._body(request))
+            yield await self.publish([self.check_json(await self._body(request))])
         elif kind in TEXT_TYPES:
             try:
                 text = (await self._body(request)).decode()
             except UnicodeDecodeError:
                 raise RefusalError(400, "the body isn't UTF-8") from None
-            yield self.publish(request.query_params.get("event", "message"), text)
+            yield await self.publish([self.check(request.query_params.get("event", "message"), text)])
         else:
             raise RefusalError(415, f"the body must be {JSON_TYPE}, {NDJSON_TYPE} or text/plain")
+
+    def _checked(self, lines: Sequence[bytes], refusals: list[RefusalError]) -> list[tuple[str, str]]:
+        """Check lines up to the first that isn't taken, whose refusal is noted."""
+        checked: list[tuple[str, str]] = []
+        try:
+            checked.extend(self.check_json(line) for line in lines if line.strip())
+        except RefusalError as error:
+            refusals.append(error)
+        return checked
 
     async def _body(self, request: Request) -> bytes:
         return await receive_body(request, self._most_bytes, str(self._too_large()))
 
-    async def _lines(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield the lines of a body as they come; one that is cut off by the end of the connection isn't."""
+    async def _lines(self, request: Request) -> AsyncIterator[list[bytes]]:
+        """Yield the lines of a body, those together that come so.
+
+        One that is cut off by the end of the connection isn't.
+        """
         most = self._most_bytes
         rest = bytearray()
         async for chunk in request.stream():
@@ -179,13 +202,12 @@ class Publisher:
             if b"\n" in chunk:
                 *lines, last = bytes(rest).split(b"\n")
                 rest = bytearray(last)
-                for line in lines:
-                    yield line
+                yield lines
             if len(rest) > most:
                 raise self._too_large()
         if rest:
             # RFC 9112 §8: the body is complete; its last line needs no end.
-            yield bytes(rest)
+            yield [bytes(rest)]
 
 
 def read_envelope(raw: bytes) -> tuple[str, str]:

@@ -92,6 +92,7 @@ class Reading:
         request = Request(scope, receive)
         try:
             wanted = wanted_of(request, channel.limits.wait_seconds)
+            await channel.catch_up(wanted.identity)
             resumption = channel.since(wanted.identity)
             if scope["method"] == "HEAD":
                 await _answer_head(wanted, send)

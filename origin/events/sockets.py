@@ -62,6 +62,7 @@ class EventSocket:
         """
         headers = websocket.accept(scope["headers"], SUBPROTOCOLS)
         identity = socket_identity_of(Request(scope))
+        await self._channel.catch_up(identity)
         resumption = self._channel.since(identity)
         self._channel.note_resumption(identity, resumption)
         reader = self._reader = Reader(resumption, WEBSOCKET)
@@ -127,7 +128,7 @@ class EventSocket:
                 elif isinstance(event, websocket.Pong):
                     reader.is_pinged = False
                 else:
-                    answers.append(self._publish(event))
+                    answers.append(await self._publish(event))
         except websocket.WebSocketError as error:
             closing = websocket.Close(error.code, str(error))
         if answers and self._channel.stored is not None:
@@ -141,7 +142,7 @@ class EventSocket:
             self._channel.send(reader, websocket.frame(websocket.PONG, ping.data))
         return closing is not None
 
-    def _publish(self, message: websocket.Message) -> bytes:
+    async def _publish(self, message: websocket.Message) -> bytes:
         """Publish what a message holds; return what its sender is told."""
         if self._publisher is None:
             raise websocket.WebSocketError(websocket.POLICY, "publishing needs the channel's publish_token")
@@ -149,7 +150,7 @@ class EventSocket:
             raise websocket.WebSocketError(websocket.UNSUPPORTED, "events are text")
         told: dict[str, object]
         try:
-            told = {"ids": [self._publisher.publish_json(message.data).identity]}
+            told = {"ids": await self._publisher.publish([self._publisher.check_json(message.data)])}
         except RefusalError as error:
             told = {"error": str(error), "status": error.status}
         return msgspec.json.encode(told)

@@ -1,4 +1,8 @@
-"""Decides who may publish a stream to which channel, the same way for all protocols."""
+"""Decides whether a channel takes a publisher now: it is known, nobody else publishes, a webhook allows it.
+
+The same for all protocols. Keys that come over RTMP and SRT are checked here, those of HTTP requests by
+`origin.access.publishers`.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from media.mp4.track_uploads import TrackUploadLimits
+from origin.ingest.client_configuration import ClientConfigurationLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class IngestLimits:
         uploads: Of a stream that comes in many requests.
         upload_requests: Most of these at once.
         manifest_bytes: Largest playlist or manifest that comes with them.
+        client_configuration: Of what OBS may say of its machine, and is asked to encode.
     """
 
     publishers: int = 64
@@ -36,6 +38,7 @@ class IngestLimits:
     uploads: TrackUploadLimits = field(default_factory=TrackUploadLimits)
     upload_requests: int = 8
     manifest_bytes: int = 1 << 20
+    client_configuration: ClientConfigurationLimits = field(default_factory=ClientConfigurationLimits)
 
 
 DEFAULT_LIMITS = IngestLimits()

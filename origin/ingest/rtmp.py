@@ -23,10 +23,12 @@ from media.rtmp.connection import (
     RtmpConnectionLimits,
 )
 from media.rtmp.handshake import RANDOM_BYTES
-from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
+from media.rtmp.published_stream import PublishedStreamLimits
+from media.rtmp.published_tracks import PublishedTracks
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.ingest.admission import IngestAdmission, RefusedError
+from packager.concurrency import expire
 from packager.sources.published import Publication, PublicationEndedError, Publisher
 from packager.step_budget import StepBudget
 
@@ -49,7 +51,8 @@ class RtmpLimits:
         soonest_seconds: The same where a part lacks a frame that is due.
         rest_seconds: The same, at most, where no part could be whole before.
         unread_bytes: About how many bytes of messages are left there.
-        portion_bytes: What is parsed at once: a message may have a single byte.
+        portion_bytes: What is parsed at once: a chunk may have a single byte.
+        portion_messages: The same in messages.
         ping_share: Of the time for which a publisher may send nothing: behind it, it is asked for a sign of
             life.
         answer_share: Of the same time: what such an answer may take.
@@ -67,7 +70,8 @@ class RtmpLimits:
     soonest_seconds: float = 0.01
     rest_seconds: float = 0.25
     unread_bytes: int = 48 << 10
-    portion_bytes: int = 4 << 10
+    portion_bytes: int = 16 << 10
+    portion_messages: int = 64
     ping_share: float = 0.4
     answer_share: float = 0.5
     linger_seconds: float = 2.0
@@ -178,7 +182,7 @@ class _Session:
         self._address = str((writer.get_extra_info("peername") or [""])[0])
         self._encoder = ""
         self._publication: Publication | None = None
-        self._stream: PublishedStream | None = None
+        self._stream: PublishedTracks | None = None
         self.is_dispensable = True
         self._progressed = 0.0
         self._deadline = asyncio.timeout(limits.admission_seconds)
@@ -279,7 +283,7 @@ class _Session:
             return await self._reader.read(self._limits.read_bytes)
 
     async def _on_events(self) -> None:
-        for event in self._connection.events():
+        for count, event in enumerate(self._connection.events(), 1):
             if isinstance(event, MediaMessage):
                 self._progressed = self._loop.time()
                 if self._stream is not None:
@@ -287,12 +291,20 @@ class _Session:
             else:
                 await self._give()
                 await self._on_request(event)
+            if count % self._limits.portion_messages == 0:
+                await self._budget.spend()
 
     async def _give(self) -> None:
         """Bring what has come together to the channel."""
         data, self._tags = bytes(self._tags), bytearray()
-        if data and self._publication is not None:
-            await self._publication.receive(data)
+        publication, stream = self._publication, self._stream
+        if publication is None or stream is None:
+            return
+        # First, so that they are known once the main picture is on air.
+        for track, picture in stream.take_pictures().items():
+            await publication.receive_picture(track, picture)
+        if data:
+            await publication.receive(data)
 
     async def _on_request(self, event: Event) -> None:
         if isinstance(event, ConnectRequest):
@@ -327,7 +339,7 @@ class _Session:
         self._publication = publication
         self._budget = publication.budget
         self._progressed = self._loop.time()
-        self._stream = PublishedStream(self._limits.stream)
+        self._stream = PublishedTracks(self._limits.stream)
         self._connection.accept_publish()
 
     def _end_publication(self) -> None:
@@ -339,8 +351,7 @@ class _Session:
 
     def _on_dismissed(self, _reason: str) -> None:
         """Wake up, as the publication was ended from this side."""
-        if not self._deadline.expired():
-            self._deadline.reschedule(self._loop.time())
+        expire(self._deadline)
 
     async def _flush(self) -> None:
         data = self._connection.data_to_send()

@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError, TooLargeError
 from media.mp4.track_uploads import TrackUploads, UnknownTrackError, UploadedPiece, UploadReader
-from origin.access.credentials import UnauthorizedError, client_address, unauthorized
+from origin.access.credentials import client_address
+from origin.access.publishers import Publishers
 from origin.http1.exchange import take_slowly
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
+from origin.ingest.endpoint import Body, PublishingEndpoint, refusal
 from origin.ingest.limits import IngestLimits
-from origin.ingest.refusals import CLOSING, STATUS, Body, refusal, send_in_stream
-from origin.live.authorization import Publishers
-from packager.sources.published import Publication, PublicationEndedError, Publisher
+from packager.concurrency import expire
+from packager.sources.published import TAKEN_OVER, Publication, PublicationEndedError
 
 _ENDS = {".mpd": b'type="static"', ".m3u8": b"#EXT-X-ENDLIST"}
 """Says in a manifest (ISO/IEC 23009-1 §5.3.1.2) or playlist (RFC 8216bis §4.4.3.4) that no more comes."""
@@ -32,7 +32,7 @@ _Key = tuple[str, str, str]
 """Whose requests belong together: those to a channel from an address, below the same folder."""
 
 
-class SegmentedPublishing:
+class SegmentedPublishing(PublishingEndpoint):
     """The ASGI endpoint of streams that come in many requests.
 
     Args:
@@ -41,29 +41,16 @@ class SegmentedPublishing:
     """
 
     def __init__(self, admission: IngestAdmission, publishers: Publishers) -> None:
-        self._admission = admission
-        self._publishers = publishers
-        self._limits = admission.limits
+        super().__init__(admission, publishers)
         self._streams = dict[_Key, _UploadedStream]()
+        # When the newest segment came of each stream whose place another publisher has taken.
+        self._replaced = dict[_Key, float]()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or refuse it before its body is read."""
-        body = Body(receive)
-        answer = await self._answer(Request(scope), body)
-        await send_in_stream(answer, scope, body, send, self._limits)
-
-    async def _answer(self, request: Request, receive: Receive) -> Response:
-        channel: str = request.path_params["channel"]
+    async def _take(self, channel: str, request: Request, body: Body) -> Response:
+        if request.method == "DELETE":
+            return Response(status_code=204)
         try:
-            self._admission.find(channel)
-            await self._publishers.authorize(request, channel)
-            if request.method == "DELETE":
-                return Response(status_code=204)
-            await self._take(channel, request, receive)
-        except UnauthorizedError as error:
-            return unauthorized(str(error), CLOSING)
-        except RefusedError as error:
-            return refusal(STATUS[error.reason], str(error), self._limits)
+            await self._upload(channel, request, body)
         except UnknownTrackError as error:
             return refusal(412, str(error), self._limits)
         except PublicationEndedError as error:
@@ -76,7 +63,7 @@ class SegmentedPublishing:
             return refusal(408, f"nothing came for {self._limits.fragment_seconds:g} s", self._limits)
         return Response()
 
-    async def _take(self, channel: str, request: Request, receive: Receive) -> None:
+    async def _upload(self, channel: str, request: Request, body: Body) -> None:
         """Take a request's body.
 
         Raises:
@@ -89,25 +76,25 @@ class SegmentedPublishing:
         ending = next((text for extension, text in _ENDS.items() if file.endswith(extension)), None)
         if ending is not None:
             stream = self._streams.get(key)
-            if await self._has_ending(receive, ending) and stream is not None:
+            if await self._has_ending(body, ending) and stream is not None:
                 stream.end("")
             return
         # Exempt from the limit for slow bodies: the stream has its own.
         take_slowly(request.scope, math.inf)
+        if self._is_replaced(key):
+            raise PublicationEndedError(TAKEN_OVER)
         stream = self._streams.get(key) or await self._begin(key, request)
-        await stream.carry(UploadReader(name, self._limits.uploads), receive)
+        await stream.carry(UploadReader(name, self._limits.uploads), body)
 
-    async def _has_ending(self, receive: Receive, ending: bytes) -> bool:
+    async def _has_ending(self, body: Body, ending: bytes) -> bool:
         """Read a playlist or manifest, and tell whether it is the last one."""
         text = bytearray()
         async with asyncio.timeout(self._limits.fragment_seconds):
-            while True:
-                message = await receive()
-                text += message.get("body", b"")
+            while (data := await body.read()) is not None:
+                text += data
                 if len(text) > self._limits.manifest_bytes:
                     raise TooLargeError(f"a playlist of more than {self._limits.manifest_bytes} bytes")
-                if not message.get("more_body", False):
-                    return ending in text
+        return ending in text
 
     async def _begin(self, key: _Key, request: Request) -> _UploadedStream:
         """Begin a stream with the first of its requests.
@@ -115,16 +102,36 @@ class SegmentedPublishing:
         Raises:
             RefusedError: there is no room for it.
         """
-        channel, address, _ = key
-        agent = request.headers.get("user-agent", "")[: self._limits.agent_chars]
-        publisher = Publisher("http", address, agent)
+        channel, publisher = key[0], self._publisher_of(request)
         approval = await self._admission.approve(channel, publisher)
         if (meanwhile := self._streams.get(key)) is not None:
             return meanwhile
         stream = _UploadedStream(self._limits, lambda: self._streams.pop(key, None))
-        stream.begin(self._admission.begin(channel, publisher, on_end=stream.on_dismissed, approval=approval))
+
+        def dismiss(reason: str) -> None:
+            if reason == TAKEN_OVER and len(self._replaced) < self._limits.publishers:
+                self._replaced[key] = asyncio.get_running_loop().time()
+            stream.on_dismissed(reason)
+
+        stream.begin(self._admission.begin(channel, publisher, on_end=dismiss, approval=approval))
         self._streams[key] = stream
         return stream
+
+    def _is_replaced(self, key: _Key) -> bool:
+        """Tell whether a stream goes on whose place another one has taken, which would lose it again.
+
+        Muxers send their next segment whatever they were told. Once the other one has gone, or nothing came
+        for as long as a stream may be silent, it is one that begins.
+        """
+        now, patience = asyncio.get_running_loop().time(), self._limits.fragment_seconds
+        self._replaced = {
+            one: at
+            for one, at in self._replaced.items()
+            if now - at <= patience and self._admission.find(one[0]).has_publisher
+        }
+        if key in self._replaced:
+            self._replaced[key] = now
+        return key in self._replaced
 
 
 class _UploadedStream:
@@ -169,8 +176,7 @@ class _UploadedStream:
         if self._alarm is not None:
             self._alarm.cancel()
         for limit in self._waiting:
-            if not limit.expired():
-                limit.reschedule(self._loop.time())
+            expire(limit)
 
     def _watch(self) -> None:
         """End the stream once nothing has come for too long."""
@@ -180,7 +186,7 @@ class _UploadedStream:
         else:
             self._alarm = self._loop.call_at(at, self._watch)
 
-    async def carry(self, reader: UploadReader, receive: Receive) -> None:
+    async def carry(self, reader: UploadReader, body: Body) -> None:
         """Take the body of a request.
 
         Raises:
@@ -195,8 +201,8 @@ class _UploadedStream:
         try:
             async with asyncio.timeout(None) as limit, contextlib.AsyncExitStack() as turn:
                 with self._registered(limit):
-                    is_whole = await self._feed(reader, receive, limit, turn)
-            if not is_whole and not self._waiting:
+                    await self._feed(reader, body, limit, turn)
+            if not body.is_whole and not self._waiting:
                 # Its connection broke, and it has no other one: the encoder has gone.
                 self.end("")
         except TimeoutError:
@@ -220,14 +226,16 @@ class _UploadedStream:
             self._waiting.discard(limit)
 
     async def _feed(
-        self, reader: UploadReader, receive: Receive, limit: asyncio.Timeout, turn: contextlib.AsyncExitStack
-    ) -> bool:
-        """Take a body in turn; return whether it came to its end."""
+        self, reader: UploadReader, body: Body, limit: asyncio.Timeout, turn: contextlib.AsyncExitStack
+    ) -> None:
+        """Take a body in turn."""
         has_turn = False
         while True:
             limit.reschedule(self._loop.time() + self._limits.fragment_seconds)
-            message = await receive()
-            pieces = reader.receive_data(message.get("body", b""))
+            data = await body.read()
+            if data is None:
+                return
+            pieces = reader.receive_data(data)
             if not has_turn and reader.track is not None:
                 has_turn = True
                 await turn.enter_async_context(self._turn(reader.track))
@@ -236,8 +244,6 @@ class _UploadedStream:
             for piece in pieces:
                 self._heard = self._loop.time()
                 await self._pass_on(reader.track or "", piece)
-            if not message.get("more_body", False):
-                return bool(message["type"] == "http.request")
 
     def _turn(self, track: str) -> asyncio.Lock:
         if track not in self._turns and len(self._turns) >= 2 * self._limits.uploads.tracks:

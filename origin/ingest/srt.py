@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from media.errors import MalformedError, MediaError, UnsupportedError
+from media.errors import MalformedError, UnsupportedError
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import network_of
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
+from origin.ingest.feeding import Feeding
 from origin.ingest.libsrt import PACKAGE, Answer, Libsrt, LibsrtMissingError, SrtError
 from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
 from origin.ingest.stream_id import StreamId, read_stream_id
-from packager.sources.published import Publication, PublicationEndedError, Publisher
+from packager.sources.published import Publisher
 
 CODES = {
     RefusalReason.UNKNOWN_CHANNEL: 1404,
@@ -231,60 +232,29 @@ class _Session:
     def __init__(self, admission: IngestAdmission, connection: SrtConnection) -> None:
         self._admission = admission
         self._connection = connection
-        self._limit = asyncio.timeout(None)
 
     async def run(self) -> None:
         """Carry the stream to its end; why it is ended from here only the log says, as SRT can't."""
         wanted = _stream_id_of(self._connection.stream_id)
         publisher = Publisher("srt", self._connection.address)
+        silent_seconds = self._admission.limits.silent_seconds
+        feeding = Feeding(lambda _publication: silent_seconds)
         try:
             # Since the caller was let in the key may be another one, or somebody else have come.
             self._admission.check_key(wanted.channel, wanted.key, publisher.address)
             approval = await self._admission.approve(wanted.channel, publisher)
             publication = self._admission.begin(
-                wanted.channel, publisher, on_end=self._on_dismissed, approval=approval
+                wanted.channel, publisher, on_end=feeding.dismiss, approval=approval
             )
         except RefusedError:
             return
-        reason = ""
-        try:
-            async with self._limit:
-                await self._feed(publication)
-        except TimeoutError:
-            reason = f"nothing of a stream came for {self._admission.limits.silent_seconds:g} s"
-        except MediaError as error:
-            reason = f"not a stream that can be published: {error}"
-        except PublicationEndedError:
-            pass
-        finally:
-            publication.end(reason)
 
-    async def _feed(self, publication: Publication) -> None:
-        """Receive while a stream comes.
-
-        Raises:
-            TimeoutError: the publisher is silent, or the publication was ended from this side.
-            MediaError: it isn't a stream that can be published.
-            PublicationEndedError: as TimeoutError's second case.
-        """
-        loop = asyncio.get_running_loop()
-        received, heard = 0, loop.time()
-        while True:
-            self._limit.reschedule(heard + self._admission.limits.silent_seconds)
+        async def read() -> bytes | None:
             data = await self._connection.read()
-            # Time for which it is made to wait doesn't count as its silence.
-            self._limit.reschedule(None)
             publication.link = self._connection.statistics
-            if not data:
-                return
-            await publication.receive(data)
-            if publication.received > received:
-                received, heard = publication.received, loop.time()
+            return data or None
 
-    def _on_dismissed(self, _reason: str) -> None:
-        """Wake up, as the publication was ended from this side."""
-        if not self._limit.expired():
-            self._limit.reschedule(asyncio.get_running_loop().time())
+        await feeding.run(publication, read)
 
 
 def _stream_id_of(raw: bytes) -> StreamId:

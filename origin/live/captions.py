@@ -16,12 +16,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from media import webvtt
 from media.errors import MediaError
 from media.hls.values import date_time
-from media.webvtt import Cue, CueReader
+from media.subtitles import webvtt
+from media.subtitles.webvtt import Cue, CueReader
+from origin.access.publishers import Publishers
 from origin.http1.exchange import take_slowly
-from origin.live.authorization import Publishers
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import require_type

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from media.errors import MediaError
 from media.mp4 import wvtt
-from origin.live.dvr_segments import read_whole
+from origin.live.dvr_segments import StoredSegments
 from origin.live.open_segment import wait_until_complete
 from origin.live.uris import RenditionFile, RenditionFileKind
 from packager.publish.dash import TEXT_INIT_NUMBER
@@ -26,7 +26,7 @@ def is_dash_captions(named: RenditionFile, rendition: Rendition) -> bool:
 
 
 async def render_dash_captions(
-    named: RenditionFile, stream: LiveStream, rendition: Rendition
+    named: RenditionFile, stream: LiveStream, rendition: Rendition, stored_segments: StoredSegments
 ) -> bytes | None:
     """Give an init segment, or a segment of captions when it is complete, for which those that are due wait.
 
@@ -34,6 +34,7 @@ async def render_dash_captions(
         named: what was asked for.
         stream: the captions' channel.
         rendition: the captions.
+        stored_segments: reads those that have left memory.
 
     Returns:
         Its bytes; None where there is none.
@@ -53,7 +54,7 @@ async def render_dash_captions(
     if segment.gap:
         # Nothing was said in a time that never came.
         return wvtt.fragment((), start, end, named.number)
-    text = await _text(window, named.number)
+    text = await _text(window, named.number, stored_segments)
     if text is None:
         return None
     try:
@@ -63,8 +64,8 @@ async def render_dash_captions(
     return wvtt.fragment(cues, start, end, named.number)
 
 
-async def _text(window: Window, number: int) -> bytes | None:
+async def _text(window: Window, number: int, stored_segments: StoredSegments) -> bytes | None:
     if (stored := window.stored(number)) is not None:
-        return await read_whole(stored)
+        return await stored_segments.read_whole(stored)
     data = window.segment(number)
     return None if data is None else bytes(data)

@@ -1,19 +1,31 @@
-"""Live segments that have left memory: the same answers as before, from their files."""
+"""Live segments that have left memory: the same answers as before, from their files or from S3."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from origin.responses.representation import FileRepresentation
-from packager.library.storage import LocalFile
+from packager.library.storage import LocalFile, NotFoundError
 from packager.system_errors import LACKING
 from packager.window.model import StoredSegment
 
+if TYPE_CHECKING:
+    from packager.dvr.bucket import DvrBucket
+    from packager.library.library_file import LibraryFile
+
+T = TypeVar("T")
+
 log = structlog.get_logger()
+
+S3_SCHEME = "s3://"
+"""What the place of a segment begins with that is in S3."""
 
 
 def media_tag(name: str, size: int) -> str:
@@ -27,43 +39,84 @@ def media_tag(name: str, size: int) -> str:
     return f'"{name}-{size:x}"'
 
 
-async def open_segment(
-    stored: tuple[str, StoredSegment], name: str, media_type: str
-) -> FileRepresentation | None:
-    """Open a segment's file.
+class StoredSegments:
+    """Reads live segments that have left memory, from this machine's disk or from S3.
 
     Args:
-        stored: where it is, and what it is to hold.
-        name: the last part of its address.
-        media_type: its Content-Type.
-
-    Returns:
-        What can be sent, with the validators that it had in memory; None where the file isn't what it was.
-
-    Raises:
-        OSError: the system has no descriptor for it now; likewise below.
+        bucket: the place in S3 that is read; None: none is.
     """
-    file = await asyncio.to_thread(_open, *stored)
-    if file is None:
-        return None
-    representation = FileRepresentation(file, media_type)
-    representation.etag, representation.last_modified = media_tag(name, file.size), None
-    return representation
+
+    def __init__(self, bucket: DvrBucket | None = None) -> None:
+        self._bucket = bucket
+
+    async def open(
+        self, stored: tuple[str, StoredSegment], name: str, media_type: str
+    ) -> FileRepresentation | None:
+        """Open a segment.
+
+        Args:
+            stored: where it is, and what it is to hold.
+            name: the last part of its address.
+            media_type: its Content-Type.
+
+        Returns:
+            What can be sent, with the validators that it had in memory; None where it isn't what it was.
+
+        Raises:
+            OSError: the system has no descriptor for it now, or S3 can't be reached; likewise below.
+        """
+        file = await self._run(self._open, stored)
+        if file is None:
+            return None
+        representation = FileRepresentation(file, media_type)
+        representation.etag, representation.last_modified = media_tag(name, file.size), None
+        return representation
+
+    async def read_part(self, stored: tuple[str, StoredSegment], index: int) -> bytes | None:
+        """Read a part out of its segment; None where there is no such part."""
+        if index >= len(stored[1].part_sizes):
+            return None
+        return await self._run(self._read, stored, index)
+
+    async def read_whole(self, stored: tuple[str, StoredSegment]) -> bytes | None:
+        """Read a segment; None where it isn't what it was."""
+        return await self._run(self._read, stored, None)
+
+    async def _run(self, read: Callable[..., T], stored: tuple[str, StoredSegment], *rest: int | None) -> T:
+        """Call what blocks in a thread."""
+        if self._bucket is not None and stored[0].startswith(S3_SCHEME):
+            return await self._bucket.threads.run(read, *stored, *rest)
+        return await asyncio.to_thread(read, *stored, *rest)
+
+    def _open(self, path: str, stored: StoredSegment) -> LibraryFile | None:
+        file = self._open_object(path) if path.startswith(S3_SCHEME) else _open_file(path)
+        if file is not None and file.size != stored.size:
+            log.warning("DVR segment isn't what it was", path=path, size=file.size, expected=stored.size)
+            file.close()
+            return None
+        return file
+
+    def _open_object(self, path: str) -> LibraryFile | None:
+        if self._bucket is None:
+            raise OSError(errno.EAGAIN, "this server isn't told of a DVR in S3: server.dvr_path", path)
+        try:
+            return self._bucket.open_segment(path)
+        except NotFoundError:
+            log.warning("DVR segment isn't there", path=path, place=self._bucket.address)
+            return None
+
+    def _read(self, path: str, stored: StoredSegment, index: int | None) -> bytes | None:
+        """Read one part, or all of them."""
+        if (file := self._open(path, stored)) is None:
+            return None
+        begin = 0 if index is None else sum(stored.part_sizes[:index])
+        length = stored.size if index is None else stored.part_sizes[index]
+        with file:
+            data = file.pread(begin, length)
+        return data if len(data) == length else None
 
 
-async def read_part(stored: tuple[str, StoredSegment], index: int) -> bytes | None:
-    """Read a part out of its segment's file; None where there is no such part."""
-    if index >= len(stored[1].part_sizes):
-        return None
-    return await asyncio.to_thread(_read, *stored, index)
-
-
-async def read_whole(stored: tuple[str, StoredSegment]) -> bytes | None:
-    """Read a segment's file; None where it isn't what it was."""
-    return await asyncio.to_thread(_read, *stored, None)
-
-
-def _open(path: str, stored: StoredSegment) -> LocalFile | None:
+def _open_file(path: str) -> LocalFile | None:
     try:
         # O_NONBLOCK: whatever lies there now, nobody waits for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -74,19 +127,8 @@ def _open(path: str, stored: StoredSegment) -> LocalFile | None:
         return None
     status = os.fstat(descriptor)
     file = LocalFile(descriptor, path, status)
-    if file.size != stored.size or not stat.S_ISREG(status.st_mode):
-        log.warning("DVR segment isn't what it was", path=path, size=file.size, expected=stored.size)
+    if not stat.S_ISREG(status.st_mode):
+        log.warning("DVR segment isn't a file", path=path)
         file.close()
         return None
     return file
-
-
-def _read(path: str, stored: StoredSegment, index: int | None) -> bytes | None:
-    """Read one part, or all of them."""
-    if (file := _open(path, stored)) is None:
-        return None
-    begin = 0 if index is None else sum(stored.part_sizes[:index])
-    length = stored.size if index is None else stored.part_sizes[index]
-    with file:
-        data = file.pread(begin, length)
-    return data if len(data) == length else None

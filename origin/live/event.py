@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.live.authorization import Publishers
+from origin.access.publishers import Publishers
 from origin.responses.refusal import RefusalError
 from packager.publish.live_stream import LiveStream
 

@@ -30,7 +30,7 @@ from origin.http1.request_head import PlainFields, RequestLine
 from origin.live.directives import CARRIED, DirectiveError, Directives
 from origin.live.dvr_segments import media_tag
 from origin.live.open_segment import PartWait
-from origin.live.reload import Reload, not_found_max_age, read_query
+from origin.live.playlist_request import Reload, may_be_elsewhere, not_found_max_age, read_query
 from origin.live.routes import refusal
 from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import (
@@ -390,6 +390,8 @@ class MediaAnswer(LiveAnswer):
         data = named.in_memory(window)
         if data is not None:
             self._line.reply(self, self._reply_with(data))
+        elif may_be_elsewhere(self._stream, window, named.number, named.index):
+            self._refuse(503, 0)
         else:
             self._refuse(404, not_found_max_age(named.number, self._stream, window, window.target_duration))
 

@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Route
 from media.hls.date_range import CLIENT_ATTRIBUTE, DateRange
 from media.hls.values import UNQUOTABLE, date_time
 from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
-from origin.live.authorization import Publishers
+from origin.access.publishers import Publishers
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body, require_type

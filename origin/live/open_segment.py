@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from origin.http1.sendfile import TruncatedFileError
-from origin.live.reload import due_segments
+from origin.live.playlist_request import due_segments
 from packager.window.window import Window
 
 if TYPE_CHECKING:
@@ -61,13 +61,16 @@ class PartWait:
         return await self.window.waiters.wait(self.has_come, max(self.longest_wait, least), self.key)
 
 
-async def wait_for_hinted_part(window: Window, number: int, index: int) -> bytes | memoryview | None:
+async def wait_for_part(
+    window: Window, number: int, index: int, *, elsewhere: bool = False
+) -> bytes | memoryview | None:
     """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6).
 
     Args:
         window: the rendition's.
         number: media sequence number.
         index: part index.
+        elsewhere: whether it has come where the channel is made: then it is waited for, too.
 
     Returns:
         The whole part, or None where it isn't there and isn't the next one, or didn't come.
@@ -76,7 +79,7 @@ async def wait_for_hinted_part(window: Window, number: int, index: int) -> bytes
         TooManyWaitersError: as many as may wait already.
     """
     data = window.part(number, index)
-    if data is None and window.next_part == (number, index):
+    if data is None and (elsewhere or window.next_part == (number, index)):
         await PartWait(window, number, index).wait()
         data = window.part(number, index)
     return data

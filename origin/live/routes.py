@@ -22,9 +22,15 @@ from origin.access.credentials import client_address
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, TooManyError
 from origin.live.dash_captions import is_dash_captions, render_dash_captions
 from origin.live.directives import CARRIED, DirectiveError
-from origin.live.dvr_segments import media_tag, open_segment, read_part
-from origin.live.open_segment import OpenSegmentResponse, is_due, wait_for_first_part, wait_for_hinted_part
-from origin.live.reload import Reload, not_found_max_age, read_query, refusal_max_age
+from origin.live.dvr_segments import StoredSegments, media_tag
+from origin.live.open_segment import OpenSegmentResponse, is_due, wait_for_first_part, wait_for_part
+from origin.live.playlist_request import (
+    Reload,
+    may_be_elsewhere,
+    not_found_max_age,
+    read_query,
+    refusal_max_age,
+)
 from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import RequestTraits, media_response, text_response
 from origin.responses.refusal import plain_refusal
@@ -57,11 +63,21 @@ async def _never_recorded(_: str, __: str, ___: str, ____: int) -> None:
     """Nothing is recorded."""
 
 
+MayCome = Callable[[str], bool]
+"""Tells whether a channel of this name, which isn't served here, may be soon."""
+
+
+def _never_comes(_: str) -> bool:
+    return False
+
+
 def routes(
     streams: Mapping[str, LiveStream],
     carried: tuple[str, ...] = CARRIED,
     blocked: ClientLimit = UNLIMITED,
     recorded: Recorded = _never_recorded,
+    stored_segments: StoredSegments | None = None,
+    may_come: MayCome = _never_comes,
 ) -> list[BaseRoute]:
     """Make the routes of live playlists, manifests and media.
 
@@ -70,8 +86,10 @@ def routes(
         carried: names of the query parameters that go onto the addresses in playlists.
         blocked: how many requests of one client may wait at once.
         recorded: answers for segments that have left the windows.
+        stored_segments: reads those that have left memory; None: from this machine's disk.
+        may_come: tells whether an unknown channel may be one that other nodes serve already.
     """
-    endpoints = _Live(streams, carried, recorded)
+    endpoints = _Live(streams, carried, recorded, stored_segments or StoredSegments(), may_come)
 
     def limited(endpoint: Endpoint) -> Endpoint:
         """Count who may have to wait; who needn't is among them for no longer than a moment."""
@@ -96,11 +114,18 @@ def routes(
 
 class _Live:
     def __init__(
-        self, streams: Mapping[str, LiveStream], carried: tuple[str, ...], recorded: Recorded
+        self,
+        streams: Mapping[str, LiveStream],
+        carried: tuple[str, ...],
+        recorded: Recorded,
+        stored_segments: StoredSegments,
+        may_come: MayCome,
     ) -> None:
         self._streams = streams
+        self._may_come = may_come
         self._carried = carried
         self._recorded = recorded
+        self._stored_segments = stored_segments
 
     async def multivariant_playlist(self, request: Request) -> Response:
         async def render(asked: RequestTraits, stream: LiveStream, suffix: str) -> Response:
@@ -127,7 +152,7 @@ class _Live:
         """Answer with what describes a whole channel, as soon as there is something to play."""
         stream = self._streams.get(request.path_params["channel"])
         if stream is None:
-            return refusal(404, NOT_FOUND_SECONDS)
+            return self._answer_unknown(request)
         if stream.is_withdrawn:
             return refusal(404, stream.target_duration, OVER)
         asked = _note_viewer(request, stream)
@@ -149,7 +174,7 @@ class _Live:
     async def media_playlist(self, request: Request) -> Response:
         stream, rendition = self._find(request)
         if stream is None:
-            return refusal(404, NOT_FOUND_SECONDS)
+            return self._answer_unknown(request)
         query, target_duration = request.scope["query_string"], stream.target_duration
         if rendition is None:
             return refusal(404, refusal_max_age(query, target_duration))
@@ -178,8 +203,10 @@ class _Live:
 
     async def media(self, request: Request) -> Response:
         stream, rendition = self._find(request)
-        if stream is None or rendition is None:
-            return refusal(404, NOT_FOUND_SECONDS if stream is None else stream.target_duration)
+        if stream is None:
+            return self._answer_unknown(request)
+        if rendition is None:
+            return refusal(404, stream.target_duration)
         if _is_starting(stream, rendition.window):
             # What a start finds in its folder is listed where players look: it isn't unknown before that.
             with contextlib.suppress(TooManyWaitersError):
@@ -192,13 +219,13 @@ class _Live:
         name: str = request.path_params["name"]
         window, target_duration = rendition.window, stream.target_duration
         if is_dash_captions(read_name(name), rendition):
-            return await _answer_dash_captions(name, stream, rendition)
+            return await self._answer_dash_captions(name, stream, rendition)
         named, text = read_name(name).of(window), rendition.language is not None
         data = named.in_memory(window)
         try:
             if data is None and named.kind is RenditionFileKind.SEGMENT:
                 if stored := window.stored(named.number):
-                    return await _from_disk(stored, name, rendition, target_duration)
+                    return await self._answer_stored(stored, name, rendition, target_duration)
                 # A text's segment isn't its parts in a row: it is there when it is complete.
                 if not text and await wait_for_first_part(window, named.number, stream.wall_clock()):
                     return OpenSegmentResponse(
@@ -207,9 +234,10 @@ class _Live:
             elif data is None and named.kind is RenditionFileKind.PART:
                 if stored := window.stored(named.number):
                     # Nor are its parts in it: they are gone with the segment's place in memory.
-                    data = None if text else await read_part(stored, named.index)
+                    data = None if text else await self._stored_segments.read_part(stored, named.index)
                 else:
-                    data = await wait_for_hinted_part(window, named.number, named.index)
+                    elsewhere = may_be_elsewhere(stream, window, named.number, named.index)
+                    data = await wait_for_part(window, named.number, named.index, elsewhere=elsewhere)
             if data is None and (answer := await self._find_recorded(stream, rendition, name)) is not None:
                 return answer
         except TooManyWaitersError:
@@ -226,6 +254,28 @@ class _Live:
             return text_response((bytes(data),), kind, int(window.retention), coded=coded, immutable_tag=tag)
         return media_response(data, kind, tag, cache_control(window))
 
+    async def _answer_dash_captions(self, name: str, stream: LiveStream, rendition: Rendition) -> Response:
+        """Answer with captions for DASH."""
+        named, window, target_duration = read_name(name), rendition.window, stream.target_duration
+        try:
+            data = await render_dash_captions(named, stream, rendition, self._stored_segments)
+        except TooManyWaitersError:
+            return refusal(503, target_duration, retry_after=target_duration)
+        except OSError:
+            return refusal(503, 0, retry_after=BUSY_SECONDS)
+        if data is None:
+            return _answer_missing(name, named, stream, rendition)
+        return media_response(data, wvtt.MEDIA_TYPE, media_tag(name, len(data)), cache_control(window))
+
+    async def _answer_stored(
+        self, stored: tuple[str, StoredSegment], name: str, rendition: Rendition, target_duration: int
+    ) -> Response:
+        """Answer with a segment that has left memory, as it was answered from there."""
+        representation = await self._stored_segments.open(stored, name, media_type(rendition))
+        if representation is None:
+            return refusal(404, target_duration)
+        return RepresentationResponse(representation, cache_control=cache_control(rendition.window))
+
     async def _find_recorded(self, stream: LiveStream, rendition: Rendition, name: str) -> Response | None:
         """Answer with a segment of an event that was recorded: its live address stays good (§6.2.2)."""
         named = read_name(name)
@@ -233,24 +283,16 @@ class _Live:
             return None
         return await self._recorded(stream.name, rendition.name, name, named.number)
 
+    def _answer_unknown(self, request: Request) -> Response:
+        """Answer for a channel that isn't here: there is none, or the node wasn't told of it yet."""
+        if self._may_come(request.path_params["channel"]):
+            return refusal(503, 0, retry_after=NOT_FOUND_SECONDS)
+        return refusal(404, NOT_FOUND_SECONDS)
+
     def _find(self, request: Request) -> tuple[LiveStream | None, Rendition | None]:
         stream = self._streams.get(request.path_params["channel"])
         rendition = None if stream is None else stream.renditions.get(request.path_params["rendition"])
         return stream, rendition
-
-
-async def _answer_dash_captions(name: str, stream: LiveStream, rendition: Rendition) -> Response:
-    """Answer with captions for DASH."""
-    named, window, target_duration = read_name(name), rendition.window, stream.target_duration
-    try:
-        data = await render_dash_captions(named, stream, rendition)
-    except TooManyWaitersError:
-        return refusal(503, target_duration, retry_after=target_duration)
-    except OSError:
-        return refusal(503, 0, retry_after=BUSY_SECONDS)
-    if data is None:
-        return _answer_missing(name, named, stream, rendition)
-    return media_response(data, wvtt.MEDIA_TYPE, media_tag(name, len(data)), cache_control(window))
 
 
 def _answer_missing(name: str, named: RenditionFile, stream: LiveStream, rendition: Rendition) -> Response:
@@ -267,17 +309,11 @@ def _answer_missing(name: str, named: RenditionFile, stream: LiveStream, renditi
             # By numbers and a clock players can't see that there is a gap (ISO/IEC 23009-1 §5.3.9.5.3).
             kept = f"public, max-age={target_duration}"
             return media_response(nothing, media_type(rendition), media_tag(name, len(nothing)), kept)
+    is_media = named.kind in (RenditionFileKind.SEGMENT, RenditionFileKind.PART)
+    if is_media and may_be_elsewhere(stream, window, named.number, named.index):
+        # RFC 9110 §15.6.4: it exists, and isn't here yet; who asks another process gets it.
+        return refusal(503, 0, retry_after=target_duration)
     return refusal(404, not_found_max_age(named.number, stream, window, target_duration))
-
-
-async def _from_disk(
-    stored: tuple[str, StoredSegment], name: str, rendition: Rendition, target_duration: int
-) -> Response:
-    """Answer with a segment that has left memory, as it was answered from there."""
-    representation = await open_segment(stored, name, media_type(rendition))
-    if representation is None:
-        return refusal(404, target_duration)
-    return RepresentationResponse(representation, cache_control=cache_control(rendition.window))
 
 
 def _is_starting(stream: LiveStream, window: Window) -> bool:

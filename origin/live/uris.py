@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from media import webvtt
+from media.subtitles import webvtt
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 

@@ -29,7 +29,6 @@ from origin.radio.mount import Mount
 from origin.radio.status import base_of, describe_server, describe_source
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
-from packager.radio.source_client_station import SourceClientStation
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
 _NOT_KEPT = {"cache-control": "no-cache, no-store"}
@@ -121,7 +120,7 @@ class Admin:
         # That a station exists is no secret: anybody can ask for its address.
         if mount is None:
             raise AdminError("Source does not exist")
-        if password is None or not isinstance(mount.station, SourceClientStation):
+        if password is None or mount.source_station is None:
             raise AdminError("Mountpoint will not accept URL updates")
         await self._require(request, password)
         if "mode" not in fields:
@@ -129,7 +128,7 @@ class Admin:
         if fields["mode"] != "updinfo":
             return _response("No such action", success=False)
         song = fields.get("song") or " - ".join(filter(None, (fields.get("artist"), fields.get("title"))))
-        if not mount.station.set_title(song):
+        if not mount.source_station.set_title(song):
             raise AdminError("Source does not exist")
         return _response("Metadata update successful")
 

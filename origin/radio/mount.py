@@ -30,10 +30,12 @@ from origin.radio.now_playing import NowPlaying
 from origin.radio.options import AudioSource, MountOptions
 from origin.radio.ring import AudioRing, Block
 from origin.radio.subscribers import Subscribers
+from packager.cluster.shared_station import SharedStation
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intro import Intro
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 from packager.radio.ogg_chain import OggChain
+from packager.radio.source_client_station import SourceClientStation
 
 
 class StreamType:
@@ -253,6 +255,12 @@ class Mount:
     def serve_also(self, mount: Mount) -> None:
         """Give every block to a mount that falls back to this one."""
         self._dependents.append(mount)
+
+    @property
+    def source_station(self) -> SourceClientStation | None:
+        """What takes source clients on this node; None where nothing does."""
+        station = self.station.local if isinstance(self.station, SharedStation) else self.station
+        return station if isinstance(station, SourceClientStation) else None
 
     @property
     def media_type(self) -> str:

@@ -25,8 +25,9 @@ from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.icy_headers import announced_bitrate, station_info_of
 from origin.radio.mount import Mount, SourceClient
 from origin.responses.refusal import RefusalError, plain_refusal
+from packager.concurrency import expire
 from packager.radio.ogg_block_reader import MEDIA_TYPE
-from packager.radio.source_client_station import InUseError, SourceClientSession, SourceClientStation
+from packager.radio.source_client_station import InUseError, SourceClientSession
 
 SILENT_SECONDS = 10.0
 """How long a source client may send nothing before it is disconnected."""
@@ -94,8 +95,9 @@ class SourceClients:
         name = scope["path_params"]["name"]
         refusal = await self._refuse(name, request)
         mount = self._mounts.get(name)
-        if refusal is not None or mount is None or not isinstance(mount.station, SourceClientStation):
-            refusal = refusal or RefusalError(403, "this station takes no source")
+        station = None if mount is None else mount.source_station
+        if refusal is not None or mount is None or station is None:
+            refusal = refusal or RefusalError(403, "sources connect to a packager of this cluster")
             await self._send_refusal(refusal, request)(scope, receive, send)
             return
         # Exempt from the limit for slow bodies: _feed has its own, for frames instead of bytes.
@@ -103,7 +105,7 @@ class SourceClients:
         legacy = scope["method"] == "SOURCE"
         media_type = _type_of(request)
         try:
-            session = mount.station.connect(
+            session = station.connect(
                 media_type or "audio/mpeg",
                 announced_bitrate(request.headers),
                 station_info_of(request.headers),
@@ -142,8 +144,7 @@ class SourceClients:
                 def dismiss() -> None:
                     nonlocal dismissed
                     dismissed = True
-                    if not limit.expired():
-                        limit.reschedule(asyncio.get_running_loop().time())
+                    expire(limit)
 
                 with mount.sourced(client, dismiss):
                     await self._feed(mount, session, receive, limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -26,6 +27,20 @@ from packager.redaction import redacted_url
 log = structlog.get_logger()
 
 
+class StationSharing(Protocol):
+    """Shares the audio of stations among the nodes of a cluster."""
+
+    def share(self, name: str, own: AudioSource | None, bitrate: int, media_type: str) -> AudioSource:
+        """Make the source of a station that all nodes have.
+
+        Args:
+            name: the station's.
+            own: its source on this node; None for none.
+            bitrate: expected, in kbit/s.
+            media_type: likewise.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Stations:
     """All mounts of a server.
@@ -45,28 +60,32 @@ class Stations:
 
 def make_stations(
     config: Config,
-    tools: Tools,
+    tools: Tools | None,
     count: Callable[[int], None],
     count_events: Callable[[int], None] = lambda _: None,
     limits: RadioLimits | None = None,
+    shared: StationSharing | None = None,
 ) -> Stations:
     """Make the mounts of a valid configuration.
 
     Args:
         config: all options.
-        tools: ffmpeg, for folders.
+        tools: ffmpeg, for folders; None where no station has a source here.
         count: called with the bytes written to listeners.
         count_events: called with the bytes written to readers of event channels.
         limits: what isn't configured of what they may cost and wait for.
+        shared: shares their audio among the nodes of a cluster; None without one.
     """
     limits = limits or RadioLimits()
     stations = Stations()
+    sources = _Sources(tools, limits, shared)
     for options in config.radio:
-        source = _source(options, tools, limits)
+        offered = mount_options(options, config, limits)
         stations.mounts[options.name] = Mount(
             options.name,
-            source,
-            mount_options(options, config, limits),
+            sources.make(options),
+            # Who listens at other nodes isn't known here.
+            offered if shared is None else replace(offered, on_demand=False),
             count=count,
             count_events=count_events,
         )
@@ -74,9 +93,47 @@ def make_stations(
         if kind(options) == "publish" and options.source_password:
             stations.passwords[options.name] = options.source_password
     for options in config.radio:
-        if options.fallback and not lacks_fallback(options, config.radio):
-            stations.mounts[options.name].fall_back_to(_fallback(options, tools, stations, limits))
+        # A node without sources plays what others have.
+        if options.fallback and (tools is None or not lacks_fallback(options, config.radio)):
+            stations.mounts[options.name].fall_back_to(_fallback(options, stations, sources))
     return stations
+
+
+class _Sources:
+    """Makes the sources of stations: those of this node, or what the nodes of a cluster share.
+
+    Args:
+        tools: ffmpeg; None where no station has a source here.
+        limits: of the stations.
+        shared: shares their audio; None without a cluster.
+    """
+
+    def __init__(self, tools: Tools | None, limits: RadioLimits, shared: StationSharing | None) -> None:
+        self._tools = tools
+        self._shared = shared
+        self.limits = limits
+
+    def make(self, options: RadioOptions) -> AudioSource:
+        """Make the source of a station."""
+        own = None if self._tools is None else _source(options, self._tools, self.limits)
+        return self._share(options.name, own, options)
+
+    def make_file(self, name: str, path: Path, options: RadioOptions) -> AudioSource:
+        """Make the source that plays a file or folder in the place of a station's."""
+        own = None if self._tools is None else _folder(options, name, path, self._tools, self.limits)
+        return self._share(name, own, options)
+
+    @property
+    def plays_files_on_demand(self) -> bool:
+        """Whether what stands in for a station is made only while that is silent."""
+        return self._tools is not None
+
+    def _share(self, name: str, own: AudioSource | None, options: RadioOptions) -> AudioSource:
+        if self._shared is not None:
+            return self._shared.share(name, own, options.bitrate, expected_type(options))
+        if own is None:
+            raise RuntimeError("a station without a source")
+        return own
 
 
 def _source(options: RadioOptions, tools: Tools, limits: RadioLimits) -> AudioSource:
@@ -110,19 +167,19 @@ def _folder(options: RadioOptions, name: str, path: Path, tools: Tools, limits: 
     )
 
 
-def _fallback(options: RadioOptions, tools: Tools, stations: Stations, limits: RadioLimits) -> Mount:
+def _fallback(options: RadioOptions, stations: Stations, sources: _Sources) -> Mount:
     name = options.fallback or ""
     if name in stations.mounts:
         return stations.mounts[name]
     title = f"{options.name} (fallback)"
-    source = _folder(options, title, Path(name), tools, limits)
+    source = sources.make_file(title, Path(name), options)
     # A file has no name of its own: what is configured of the station stands for it.
     described = MountOptions(
         title=options.title or options.name,
         genre=options.genre or "",
         url=page_of(options),
-        on_demand=True,
-        limits=limits.mount,
+        on_demand=sources.plays_files_on_demand,
+        limits=sources.limits.mount,
     )
     hidden = Mount(title, source, described)
     stations.hidden.append(hidden)

@@ -22,8 +22,9 @@ from origin.live.dvr_segments import media_tag
 from origin.responses.cached import RequestTraits, text_response
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import FileRepresentation, RepresentationResponse
+from packager.library.library_file import LibraryFile
 from packager.library.storage import LocalFile, NotFoundError
-from packager.recordings.collection import Recording, Recordings
+from packager.recordings.all_recordings import AnyRecording, KeptRecordings
 from packager.recordings.movie import Layout
 from packager.recordings.seal import MANIFEST
 from packager.window.model import TEXT_EXTENSION
@@ -44,7 +45,7 @@ _MEDIA = re.compile(r"([A-Za-z0-9-]+)/((?:init-)?(?:0|[1-9][0-9]{0,14})\.(?:m4s|
 _TYPES = {"m4s": "video/mp4", "mp4": "video/mp4", "vtt": "text/vtt"}
 
 
-def describe(channel: str, recording: Recording) -> dict[str, object]:
+def describe(channel: str, recording: AnyRecording) -> dict[str, object]:
     """Describe a recording for scripts and the page."""
     note, base = recording.note, f"/live/{quote(channel)}/recordings/{recording.note.id}"
     return {
@@ -58,13 +59,13 @@ def describe(channel: str, recording: Recording) -> dict[str, object]:
     }
 
 
-def describe_newest(recordings: Mapping[str, Recordings], channel: str) -> Mapping[str, object] | None:
+def describe_newest(recordings: Mapping[str, KeptRecordings], channel: str) -> Mapping[str, object] | None:
     """Describe a channel's newest recording; None where it has none."""
-    newest = next(iter(recordings.get(channel, ())), None)
+    newest = next(iter(recordings.get(channel) or ()), None)
     return None if newest is None else describe(channel, newest)
 
 
-def routes(recordings: Mapping[str, Recordings]) -> list[BaseRoute]:
+def routes(recordings: Mapping[str, KeptRecordings]) -> list[BaseRoute]:
     """Make the routes of recordings.
 
     Args:
@@ -94,7 +95,7 @@ def not_found(reason: str = "") -> Response:
     return plain_refusal(404, reason, caching)
 
 
-async def _answer(request: Request, channel: str, recording: Recording, name: str) -> Response:
+async def _answer(request: Request, channel: str, recording: AnyRecording, name: str) -> Response:
     """Answer with a file of a recording.
 
     Raises:
@@ -103,13 +104,13 @@ async def _answer(request: Request, channel: str, recording: Recording, name: st
     """
     if name == MOVIE:
         with recording.reading():
-            head, layout = await asyncio.to_thread(recording.movie)
+            head, layout = await recording.threads.run(recording.movie)
         attachment = {"content-disposition": f'attachment; filename="{channel}-{recording.note.id}.mp4"'}
         return RecordedResponse(recording, MovieRepresentation(recording, head, layout), attachment)
     if _PLAYLIST.fullmatch(name):
         media_type = mpd.MEDIA_TYPE if name == MANIFEST else MEDIA_TYPE
         asked = RequestTraits.from_headers(request.scope["headers"])
-        return await asyncio.to_thread(_text, recording, name, media_type, coded=asked.takes_gzip)
+        return await recording.threads.run(_text, recording, name, media_type, coded=asked.takes_gzip)
     found = _MEDIA.fullmatch(name)
     if found is None:
         raise NotFoundError(name)
@@ -117,7 +118,7 @@ async def _answer(request: Request, channel: str, recording: Recording, name: st
 
 
 async def answer_live_address(
-    recordings: Mapping[str, Recordings], channel: str, rendition: str, name: str, number: int
+    recordings: Mapping[str, KeptRecordings], channel: str, rendition: str, name: str, number: int
 ) -> Response | None:
     """Answer with a segment of an event that is over, at the address that it had when it was live.
 
@@ -139,14 +140,14 @@ async def answer_live_address(
         return None
 
 
-async def _answer_media(recording: Recording, rendition: str, name: str) -> Response:
+async def _answer_media(recording: AnyRecording, rendition: str, name: str) -> Response:
     """Answer with a segment or an init segment of a recording, as it was answered when it was live.
 
     Raises:
         NotFoundError: it has none of that name.
         OSError: it can't be read.
     """
-    file = await asyncio.to_thread(recording.open, f"{rendition}/{name}")
+    file = await recording.threads.run(recording.open, f"{rendition}/{name}")
     sound = rendition != recording.note.video and name.endswith((".m4s", ".mp4"))
     media_type = "audio/mp4" if sound and rendition == recording.note.audio else _TYPES[name[-3:]]
     if sound and extension_of(rendition) == TEXT_EXTENSION:
@@ -156,7 +157,7 @@ async def _answer_media(recording: Recording, rendition: str, name: str) -> Resp
     return RecordedResponse(recording, representation)
 
 
-def _text(recording: Recording, name: str, media_type: str, *, coded: bool) -> Response:
+def _text(recording: AnyRecording, name: str, media_type: str, *, coded: bool) -> Response:
     """Read a playlist or a manifest and answer with it; of a day it has megabytes, which take a while."""
     with recording.open(name) as file:
         data = file.pread(0, file.size)
@@ -173,7 +174,10 @@ class RecordedResponse(RepresentationResponse):
     """
 
     def __init__(
-        self, recording: Recording, representation: Representation, headers: Mapping[str, str] | None = None
+        self,
+        recording: AnyRecording,
+        representation: Representation,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(representation, cache_control=f"public, max-age={MAX_AGE}", headers=headers)
         self._recording = recording
@@ -193,7 +197,7 @@ class MovieRepresentation:
         layout: the files behind it.
     """
 
-    def __init__(self, recording: Recording, head: LocalFile, layout: Layout) -> None:
+    def __init__(self, recording: AnyRecording, head: LocalFile, layout: Layout) -> None:
         self.size = head.size + layout.size
         self.etag: str | None = f'"{recording.note.id}-{self.size:x}"'
         self.last_modified: float | None = recording.note.end
@@ -201,7 +205,7 @@ class MovieRepresentation:
         self._recording = recording
         self._head = head
         self._layout = layout
-        self._open: tuple[int, int, LocalFile] | None = None
+        self._open: tuple[int, int, LibraryFile] | None = None
         self._reading: asyncio.Future[bytes] | None = None
 
     def descriptor(self) -> int | None:
@@ -226,7 +230,7 @@ class MovieRepresentation:
             raise TruncatedFileError(f"{file.path} has {file.size} bytes, not {end - begin}")
         return file.pread(offset - begin, min(length, end - offset))
 
-    def _file_at(self, offset: int) -> tuple[int, int, LocalFile]:
+    def _file_at(self, offset: int) -> tuple[int, int, LibraryFile]:
         """Open the file at an offset behind the head, or give the one that is open."""
         if self._open is not None:
             if self._open[0] <= offset < self._open[1]:

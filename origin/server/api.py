@@ -20,7 +20,9 @@ from origin.radio.mount import Mount
 from origin.recordings.routes import describe
 from origin.responses.refusal import plain_refusal
 from origin.server.metrics import exposition
+from origin.server.service_states import state_of_stream
 from origin.server.services import Services
+from packager.ffmpeg.ladder import rungs
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
@@ -87,15 +89,18 @@ class Api:
                     "viewers": self._services_of.streams.get(channel.name, channel.stream).viewers,
                     "restarts": channel.restarts,
                     "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
-                    "recordings": [
-                        describe(channel.name, one)
-                        for one in self._services_of.recordings.get(channel.name, ())
-                    ],
+                    "recordings": self._recordings(channel.name),
                 }
                 for channel in self._services_of.channels.values()
             ]
-            + [describe_channel_of_others(stream) for stream in self._services_of.streams_of_others()]
+            + [
+                describe_channel_of_others(stream, self._recordings(stream.name))
+                for stream in self._services_of.streams_of_others()
+            ]
         )
+
+    def _recordings(self, channel: str) -> list[dict[str, object]]:
+        return [describe(channel, one) for one in self._services_of.recordings.get(channel) or ()]
 
     async def publish_key(self, request: Request) -> Response:
         """Tell the administrator a channel's key, on every port: it is no list that may be open.
@@ -166,11 +171,16 @@ class Api:
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
 
 
-def describe_channel_of_others(stream: LiveStream) -> dict[str, object]:
-    """Describe a channel that another node of the cluster makes."""
+def describe_channel_of_others(stream: LiveStream, recordings: list[dict[str, object]]) -> dict[str, object]:
+    """Describe a channel that another node of the cluster makes.
+
+    Args:
+        stream: what is served of it.
+        recordings: those that are in S3, described.
+    """
     return {
         "name": stream.name,
-        "state": "live",
+        "state": state_of_stream(stream),
         "hls": f"/live/{stream.name}/master.m3u8",
         "renditions": [name for name, one in stream.renditions.items() if one.language is None],
         "captions": stream.languages,
@@ -179,7 +189,7 @@ def describe_channel_of_others(stream: LiveStream) -> dict[str, object]:
         "viewers": stream.viewers,
         "restarts": 0,
         "publisher": None,
-        "recordings": [],
+        "recordings": recordings,
     }
 
 
@@ -197,11 +207,14 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
     if published is None:
         return None
     live, source = published.live, channel.source
+    ladder = () if channel.options.bitrates else rungs(channel.options.ladder)
+    has_ladder = len(ladder) > 1 and ladder[0].copied
     told: dict[str, object] = {
         "on_air": published.has_publisher,
         "publishers": sum(not one.is_slate for one in published.publications),
         "last_error": published.last_error,
         "ingest": f"/live/{channel.name}/ingest",
+        "multitrack": f"/live/{channel.name}/ingest/multitrack" if rtmp_port and has_ladder else None,
         "rtmp_port": rtmp_port or None,
         "srt_port": srt_port or None,
         "forwards": [
@@ -224,6 +237,7 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
         "received_bytes": live.received,
         "bitrate": live.bitrate,
         "keyframe_interval": live.keyframe_interval,
+        "pictures": 1 + len(live.pictures),
         "lost_packets": live.lost_packets,
         "link": live.link,
     }
@@ -234,6 +248,7 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
             "height": source.size[1],
             "frame_rate": float(source.frame_rate) if source.has_video else None,
             "audio_codec": source.audio_codec,
+            "is_encoded": source.copied is None,
         }
     return told
 

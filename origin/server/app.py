@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from origin.access.credentials import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
+from origin.access.publishers import Publishers
 from origin.config.options import Config
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
@@ -23,19 +24,19 @@ from origin.http.client_limits import ClientLimits
 from origin.ingest import routes as ingest_routes
 from origin.live import captions, event, metadata
 from origin.live import routes as live
-from origin.live.authorization import Publishers
+from origin.live.dvr_segments import StoredSegments
 from origin.radio.access_log import StationAccessLog
 from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
 from origin.recordings import routes as recordings
-from origin.relay.routes import routes as relay_routes
 from origin.responses.common_headers import CommonHeaders
 from origin.server import api, embed, library_list, page
 from origin.server.error_responses import ERROR_RESPONSES
 from origin.server.event_services import event_limits, own_origins
 from origin.server.owner_requests import OwnerRequests
 from origin.server.services import Services
+from origin.token_relay.routes import routes as relay_routes
 from origin.vod import routes as vod_routes
 
 
@@ -53,7 +54,12 @@ def _media_routes(
         metadata_bytes=config.limits.metadata_bytes,
     )
     return [
-        *ingest_routes.routes(services.ingest, publishers),
+        *ingest_routes.routes(
+            services.ingest,
+            publishers,
+            {name: channel.options for name, channel in services.channels.items()},
+            config.server.rtmp_port,
+        ),
         *vod_routes.routes(
             library.titles,
             library.thumbnails,
@@ -66,6 +72,8 @@ def _media_routes(
             config.server.carried_parameters,
             client_limits.blocked_requests,
             functools.partial(recordings.answer_live_address, services.recordings),
+            StoredSegments(services.dvr_bucket),
+            services.may_come,
         ),
         *recordings.routes(services.recordings),
         *metadata.routes(streams, publishers, publishing),

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from origin.config.errors import CommandError
-from origin.config.options import Config
+from origin.config.options import Config, dvr_seconds
+from origin.events.channel import EventChannel
+from origin.events.cluster_channels import ClusterChannels
+from origin.radio.options import AudioSource
 from origin.server.limits import Limits
 from packager.cluster.connection import RedisConnection
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.node import ClusterNode
+from packager.cluster.shared_station import SharedStation
+from packager.cluster.station_reader import StationLogs
+from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
+from packager.radio.block_encoding import StationState
 from packager.replication.live_log import LIVE, ServedLiveLog
 from packager.replication.log_server import LogServer
 from packager.window.log import Entry
 from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
+
+if TYPE_CHECKING:
+    from packager.cluster.shared_dvr import SharedDvr
+    from packager.dvr.bucket import DvrBucket
 
 EDGE, PACKAGER = "edge", "packager"
 
@@ -29,8 +42,17 @@ def of_role(config: Config) -> Config:
     """
     if config.cluster.url and importlib.util.find_spec("redis") is None:
         raise CommandError("cluster.url: a cluster needs an extra; install headwater[cluster]")
-    is_edge = bool(config.cluster.url) and config.cluster.role == EDGE
-    return msgspec.structs.replace(config, live=()) if is_edge else config
+    return msgspec.structs.replace(config, live=()) if is_edge(config) else config
+
+
+def is_edge(config: Config) -> bool:
+    """Tell whether a node makes no channels and stations, but serves those of others."""
+    return bool(config.cluster.url) and config.cluster.role == EDGE
+
+
+def makes_media(config: Config) -> bool:
+    """Tell whether a server makes any channel or station itself, once its role is known."""
+    return bool(config.live) or (bool(config.radio) and not is_edge(config))
 
 
 def make_cluster(
@@ -59,6 +81,83 @@ def make_cluster(
     return ClusterNode(
         connection, streams, WorkerRelay(logs), limits.cluster, publish, follows_all=follows_all
     )
+
+
+def share_events(
+    config: Config, node: ClusterNode | None, channels: Mapping[str, EventChannel], limits: Limits
+) -> ClusterChannels | None:
+    """Share event channels with other machines, as soon as the node runs; None where there are no others."""
+    if node is None:
+        return None
+    relayed = {one.name for one in config.events if one.relay is not None}
+    events = ClusterChannels(node.connection, node.token, channels.values(), relayed, limits.cluster.events)
+    node.add(events.run)
+    return events
+
+
+def make_shared_dvr(
+    config: Config,
+    channel: Channel,
+    bucket: DvrBucket | None,
+    streams: MutableMapping[str, LiveStream],
+) -> SharedDvr | None:
+    """Make the DVR of a channel that a cluster shares; None where it has none that all nodes could read.
+
+    Args:
+        config: all options.
+        channel: what this node makes of the channel.
+        bucket: where DVRs are in S3; None where they aren't.
+        streams: where channels are put, by name, as long as they can be served.
+    """
+    kept = next((dvr_seconds(one) for one in config.live if one.name == channel.name), 0)
+    if bucket is None or not kept:
+        return None
+    # Here and not above: it needs an extra, which most servers don't have.
+    from packager.cluster.shared_dvr import SharedDvr
+    from packager.dvr.bucket_archive import BucketArchive
+
+    options = channel.options
+    archive = BucketArchive(bucket, channel.name, options.dvr_bytes, options.limits.dvr)
+    return SharedDvr(archive, kept, lambda: streams.setdefault(channel.name, channel.stream))
+
+
+class SharedStations:
+    """Shares the audio of stations with other machines.
+
+    Args:
+        node: its connection and token are used; the stations run with it.
+        limits: of the node.
+
+    Attributes:
+        stations: all that are shared, by name.
+    """
+
+    def __init__(self, node: ClusterNode, limits: ClusterLimits) -> None:
+        self.stations: dict[str, SharedStation] = {}
+        self._node = node
+        self._limits = limits
+        node.add(StationLogs(node.connection, self.stations.values(), limits).run)
+
+    def share(self, name: str, own: AudioSource | None, bitrate: int, media_type: str) -> AudioSource:
+        """Make the source of a station that all nodes have.
+
+        Args:
+            name: the station's.
+            own: its source on this node; None for none.
+            bitrate: expected, in kbit/s.
+            media_type: likewise.
+        """
+        expected = StationState(
+            available=True,
+            is_idle=False,
+            trouble="no packager of the cluster has it",
+            media_type=media_type,
+            bitrate=bitrate,
+        )
+        shared = self.stations[name] = SharedStation(
+            name, own, expected, self._node.connection, self._node.token, self._limits
+        )
+        return shared
 
 
 class WorkerRelay:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from origin.config.options import Config, EventOptions, LimitOptions, data_folder, seconds
-from origin.events.channel import ChannelOptions, EventChannel, new_epoch
+from origin.events.channel import NO_EPOCH, ChannelOptions, EventChannel, new_epoch
 from origin.events.history import EventHistory
 from origin.events.limits import EventLimits, HistoryLimits
-from origin.relay.limits import RelayLimits
-from origin.relay.relay import Relay, make_relays, relay_limits
 from origin.server.limits import Limits
+from origin.token_relay.limits import RelayLimits
+from origin.token_relay.shared_requests import Relay, make_relays, relay_limits
 from packager.concurrency import Threads
 
 
@@ -40,10 +40,11 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         count: called with the area of requests and the number of bytes written to their clients.
     """
     relaying = relay_limits(config.limits, limits.relay)
+    is_shared = bool(config.cluster.url)
     channels = {
         options.name: EventChannel(
             options.name,
-            new_epoch(),
+            NO_EPOCH if is_shared else new_epoch(),
             event_channel_options(options, config.limits, limits.events, relaying),
             count=functools.partial(count, "events"),
         )
@@ -58,7 +59,10 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
             threads,
         )
         for options in config.events
-        if seconds(options.history) and (place := data_folder(config, "events", options.name)) is not None
+        # What nodes share is kept in Redis.
+        if seconds(options.history)
+        and not is_shared
+        and (place := data_folder(config, "events", options.name)) is not None
     }
     relays = make_relays(config.events, channels, relaying, functools.partial(count, "relay"))
     return EventServices(channels, histories, relays)

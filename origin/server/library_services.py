@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from origin.config.options import Config, LibraryOptions, LimitOptions, data_fol
 from origin.files.open_files import OpenFileCache
 from origin.responses.common_headers import cross_origin_headers
 from origin.server.limits import Limits
+from origin.server.s3_places import cache_folder, cache_limits, making
 from origin.vod.answer_cache import AnswerCache
 from packager.jobs.limits import JobsLimits
 from packager.library.catalogue import Catalogue
@@ -242,21 +242,11 @@ def library_of(config: Config, files: Sequence[Path], limits: Limits) -> Library
 
 def _in_s3(config: Config, limits: S3Limits) -> S3Library:
     address = config.library.path
-    try:
+    with making("library.path"):
         # Here and not above: it is an extra, which most servers don't have.
         from packager.s3.library import S3Library
-    except ModuleNotFoundError as error:
-        if error.name != "obstore":
-            raise
-        raise CommandError(f"library.path {address}: S3 needs an extra; install headwater[s3]") from None
-    folder = (
-        Path(config.server.data).expanduser() / "s3" if config.server.data else Path(tempfile.gettempdir())
-    )
-    limits = replace(limits, cache=replace(limits.cache, disk_bytes=size(config.library.cache)))
-    try:
-        return S3Library(address, folder, limits)
-    except ValueError as error:
-        raise CommandError(f"library.path {error}") from None
+
+        return S3Library(address, cache_folder(config), cache_limits(config, limits))
 
 
 def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:

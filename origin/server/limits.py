@@ -12,11 +12,11 @@ from origin.ingest.rtmp import RtmpLimits
 from origin.ingest.srt import SrtLimits
 from origin.live.limits import PublishingLimits
 from origin.radio.limits import RadioLimits
-from origin.relay.limits import RelayLimits
 from origin.responses.memfd_cache import MemfdLimits
 from origin.server.demo_text import TypingLimits
 from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
+from origin.token_relay.limits import RelayLimits
 from origin.vod.answer_cache import AnswerCacheLimits
 from origin.vod.segment_cache import SegmentCacheLimits
 from packager.cluster.limits import ClusterLimits

@@ -18,11 +18,11 @@ from prometheus_client.registry import Collector
 
 from origin.events.channel import EventChannel
 from origin.http1.access_log import RequestCounters
-from origin.relay.relay import Relay
 from origin.server.loop_lag import LoopLag
 from origin.server.other_processes import Workers, merged
 from origin.server.s3_metrics import s3_metrics
 from origin.server.service_states import EVENT_STATES, STATES, service_states
+from origin.token_relay.shared_requests import Relay
 from packager.latency_histogram import LatencyHistogram
 
 if TYPE_CHECKING:
@@ -174,7 +174,30 @@ class ServicesCollector(Collector):
         for name, channel in node.channels.items():
             owned.add_metric([name], channel.is_owner)
             dropped.add_metric([name], channel.dropped)
-        yield from (owned, dropped)
+        carried = CounterMetricFamily(
+            "headwater_cluster_commands",
+            "Requests that were to be carried to the owners of channels, by what came of them.",
+            labels=["outcome"],
+        )
+        for outcome, count in node.commands.outcomes.items():
+            carried.add_metric([outcome], count)
+        yield from (owned, dropped, carried)
+        if (stations := self._services_of.cluster_stations) is not None:
+            heard = GaugeMetricFamily("headwater_cluster_station_owner", "1 for the owner.", labels=["mount"])
+            for name in self._services_of.mounts:
+                heard.add_metric([name], stations.stations[name].is_owner)
+            yield heard
+        if (events := self._services_of.cluster_events) is not None:
+            yield CounterMetricFamily(
+                "headwater_cluster_refused_events",
+                "Events that weren't published for want of Redis, or perhaps.",
+                events.writer.refused,
+            )
+            yield CounterMetricFamily(
+                "headwater_cluster_unreadable_events",
+                "Entries of Redis that are no events.",
+                events.reader.unreadable,
+            )
 
     def _forwards(self) -> Iterator[Metric]:
         """Tell what is pushed on to other servers."""

@@ -1,14 +1,18 @@
-"""Makes what copies the recordings of channels to S3, as the configuration says."""
+"""Makes what copies the recordings of channels to S3, and what serves them from there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from origin.config.errors import CommandError
 from origin.config.options import Config
 from origin.server.limits import Limits
+from origin.server.s3_places import cache_folder, cache_limits, making
 from packager.recordings.collection import Recordings
 from packager.recordings.copies import RecordingCopies
+
+if TYPE_CHECKING:
+    from packager.recordings.bucket_recordings import BucketRecordings
 
 
 def make_recording_copies(
@@ -19,21 +23,44 @@ def make_recording_copies(
     Raises:
         CommandError: what S3 needs isn't there.
     """
-    copied = {one.name: one.recordings_copy for one in config.live if one.recordings_copy}
+    copied = recording_places(config)
     return [_copies(name, copied[name], kept, limits) for name, kept in recordings.items() if name in copied]
 
 
+def recording_places(config: Config) -> Mapping[str, str]:
+    """Tell where in S3 the recordings of channels are, by channel."""
+    return {one.name: one.recordings_copy for one in config.live if one.recordings_copy}
+
+
+def make_bucket_recordings(
+    config: Config, places: Mapping[str, str], limits: Limits
+) -> Mapping[str, BucketRecordings]:
+    """Make what serves recordings from S3, by channel; those in one place share what reads there.
+
+    Args:
+        config: all options.
+        places: where they are, by channel.
+        limits: those that aren't configured.
+
+    Raises:
+        CommandError: what S3 needs isn't there.
+    """
+    if not places:
+        return {}
+    with making("live: recordings_copy"):
+        from packager.recordings.bucket_recordings import BucketRecordings
+        from packager.s3.bucket_files import BucketFiles
+
+        folder, s3 = cache_folder(config), cache_limits(config, limits.s3)
+        buckets = {address: BucketFiles(address, folder, s3) for address in {*places.values()}}
+        recordings = limits.live.event.recordings
+        return {name: BucketRecordings(name, buckets[place], recordings) for name, place in places.items()}
+
+
 def _copies(name: str, address: str, recordings: Recordings, limits: Limits) -> RecordingCopies:
-    place = f"live: recordings_copy of {name!r}"
-    try:
+    with making(f"live: recordings_copy of {name!r}"):
         # Here and not above: it is an extra, which most servers don't have.
         from packager.s3.client import S3Client
-    except ModuleNotFoundError as error:
-        if error.name != "obstore":
-            raise
-        raise CommandError(f"{place}: S3 needs an extra; install headwater[s3]") from None
-    try:
+
         client = S3Client(address, limits.s3.requests)
-    except ValueError as error:
-        raise CommandError(f"{place}: {error}") from None
     return RecordingCopies(name, recordings, client, limits.live.event.recordings)

@@ -8,7 +8,8 @@ import functools
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -28,7 +29,8 @@ from origin.ingest.rtmp import RtmpServer
 from origin.ingest.srt import SrtServer
 from origin.server import local_network, malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
-from origin.server.cluster_services import of_role
+from origin.server.cluster_services import makes_media, of_role
+from origin.server.config_reload import Follower
 from origin.server.demo_text import CHANNEL, DemoText
 from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire_limits
 from origin.server.library_services import check_library, library_of
@@ -36,7 +38,7 @@ from origin.server.limits import Limits
 from origin.server.listening import SocketListener
 from origin.server.other_processes import Workers
 from origin.server.page import PLAYER
-from origin.server.reload import Follower
+from origin.server.recording_copies import recording_places
 from origin.server.server import Ending, Server, address_of
 from origin.server.services import Services
 from packager.data_lock import DataInUseError, DataLock
@@ -83,53 +85,113 @@ async def serve(
         OSError: the library can't be read.
     """
     limits = limits or Limits()
+    places = recording_places(config)
     config = of_role(config)
-    listening = limits.server.listening
-    # A channel of that name which somebody configured is his own.
-    types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
     with _cancelled_by_sigterm():
-        bound = bound or socket_activation.inherit_or_bind(config, listening)
-        config = _fit_descriptors(config, rlimits.raise_limit())
+        bound = bound or socket_activation.inherit_or_bind(config, limits.server.listening)
+        start = _Start(
+            bound,
+            limits,
+            () if file is None else (file,),
+            [] if followers is None else followers,
+            make_workers,
+            demo=demo,
+            own_library=own_library,
+            recording_places=places,
+        )
         try:
-            config, tools = await _prepare(config, finding_tools, demo=demo, own_library=own_library)
-            needs_library = own_library or not (
-                config.live or config.radio or config.events or config.cluster.url
-            )
-            files = () if file is None else (file,)
-            # Before anything is written: a start that fails leaves nothing behind.
-            await asyncio.to_thread(check_library, library_of(config, files, limits), needed=needs_library)
-            lock = await asyncio.to_thread(
-                _lock, config, limits.server.lock_look_seconds, patient=bool(bound.inherited)
-            )
-            start = await asyncio.to_thread(with_secrets, config)
-            config = start.config
-            # The log's redaction must know the generated secrets, too.
-            await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
-            make = functools.partial(
-                Services,
-                files=files,
-                needs_library=needs_library,
-                limits=limits,
-                made_keys=start.made_keys,
-            )
-            services = await asyncio.to_thread(make, config, tools, lock)
-            if make_workers is not None:
-                services.workers = make_workers(services, _public_sockets(config, bound))
-            if followers is not None:
-                followers.append(services.take_keys)
-            if types_text:
-                services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
-            await asyncio.to_thread(services.check_library)
-            http_config = _http_config(config, services, _access_options(config, bound.http))
-            malloc.freeze_garbage_collector()
-            await _wait_for_sockets(
-                bound.inherited, address_of(bound.http, config.server.host), listening.takeover_look_seconds
-            )
+            ready = await _make_ready(config, finding_tools, start)
         except BaseException:
             for sock in bound.every:
                 sock.close()
             raise
-    await _run(http_config, services, bound, start.made, lock, demo=demo)
+    await _run(ready, start)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How a server is started.
+
+    Attributes:
+        bound: the listening sockets.
+        limits: those that aren't configured.
+        files: the configuration's.
+        followers: to which is added who takes a configuration that is read again.
+        make_workers: makes the processes that serve beside this one; None: there are none.
+        demo: whether to add the demo's channels, station and films.
+        own_library: whether the configuration names a library.
+        recording_places: where in S3 the recordings of channels are, by channel, whoever makes these.
+    """
+
+    bound: socket_activation.Sockets
+    limits: Limits
+    files: Sequence[Path]
+    followers: list[Follower]
+    make_workers: MakeWorkers | None
+    demo: bool
+    own_library: bool
+    recording_places: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A server that has only to be run.
+
+    Attributes:
+        http_config: the application, and its protocol.
+        services: what it runs.
+        new_secrets: those that were generated, and are told once.
+        lock: of the data folder; None if nothing is stored.
+    """
+
+    http_config: uvicorn.Config
+    services: Services
+    new_secrets: Sequence[MadeSecret]
+    lock: DataLock | None
+
+
+async def _make_ready(config: Config, finding_tools: Awaitable[Tools], start: _Start) -> _Ready:
+    """Make everything that the server needs, and wait until no other one listens on its sockets."""
+    limits, bound, demo = start.limits, start.bound, start.demo
+    # A channel of that name which somebody configured is his own.
+    types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
+    config = _fit_descriptors(config, rlimits.raise_limit())
+    config, tools = await _prepare(config, finding_tools, demo=demo, own_library=start.own_library)
+    needs_library = start.own_library or not (
+        config.live or config.radio or config.events or config.cluster.url
+    )
+    # Before anything is written: a start that fails leaves nothing behind.
+    await asyncio.to_thread(check_library, library_of(config, start.files, limits), needed=needs_library)
+    lock = await asyncio.to_thread(
+        _lock, config, limits.server.lock_look_seconds, patient=bool(bound.inherited)
+    )
+    secrets = await asyncio.to_thread(with_secrets, config)
+    config = secrets.config
+    # The log's redaction must know the generated secrets, too.
+    await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
+    make = functools.partial(
+        Services,
+        files=start.files,
+        needs_library=needs_library,
+        limits=limits,
+        made_keys=secrets.made_keys,
+        places=start.recording_places,
+    )
+    services = await asyncio.to_thread(make, config, tools, lock)
+    if start.make_workers is not None:
+        services.workers = start.make_workers(services, _public_sockets(config, bound))
+    start.followers.append(services.take_keys)
+    if types_text:
+        services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
+    await asyncio.to_thread(services.check_library)
+    http_config = _http_config(config, services, _access_options(config, bound.http))
+    malloc.freeze_garbage_collector()
+    await _wait_for_sockets(
+        bound.inherited,
+        address_of(bound.http, config.server.host),
+        limits.server.listening.takeover_look_seconds,
+    )
+    return _Ready(http_config, services, secrets.made, lock)
 
 
 def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[socket.socket]:
@@ -138,16 +200,9 @@ def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[so
     return [one for one in bound.http if not admin_port or one.getsockname()[1] != admin_port]
 
 
-async def _run(
-    http_config: uvicorn.Config,
-    services: Services,
-    bound: socket_activation.Sockets,
-    new_secrets: Sequence[MadeSecret],
-    lock: DataLock | None,
-    *,
-    demo: bool,
-) -> None:
+async def _run(ready: _Ready, start: _Start) -> None:
     """Serve until a signal ends the server, then release what it holds."""
+    services, bound = ready.services, start.bound
     address = address_of(bound.http, services.config.server.host)
     rtmp = RtmpServer(services.ingest, services.limits.rtmp)
     services.add(rtmp)
@@ -158,8 +213,8 @@ async def _run(
             SrtServer(services.ingest, options.host, options.srt_port, services.limits.srt, passphrases)
         )
     server = Server(
-        http_config,
-        on_listening=lambda: _announce(services, address, new_secrets, demo=demo),
+        ready.http_config,
+        on_listening=lambda: _announce(services, address, ready.new_secrets, demo=start.demo),
         ending=Ending(
             drain_seconds=services.config.limits.drain_seconds,
             on_drain=services.drain,
@@ -176,11 +231,13 @@ async def _run(
             await server.serve(sockets=bound.http)
     finally:
         services.library.close()
+        if services.dvr_bucket is not None:
+            services.dvr_bucket.close()
         if services.access_log is not None:
             # Behind the last listeners, whose lines are written at their ends.
             await asyncio.to_thread(services.access_log.close)
-        if lock is not None:
-            lock.release()
+        if ready.lock is not None:
+            ready.lock.release()
 
 
 def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:
@@ -206,7 +263,7 @@ async def _prepare(
     config: Config, finding_tools: Awaitable[Tools], *, demo: bool, own_library: bool
 ) -> tuple[Config, Tools | None]:
     """Find ffmpeg, make the demo's media if asked for, and log options that have no effect."""
-    tools = await _tools(finding_tools, needed=demo or bool(config.live or config.radio))
+    tools = await _tools(finding_tools, needed=demo or makes_media(config))
     if demo and tools is not None:
         from origin.server.demo import with_demo
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from origin.radio.mount import Mount
 from packager.live.channel import Channel
+from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
 
 if TYPE_CHECKING:
     from origin.server.services import Services
+    from packager.cluster.shared_dvr import SharedDvr
 
 STATES = ("starting", "live", "idle", "down", "ended")
 """All states of a live channel; stations and event channels have some of them."""
@@ -42,11 +44,15 @@ def is_well(one: ServiceState) -> bool:
 
 def service_states(services: Services) -> dict[str, ServiceState]:
     """Give the states of all services by name, such as ``live/NAME`` and ``radio/NAME``."""
-    states = {f"live/{one.name}": _of_channel(one) for one in services.channels.values()}
+    states = {
+        f"live/{one.name}": _of_channel(one, services.shared_dvrs.get(one.name))
+        for one in services.channels.values()
+    }
     states |= {
         f"live/{one.name}": _of_simulcast(one, services.mounts[one.name])
         for one in services.simulcasts.values()
     }
+    states |= {f"live/{one.name}": ServiceState(state_of_stream(one)) for one in services.streams_of_others()}
     states |= {f"radio/{one.name}": _of_station(one) for one in services.mounts.values()}
     histories = services.events.histories
     for name, channel in services.events.channels.items():
@@ -55,10 +61,16 @@ def service_states(services: Services) -> dict[str, ServiceState]:
     return states
 
 
-def _of_channel(channel: Channel) -> ServiceState:
+def state_of_stream(stream: LiveStream) -> str:
+    """Tell the state of a live channel that another node of the cluster makes, as far as it is known here."""
+    return "ended" if all(one.window.ended for one in stream.renditions.values()) else "live"
+
+
+def _of_channel(channel: Channel, shared_dvr: SharedDvr | None) -> ServiceState:
+    dvr = shared_dvr or channel.archive
     troubles = {
         "source": channel.trouble,
-        "DVR": "" if channel.archive is None else channel.archive.trouble,
+        "DVR": "" if dvr is None else dvr.trouble,
         "recording": channel.live_event.trouble,
     }
     return ServiceState(channel.state, "; ".join(f"{key}: {text}" for key, text in troubles.items() if text))

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from origin.access.credentials import GuessDelay
 from origin.access.publish_keys import PublishKeys
@@ -25,6 +25,7 @@ from origin.config.options import (
     LimitOptions,
     LiveOptions,
     data_folder,
+    dvr_seconds,
     redactor_of,
     seconds,
     size,
@@ -40,13 +41,20 @@ from origin.radio.mount_log import ServedMountLog
 from origin.radio.stations import Stations, make_simulcasts, make_stations, needs_permission
 from origin.radio.webhooks import make_webhooks
 from origin.server import malloc, metrics
-from origin.server.cluster_services import make_cluster
+from origin.server.cluster_services import (
+    SharedStations,
+    is_edge,
+    make_cluster,
+    make_shared_dvr,
+    share_events,
+)
 from origin.server.event_services import is_followed, make_event_services
 from origin.server.library_services import make_library_services
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
 from origin.server.other_processes import READY, Workers
-from origin.server.recording_copies import make_recording_copies
+from origin.server.recording_copies import make_bucket_recordings, make_recording_copies, recording_places
+from origin.server.s3_places import make_dvr_bucket
 from origin.server.service_states import is_well, service_states
 from origin.server.status_events import StatusEvents
 from packager.concurrency import background_task
@@ -58,18 +66,22 @@ from packager.process import sandbox
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
+from packager.recordings.all_recordings import AllRecordings, KeptRecordings
 from packager.recordings.collection import Retention
-from packager.replication.live_log import ServedLiveLog
+from packager.replication.live_log import LIVE, ServedLiveLog
 from packager.replication.log_server import LogServer
 from packager.sources.published import Takeover
 from packager.system_errors import LACKING
 
+if TYPE_CHECKING:
+    from packager.cluster.shared_dvr import SharedDvr
+    from packager.dvr.bucket import DvrBucket
+    from packager.recordings.bucket_recordings import BucketRecordings
+    from packager.recordings.copies import RecordingCopies
+
 log = structlog.get_logger()
 
 NO_WORKERS: Mapping[int, str] = MappingProxyType({})
-
-EVENT_SECONDS = 86_400.0
-"""DVR window of an event whose channel configures none."""
 
 
 class Service(Protocol):
@@ -95,6 +107,8 @@ class Services:
         needs_library: whether a missing library folder is an error.
         limits: those that aren't configured; None: the usual ones.
         made_keys: the live channels' keys that aren't configured.
+        places: where in S3 recordings of channels are, those of other nodes' channels too; None: where the
+            configuration says.
 
     Attributes:
         traffic: counters of requests and bytes.
@@ -104,14 +118,19 @@ class Services:
         simulcasts: the stations' live channels.
         logs: sends the logs of channels and stations to other processes.
         cluster: shares live channels with other machines; None without one.
+        cluster_events: shares event channels with them; likewise.
+        cluster_stations: shares stations with them; likewise.
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: what is served of them, likewise.
         library: what serves the files of the library.
+        shared_dvrs: the DVRs in S3 of live channels that a cluster shares, by name.
+        dvr_bucket: where the channels' DVRs are in S3; None where they aren't.
         guess_delay: counts wrong passwords, and delays the answers to them.
         publish_keys: with which live channels are published to.
         ingest: lets in those who publish to them.
         recordings: of the channels that record, by name.
         recording_copies: what copies them to S3.
+        bucket_recordings: those that are in S3.
         events: the event channels.
         station_webhooks: ask who may listen to stations, and send to them.
         access_log: the file of the stations' requests; None where none is configured.
@@ -132,6 +151,7 @@ class Services:
         needs_library: bool = True,
         limits: Limits | None = None,
         made_keys: MadeKeys | None = None,
+        places: Mapping[str, str] | None = None,
     ) -> None:
         limits = self.limits = limits or Limits()
         self.config = config
@@ -141,6 +161,7 @@ class Services:
         logged = [Path(config.log.access).expanduser()] if config.log.access else []
         self.access_log = AccessLogFile(logged[0], limits.radio.access_log) if logged else None
         self.library = make_library_services(config, tools, limits, [*files, *logged])
+        self.dvr_bucket = make_dvr_bucket(config, limits.s3)
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.workers: Workers | None = None
         self.draining = self.ending = False
@@ -148,84 +169,118 @@ class Services:
         self._lock = lock
         self._missing_sandbox = sandbox.missing()
         self._work: asyncio.Task[None] | None = None
-        delay = metrics.part_delay(self.registry)
+        self._added: list[Service] = []
+        self._delay = metrics.part_delay(self.registry)
         self.channels: dict[str, Channel] = {}
         self.station_webhooks = make_webhooks(config.radio, limits.radio)
         self.simulcasts: dict[str, Simulcast] = {}
         self.mounts: dict[str, Mount] = {}
         self.stations = Stations()
-        if tools is not None:
-            self._make_channels_and_stations(tools, delay)
-        self._directory = self._make_directory()
-        self._made_keys = made_keys or MadeKeys()
-        self._configured_keys = frozenset[str]()
-        self._newest_config = config
-        self._keys_change = asyncio.Lock()
-        self.publish_keys = PublishKeys(
-            config.server.admin_token or "", _publish_keys_in(config), self._made_keys.hashes
-        )
-        self.guess_delay = GuessDelay(
-            config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
-        )
-        self.ingest = self._make_ingest()
-        self.recordings = {
-            channel.name: recordings
-            for channel in self.channels.values()
-            if (recordings := channel.live_event.recordings) is not None
-        }
-        self.recording_copies = make_recording_copies(config, self.recordings, limits)
-        self.events = make_event_services(config, limits, self._count)
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
         self.logs = LogServer(limits.replication)
-        for mount in self.mounts.values():
-            append = self.logs.serve(ServedMountLog(mount))
-            mount.on_entry = append
-        for options in filter(is_followed, config.events):
-            event_channel = self.events.channels[options.name]
-            told = self.logs.serve(ServedEventLog(event_channel))
-            event_channel.on_entry = told
         self.cluster = make_cluster(config, self.streams, self.logs, limits)
-        for channel in self.channels.values():
-            self._share(channel)
+        self.cluster_stations = None if self.cluster is None else SharedStations(self.cluster, limits.cluster)
         if tools is not None:
-            self._make_simulcasts(tools, delay)
+            self._make_channels(tools)
+        if is_edge(config):
+            self._make_stations(None)
+        elif tools is not None:
+            self._make_stations(tools)
+        self._directory = self._make_directory()
+        self._take_publishers(made_keys or MadeKeys())
+        self._make_recordings(recording_places(config) if places is None else places)
+        self.events = make_event_services(config, limits, self._count)
+        self._share_logs()
         self._status_events = StatusEvents(
             {one.name: one.include for one in config.events},
             self.events.channels,
             self.mounts,
             self.broadcasts,
             limits.events.news_seconds,
+            self._is_owned_here,
         )
-        self._added: list[Service] = []
         self.registry.register(metrics.ServicesCollector(self))
         ProcessCollector(registry=self.registry)
 
-    def _make_ingest(self) -> IngestAdmission:
-        limits = ingest_limits(self.config.limits, self.limits.ingest)
-        return IngestAdmission(
+    def _take_publishers(self, made_keys: MadeKeys) -> None:
+        """Make what lets publishers in to the live channels."""
+        config = self.config
+        self._made_keys = made_keys
+        self._configured_keys = frozenset[str]()
+        self._newest_config = config
+        self._keys_change = asyncio.Lock()
+        self.publish_keys = PublishKeys(
+            config.server.admin_token or "", _publish_keys_in(config), made_keys.hashes
+        )
+        self.guess_delay = GuessDelay(
+            config.limits.wrong_passwords, config.limits.wrong_password_seconds, self.limits.guesses
+        )
+        limits = ingest_limits(config.limits, self.limits.ingest)
+        self.ingest = IngestAdmission(
             {name: channel.published for name, channel in self.channels.items()},
             self.publish_keys,
             self.guess_delay,
             limits,
-            make_webhook(self.config.server.publish_webhook, limits),
+            make_webhook(config.server.publish_webhook, limits),
         )
 
-    def _make_channels_and_stations(self, tools: Tools, delay: Histogram) -> None:
+    def _make_recordings(self, places: Mapping[str, str]) -> None:
+        """Make what serves recordings, and what copies them to S3."""
+        recorded = {
+            channel.name: recordings
+            for channel in self.channels.values()
+            if (recordings := channel.live_event.recordings) is not None
+        }
+        self.recording_copies = make_recording_copies(self.config, recorded, self.limits)
+        self.bucket_recordings = make_bucket_recordings(self.config, places, self.limits)
+        copied = self.bucket_recordings
+        self.recordings: Mapping[str, KeptRecordings] = {
+            name: AllRecordings(*(one[name] for one in (recorded, copied) if name in one))
+            for name in {*recorded, *copied}
+        }
+
+    def _share_logs(self) -> None:
+        """Serve stations, events and live channels by their logs, here and in other processes."""
+        self.shared_dvrs: dict[str, SharedDvr] = {}
+        for mount in self.mounts.values():
+            append = self.logs.serve(ServedMountLog(mount))
+            mount.on_entry = append
+        for options in filter(is_followed, self.config.events):
+            event_channel = self.events.channels[options.name]
+            told = self.logs.serve(ServedEventLog(event_channel))
+            event_channel.on_entry = told
+        self.cluster_events = share_events(self.config, self.cluster, self.events.channels, self.limits)
+        for channel in self.channels.values():
+            self._share(channel)
+        if self.tools is not None and not is_edge(self.config):
+            self.simulcasts = make_simulcasts(
+                self.config,
+                self.mounts,
+                self.tools,
+                self._broadcast,
+                lambda name: self._delay.labels(name).observe,
+                self.limits.radio.simulcast,
+            )
+
+    def _make_channels(self, tools: Tools) -> None:
         self.channels = {
             options.name: Channel(
-                channel_options(options, self.config, self.limits.live),
+                channel_options(options, self.config, self.limits.live, self.dvr_bucket),
                 tools,
-                ChannelHooks(delay.labels(options.name).observe),
+                ChannelHooks(self._delay.labels(options.name).observe),
             )
             for options in self.config.live
         }
+
+    def _make_stations(self, tools: Tools | None) -> None:
         self.stations = make_stations(
             self.config,
             tools,
             functools.partial(self._count, "radio"),
             functools.partial(self._count, "events"),
             self.limits.radio,
+            self.cluster_stations,
         )
         self.mounts = self.stations.mounts
 
@@ -234,22 +289,12 @@ class Services:
         server = self.config.server
         open_to_all = {one.name for one in self.config.radio if not needs_permission(one)}
         mounts = [mount for name, mount in self.mounts.items() if name in open_to_all]
-        if not server.yp_url or not mounts:
+        if not server.yp_url or not mounts or is_edge(self.config):
             return None
         # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
         from origin.radio.directory import Directory
 
         return Directory(server.yp_url, server.public_url, mounts, self.limits.radio.directory)
-
-    def _make_simulcasts(self, tools: Tools, delay: Histogram) -> None:
-        self.simulcasts = make_simulcasts(
-            self.config,
-            self.mounts,
-            tools,
-            self._broadcast,
-            lambda name: delay.labels(name).observe,
-            self.limits.radio.simulcast,
-        )
 
     async def take_keys(self, new: Config) -> None:
         """Take the live channels' keys of a configuration that was read again; the others stay."""
@@ -308,6 +353,8 @@ class Services:
             try:
                 for history in self.events.histories.values():
                     await history.wait_until_restored()
+                if self.cluster_events is not None:
+                    await self.cluster_events.wait_until_level()
                 yield
             finally:
                 self._work.cancel()
@@ -350,7 +397,11 @@ class Services:
             troubles["cluster"] = self.cluster.connection.trouble
         if self.library.storage.trouble:
             troubles["library"] = self.library.storage.trouble
-        troubles |= {one.name: one.trouble for one in self.recording_copies if one.trouble}
+        if self.dvr_bucket is not None and self.dvr_bucket.trouble:
+            troubles["DVR"] = self.dvr_bucket.trouble
+        in_s3: list[RecordingCopies | BucketRecordings] = [*self.recording_copies]
+        in_s3 += self.bucket_recordings.values()
+        troubles |= {one.name: one.trouble for one in in_s3 if one.trouble}
         if self.loop_lag.trouble is not None:
             troubles["server"] = self.loop_lag.trouble
         elif self._lock is not None and not self._lock.held:
@@ -374,13 +425,32 @@ class Services:
         """Give the channels that other nodes of the cluster make."""
         return [stream for name, stream in self.streams.items() if name not in self.broadcasts]
 
+    def may_come(self, name: str) -> bool:
+        """Tell whether a live channel that isn't served here may be one of other nodes of the cluster."""
+        return self.cluster is not None and self.cluster.may_have(name)
+
+    def _is_owned_here(self, source: str) -> bool:
+        """Tell whether no other node of a cluster tells what is new of a live channel or station."""
+        area, _, name = source.partition("/")
+        if self.cluster is None or self.cluster_stations is None:
+            return True
+        own = self.cluster.channels if area == LIVE else self.cluster_stations.stations
+        return name not in own or own[name].is_owner
+
     def _share(self, channel: Channel) -> None:
         """Serve a channel under its name: on all nodes of a cluster what the one that owns its log makes."""
         if self.cluster is None:
             self._broadcast(channel)
             return
-        self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
-        channel.add_follower(self.cluster.share(channel.stream, lambda: channel.state in ("live", "ended")))
+        self.broadcasts[channel.name] = channel
+        dvr = make_shared_dvr(self.config, channel, self.dvr_bucket, self.streams)
+        if dvr is None:
+            self.streams[channel.name] = channel.stream
+        else:
+            # What is in S3 comes before what this node makes, and playlists don't go back behind that.
+            self.shared_dvrs[channel.name] = dvr
+        has_media = lambda: channel.state in ("live", "ended")  # noqa: E731
+        channel.add_follower(self.cluster.share(channel.stream, has_media, dvr))
 
     def _broadcast(self, channel: Channel) -> None:
         """Serve this channel under its name."""
@@ -400,7 +470,7 @@ class Services:
         services += [] if self.cluster is None else [self.cluster]
         services += [] if self._directory is None else [self._directory]
         services += [] if self.library.thumbnails is None else [self.library.thumbnails]
-        services += self.recording_copies
+        services += [*self.recording_copies, *self.bucket_recordings.values()]
         return [*services, *self._added, self._status_events, self.library.catalogue]
 
     async def _supervise(self, service: Service) -> None:
@@ -455,17 +525,31 @@ def ingest_limits(configured: LimitOptions, limits: IngestLimits) -> IngestLimit
     return replace(limits, publishers=configured.publishers, silent_seconds=configured.publisher_seconds)
 
 
-def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) -> ChannelOptions:
-    """Convert a live channel's configuration to the packager's options."""
+def channel_options(
+    options: LiveOptions, config: Config, limits: LiveLimits, dvr_bucket: DvrBucket | None = None
+) -> ChannelOptions:
+    """Convert a live channel's configuration to the packager's options.
+
+    Args:
+        options: the configuration.
+        config: all options.
+        limits: those that aren't configured.
+        dvr_bucket: where DVRs are in S3; of a cluster that of the log which all nodes serve, and not that
+            of what this one makes.
+    """
+    dvr_window = dvr_seconds(options)
+    if dvr_bucket is not None and config.cluster.url:
+        dvr_bucket, dvr_window = None, dvr_window if config.server.data else 0
     return ChannelOptions(
         name=options.name,
         source=options.source,
         ladder=options.ladder,
         part_duration=options.part_duration,
         segment_duration=options.segment_duration,
-        dvr_window=seconds(options.dvr) or (EVENT_SECONDS if options.event else 0),
+        dvr_window=dvr_window,
         data=data_folder(config, "live", options.name),
         dvr_bytes=size(options.dvr_size),
+        dvr_bucket=dvr_bucket,
         event=options.event,
         retention=Retention(
             seconds(options.recordings),

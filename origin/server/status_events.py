@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from origin.events.channel import EventChannel
 from origin.radio.mount import Mount
 from origin.radio.now_playing import describe_title
@@ -24,6 +24,7 @@ class StatusEvents:
         mounts: the stations, by name.
         live: the live channels, by name.
         seconds: between two comparisons.
+        is_told_here: tells whether this node of a cluster publishes what comes of a source.
     """
 
     name = "status events"
@@ -35,7 +36,9 @@ class StatusEvents:
         mounts: Mapping[str, Mount],
         live: Mapping[str, Channel],
         seconds: float,
+        is_told_here: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        self._is_told_here = is_told_here
         self._included = included
         self._channels = channels
         self._mounts = mounts
@@ -60,7 +63,8 @@ class StatusEvents:
 
     def look(self) -> None:
         """Publish what has changed since the last comparison."""
-        for source in {source for sources in self._included.values() for source in sources}:
+        included = {source for sources in self._included.values() for source in sources}
+        for source in filter(self._is_told_here, included):
             now, told = self._state_of(source), self._told.get(source, {})
             changed = [(kind, data) for kind, data in now.items() if told.get(kind) != data]
             self._told[source] = now
@@ -70,6 +74,8 @@ class StatusEvents:
 
     def _publish_captions(self, source: str, language: str, cues: Sequence[Cue], zero: Fraction) -> None:
         """Publish captions when they come, with the dates between which they are shown."""
+        if not self._is_told_here(source):
+            return
         base = float(zero)
         for name in (name for name, sources in self._included.items() if source in sources):
             for cue in cues:

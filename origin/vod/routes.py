@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from media import webvtt
 from media.dash import mpd
 from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.hls.media_playlist import MEDIA_TYPE
 from media.mp4 import wvtt
+from media.subtitles import webvtt
 from origin.files.open_files import OpenFileCache
 from origin.http import content_coding
 from origin.http.representation import Representation

@@ -22,9 +22,9 @@ from origin.events.routes import routes
 from origin.events.sockets import socket_identity_of
 from origin.http.client_limits import ClientLimits
 from origin.http1 import websocket
-from origin.relay.relay import relay_limits
 from origin.server.event_services import event_channel_options, event_limits, is_followed
 from origin.server.limits import Limits
+from origin.token_relay.shared_requests import relay_limits
 
 log = structlog.get_logger()
 
@@ -91,8 +91,10 @@ class WorkerEventChannels:
             return False
         request = Request(scope)
         identity = socket_identity_of(request) if upgrading else identity_of(request)
-        # Who comes from a process that is ahead of this one goes on where all events are.
-        return not (identity and channel.log.is_ahead(identity))
+        # Who comes from a process or a node that is ahead of this one goes on where all events are.
+        log = channel.log
+        is_ahead = log.may_be_elsewhere if self._config.cluster.url else log.is_ahead
+        return not (identity and is_ahead(identity))
 
     def routes(self, client_limits: ClientLimits) -> list[BaseRoute]:
         """Make their routes.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from origin.live.dash_captions import is_dash_captions
-from origin.live.reload import SEGMENTS_AHEAD
+from origin.live.playlist_request import SEGMENTS_AHEAD
 from origin.live.uris import RenditionFile, RenditionFileKind, read_name
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition

@@ -25,6 +25,7 @@ from origin.http.areas import area_of
 from origin.http.client_limits import ClientLimits
 from origin.http1.access_log import RequestCounters
 from origin.live import routes as live_routes
+from origin.live.dvr_segments import StoredSegments
 from origin.radio.mount_log import RADIO
 from origin.responses.common_headers import CommonHeaders
 from origin.server import embed, malloc, page
@@ -34,6 +35,7 @@ from origin.server.library_services import make_served_library
 from origin.server.loop_lag import LoopLag
 from origin.server.metrics import as_one, event_metrics, loop_metrics, traffic_metrics
 from origin.server.s3_metrics import s3_metrics
+from origin.server.s3_places import make_dvr_bucket
 from origin.vod import routes as vod_routes
 from origin.workers import live_requests
 from origin.workers.event_channels import WorkerEventChannels
@@ -44,7 +46,7 @@ from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE, FollowedLiveLog
 from packager.replication.log_follower import FollowedLog
 
-_THUMBNAILS = re.compile(r"/thumbnails(\.vtt|\.m3u8|/[^/]*)$")
+_THUMBNAILS = re.compile(r"/thumbnails(\.vtt|\.m3u8|(/v_[^/]*)?/[^/]*)$")
 """The end of the paths of small pictures: making them writes to the data folder."""
 
 
@@ -58,6 +60,7 @@ class WorkerServices:
         config: all options.
         limits: those that aren't configured.
         library: the files and their VOD.
+        dvr_bucket: where live channels' DVRs are in S3; None where they aren't.
         streams: the live channels that are served here, by name; may change while serving.
         events: the event channels that are served here.
         stations: likewise.
@@ -70,6 +73,7 @@ class WorkerServices:
         self.limits = start.limits
         files = [Path(name) for name in start.files]
         self.library = make_served_library(self.config, self.limits, files, thumbnails=start.thumbnails)
+        self.dvr_bucket = make_dvr_bucket(self.config, self.limits.s3)
         self.streams: dict[str, LiveStream] = {}
         self.traffic = RequestCounters()
         count = functools.partial(self.traffic.add_bytes, "events")
@@ -161,7 +165,10 @@ def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
             answers=library.vod_answers,
         ),
         *live_routes.routes(
-            services.streams, config.server.carried_parameters, client_limits.blocked_requests
+            services.streams,
+            config.server.carried_parameters,
+            client_limits.blocked_requests,
+            stored_segments=StoredSegments(services.dvr_bucket),
         ),
         *services.events.routes(client_limits),
         *services.stations.routes(client_limits),

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
@@ -97,8 +99,39 @@ _ANSWERS = msgspec.msgpack.Decoder(Answer)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+class CommandOutcome(StrEnum):
+    """What came of a command that was to be carried to a channel's owner."""
+
+    ANSWERED = "answered"
+    TOO_LONG = "too_long"
+    BUSY = "busy"
+    OWNER_BUSY = "owner_busy"
+    NO_OWNER = "no_owner"
+    REDIS_AWAY = "redis_away"
+    UNANSWERED = "unanswered"
+    UNREADABLE = "unreadable"
+
+
+_TOLD = {
+    CommandOutcome.BUSY: "too many requests wait for the owners of channels",
+    CommandOutcome.OWNER_BUSY: "too many requests wait for the node that owns this channel",
+    CommandOutcome.NO_OWNER: "no node owns this channel now",
+    CommandOutcome.REDIS_AWAY: "the node that owns this channel can't be reached now",
+    CommandOutcome.UNANSWERED: "no answer came in time, but what was asked for may have been done",
+    CommandOutcome.UNREADABLE: "the answer can't be read",
+}
+
+
 class OwnerUnavailableError(Exception):
-    """A command couldn't be carried to a channel's owner, or no answer came; says which in a sentence."""
+    """A command couldn't be carried to a channel's owner, or no answer came; says which in a sentence.
+
+    Args:
+        outcome: what came of it.
+    """
+
+    def __init__(self, outcome: CommandOutcome) -> None:
+        super().__init__(_TOLD[outcome])
+        self.outcome = outcome
 
 
 class CommandTooLongError(Exception):
@@ -119,11 +152,13 @@ class ClusterCommands:
     Attributes:
         limits: the same.
         carry_out: carries out a command that has come; what comes before it is set is lost.
+        outcomes: how often a command of this node came to what.
     """
 
     def __init__(self, connection: RedisConnection, token: str, limits: CommandLimits) -> None:
         self.limits = limits
         self.carry_out: CarryOut | None = None
+        self.outcomes = Counter(dict.fromkeys(CommandOutcome, 0))
         self._connection = connection
         self._waiting = _waiting(token)
         self._asked = 0
@@ -137,16 +172,15 @@ class ClusterCommands:
         """
         message = msgspec.msgpack.encode(command)
         if len(message) > self.limits.command_bytes:
+            self.outcomes[CommandOutcome.TOO_LONG] += 1
             raise CommandTooLongError
-        if self._asked >= self.limits.at_once:
-            raise OwnerUnavailableError("too many requests wait for the owners of channels")
-        self._asked += 1
         try:
-            return await self._exchange(LogKeys(LIVE, command.channel), message)
-        except RedisUnavailableError as error:
-            raise OwnerUnavailableError("the node that owns this channel can't be reached now") from error
-        finally:
-            self._asked -= 1
+            answer = await self._ask(LogKeys(LIVE, command.channel), message)
+        except OwnerUnavailableError as error:
+            self.outcomes[error.outcome] += 1
+            raise
+        self.outcomes[CommandOutcome.ANSWERED] += 1
+        return answer
 
     async def run(self) -> None:
         """Have commands carried out that come to this node, until cancelled."""
@@ -163,25 +197,36 @@ class ClusterCommands:
                     task.add_done_callback(lambda _: places.release())
                 await asyncio.sleep(self.limits.pause_seconds)
 
+    async def _ask(self, keys: LogKeys, message: bytes) -> Answer:
+        if self._asked >= self.limits.at_once:
+            raise OwnerUnavailableError(CommandOutcome.BUSY)
+        self._asked += 1
+        try:
+            return await self._exchange(keys, message)
+        except RedisUnavailableError as error:
+            raise OwnerUnavailableError(CommandOutcome.REDIS_AWAY) from error
+        finally:
+            self._asked -= 1
+
     async def _exchange(self, keys: LogKeys, message: bytes) -> Answer:
         limits, call = self.limits, self._connection.call
         owner = await call(lambda client: client.hget(keys.lease, "token"))
         if owner is None or not _ID.fullmatch(owner):
-            raise OwnerUnavailableError("no node owns this channel now")
+            raise OwnerUnavailableError(CommandOutcome.NO_OWNER)
         name = os.urandom(16).hex()
         named = _waiting(owner.decode()), _command(name)
         terms = name, message, _milliseconds(limits), limits.waiting
         if not await call(lambda client: client.eval(_SEND, len(named), *named, *terms)):
-            raise OwnerUnavailableError("too many requests wait for the node that owns this channel")
+            raise OwnerUnavailableError(CommandOutcome.OWNER_BUSY)
         found = await self._pop(_answer(name), limits.answer_seconds)
         if found is None:
-            raise OwnerUnavailableError("no answer came in time, but what was asked for may have been done")
+            raise OwnerUnavailableError(CommandOutcome.UNANSWERED)
         try:
             if len(found) > limits.answer_bytes:
                 raise msgspec.DecodeError
             return _ANSWERS.decode(found)
         except _UNREADABLE:
-            raise OwnerUnavailableError("the answer can't be read") from None
+            raise OwnerUnavailableError(CommandOutcome.UNREADABLE) from None
 
     async def _next(self) -> bytes | None:
         """Wait for the ID of a command; None where nothing has come for a while."""

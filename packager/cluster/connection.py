@@ -10,24 +10,17 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from typing import Any
 
 import structlog
 
 from packager.cluster.limits import RedisLimits
 from packager.retry_policy import FailureCount
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
 log = structlog.get_logger()
 
 Command = Callable[[Any], Awaitable[Any]]
 """Gives a ``redis.asyncio.Redis`` a command; what that answers depends on the command."""
-
-SENTINEL = "+sentinel://"
-"""Within ``redis+sentinel://host:port,host:port/service/database``, and the same with ``rediss``."""
 
 
 class RedisUnavailableError(Exception):
@@ -38,7 +31,7 @@ class RedisConnection:
     """Calls Redis, and knows whether it can be reached.
 
     Args:
-        url: as ``redis.asyncio.Redis.from_url`` takes it, or ``redis+sentinel://…``.
+        url: as ``redis_client`` takes it.
         limits: of the connections.
 
     Attributes:
@@ -55,9 +48,16 @@ class RedisConnection:
         # Here and not above: it is an extra, and most servers don't have it.
         from redis.exceptions import RedisError
 
+        from packager.cluster.redis_client import redis_client
+
         self._failures = (RedisError, OSError, TimeoutError)
         self._limits = limits
-        self._client = _client(url, limits)
+        self._client = redis_client(
+            url,
+            connect_seconds=limits.connect_seconds,
+            answer_seconds=None,  # some commands wait long in Redis
+            connections=limits.connections,
+        )
         self._calls = asyncio.Semaphore(limits.calls_at_once)
         self._is_up, self._is_down = asyncio.Event(), asyncio.Event()
         self.trouble = "Redis wasn't asked yet"
@@ -153,44 +153,3 @@ class RedisConnection:
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())[:200]
     return f"Redis: {text or 'no answer in time'}"
-
-
-def _client(url: str, limits: RedisLimits) -> Redis:
-    """Make the client; time-outs of answers are ours, as some commands wait long."""
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.asyncio.sentinel import Sentinel
-    from redis.backoff import NoBackoff
-
-    options: dict[str, Any] = {
-        "socket_connect_timeout": limits.connect_seconds,
-        "socket_timeout": None,
-        "socket_keepalive": True,
-        "max_connections": limits.connections,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        # What it would tell Redis of itself it reads from the disk, again for each connection.
-        "driver_info": None,
-    }
-    if SENTINEL not in url:
-        return Redis.from_url(url, **options)
-    scheme, _, rest = url.partition(SENTINEL)
-    user, _, place = rest.rpartition("@")
-    hosts, _, path = place.partition("/")
-    service, _, database = path.partition("/")
-    name, _, password = user.partition(":")
-    if scheme not in ("redis", "rediss") or not service:
-        raise ValueError("Sentinel's is redis+sentinel://host:port,host:port/service/database")
-    addresses = []
-    for host in hosts.split(","):
-        one, _, port = host.rpartition(":")
-        addresses.append((one, int(port)))
-    is_secret = scheme == "rediss"
-    options |= {"ssl": is_secret, "db": int(database or 0)}
-    options |= {"username": unquote(name) or None, "password": unquote(password) or None}
-    timeouts = {"socket_connect_timeout": limits.connect_seconds, "socket_timeout": limits.call_seconds}
-    make: Any = Sentinel  # has no types
-    found: Redis = make(addresses, sentinel_kwargs={**timeouts, "ssl": is_secret}).master_for(
-        service, **options
-    )
-    return found

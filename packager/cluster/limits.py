@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from packager.retry_policy import RetryPolicy
 
-RECONNECTS = RetryPolicy(0.1, 2.0, steady_seconds=5.0)
+RECONNECTS = RetryPolicy(0.1, 0.5, steady_seconds=5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,8 @@ class LogStreamLimits:
         append_bytes: most bytes that are appended at once, unless one entry has more.
         entry_bytes: longest entry that is read.
         read_entries: most entries of one log that are read at once.
+        read_bytes: most bytes that are read at once, by what entries had lately; one of each log comes in any
+            case.
         read_seconds: for how long a read waits for entries.
         snapshot_bytes: longest snapshot that is read.
         snapshot_seconds: for how long a snapshot stays in Redis.
@@ -76,6 +78,7 @@ class LogStreamLimits:
     append_bytes: int = 1 << 20
     entry_bytes: int = 64 << 20
     read_entries: int = 64
+    read_bytes: int = 32 << 20
     read_seconds: float = 0.5
     snapshot_bytes: int = 256 << 20
     snapshot_seconds: int = 5
@@ -119,6 +122,73 @@ class CommandLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventStreamLimits:
+    """Limits of the event channels that nodes share; how much each keeps is configured for the channel.
+
+    Attributes:
+        append_events: most events that are appended at once.
+        append_bytes: most bytes of them, unless one event has more.
+        waiting_events: most events of a node that wait for Redis.
+        waiting_bytes: most bytes of them.
+        publish_seconds: for how long an event is tried to be appended; what isn't by then is refused.
+        repeat_seconds: for how long Redis knows what a node has appended last, which is then not done twice;
+            longer than an event is tried.
+        remembered_seconds: for how long a channel's events stay in Redis when nothing is published.
+        epochs: earlier epochs of a channel that are remembered.
+        trimmed_at_once: most old events of a channel that go when others are appended.
+        message_bytes: longest event that is read.
+        read_bytes: with how many bytes a read ends; a few events may be beyond.
+        read_channels: most channels of one read.
+        news: most notes in Redis of which channels have news; who is further behind looks at all channels.
+        read_news: most of them that are read at once.
+        news_seconds: for how long a read waits for them.
+        restore_seconds: how long a starting node waits for what is in Redis.
+        catch_up_seconds: for how long a reader waits whose id isn't known here yet.
+        report_seconds: between two reports of how many readers a node has.
+        forget_seconds: without a report for so long, a node has no readers.
+        retry_seconds: when who was refused may ask again.
+    """
+
+    append_events: int = 100
+    append_bytes: int = 1 << 20
+    waiting_events: int = 10_000
+    waiting_bytes: int = 16 << 20
+    publish_seconds: float = 4.0
+    repeat_seconds: int = 60
+    remembered_seconds: int = 7 * 86_400
+    epochs: int = 16
+    trimmed_at_once: int = 1000
+    message_bytes: int = 64 << 20
+    read_bytes: int = 1 << 20
+    read_channels: int = 64
+    news: int = 10_000
+    read_news: int = 1000
+    news_seconds: float = 0.5
+    restore_seconds: float = 5.0
+    catch_up_seconds: float = 1.0
+    report_seconds: float = 1.0
+    forget_seconds: float = 5.0
+    retry_seconds: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationLogLimits:
+    """Limits of the stations that nodes share.
+
+    Attributes:
+        queue_blocks: most blocks, of about a second, that wait until they are played; older ones go.
+        told_seconds: between two entries that tell a station's state where it has no audio.
+        entry_bytes: longest entry that is read.
+        read_entries: most entries of one station that are read at once.
+    """
+
+    queue_blocks: int = 64
+    told_seconds: float = 2.0
+    entry_bytes: int = 4 << 20
+    read_entries: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterLimits:
     """Limits of a node of a cluster.
 
@@ -127,9 +197,13 @@ class ClusterLimits:
         lease: of the leases that it holds.
         streams: of the logs in Redis.
         commands: of what nodes ask each other for.
+        events: of the event channels there.
+        stations: of the stations.
     """
 
     redis: RedisLimits = field(default_factory=RedisLimits)
     lease: LeaseLimits = field(default_factory=LeaseLimits)
     streams: LogStreamLimits = field(default_factory=LogStreamLimits)
     commands: CommandLimits = field(default_factory=CommandLimits)
+    events: EventStreamLimits = field(default_factory=EventStreamLimits)
+    stations: StationLogLimits = field(default_factory=StationLogLimits)

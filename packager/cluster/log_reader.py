@@ -7,7 +7,7 @@ a snapshot. Until that is there, what it has given is served on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
@@ -68,9 +68,9 @@ class LogReader:
             return False
         limits = self._limits
         behind = {name: str(shared.read) for name, shared in whole.items()}
-        milliseconds = round(limits.read_seconds * 1000)
+        milliseconds, count = round(limits.read_seconds * 1000), self._count(whole.values())
         found = await self._connection.wait(
-            lambda client: client.xread(behind, count=limits.read_entries, block=milliseconds),
+            lambda client: client.xread(behind, count=count, block=milliseconds),
             limits.read_seconds,
         )
         budget = StepBudget()
@@ -81,6 +81,12 @@ class LogReader:
                     break
                 await budget.spend()
         return True
+
+    def _count(self, logs: Iterable[SharedLog]) -> int:
+        """Tell how many entries of each log are read at once: Redis counts them, and not their bytes."""
+        of_each = sum(shared.mean_entry_bytes for shared in logs)
+        fitting = int(self._limits.read_bytes / max(of_each, 1.0))
+        return max(1, min(fitting, self._limits.read_entries))
 
     def _take(self, shared: SharedLog, number: bytes, message: bytes) -> bool:
         """Fold an entry; tell whether what follows can be folded, too."""

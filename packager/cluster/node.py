@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping, MutableMapping
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -23,6 +23,9 @@ from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE
 from packager.window.log import Entry
+
+if TYPE_CHECKING:
+    from packager.cluster.shared_dvr import SharedDvr
 
 log = structlog.get_logger()
 
@@ -65,6 +68,7 @@ class ClusterNode:
     Attributes:
         name: of the service.
         connection: the same.
+        token: by which this node is known.
         channels: those that it makes, by name.
         commands: carries commands to the owners of channels.
     """
@@ -88,16 +92,21 @@ class ClusterNode:
         self._limits = limits
         self._publish_limits = publish_limits
         self._follows_all = follows_all
-        self._token = os.urandom(16).hex()
-        self.commands = ClusterCommands(connection, self._token, limits.commands)
+        self.token = os.urandom(16).hex()
+        self.commands = ClusterCommands(connection, self.token, limits.commands)
+        self._work: list[Callable[[], Coroutine[None, None, None]]] = []
         self._logs: dict[LogKeys, SharedLog] = {}
+        self._has_listed = False
 
-    def share(self, own: LiveStream, has_media: Callable[[], bool]) -> Callable[[Entry], None]:
+    def share(
+        self, own: LiveStream, has_media: Callable[[], bool], dvr: SharedDvr | None = None
+    ) -> Callable[[Entry], None]:
         """Share a channel that this node makes, as soon as the node runs.
 
         Args:
             own: what the channel's own log gives; it is served until the shared one can be.
             has_media: tells whether something comes from its source, or its event is over.
+            dvr: of the shared log; None where there is none.
 
         Returns:
             What is to be called with each entry of its own log.
@@ -109,16 +118,26 @@ class ClusterNode:
             has_media,
             shared,
             LogStream(self.connection, keys, self._limits.streams),
-            Lease(self.connection, keys, self._token, self._limits.lease),
+            Lease(self.connection, keys, self.token, self._limits.lease),
             self.connection,
             self._limits,
+            dvr,
         )
         return channel.take
+
+    def add(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Do something else beside, over the same connection; to be called before the node runs."""
+        self._work.append(work)
 
     def is_owned_elsewhere(self, name: str) -> bool:
         """Tell whether a channel is served here, and this node doesn't own its log."""
         channel = self.channels.get(name)
         return LogKeys(LIVE, name) in self._logs and (channel is None or not channel.is_owner)
+
+    def may_have(self, name: str) -> bool:
+        """Tell whether a channel that isn't served here may be one of the cluster's, and come soon."""
+        is_informed = self._has_listed and self.connection.is_up
+        return LogKeys(LIVE, name) in self._logs or (self._follows_all and not is_informed)
 
     async def run(self) -> None:
         """Share and follow until cancelled."""
@@ -133,6 +152,7 @@ class ClusterNode:
                     self._write_snapshots(),
                     self.commands.run(),
                     *(channel.run() for channel in self.channels.values()),
+                    *(run() for run in self._work),
                 )
             ]
             try:
@@ -161,6 +181,7 @@ class ClusterNode:
             await self.connection.wait_until_up()
             with contextlib.suppress(RedisUnavailableError):
                 self._note(await self._exchange_names())
+                self._has_listed = True
             await asyncio.sleep(self._limits.streams.list_seconds)
 
     async def _exchange_names(self) -> set[str]:

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,10 +21,13 @@ from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import LogStream
 from packager.cluster.log_writer import LogWriter
 from packager.cluster.shared_log import SharedLog
-from packager.cluster.succession import go_on, is_shared
+from packager.cluster.succession import go_on, is_shared, needs_new_windows
 from packager.concurrency import background_task
 from packager.publish.live_stream import LiveStream
 from packager.window.log import CadenceEntry, Entry
+
+if TYPE_CHECKING:
+    from packager.cluster.shared_dvr import SharedDvr
 
 log = structlog.get_logger()
 
@@ -39,6 +43,7 @@ class SharedChannel:
         lease: of it.
         connection: to Redis.
         limits: of the node.
+        dvr: of the log; None where there is none.
 
     Attributes:
         shared: the same.
@@ -53,8 +58,12 @@ class SharedChannel:
         lease: Lease,
         connection: RedisConnection,
         limits: ClusterLimits,
+        dvr: SharedDvr | None = None,
     ) -> None:
         self.shared = shared
+        self._dvr = dvr
+        if dvr is not None:
+            dvr.on_loaded = lambda: self._news.set()
         self._own = own
         self._has_media = has_media
         self._stream = stream
@@ -99,11 +108,16 @@ class SharedChannel:
 
     async def run(self) -> None:
         """Own the log whenever nobody else does, until cancelled; it is given back then."""
-        async with background_task(self._writer.run()):
+        dvr = self._dvr
+        storing = contextlib.nullcontext() if dvr is None else background_task(dvr.run())
+        without_redis = time.monotonic() + self._limits.lease.lease_seconds
+        async with background_task(self._writer.run()), storing:
             try:
                 while True:
                     with contextlib.suppress(RedisUnavailableError):
                         await self._look()
+                    if dvr is not None and not self._connection.is_up and time.monotonic() > without_redis:
+                        dvr.serve_own()
                     self._append_waiting()
                     self._news.clear()
                     with contextlib.suppress(TimeoutError):
@@ -182,18 +196,30 @@ class SharedChannel:
 
     def _go_on(self) -> None:
         """Bring the shared log to where this packager's own is."""
+        shared, dvr, entry = self.shared.stream, self._dvr, self._own.begun_with
+        if dvr is not None and entry is not None:
+            anew = self._begins_anew or needs_new_windows(shared, entry, dvr)
+            if anew and not dvr.is_loaded(entry):
+                return
         try:
-            done = go_on(self.shared.stream, self._own, self._append, anew=self._begins_anew)
+            done = go_on(shared, self._own, self._append, dvr, anew=self._begins_anew)
         except Exception:  # it is begun anew, as far as that is possible
             log.exception("a live channel's log can't be gone on with", channel=self._own.name)
             self._begins_anew = True
             return
         if done:
             self._is_level, self._begins_anew = True, False
+            if dvr is not None:
+                dvr.begin(shared, self._append, self._may_append)
+
+    def _may_append(self) -> bool:
+        """Tell whether an entry can be appended: no other node may own the log without this one's knowing."""
+        certain = self._lease.is_certain or not self._connection.is_up
+        return self._is_level and self.shared.is_owned and certain
 
     def _append_waiting(self) -> None:
         """Append what has come, unless another node may own the log without this one's knowing."""
-        if not self.shared.is_owned or not (self._lease.is_certain or not self._connection.is_up):
+        if not self._may_append():
             limits = self._limits.streams
             if len(self._waiting) > limits.waiting_entries:
                 self._fall_behind()

@@ -16,6 +16,8 @@ from packager.window.log import Entry
 from packager.window.log_encoding import encode
 
 _LENGTH_BYTES = 4
+_AVERAGED = 16
+"""Entries over which their length is averaged, about: a part of each kind of several segments."""
 
 
 class _SharedCommands(ElsewhereCommands):
@@ -61,6 +63,7 @@ class SharedLog:
         read: ID of the newest entry that came from Redis, or that Redis has taken.
         is_owned: whether this node appends to it.
         may_differ: whether this node has folded what Redis has not taken.
+        mean_entry_bytes: how long entries are that came from Redis lately, on average.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class SharedLog:
         self.read = EntryId(0, 0)
         self.is_owned = False
         self.may_differ = False
+        self.mean_entry_bytes = 0.0
         self._position = FollowedPosition(self._folding)
 
     @property
@@ -97,6 +101,7 @@ class SharedLog:
             HoleError: an entry is missing before it.
         """
         self.read = number
+        self._note_length(message)
         if self.may_differ:
             raise HoleError("another owner has gone on from an earlier entry")
         if number.position <= self.position:
@@ -113,10 +118,14 @@ class SharedLog:
         budget = StepBudget()
         for message in _messages(snapshot.data, most_bytes):
             self._position.take(snapshot.last.position, message)
+            self._note_length(message)
             await budget.spend()
         if not self.is_whole:
             raise MalformedError("a snapshot without an end")
         self.read, self.may_differ = snapshot.last, False
+
+    def _note_length(self, message: bytes) -> None:
+        self.mean_entry_bytes += (len(message) - self.mean_entry_bytes) / _AVERAGED
 
     async def snapshot(self) -> tuple[EntryId, list[bytes]]:
         """Write a snapshot; others have their turn in between."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from typing import Protocol
 
 from packager.publish.live_stream import LiveStream
 from packager.window.log import (
@@ -44,13 +45,26 @@ def is_shared(entry: Entry) -> bool:
     return isinstance(entry, shared)
 
 
-def go_on(shared: LiveStream, own: LiveStream, append: Append, *, anew: bool = False) -> bool:
+class Dvr(Protocol):
+    """What the windows of a shared log have behind the live edge."""
+
+    def for_all(self, entry: CadenceEntry) -> CadenceEntry:
+        """Tell all nodes where the segments of a channel's windows are, and how long they stay listed."""
+
+    def restore(self, shared: LiveStream, number: int, now: Fraction, append: Append) -> None:
+        """Let new windows take up what is there, and go on with a number."""
+
+
+def go_on(
+    shared: LiveStream, own: LiveStream, append: Append, dvr: Dvr | None = None, *, anew: bool = False
+) -> bool:
     """Bring a shared log to where a packager's own one is, so that its next entries fit there.
 
     Args:
         shared: what the shared log has given; folding what is appended changes it.
         own: what the packager's own log has given.
         append: appends to the shared log.
+        dvr: what the shared log has behind the live edge; None: nothing.
         anew: whether what the shared log has given isn't all of it, so that new windows must begin.
 
     Returns:
@@ -59,17 +73,42 @@ def go_on(shared: LiveStream, own: LiveStream, append: Append, *, anew: bool = F
     own_entry, entry = own.begun_with, shared.begun_with
     if own_entry is None:
         return False
-    wanted = _for_all(own_entry)
+    wanted = _for_all(own_entry, dvr)
     following = -1 if entry is None else _next_number(shared.renditions)
     number = max(_oldest_number(own.renditions), following)
     if number > _own_next(own.renditions):
         return False
-    if anew or entry is None or _has_ended(shared) or not _is_alike(entry, wanted):
+    if anew or needs_new_windows(shared, own_entry, dvr):
+        ended = entry is not None and _has_ended(shared)
         _begin_anew(shared, own, replace(wanted, first_number=number), append)
+        if dvr is not None and not ended:
+            dvr.restore(shared, number, _date_of(own, number), append)
     else:
         _close(shared, number, own, append)
     _copy(own.renditions, number, append)
     return True
+
+
+def needs_new_windows(shared: LiveStream, own_entry: CadenceEntry, dvr: Dvr | None) -> bool:
+    """Tell whether the windows of a shared log can't go on with what a packager makes.
+
+    Args:
+        shared: what the shared log has given.
+        own_entry: what the packager's windows were made from.
+        dvr: as for ``go_on``.
+    """
+    entry = shared.begun_with
+    return entry is None or _has_ended(shared) or not _is_alike(entry, _for_all(own_entry, dvr))
+
+
+def _date_of(own: LiveStream, number: int) -> Fraction:
+    """Tell when a segment begins, which is finished, open or to come next; in seconds since the epoch."""
+    for rendition in own.renditions.values():
+        window = rendition.window
+        segment = window.at(number) or window.open
+        if segment is not None:
+            return segment.program_date_time
+    return number * own.cadence.segment_duration
 
 
 def _has_ended(shared: LiveStream) -> bool:
@@ -81,10 +120,11 @@ def _is_alike(entry: CadenceEntry, other: CadenceEntry) -> bool:
     return (entry.cadence, entry.renditions) == (other.cadence, other.renditions)
 
 
-def _for_all(entry: CadenceEntry) -> CadenceEntry:
+def _for_all(entry: CadenceEntry, dvr: Dvr | None) -> CadenceEntry:
     """Leave out what only the node has that makes the channel: its disk."""
     renditions = tuple(replace(one, folder=None) for one in entry.renditions)
-    return replace(entry, renditions=renditions, dvr_window=0.0)
+    entry = replace(entry, renditions=renditions, dvr_window=0.0)
+    return entry if dvr is None else dvr.for_all(entry)
 
 
 def _next_number(renditions: Mapping[str, Rendition]) -> int:

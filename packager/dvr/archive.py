@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -67,6 +67,7 @@ class Archive:
         self._place = DataFolder.at(place)
         self._channel = channel
         self._limits = limits
+        self._max_bytes = max_bytes
         self._health = DiskHealth(channel, limits.calm_writes)
         self._queue = WriteQueue(self._health, limits.waiting_bytes)
         self._segment_stores: dict[str, RenditionStore] = {}
@@ -206,6 +207,19 @@ class Archive:
                 with contextlib.suppress(NotOursError):
                     erase_in(former, name)
             folder.move(name, former, former.free_name(name, self._limits.former_folders))
+
+    def segment_stores(self) -> Mapping[str, RenditionStore]:
+        """Return all renditions' stores; ``load`` has made them."""
+        return self._segment_stores
+
+    def place_of(self, rendition: str) -> str:
+        """Return the path of a rendition's folder."""
+        return str(self._segment_stores[rendition].folder.path)
+
+    def next_event(self, next_number: int) -> Archive:
+        """Return what stores the next event; the folder of the last one was emptied."""
+        del next_number
+        return Archive(self._place, self._channel, self._max_bytes, self._limits)
 
     def segment_store(self, name: str) -> RenditionStore:
         """Return a rendition's store; ``load`` has made it."""

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from media import webvtt
 from media.errors import MediaError
 from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import FragmentReader, InitSegment
 from media.mp4.live_segment import read_live_segment
+from media.subtitles import webvtt
 from packager.data_folder import DataFolder, NotOursError, OpenFolder, write_all
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine
@@ -446,7 +446,7 @@ def read_timelines(folder: OpenFolder, most: int = DEFAULT_LIMITS.init_segments)
             data = folder.read(name, MAX_INIT_BYTES)
         except (NotOursError, FileNotFoundError):
             continue
-        timeline = _parse_init(int(name[len("init-") : -len(".mp4")]), data)
+        timeline = parse_init(int(name[len("init-") : -len(".mp4")]), data)
         if timeline is not None:
             timelines[timeline.number] = timeline
     return timelines
@@ -457,7 +457,7 @@ def _init_names(folder: OpenFolder, most: int) -> Iterator[str]:
     yield from sorted(names, key=lambda name: (len(name), name))[-most:]
 
 
-def _parse_init(number: int, data: bytes) -> Timeline | None:
+def parse_init(number: int, data: bytes) -> Timeline | None:
     """Read an init segment as it was written, or what stands for that of a text; None where it is neither."""
     if data == webvtt.HEADER:
         return Timeline(number, data, WEBVTT_ENTRY)

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 from media.mp4.live_segment import MAX_PARTS
 from packager.data_folder import OpenFolder
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.window.model import LiveSegment, StoredSegment, Timeline
+from packager.window.model import STORERS, LiveSegment, StoredSegment, Timeline
 from packager.window.sequence_numbers import MAX_DISCONTINUITIES, MAX_NUMBER
 
 INDEX = "index"
@@ -69,6 +69,7 @@ class IndexLine(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
         presentation_time: seconds of media time at which its first picture is shown, or its first sound is
             heard. In files by the name of what it was once taken for: the two differ where pictures are
             decoded in another order.
+        stored_by: the number of who stored it, where others may store one of the same number; else 0.
     """
 
     number: _Number
@@ -79,6 +80,7 @@ class IndexLine(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
     discontinuity: bool = False
     parts: Annotated[tuple[_Size, ...], Meta(max_length=MAX_PARTS)] = ()
     presentation_time: _Ratio = msgspec.field(default=(0, 1), name="decode_time")
+    stored_by: Annotated[int, Meta(ge=0, lt=STORERS)] = 0
 
     @property
     def size(self) -> int:
@@ -133,7 +135,7 @@ def segment_of(line: IndexLine, timeline: Timeline | None) -> LiveSegment:
 
 def stored_of(line: IndexLine) -> StoredSegment:
     """Describe the stored bytes of a segment."""
-    return StoredSegment.of(line.parts, line.presentation_time)
+    return StoredSegment.of(line.parts, line.presentation_time, line.stored_by)
 
 
 @functools.lru_cache(maxsize=DURATIONS_KEPT)

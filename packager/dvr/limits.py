@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketLimits:
+    """Limits of a DVR in an S3 bucket; what it may cost in memory and time is as on a disk.
+
+    Attributes:
+        look_seconds: Between two looks whether there is something to store or to remove.
+        load_seconds: How long a channel's start waits for what the bucket tells of earlier segments.
+        piece_lines: Lines of a piece of an index, which is written anew with each segment until it is full.
+        piece_bytes: Longest piece that is read.
+        pieces: Most pieces of one rendition's index that are read, the newest.
+        reads_at_once: How many of them are read at once.
+        removals_at_once: Most segments of a rendition that are removed between two that are stored.
+        removal_retry_seconds: When removing is tried again once S3 has refused it.
+    """
+
+    look_seconds: float = 0.25
+    load_seconds: float = 15.0
+    piece_lines: int = 256
+    piece_bytes: int = 1 << 20
+    pieces: int = 4096
+    reads_at_once: int = 8
+    removals_at_once: int = 8
+    removal_retry_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +56,7 @@ class DvrLimits:
         file_pause_seconds: Pause after some files that are read, so that the thread doesn't hold the GIL for
             long.
         files_between_pauses: After how many.
+        bucket: Of one in an S3 bucket.
     """
 
     waiting_bytes: int = 64 << 20
@@ -49,6 +75,7 @@ class DvrLimits:
     init_segments: int = 4096
     file_pause_seconds: float = 0.001
     files_between_pauses: int = 32
+    bucket: BucketLimits = field(default_factory=BucketLimits)
 
 
 DEFAULT_LIMITS = DvrLimits()

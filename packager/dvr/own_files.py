@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Callable
 
-from media import webvtt
 from media.errors import MediaError
 from media.mp4.fragments import FragmentReader, InitSegment
 from media.mp4.live_segment import read_live_segment
+from media.subtitles import webvtt
 from packager.data_folder import ASIDE, TEMPORARY, NotOursError, OpenFolder
 from packager.dvr import index
 from packager.window.rendition import segment_uri

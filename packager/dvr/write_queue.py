@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from packager.dvr.folder import Folder
-from packager.window.model import LiveSegment
+from packager.window.model import LiveSegment, StoredSegment
 from packager.window.rendition_writer import RenditionWriter
 
 log = structlog.get_logger()
@@ -62,13 +62,15 @@ class DiskHealth:
 
     Args:
         calm_writes: successful writes in a row after which the disk counts as healthy again.
+        slow: what is said where segments are lost since too many wait.
 
     Attributes:
         reason: why segments aren't stored properly; empty if they are.
     """
 
-    def __init__(self, channel: str, calm_writes: int) -> None:
+    def __init__(self, channel: str, calm_writes: int, slow: str = "the disk is too slow") -> None:
         self._channel = channel
+        self._slow = slow
         self._calm_writes = calm_writes
         self.reason = ""
         self._calm = self._lost = 0
@@ -81,7 +83,7 @@ class DiskHealth:
 
     def lost(self, waiting: int) -> None:
         """Note that a segment was lost, since so many bytes waited for the disk."""
-        self.failed("the disk is too slow")
+        self.failed(self._slow)
         if not self._lost:
             log.warning("DVR loses segments", channel=self._channel, waiting_bytes=waiting)
         self._lost += 1
@@ -211,6 +213,7 @@ class RenditionStore:
         if not self.refused:
             self._queue.remove(Removal(self, number, size, timelines))
 
-    def path(self, number: int) -> str:
+    def path(self, number: int, stored: StoredSegment) -> str:
         """Return the path of a stored segment."""
+        del stored
         return self.folder.place_of(number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packager.dvr.index import IndexLine, stored_of
 from packager.dvr.limits import DvrLimits
@@ -80,7 +80,7 @@ class Writer:
                 self._queue.put(put)
             return
         self._health.succeeded()
-        while self._max_bytes and 2 * self._listed_bytes > self._max_bytes and self._retire():
+        while self._max_bytes and 2 * self._listed_bytes > self._max_bytes and retire_oldest(self._writers):
             pass
         while self._max_bytes and self.used > self._max_bytes and self._shorten():
             await self._remove_all()
@@ -113,19 +113,20 @@ class Writer:
     def _listed_bytes(self) -> int:
         return sum(writer.window.totals.size for writer in self._writers)
 
-    def _retire(self) -> bool:
-        """Remove the oldest number from the lists of all renditions; False if none is to go."""
-        writers = [writer for writer in self._writers if writer.window.listed]
-        oldest = min(writer.window.listed[0].number for writer in writers)
-        retired = [writer.retire() for writer in writers if writer.window.listed[0].number == oldest]
-        return any(retired)
-
     def _shorten(self) -> bool:
         """Let all renditions forget the oldest number; False if nothing is left to forget."""
         writers = self._writers
         oldest = min(writer.window.oldest_number for writer in writers)
         shortened = [writer.forget() for writer in writers if writer.window.oldest_number == oldest]
         return any(shortened)
+
+
+def retire_oldest(writers: Iterable[RenditionWriter]) -> bool:
+    """Remove the oldest number from the lists of all renditions; False if none is to go."""
+    listing = [writer for writer in writers if writer.window.listed]
+    oldest = min(writer.window.listed[0].number for writer in listing)
+    retired = [writer.retire() for writer in listing if writer.window.listed[0].number == oldest]
+    return any(retired)
 
 
 def _remove(removals: Sequence[Removal]) -> int:

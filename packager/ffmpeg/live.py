@@ -11,8 +11,8 @@ import ffmpeg
 
 from media.hls.values import decimal
 from packager.ffmpeg.arguments import compile_arguments, pipe
+from packager.ffmpeg.ladder import AudioRung, Rung
 from packager.window.cadence import SAMPLE_RATE, Cadence
-from packager.window.ladder import AudioRung, Rung
 
 PRESET = "ultrafast"
 """x264's preset, fast enough for a whole ladder on two cores."""

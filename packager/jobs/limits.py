@@ -43,6 +43,7 @@ class QueueLimits:
 
     Attributes:
         answer_seconds: how long a connection, and an answer, may take.
+        connections: most connections to Redis.
         wait_seconds: how long a worker's question for a job waits in Redis.
         look_seconds: between two looks of who waits for jobs.
         looked_at: jobs that are looked at in one question.
@@ -54,6 +55,7 @@ class QueueLimits:
     """
 
     answer_seconds: float = 5.0
+    connections: int = 64
     wait_seconds: float = 2.0
     look_seconds: float = 0.5
     looked_at: int = 200

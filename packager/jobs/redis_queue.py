@@ -16,13 +16,12 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from saq.job import Job as SaqJob
 from saq.job import Status as SaqStatus
 from saq.queue.redis import RedisQueue
 
+from packager.cluster.redis_client import redis_client
 from packager.jobs.job import Job, JobKind, JobState, Status
 from packager.jobs.limits import QueueLimits
 from packager.retry_policy import FailureCount
@@ -43,20 +42,17 @@ _STATUSES = {
 }
 
 
-def redis_client(url: str, asking: QueueLimits) -> Redis:
+def queues_client(url: str, asking: QueueLimits) -> Redis:
     """Make a client of Redis for queues.
 
     Raises:
         ValueError: the URL is wrong.
     """
-    return Redis.from_url(
+    return redis_client(
         url,
-        socket_connect_timeout=asking.answer_seconds,
-        socket_timeout=asking.wait_seconds + asking.answer_seconds,
-        socket_keepalive=True,
-        protocol=2,
-        driver_info=None,  # it is looked for on disk, at each new connection
-        retry=Retry(NoBackoff(), 0),  # who asks decides when to ask again
+        connect_seconds=asking.answer_seconds,
+        answer_seconds=asking.wait_seconds + asking.answer_seconds,
+        connections=asking.connections,
     )
 
 

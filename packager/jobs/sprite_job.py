@@ -15,7 +15,7 @@ import structlog
 from media.errors import MediaError
 from packager.jobs.job import Arguments, Job, JobKind, JobState, Progress, Status
 from packager.jobs.limits import JobLimits, QueueLimits
-from packager.jobs.redis_queue import JobQueue, QueueAwayError, redis_client
+from packager.jobs.redis_queue import JobQueue, QueueAwayError, queues_client
 from packager.process.tools import Tools, ToolsError
 from packager.vod.sprite_maker import SpriteLimits, draw_sprite
 from packager.vod.storyboard import Storyboard
@@ -79,7 +79,7 @@ class QueuedSprites:
 
     def __init__(self, url: str, limits: JobLimits, asking: QueueLimits) -> None:
         self._asking = asking
-        self._redis = redis_client(url, asking)
+        self._redis = queues_client(url, asking)
         self._queue = JobQueue(self._redis, JobKind(NAME, _nothing, limits), asking)
 
     async def draw(self, storyboard: Storyboard, number: int) -> bytes | None:

@@ -1,1 +1,1 @@
-"""Live channels: one encoder's output as parts, segments and playlists."""
+"""What keeps a live channel on air: its plan, its encoders and their restarts, gaps, captions and events."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from operator import attrgetter
 
-from media import webvtt
-from media.webvtt import Cue
+from media.subtitles import webvtt
+from media.subtitles.webvtt import Cue
 from packager.live.limits import DEFAULT_LIMITS, CaptionLimits
 from packager.publish.commands import TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError

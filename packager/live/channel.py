@@ -12,10 +12,12 @@ from fractions import Fraction
 import structlog
 
 from media.hls.date_range import DateRange
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task
 from packager.data_folder import DataFolder
 from packager.dvr.archive import Archive
+from packager.dvr.segment_archive import SegmentArchive
+from packager.ffmpeg.ladder import AUDIO, Rung, audio_rungs, rungs
 from packager.forwarding.forwarder import Forwarder
 from packager.live.captions import Captions
 from packager.live.event import DVR, LiveEvent
@@ -36,7 +38,6 @@ from packager.sources.source import Source
 from packager.sources.udp import PacketLosses
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
-from packager.window.ladder import AUDIO, audio_rungs, rungs
 from packager.window.log import DateRangeEntry, Entry
 from packager.window.rendition import Rendition
 from packager.window.rendition_writer import RenditionWriter
@@ -64,7 +65,7 @@ class Channel:
         captions: cues on their way into their renditions.
         published: what publishers push to it; None where its source is another one.
         forwarders: push that on to other servers.
-        archive: its DVR on disk; None where it has none.
+        archive: its DVR on disk or in S3; None where it has none.
         live_event: whether its event is over, and its recordings.
     """
 
@@ -87,9 +88,36 @@ class Channel:
         ladder = () if options.bitrates else rungs(options.ladder)
         audio_ladder = audio_rungs(options.bitrates) or (AUDIO,)
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
+        self._take_source(pump, ladder)
+        self.timed_metadata = TimedMetadata(
+            [rung.name for rung in ladder or audio_ladder], round(time.time() * 1000), limits.metadata
+        )
+        self.captions = Captions(options.captions, limits.captions)
+        self._data = None if options.data is None else DataFolder.at(options.data)
+        self._numbers = SequenceNumbers(self._data)
+        context = ChannelContext(
+            options, tools, ladder, audio_ladder, self._numbers, self.timed_metadata, self.captions
+        )
+        self._runs = Restarts(context, hooks.on_part)
+        self._gap_schedule = GapSchedule(options.name, self._numbers, self._runs.suspend, limits)
+        self.archive = self._new_archive()
+        # Recordings are made of files in the data folder.
+        retention = options.retention if isinstance(self.archive, Archive) else None
+        self.live_event = LiveEvent(options.name, self._data, retention, limits.event)
+        self.stream = LiveStream(
+            self.name,
+            ChannelCommands(self, hooks.on_viewer, hooks.is_postponed),
+            limits.publish,
+            restores=self.archive is not None,
+        )
+        self._planner = Planner(context, clock)
+        self._adopt(self._planner.plan_empty(self._planner.cadence(Source())))
+
+    def _take_source(self, pump: Supply | None, ladder: Sequence[Rung]) -> None:
+        """Make what brings the channel its source, and what sends that on to other servers."""
+        options, limits, tools = self.options, self.options.limits, self._tools
         keep = any(rung.copied for rung in ladder)
-        copy = keep and len(ladder) == 1
-        kept_seconds = limits.source.seen_seconds if copy else 0.0
+        kept_seconds = limits.source.seen_seconds if keep else 0.0
         self.published = (
             PublishedSource(options.name, options.takeover, limits.source, kept_seconds)
             if options.source == PUBLISH
@@ -106,35 +134,18 @@ class Channel:
             options.name,
             pump or self.published,
             keep=keep,
-            copy=copy,
+            copied=ladder if keep else (),
             limits=limits.source,
             slate=options.slate,
         )
-        self.timed_metadata = TimedMetadata(
-            [rung.name for rung in ladder or audio_ladder], round(time.time() * 1000), limits.metadata
-        )
-        self.captions = Captions(options.captions, limits.captions)
-        self._data = None if options.data is None else DataFolder.at(options.data)
-        self._numbers = SequenceNumbers(self._data)
-        context = ChannelContext(
-            options, tools, ladder, audio_ladder, self._numbers, self.timed_metadata, self.captions
-        )
-        self._runs = Restarts(context, hooks.on_part)
-        self._gap_schedule = GapSchedule(options.name, self._numbers, self._runs.suspend, limits)
-        self.archive = self._new_archive()
-        retention = options.retention if self.archive else None
-        self.live_event = LiveEvent(options.name, self._data, retention, limits.event)
-        self.stream = LiveStream(
-            self.name,
-            ChannelCommands(self, hooks.on_viewer, hooks.is_postponed),
-            limits.publish,
-            restores=self.archive is not None,
-        )
-        self._planner = Planner(context, clock)
-        self._adopt(self._planner.plan_empty(self._planner.cadence(Source())))
 
-    def _new_archive(self) -> Archive | None:
+    def _new_archive(self) -> SegmentArchive | None:
         options = self.options
+        if options.dvr_window and options.dvr_bucket is not None:
+            # Here and not above: it needs an extra, which most servers don't have.
+            from packager.dvr.bucket_archive import BucketArchive
+
+            return BucketArchive(options.dvr_bucket, options.name, options.dvr_bytes, options.limits.dvr)
         if self._data is None or not options.dvr_window:
             return None
         return Archive(self._data / DVR, options.name, options.dvr_bytes, options.limits.dvr)
@@ -150,7 +161,7 @@ class Channel:
                 if one.language is not None
             }
         )
-        self.stream.adopt(plan.publication)
+        self.stream.adopt(plan.folded)
         plan.log.follow(*self._followers)
 
     def add_follower(self, follower: Callable[[Entry], None]) -> None:
@@ -401,7 +412,7 @@ class Channel:
         async with background_task(self._withdraw_event()):
             await self.live_event.wait_for_next()
         if self.archive is not None:
-            self.archive = self._new_archive()
+            self.archive = self.archive.next_event(self._aligned.next_number)
 
     async def _withdraw_event(self) -> None:
         """Serve the event that is over for as long as is configured, and then nothing but its recordings."""

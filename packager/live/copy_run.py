@@ -1,22 +1,28 @@
 """Brings a published stream into a channel's windows without any ffmpeg, until the stream ends.
 
-The publisher's own frames and times go out. Where the stream can't be cut any further, the run ends as an
-ffmpeg's does, and the next one begins with the next key frame, behind a discontinuity.
+The publisher's own frames and times go out, of each picture that it sends beside the main one, too. Where the
+stream can't be cut any further, the run ends as an ffmpeg's does, and the next one begins with the next key
+frame, behind a discontinuity.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import NoReturn
 
 from media.errors import MediaError
 from media.mp4.fragments import Fragment, InitSegment
 from packager.concurrency import LAST_LOOK_SECONDS
 from packager.live.feed import Feed
+from packager.live.joint_start import SOUND, JointStart, TrackFragment
 from packager.live.run import Run, SourceEndedError
 from packager.segment.part_packer import CadenceError
 from packager.sources.copied import REWRITERS, FragmentRewriter
+from packager.sources.further_pictures import FurtherPicturesError
 from packager.sources.published import PublishedSource
+from packager.sources.pump import portion_bytes
 from packager.step_budget import StepBudget
 from packager.window.wall_clock import Instant, WallClock
 
@@ -24,8 +30,14 @@ from packager.window.wall_clock import Instant, WallClock
 class CopyRun(Run):
     """The copying of one stream; ``play`` is called once.
 
-    The arguments are those of ``Run``; the first feed takes the picture, the second one the sound.
+    The arguments are those of ``Run``; the first feed takes the main picture, the last one the sound, and
+    those between them the further pictures.
     """
+
+    @property
+    def further(self) -> tuple[int, ...]:
+        """The tracks of the further pictures."""
+        return self._source.further
 
     async def play(self, published: PublishedSource, start: Fraction, clock: WallClock, oldest: float) -> str:
         """Copy the stream that is on air to its end, and leave all windows at the same number.
@@ -41,8 +53,12 @@ class CopyRun(Run):
         """
         reason = "it ended"
         try:
-            rewriter = REWRITERS[published.container](self.limits.source)
-            await self._carry(published, _Taker(self, published, rewriter, start, clock), oldest)
+            make = REWRITERS[published.container]
+            taker = _Taker(self, published, lambda: make(self.limits.source), start, clock)
+            await self._carry(published, taker, oldest)
+        except FurtherPicturesError as error:
+            reason = str(error)
+            published.leave_pictures(reason)
         except (SourceEndedError, MediaError, CadenceError) as error:
             reason = str(error)
         finally:
@@ -57,19 +73,45 @@ class CopyRun(Run):
         """Take the stream to its end, or until nothing of a track comes any more."""
         loop, limits = asyncio.get_running_loop(), self.limits
         giving = asyncio.ensure_future(published.give(taker, oldest))
+        following = [
+            asyncio.ensure_future(self._follow(published, taker, index, track, oldest))
+            for index, track in enumerate(self._source.further, 1)
+        ]
         try:
             while not giving.done():
                 left = taker.deadline - loop.time()
                 # If this process stood still, what came meanwhile is still to be read.
                 soon = min(left, limits.stall_seconds)
-                await asyncio.wait((giving,), timeout=max(soon, LAST_LOOK_SECONDS))
+                going = [giving, *(one for one in following if not one.done())]
+                await asyncio.wait(
+                    going, timeout=max(soon, LAST_LOOK_SECONDS), return_when=asyncio.FIRST_COMPLETED
+                )
+                for one in following:
+                    if one.done():
+                        one.result()
                 if left <= 0 and loop.time() >= taker.deadline and not giving.done():
-                    raise SourceEndedError(f"its {taker.silent} stopped")
+                    taker.raise_silence()
         finally:
-            giving.cancel()
-            await asyncio.wait((giving,))
+            for one in (giving, *following):
+                one.cancel()
+            await asyncio.gather(giving, *following, return_exceptions=True)
         giving.result()
         self.supply_ended = True
+
+    async def _follow(
+        self, published: PublishedSource, taker: _Taker, index: int, track: int, oldest: float
+    ) -> None:
+        """Take a further picture to its end; what was left of another stream doesn't count."""
+        while (picture := published.pictures.get(track)) is not None:
+            branch = picture.branch(oldest)
+            try:
+                while data := await branch.read():
+                    await taker.receive(index, data)
+            finally:
+                branch.receive_eof()
+            if taker.has_begun or branch.has_overflown:
+                return
+            taker.forget(index)
 
 
 class _Output:
@@ -77,17 +119,21 @@ class _Output:
 
     Attributes:
         name: what it is, for whoever reads the reason of an end.
+        track: as in ``TrackFragment``.
         feed: brings it into its window.
         shift: ticks from the stream's times to those of the channel; None before it is known.
         timescale: ticks per second; 0 before its init segment.
+        init: that segment.
         deadline: when more of it must have come, by the event loop's clock.
     """
 
-    def __init__(self, name: str, feed: Feed, deadline: float) -> None:
+    def __init__(self, name: str, track: int, feed: Feed, deadline: float) -> None:
         self.name = name
+        self.track = track
         self.feed = feed
         self.deadline = deadline
         self.timescale = 0
+        self.init = b""
         self.shift: int | None = None
 
 
@@ -97,7 +143,7 @@ class _Taker:
     Args:
         run: whose feeds these are.
         published: is told when more is needed.
-        rewriter: reads the stream.
+        make_rewriter: makes what reads the stream, or a further picture.
         start: media time in seconds that the first picture gets.
         clock: tells the dates of media times.
     """
@@ -106,59 +152,106 @@ class _Taker:
         self,
         run: CopyRun,
         published: PublishedSource,
-        rewriter: FragmentRewriter,
+        make_rewriter: Callable[[], FragmentRewriter],
         start: Fraction,
         clock: WallClock,
     ) -> None:
         self._run = run
         self._published = published
-        self._picture = run.feeds[0]
-        self._rewriter = rewriter
         self._start = start
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._zero: Fraction | None = None
+        self._make_rewriter = make_rewriter
+        self._portion_bytes = portion_bytes(published.container)
+        *pictures, sound = run.feeds
+        self._rewriters = [make_rewriter() for _ in pictures]
+        self._joint_start = JointStart(len(pictures), run.limits.segment)
         deadline = self._loop.time() + run.limits.start_seconds
-        picture, sound = run.feeds
-        self._outputs = {
-            b"vide": _Output("picture", picture, deadline),
-            b"soun": _Output("sound", sound, deadline),
-        }
-        self._by_track: dict[int, _Output] = {}
+        names = ["picture", *(f"track {track}" for track in run.further)]
+        self._pictures = [
+            _Output(name, index, feed, deadline)
+            for index, (name, feed) in enumerate(zip(names, pictures, strict=True))
+        ]
+        self._sound = _Output("sound", SOUND, sound, deadline)
+        # By the track of a fragment: SOUND is the last one.
+        self._outputs = [*self._pictures, self._sound]
+        self._track_ids: dict[tuple[int, int], _Output] = {}
+        self._turn = asyncio.Lock()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known where playing begins."""
+        return self._joint_start.time is not None
 
     @property
     def deadline(self) -> float:
         """When more of every track must have come, by the event loop's clock."""
-        return min(output.deadline for output in self._outputs.values())
+        return min(output.deadline for output in self._outputs)
 
-    @property
-    def silent(self) -> str:
-        """The track that nothing has come of for longest."""
-        return min(self._outputs.values(), key=lambda output: output.deadline).name
+    def raise_silence(self) -> NoReturn:
+        """Say of which track nothing has come for longest.
+
+        Raises:
+            FurtherPicturesError: it is a further picture.
+            SourceEndedError: it is another one.
+        """
+        output = min(self._outputs, key=lambda output: output.deadline)
+        if output.track > 0:
+            raise FurtherPicturesError(f"its {output.name} stopped")
+        raise SourceEndedError(f"its {output.name} stopped")
 
     def close_stdin(self) -> None:
         """Take notice of the stream's end: what waits for the next frame goes with it."""
 
     async def write(self, data: bytes) -> None:
-        """Take the next bytes.
+        """Take the next bytes of the main stream; see ``receive``."""
+        await self.receive(0, data)
+
+    def forget(self, picture: int) -> None:
+        """Forget what has come of a further picture, since another stream of it follows."""
+        self._rewriters[picture] = self._make_rewriter()
+        self._joint_start.forget(picture)
+
+    async def receive(self, picture: int, data: bytes) -> None:
+        """Take the next bytes of a picture, or of the main one with its sound.
 
         Raises:
             MediaError: they can't be read.
             CadenceError: the samples don't come as they should.
+            FurtherPicturesError: either is so of a further picture.
         """
-        events: list[InitSegment | Fragment] = []
+        found: list[TrackFragment] = []
         budget = StepBudget()
-        async for portion in budget.portions(data):
-            events += self._rewriter.receive_data(portion)
-        for event in events:
-            if isinstance(event, InitSegment):
-                self._begin(event)
-            elif self._zero is None:
-                self._zero = _first_key(event, self._by_track[event.track_id])
-        if self._zero is None:
+        # What one picture's fragment releases of another one comes before that one's next.
+        async with self._turn:
+            try:
+                async for portion in budget.portions(data, self._portion_bytes):
+                    for event in self._rewriters[picture].receive_data(portion):
+                        found += self._read(picture, event)
+            except MediaError as error:
+                raise self._of(self._pictures[picture], error) from error
+            await self._bring(found, budget)
+
+    def _read(self, picture: int, event: InitSegment | Fragment) -> list[TrackFragment]:
+        """Take an event of a picture's stream; give what can be played then."""
+        if isinstance(event, InitSegment):
+            (track,) = event.tracks
+            output = self._pictures[picture] if track.handler == b"vide" else self._sound
+            self._track_ids[picture, track.track_id] = output
+            output.timescale = track.timescale
+            if output.init != event.data:
+                output.init = event.data
+                output.feed.begin(event)
+            return []
+        output = self._track_ids[picture, event.track_id]
+        return self._joint_start.receive(TrackFragment(output.track, output.timescale, event))
+
+    async def _bring(self, found: Sequence[TrackFragment], budget: StepBudget) -> None:
+        """Bring fragments to their feeds, from where all pictures begin."""
+        zero = self._joint_start.time
+        if zero is None:
             return
-        moved = (self._moved(event, self._zero) for event in events if isinstance(event, Fragment))
-        fragments = [(self._by_track[fragment.track_id], fragment) for fragment in moved]
+        fragments = [(self._outputs[one.track], self._moved(one, zero)) for one in found]
         now = Instant.now()
         for output, fragment in fragments[-len(self._outputs) :]:
             # Of what comes at once, only the newest tells when it was made.
@@ -166,35 +259,24 @@ class _Taker:
         for output, fragment in fragments:
             await budget.spend()
             output.deadline = self._loop.time() + self._run.limits.stall_seconds
-            if output.feed.add(fragment, now):
-                self._run.flowing = True
-        self._published.needed_at = self._picture.awaited
+            try:
+                if output.feed.add(fragment, now):
+                    self._run.flowing = True
+            except (MediaError, CadenceError) as error:
+                raise self._of(output, error) from error
+        self._published.needed_at = self._pictures[0].feed.awaited
 
-    def _begin(self, init: InitSegment) -> None:
-        (track,) = init.tracks
-        output = self._by_track[track.track_id] = self._outputs[track.handler]
-        output.timescale = track.timescale
-        output.feed.begin(init)
+    def _of(self, output: _Output, error: Exception) -> Exception:
+        """Say that an error is a further picture's, where it is: the others can go on without it."""
+        return FurtherPicturesError(f"its {output.name}: {error}") if output.track > 0 else error
 
-    def _moved(self, fragment: Fragment, zero: Fraction) -> Fragment:
+    def _moved(self, one: TrackFragment, zero: Fraction) -> Fragment:
         """Move a fragment to the channel's times: ``zero`` seconds of the stream are its start."""
-        output = self._by_track[fragment.track_id]
+        output, fragment = self._outputs[one.track], one.fragment
         if output.shift is None:
             output.shift = round(self._start * output.timescale) - round(zero * output.timescale)
         time = fragment.base_media_decode_time + output.shift
         return Fragment(fragment.track_id, fragment.sequence_number, time, fragment.samples, fragment.data)
-
-
-def _first_key(fragment: Fragment, output: _Output) -> Fraction | None:
-    """Give the time in seconds at which the first key frame of a picture is shown; None where none is."""
-    if output.name != "picture":
-        return None
-    time = fragment.base_media_decode_time
-    for sample in fragment.samples:
-        if sample.is_sync:
-            return Fraction(time + sample.composition_offset, output.timescale)
-        time += sample.duration
-    return None
 
 
 def _end(fragment: Fragment) -> int:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packager.data_folder import DataFolder
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.recordings.collection import FOR_EVER, Retention
 from packager.sources.published import Takeover
 from packager.sources.source import TEST_SOURCE
+
+if TYPE_CHECKING:
+    from packager.dvr.bucket import DvrBucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class ChannelOptions:
         name: as in its addresses.
         source: ``testsrc``, the path of a file (played in a loop, but for an event), a URL that is pulled, or
             ``publish``.
-        ladder: names of :data:`packager.window.ladder.RUNGS`.
+        ladder: names of :data:`packager.ffmpeg.ladder.RUNGS`.
         bitrates: of a channel that has only sound, and no ladder then: bits per second of its renditions.
         part_duration: wanted seconds of a part.
         segment_duration: wanted seconds of a segment.
@@ -29,6 +33,7 @@ class ChannelOptions:
         data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
             No link is followed beneath the path, nor beneath the root of a data folder.
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
+        dvr_bucket: where the DVR is, if that is in S3 and not on disk; then events aren't recorded.
         event: whether it ends with its file, which is played once.
         retention: for how long its events' recordings stay.
         vod_seconds: for how long behind its end an event is served as VOD at the channel's own addresses; 0:
@@ -50,6 +55,7 @@ class ChannelOptions:
     dvr_window: float = 0.0
     data: DataFolder | Path | None = None
     dvr_bytes: int = 0
+    dvr_bucket: DvrBucket | None = None
     event: bool = False
     retention: Retention = FOR_EVER
     vod_seconds: float = 0.0

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from packager.dvr.archive import Archive
+from packager.dvr.segment_archive import SegmentArchive
+from packager.ffmpeg.ladder import AudioRung, Rung
 from packager.live.captions import Captions
 from packager.live.options import ChannelOptions
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools
-from packager.publish.live_stream import Publication
+from packager.publish.live_stream import FoldedLog
 from packager.recordings.note import EventEnd
 from packager.segment.keyframe_cadence import keyframe_cadence
 from packager.sources.source import Source
 from packager.window.cadence import AUDIO_FRAME_RATE, Cadence, cadence
-from packager.window.ladder import AudioRung, Rung
 from packager.window.log import CadenceEntry, Log, RenditionFormat
 from packager.window.rendition import CAPTIONS_PREFIX, Rendition
 from packager.window.rendition_writer import RenditionWriter
@@ -53,24 +53,24 @@ class Plan:
     """The windows that a channel goes on with, and the log that makes them.
 
     Attributes:
-        publication: what is served of it.
+        folded: what is served of it.
         log: its entries, which nobody follows yet.
         writers: append to that, by the renditions' names.
     """
 
-    publication: Publication
+    folded: FoldedLog
     log: Log
     writers: dict[str, RenditionWriter]
 
     @property
     def cadence(self) -> Cadence:
         """The times that its renditions share."""
-        return self.publication.cadence
+        return self.folded.cadence
 
     @property
     def renditions(self) -> dict[str, Rendition]:
         """The renditions by name: video from large to small, then the sound, then captions."""
-        return self.publication.renditions
+        return self.folded.renditions
 
 
 class Planner:
@@ -116,7 +116,7 @@ class Planner:
         """
         return self._plan(times, self._next(times, used, began))
 
-    async def plan_restored(self, times: Cadence, archive: Archive, used: int = -1) -> Plan:
+    async def plan_restored(self, times: Cadence, archive: SegmentArchive, used: int = -1) -> Plan:
         """Plan with the segments on disk, and gaps behind them for the time since.
 
         Args:
@@ -129,7 +129,7 @@ class Planner:
             self._numbers.check_reserved(*archive.newest)
         return await self._restored(times, self._next(times, used), archive)
 
-    async def plan_from_disk(self, archive: Archive, used: int = -1) -> Plan | None:
+    async def plan_from_disk(self, archive: SegmentArchive, used: int = -1) -> Plan | None:
         """Plan with the segments on disk before the source is known.
 
         Args:
@@ -149,7 +149,7 @@ class Planner:
             return None
         return await self.plan_restored(noted, archive, used)
 
-    async def plan_ended_event(self, ending: EventEnd, archive: Archive) -> Plan:
+    async def plan_ended_event(self, ending: EventEnd, archive: SegmentArchive) -> Plan:
         """Plan with the segments on disk of an event that is over."""
         times = replace(
             self.cadence(Source(frame_rate=Fraction(*ending.frame_rate))),
@@ -162,12 +162,12 @@ class Planner:
         """Give the number to go on with."""
         return max(self._numbers.first_number(times.segment_duration, began), used + 1)
 
-    async def _restored(self, times: Cadence, number: int, archive: Archive) -> Plan:
+    async def _restored(self, times: Cadence, number: int, archive: SegmentArchive) -> Plan:
         """Plan with the windows that an archive has loaded; everybody else goes on meanwhile."""
         # It takes seconds for windows of a day.
         return await asyncio.to_thread(self._restore, times, number, archive)
 
-    def _restore(self, times: Cadence, number: int, archive: Archive) -> Plan:
+    def _restore(self, times: Cadence, number: int, archive: SegmentArchive) -> Plan:
         plan = self._plan(times, number, archive)
         archive.restore(plan.writers, number, times.segment_duration, Fraction(Instant.now().wall))
         # The first playlist makes the lines of all that is listed; nobody waits for it here.
@@ -175,10 +175,10 @@ class Planner:
             writer.window.on_listed()
         return plan
 
-    def _plan(self, times: Cadence, number: int, archive: Archive | None = None) -> Plan:
+    def _plan(self, times: Cadence, number: int, archive: SegmentArchive | None = None) -> Plan:
         """Make empty windows that begin with a number, and what shows them."""
-        stores = {} if archive is None else {name: archive.segment_store(name) for name in self._names}
-        folders = {name: str(store.folder.path) for name, store in stores.items()}
+        stores = {} if archive is None else archive.segment_stores()
+        folders = {} if archive is None else {name: archive.place_of(name) for name in self._names}
         made = [
             RenditionFormat(rung.name, rung in self._ladder, rung.bitrate, folder=folders.get(rung.name))
             for rung in self._rungs
@@ -188,13 +188,11 @@ class Planner:
         entry = CadenceEntry(
             times, tuple(made), number, self._numbers.discontinuity_sequence, self._options.dvr_window
         )
-        publication = Publication(
-            entry, self._options.limits.publish, segment_stores=stores, clock=self._clock
-        )
-        log = Log(publication.fold, entry)
+        folded = FoldedLog(entry, self._options.limits.publish, segment_stores=stores, clock=self._clock)
+        log = Log(folded.fold, entry)
         composes = {name: self._captions.tracks[language].document for name, language in texts.items()}
         writers = {
             name: RenditionWriter(log, name, rendition.window, composes.get(name))
-            for name, rendition in publication.renditions.items()
+            for name, rendition in folded.renditions.items()
         }
-        return Plan(publication, log, writers)
+        return Plan(folded, log, writers)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from media.hls.date_range import DateRange
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 
 
 class TooManyEventsError(Exception):

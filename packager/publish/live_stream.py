@@ -12,8 +12,15 @@ from packager.publish.hls import Presentation
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, RenditionFormat
-from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment, SegmentStore, WindowOptions
-from packager.window.rendition import Rendition, segment_uri
+from packager.window.model import (
+    MEDIA_EXTENSION,
+    TEXT_EXTENSION,
+    LiveSegment,
+    SegmentStore,
+    StoredSegment,
+    WindowOptions,
+)
+from packager.window.rendition import Rendition, stored_name
 from packager.window.snapshot import (
     DateRangesEntry,
     HeldSegmentsEntry,
@@ -76,10 +83,12 @@ class ViewerCounter:
 
 
 class ReadOnlySegmentStore:
-    """Finds a rendition's segments on disk, where another process keeps them; its log tells which.
+    """Finds a rendition's segments where another process, or another part of this one, keeps them.
+
+    The log tells which these are.
 
     Args:
-        folder: a folder that both processes see.
+        folder: a folder on disk that both processes see, or one of a bucket that begins with ``s3://``.
         extension: how the segments' names end.
     """
 
@@ -101,12 +110,12 @@ class ReadOnlySegmentStore:
     def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Do nothing: the other process removes it."""
 
-    def path(self, number: int) -> str:
+    def path(self, number: int, stored: StoredSegment) -> str:
         """Tell where a stored segment is."""
-        return f"{self._folder}/{segment_uri(number, self._extension)}"
+        return f"{self._folder}/{stored_name(number, stored.stored_by, self._extension)}"
 
 
-class Publication:
+class FoldedLog:
     """The result of folding a channel's log from one cadence to the next.
 
     Args:
@@ -193,7 +202,7 @@ class Publication:
             (SnapshotEndEntry(),),
         )
 
-    def take_over(self, newer: Publication) -> None:
+    def take_over(self, newer: FoldedLog) -> None:
         """Go on with the contents of another one, which is given up; who waits here waits for those.
 
         Args:
@@ -217,10 +226,12 @@ class LiveStream:
         commands: what requests may cause at the channel.
         limits: how many requests may wait, and what is kept of playlists.
         restores: whether the channel begins with what it finds in its folder, which takes a while.
+        is_followed: whether another process makes the channel, so that this one may be behind.
         clock: gives seconds that pass evenly.
         wall_clock: gives seconds since the epoch.
 
     Attributes:
+        is_followed: the same.
         cadence: the times that the renditions share.
         renditions: by name, video from large to small, then the sound, then captions.
         presentation: their playlists.
@@ -235,19 +246,21 @@ class LiveStream:
         limits: PublishLimits = DEFAULT_LIMITS,
         *,
         restores: bool = False,
+        is_followed: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.commands = commands
+        self.is_followed = is_followed
         self.wall_clock = wall_clock
         self.waiting_elsewhere: dict[Hashable, int] = {}
         self.restores = restores
         self._limits = limits
         self._clock = clock
-        self._publication: Publication | None = None
+        self._folded: FoldedLog | None = None
         # What a snapshot gives, which isn't served before it is complete.
-        self._restored: Publication | None = None
+        self._restored: FoldedLog | None = None
         self._is_restoring = False
         self.cadence: Cadence
         self.renditions: Mapping[str, Rendition]
@@ -265,36 +278,36 @@ class LiveStream:
             if self._restored is not None:
                 self._restored.restore(entry)
         elif not isinstance(entry, CadenceEntry):
-            if self._publication is not None:
-                self._publication.fold(entry)
+            if self._folded is not None:
+                self._folded.fold(entry)
         elif self._is_restoring:
-            self._restored = Publication(entry, self._limits, clock=self._clock)
+            self._restored = FoldedLog(entry, self._limits, clock=self._clock)
         else:
-            self.adopt(Publication(entry, self._limits, clock=self._clock))
+            self.adopt(FoldedLog(entry, self._limits, clock=self._clock))
 
     def _finish_restoring(self) -> None:
         """Serve what a snapshot has given."""
         restored, self._restored, self._is_restoring = self._restored, None, False
         if restored is None:
             return
-        if self._publication is not None and self._publication.entry == restored.entry:
+        if self._folded is not None and self._folded.entry == restored.entry:
             # The same windows: who waits there may have what is waited for now, or go on to wait.
-            self._publication.take_over(restored)
+            self._folded.take_over(restored)
             self._ready = False
         else:
             self.adopt(restored)
 
     def snapshot(self) -> Iterator[Entry]:
         """Give the entries from which another process makes the same stream; none before a cadence."""
-        return iter(()) if self._publication is None else self._publication.snapshot()
+        return iter(()) if self._folded is None else self._folded.snapshot()
 
-    def adopt(self, publication: Publication) -> None:
+    def adopt(self, folded: FoldedLog) -> None:
         """Go on with other windows; who waits at the former ones is released."""
-        former, self._publication = self._publication, publication
-        self.cadence, self.presentation = publication.cadence, publication.presentation
-        self.renditions = publication.renditions
-        limits = publication.presentation.limits
-        seconds = limits.viewer_target_durations * publication.cadence.target_duration
+        former, self._folded = self._folded, folded
+        self.cadence, self.presentation = folded.cadence, folded.presentation
+        self.renditions = folded.renditions
+        limits = folded.presentation.limits
+        seconds = limits.viewer_target_durations * folded.cadence.target_duration
         self.viewer_counter = ViewerCounter(seconds, self.commands.note_viewer, limits.viewers)
         self._ready = False
         if former is not None:
@@ -302,13 +315,13 @@ class LiveStream:
 
     def close(self) -> None:
         """Release all waiters; none can be added any more."""
-        if self._publication is not None:
-            self._publication.close()
+        if self._folded is not None:
+            self._folded.close()
 
     @property
     def begun_with(self) -> CadenceEntry | None:
         """The entry that its windows were made from; None before there are any."""
-        return None if self._publication is None else self._publication.entry
+        return None if self._folded is None else self._folded.entry
 
     @property
     def ready(self) -> bool:

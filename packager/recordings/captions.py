@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from media.errors import MediaError
 from media.mp4 import wvtt
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from packager.publish.dash import TEXT_INIT_NUMBER
 from packager.recordings.periods import RecordedPeriod
 from packager.window.rendition import segment_uri

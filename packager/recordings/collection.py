@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from media.errors import MediaError
-from packager.concurrency import background_task
+from packager.concurrency import SHARED_THREADS, background_task
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr.own_files import erase_in
 from packager.library.storage import Library, LocalFile, NotFoundError
@@ -57,6 +57,9 @@ class Recording:
         ended: seconds since the epoch.
         obstacle: why there is no MP4 of it; empty where there is one.
     """
+
+    threads = SHARED_THREADS
+    """Where to open and read its files."""
 
     def __init__(
         self,
@@ -152,7 +155,7 @@ class Recordings:
 
     def __iter__(self) -> Iterator[Recording]:
         """Iterate over them, the latest first."""
-        return iter(sorted(self._known.values(), key=_age))
+        return iter(sorted(self._known.values(), key=lambda one: one.note.age))
 
     def get(self, name: str) -> Recording | None:
         """Find a recording by its name."""
@@ -259,12 +262,6 @@ class Recordings:
         """Enforce the retention while the context is open."""
         async with background_task(self._keep()):
             yield
-
-
-def _age(recording: Recording) -> tuple[float, int, str]:
-    """Sort key: the latest first; of the same second, the higher number first."""
-    _, _, number = recording.note.id.partition("-")
-    return -recording.note.start, -int(number or 0), recording.note.id
 
 
 def _remove(place: DataFolder, name: str, most: int) -> bool:

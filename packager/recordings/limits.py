@@ -19,6 +19,8 @@ class RecordingsLimits:
         row_pause_seconds: How long.
         copy_look_seconds: How often it is looked for recordings that aren't copied to S3 yet.
         copy_retries: When copying is tried again.
+        bucket_look_seconds: How often it is looked which recordings are in S3.
+        bucket_recordings: Most recordings of a channel that are served from there, the newest.
         removed_folders: Most folders of one name that wait for somebody to look at what in them isn't ours.
     """
 
@@ -28,6 +30,8 @@ class RecordingsLimits:
     row_pause_seconds: float = 0.002
     copy_look_seconds: float = 5.0
     copy_retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(2.0, 60.0))
+    bucket_look_seconds: float = 10.0
+    bucket_recordings: int = 1000
     removed_folders: int = 16
 
 

@@ -95,6 +95,12 @@ class Note(Struct, frozen=True, forbid_unknown_fields=True):
     audio: str | None = None
     dash: bool = False
 
+    @property
+    def age(self) -> tuple[float, int, str]:
+        """Sort key: the latest first; of the same second, the higher number first."""
+        _, _, number = self.id.partition("-")
+        return -self.start, -int(number or 0), self.id
+
 
 def name_of(start: Fraction) -> str:
     """Name a recording by its start, in seconds since the epoch."""

@@ -15,7 +15,7 @@ import msgspec
 
 from media.errors import MalformedError
 from media.hls.date_range import DateRange
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.replication.limits import ReplicationLimits
@@ -180,7 +180,7 @@ class FollowedLiveLog:
         self._name = name
         self._streams = streams
         self._limits = limits
-        self.stream = LiveStream(name, ElsewhereCommands(), publish_limits)
+        self.stream = LiveStream(name, ElsewhereCommands(), publish_limits, is_followed=True)
         self._reported = time.monotonic()
         self._waiting = 0
 

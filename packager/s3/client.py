@@ -236,6 +236,7 @@ class S3Client:
         self._turns = threading.BoundedSemaphore(limits.in_flight)
         self._clock = clock
         self.reachability = Reachability(limits, clock)
+        self._told: set[str] = set()
         self.counters = S3Counters()
 
     def describe(self, key: str) -> ObjectVersion:
@@ -305,12 +306,52 @@ class S3Client:
                     yield found
             except _UnlistableError as error:
                 # No address can have this key, and obstore gives up the page that has it.
-                log.warning("s3_key_unlistable", key=error.key[:200], bucket=self.bucket)
+                self._tell_unlistable(error.key)
                 past = _past(error.key)
                 if past is None or (behind is not None and past <= behind):
                     break
                 behind = past
         log.error("s3_listing_cut", bucket=self.bucket, reason="too many keys that no address can have")
+
+    def _tell_unlistable(self, key: str) -> None:
+        """Warn of a key that can't be listed, the first time that it is met."""
+        if key in self._told or len(self._told) >= self._limits.unlistable_keys:
+            return
+        self._told.add(key)
+        log.warning(
+            "s3_key_unlistable",
+            key=key[:200],
+            bucket=self.bucket,
+            consequence="no address can have it; what is beside it on its page of the listing isn't listed",
+        )
+
+    def folders(self, folder: str) -> list[str]:
+        """Give the names of the folders in a folder.
+
+        Raises:
+            UnavailableError: S3 can't be asked now.
+        """
+        try:
+            with self._request(folder):
+                found = obstore.list_with_delimiter(self._store, folder)
+        except _UnlistableError as error:
+            self._tell_unlistable(error.key)
+            return self._folders_one_by_one(folder)
+        return [path.rpartition("/")[2] for path in found["common_prefixes"]]
+
+    def _folders_one_by_one(self, folder: str) -> list[str]:
+        """Find the folders in a folder in which a key can't be listed, by looking behind each."""
+        names: list[str] = []
+        behind = None
+        while len(names) < self._limits.page_keys:
+            key = next((page[0].key for page in self.objects(folder, behind) if page), None)
+            if key is None:
+                break
+            name, slash, _ = key.removeprefix(f"{folder}/").partition("/")
+            if slash:
+                names.append(name)
+            behind = f"{folder}/{name}0"  # in ASCII "0" follows the slash
+        return names
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         """Store an object, which is there as a whole or not at all.
@@ -320,6 +361,15 @@ class S3Client:
         """
         with self._request(key):
             obstore.put(self._store, key, data, attributes={"Content-Type": media_type})
+
+    def delete(self, key: str) -> None:
+        """Remove an object.
+
+        Raises:
+            UnavailableError: S3 can't do it now, or refuses it.
+        """
+        with self._request(key):
+            obstore.delete(self._store, [key])
 
     @contextmanager
     def _request(self, key: str) -> Iterator[None]:

@@ -23,6 +23,11 @@ LONGEST_KEY = 1024
 """Bytes of the longest key that S3 has."""
 
 
+def is_key_part(part: str) -> bool:
+    """Tell whether a part of a key may be part of an address."""
+    return is_served(part) and part.isprintable()
+
+
 class S3File:
     """An object of a library, of one version; see `LibraryFile`.
 
@@ -87,6 +92,7 @@ class S3Objects:
         reader: reads objects.
         limits: what it may cost.
         clock: seconds.
+        is_part: tells whether a name may have such a part between its slashes.
 
     Attributes:
         reader: the same.
@@ -99,8 +105,10 @@ class S3Objects:
         reader: ObjectReader,
         limits: S3Limits,
         clock: Callable[[], float] = time.monotonic,
+        is_part: Callable[[str], bool] = is_key_part,
     ) -> None:
         self._client = client
+        self._is_part = is_part
         self.reader = reader
         self._limits = limits
         self._clock = clock
@@ -112,7 +120,8 @@ class S3Objects:
 
     def open(self, name: str) -> S3File:
         """Open an object by its name; see `Storage`."""
-        if len(name.encode("utf-8", "surrogatepass")) > LONGEST_KEY or not all(map(_is_key, name.split("/"))):
+        is_key = all(map(self._is_part, name.split("/")))
+        if len(name.encode("utf-8", "surrogatepass")) > LONGEST_KEY or not is_key:
             raise NotFoundError(name)
         version = self._version(name)
         if version is None:
@@ -170,10 +179,6 @@ class S3Objects:
         return version
 
 
-def _is_key(part: str) -> bool:
-    return is_served(part) and part.isprintable()
-
-
 class S3FolderNames:
     """Finds titles' renditions and films' subtitle files by what their keys begin with; see `FolderNames`.
 
@@ -216,7 +221,7 @@ class S3FolderNames:
             if kept is not None and self._clock() - kept[1] < self._limits.names_seconds:
                 self._kept.move_to_end(place)
                 return kept[0]
-        if not all(map(_is_key, (*filter(None, folder.split("/")), stem))):
+        if not all(map(is_key_part, (*filter(None, folder.split("/")), stem))):
             return []
         since = self._clock()
         try:

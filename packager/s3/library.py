@@ -22,11 +22,11 @@ from packager.library.file_listing import (
     in_order,
 )
 from packager.library.folder_titles import SUBTITLE_ENDINGS, beginning_with, media_stems
-from packager.library.storage import NOTHING_WITHHELD, is_served
+from packager.library.storage import NOTHING_WITHHELD
 from packager.s3.block_cache import BlockCache
 from packager.s3.client import ListedObject, S3Client
 from packager.s3.counters import S3Counters
-from packager.s3.files import S3File, S3FolderNames, S3Objects
+from packager.s3.files import S3File, S3FolderNames, S3Objects, is_key_part
 from packager.s3.limits import S3Limits
 from packager.s3.object_reader import ObjectReader
 
@@ -118,7 +118,7 @@ class S3Library:
                 if found.names > limits.names:
                     return
                 parts = one.key.split("/")
-                if len(parts) <= limits.depth + 1 and all(map(is_served, parts)):
+                if len(parts) <= limits.depth + 1 and all(map(is_key_part, parts)):
                     yield one
 
     def is_unchanged(self, listing: Listing) -> bool:

@@ -86,7 +86,7 @@ def keyframe_cadence(
     times = Cadence(
         frame_rate=frame_rate,
         segment_duration=whole_frames(wanted, frame_rate),
-        part_target=part_target(part, [1 / frame_rate, seen.audio_frame]) + SLACK,
+        part_target=part_target(part, [1 / frame_rate, seen.audio_frame], SLACK),
         target_duration=1,
         regular=False,
     )
@@ -120,11 +120,12 @@ def _filling(wanted: Fraction, group: int, frame_rate: Fraction, audio_frame: Fr
     """
     fitting = []
     for frames in range(1, group + 1):
-        target = Fraction(math.ceil(1000 * frames / frame_rate), 1000)
-        last, sound = Fraction(group % frames or frames, frames), target // audio_frame * audio_frame / target
+        longest = Fraction(math.ceil(1000 * frames / frame_rate), 1000)
+        target = longest + SLACK
+        last, sound = (group % frames or frames) / frame_rate, longest // audio_frame * audio_frame
         # §4.4.4.9: a group's last part isn't its segment's last; of sound no part is short.
-        if min(last, sound) >= SHORTEST_PART and wanted / 2 <= target <= 2 * wanted:
-            fitting.append(target + SLACK)
+        if min(last, sound) >= SHORTEST_PART * target and wanted / 2 <= longest <= 2 * wanted:
+            fitting.append(target)
     return min(fitting, key=lambda target: abs(target - wanted), default=None)
 
 

@@ -1,7 +1,8 @@
 """Looks at the first seconds of a published stream whose picture and sound can go out without any ffmpeg.
 
-A channel copies by itself where its ladder is nothing but the source's own picture, and where a reader here
-gives the samples of the stream's container and codecs. Anything else is inspected and played by ffmpeg.
+A channel copies by itself where its ladder is nothing but the source's own picture, or where the publisher
+sends each rendition of it, and where a reader here gives the samples of the stream's container and codecs.
+Anything else is inspected and played by ffmpeg.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Protocol
 
 from media.errors import MediaError
+from media.flv.flv_to_fragments import FlvToFragments
 from media.mp4.codecs import SampleEntry, parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
-from media.rtmp.flv_to_fragments import FlvToFragments
 from media.ts.ts_to_fragments import TransportToFragments
+from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
 from packager.segment.keyframe_cadence import KeyframePattern
+from packager.sources.further_pictures import FurtherPicturesError, find_renditions
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.published import PublishedSource
 from packager.sources.source import Source, usual_frame_rate
@@ -65,16 +68,35 @@ _NOTE_BYTES = 4096
 """How much of that picture is searched for it."""
 
 
-async def inspect_copied(published: PublishedSource, limits: SourceLimits = DEFAULT_LIMITS) -> Source | None:
+async def inspect_copied(
+    published: PublishedSource, ladder: Sequence[Rung] = (SOURCE_RUNG,), limits: SourceLimits = DEFAULT_LIMITS
+) -> Source | None:
     """Look at the stream on air until it is known how it can be cut.
 
     Args:
         published: the channel's publications; one of them is on air.
+        ladder: the channel's video renditions, the source's own picture first.
         limits: how much of it is looked at, and how long that is waited for.
 
     Returns:
         None where ffmpeg must play it: it has no picture or no sound, or others than can be copied here.
     """
+    if len(ladder) > 1 and not published.pictures:
+        return None
+    source = await _inspect_main(published, limits)
+    if source is None:
+        return None
+    try:
+        keys = () if source.seen is None else source.seen.keys
+        further = await find_renditions(published.pictures, ladder[1:], keys, limits.seen_grace_seconds)
+    except FurtherPicturesError as error:
+        published.leave_pictures(str(error))
+        return None
+    return replace(source, further=further)
+
+
+async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Source | None:
+    """Look at the main picture and the sound."""
     make, began = REWRITERS.get(published.container), asyncio.get_running_loop().time()
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
     if make is None or branch is None:

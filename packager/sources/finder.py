@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from packager.concurrency import background_task
+from packager.ffmpeg.ladder import Rung
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.sources import probe
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
@@ -45,7 +46,7 @@ class SourceFinder:
         channel: the channel's name, for the log.
         given: supplies the stream in place of ``source``; None to use ``source``.
         keep: whether the source's video is passed through without encoding.
-        copy: whether nothing else is made of it.
+        copied: the channel's video renditions, the source's own first, where a publisher can send them.
         limits: limits and retries.
         slate: the path of the file that is shown while a pulled source is gone; empty: nothing is.
 
@@ -61,7 +62,7 @@ class SourceFinder:
         given: Supply | None,
         *,
         keep: bool,
-        copy: bool = False,
+        copied: Sequence[Rung] = (),
         limits: SourceLimits = DEFAULT_LIMITS,
         slate: str = "",
     ) -> None:
@@ -70,7 +71,7 @@ class SourceFinder:
         self._channel = channel
         self._given = self._supply = given
         self._keep = keep
-        self._copy = copy
+        self._copied = copied
         self._limits = limits
         self._slate = slate
         self._puller: Puller | None = None
@@ -157,7 +158,7 @@ class SourceFinder:
                 self._tools,
                 self._channel,
                 keep=self._keep,
-                copy=self._copy,
+                copied=self._copied,
                 limits=self._limits,
                 on_failure=self._failed,
             )

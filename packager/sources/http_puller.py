@@ -15,7 +15,7 @@ import structlog
 from media.errors import MediaError
 from packager.sources.container_detection import HEAD_BYTES, detect_container, is_playlist
 from packager.sources.guarded_http import certificates, guarded_client
-from packager.sources.hls import HlsClient
+from packager.sources.hls_client import HlsClient
 from packager.sources.hls_fetcher import HlsFetcher
 from packager.sources.http_file import HttpFile
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
@@ -132,7 +132,7 @@ class HttpPuller:
         cushion: float = 0.0,
         on_late: Callable[[], None] | None = None,
     ) -> Pump:
-        """Return the pump, ready for another stream; see ``packager.sources.hls.PumpFactory``."""
+        """Return the pump, ready for another stream; see ``packager.sources.hls_client.PumpFactory``."""
         if self.pump is None:
             self.pump = Pump(
                 container,

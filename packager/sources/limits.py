@@ -51,6 +51,19 @@ class GopCacheLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherPictureLimits:
+    """How much is kept of each picture that comes beside a publication's main one.
+
+    Attributes:
+        ahead_bytes: Most bytes that may wait to be read.
+        gop_cache: What is kept for who reads it later: six seconds of 10 Mbit/s.
+    """
+
+    ahead_bytes: int = 8 << 20
+    gop_cache: GopCacheLimits = field(default_factory=lambda: GopCacheLimits(kept_bytes=8 << 20))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PumpLimits:
     """How much of a stream is buffered on its way to ffmpeg.
 
@@ -199,6 +212,7 @@ class SourceLimits:
         transport: Limits of MPEG-TS that is copied without an ffmpeg.
         rtsp: Limits of the RTSP relay.
         pump: Limits of the buffer before ffmpeg.
+        further_picture: Of each picture that comes beside a publication's main one.
         playlist: Limits of following HLS.
         guard: Limits of connections to foreign servers.
         faststart: Limits of fetching a moov box behind the media.
@@ -228,6 +242,7 @@ class SourceLimits:
     transport: LiveTransportLimits = field(default_factory=LiveTransportLimits)
     rtsp: RtspLimits = field(default_factory=RtspLimits)
     pump: PumpLimits = field(default_factory=PumpLimits)
+    further_picture: FurtherPictureLimits = field(default_factory=FurtherPictureLimits)
     playlist: PlaylistLimits = field(default_factory=PlaylistLimits)
     guard: GuardLimits = field(default_factory=GuardLimits)
     faststart: FaststartLimits = field(default_factory=FaststartLimits)

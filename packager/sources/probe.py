@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +15,9 @@ from urllib.parse import urlsplit
 import structlog
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, probe_arguments
+from packager.ffmpeg.ladder import Rung
 from packager.library.catalogue import CONTAINERS, DECODERS
-from packager.process.process import run
+from packager.process.process import Process, run
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount, RetryPolicy
@@ -81,13 +83,17 @@ async def inspect_source(
         raise kind(f"live source {redacted_url(source)!r}: {told}") from error
 
 
+Feeding = Callable[[Process], Awaitable[None]]
+"""Writes a stream to the standard input of an ffprobe."""
+
+
 async def inspect_supply(
     pump: Supply,
     tools: Tools,
     limits: SourceLimits = DEFAULT_LIMITS,
     *,
     keep: bool = False,
-    copy: bool = False,
+    copied: Sequence[Rung] = (),
 ) -> Source:
     """Wait for a supplied stream, and inspect it.
 
@@ -96,16 +102,39 @@ async def inspect_supply(
         tools: provides ffprobe.
         limits: the limits of probing.
         keep: whether the source's video is passed through without encoding.
-        copy: whether nothing else is made of it, so that no ffmpeg is needed where it is published.
+        copied: the channel's video renditions, where a publisher can send them: then no ffmpeg is needed.
 
     Raises:
         ToolsError: it can't be read, has neither video nor audio, or has video that can't be passed through.
     """
-    await pump.wait_until_flowing()
-    if copy and isinstance(pump, PublishedSource):
-        found = await inspect_copied(pump, limits)
-        if found is not None:
-            return replace(found, stream=pump.stream)
+    if not isinstance(pump, PublishedSource):
+        await pump.wait_until_flowing()
+        return await _inspect_by_ffprobe(pump, pump.give, tools, limits, keep=keep)
+    while True:
+        await pump.wait_until_flowing()
+        publication = pump.live
+        try:
+            found = await inspect_copied(pump, copied, limits) if copied else None
+            if found is None:
+                give = functools.partial(pump.give_only, publication)
+                return await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep)
+        except ToolsError:
+            # Who took the place of the one that was looked at isn't to blame for that.
+            if pump.live is publication or pump.live is None:
+                raise
+        else:
+            if pump.live is publication:
+                return replace(found, stream=pump.stream)
+
+
+async def _inspect_by_ffprobe(
+    pump: Supply, give: Feeding, tools: Tools, limits: SourceLimits, *, keep: bool
+) -> Source:
+    """Inspect a stream that flows, which a function gives to ffprobe.
+
+    Raises:
+        ToolsError: as ``inspect_supply``.
+    """
     options = {
         **({"f": pump.container} if pump.container else {"format_whitelist": OPENED_FORMATS}),
         "protocol_whitelist": "pipe",
@@ -118,11 +147,19 @@ async def inspect_supply(
     if pump.container in SOUNDS:
         brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}
         return replace(source, has_video=False, options=brief)
-    return replace(await probe_streams(source, tools, limits, keep=keep), options={**options, **KNOWN})
+    found = await probe_streams(source, tools, limits, keep=keep, feed=give)
+    return replace(found, options={**options, **KNOWN})
 
 
-async def probe_streams(found: Source, tools: Tools, limits: SourceLimits, *, keep: bool = False) -> Source:
-    """Ask ffprobe for the streams of a source.
+async def probe_streams(
+    found: Source,
+    tools: Tools,
+    limits: SourceLimits,
+    *,
+    keep: bool = False,
+    feed: Feeding | None = None,
+) -> Source:
+    """Ask ffprobe for the streams of a source, which it is given as it would be played, or by ``feed``.
 
     Raises:
         ToolsError: it can't be read, has neither video nor audio, or has video that can't be passed through.
@@ -136,7 +173,7 @@ async def probe_streams(found: Source, tools: Tools, limits: SourceLimits, *, ke
         command,
         limit=limits.probe_seconds,
         sandbox=found.sandbox,
-        feed=found.feed,
+        feed=feed or found.feed,
         limits=limits.process,
     )
     answer = json.loads(told)
@@ -221,7 +258,7 @@ async def wait_for_supply(
     channel: str,
     *,
     keep: bool = False,
-    copy: bool = False,
+    copied: Sequence[Rung] = (),
     limits: SourceLimits = DEFAULT_LIMITS,
     on_failure: Callable[[ToolsError], None] = lambda _: None,
 ) -> Source:
@@ -232,12 +269,15 @@ async def wait_for_supply(
         tools: likewise.
         channel: the channel's name, for the log.
         keep: as for ``inspect_supply``.
-        copy: likewise.
+        copied: likewise.
         limits: likewise.
         on_failure: called with each failure.
     """
     return await _until_there(
-        lambda: inspect_supply(pump, tools, limits, keep=keep, copy=copy), channel, limits.retry, on_failure
+        lambda: inspect_supply(pump, tools, limits, keep=keep, copied=copied),
+        channel,
+        limits.retry,
+        on_failure,
     )
 
 

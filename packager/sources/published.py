@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -20,13 +20,17 @@ from media.stream_reader import StreamChunk
 from media.ts.reader import TransportReader
 from packager.sources.branch import StreamBranch
 from packager.sources.container_detection import HEAD_BYTES, detect_published_container
+from packager.sources.further_pictures import FurtherPicture
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
-from packager.sources.pump import READERS, Pump, StreamTaker
+from packager.sources.pump import READERS, Pump, StreamTaker, portion_bytes
 from packager.sources.stream_meter import StreamMeter
 from packager.step_budget import StepBudget
 
 SLATE = "slate"
 """The protocol of the publisher that a channel's slate is."""
+
+TAKEN_OVER = "another publisher took over"
+"""Tells a publisher why it was ended."""
 
 PUBLISH = "publish"
 """The ``source`` of a channel that is published to."""
@@ -106,6 +110,7 @@ class Publication:
         began: when, in seconds since the epoch.
         pump: what ffmpeg is given of it; None until its container is known.
         link: what its protocol tells of its way here; None where it tells nothing.
+        pictures: those that come beside the main one, by the numbers of their tracks.
         budget: of what is done with it between two waits of whoever brings it.
     """
 
@@ -127,12 +132,16 @@ class Publication:
         self._meter = StreamMeter(source.limits.meter)
         self.pump: Pump | None = None
         self.link: LinkStatistics | None = None
+        self.pictures: dict[int, FurtherPicture] = {}
+        # Where nothing is copied, nobody takes them.
+        self._leaves_pictures = not source.kept_seconds
         if container:
             self._set_container(container)
 
     def _set_container(self, container: str) -> None:
         limits = self._source.limits.pump
         self._reader = READERS[container]()
+        self._portion_bytes = portion_bytes(container)
         source = self._source
         self.pump = Pump(
             container, self._reader, limits=limits, kept_seconds=source.kept_seconds, channel=source.channel
@@ -214,11 +223,42 @@ class Publication:
                 return
             self._set_container(container)
             data, self._head = self._head, b""
-        async for portion in self.budget.portions(data):
+        async for portion in self.budget.portions(data, self._portion_bytes):
             # Whoever took its place meanwhile keeps it.
             self._check()
             await self._take(self._reader.receive_data(portion))
             self._check()
+
+    async def receive_picture(self, track: int, data: bytes) -> None:
+        """Take the next bytes of a picture beside the main one, in FLV.
+
+        Args:
+            track: its number.
+            data: the bytes.
+
+        Raises:
+            MalformedError: they aren't FLV.
+            PublicationEndedError: another publisher took over, or the channel is closed.
+        """
+        self._check()
+        if self._leaves_pictures:
+            return
+        source = self._source
+        if track not in self.pictures:
+            self.pictures[track] = FurtherPicture(source.limits.further_picture, source.kept_seconds)
+        self._meter.count(len(data))
+        await self.pictures[track].receive(data, self.budget, time.monotonic())
+        self._check()
+
+    def leave_pictures(self) -> None:
+        """Take nothing but the main picture from now on."""
+        self._leaves_pictures = True
+        self._end_pictures()
+
+    def _end_pictures(self) -> None:
+        for picture in self.pictures.values():
+            picture.end()
+        self.pictures = {}
 
     async def _take(self, chunks: Sequence[StreamChunk]) -> None:
         if self.pump is None:
@@ -256,6 +296,7 @@ class Publication:
         self._ended = reason
         if self.pump is not None:
             self.pump.receive_eof()
+        self._end_pictures()
         self._source.left(self, reason)
 
     def dismiss(self, reason: str) -> None:
@@ -405,7 +446,7 @@ class PublishedSource:
 
     def _replace(self, live: Publication, publication: Publication) -> None:
         self.live = None
-        live.dismiss("another publisher took over")
+        live.dismiss(TAKEN_OVER)
         self._put_on_air(publication)
 
     def left(self, publication: Publication, reason: str) -> None:
@@ -465,8 +506,22 @@ class PublishedSource:
         """Identifies the format of the stream on air, or of the last one; see ``Supply``."""
         pump = self._pump
         if pump is not None:
-            self._last_stream = pump.stream
+            further = [(track, one.signature) for track, one in sorted(self.pictures.items())]
+            self._last_stream = (pump.stream, further) if further else pump.stream
         return self._last_stream
+
+    @property
+    def pictures(self) -> Mapping[int, FurtherPicture]:
+        """The pictures beside the main one of the stream on air, by the numbers of their tracks."""
+        return {} if self.live is None else self.live.pictures
+
+    def leave_pictures(self, reason: str) -> None:
+        """Go on with nothing but the main picture of the stream on air; the reason is logged."""
+        if self.live is not None and self.live.pictures:
+            tracks = sorted(self.live.pictures)
+            log.warning("further pictures aren't used", channel=self.channel, tracks=tracks, reason=reason)
+            self.last_error = reason
+            self.live.leave_pictures()
 
     @property
     def has_stream(self) -> bool:
@@ -501,6 +556,13 @@ class PublishedSource:
             taker.close_stdin()
         else:
             await pump.give(taker, oldest)
+
+    async def give_only(self, publication: Publication | None, taker: StreamTaker) -> None:
+        """Give the stream on air as long as it is that of one publication, or else nothing of another one."""
+        if self.live is publication:
+            await self.give(taker)
+        else:
+            taker.close_stdin()
 
     def branch(self, most_bytes: int, oldest: float) -> StreamBranch | None:
         """Let the stream on air go another way, too; None where there is none. See ``Pump.branch``."""

@@ -20,10 +20,10 @@ from typing import Protocol
 
 import structlog
 
+from media.flv.tags import FlvReader
 from media.matroska.stream import MatroskaStreamReader
 from media.mp3.stream import AudioStreamReader
 from media.mp4.fragmented_stream import FragmentedStreamReader
-from media.rtmp.flv import FlvReader
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.process.process import Process
@@ -31,7 +31,7 @@ from packager.sources.branch import StreamBranch
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import DEFAULT_LIMITS, PumpLimits
 from packager.sources.pacing import Pacing
-from packager.step_budget import AUDIO_PORTION_BYTES, PORTION_BYTES, StepBudget
+from packager.step_budget import AUDIO_PORTION_BYTES, FLV_PORTION_BYTES, PORTION_BYTES, StepBudget
 
 READERS: Mapping[str, Callable[[], StreamReader]] = {
     "mpegts": TransportReader,
@@ -43,7 +43,14 @@ READERS: Mapping[str, Callable[[], StreamReader]] = {
 }
 """Readers of the containers that can be pumped, by ffmpeg's name of the container."""
 
+_PORTION_BYTES = {"flv": FLV_PORTION_BYTES, "mp3": AUDIO_PORTION_BYTES, "aac": AUDIO_PORTION_BYTES}
+
 log = structlog.get_logger()
+
+
+def portion_bytes(container: str) -> int:
+    """Tell how many bytes of a container are parsed at once, by ffmpeg's name of it."""
+    return _PORTION_BYTES.get(container, PORTION_BYTES)
 
 
 class Supply(Protocol):
@@ -178,8 +185,7 @@ class Pump:
         """
         cutter = self._cutter
         if cutter is not None:
-            size = AUDIO_PORTION_BYTES if isinstance(cutter, AudioStreamReader) else PORTION_BYTES
-            async for portion in self.budget.portions(data, size):
+            async for portion in self.budget.portions(data, portion_bytes(self.container)):
                 await self.take(cutter.receive_data(portion))
 
     async def take(self, pieces: Iterable[StreamChunk]) -> None:

@@ -67,6 +67,7 @@ class Source:
         duration: a file's duration in seconds, if known.
         once: whether a file isn't looped.
         copied: the publications whose picture and sound go out without an ffmpeg; None where one plays it.
+        further: of these, the tracks of the pictures that are the channel's other renditions.
         began: when its inspection began, by the monotonic clock; None where that doesn't matter.
     """
 
@@ -87,6 +88,7 @@ class Source:
     duration: Fraction | None = None
     once: bool = False
     copied: PublishedSource | None = None
+    further: tuple[int, ...] = ()
     began: float | None = None
 
     @property

@@ -51,11 +51,15 @@ class StreamMeter:
         """
         if not self._samples or now - self._samples[-1][0] >= self._limits.step_seconds:
             self._samples.append((now, self.received))
-        self.received += len(chunk.data)
+        self.count(len(chunk.data))
         if chunk.access and chunk.clock is not None:
             if self._access is not None and chunk.clock > self._access:
                 self.keyframe_interval = (chunk.clock - self._access) / CLOCK_RATE
             self._access = chunk.clock
+
+    def count(self, size: int) -> None:
+        """Count more bytes of the stream, which say nothing of its times."""
+        self.received += size
 
     def bitrate(self, now: float) -> int:
         """Return the bits per second of the last seconds; 0 while too little has come."""

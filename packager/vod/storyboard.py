@@ -24,7 +24,7 @@ from media.mp4.fragments import write_fragment_header
 from media.mp4.moof import Sample
 from media.mp4.sample_start import Access, as_first, sample_starts
 from media.mp4.samples import Int64
-from media.webvtt import timestamp
+from media.subtitles.webvtt import timestamp
 from packager.vod.i_frames import IFrames
 from packager.vod.index import OfferedTrack
 from packager.vod.movie_reader import Read

@@ -15,13 +15,13 @@ from typing import Protocol
 
 import numpy as np
 
-from media import webvtt
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4 import tx3g, wvtt
 from media.mp4.languages import language_tag
 from media.mp4.movie import Track
 from media.mp4.samples import Int64, SampleTable
-from media.webvtt import Cue
+from media.subtitles import webvtt
+from media.subtitles.webvtt import Cue
 from packager.vod.edit_list import Placement, apply_edit_list
 from packager.vod.movie_reader import Read
 from packager.vod.versions import UNVERSIONED, MediaVersion

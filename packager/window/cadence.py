@@ -28,7 +28,9 @@ def whole_frames(duration: Fraction, frame_rate: Fraction) -> Fraction:
     return max(round(duration * frame_rate), 1) / frame_rate
 
 
-def part_target(wanted: Fraction, frame_durations: Sequence[Fraction]) -> Fraction:
+def part_target(
+    wanted: Fraction, frame_durations: Sequence[Fraction], slack: Fraction = Fraction(0)
+) -> Fraction:
     """Choose the part target: the longest part of any rendition, rounded up to a millisecond.
 
     Of the whole numbers of frames around the wanted duration it takes the nearest with which the parts of
@@ -37,6 +39,7 @@ def part_target(wanted: Fraction, frame_durations: Sequence[Fraction]) -> Fracti
     Args:
         wanted: seconds.
         frame_durations: seconds of a frame of each rendition.
+        slack: seconds, whole milliseconds, by which a part may be longer than its frames.
 
     Returns:
         Seconds, a whole number of milliseconds.
@@ -44,10 +47,10 @@ def part_target(wanted: Fraction, frame_durations: Sequence[Fraction]) -> Fracti
 
     def candidate(frame: Fraction, more: int) -> Fraction:
         frames = max(round(wanted / frame) + more, 1)
-        return math.ceil(frames * frame / _MILLISECOND) * _MILLISECOND
+        return math.ceil(frames * frame / _MILLISECOND) * _MILLISECOND + slack
 
     def shortest(target: Fraction) -> Fraction:
-        return min(target // frame * frame / target for frame in frame_durations)
+        return min((target - slack) // frame * frame / target for frame in frame_durations)
 
     candidates = sorted(
         (candidate(frame, more) for frame, more in product(frame_durations, (0, -1, 1, 2))),

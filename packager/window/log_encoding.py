@@ -32,7 +32,7 @@ from packager.window.log import (
     SegmentDoneEntry,
     StoredEntry,
 )
-from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline
+from packager.window.model import STORERS, LivePart, LiveSegment, StoredSegment, Timeline
 from packager.window.snapshot import (
     DateRangesEntry,
     HeldSegmentsEntry,
@@ -88,6 +88,7 @@ class _Segment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     duration: Fraction
     part_sizes: tuple[Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)], ...]
     shown_ratio: tuple[int, int] | None
+    stored_by: Annotated[int, msgspec.Meta(ge=0, lt=STORERS)] = 0
 
 
 _KINDS: dict[str, type] = {
@@ -149,6 +150,7 @@ def _restored(entry: RestoredEntry) -> _Restored:
             one.duration,
             () if one.stored is None else tuple(one.stored.part_sizes),
             None if one.stored is None else one.stored.shown_ratio,
+            0 if one.stored is None else one.stored.stored_by,
         )
         for one in entry.segments
     )
@@ -166,7 +168,9 @@ def _restore(message: _Restored) -> RestoredEntry:
             discontinuity=one.discontinuity,
             gap=one.gap,
             duration=one.duration,
-            stored=None if one.shown_ratio is None else StoredSegment.of(one.part_sizes, one.shown_ratio),
+            stored=None
+            if one.shown_ratio is None
+            else StoredSegment.of(one.part_sizes, one.shown_ratio, one.stored_by),
         )
         for one in message.segments
     )

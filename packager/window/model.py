@@ -6,9 +6,9 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from media.mp4.codecs import SampleEntry
@@ -19,6 +19,9 @@ WEBVTT_ENTRY = SampleEntry(b"wvtt", "wvtt", b"", ())
 
 MEDIA_EXTENSION, TEXT_EXTENSION = "m4s", "vtt"
 """How the names of segments and parts end."""
+
+STORERS = 1 << 32
+"""How many who store segments can be told apart."""
 
 _SIZE_BYTES = array("I").itemsize
 
@@ -78,19 +81,22 @@ class StoredSegment(Struct, frozen=True, gc=False):
         packed_sizes: bytes of each of its parts, which are all of its bytes, as 32-bit numbers: a week of
             DVR has a million of them.
         shown_ratio: seconds of media time at which its first picture is shown, as numerator and denominator.
+        stored_by: where several may store segments of the same numbers, the number of who stored it, which is
+            in its name there; else 0.
     """
 
     packed_sizes: bytes
     shown_ratio: tuple[int, int]
+    stored_by: Annotated[int, Meta(ge=0, lt=STORERS)] = 0
 
     def __post_init__(self) -> None:
         if len(self.packed_sizes) % _SIZE_BYTES:
             raise ValueError("sizes of parts that aren't whole numbers")
 
     @classmethod
-    def of(cls, part_sizes: Iterable[int], shown_ratio: tuple[int, int]) -> StoredSegment:
+    def of(cls, part_sizes: Iterable[int], shown_ratio: tuple[int, int], stored_by: int = 0) -> StoredSegment:
         """Make one of the sizes of its parts."""
-        return cls(array("I", part_sizes).tobytes(), shown_ratio)
+        return cls(array("I", part_sizes).tobytes(), shown_ratio, stored_by)
 
     @property
     def part_sizes(self) -> Sequence[int]:
@@ -134,7 +140,7 @@ class SegmentStore(Protocol):
             timelines: whose init segments go with it.
         """
 
-    def path(self, number: int) -> str:
+    def path(self, number: int, stored: StoredSegment) -> str:
         """Tell where a stored segment is."""
 
 

@@ -50,6 +50,17 @@ def segment_uri(number: int, extension: str = MEDIA_EXTENSION) -> str:
     return f"{number}.{extension}"
 
 
+def stored_name(number: int, stored_by: int, extension: str = MEDIA_EXTENSION) -> str:
+    """Name a segment where it is stored.
+
+    Args:
+        number: media sequence number.
+        stored_by: the number of who stored it, where others may store one of the same number; else 0.
+        extension: how the names of the rendition's media end.
+    """
+    return f"{number}-{stored_by}.{extension}" if stored_by else segment_uri(number, extension)
+
+
 def part_uri(number: int, index: int, extension: str = MEDIA_EXTENSION) -> str:
     """Name a part; the preload hint uses the name that the part then has."""
     return f"{number}.{index}.{extension}"

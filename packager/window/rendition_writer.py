@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from typing import Protocol
 
 from media.mp4.codecs import SampleEntry
 from packager.window.log import (
     DiscontinuityEntry,
     EndEntry,
+    Entry,
     ForgottenEntry,
     GapEntry,
     InitEntry,
-    Log,
     LostEntry,
     PartEntry,
     RestoredEntry,
@@ -24,11 +25,19 @@ from packager.window.model import LivePart, LiveSegment, StoredSegment
 from packager.window.window import Window
 
 
+class Appending(Protocol):
+    """Takes the entries of a log."""
+
+    @property
+    def append(self) -> Callable[[Entry], None]:
+        """Publishes an entry."""
+
+
 class RenditionWriter:
     """Appends what one rendition publishes to its channel's log.
 
     Args:
-        log: the channel's.
+        log: the channel's, or whatever else takes entries.
         name: the rendition's.
         window: what folding the log gives for it; numbers are read there.
         compose: of captions, gives the text of a whole segment.
@@ -36,7 +45,7 @@ class RenditionWriter:
 
     def __init__(
         self,
-        log: Log,
+        log: Appending,
         name: str,
         window: Window,
         compose: Callable[[LiveSegment], bytes] | None = None,
@@ -116,6 +125,10 @@ class RenditionWriter:
         if may:
             self._append(ForgottenEntry(self.name))
         return may
+
+    def lose(self, number: int) -> None:
+        """Let a gap stand for a segment that waits to be stored, for want of room in memory."""
+        self.window.lose(number)  # and that tells ``_lose``
 
     def _lose(self, number: int) -> None:
         self._append(LostEntry(self.name, number))

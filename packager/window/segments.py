@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -186,6 +186,12 @@ class FinishedSegments:
         return self.next_number - len(self.listed) - len(self._unlisted)
 
     @property
+    def waiting(self) -> Mapping[int, int]:
+        """Bytes of the segments behind the live edge that stay in memory until they are stored, by number."""
+        found = {number: self.find(number) for number in self._reserved}
+        return {number: len(one.data) for number, one in found.items() if one is not None}
+
+    @property
     def may_retire(self) -> bool:
         """Whether the oldest listed segment may leave the list before its time."""
         # §6.2.2: no removal leaves less than three target durations.
@@ -212,7 +218,7 @@ class FinishedSegments:
         found = self.find(number)
         if self._segment_store is None or found is None or found.stored is None:
             return None
-        return self._segment_store.path(number), found.stored
+        return self._segment_store.path(number, found.stored), found.stored
 
     def init(self, number: int) -> bytes | None:
         """Give the init segment of the timeline that begins with a number."""

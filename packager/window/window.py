@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 
 from msgspec.structs import replace
@@ -150,6 +150,11 @@ class Window:
     def oldest_number(self) -> int:
         """Media sequence number of the oldest segment that is fetchable."""
         return self._finished.oldest_number
+
+    @property
+    def waiting(self) -> Mapping[int, int]:
+        """Bytes of the segments behind the live edge that stay in memory until they are stored, by number."""
+        return self._finished.waiting
 
     def begin(self, init: bytes, entry: SampleEntry) -> None:
         """Start a timeline: what is appended from now on is decoded with this init segment."""

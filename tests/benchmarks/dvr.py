@@ -76,7 +76,7 @@ class AtOnce:
     def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Forget the segment."""
 
-    def path(self, number: int) -> str:
+    def path(self, number: int, _: StoredSegment) -> str:
         """Tell where it is."""
         return f"{number}.m4s"
 

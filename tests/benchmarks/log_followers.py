@@ -25,7 +25,7 @@ import uvloop
 from media.mp4.codecs import SampleEntry
 from packager.concurrency import background_task
 from packager.publish.limits import DEFAULT_LIMITS
-from packager.publish.live_stream import LiveStream, Publication
+from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.replication.limits import ReplicationLimits
 from packager.replication.live_log import LIVE, ElsewhereCommands, FollowedLiveLog, ServedLiveLog
 from packager.replication.log_follower import LogFollower
@@ -53,12 +53,12 @@ def channel(name: str = "test") -> tuple[LiveStream, Log, dict[str, RenditionWri
     """Make a channel that a test feeds."""
     formats = tuple(RenditionFormat(one, one != "audio", 1000) for one in SIZES)
     entry = CadenceEntry(cadence(Fraction(30), 2.0, 0.333), formats, FIRST_NUMBER)
-    publication = Publication(entry)
-    log = Log(publication.fold, entry)
+    folded = FoldedLog(entry)
+    log = Log(folded.fold, entry)
     log.follow()
     stream = LiveStream(name, ElsewhereCommands())
-    stream.adopt(publication)
-    writers = {key: RenditionWriter(log, key, one.window) for key, one in publication.renditions.items()}
+    stream.adopt(folded)
+    writers = {key: RenditionWriter(log, key, one.window) for key, one in folded.renditions.items()}
     for writer in writers.values():
         writer.begin(b"init", SampleEntry(b"avc1", "avc1.42c01f", b"", (), width=640, height=360))
     return stream, log, writers

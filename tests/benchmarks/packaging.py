@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from packager.ffmpeg.ladder import AUDIO, rungs
 from packager.ffmpeg.live import encoder_arguments
 from packager.process.tools import discover
 from packager.sources import probe
 from packager.sources.source import TEST_SOURCE
 from packager.window.cadence import cadence
-from packager.window.ladder import AUDIO, rungs
 from tests.benchmarks.load import Figure
 from tests.benchmarks.peers import Peer, free_port
 

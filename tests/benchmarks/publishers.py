@@ -18,8 +18,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from media.flv.amf0 import write_values
 from media.rtmp import chunks
-from media.rtmp.amf0 import write_values
 from media.rtmp.chunks import Message, write_message
 from tests.benchmarks import peers
 from tests.benchmarks.load import Figure

@@ -174,7 +174,7 @@ def _plain_nginx(origin: str, port: int, folder: Path, name: str = "nginx/plain.
 
 
 def _fleet_nginx(origin: str, port: int, folder: Path) -> list[str]:
-    nodes = " ".join(f"server {address};" for address in origin.split(","))
+    nodes = " ".join(f"server {address} max_fails=0;" for address in origin.split(","))
     path = program("nginx", "nginx")
     return _nginx(path, folder, "fleet/nginx.conf", NODES=nodes, PORT=f"127.0.0.1:{port}")
 

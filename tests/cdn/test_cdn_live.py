@@ -24,26 +24,12 @@ from tests.cdn.followers import (
     listed,
 )
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.patience import patient_server
 from tests.ports import kept_port
 from tests.waiting import wait_for
 
-CONFIG = """
-# A player asks twice for each part: with shorter ones the crowd alone would keep a processor busy.
-[[live]]
-name = "crowd"
-source = "testsrc"
-ladder = ["240p"]
-part_duration = 1.0
-segment_duration = 4.0
-
-[[live]]
-name = "quick"
-source = "testsrc"
-ladder = ["240p"]
-part_duration = 0.5
-segment_duration = 2.0
-
+LOG = """
 [log]
 requests = true
 format = "json"
@@ -61,7 +47,7 @@ SEGMENTS, PARTS = 1, 4
 MOST_CROWDS = 5
 """How many are looked at until so much has been seen: of a machine that stands still, one sees less."""
 
-RENDITIONS = PICTURE, SOUND = ("/live/crowd/240p", "/live/crowd/audio")
+RENDITIONS = PICTURE, SOUND = ("/live/crowd/source", "/live/crowd/audio")
 QUICK = "/live/quick/audio"
 LOOK_SECONDS = 0.1
 """Between two looks at whether a plain playlist is old."""
@@ -75,7 +61,10 @@ class Origin:
     """
 
     def __init__(self, folder: Path, port: int) -> None:
-        (folder / "headwater.toml").write_text(CONFIG)
+        # A player asks twice for each part: with shorter ones the crowd alone would keep a processor busy.
+        crowd = copied_channel("crowd", "part_duration = 1.0", "segment_duration = 4.0")
+        quick = copied_channel("quick", "part_duration = 0.5", "segment_duration = 2.0")
+        (folder / "headwater.toml").write_text(crowd + quick + LOG)
         self._arguments = ("--config", str(folder / "headwater.toml"), "--library", str(folder))
         self._port = port
         self.address = ("127.0.0.1", port)

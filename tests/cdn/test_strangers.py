@@ -13,6 +13,7 @@ import pytest
 
 from tests.cdn.caches import running
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.keys import BEARER
 from tests.waiting import wait_for
 
@@ -24,13 +25,6 @@ port = 0
 
 [library]
 path = "."
-
-[[live]]
-name = "talk"
-source = "testsrc"
-ladder = ["240p"]
-segment_duration = 1.0
-captions = ["en"]
 
 [[live]]
 name = "other"
@@ -72,14 +66,15 @@ class Proxied:
         return str(httpx.get(f"{self.server.url}/health").json()["services"]["live/talk"])
 
     def playlists(self) -> str:
-        names = ("240p", "en")
+        names = ("source", "en")
         return "".join(httpx.get(f"{self.server.url}/live/talk/{name}/media.m3u8").text for name in names)
 
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     folder = tmp_path_factory.mktemp("origin")
-    (folder / "headwater.toml").write_text(TEXT)
+    talk = copied_channel("talk", "segment_duration = 1.0", 'captions = ["en"]')
+    (folder / "headwater.toml").write_text(TEXT + talk)
     server = start_server(cwd=folder)
     try:
         with running("plain", server.url, tmp_path_factory.mktemp("nginx")) as nginx:

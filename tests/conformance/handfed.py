@@ -19,12 +19,12 @@ from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fra
 from origin.access.credentials import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
 from origin.access.publish_keys import PublishKeys
+from origin.access.publishers import Publishers
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.request_head import HttpLimits
 from origin.live import captions, metadata
 from origin.live import routes as live
-from origin.live.authorization import Publishers
 from origin.live.directives import CARRIED
 from origin.live.fast_path import LiveFastPath
 from origin.responses.common_headers import CommonHeaders, common_headers

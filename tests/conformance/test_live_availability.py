@@ -24,11 +24,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from media import webvtt
 from media.mp4.codecs import SampleEntry
+from media.subtitles import webvtt
 from origin.live.uris import read_name
 from packager.publish.hls import PARTS_KEPT
-from packager.publish.live_stream import Publication
+from packager.publish.live_stream import FoldedLog
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
@@ -97,7 +97,7 @@ class Disk:
         """Remove it."""
         self.files.pop(number, None)
 
-    def path(self, number: int) -> str:
+    def path(self, number: int, _: StoredSegment) -> str:
         """Tell where it is."""
         return str(number)
 
@@ -152,10 +152,10 @@ class Availability(RuleBasedStateMachine):
             FIRST,
             dvr_window=dvr,
         )
-        publication = Publication(entry, segment_stores=self.disks, clock=lambda: self.now)
-        self.presentation = publication.presentation
-        self.windows = {name: one.window for name, one in publication.renditions.items()}
-        log = Log(publication.fold, entry)
+        folded = FoldedLog(entry, segment_stores=self.disks, clock=lambda: self.now)
+        self.presentation = folded.presentation
+        self.windows = {name: one.window for name, one in folded.renditions.items()}
+        log = Log(folded.fold, entry)
         self.writers = {
             name: RenditionWriter(log, name, window, whole if name == TEXTS else None)
             for name, window in self.windows.items()
@@ -172,7 +172,7 @@ class Availability(RuleBasedStateMachine):
         self.reader.receive_data(encode(entry))
         for one in self.reader.entries():
             if isinstance(one, CadenceEntry):
-                self.followed = Publication(one, clock=lambda: self.now)
+                self.followed = FoldedLog(one, clock=lambda: self.now)
             else:
                 self.followed.fold(one)
 

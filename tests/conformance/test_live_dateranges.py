@@ -15,9 +15,9 @@ from starlette.applications import Starlette
 
 from origin.access.credentials import Authenticator
 from origin.access.publish_keys import PublishKeys
+from origin.access.publishers import Publishers
 from origin.live import metadata
 from origin.live import routes as live
-from origin.live.authorization import Publishers
 from packager.process.tools import Tools
 from tests.conformance.conftest import serving
 from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed, Track

@@ -16,7 +16,7 @@ from media.hls.media_playlist import MediaPlaylist
 from media.hls.multivariant import MultivariantPlaylist
 from origin.http import content_coding
 from origin.live import fast_path, routes
-from origin.live.reload import Reload
+from origin.live.playlist_request import Reload
 from origin.responses import cached
 from packager.live.limits import LiveLimits
 from packager.process.tools import Tools

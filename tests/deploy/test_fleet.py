@@ -66,7 +66,8 @@ class Nodes:
                 port = self.server.server_port
                 nodes.asked[self.command, port] += 1
                 body = str(port).encode()
-                self.send_response(503 if port in nodes.unready else 200)
+                is_refused = port in nodes.unready or self.path.startswith("/live/still/")
+                self.send_response(503 if is_refused else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -79,9 +80,9 @@ class Nodes:
         return Handler
 
 
-def ask(proxy: Cache, method: str) -> tuple[int, str]:
+def ask(proxy: Cache, method: str, channel: str = "studio") -> tuple[int, str]:
     with contextlib.closing(http.client.HTTPConnection(*proxy.address, timeout=COMMAND_SECONDS)) as client:
-        client.request(method, "/live/studio/master.m3u8")
+        client.request(method, f"/live/{channel}/master.m3u8")
         answer = client.getresponse()
         return answer.status, answer.read().decode()
 
@@ -102,6 +103,15 @@ def test_any_node_is_asked_and_another_where_one_is_gone_or_not_ready(tmp_path: 
             assert sum((nodes.asked - before).values()) <= 1
 
 
+def test_a_channel_that_stands_still_everywhere_costs_no_other_a_node(tmp_path: Path) -> None:
+    with Nodes().running(2) as (first, second):
+        addresses = f"127.0.0.1:{first},127.0.0.1:{second}"
+        with running("fleet", f"http://{addresses}", tmp_path) as proxy:
+            for _ in range(5):
+                assert ask(proxy, "GET", "still")[0] == 503
+                assert ask(proxy, "GET")[0] == 200
+
+
 def manifests() -> list[dict[str, Any]]:
     text = (DEPLOY / "kubernetes/headwater.yaml").read_text("utf-8")
     return [document for document in yaml.safe_load_all(text) if document]
@@ -115,6 +125,19 @@ def named(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, An
 @pytest.mark.parametrize("document", manifests(), ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
 def test_a_manifest_is_what_kubernetes_takes(document: dict[str, Any]) -> None:
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def test_the_metrics_to_scale_by_are_made_of_those_that_a_server_has() -> None:
+    rules = yaml.safe_load((DEPLOY / "kubernetes/prometheus-adapter.yaml").read_text("utf-8"))
+    made = set[str]()
+    for rule in rules["rules"]["custom"]:
+        series = rule["seriesQuery"].partition("{")[0]
+        assert series in ("headwater_sent_bytes_total", "headwater_connections")
+        renaming = rule.get("name", {"matches": "$", "as": ""})
+        made.add(re.sub(renaming["matches"], renaming["as"].replace("${1}", r"\1"), series, count=1))
+    (scaler,) = (one for one in manifests() if one["kind"] == "HorizontalPodAutoscaler")
+    metrics = (one for one in scaler["spec"]["metrics"] if one["type"] == "Pods")
+    assert made == {one["pods"]["metric"]["name"] for one in metrics}
 
 
 def checked(folder: Path, config: str, environment: dict[str, str]) -> str:

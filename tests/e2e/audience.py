@@ -16,12 +16,13 @@ from playwright.async_api import Browser
 
 from packager.process.tools import Tools
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import RATE
 from tests.e2e.conftest import SMALL, Tab, keep, open_tab
 from tests.waiting import until
 
 RECOVERY_SECONDS = 240.0
-FRAMES = 50
-"""Of what comes behind a trouble, that a viewer must have played."""
+FRAMES = 2 * RATE
+"""Of what comes behind a trouble, that a viewer must have played: two seconds."""
 
 HOUR = 3600
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"

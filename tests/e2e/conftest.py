@@ -19,7 +19,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, ViewportSize, async_playwright
 
-from tests.conftest import ARTIFACTS, ServerProcess, small_demo, start_server
+from tests.conftest import ARTIFACTS, ServerProcess, demo, start_server
+from tests.copied_channel import copied_channel
 from tests.ports import kept_port
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -174,7 +175,7 @@ async def open_tab(browser: Browser, url: str, **options: Any) -> Tab:
     tab = Tab(await context.new_page(), url)
 
     def heard(message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"} and not is_late(message):
+        if message.type in {"error", "warning"} and not is_late(message) and not is_left(message):
             tab.troubles.append(message.text)
 
     tab.page.on("console", heard)
@@ -191,6 +192,14 @@ def is_late(message: ConsoleMessage) -> bool:
     return "status of 503" in message.text and bool(LATE.search(message.location["url"]))
 
 
+def is_left(message: ConsoleMessage) -> bool:
+    """Whether a message says that a media source is gone which the browser was about to open.
+
+    hls.js takes its address back where a viewer leaves a view at once.
+    """
+    return "ERR_FILE_NOT_FOUND" in message.text and message.location["url"].startswith("blob:")
+
+
 async def new_page(browser: Browser) -> Page:
     """A fresh small page that is as patient."""
     page = await browser.new_page(viewport=SMALL)
@@ -202,8 +211,13 @@ async def new_page(browser: Browser) -> Page:
 def demo_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    """One server with the demo for all tests of a file; `own_server` has the demo as it is."""
-    with small_demo(request.path.stem, tmp_path_factory.mktemp("demo")) as server:
+    """One server for all tests of a file: the demo, but for a channel that is copied from a film.
+
+    `small_demo` is one whose channel is encoded, and `own_server` has the demo as it is.
+    """
+    config = tmp_path_factory.mktemp("demo") / "headwater.toml"
+    config.write_text(copied_channel("demo"))
+    with demo(request.path.stem, "--config", str(config)) as server:
         yield server
 
 

@@ -15,6 +15,7 @@ import pytest
 from playwright.async_api import Browser, Frame, Page, Route
 
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.e2e.conftest import PATIENCE_SECONDS, POLL_SECONDS, new_page
 from tests.e2e.scripts import script
 
@@ -83,8 +84,7 @@ def site() -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def server(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     config = tmp_path_factory.mktemp("embedding") / "headwater.toml"
-    channel = '[[live]]\nname = "demo"\nsource = "testsrc"\nladder = ["240p"]\n'
-    config.write_text(f'[server]\nallow_embed = ["{site.url()}"]\n{channel}')
+    config.write_text(f'[server]\nallow_embed = ["{site.url()}"]\n{copied_channel("demo")}')
     one = start_server("--demo", "--port", "0", "--config", str(config))
     yield one
     one.stop()

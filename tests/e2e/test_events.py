@@ -16,6 +16,7 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import HEIGHT, copied_channel
 from tests.e2e.conftest import looks, new_page, open_tab
 from tests.e2e.regularity import PATIENCE_SECONDS, Segment, fetched, is_regular, stretches
 from tests.e2e.test_players import DASHJS, SHAKA, Watching
@@ -56,8 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "library").mkdir()
     (folder / "headwater.toml").write_text(
         f'[server]\nport = 0\ndata = "{folder / "data"}"\n[library]\npath = "{folder / "library"}"\n'
-        '[[live]]\nname = "talk"\nsource = "testsrc"\nladder = ["240p"]\nsegment_duration = 1.0\ndvr = "1h"\n'
-        'captions = ["en"]\n'
+        + copied_channel("talk", "segment_duration = 1.0", 'dvr = "1h"', 'captions = ["en"]')
     )
     server = start_server("--config", str(folder / "headwater.toml"))
     yield server
@@ -66,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 def segments(server: ServerProcess) -> list[Segment]:
     """The listed segments."""
-    return fetched(f"{server.url}/live/talk/240p/media.m3u8")
+    return fetched(f"{server.url}/live/talk/source/media.m3u8")
 
 
 def on_disk(server: ServerProcess) -> list[Segment]:
@@ -143,7 +143,7 @@ async def test_a_date_in_the_part_on_disk_is_played_then_the_end_and_then_the_re
         "window.film = Object.assign(document.createElement('video'),"
         f" {{src: '{recording['mp4']}', muted: true}}), film.play(), 0"
     )
-    await tab.until("film.readyState >= 3 && film.videoHeight === 240")
+    await tab.until(f"film.readyState >= 3 && film.videoHeight === {HEIGHT}")
     assert await tab.value("film.duration") == pytest.approx(recording["duration"], abs=0.2)
     await tab.value("film.currentTime = film.duration - 0.3, 0")
     await tab.until("film.ended")

@@ -240,8 +240,8 @@ async def test_readers_of_a_browser_come_again_to_a_new_server_and_learn_that_it
     assert len(set(old)) == 1
 
     await asyncio.to_thread(channels.server.stop)
-    await view.until("headwater.events().state === 'waiting'")
-    assert "Trying again" in await view.value(STATUS)
+    # It says so between two attempts, which are short.
+    await view.until(f"{STATUS}.includes('Trying again')")
     await asyncio.to_thread(channels.start)
     (new,) = await channels.publish({"data": "of the second server"})
     assert new.partition("-")[0] != old[0].partition("-")[0]

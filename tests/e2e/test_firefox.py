@@ -14,6 +14,7 @@ import pytest
 
 from tests.clients.marionette import Firefox
 from tests.conftest import ARTIFACTS, ServerProcess
+from tests.copied_channel import film
 from tests.e2e.conftest import PATIENCE_SECONDS, SMALL, keep
 from tests.waiting import wait_for
 
@@ -125,7 +126,7 @@ def test_a_channel_plays_close_to_now_and_outlasts_its_encoder(tab: Tab, demo_se
     tab.firefox.click("#instruments-button")
     tab.begin("encoder-restart")
     tab.until("document.getElementById('instruments').textContent.includes('Waiting for a restart')")
-    os.kill(demo_server.encoder(b"lavfi"), signal.SIGKILL)
+    os.kill(demo_server.encoder(bytes(film())), signal.SIGKILL)
     seen = tab.result()
     assert (seen["restarts"], seen["played_on"]) == (1, True)
 

@@ -5,14 +5,15 @@ import math
 import os
 import signal
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser
 
-from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import Tab, keep, looks, open_tab
+from tests.conftest import ServerProcess, small_demo, start_server
+from tests.e2e.conftest import SMALL, Tab, keep, looks, open_tab
 from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -24,6 +25,15 @@ HEARD = """fetch("/api/radio").then((answer) => answer.json())
   .then((stations) => stations[0].listeners === 1).catch(() => false)"""
 DATE = "headwater.hls?.playingDate?.getTime()"
 """None while the page begins anew."""
+
+
+@pytest.fixture(scope="module")
+def demo_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """One whose channel is encoded, in two sizes."""
+    with small_demo(request.path.stem, tmp_path_factory.mktemp("demo")) as server:
+        yield server
 
 
 async def test_a_live_channel_plays_close_to_now(tab: Tab) -> None:
@@ -69,7 +79,7 @@ def _encoders(server: ServerProcess) -> list[int]:
 async def test_the_page_plays_on_when_the_encoder_is_killed(
     browser: Browser, demo_server: ServerProcess
 ) -> None:
-    tab = await open_tab(browser, demo_server.url)
+    tab = await open_tab(browser, demo_server.url, viewport=SMALL)
     await tab.open("live/demo")
     await tab.playing()
     await tab.value("void (window.sameDocument = true)")
@@ -89,7 +99,7 @@ async def test_the_page_plays_on_when_the_encoder_is_killed(
 async def test_the_page_plays_on_when_the_origin_is_killed_and_started_again(
     browser: Browser, own_server: ServerProcess, own_library: Path
 ) -> None:
-    tab, radio = [await open_tab(browser, own_server.url) for _ in range(2)]
+    tab, radio = [await open_tab(browser, own_server.url, viewport=SMALL) for _ in range(2)]
     await radio.open("radio/demo.mp3")
     await radio.until("headwater.audio.currentTime > 0.5")
     await tab.open("live/demo")

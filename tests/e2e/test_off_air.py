@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.e2e.conftest import PATIENCE_SECONDS, POLL_SECONDS, new_page
 from tests.ports import kept_port
 
@@ -24,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         config.write_text(
             f'[library]\npath = "{folder}"\n'
             '[[live]]\nname = "studio"\nsource = "publish"\nladder = ["240p"]\n'
-            '[[live]]\nname = "picture"\nsource = "testsrc"\nladder = ["240p"]\n'
+            f"{copied_channel('picture')}"
             f'[[live]]\nname = "away"\nsource = "http://127.0.0.1:{port}/a.ts"\nladder = ["240p"]\n'
         )
         one = start_server("--config", str(config), "--port", "0")

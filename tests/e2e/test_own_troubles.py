@@ -18,6 +18,7 @@ from playwright.async_api import Browser
 
 from packager.process.tools import Tools
 from tests.conftest import ServerProcess
+from tests.copied_channel import film
 from tests.e2e.audience import RECOVERY_SECONDS, Audience, watched
 from tests.waiting import until, wait_for
 
@@ -32,7 +33,7 @@ data = "disk"
 
 [[live]]
 name = "test"
-source = "testsrc"
+source = "{film}"
 ladder = ["240p"]
 part_duration = 0.333
 segment_duration = 1.0
@@ -57,7 +58,7 @@ async def audience(
 ) -> AsyncIterator[Audience]:
     folder = tmp_path_factory.mktemp("own-troubles", numbered=False)
     with small_disk(folder / "disk"):
-        async with watched(browser, tools, folder, CONFIG, own_clock=True) as audience:
+        async with watched(browser, tools, folder, CONFIG.format(film=film()), own_clock=True) as audience:
             yield audience
 
 

@@ -12,6 +12,7 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess
+from tests.copied_channel import film
 from tests.e2e.conftest import Tab, keep, open_tab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -223,7 +224,7 @@ async def test_the_exercise_of_a_channel_tells_what_its_viewer_saw_of_a_restart(
     await tab.page.get_by_role("button", name="Instruments").click()
     await tab.page.get_by_role("button", name="Encoder restart").click()
     await tab.page.get_by_text("Waiting for a restart").wait_for()
-    os.kill(await asyncio.to_thread(demo_server.encoder, b"lavfi"), signal.SIGKILL)
+    os.kill(await asyncio.to_thread(demo_server.encoder, bytes(film())), signal.SIGKILL)
     seen = await result(tab)
     assert (seen["restarts"], seen["played_on"]) == (1, True)
     assert 0 <= seen["longest_standstill_s"] < seen["seconds"]

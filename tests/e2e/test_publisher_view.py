@@ -27,7 +27,7 @@ WIDE: ViewportSize = {"width": 1280, "height": 800}
 def rtmp_studio(tmp_path: Path) -> Iterator[tuple[Studio, int]]:
     with kept_port() as port:
         head = f"[server]\nrtmp_port = {port}\nsrt_port = {port}\n"
-        with studio(tmp_path, "", head) as one:
+        with studio(tmp_path, 'ladder = ["source", "240p"]', head, ladder=False) as one:
             yield one, port
 
 
@@ -45,6 +45,7 @@ async def test_the_page_shows_the_publisher_and_the_key_on_demand(
     assert "studio?key=…" in shown
     assert f"srt://127.0.0.1:{port}?streamid=publish:studio:…" in shown
     assert f"{one.server.url}/live/studio/ingest?key=…" in shown
+    assert f"{one.server.url}/live/studio/ingest/multitrack" in shown
 
     await tab.page.click(".publisher button:text('Show the key')")
     await tab.page.fill(".publisher input", "wrong")

@@ -13,6 +13,7 @@ from playwright.async_api import Browser
 
 from packager.concurrency import background_task
 from packager.process.tools import Tools
+from tests.copied_channel import RATE
 from tests.e2e.audience import Audience, watched
 from tests.ports import kept_port
 
@@ -39,25 +40,25 @@ AGAIN_SECONDS = 0.3
 """When an encoder that has ended connects again."""
 
 
-def picture(size: str, rate: str = "25") -> str:
+def picture(size: str, rate: str = f"{RATE}") -> str:
     return f"-re -f lavfi -i testsrc2=size={size}:rate={rate}"
 
 
-USUAL = f"{picture('320x180')} {SOUND} {CODING} -g 25 -f mpegts"
+USUAL = f"{picture('320x180')} {SOUND} {CODING} -g {RATE} -f mpegts"
 OTHERS = {
     "a larger picture at another rate": (
         f"{picture('640x360', '30000/1001')} {SOUND} {CODING} -bf 2 -g 30 -f mpegts"
     ),
     "another codec": (
-        f"{picture('320x180')} {SOUND} -c:v libx265 -preset ultrafast -x265-params log-level=none -g 25 "
+        f"{picture('320x180')} {SOUND} -c:v libx265 -preset ultrafast -x265-params log-level=none -g {RATE} "
         "-c:a ac3 -f mpegts"
     ),
-    "no sound, in FLV": f"{picture('320x180')} {CODING} -g 25 -f flv",
+    "no sound, in FLV": f"{picture('320x180')} {CODING} -g {RATE} -f flv",
     "no picture": f"{SOUND} -c:a aac -f mpegts",
-    "key frames every ten seconds": f"{picture('320x180')} {SOUND} {CODING} -g 250 -f matroska",
-    "times that wrap": f"{picture('320x180')} {SOUND} {CODING} -g 25 -output_ts_offset 95438 -f mpegts",
+    "key frames every ten seconds": f"{picture('320x180')} {SOUND} {CODING} -g {10 * RATE} -f matroska",
+    "times that wrap": f"{picture('320x180')} {SOUND} {CODING} -g {RATE} -output_ts_offset 95438 -f mpegts",
     "fragments of MP4": (
-        f"{picture('320x180')} {SOUND} {CODING} -g 25 -movflags frag_keyframe+empty_moov -f mp4"
+        f"{picture('320x180')} {SOUND} {CODING} -g {RATE} -movflags frag_keyframe+empty_moov -f mp4"
     ),
 }
 """ffmpeg's arguments of encoders that differ from the usual one."""
@@ -102,6 +103,28 @@ class Encoder:
         self.kill()
 
 
+@pytest.mark.clause("The slate is joined and left without a reload")
+async def test_viewers_see_the_slate_before_and_after_a_publisher(
+    browser: Browser, tools: Tools, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """First of all: what the other tests watch goes on from the first of them to the last."""
+    folder = tmp_path_factory.mktemp("slate", numbered=False)
+    slate = folder / "slate.mp4"
+    arguments = f"{picture('320x180')} {SOUND} {CODING} -g {RATE} -t 6".replace("-re ", "")
+    made = await asyncio.create_subprocess_exec("ffmpeg", "-v", "error", *arguments.split(), str(slate))
+    assert await made.wait() == 0
+    with kept_port() as port:
+        encoder = Encoder(f"http://127.0.0.1:{port}/live/test/ingest?key={KEY}")
+        config = f'{CONFIG.format(port=port, key=KEY)}offline = "{slate}"\n'
+        async with background_task(encoder.run()), watched(browser, tools, folder, config) as audience:
+            encoder.wanted.set()
+            await audience.plays_on()
+            encoder.wanted.clear()
+            encoder.kill()
+            await audience.plays_on()
+            assert "publisher is on air" in audience.server.text()
+
+
 @dataclass(frozen=True)
 class Show:
     """An encoder, and who watches what it publishes."""
@@ -136,8 +159,12 @@ async def test_viewers_play_on_after_the_publisher_was_killed(show: Show, second
 @pytest.mark.clause("Viewers stay whatever the next publisher sends")
 @pytest.mark.parametrize("arguments", OTHERS.values(), ids=OTHERS)
 async def test_viewers_play_on_with_another_stream(show: Show, arguments: str) -> None:
+    """Each comes behind the one of the test before, the first one behind the usual one."""
     show.encoder.restart(arguments)
     await show.audience.plays_on()
+
+
+async def test_viewers_play_on_with_the_usual_stream_again(show: Show) -> None:
     show.encoder.restart()
     await show.audience.plays_on()
 
@@ -151,30 +178,9 @@ async def test_viewers_play_on_after_many_reconnects(show: Show) -> None:
 
 async def test_viewers_play_on_when_another_publisher_takes_over(show: Show) -> None:
     show.encoder.wanted.clear()
-    other = Encoder(show.encoder.address, f"{picture('640x360')} {SOUND} {CODING} -g 25 -f flv")
+    other = Encoder(show.encoder.address, f"{picture('640x360')} {SOUND} {CODING} -g {RATE} -f flv")
     other.wanted.set()
     async with background_task(other.run()):
         await show.audience.plays_on()
     show.encoder.wanted.set()
     await show.audience.plays_on()
-
-
-@pytest.mark.clause("The slate is joined and left without a reload")
-async def test_viewers_see_the_slate_before_and_after_a_publisher(
-    browser: Browser, tools: Tools, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("slate", numbered=False)
-    slate = folder / "slate.mp4"
-    arguments = f"{picture('320x180')} {SOUND} {CODING} -g 25 -t 6".replace("-re ", "")
-    made = await asyncio.create_subprocess_exec("ffmpeg", "-v", "error", *arguments.split(), str(slate))
-    assert await made.wait() == 0
-    with kept_port() as port:
-        encoder = Encoder(f"http://127.0.0.1:{port}/live/test/ingest?key={KEY}")
-        config = f'{CONFIG.format(port=port, key=KEY)}offline = "{slate}"\n'
-        async with background_task(encoder.run()), watched(browser, tools, folder, config) as audience:
-            encoder.wanted.set()
-            await audience.plays_on()
-            encoder.wanted.clear()
-            encoder.kill()
-            await audience.plays_on()
-            assert "publisher is on air" in audience.server.text()

@@ -12,6 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from packager.process.tools import Tools
+from tests.copied_channel import RATE
 from tests.e2e.audience import Audience, watched
 from tests.upstream import Upstream, upstream
 
@@ -35,8 +36,8 @@ part_duration = 0.333
 segment_duration = 1.0
 """
 PROGRAMME = (
-    "-re -f lavfi -i testsrc2=size=320x180:rate=25 -re -f lavfi -i sine=frequency=440:sample_rate=48000 "
-    "-c:v libx264 -preset ultrafast -tune zerolatency -g 25 -pix_fmt yuv420p -c:a aac -f mpegts pipe:1"
+    f"-re -f lavfi -i testsrc2=size=320x180:rate={RATE} -re -f lavfi -i sine=frequency=440:sample_rate=48000 "
+    f"-c:v libx264 -preset ultrafast -tune zerolatency -g {RATE} -pix_fmt yuv420p -c:a aac -f mpegts pipe:1"
 )
 
 

@@ -19,7 +19,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.conftest import HEADWATER, ServerProcess, start_server
-from tests.e2e.conftest import Tab, keep, looks, new_page, open_tab
+from tests.e2e.conftest import SMALL, Tab, keep, looks, new_page, open_tab
 from tests.e2e.regularity import Pace, kept_pace, listed
 from tests.e2e.scripts import script
 from tests.e2e.test_players import DASHJS, SHAKA, Watching
@@ -111,7 +111,7 @@ def timed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPro
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def tab(browser: Browser, timed_server: ServerProcess) -> AsyncIterator[Tab]:
-    tab = await open_tab(browser, timed_server.url)
+    tab = await open_tab(browser, timed_server.url, viewport=SMALL)
     await tab.open("live/test")
     await tab.value(f"void ({LISTEN})()")
     await tab.playing()
@@ -170,6 +170,7 @@ async def test_hls_js_reads_an_event_from_the_media_when_it_is_on(
 
 async def test_the_page_shows_captions_at_their_time(tab: Tab, timed_server: ServerProcess) -> None:
     select = await tab.setting("Captions")
+    await select.locator("option").nth(2).wait_for(state="attached")
     assert await select.locator("option").all_text_contents() == ["Off", "English", "Deutsch"]
     await select.select_option("Deutsch")
     for number in looks():

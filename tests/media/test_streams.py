@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError
-from media.rtmp.flv import FILE_HEADER, MAX_TAG, SCRIPT, VIDEO, FlvReader, file_header, write_tag
+from media.flv.tags import FILE_HEADER, MAX_TAG, SCRIPT, VIDEO, FlvReader, file_header, write_tag
 from media.stream_reader import StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.sources.gop_cache import GopCache

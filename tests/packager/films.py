@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from packager.process.tools import locate
 from tests.made_once import made_once
 
-FFMPEG, FFPROBE = locate()
+FFMPEG, FFPROBE = "ffmpeg", "ffprobe"
 ZOO = Path(__file__).parents[3] / "shared" / "zoo"
 """Real files that others made; tests with them are skipped where the folder isn't."""
 
@@ -92,7 +91,7 @@ def derived(name: str, source: str, *arguments: str, before: Sequence[str] = ())
 
 
 def run_ffmpeg(*arguments: str | Path) -> None:
-    argv = [str(FFMPEG), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *map(str, arguments)]
+    argv = [FFMPEG, "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *map(str, arguments)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     if "Unknown encoder" in done.stderr:
         pytest.skip(f"this ffmpeg lacks an encoder: {done.stderr.strip()}")
@@ -112,7 +111,7 @@ class Packet:
 
 def probe(source: str | Path, *arguments: str) -> dict[str, Any]:
     """Ask ffprobe; any complaint of its fails the test."""
-    argv = [str(FFPROBE), "-v", "error", "-of", "json", *arguments]
+    argv = [FFPROBE, "-v", "error", "-of", "json", *arguments]
     if str(source).endswith(".m3u8"):
         argv += ["-allowed_extensions", "ALL"]
     done = subprocess.run([*argv, str(source)], capture_output=True, text=True, timeout=120, check=False)

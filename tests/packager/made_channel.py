@@ -12,7 +12,7 @@ from media.mp4.codecs import SampleEntry
 from media.mp4.fragments import write_fragment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import Sample
-from packager.publish.live_stream import LiveStream, Publication
+from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, Log, RenditionFormat
@@ -67,7 +67,7 @@ class Disk:
     def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Remove a segment."""
 
-    def path(self, number: int) -> str:
+    def path(self, number: int, _: StoredSegment) -> str:
         """Tell where a segment is."""
         raise NotImplementedError
 
@@ -84,9 +84,9 @@ class Maker:
         )
         entry = CadenceEntry(CADENCE, formats, NUMBER, 2, 30.0 if dvr else 0.0)
         stores = dict.fromkeys(ENTRIES, self.disk) if dvr else None
-        self.publication = Publication(entry, segment_stores=stores, clock=self.clock)
-        self.log = Log(self.publication.fold, entry)
-        windows = {name: one.window for name, one in self.publication.renditions.items()}
+        self.folded = FoldedLog(entry, segment_stores=stores, clock=self.clock)
+        self.log = Log(self.folded.fold, entry)
+        windows = {name: one.window for name, one in self.folded.renditions.items()}
         self.writers = {
             name: RenditionWriter(
                 self.log, name, window, (lambda one: b"text %d" % one.number) if "captions" in name else None
@@ -171,12 +171,12 @@ class Maker:
 
     @property
     def disk_is_used(self) -> bool:
-        return self.publication.entry.renditions[0].folder is not None
+        return self.folded.entry.renditions[0].folder is not None
 
     def _range(self, *, ends: bool) -> None:
         self.ranges += not ends
         start = Fraction(NUMBER + self.ranges)
-        listed = {one.id: one for one in self.publication.presentation.date_ranges.tags()}
+        listed = {one.id: one for one in self.folded.presentation.date_ranges.tags()}
         known = listed.get(f"r{self.ranges}")
         if not ends:
             self.log.append(DateRangeEntry(DateRange(f"r{self.ranges}", start, planned_duration=Fraction(3))))
@@ -195,20 +195,20 @@ def follow(stream: LiveStream, entry: Entry) -> None:
 def begin_late(maker: Maker, stream: LiveStream | None = None) -> LiveStream:
     """Begin to follow a channel now."""
     stream = maker.follower() if stream is None else stream
-    for entry in maker.publication.snapshot():
+    for entry in maker.folded.snapshot():
         follow(stream, entry)
     return stream
 
 
-def answers(publication: Publication | LiveStream) -> Iterator[object]:
+def answers(folded: FoldedLog | LiveStream) -> Iterator[object]:
     """Give what all addresses have."""
-    presentation = publication.presentation
+    presentation = folded.presentation
     moment = NUMBER + 10_000.0
     yield presentation.live_edge
-    if all(one.window.has_segments() for one in publication.renditions.values()):
+    if all(one.window.has_segments() for one in folded.renditions.values()):
         yield presentation.multivariant()
-        yield manifest(publication, moment)
-    for name, rendition in publication.renditions.items():
+        yield manifest(folded, moment)
+    for name, rendition in folded.renditions.items():
         window = rendition.window
         for skip, ranges in ((False, False), (True, False), (True, True)):
             pieces = presentation.media_pieces(name, skip=skip, skip_date_ranges=ranges, suffix="?token=a")
@@ -224,13 +224,13 @@ def answers(publication: Publication | LiveStream) -> Iterator[object]:
             yield presentation.lost_segment(name, number) if window.listed else None
 
 
-def manifest(publication: Publication | LiveStream, moment: float) -> bytes:
-    return publication.presentation.manifest(moment)
+def manifest(folded: FoldedLog | LiveStream, moment: float) -> bytes:
+    return folded.presentation.manifest(moment)
 
 
 def same(maker: Maker, other: LiveStream) -> None:
     for one, two, three in zip(
-        answers(maker.publication), answers(maker.followers[0]), answers(other), strict=True
+        answers(maker.folded), answers(maker.followers[0]), answers(other), strict=True
     ):
         assert one == two
         assert two == three

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from packager.data_folder import DataFolder
-from packager.dvr.archive import Archive
+from packager.dvr.bucket import DvrBucket
 from packager.dvr.limits import DvrLimits
+from packager.dvr.segment_archive import SegmentArchive
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.process.tools import Tools
@@ -29,7 +30,9 @@ SETTLE_SECONDS = 120.0
 class Station:
     """A channel with a DVR whose segments come when the test says so."""
 
-    def __init__(self, channel: Channel, archive: Archive, material: dict[str, Track], number: int) -> None:
+    def __init__(
+        self, channel: Channel, archive: SegmentArchive, material: dict[str, Track], number: int
+    ) -> None:
         self.channel = channel
         self.archive = archive
         for rendition in channel.renditions.values():
@@ -58,18 +61,25 @@ class Station:
         return newest is not None and newest.stored is not None
 
     def bytes_of(self, name: str) -> dict[int, bytes]:
-        """The listed segments' bytes, from memory or disk."""
+        """The listed segments' bytes, from memory or where they are stored."""
         window, found = self.channel.renditions[name].window, {}
         for one in window.listed:
             if not one.gap:
                 where = window.stored(one.number)
-                found[one.number] = one.data or (Path(where[0]).read_bytes() if where else b"")
+                found[one.number] = one.data or (self._read(where[0]) if where else b"")
         return found
+
+    def _read(self, place: str) -> bytes:
+        bucket = self.channel.options.dvr_bucket
+        if bucket is None:
+            return Path(place).read_bytes()
+        with bucket.open_segment(place) as file:
+            return file.pread(0, file.size)
 
 
 @contextlib.asynccontextmanager
 async def on_air(
-    data: Path | DataFolder,
+    data: Path | DataFolder | None,
     material: dict[str, Track],
     tools: Tools,
     monkeypatch: pytest.MonkeyPatch,
@@ -80,10 +90,11 @@ async def on_air(
     part_duration: float = 0.25,
     captions: tuple[str, ...] = (),
     limits: DvrLimits = DVR,
+    bucket: DvrBucket | None = None,
 ) -> AsyncIterator[Station]:
     """Run a channel as a process would, but for its encoder."""
     options = replace(OPTIONS, data=data, dvr_window=dvr, dvr_bytes=dvr_bytes, part_duration=part_duration)
-    options = replace(options, captions=captions, limits=LiveLimits(dvr=limits))
+    options = replace(options, captions=captions, limits=LiveLimits(dvr=limits), dvr_bucket=bucket)
     monkeypatch.setattr(SequenceNumbers, "first_number", lambda *_: number)
     channel = Channel(options, tools)
     archive = channel.archive

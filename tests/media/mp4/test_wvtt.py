@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from media import webvtt
 from media.errors import MalformedError
 from media.mp4 import wvtt
 from media.mp4.boxes import walk
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment
-from media.webvtt import Cue
+from media.subtitles import webvtt
+from media.subtitles.webvtt import Cue
 
 
 def samples(cues: list[Cue], start: int, end: int) -> list[tuple[int, list[tuple[bytes, bytes]]]]:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MediaError
+from media.flv.amf0 import AmfLimits, Value, read_values, write_values
 from media.rtmp import chunks
-from media.rtmp.amf0 import AmfLimits, Value, read_values, write_values
 from media.rtmp.chunks import ChunkReader, Message, write_message
 from media.rtmp.connection import (
     ConnectRequest,

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MediaError, UnsupportedError
+from media.flv import tags as flv_tags
+from media.flv.amf0 import write_values
+from media.flv.tags import AUDIO, SCRIPT, VIDEO
 from media.matroska.stream import MatroskaStreamReader
-from media.rtmp import flv
-from media.rtmp.amf0 import write_values
 from media.rtmp.connection import MediaMessage
-from media.rtmp.flv import AUDIO, SCRIPT, VIDEO
 from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
+from packager.process.tools import locate
 from tests.media.rtmp.test_publishers import INPUTS, OUTPUT, SECONDS, newer_ffmpeg
 from tests.rtmp import record
 
@@ -38,15 +39,15 @@ def written(*tags: Tag, limits: PublishedStreamLimits = LIMITS) -> bytes:
 def test_h264_and_aac_stay_flv() -> None:
     tags = [(VIDEO, 0, AVC), (AUDIO, 0, AAC), (AUDIO, 5, b"\xaf\1a"), (VIDEO, 40, b"\x17\1\0\0\0ab")]
     assert written(*tags[:3]) == b""
-    assert written(*tags) == flv.file_header() + b"".join(flv.write_tag(*tag) for tag in tags)
+    assert written(*tags) == flv_tags.file_header() + b"".join(flv_tags.write_tag(*tag) for tag in tags)
 
 
 def test_metadata_go_on_at_time_0_as_ffmpeg_expects_them_and_other_scripts_do_not() -> None:
     metadata, text = write_values(["onMetaData", {}]), write_values(["onTextData", {}])
     tags = [(SCRIPT, 40, metadata), (VIDEO, 40, AVC), (SCRIPT, 40, text), (VIDEO, 40, b"\x17\1\0\0\0ab")]
-    expected = flv.file_header() + flv.write_tag(SCRIPT, 0, metadata)
-    assert written(*tags) == expected + flv.write_tag(*tags[1]) + flv.write_tag(*tags[3])
-    assert written(*tags, (SCRIPT, 80, metadata)).endswith(flv.write_tag(SCRIPT, 0, metadata))
+    expected = flv_tags.file_header() + flv_tags.write_tag(SCRIPT, 0, metadata)
+    assert written(*tags) == expected + flv_tags.write_tag(*tags[1]) + flv_tags.write_tag(*tags[3])
+    assert written(*tags, (SCRIPT, 80, metadata)).endswith(flv_tags.write_tag(SCRIPT, 0, metadata))
 
 
 def test_sound_alone_goes_on_after_a_second() -> None:
@@ -157,8 +158,8 @@ def test_an_old_ffmpeg_decodes_what_a_new_one_publishes(
     media = [one for one in recording.events if isinstance(one, MediaMessage)]
     path = tmp_path / "stream"
     path.write_bytes(written(*((one.kind, one.timestamp, one.payload) for one in media)))
-    probe = "ffprobe -v error -count_frames -of json -show_entries stream=codec_name,width,nb_read_frames"
-    done = subprocess.run([*probe.split(), str(path)], check=True, capture_output=True, text=True)
+    probe = "-v error -count_frames -of json -show_entries stream=codec_name,width,nb_read_frames"
+    done = subprocess.run([locate()[1], *probe.split(), path], check=True, capture_output=True, text=True)
     assert done.stderr == ""
     streams = json.loads(done.stdout)["streams"]
     assert {one["codec_name"] for one in streams} == codecs

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from media.rtmp import chunks, flv
+from media.flv import tags as flv_tags
+from media.rtmp import chunks
 from media.rtmp.connection import ConnectRequest, MediaMessage, PublishRequest, StreamEnded
 from tests.rtmp import Recording, read, record
 
@@ -49,8 +50,8 @@ def assert_same_however_cut(recording: Recording) -> None:
 def as_file(recording: Recording) -> bytes:
     """Write what was published as an FLV file."""
     media = [event for event in recording.events if isinstance(event, MediaMessage)]
-    tags = (flv.write_tag(one.kind, one.timestamp, one.payload) for one in media)
-    return flv.file_header() + b"".join(tags)
+    tags = (flv_tags.write_tag(one.kind, one.timestamp, one.payload) for one in media)
+    return flv_tags.file_header() + b"".join(tags)
 
 
 def packets(path: Path, program: str = "ffprobe") -> list[str]:

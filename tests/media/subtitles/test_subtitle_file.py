@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, TooLargeError
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
-from media.webvtt import Cue, CueReader, write_file
+from media.subtitles.webvtt import Cue, CueReader, write_file
 
 LIMITS = SubtitleFileLimits()
 

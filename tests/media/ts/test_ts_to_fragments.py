@@ -14,7 +14,7 @@ from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
 from media.ts.tables import CLOCK_WRAP, PACKET
 from media.ts.ts_to_fragments import LiveTransportLimits, TransportToFragments
-from tests.media.rtmp.test_flv_to_fragments import packets, samples, track
+from tests.media.flv.test_flv_to_fragments import packets, samples, track
 
 PICTURE = "-c:v libx264 -preset fast -g 25 -pix_fmt yuv420p"
 ENCODINGS = {

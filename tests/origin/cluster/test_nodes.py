@@ -30,13 +30,21 @@ segment_duration = 1.0
 part_duration = 0.25
 """
 
+EVENTS = """
+[[events]]
+name = "chat"
+history = "1h"
+"""
+
 
 @contextlib.contextmanager
-def nodes(folder: Path, redis: RedisServer, *roles: str) -> Iterator[list[ServerProcess]]:
+def nodes(
+    folder: Path, redis: RedisServer, *roles: str, channels: str = CHANNEL
+) -> Iterator[list[ServerProcess]]:
     """Run a node for each role, all with the same configuration."""
     redis.command("FLUSHALL")
     config = folder / "headwater.toml"
-    config.write_text(f'[cluster]\nurl = "{redis.url}"\n{CHANNEL}')
+    config.write_text(f'[cluster]\nurl = "{redis.url}"\n{channels}')
     running: list[ServerProcess] = []
     try:
         for role in roles:
@@ -114,7 +122,9 @@ def test_nodes_serve_the_same_and_a_standby_takes_over(tmp_path: Path, redis_ser
     with nodes(tmp_path, redis_server, "packager", "packager", "edge", "edge") as every:
         wait_for(lambda: all(map(plays, every)), "the channel everywhere")
         packagers, edges = every[:2], every[2:]
-        assert [one["name"] for one in get(edges[0], "/api/live").json()] == ["shared"]
+        (told,) = get(edges[0], "/api/live").json()
+        assert (told["name"], told["state"]) == ("shared", "live")
+        assert all(get(one, "/health").json()["services"]["live/shared"] == "live" for one in every)
         wait_for(lambda: sum(map(owns, packagers)) == 1, "an owner")
         # A finished segment, its parts and what leads to it are the same everywhere.
         listed = segments(playlist(edges[0]))[-1]
@@ -130,6 +140,8 @@ def test_nodes_serve_the_same_and_a_standby_takes_over(tmp_path: Path, redis_ser
             assert post(one, "metadata", ADMIN_TOKEN, {"id": name}).status_code == 201
             assert f'ID="{name}"' in playlist(owner)
         assert "refused" not in playlist(owner)
+        # The wrong key was answered there, too.
+        assert 'headwater_cluster_commands_total{outcome="answered"} 2.0' in get(edges[0], "/metrics").text
         assert post(edges[0], "metadata", ADMIN_TOKEN, {"id": "9" * (70 << 10)}).status_code == 413
         assert post(edges[0], "captions/de", ADMIN_TOKEN, {}).status_code == 415
         before = next_number(playlist(edges[0]))
@@ -203,11 +215,14 @@ def test_a_wrong_option_is_told(tmp_path: Path, key: str, value: str) -> None:
         load(config, {}, {})
 
 
-def test_a_dvr_that_no_other_node_could_serve_is_told(tmp_path: Path) -> None:
+def test_what_no_other_node_could_serve_is_told(tmp_path: Path) -> None:
     config = tmp_path / "headwater.toml"
-    config.write_text(f'[cluster]\nurl = "redis://127.0.0.1"\n{CHANNEL}dvr = "2h"\n')
+    config.write_text(f'[cluster]\nurl = "redis://127.0.0.1"\n{CHANNEL}dvr = "2h"\n{EVENTS}')
     told = [*unserved(load(config, {}, {}))]
-    assert told == ["live 'shared': dvr: the nodes of a cluster serve its live window alone"]
+    assert told == [
+        "live 'shared': dvr: nodes of a cluster serve a DVR in server.dvr_path alone",
+        "events 'chat': history: what the nodes of a cluster share is kept in Redis",
+    ]
 
 
 def test_without_the_extra_a_cluster_is_refused_in_a_line(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from origin.access.credentials import Authenticator, client_address
 from origin.access.publish_keys import PublishKeys
+from origin.access.publishers import Publishers
 from origin.http.areas import port_of
 from origin.live import event
-from origin.live.authorization import Publishers
 from origin.server.owner_requests import OwnerRequests
 from packager.cluster.commands import Command
 from packager.cluster.limits import ClusterLimits

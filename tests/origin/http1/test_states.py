@@ -122,11 +122,14 @@ class Driven:
         self.connection.connection_made(self.wire)
 
     async def feed(self, data: bytes, turns: int) -> None:
-        """Send bytes, and give the loop some turns."""
+        """Send bytes, and give the loop some turns, as far as it has something to do."""
+        loop: Any = asyncio.get_running_loop()
         if data and self.wire.connection is not None:
             self.connection.data_received(data)
         for _ in range(turns):
             await asyncio.sleep(0)
+            if not loop._ready and not loop._scheduled:
+                break
 
     def act(self, action: str) -> None:
         """Let something happen to the connection, unless it is closed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import socketserver
 import ssl
@@ -22,10 +21,7 @@ from tests.ports import kept_port
 from tests.srt import udp_port
 from tests.waiting import wait_for
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg"),
-]
+pytestmark = pytest.mark.timeout(900)
 
 TS = encoder_arguments("mpegts").split()
 FLV = encoder_arguments("flv").split()

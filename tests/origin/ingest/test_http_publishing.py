@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,10 +16,7 @@ from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding,
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not (shutil.which("ffmpeg") and shutil.which("curl")), reason="no ffmpeg or curl"),
-]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

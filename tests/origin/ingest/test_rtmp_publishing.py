@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from media.flv.amf0 import Value
 from media.rtmp import chunks
-from media.rtmp.amf0 import Value
 from media.rtmp.chunks import Message, write_message
 from origin.ingest.rtmp import RtmpLimits
 from tests.conftest import start_server
@@ -29,10 +29,7 @@ from tests.ports import kept_port
 from tests.rtmp import HANDSHAKE, command, publishing
 from tests.waiting import wait_for
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg"),
-]
+pytestmark = pytest.mark.timeout(900)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,10 +13,7 @@ from tests.origin.ingest.studio import CODING, KEY, Studio, encoding, studio
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg"),
-]
+pytestmark = pytest.mark.timeout(900)
 
 PICTURE = "-re -f lavfi -i testsrc2=size=160x120:rate=10"
 SOUND = "-re -f lavfi -i sine=440:sample_rate=48000"
@@ -77,6 +73,35 @@ def test_each_track_comes_in_a_request_of_its_own(hall: Studio) -> None:
         told = hall.channel()["publisher"]
         assert (told["video_codec"], told["audio_codec"], told["container"]) == ("h264", "aac", "mp4")
     # It was killed: its requests break off, and the rest of a fragment is nobody's.
+    hall.wait_for_state("idle")
+
+
+def first_number(playlist: str) -> int:
+    """Give the number of the first segment that is listed."""
+    return int(playlist.partition("#EXT-X-MEDIA-SEQUENCE:")[2].split("\n")[0])
+
+
+@pytest.mark.clause("A second publisher takes the place of the first when its stream is known to be one")
+def test_a_second_segmenting_encoder_takes_the_place_of_the_first(hall: Studio) -> None:
+    hall.wait_for_state("idle")
+    before = hall.media_playlist_so_far()
+    words = f"-nostdin -v error {PICTURE} {SOUND} {CODING} -g 10 -f hls -hls_time 1 -method PUT"
+    with encoding(*words.split(), f"{with_key(hall)}/first/stream.m3u8") as first:
+        before = hall.wait_for_timeline(before)
+        fragments = f"{words} -hls_segment_type fmp4".split()
+        with encoding(*fragments, f"{with_key(hall)}/second/stream.m3u8") as second:
+            wait_for(lambda: hall.channel()["publisher"].get("container") == "mp4", "the second one")
+            before = hall.wait_for_timeline(before)
+            number = first_number(before)
+            # The first one sends its segments all the same, and doesn't take its place back.
+            wait_for(lambda: first_number(hall.media_playlist()) > number + 2, "more of the second one")
+            told = hall.channel()["publisher"]
+            assert (told["container"], told["publishers"]) == ("mp4", 1)
+            assert first.poll() is None
+            second.send_signal(signal.SIGINT)
+            assert second.wait(CLIENT_SECONDS) in (0, 255)
+        hall.wait_for_timeline(before)
+        assert hall.channel()["publisher"]["container"] == "mpegts"
     hall.wait_for_state("idle")
 
 

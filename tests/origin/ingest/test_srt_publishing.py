@@ -22,10 +22,7 @@ from tests.patience import CLIENT_SECONDS
 from tests.srt import Faults, bad_path, calling, udp_port
 from tests.waiting import wait_for
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg"),
-]
+pytestmark = pytest.mark.timeout(900)
 
 TS = encoder_arguments("mpegts").split()
 RIGHT = f"publish:studio:{KEY}"

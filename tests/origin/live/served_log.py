@@ -18,7 +18,7 @@ import msgspec
 from starlette.applications import Starlette
 
 from media.hls.date_range import DateRange
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from origin.live import routes as live
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry

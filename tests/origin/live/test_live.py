@@ -20,8 +20,8 @@ import httpx
 import m3u8
 import pytest
 
-from origin.live.open_segment import wait_for_hinted_part
-from origin.live.reload import due_segments
+from origin.live.open_segment import wait_for_part
+from origin.live.playlist_request import due_segments
 from origin.responses.cached import accepts_gzip
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -268,7 +268,7 @@ def test_as_many_segments_are_waited_for_as_a_late_encoder_owes(late: float, awa
 async def test_a_hinted_part_that_never_comes_is_not_found_as_soon_as_the_numbers_go_on() -> None:
     window = Window(WindowOptions(2, 7))
     window.append(LivePart(b"x", Fraction(1, 3), True), Fraction(0), ends_segment=False)
-    held = asyncio.create_task(wait_for_hinted_part(window, 7, 1))
+    held = asyncio.create_task(wait_for_part(window, 7, 1))
     while window.waiters.count == 0:
         await asyncio.sleep(0)
     window.interrupt()

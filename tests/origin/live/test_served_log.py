@@ -22,12 +22,12 @@ from starlette.applications import Starlette
 from media.hls.date_range import DateRange
 from media.mp3.id3 import write_id3v2
 from media.mp4.codecs import SampleEntry
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from origin.live import routes as live
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
-from packager.publish.live_stream import LiveStream, Publication
+from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
 from packager.window.log_encoding import LogReader, encode
@@ -177,10 +177,10 @@ async def test_who_waits_where_a_log_is_served_is_answered_when_the_part_comes()
 
     times, part = cadence(Fraction(30), 1.0, 0.25), LivePart(b"part", Fraction(1, 4), independent=True)
     entry = CadenceEntry(times, (RenditionFormat("240p", True, 1000),), 100)
-    publication = Publication(entry)
-    log = Log(publication.fold, entry)
+    folded = FoldedLog(entry)
+    log = Log(folded.fold, entry)
     log.follow(follow)
-    writer = RenditionWriter(log, "240p", publication.renditions["240p"].window)
+    writer = RenditionWriter(log, "240p", folded.renditions["240p"].window)
     writer.begin(b"init", SampleEntry(b"avc1", "avc1.42c01f", b"", (), width=426, height=240))
     transport = httpx.ASGITransport(Starlette(routes=live.routes({"test": stream})))
     async with httpx.AsyncClient(transport=transport, base_url="http://test/live/test/240p/") as client:

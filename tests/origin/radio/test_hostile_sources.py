@@ -15,7 +15,7 @@ from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
 from origin.radio.limits import RELAY_RETRY, RelayLimits
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
-from packager.sources import hls
+from packager.sources import hls_client
 from packager.sources.guarded_http import certificates, guarded_client
 from packager.sources.hls_fetcher import HlsFetcher, read_body
 from packager.sources.http_puller import HttpPuller
@@ -116,7 +116,7 @@ async def test_a_playlist_that_came_unchanged_is_not_read_again(monkeypatch: pyt
         read.append(data)
         return read_playlist(data)
 
-    monkeypatch.setattr(hls, "read_playlist", counted)
+    monkeypatch.setattr(hls_client, "read_playlist", counted)
     text = hostile.PLAYLIST_HEAD + b"#EXTINF:1,\n1.ts\n"
     segment = answer(hostile.null_packets(4000))
     with hostile_upstream({"media.m3u8": answer(text), "": segment}) as upstream:

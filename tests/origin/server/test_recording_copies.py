@@ -1,4 +1,4 @@
-"""A server copies the recordings of its events to the bucket that its configuration names."""
+"""Recordings are copied to the bucket that the configuration names, and any server serves them from there."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import obstore
 
 from tests.conftest import start_server
 from tests.packager import films
+from tests.redis_server import RedisServer
 from tests.s3_server import BUCKET, SECRET, S3Server
 from tests.waiting import wait_for
 
 
-def test_an_event_that_is_over_is_in_the_bucket(s3_server: S3Server, tmp_path: Path) -> None:
+def test_an_event_that_is_over_is_in_the_bucket_and_served_from_there(
+    s3_server: S3Server, redis_server: RedisServer, tmp_path: Path
+) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(films.film("bframes.mp4").read_bytes())
     config = tmp_path / "headwater.toml"
@@ -33,6 +36,34 @@ def test_an_event_that_is_over_is_in_the_bucket(s3_server: S3Server, tmp_path: P
         served = httpx.get(f"{server.url}/live/one/recordings/{name}/master.m3u8", timeout=60)
         assert bytes(obstore.get(store, f"{name}/master.m3u8").bytes()) == served.content
         assert httpx.get(f"{server.url}/health", timeout=60).json().get("troubles", {}) == {}
+    finally:
+        server.stop()
+    # Without its data folder a server has the recording from the bucket, beside which there are foreign keys.
+    for key in ("20260101T000000Z/recording", "20260101T000001Z/x", "recording", "%2e%2e/recording"):
+        obstore.put(store, key, b"foreign")
+    config.write_text(config.read_text().replace(f'data = "{tmp_path}/data"\n', ""))
+    server = start_server("--config", str(config), env=s3_server.environment())
+    address = f"{server.url}/live/one/recordings/{name}"
+    try:
+        wait_for(lambda: httpx.get(f"{address}/master.m3u8", timeout=60).status_code == 200, "the recording")
+        (listed,) = httpx.get(f"{server.url}/api/live", timeout=60).json()
+        assert [one["id"] for one in listed["recordings"]] == [name]
+        assert listed["recordings"][0]["mp4"] is None
+        assert httpx.get(f"{address}/event.mp4", timeout=60).status_code == 404
+        media = httpx.get(f"{address}/240p/media.m3u8", timeout=60).text
+        segment = next(line for line in media.splitlines() if line.endswith(".m4s"))
+        stored = bytes(obstore.get(store, f"{name}/240p/{segment}").bytes())
+        assert httpx.get(f"{address}/240p/{segment}", timeout=60).content == stored
+        part = httpx.get(f"{address}/240p/{segment}", headers={"range": "bytes=5-9"}, timeout=60)
+        assert (part.status_code, part.content) == (206, stored[5:10])
+    finally:
+        server.stop()
+    # So does a node that makes no channel.
+    cluster = {"HEADWATER_CLUSTER_URL": redis_server.url, "HEADWATER_CLUSTER_ROLE": "edge"}
+    server = start_server("--config", str(config), env={**s3_server.environment(), **cluster})
+    try:
+        address = f"{server.url}/live/one/recordings/{name}/240p"
+        wait_for(lambda: httpx.get(f"{address}/{segment}", timeout=60).content == stored, "the recording")
     finally:
         server.stop()
     assert "Traceback" not in server.text()

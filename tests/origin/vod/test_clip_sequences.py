@@ -15,7 +15,7 @@ import m3u8
 import pytest
 from starlette.applications import Starlette
 
-from media.webvtt import CueReader
+from media.subtitles.webvtt import CueReader
 from origin.vod import routes as vod_routes
 from packager.library.storage import Library
 from packager.vod import Titles, titles

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import ServerProcess
 from tests.origin.workers.asking import asked, exchange, metric
+from tests.waiting import wait_for
 
 HOST = b"Host: localhost\r\n"
 CLOSE = b"Connection: close\r\n\r\n"
@@ -63,6 +64,17 @@ def test_an_address_answers_as_with_one_process(
     assert wanted.startswith(b"HTTP/1.1 ")
     for _ in range(2):  # the second one mostly on the fast path
         assert shown(exchange(three, request)) == wanted
+
+
+def test_small_pictures_are_there_at_their_own_addresses(three: ServerProcess) -> None:
+    def cues() -> list[str]:
+        return re.findall(r"^(\S+\.jpg)#xywh", asked(three, "/vod/film.mp4/thumbnails.vtt"), re.MULTILINE)
+
+    name = wait_for(cues, "the pictures")[0]
+    assert name.startswith("thumbnails/v_")
+    for _ in range(3):  # whichever process is asked
+        answer = exchange(three, f"GET /vod/film.mp4/{name} HTTP/1.1\r\n".encode() + HOST + CLOSE)
+        assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 def test_one_connection_asks_workers_and_the_started_process_in_turn(three: ServerProcess) -> None:

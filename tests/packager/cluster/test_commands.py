@@ -91,6 +91,7 @@ async def test_a_command_is_carried_out_by_the_owner_once_and_leaves_nothing(
         answers = await asyncio.gather(*map(one.asking.ask, asked))
         assert [answer.body for answer in answers] == [command.body for command in asked]
         assert {answer.status for answer in answers} == {201}
+        assert +one.asking.outcomes == {"answered": 10}
         assert sorted(one.taken, key=lambda command: command.body) == asked
         assert left(redis_server) == b"*0\r\n"
 
@@ -120,6 +121,7 @@ async def test_who_does_not_come_in_time_is_answered_and_nothing_stays(redis_ser
             with pytest.raises(OwnerUnavailableError, match="no node owns"):
                 await one.asking.ask(nobody)
         assert one.taken == []
+        assert +one.asking.outcomes == {"unanswered": 1, "no_owner": 1}
 
 
 async def test_there_are_only_so_many_commands_at_once_and_of_such_a_length(
@@ -149,6 +151,8 @@ async def test_there_are_only_so_many_commands_at_once_and_of_such_a_length(
         assert began == 2
         finish.set()
         assert {answer.status for answer in await asyncio.gather(*waiting)} == {200}
+        assert +one.asking.outcomes == {"too_long": 1, "busy": 1, "answered": 2}
+        assert +other.outcomes == {"owner_busy": 1, "answered": 1}
 
 
 async def test_without_redis_nobody_waits(redis_server: RedisServer) -> None:
@@ -158,6 +162,7 @@ async def test_without_redis_nobody_waits(redis_server: RedisServer) -> None:
             await one.asking.ask(one.command())
         await one.connection.wait_until_up()
         assert (await one.asking.ask(one.command())).status == 201
+        assert +one.asking.outcomes == {"redis_away": 1, "answered": 1}
 
 
 def crafted_commands() -> list[bytes]:
@@ -220,6 +225,7 @@ async def test_what_is_no_answer_is_not_handed_on(redis_server: RedisServer, ans
         redis_server.command("RPUSH", f"headwater:command:{name}:answer", answer)
         with pytest.raises(OwnerUnavailableError, match="can't be read"):
             await asking
+        assert +one.asking.outcomes == {"unreadable": 1}
 
 
 def test_a_command_is_shown_without_what_may_hold_a_key() -> None:

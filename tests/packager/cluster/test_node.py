@@ -73,7 +73,7 @@ async def node(
     one = Node(made, streams, relayed)
     for maker in makers:
         own = LiveStream("test", NoCommands(), clock=maker.clock)
-        own.adopt(maker.publication)
+        own.adopt(maker.folded)
         maker.log.add_follower(made.share(own, lambda: one.has_media))
     one.task = asyncio.create_task(made.run())
     try:
@@ -94,7 +94,7 @@ def is_level(maker: Maker, one: Node) -> bool:
     stream = one.streams.get("test")
     return stream is not None and all(
         mine.window.next_part == stream.renditions[name].window.next_part
-        for name, mine in maker.publication.renditions.items()
+        for name, mine in maker.folded.renditions.items()
     )
 
 
@@ -247,6 +247,24 @@ async def test_an_edge_that_missed_entries_asks_for_a_snapshot(redis_server: Red
         await until(lambda: is_level(maker, edge), "the snapshot")
         assert edge.streams["test"] is stream
         assert alike(packager, edge)
+
+
+async def test_an_edge_calls_nothing_unknown_before_redis_has_told_it(redis_server: RedisServer) -> None:
+    clear(redis_server)
+    maker = playing()
+    async with (
+        node(redis_server, maker),
+        node(redis_server, playing(), follows_all=False) as packager,
+        node(redis_server) as edge,
+    ):
+        # It was just made, and hasn't run.
+        assert edge.node.may_have("unknown")
+        assert not packager.node.may_have("unknown")
+        await until(lambda: is_level(maker, edge), "the edge")
+        assert edge.node.may_have("test")
+        assert not edge.node.may_have("unknown")
+        edge.node.connection._went(OSError("a moment's loss"))
+        assert edge.node.may_have("unknown")
 
 
 async def test_what_is_no_log_in_redis_harms_nobody(redis_server: RedisServer) -> None:

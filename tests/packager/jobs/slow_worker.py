@@ -11,7 +11,7 @@ from typing import Any
 
 from packager.jobs.job import Arguments, JobKind, Progress
 from packager.jobs.limits import JobLimits, QueueLimits
-from packager.jobs.redis_queue import redis_client
+from packager.jobs.redis_queue import queues_client
 from packager.jobs.worker import work
 from packager.retry_policy import RetryPolicy
 
@@ -52,4 +52,4 @@ def kind(name: str) -> JobKind:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(redis_client(sys.argv[1], ASKING), [kind(sys.argv[2])], ASKING))
+    asyncio.run(work(queues_client(sys.argv[1], ASKING), [kind(sys.argv[2])], ASKING))

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from packager.concurrency import background_task
 from packager.jobs.job import Job, JobState, Status
-from packager.jobs.redis_queue import JobQueue, redis_client
+from packager.jobs.redis_queue import JobQueue, queues_client
 from packager.jobs.worker import work
 from tests.packager.jobs.slow_worker import ASKING, kind
 from tests.processes import end
@@ -69,7 +69,7 @@ class Jobs:
 
 @pytest.fixture
 async def jobs(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Jobs]:
-    redis = redis_client(redis_server.url, ASKING)
+    redis = queues_client(redis_server.url, ASKING)
     jobs = Jobs(tmp_path.name, redis_server, redis, tmp_path)
     yield jobs
     for process in jobs.processes:
@@ -112,7 +112,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
 async def test_no_job_and_no_result_is_lost_where_redis_is_killed(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
-    redis = redis_client(own_redis.url, ASKING)
+    redis = queues_client(own_redis.url, ASKING)
     jobs, told = Jobs("package", own_redis, redis, tmp_path), list[str]()
     many = [Job(f"key-{number}", {**jobs.job().arguments, "text": str(number)}) for number in range(6)]
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import m3u8
 import pytest
 
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from packager.live.captions import CaptionTrack
 from packager.live.limits import CaptionLimits
 from packager.process.tools import Tools

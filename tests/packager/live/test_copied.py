@@ -13,18 +13,25 @@ from pathlib import Path
 
 import pytest
 
+from media.flv import tags as flv_tags
 from media.hls.date_range import DateRange
 from media.mp3.id3 import write_id3v2
-from media.rtmp import flv
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
-from packager.sources.published import PUBLISH, Publication, PublicationEndedError, PublishedSource, Publisher
+from packager.sources.published import (
+    PUBLISH,
+    Publication,
+    PublicationEndedError,
+    PublishedSource,
+    Publisher,
+    Takeover,
+)
 from packager.window.window import Window
 from tests.live_server import running
-from tests.media.rtmp.test_flv_to_fragments import packets, tags_of
+from tests.media.flv.test_flv_to_fragments import packets, tags_of
 from tests.patience import LIVE
 from tests.waiting import until
 
@@ -78,7 +85,7 @@ async def publishing(publication: Publication, recording: Path, *, jump: int = 0
         loop = asyncio.get_running_loop()
         began = loop.time()
         with contextlib.suppress(PublicationEndedError):
-            await publication.receive(data[: flv.FILE_HEADER])
+            await publication.receive(data[: flv_tags.FILE_HEADER])
             for tag in tags_of(data):
                 moment = int.from_bytes(tag[4:7], "big")
                 await asyncio.sleep(max(began + moment / 1000 - loop.time(), 0))
@@ -243,8 +250,10 @@ async def test_sound_that_stops_ends_the_run_and_the_picture_goes_on(
 ) -> None:
     data = recorded().read_bytes()
     sound_stops = tmp_path / "sound_stops.flv"
-    kept = [tag for tag in tags_of(data) if tag[0] != flv.AUDIO or int.from_bytes(tag[4:7], "big") < 3500]
-    sound_stops.write_bytes(data[: flv.FILE_HEADER] + b"".join(kept))
+    kept = [
+        tag for tag in tags_of(data) if tag[0] != flv_tags.AUDIO or int.from_bytes(tag[4:7], "big") < 3500
+    ]
+    sound_stops.write_bytes(data[: flv_tags.FILE_HEADER] + b"".join(kept))
     options = replace(OPTIONS, limits=replace(OPTIONS.limits, stall_seconds=1.5))
     channel = Channel(options, tools)
     async with running(channel), publishing(published_by(channel).begin(FIRST), sound_stops):
@@ -281,17 +290,60 @@ async def test_twenty_reconnects_of_a_publisher_need_no_ffmpeg(tools: Tools, rec
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+@pytest.mark.clause("A spare publisher takes over in less than a segment")
+async def test_a_spare_publisher_takes_over_in_less_than_a_segment(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    channel = Channel(replace(OPTIONS, takeover=Takeover.BACKUP), tools)
+    first, spare = (published_by(channel).begin(one) for one in (FIRST, SECOND))
+
+    async def bring() -> None:
+        loop, data = asyncio.get_running_loop(), recorded().read_bytes()
+        began = loop.time()
+        for publication in (first, spare):
+            await publication.receive(data[: flv_tags.FILE_HEADER])
+        for tag in tags_of(data):
+            await asyncio.sleep(began + int.from_bytes(tag[4:7], "big") / 1000 - loop.time())
+            for publication in published_by(channel).publications:
+                await publication.receive(tag)
+
+    async with running(channel), background_task(bring()):
+        await until(lambda: segments(channel) >= 2)
+        assert first.is_on_air
+        window = channel.renditions["source"].window
+        before = window.timeline
+        first.end()
+        assert spare.is_on_air
+        number = window.next_number + 1
+        await until(lambda: segments(channel, number) >= 1)
+        after = window.timeline
+        assert before is not None
+        assert after is not None
+        assert channel.pid is None
+        places = []
+        for timeline in (before, after):
+            media = [one for one in window.listed if one.timeline == timeline and not one.gap]
+            parts = b"".join(bytes(part.data) for one in media for part in one.parts)
+            tmp_path.joinpath("part.mp4").write_bytes(timeline.init + parts)
+            found = await asyncio.to_thread(packets, tmp_path / "part.mp4", "v")
+            sent = [one[3] for one in await asyncio.to_thread(packets, recorded(), "v")]
+            places.append([sent.index(one[3]) for one in found])
+        # Of pictures, 25 of which are a segment; both had come at the same time.
+        assert places[1][0] - places[0][-1] <= 25
+        assert places[1] == list(range(places[1][0], places[1][-1] + 1))
+
+
 async def test_sound_that_comes_late_is_taken_once_it_is_there(
     tools: Tools, recorded: Recorded, tmp_path: Path
 ) -> None:
     data, late = recorded().read_bytes(), tmp_path / "late.flv"
     tags = list(tags_of(data))
-    header = next(tag for tag in tags if tag[0] == flv.AUDIO)
-    first = next(tag for tag in tags if tag[0] == flv.AUDIO and int.from_bytes(tag[4:7], "big") > 2500)
+    header = next(tag for tag in tags if tag[0] == flv_tags.AUDIO)
+    first = next(tag for tag in tags if tag[0] == flv_tags.AUDIO and int.from_bytes(tag[4:7], "big") > 2500)
     at = tags.index(first)
     # Its configuration comes with it.
-    kept = [tag for tag in tags[:at] if tag[0] != flv.AUDIO] + [header[:4] + first[4:8] + header[8:]]
-    late.write_bytes(data[: flv.FILE_HEADER] + b"".join(kept + tags[at:]))
+    kept = [tag for tag in tags[:at] if tag[0] != flv_tags.AUDIO] + [header[:4] + first[4:8] + header[8:]]
+    late.write_bytes(data[: flv_tags.FILE_HEADER] + b"".join(kept + tags[at:]))
     channel = Channel(OPTIONS, tools)
     async with running(channel), publishing(published_by(channel).begin(FIRST), late):
         await until(lambda: channel.source is not None and channel.source.copied is not None)

@@ -29,12 +29,12 @@ from origin.server import services
 from origin.server.limits import Limits, ServerLimits
 from packager.concurrency import background_task
 from packager.ffmpeg import live as live_arguments
+from packager.ffmpeg.ladder import Rung
 from packager.live import restarts as runs_module
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.publish.dash_periods import parse_time
-from packager.window.ladder import Rung
 from packager.window.model import LiveSegment
 from packager.window.wall_clock import Dating, Instant, WallClock
 from packager.window.window import Window

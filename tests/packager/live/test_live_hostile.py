@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from packager.ffmpeg.arguments import MAX_PIXELS, QUIET, local_input, pipe
+from packager.ffmpeg.ladder import AUDIO, rungs
 from packager.ffmpeg.live import encoder_arguments
 from packager.process.process import run
 from packager.process.sandbox import Sandbox
@@ -26,7 +27,6 @@ from packager.sources.probe import inspect_source
 from packager.sources.pump import Pump
 from packager.sources.source import Source
 from packager.window.cadence import cadence
-from packager.window.ladder import AUDIO, rungs
 
 RUN_SECONDS = 120.0
 

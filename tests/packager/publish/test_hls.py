@@ -12,10 +12,10 @@ import m3u8
 import pytest
 
 from media.mp4.codecs import SampleEntry
+from packager.ffmpeg.ladder import RUNGS, audio_rungs, rungs
 from packager.publish.hls import Presentation, media_playlist
 from packager.publish.limits import PublishLimits
 from packager.window.cadence import AUDIO_FRAME_RATE, cadence
-from packager.window.ladder import RUNGS, audio_rungs, rungs
 from packager.window.model import LivePart, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window

@@ -9,7 +9,7 @@ from fractions import Fraction
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from packager.publish.live_stream import LiveStream, Publication
+from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, RenditionFormat, RestoredEntry
 from packager.window.log_encoding import encode
@@ -67,7 +67,7 @@ def test_nothing_of_a_snapshot_is_served_before_all_of_it_is_there() -> None:
     other = begin_late(maker)
     for act in USUAL:
         maker.act(act)
-    *entries, end = maker.publication.snapshot()
+    *entries, end = maker.folded.snapshot()
     for entry in entries:
         follow(other, entry)
     assert not other.ready
@@ -79,7 +79,7 @@ def test_nothing_of_a_snapshot_is_served_before_all_of_it_is_there() -> None:
 DAY = 86_400 // 2
 
 
-def day() -> tuple[Publication, list[LiveSegment]]:
+def day() -> tuple[FoldedLog, list[LiveSegment]]:
     timeline = Timeline(NUMBER, INITS[0], ENTRIES["240p"])
     stored = StoredSegment.of((1000,) * 6, (1, 2))
     segments = [
@@ -88,9 +88,9 @@ def day() -> tuple[Publication, list[LiveSegment]]:
     ]
     times = cadence(Fraction(24), 2.0, 0.333)
     formats = (RenditionFormat("240p", True, 1000, folder="/data"),)
-    publication = Publication(CadenceEntry(times, formats, NUMBER, dvr_window=86_400.0))
-    publication.fold(RestoredEntry("240p", tuple(segments), NUMBER + DAY, 0))
-    return publication, segments
+    folded = FoldedLog(CadenceEntry(times, formats, NUMBER, dvr_window=86_400.0))
+    folded.fold(RestoredEntry("240p", tuple(segments), NUMBER + DAY, 0))
+    return folded, segments
 
 
 def cost(step: Callable[[], object]) -> float:
@@ -100,8 +100,8 @@ def cost(step: Callable[[], object]) -> float:
 
 
 def test_a_snapshot_of_a_day_comes_in_pieces_that_hold_nobody_up() -> None:
-    publication, segments = day()
-    entries = publication.snapshot()
+    folded, segments = day()
+    entries = folded.snapshot()
     stream, encoded, costs = LiveStream("test", NoCommands()), [0], list[float]()
     for entry in entries:
         if isinstance(entry, HeldSegmentsEntry):
@@ -113,4 +113,4 @@ def test_a_snapshot_of_a_day_comes_in_pieces_that_hold_nobody_up() -> None:
     assert max(encoded) < 64 << 10
     # A hundred of them take some milliseconds each; the garbage collector may come in between.
     assert sorted(costs)[len(costs) * 99 // 100] < 0.05
-    assert stream.presentation.media("240p") == publication.presentation.media("240p")
+    assert stream.presentation.media("240p") == folded.presentation.media("240p")

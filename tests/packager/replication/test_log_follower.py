@@ -75,7 +75,7 @@ async def following(server: LogServer, limits: ReplicationLimits = LIMITS) -> As
 def serve(server: LogServer, maker: Maker, name: str = "test") -> LiveStream:
     """Let a channel be followed; give what is served of it where it is made."""
     stream = LiveStream(name, maker.followers[0].commands, clock=maker.clock)
-    stream.adopt(maker.publication)
+    stream.adopt(maker.folded)
     maker.log.add_follower(server.serve(ServedLiveLog(stream)))
     return stream
 
@@ -86,7 +86,7 @@ def is_level(maker: Maker, process: Process, name: str = "test") -> bool:
     return stream is not None and all(
         one.window.next_part == stream.renditions[rendition].window.next_part
         and one.window.ended == stream.renditions[rendition].window.ended
-        for rendition, one in maker.publication.renditions.items()
+        for rendition, one in maker.folded.renditions.items()
     )
 
 

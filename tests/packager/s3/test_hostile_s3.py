@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from packager.library.file_listing import ListingLimits
 from packager.library.library_file import FileChangedError
@@ -192,8 +193,11 @@ def test_a_key_that_breaks_a_page_doesnt_end_the_listing_behind_it(
         (listing("c.mp4") if "start-after" in handler.path else listing("0.mp4", key))(handler)
 
     hostile.respond = respond
-    assert names(library) == ["c.mp4"]
-    assert len(asked) == 2
+    with capture_logs() as logs:
+        assert names(library) == ["c.mp4"]
+        assert len(asked) == 2
+        assert names(library) == ["c.mp4"]
+    assert [line["event"] for line in logs] == ["s3_key_unlistable"]
     hostile.respond = listing("0.mp4", key)  # and again and again, as it can't be gone past
     assert names(library) == []
 

@@ -126,6 +126,20 @@ def test_parts_fill_the_groups_of_pictures_of_which_a_segment_has_several(
         assert length >= chosen.part_target * Fraction(85, 100)
 
 
+@pytest.mark.clause("RFC 8216bis §4.4.3.7")
+@pytest.mark.parametrize("wanted", [0.2, 0.25, 0.333, 0.5])
+@pytest.mark.parametrize("frame_rate", [10, 12, 15, 24, 25, 30, 50])
+def test_parts_of_pictures_and_sound_reach_85_percent_of_the_part_target(
+    frame_rate: int, wanted: float
+) -> None:
+    rate, sound = Fraction(frame_rate), Fraction(1024, 48_000)
+    for gap in (2, 3):  # a segment has one group of pictures; or they come irregularly
+        keys = tuple(Fraction(gap * index if index < 4 else 2 * index) for index in range(5))
+        target = keyframe_cadence(KeyframePattern(keys, sound), rate, 2.0, wanted).part_target
+        for frame in (1 / rate, sound):
+            assert target // frame * frame >= target * Fraction(85, 100)
+
+
 def test_a_segment_without_a_key_frame_in_time_ends_and_what_comes_before_the_next_one_is_left_out() -> None:
     shown, heard = cut([0, 2, 9, 11], 14)
     assert [float(one) for one in starts(shown, 1000)] == [0, 2, 9, 11]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from media.rtmp.flv_to_fragments import FlvToFragments
+from media.flv.flv_to_fragments import FlvToFragments
 from packager.sources.copied import SeenStream
 from packager.sources.limits import SourceLimits
 from packager.sources.source import Source

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from media.hls.reader import MAX_PLAYLIST_BYTES, ListedSegment, MediaListing, Resource
-from packager.sources.hls import PlaylistCursor, reload_delay
+from packager.sources.hls_client import PlaylistCursor, reload_delay
 from packager.sources.hls_fetcher import HlsFetcher, resolve
 from packager.sources.limits import PlaylistLimits
 from packager.sources.retries import PullError

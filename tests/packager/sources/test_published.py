@@ -30,6 +30,7 @@ from packager.sources.published import (
     Takeover,
     TooManyPublishersError,
 )
+from packager.sources.pump import StreamTaker
 from tests.live_server import running
 from tests.patience import LIVE
 from tests.waiting import until
@@ -297,6 +298,47 @@ async def test_a_channel_goes_on_with_the_stream_of_another_publisher(tools: Too
                 assert source.live is second
                 assert channel.renditions["240p"].window is window
         assert channel.state == "idle"
+
+
+async def bring(publication: Publication, data: bytes) -> None:
+    """Publish half of a stream, and the rest in small pieces: something always follows."""
+    start, size = 0, len(data) // 2
+    with contextlib.suppress(PublicationEndedError):
+        while start < len(data):
+            await publication.receive(data[start : start + size])
+            await asyncio.sleep(0.05)
+            start, size = start + size, 1000
+
+
+class Overtaken(PublishedSource):
+    """A channel to which a second publisher comes when the first one's ffprobe has just been started."""
+
+    def __init__(self, other: bytes) -> None:
+        super().__init__("studio", limits=AT_ONCE)
+        self._other = other
+        self.coming: asyncio.Task[None] | None = None
+
+    async def give_only(self, publication: Publication | None, taker: StreamTaker) -> None:
+        if self.coming is None:
+            second = self.begin(SECOND)
+            self.coming = asyncio.create_task(bring(second, self._other))
+            await until(lambda: self.live is second)
+        await super().give_only(publication, taker)
+
+
+async def test_who_takes_over_while_the_first_is_looked_at_is_not_refused_for_it(
+    stream: Streams, tools: Tools
+) -> None:
+    source = Overtaken(stream("flv", "320x240"))
+    async with background_task(bring(source.begin(FIRST), stream("mpegts"))):
+        async with asyncio.timeout(60):
+            found = await inspect_supply(source, tools)
+    assert source.coming is not None
+    source.coming.cancel()
+    assert source.live is not None
+    assert (source.live.publisher, source.container) == (SECOND, "flv")
+    assert found.size == (320, 240)
+    assert found.stream == source.stream
 
 
 @pytest.mark.parametrize("container", ["mpegts", "flv"])

@@ -60,7 +60,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def frames(path: Path) -> list[str]:
     """The digests of all pictures that ffmpeg decodes, as they are shown."""
-    argv = [str(FFMPEG), "-nostdin", "-v", "fatal", "-i", str(path)]
+    argv = [FFMPEG, "-nostdin", "-v", "fatal", "-i", str(path)]
     argv += ["-f", "framemd5", "-vsync", "passthrough", "-"]
     said = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
     return [line.rpartition(",")[2].strip() for line in said.splitlines() if not line.startswith("#")]
@@ -192,7 +192,7 @@ def test_renditions_of_several_rates_and_clocks_whose_cuts_agree_are_one_title(t
 
 
 def key_times(path: Path) -> list[float]:
-    argv = [str(FFPROBE), "-v", "error", "-skip_frame", "nokey", "-select_streams", "v", "-show_entries"]
+    argv = [FFPROBE, "-v", "error", "-skip_frame", "nokey", "-select_streams", "v", "-show_entries"]
     argv += ["frame=pts_time", "-of", "csv=p=0", str(path)]
     said = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
     return [float(line.strip(",")) for line in said.split()]

@@ -104,7 +104,7 @@ def test_each_byte_range_of_a_clips_i_frames_decodes_to_one_picture() -> None:
     for segment in playlist.segments:
         piece = data[byte_range(segment.byterange)]
         assert [box.kind for box in walk(piece)] == [b"moof", b"mdat"]
-        argv = [str(FFMPEG), "-v", "error", "-i", "pipe:0", "-f", "framemd5", "-"]
+        argv = [FFMPEG, "-v", "error", "-i", "pipe:0", "-f", "framemd5", "-"]
         done = subprocess.run(argv, input=init + piece, capture_output=True, timeout=120, check=True)
         assert done.stderr == b""
         assert len([line for line in done.stdout.splitlines() if not line.startswith(b"#")]) == 1

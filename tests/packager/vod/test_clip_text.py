@@ -8,7 +8,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from media.webvtt import Cue, CueReader
+from media.subtitles.webvtt import Cue, CueReader
 from packager.library.storage import NotFoundError
 from packager.vod.clip import read_clip
 from tests.packager.films import run_ffmpeg

@@ -78,7 +78,7 @@ def test_each_byte_range_of_an_i_frame_playlist_decodes_to_one_picture(name: str
     for segment in playlist.segments:
         piece = data[byte_range(segment.byterange)]
         assert [box.kind for box in walk(piece)] == [b"moof", b"mdat"]
-        argv = [str(FFMPEG), "-v", "error", "-i", "pipe:0", "-f", "framemd5", "-"]
+        argv = [FFMPEG, "-v", "error", "-i", "pipe:0", "-f", "framemd5", "-"]
         done = subprocess.run(argv, input=init + piece, capture_output=True, timeout=120, check=True)
         assert done.stderr == b""
         assert len([line for line in done.stdout.splitlines() if not line.startswith(b"#")]) == 1

@@ -78,7 +78,7 @@ def in_narrow_sizes(kind: bytes, payload: bytes) -> bytes:
 def test_the_packets_are_those_of_the_file_however_its_moov_is_written(
     change: Change, tmp_path: Path
 ) -> None:
-    path = tmp_path / "odd.mp4"
+    path = tmp_path / f"{change.__name__}.mp4"
     path.write_bytes(changed(films.film("moovlast.mp4").read_bytes(), change))
     for track, stream in BOTH.items():
         assert_same_packets(path, tmp_path / "out", track, stream)

@@ -18,7 +18,7 @@ from media.errors import TooLargeError
 from media.mp4 import wvtt
 from media.mp4.boxes import box
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import IndexLimits

@@ -77,14 +77,14 @@ def seconds_of(text: str) -> float:
 def pixels(data: bytes | Path, at: float, *filters: str) -> NDArray[np.int64]:
     """Decode a picture of a JPEG or of a film to grey pixels, as ffmpeg does by itself."""
     given = ("-i", "pipe:0") if isinstance(data, bytes) else ("-ss", str(at), "-i", str(data))
-    words = [str(FFMPEG), "-v", "error", *given, "-frames:v", "1", "-vf", ",".join((*filters, "format=gray"))]
+    words = [FFMPEG, "-v", "error", *given, "-frames:v", "1", "-vf", ",".join((*filters, "format=gray"))]
     source = data if isinstance(data, bytes) else b""
     done = subprocess.run([*words, "-f", "rawvideo", "-"], input=source, capture_output=True, check=True)
     return np.frombuffer(done.stdout, np.uint8).astype(np.int64)
 
 
 def size_of(data: bytes) -> list[int]:
-    words = [str(FFPROBE), "-v", "error", "-show_entries", "stream=width,height", "-of", "csv=p=0", "-"]
+    words = [FFPROBE, "-v", "error", "-show_entries", "stream=width,height", "-of", "csv=p=0", "-"]
     done = subprocess.run(words, input=data, capture_output=True, check=True)
     return [int(text) for text in done.stdout.split(b",")]
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.mp4.boxes import box
-from media.webvtt import Cue
+from media.subtitles.webvtt import Cue
 from packager.library.storage import Library, NotFoundError
 from packager.vod import TitleLimits
 from packager.vod.chapters import chapters_json

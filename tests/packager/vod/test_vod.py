@@ -87,10 +87,12 @@ def test_a_film_trimmed_without_encoding_starts_at_the_key_frame_before_and_stay
     moved = ours[0].pts - video[0].pts
     assert ours[0].pts == 0
     assert {round(a.pts - b.pts, 5) for a, b in zip(ours, video, strict=True)} == {round(moved, 5)}
-    shifted = {packet.digest: packet.pts for packet in packets(write_out(path, "audio", tmp_path), "a:0")}
+    shifted: dict[str, list[float]] = {}  # a tone has the same packet more than once
+    for packet in packets(write_out(path, "audio", tmp_path), "a:0"):
+        shifted.setdefault(packet.digest, []).append(packet.pts)
     for packet in sound:
         if packet.kept:
-            assert shifted[packet.digest] == pytest.approx(packet.pts + moved, abs=1e-4)
+            assert pytest.approx(packet.pts + moved, abs=1e-4) in shifted[packet.digest]
 
 
 def test_segments_begin_with_key_frames_and_last_up_to_six_seconds(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ class Whole:
     def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Nothing is there to be removed."""
 
-    def path(self, number: int) -> str:
+    def path(self, number: int, _: StoredSegment) -> str:
         """Tell where it would be."""
         return str(number)
 

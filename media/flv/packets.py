@@ -1,0 +1,203 @@
+"""Reads what is in FLV's audio and video tags: Adobe's of old, and those of Enhanced RTMP v2."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from media.errors import MalformedError, UnsupportedError
+from media.flv.tags import AUDIO, KEY_FRAME, VIDEO
+
+_VIDEO_CODECS = {2: "H.263", 3: "Screen Video", 4: "VP6", 5: "VP6", 6: "Screen Video", 7: "avc1"}
+_AUDIO_CODECS = {
+    0: "PCM", 1: "ADPCM", 2: ".mp3", 3: "PCM", 4: "Nellymoser", 5: "Nellymoser",
+    6: "Nellymoser", 7: "G.711", 8: "G.711", 10: "mp4a", 11: "Speex", 14: ".mp3",
+}  # fmt: skip
+"""FLV 10.1 §E.4.2.1, §E.4.3.1; where Enhanced RTMP has a FourCC of the same codec, by that."""
+
+_ENHANCED_VIDEO, _ENHANCED_AUDIO = 0x80, 9
+_COMMAND = 5
+_SEQUENCE_START, _CODED_FRAMES, _SEQUENCE_END, _CODED_FRAMES_X, _METADATA = 0, 1, 2, 3, 4
+_MULTITRACK = {VIDEO: 6, AUDIO: 5}
+_MODEX = 7
+_NANOSECONDS = 0
+_ONE_TRACK, _MANY_TRACKS, _MANY_CODECS = 0, 1, 2
+_MOST_TRACKS = 32
+_MOST_EXTENSIONS = 16
+_WITH_COMPOSITION_TIME = frozenset({"avc1", "hvc1", "vvc1"})
+
+
+class PacketKind(enum.Enum):
+    """What a packet is."""
+
+    CONFIGURATION = enum.auto()
+    FRAMES = enum.auto()
+    OTHER = enum.auto()
+    """The end of a sequence, metadata, or a command to the player."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What a tag has for one track.
+
+    Attributes:
+        kind: what it is.
+        codec: FourCC, as Enhanced RTMP has it, or the name of an older codec.
+        data: the configuration, or the frames.
+        is_key: whether decoding can begin with it.
+        composition_time: milliseconds from decoding to presentation.
+        track: number of the track, 0 for the only one.
+        nanoseconds: to be added to the time of the tag.
+    """
+
+    kind: PacketKind
+    codec: str
+    data: bytes = b""
+    is_key: bool = False
+    composition_time: int = 0
+    track: int = 0
+    nanoseconds: int = 0
+
+
+def is_read_in_flv(kind: int, body: bytes) -> bool:
+    """Tell whether ffmpegs of every age read a tag's codec in FLV: H.264, AAC and MP3 in tags of old.
+
+    Raises:
+        MediaError: the tag is malformed.
+    """
+    if body[0] & _ENHANCED_VIDEO if kind == VIDEO else body[0] >> 4 == _ENHANCED_AUDIO:
+        return False
+    codecs = {"avc1"} if kind == VIDEO else {"mp4a", ".mp3"}
+    return all(packet.codec in codecs for packet in read_packets(kind, body))
+
+
+def has_track_numbers(kind: int, body: bytes) -> bool:
+    """Tell whether a tag says of which tracks it has packets; another one has those of the first track."""
+    if not body or not (body[0] & _ENHANCED_VIDEO if kind == VIDEO else body[0] >> 4 == _ENHANCED_AUDIO):
+        return False
+    # Behind extensions of the header there may be any type.
+    return kind in _MULTITRACK and body[0] & 0x0F in (_MULTITRACK[kind], _MODEX)
+
+
+def read_packets(kind: int, body: bytes) -> list[Packet]:
+    """Read a tag's body.
+
+    Args:
+        kind: of the tag, ``AUDIO`` or ``VIDEO``.
+        body: of the tag; an empty one has no packets.
+
+    Raises:
+        MalformedError: it ends too early.
+        UnsupportedError: it has more tracks than anybody needs.
+    """
+    if not body:
+        return []
+    reader = _Reader(body)
+    first = reader.number(1)
+    if kind == VIDEO:
+        if first & _ENHANCED_VIDEO:
+            frame_type = first >> 4 & 7
+            return list(_enhanced(reader, VIDEO, first & 0x0F, frame_type))
+        return [_older_video(reader, first)]
+    if first >> 4 == _ENHANCED_AUDIO:
+        return list(_enhanced(reader, AUDIO, first & 0x0F, KEY_FRAME))
+    return [_older_audio(reader, first)]
+
+
+def _older_video(reader: _Reader, first: int) -> Packet:
+    codec, is_key = _VIDEO_CODECS.get(first & 0x0F, f"video {first & 0x0F}"), first >> 4 == KEY_FRAME
+    if first >> 4 == _COMMAND:
+        return Packet(PacketKind.OTHER, codec)
+    if codec != "avc1":
+        return Packet(PacketKind.FRAMES, codec, reader.rest(), is_key)
+    kind, composition = reader.number(1), reader.signed()
+    kinds = {0: PacketKind.CONFIGURATION, 1: PacketKind.FRAMES}
+    return Packet(kinds.get(kind, PacketKind.OTHER), codec, reader.rest(), is_key, composition)
+
+
+def _older_audio(reader: _Reader, first: int) -> Packet:
+    codec = _AUDIO_CODECS.get(first >> 4, f"audio {first >> 4}")
+    if codec != "mp4a":
+        return Packet(PacketKind.FRAMES, codec, reader.rest(), is_key=True)
+    kind = PacketKind.FRAMES if reader.number(1) else PacketKind.CONFIGURATION
+    return Packet(kind, codec, reader.rest(), is_key=True)
+
+
+def _enhanced(reader: _Reader, media: int, packet_type: int, frame_type: int) -> Iterator[Packet]:
+    """Yield the packets of a tag whose header is that of Enhanced RTMP."""
+    nanoseconds = extensions = 0
+    while packet_type == _MODEX:
+        extensions += 1
+        if extensions > _MOST_EXTENSIONS:
+            raise UnsupportedError(f"more than {_MOST_EXTENSIONS} extensions of a header")
+        size = reader.number(1) + 1
+        data = reader.take(reader.number(2) + 1 if size == 256 else size)
+        following = reader.number(1)
+        if following >> 4 == _NANOSECONDS and len(data) >= 3:
+            nanoseconds = int.from_bytes(data[:3], "big")
+        packet_type = following & 0x0F
+    if media == VIDEO and frame_type == _COMMAND and packet_type != _METADATA:
+        return
+    tracks, codec = _ONE_TRACK, ""
+    is_multitrack = packet_type == _MULTITRACK[media]
+    if is_multitrack:
+        types = reader.number(1)
+        tracks, packet_type = types >> 4, types & 0x0F
+    if tracks != _MANY_CODECS:
+        codec = reader.codec()
+    for _ in range(_MOST_TRACKS):
+        track = 0
+        own = reader
+        if is_multitrack:
+            codec = reader.codec() if tracks == _MANY_CODECS else codec
+            track = reader.number(1)
+            if tracks != _ONE_TRACK:
+                own = _Reader(reader.take(reader.number(3)))
+        yield _enhanced_packet(own, media, packet_type, codec, track, nanoseconds, frame_type == KEY_FRAME)
+        if tracks == _ONE_TRACK or not reader.left:
+            return
+    raise UnsupportedError(f"more than {_MOST_TRACKS} tracks")
+
+
+def _enhanced_packet(
+    reader: _Reader, media: int, packet_type: int, codec: str, track: int, nanoseconds: int, is_key: bool
+) -> Packet:
+    kind, composition = PacketKind.OTHER, 0
+    if packet_type == _SEQUENCE_START:
+        kind = PacketKind.CONFIGURATION
+    elif packet_type == _CODED_FRAMES or (media == VIDEO and packet_type == _CODED_FRAMES_X):
+        kind = PacketKind.FRAMES
+        if packet_type == _CODED_FRAMES and codec in _WITH_COMPOSITION_TIME:
+            composition = reader.signed()
+    return Packet(kind, codec, reader.rest(), is_key, composition, track, nanoseconds)
+
+
+class _Reader:
+    """Reads fields one behind the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._place = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._place
+
+    def take(self, size: int) -> bytes:
+        if size > self.left:
+            raise MalformedError("an FLV tag that ends too early")
+        start, self._place = self._place, self._place + size
+        return self._data[start : self._place]
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def signed(self) -> int:
+        return int.from_bytes(self.take(3), "big", signed=True)
+
+    def codec(self) -> str:
+        return self.take(4).decode("latin-1")
+
+    def rest(self) -> bytes:
+        return self.take(self.left)

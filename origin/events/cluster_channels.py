@@ -1,0 +1,95 @@
+"""The event channels of a node of a cluster: published on any node, read on any, with the same ids."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection
+
+from origin.events.channel import EventChannel
+from origin.events.shared_channel import SharedEventChannel
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.event_reader import EventReader
+from packager.cluster.event_streams import EventStreams
+from packager.cluster.event_writer import EventWriter
+from packager.cluster.limits import EventStreamLimits
+
+
+class ClusterChannels:
+    """Shares event channels with the other nodes.
+
+    Args:
+        connection: to Redis.
+        token: by which this node is known.
+        channels: all that are configured.
+        relayed: names of those on which answers of relays are published.
+        limits: of what lies in Redis, and of what waits for it.
+
+    Attributes:
+        writer: appends what is published here.
+        reader: reads what all nodes publish.
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        token: str,
+        channels: Collection[EventChannel],
+        relayed: Collection[str],
+        limits: EventStreamLimits,
+    ) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._relayed = relayed
+        self._streams = EventStreams(connection, token, limits)
+        self.writer = EventWriter(connection, self._streams, limits)
+        self._shared: dict[str, SharedEventChannel] = {}
+        self.reader = EventReader(connection, self._streams, self._shared, limits)
+        for channel in channels:
+            self._shared[channel.name] = SharedEventChannel(
+                channel, self.writer, self.reader.catch_up, limits
+            )
+
+    async def run(self) -> None:
+        """Publish and follow until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.writer.run())
+            group.create_task(self.reader.run())
+            group.create_task(self._report_readers())
+
+    async def wait_until_level(self) -> None:
+        """Wait until what is in Redis is here, unless it takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.restore_seconds):
+                await self.reader.is_level.wait()
+
+    async def _report_readers(self) -> None:
+        """Tell the other nodes how many readers each channel has here, and learn how many it has there."""
+        while True:
+            await asyncio.sleep(self._limits.report_seconds)
+            await self._connection.wait_until_up()
+            try:
+                for shared in self._shared.values():
+                    if self._is_reported(shared):
+                        await self._report(shared)
+            except RedisUnavailableError:
+                continue
+
+    def _is_reported(self, shared: SharedEventChannel) -> bool:
+        channel = shared.channel
+        is_counted = channel.options.presence or channel.name in self._relayed
+        return bool(channel.readers or shared.reported or is_counted)
+
+    async def _report(self, shared: SharedEventChannel) -> None:
+        channel, readers = shared.channel, shared.channel.readers
+        options = channel.options
+        elsewhere = await self._streams.report(
+            channel.name,
+            readers,
+            options.presence_seconds if options.presence else None,
+            answers=shared.is_answering,
+        )
+        shared.reported = readers
+        shared.take_report(elsewhere)
+        if elsewhere.tells and not channel.ended:
+            channel.publish("presence", {"readers": readers + elsewhere.readers})

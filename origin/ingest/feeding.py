@@ -1,0 +1,93 @@
+"""Feeds a live channel with a publisher's stream of bytes until one of the two ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+
+from media.errors import MediaError
+from packager.concurrency import expire
+from packager.sources.published import Publication, PublicationEndedError
+
+
+class FeedEnd(Enum):
+    """How the feeding of a publication ended."""
+
+    COMPLETE = auto()
+    """Nothing more comes."""
+    SILENT = auto()
+    """Nothing came for too long."""
+    UNREADABLE = auto()
+    """What came isn't a stream that can be published."""
+    DISMISSED = auto()
+    """The publication was ended from this side: another publisher took over, or the channel is closed."""
+
+
+class Feeding:
+    """Passes on what a publisher sends, and ends the publication when it falls silent.
+
+    Args:
+        silent_seconds: for which it may send nothing, given the publication; single bytes now and then are
+            nothing.
+    """
+
+    def __init__(self, silent_seconds: Callable[[Publication], float]) -> None:
+        self._silent_seconds = silent_seconds
+        self._limit = asyncio.timeout(None)
+
+    def dismiss(self, _reason: str) -> None:
+        """Wake up, as the publication was ended from this side."""
+        expire(self._limit)
+
+    async def run(
+        self, publication: Publication, receive: Callable[[], Awaitable[bytes | None]]
+    ) -> tuple[FeedEnd, str]:
+        """Feed a publication to its end.
+
+        Args:
+            publication: it; ended when this returns.
+            receive: waits for the stream's next bytes; None behind the last ones.
+
+        Returns:
+            How it ended, and why where it was ended from this side.
+        """
+        end, reason = FeedEnd.COMPLETE, ""
+        try:
+            async with self._limit:
+                await self._pass_on(publication, receive)
+        except TimeoutError:
+            end = FeedEnd.SILENT
+            reason = f"nothing of a stream came for {self._silent_seconds(publication):g} s"
+        except MediaError as error:
+            end, reason = FeedEnd.UNREADABLE, f"not a stream that can be published: {error}"
+        except PublicationEndedError:
+            pass
+        finally:
+            publication.end(reason)
+        if publication.end_reason != reason:
+            return FeedEnd.DISMISSED, publication.end_reason
+        return end, reason
+
+    async def _pass_on(
+        self, publication: Publication, receive: Callable[[], Awaitable[bytes | None]]
+    ) -> None:
+        """Receive while a stream comes.
+
+        Raises:
+            TimeoutError: the publisher is silent, or the publication was ended from this side.
+            MediaError: it isn't a stream that can be published.
+            PublicationEndedError: as TimeoutError's second case.
+        """
+        loop = asyncio.get_running_loop()
+        received, heard = 0, loop.time()
+        while True:
+            self._limit.reschedule(heard + self._silent_seconds(publication))
+            data = await receive()
+            # Time for which it is made to wait doesn't count as its silence.
+            self._limit.reschedule(None)
+            if data is None:
+                return
+            await publication.receive(data)
+            if publication.received > received:
+                received, heard = publication.received, loop.time()

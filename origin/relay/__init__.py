@@ -1,6 +1,0 @@
-"""Relays of token streams: one request to an OpenAI-compatible server, whose answer all readers get.
-
-`sse_reader` parses what such a server sends, `upstream` asks it, `request` says what callers may ask for.
-`completion` is one request with its readers, and `relay` all requests of one event channel; `routes` are the
-addresses, which the `openai` package can use as they are.
-"""

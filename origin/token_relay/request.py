@@ -1,0 +1,120 @@
+"""Reads a request for a chat completion, and refuses what no caller may ask the upstream server for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from origin.responses.refusal import RefusalError
+from origin.token_relay.limits import RequestLimits
+
+REDIRECTING = frozenset(
+    ("api_base", "base_url", "api_key", "api_version", "api_type", "user_config", "custom_llm_provider")
+)
+"""Names of options by which some servers are told to ask another one, with a key of theirs."""
+
+TEXTS = ("messages", "tools", "functions", "response_format", "structured_outputs", "guided_json", "metadata")
+"""Options whose content is the caller's own, with any names; it goes on as it was written, and isn't read."""
+
+_Texts = msgspec.defstruct("_Texts", [(name, msgspec.Raw, msgspec.Raw(b"")) for name in TEXTS])
+COUNTS = ("n", "best_of")
+TOKENS = ("max_tokens", "max_completion_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """A request as the upstream server gets it.
+
+    Attributes:
+        body: as JSON.
+        is_stream: whether it asks for a stream.
+        digest: the same for requests with the same content.
+    """
+
+    body: bytes
+    is_stream: bool
+    digest: bytes
+
+
+def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> CompletionRequest:
+    """Read a request.
+
+    It is written anew for the upstream server: of an option that stands twice, both see the same value. What
+    may be long, its texts, costs next to nothing: millions of values in them are never made.
+
+    Args:
+        raw: its body.
+        limits: of what it may ask for.
+        must_stream: whether it becomes one for a stream in any case.
+
+    Raises:
+        RefusalError: it is refused.
+    """
+    try:
+        options = _read_options(raw, limits)
+    except msgspec.ValidationError:
+        raise RefusalError(400, "the body isn't a JSON object") from None
+    except (ValueError, RecursionError) as error:
+        raise RefusalError(400, f"the body isn't JSON: {str(error)[:200]}") from None
+    _check(options, limits)
+    is_stream = must_stream or options.get("stream") or False
+    if not isinstance(is_stream, bool):
+        raise RefusalError(400, "stream: true or false")
+    options["stream"] = is_stream
+    try:
+        body = msgspec.json.encode(options)
+        digest = hashlib.sha256(msgspec.json.encode(options, order="sorted")).digest()
+    except RecursionError:
+        raise RefusalError(400, "the body is nested too deeply") from None
+    return CompletionRequest(body, is_stream, digest)
+
+
+def _read_options(raw: bytes, limits: RequestLimits) -> dict[str, object]:
+    """Read the options of a request, its texts as JSON that isn't read.
+
+    Raises:
+        RefusalError: the others are too long.
+        ValueError, RecursionError: it isn't JSON; ``msgspec.ValidationError`` if it is no object.
+    """
+    raw.decode()  # What isn't read isn't looked at for UTF-8, either.
+    if len(raw) <= limits.tidied_bytes:
+        # Without white space, so that callers with other libraries share an answer.
+        raw = msgspec.json.format(raw, indent=-1)
+    texts = msgspec.json.decode(raw, type=_Texts)
+    if len(raw) - sum(len(getattr(texts, name)) for name in TEXTS) > limits.option_bytes:
+        raise RefusalError(400, f"more than {limits.option_bytes} bytes of options beside its texts")
+    options = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    return {name: value if name in TEXTS else msgspec.json.decode(value) for name, value in options.items()}
+
+
+def _check(options: Mapping[str, Any], limits: RequestLimits) -> None:
+    messages = bytes(options.get("messages", msgspec.Raw(b"")))
+    # Each has a role, or the upstream server refuses it; in a text, the name's quotes would be escaped.
+    if not (messages.startswith(b"[") and 0 < messages.count(b'"role"') <= limits.messages):
+        raise RefusalError(400, f"messages: 1 to {limits.messages} of them")
+    for names, most in ((COUNTS, limits.choices), (TOKENS, limits.answer_tokens)):
+        for name in names:
+            _check_number(name, options.get(name), most)
+    pending: list[object] = [{key: value for key, value in options.items() if key not in TEXTS}]
+    seen = 0
+    while pending:
+        value = pending.pop()
+        seen += 1
+        if seen > limits.option_values:
+            raise RefusalError(400, f"more than {limits.option_values} values in its options")
+        if isinstance(value, dict):
+            if named := REDIRECTING.intersection(value):
+                raise RefusalError(400, f"{min(named)}: only the configuration says which server is asked")
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+
+
+def _check_number(name: str, value: object, most: int) -> None:
+    # Python's true is the number 1, JSON's isn't.
+    if value is not None and not (type(value) is int and 0 < value <= most):
+        raise RefusalError(400, f"{name}: 1 to {most}")

@@ -1,0 +1,163 @@
+"""The addresses of relays: ``/relay/NAME``, and ``/relay/NAME/v1/chat/completions`` for existing clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from origin.access.credentials import unauthorized
+from origin.events.admission import Admission
+from origin.events.authorization import EventAuthorization
+from origin.events.readers import Reader
+from origin.events.reading import stream_events
+from origin.responses.refusal import RefusalError
+from origin.responses.request_body import client_left, receive_body, require_type
+from origin.token_relay.completion import COMPLETION_STREAM, Completion
+from origin.token_relay.errors import CompletionError, error_data
+from origin.token_relay.request import read_request
+from origin.token_relay.shared_requests import Relay
+
+JSON = "application/json"
+
+KINDS = {429: "rate_limit_error", 503: "server_error"}
+"""How OpenAI's servers name the kind of an error that isn't the request's fault."""
+
+
+class RelayEndpoint:
+    """The ASGI endpoint of all relays of token streams.
+
+    Args:
+        relays: by the name of their event channel.
+        authorization: decides who may ask: who may publish to the channel.
+        admission: has room for readers, or not.
+        is_drop_in: whether the answer is the stream itself.
+    """
+
+    def __init__(
+        self,
+        relays: Mapping[str, Relay],
+        authorization: EventAuthorization,
+        admission: Admission,
+        *,
+        is_drop_in: bool,
+    ) -> None:
+        self._relays = relays
+        self._authorization = authorization
+        self._admission = admission
+        self._is_drop_in = is_drop_in
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request, name = Request(scope, receive), scope["path_params"]["name"]
+        relay = self._relays.get(name)
+        if relay is None:
+            await refusal(404, "no such relay")(scope, receive, send)
+            return
+        caller = await self._authorization.publisher(request, name)
+        if not caller:
+            told = "the channel's publish_token or server.admin_token is needed"
+            await unauthorized(told)(scope, receive, send)
+            return
+        try:
+            require_type(request, JSON)
+            raw = await receive_body(request, relay.limits.request.request_bytes)
+            # In a thread, as millions of bytes take ten milliseconds to be looked through.
+            asked = await asyncio.to_thread(
+                read_request, raw, relay.limits.request, must_stream=not self._is_drop_in
+            )
+            if not self._is_drop_in:
+                relay.ask(asked, caller)
+                await accepted(relay)(scope, receive, send)
+                return
+            with self._admission.held(relay.channel, request):
+                completion = relay.ask(asked, caller)
+                with completion.awaited():
+                    if asked.is_stream:
+                        await self._stream(relay, completion, request, send)
+                    else:
+                        await self._whole(completion, request, send)
+        except RefusalError as error:
+            await refusal(error.status, str(error), error.headers)(scope, receive, send)
+
+    async def _stream(self, relay: Relay, completion: Completion, request: Request, send: Send) -> None:
+        """Answer with the stream; with an error's status where the upstream server has one in time."""
+        if not await _comes(completion, request, relay.limits.head_seconds):
+            return
+        error, answer = completion.error, completion.answer
+        if error is not None and completion.is_empty:
+            await error_response(error)(request.scope, request.receive, send)
+            return
+        await stream_events(answer, Reader(answer.since(None), COMPLETION_STREAM), send, answer.enter)
+
+    @staticmethod
+    async def _whole(completion: Completion, request: Request, send: Send) -> None:
+        """Answer in one piece."""
+        if not await _comes(completion, request, None):
+            return
+        if completion.whole is not None:
+            headers = {"cache-control": "no-store"}
+            answer = Response(completion.whole, 200, headers, JSON)
+        else:
+            answer = error_response(completion.error or CompletionError("the relay broke", 500))
+        await answer(request.scope, request.receive, send)
+
+
+def accepted(relay: Relay) -> Response:
+    """Tell where an answer is published, and the id of the position where it begins."""
+    place = f"/events/{relay.name}"
+    body = msgspec.json.encode({"events": place, "since": relay.channel.last_id})
+    headers = {"location": place, "cache-control": "no-store"}
+    return Response(body + b"\n", 202, headers, JSON)
+
+
+async def _comes(completion: Completion, request: Request, seconds: float | None) -> bool:
+    """Wait for an answer's beginning, for a time; tell whether the client is still there."""
+    leaving = asyncio.ensure_future(client_left(request))
+    try:
+        await asyncio.wait((completion.begun, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return not leaving.done()
+    finally:
+        leaving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await leaving
+
+
+def refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Refuse a request as clients of these servers expect it."""
+    kind = KINDS.get(status, "invalid_request_error")
+    told = {"cache-control": "no-store", **(headers or {})}
+    return Response(error_data(text, status, kind) + "\n", status, told, JSON)
+
+
+def error_response(error: CompletionError) -> Response:
+    """Answer with what the upstream server said instead of an answer."""
+    headers = {"cache-control": "no-store"}
+    if error.retry_after:
+        headers["retry-after"] = error.retry_after
+    return Response(error.data + "\n", error.status, headers, JSON)
+
+
+def routes(
+    relays: Mapping[str, Relay], authorization: EventAuthorization, admission: Admission | None = None
+) -> list[BaseRoute]:
+    """Make the routes of all relays.
+
+    Args:
+        relays: by the name of their event channel.
+        authorization: decides who may ask.
+        admission: has room for readers, or not.
+    """
+    admission = admission or Admission()
+    post = RelayEndpoint(relays, authorization, admission, is_drop_in=False)
+    drop_in = RelayEndpoint(relays, authorization, admission, is_drop_in=True)
+    return [
+        Route("/relay/{name}", post, methods=["POST"]),
+        Route("/relay/{name}/v1/chat/completions", drop_in, methods=["POST"]),
+    ]

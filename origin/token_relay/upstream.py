@@ -1,0 +1,192 @@
+"""Asks an OpenAI-compatible server for a completion, through the guarded connect and within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+import httpx
+
+from origin.token_relay.errors import CompletionError
+from origin.token_relay.limits import UpstreamLimits
+from origin.token_relay.sse_reader import ServerSentEvent, SseError, SseReader
+from packager.redaction import Redactor, secrets_of
+from packager.sources.guarded_http import GuardedTransport, certificates, guard_for
+from packager.sources.retries import PullError
+
+AUTHORIZATION = "authorization"
+EVENT_STREAM, JSON = "text/event-stream", "application/json"
+
+_SECONDS = re.compile(r"[0-9]{1,5}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamOptions:
+    """The OpenAI-compatible server that a relay asks: its address and key.
+
+    Attributes:
+        url: of its chat completions.
+        key: that it wants; empty for none.
+        key_header: the field in which it wants it; in ``Authorization`` it is a Bearer token.
+    """
+
+    url: str = field(repr=False)
+    key: str = field(default="", repr=False)
+    key_header: str = AUTHORIZATION
+
+
+class Upstream:
+    """Asks the OpenAI-compatible server behind a relay.
+
+    Args:
+        options: where it is.
+        limits: what it may take and send.
+    """
+
+    def __init__(self, options: UpstreamOptions, limits: UpstreamLimits) -> None:
+        self._url = options.url
+        self._limits = limits
+        # One for all requests: what the name meant at first is how far inside any of them may lead.
+        self._guard = guard_for(options.url, limits.guard)
+        self._redactor = Redactor.of((options.key, *secrets_of(options.url)))
+        self._fields = {"content-type": JSON, "accept-encoding": "identity", "user-agent": "Headwater"}
+        if options.key:
+            is_bearer = options.key_header.lower() == AUTHORIZATION
+            self._fields[options.key_header] = f"Bearer {options.key}" if is_bearer else options.key
+
+    async def stream(
+        self, body: bytes, on_begin: Callable[[], None], on_event: Callable[[ServerSentEvent], bool]
+    ) -> None:
+        """Ask for a stream.
+
+        Args:
+            body: of the request.
+            on_begin: called when the server has answered that it streams.
+            on_event: called with each event; tells whether more is to come.
+
+        Raises:
+            CompletionError: the stream isn't there, or broke off.
+        """
+        async with self._asked(body, EVENT_STREAM) as (response, silence):
+            on_begin()
+            reader = SseReader(self._limits.line_bytes)
+            async with aclosing(self._received(response)) as received:
+                async for data in _in_pieces(received, self._limits.piece_bytes):
+                    lines = reader.lines
+                    reader.receive_data(data)
+                    # A byte now and then is no sign of life, a line is.
+                    if reader.lines > lines:
+                        silence.reschedule(asyncio.get_running_loop().time() + self._limits.silent_seconds)
+                    for event in reader.events():
+                        if not on_event(replace(event, data=self._redactor.without_known(event.data))):
+                            return
+            raise CompletionError("the upstream server's answer broke off before its [DONE]")
+
+    async def whole(self, body: bytes) -> bytes:
+        """Ask for an answer in one piece, which is JSON.
+
+        Raises:
+            CompletionError: there is none.
+        """
+        async with self._asked(body, JSON) as (response, _):
+            answer = await self._body(response, self._limits.answer_bytes)
+            if answer is None:
+                most = self._limits.answer_bytes
+                raise CompletionError(f"the upstream server's answer has more than {most} bytes")
+            return self._redactor.without_known(answer.decode("utf-8", "replace")).encode()
+
+    @contextlib.asynccontextmanager
+    async def _asked(self, body: bytes, kind: str) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:
+        """Send a request; give its successful response, and the time-out that ends a silence."""
+        limits = self._limits
+        try:
+            async with (
+                asyncio.timeout(limits.answer_seconds),
+                asyncio.timeout(limits.silent_seconds) as silence,
+                self._sent(body, kind) as response,
+            ):
+                await self._judge(response, kind)
+                yield response, silence
+        except TimeoutError:
+            if silence.expired():
+                told = f"the upstream server sent nothing for {limits.silent_seconds:g} s"
+            else:
+                told = f"the upstream server took more than {limits.answer_seconds:g} s"
+            raise CompletionError(told, 504) from None
+        except SseError as error:
+            raise CompletionError(f"the upstream server's answer can't be read: {error}") from None
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise CompletionError("the upstream server can't be reached") from None
+        except PullError as error:
+            raise CompletionError(f"the upstream server may not be asked: {error}") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            # Their texts may have the address.
+            told = f"the upstream server's answer broke off: {type(error).__name__}"
+            raise CompletionError(told) from None
+
+    @contextlib.asynccontextmanager
+    async def _sent(self, body: bytes, kind: str) -> AsyncIterator[httpx.Response]:
+        await asyncio.to_thread(certificates)
+        timeout = httpx.Timeout(None, connect=self._limits.connect_seconds)
+        async with (
+            # A redirect isn't followed: it would take the prompt and the key to where nobody has sent them.
+            httpx.AsyncClient(transport=GuardedTransport(self._guard), timeout=timeout) as client,
+            client.stream(
+                "POST", self._url, content=body, headers={**self._fields, "accept": kind}
+            ) as response,
+        ):
+            yield response
+
+    async def _judge(self, response: httpx.Response, kind: str) -> None:
+        """Check a response's head.
+
+        Raises:
+            CompletionError: it isn't what was asked for.
+        """
+        status = response.status_code
+        if status != 200:
+            body = await self._error_body(response)
+            told = f"the upstream server answers {status}"
+            seconds = response.headers.get("retry-after", "")
+            retry_after = seconds if _SECONDS.fullmatch(seconds) else ""
+            raise CompletionError(told, status, self._redactor(body), retry_after)
+        found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if found != kind:
+            raise CompletionError(f"the upstream server sends {found[:50] or 'no type'}, not {kind}")
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise CompletionError("the upstream server sends what is compressed")
+
+    async def _error_body(self, response: httpx.Response) -> str:
+        with contextlib.suppress(TimeoutError, httpx.HTTPError, UnicodeDecodeError):
+            async with asyncio.timeout(self._limits.error_seconds):
+                return (await self._body(response, self._limits.error_bytes) or b"").decode()
+        return ""
+
+    async def _body(self, response: httpx.Response, most: int) -> bytes | None:
+        """Receive a body; None where it is longer than may be."""
+        body = bytearray()
+        async with aclosing(self._received(response)) as received:
+            async for data in received:
+                body += data
+                if len(body) > most:
+                    return None
+        return bytes(body)
+
+    @staticmethod
+    async def _received(response: httpx.Response) -> AsyncGenerator[bytes]:
+        # Without a size: with one, what is short of it would be held back until more comes.
+        async for data in response.aiter_raw():
+            yield data
+
+
+async def _in_pieces(received: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """Cut what came into pieces, between which the event loop gets a turn."""
+    async for data in received:
+        for start in range(0, len(data), size):
+            if start:
+                await asyncio.sleep(0)
+            yield data[start : start + size]

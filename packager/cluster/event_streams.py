@@ -1,0 +1,409 @@
+"""The event channels of a cluster in Redis, which gives their events the order and the numbers.
+
+Any node appends to any channel: there is no owner that could be lost, and a node costs nothing for channels
+on which nothing is published. An event's ID is EPOCH-NUMBER. A channel begins another epoch, named by the
+clock, whenever Redis isn't the same server as before: what a server was told last may have died with it, and
+no number is given twice. Which channels have news stands in one more stream, which all nodes wait for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from media.errors import MalformedError
+from packager.cluster.connection import RedisConnection
+from packager.cluster.lease import PREFIX, LogKeys
+from packager.cluster.limits import EventStreamLimits
+from packager.cluster.log_stream import EntryId
+
+EVENTS = "events"
+"""The kind of these logs: what their names begin with."""
+
+NEWS = f"{PREFIX}:events:news"
+"""The key of the stream that tells which channels have news, each with a number that counts up."""
+
+NEWS_COUNT = f"{PREFIX}:events:news:count"
+
+LARGEST = 1 << 53
+"""Numbers of Lua are exact below; what is larger in Redis wasn't written by a node."""
+
+# What is of another type than it should be, and would fail each time, is deleted.
+_KEEP_TYPE = """
+local function keep(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    redis.call('DEL', key)
+  end
+end
+local function number(text)
+  local found = tonumber(text)
+  if found and found >= 0 and found < 9007199254740992 and found % 1 == 0 then
+    return found
+  end
+end
+"""
+
+_APPEND = (
+    _KEEP_TYPE
+    + """
+local entries, state, sent, news, count = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local batch, repeated, most, most_bytes, seconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local remembered, known, epochs_kept, name, most_news = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local trimmed = tonumber(ARGV[11])
+keep(entries, 'stream') keep(state, 'hash') keep(sent, 'string') keep(news, 'stream') keep(count, 'string')
+-- The answer to a batch may have been lost, and one that was given up may come late.
+local done = redis.call('GET', sent)
+if done then
+  local last, epoch, first = done:match('^(%d+) (%d+) (%d+)$')
+  if last == batch then
+    return {epoch, first}
+  elseif last and tonumber(last) > tonumber(batch) then
+    return false
+  end
+end
+local now = redis.call('TIME')
+local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
+-- Where nodes aren't allowed to ask for it, every server counts as the same.
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and info:match('run_id:(%w+)') or ''
+local held = redis.call('HMGET', state, 'epoch', 'offset', 'run', 'bytes', 'epochs')
+local epoch, offset, bytes = number(held[1]), number(held[2]), number(held[4]) or 0
+if not epoch or not offset or held[3] ~= run or tonumber(known) > epoch then
+  local epochs = {}
+  for one in (held[5] or ''):gmatch('%d+:%d+') do
+    epochs[#epochs + 1] = one
+  end
+  if epoch and offset and offset > 0 then
+    epochs[#epochs + 1] = string.format('%d:%d', epoch, offset)
+  end
+  while #epochs > tonumber(epochs_kept) do
+    table.remove(epochs, 1)
+  end
+  epoch, offset = math.max(milliseconds, (epoch or 0) + 1, tonumber(known) + 1), 0
+  redis.call('HSET', state, 'epochs', table.concat(epochs, ' '), 'run', run)
+end
+local first = offset + 1
+for index = 12, #ARGV do
+  offset = offset + 1
+  local id, message = string.format('%d-%d', epoch, offset), ARGV[index]
+  local added = redis.pcall('XADD', entries, id, 'time', milliseconds, 'event', message)
+  if type(added) == 'table' and added.err then
+    -- What is there wasn't put there by a node.
+    redis.call('DEL', entries)
+    bytes = 0
+    redis.call('XADD', entries, id, 'time', milliseconds, 'event', message)
+  end
+  bytes = bytes + #message + 64
+end
+local length = redis.call('XLEN', entries)
+while length > 1 and trimmed > 0 do
+  local oldest = redis.call('XRANGE', entries, '-', '+', 'COUNT', 1)[1]
+  local fields = oldest[2]
+  local too_old = seconds > 0 and (number(fields[2]) or 0) < milliseconds - 1000 * seconds
+  if length <= tonumber(most) and bytes <= tonumber(most_bytes) and not too_old then
+    break
+  end
+  redis.call('XDEL', entries, oldest[1])
+  length, trimmed = length - 1, trimmed - 1
+  bytes = math.max(bytes - #(fields[4] or '') - 64, 0)
+end
+local last = {'epoch', string.format('%d', epoch), 'offset', string.format('%d', offset)}
+redis.call('HSET', state, 'bytes', string.format('%d', bytes), unpack(last))
+redis.call('EXPIRE', state, remembered)
+redis.call('EXPIRE', entries, remembered)
+local answer = {string.format('%d', epoch), string.format('%d', first)}
+redis.call('SET', sent, batch .. ' ' .. answer[1] .. ' ' .. answer[2], 'EX', repeated)
+if not number(redis.call('GET', count) or '0') then
+  redis.call('DEL', count)
+end
+local note = {'number', redis.call('INCR', count), 'name', name}
+local noted = redis.pcall('XADD', news, 'MAXLEN', '~', most_news, '*', unpack(note))
+if type(noted) == 'table' and noted.err then
+  redis.call('DEL', news)
+  redis.call('XADD', news, '*', unpack(note))
+end
+redis.call('EXPIRE', news, remembered)
+return answer
+"""
+)
+
+# Few entries at once, as each may be long.
+_READ = """
+local most, size, found = tonumber(ARGV[1]), 0, {}
+for index, key in ipairs(KEYS) do
+  local from, entries, whole = '(' .. ARGV[index + 1], {}, false
+  while not whole and size < most do
+    local some = redis.pcall('XRANGE', key, from, '+', 'COUNT', 8)
+    if some.err then
+      some = {}
+    end
+    for _, entry in ipairs(some) do
+      entries[#entries + 1] = entry
+      from = '(' .. entry[1]
+      for _, field in ipairs(entry[2]) do
+        size = size + #field
+      end
+    end
+    whole = #some < 8
+  end
+  found[index] = {whole and 1 or 0, entries}
+end
+return found
+"""
+
+_STATES = (
+    _KEEP_TYPE
+    + """
+local found = {}
+for index, key in ipairs(KEYS) do
+  keep(key, 'hash')
+  found[index] = redis.call('HMGET', key, 'epoch', 'offset', 'epochs')
+end
+return found
+"""
+)
+
+# Who has readers, each with their number, whether it makes what is published, and when it is forgotten.
+_REPORT = (
+    _KEEP_TYPE
+    + """
+local readers, state = KEYS[1], KEYS[2]
+local node, here, answers, forget, presence = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+keep(readers, 'hash') keep(state, 'hash')
+local now = redis.call('TIME')
+local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
+local until_then = string.format('%d', milliseconds + forget)
+redis.call('HSET', readers, node, here .. ' ' .. answers .. ' ' .. until_then)
+redis.call('PEXPIRE', readers, forget)
+-- One node tells of all, so that what it tells has an order.
+local others, answering, is_first = 0, 0, true
+local all = redis.call('HGETALL', readers)
+for index = 1, #all, 2 do
+  local there, busy, expiry = all[index + 1]:match('^(%d+) ([01]) (%d+)$')
+  if not there or tonumber(expiry) < milliseconds then
+    redis.call('HDEL', readers, all[index])
+  elseif all[index] ~= node then
+    others = others + tonumber(there)
+    answering = answering + tonumber(busy)
+    is_first = is_first and node < all[index]
+  end
+end
+local total, tells = string.format('%d', others + tonumber(here)), 0
+if presence ~= '' and is_first then
+  local told = redis.call('HMGET', state, 'presence', 'presence_at')
+  local is_due = (number(told[2]) or 0) <= milliseconds - tonumber(presence)
+  if (told[1] or '0') ~= total and is_due then
+    redis.call('HSET', state, 'presence', total, 'presence_at', string.format('%d', milliseconds))
+    tells = 1
+  end
+end
+return {math.min(others, 2147483647), answering, tells}
+"""
+)
+
+_EPOCHS = re.compile(rb"([0-9]{1,16}):([0-9]{1,16})")
+_NUMBER = re.compile(rb"[0-9]{1,16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How much Redis keeps of an event channel.
+
+    Attributes:
+        events: most events.
+        size: most bytes of them.
+        seconds: how long; 0 for no such limit.
+    """
+
+    events: int
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as Redis has it.
+
+    Attributes:
+        number: its ID.
+        time: when it was published, in seconds since the epoch of Unix.
+        message: what was published.
+    """
+
+    number: EntryId
+    time: float
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What Redis knows of a channel beside its events.
+
+    Attributes:
+        last: ID of the newest event, which may be gone.
+        epochs: the earlier ones, in order, each with the number of its last event.
+    """
+
+    last: EntryId
+    epochs: tuple[EntryId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one read has given of a channel.
+
+    Attributes:
+        events: those behind a position, in order.
+        unreadable: entries that no node has written.
+        last: ID of the last entry, whatever it is; None for none.
+        whole: whether there are no more.
+    """
+
+    events: tuple[StoredEvent, ...]
+    unreadable: int
+    last: bytes | None
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What other nodes report of a channel.
+
+    Attributes:
+        readers: how many they have.
+        answers: how many of them publish an answer of a relay there.
+        tells: whether this node is to publish how many readers there are.
+    """
+
+    readers: int
+    answers: int
+    tells: bool
+
+
+class EventStreams:
+    """The event channels of a cluster, as Redis has them.
+
+    Args:
+        connection: to Redis.
+        token: by which this node is known.
+        limits: of them.
+    """
+
+    def __init__(self, connection: RedisConnection, token: str, limits: EventStreamLimits) -> None:
+        self._connection = connection
+        self._token = token
+        self._limits = limits
+
+    async def append(
+        self, name: str, batch: int, messages: Sequence[bytes], known: int, kept: Kept
+    ) -> EntryId | None:
+        """Append events to a channel, and give the ID of the first; None where a later batch has come.
+
+        Args:
+            name: of the channel.
+            batch: larger than that of all earlier ones of this node and channel; a repeated one is appended
+                once.
+            messages: the events.
+            known: the largest epoch of the channel that this node has met.
+            kept: how many stay.
+
+        Raises:
+            RedisUnavailableError: Redis is away; likewise below.
+        """
+        limits, keys = self._limits, LogKeys(EVENTS, name)
+        named = keys.entries, keys.key("state"), keys.key(f"sent:{self._token}"), NEWS, NEWS_COUNT
+        terms = (
+            *(batch, limits.repeat_seconds, kept.events, kept.size, kept.seconds),
+            *(limits.remembered_seconds, known, limits.epochs, name, limits.news, limits.trimmed_at_once),
+        )
+        found = await self._connection.call(
+            lambda client: client.eval(_APPEND, len(named), *named, *map(str, terms), *messages)
+        )
+        return None if found is None else EntryId(int(found[0]), int(found[1]))
+
+    async def states(self, names: Sequence[str]) -> list[StreamState | None]:
+        """Tell what is known of each of some channels; None of one on which nothing was published."""
+        keys = [LogKeys(EVENTS, name).key("state") for name in names]
+        found = await self._connection.call(lambda client: client.eval(_STATES, len(keys), *keys))
+        return [self._state(*one) for one in found]
+
+    def _state(self, epoch: bytes | None, offset: bytes | None, epochs: bytes | None) -> StreamState | None:
+        if epoch is None or offset is None or not (_is_number(epoch) and _is_number(offset)):
+            return None
+        earlier = tuple(EntryId(int(one[1]), int(one[2])) for one in _EPOCHS.finditer(epochs or b""))
+        return StreamState(EntryId(int(epoch), int(offset)), earlier[-self._limits.epochs :])
+
+    async def read(self, behind: Mapping[str, bytes]) -> dict[str, Found]:
+        """Read what comes behind an ID in each of several channels, up to a number of bytes of all."""
+        names = list(behind)
+        keys = [LogKeys(EVENTS, name).entries for name in names]
+        terms = self._limits.read_bytes, *behind.values()
+        found = await self._connection.call(lambda client: client.eval(_READ, len(keys), *keys, *terms))
+        return {name: self._found(*one) for name, one in zip(names, found, strict=True)}
+
+    def _found(self, whole: int, entries: Sequence[Any]) -> Found:
+        events, unreadable = [], 0
+        for number, fields in entries:
+            try:
+                events.append(self._event(number, fields))
+            except MalformedError:
+                unreadable += 1
+        return Found(tuple(events), unreadable, entries[-1][0] if entries else None, bool(whole))
+
+    def _event(self, number: bytes, fields: Sequence[bytes]) -> StoredEvent:
+        found = EntryId.read(number)
+        is_ours = len(fields) == 4 and (fields[0], fields[2]) == (b"time", b"event")
+        if not is_ours or not _NUMBER.fullmatch(fields[1]) or not 0 < found.position < LARGEST:
+            raise MalformedError("an entry that is no event")
+        if found.epoch >= LARGEST or len(fields[3]) > self._limits.message_bytes:
+            raise MalformedError("an event that is too long, or of an epoch that can't be")
+        return StoredEvent(found, int(fields[1]) / 1000, fields[3])
+
+    async def report(self, name: str, readers: int, presence: float | None, *, answers: bool) -> Elsewhere:
+        """Tell how many readers a channel has here, and learn how many it has elsewhere.
+
+        Args:
+            name: of the channel.
+            readers: here.
+            presence: seconds between two events about their number; None where there are none.
+            answers: whether this node publishes an answer of a relay there.
+        """
+        keys = LogKeys(EVENTS, name)
+        named = keys.key("readers"), keys.key("state")
+        forget = round(self._limits.forget_seconds * 1000)
+        due = "" if presence is None else str(round(presence * 1000))
+        terms = self._token, str(readers), "1" if answers else "0", str(forget), due
+        found = await self._connection.call(lambda client: client.eval(_REPORT, len(named), *named, *terms))
+        return Elsewhere(int(found[0]), int(found[1]), bool(found[2]))
+
+    async def newest_news(self) -> bytes:
+        """Give the position behind which news are to be waited for."""
+        return await self._connection.call(_newest) or b"0-0"
+
+    async def wait_for_news(self, behind: bytes) -> list[tuple[bytes, int, str]]:
+        """Wait a while for news; give the position, number and channel of each."""
+        seconds = self._limits.news_seconds
+        found = await self._connection.wait(
+            lambda client: client.xread({NEWS: behind}, self._limits.read_news, round(seconds * 1000)),
+            seconds,
+        )
+        notes = []
+        for position, fields in found[0][1] if found else ():
+            number, name = fields.get(b"number", b""), fields.get(b"name", b"")
+            count = int(number) if _NUMBER.fullmatch(number) else -1
+            notes.append((position, count, name.decode("utf-8", "replace")))
+        return notes
+
+
+def _is_number(text: bytes) -> bool:
+    return _NUMBER.fullmatch(text) is not None and int(text) < LARGEST
+
+
+async def _newest(redis: Any) -> bytes | None:
+    if await redis.type(NEWS) not in (b"stream", b"none"):
+        await redis.delete(NEWS)
+    found = await redis.xrevrange(NEWS, count=1)
+    return found[0][0] if found else None

@@ -1,0 +1,177 @@
+"""Appends a node's events to the event channels of its cluster, each once or not at all, in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.event_streams import EventStreams, Kept
+from packager.cluster.limits import EventStreamLimits
+from packager.cluster.log_stream import EntryId
+
+
+class EventsRefusedError(Exception):
+    """Events weren't published, or nobody knows whether they were; says which in a sentence."""
+
+
+class WrittenChannel(Protocol):
+    """An event channel to which this node appends."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def kept(self) -> Kept:
+        """How much stays of it."""
+
+    @property
+    def epoch(self) -> int:
+        """The largest epoch of it that this node has met."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """Events that were published together, and who waits for their IDs."""
+
+    messages: Sequence[bytes]
+    deadline: float
+    ids: asyncio.Future[list[EntryId]]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.messages))
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The events that wait for their place in one channel."""
+
+    channel: WrittenChannel
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    batch: int = 0
+    is_sending: bool = False
+
+
+class EventWriter:
+    """Appends events in batches: one of a channel is on its way, and what comes meanwhile is the next.
+
+    Redis knows each batch by its number: where an answer was lost, the batch is sent again until it has one,
+    or until its events have waited for too long.
+
+    Args:
+        connection: to Redis.
+        streams: the channels there.
+        limits: of what waits, and for how long.
+
+    Attributes:
+        refused: events that were refused, or given up.
+    """
+
+    def __init__(self, connection: RedisConnection, streams: EventStreams, limits: EventStreamLimits) -> None:
+        self._connection = connection
+        self._streams = streams
+        self._limits = limits
+        self._queues: dict[str, _Queue] = {}
+        self._events = self._bytes = 0
+        self._news = asyncio.Event()
+        self.refused = 0
+
+    def append(self, channel: WrittenChannel, messages: Sequence[bytes]) -> asyncio.Future[list[EntryId]]:
+        """Append events that belong together, soon.
+
+        Returns:
+            Their IDs, once they are there; fails with `EventsRefusedError`.
+        """
+        deadline = time.monotonic() + self._limits.publish_seconds
+        waiting = _Waiting(messages, deadline, asyncio.get_running_loop().create_future())
+        limits = self._limits
+        if self._events >= limits.waiting_events or self._bytes >= limits.waiting_bytes:
+            self._refuse([waiting], "too many events wait for Redis: nothing was published")
+            return waiting.ids
+        self._events += len(messages)
+        self._bytes += waiting.size
+        queue = self._queues.setdefault(channel.name, _Queue(channel))
+        queue.waiting.append(waiting)
+        self._news.set()
+        return waiting.ids
+
+    async def run(self) -> None:
+        """Append until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                for queue in self._queues.values():
+                    if queue.waiting and not queue.is_sending:
+                        queue.is_sending = True
+                        group.create_task(self._send_all(queue))
+
+    async def _send_all(self, queue: _Queue) -> None:
+        try:
+            while queue.waiting:
+                await self._send(queue, self._take(queue))
+        finally:
+            queue.is_sending = False
+
+    def _take(self, queue: _Queue) -> list[_Waiting]:
+        """Take what is sent next."""
+        taken: list[_Waiting] = []
+        events = size = 0
+        limits = self._limits
+        while queue.waiting and events < limits.append_events and size < limits.append_bytes:
+            one = queue.waiting.popleft()
+            taken.append(one)
+            events += len(one.messages)
+            size += one.size
+        self._events -= events
+        self._bytes -= size
+        return taken
+
+    async def _send(self, queue: _Queue, batch: list[_Waiting]) -> None:
+        """Append a batch, again and again until it is known to be there, or its time is over."""
+        queue.batch += 1
+        channel, messages = queue.channel, [message for one in batch for message in one.messages]
+        deadline, was_sent = batch[0].deadline, False
+        # Not by a time-out of the loop's around it all: a process that stood still knows the time first.
+        while (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._connection.wait_until_up()
+            if not self._connection.is_up or time.monotonic() >= deadline:
+                continue
+            was_sent = True
+            try:
+                first = await self._streams.append(
+                    channel.name, queue.batch, messages, channel.epoch, channel.kept
+                )
+            except RedisUnavailableError:
+                continue
+            if first is None:
+                break
+            self._tell(batch, first)
+            return
+        sentence = "what was sent may have been published" if was_sent else "nothing was published"
+        self._refuse(batch, f"Redis, which numbers the events of a cluster, can't be reached: {sentence}")
+
+    def _tell(self, batch: list[_Waiting], first: EntryId) -> None:
+        position = first.position
+        for one in batch:
+            if not one.ids.done():
+                count = len(one.messages)
+                one.ids.set_result([EntryId(first.epoch, position + index) for index in range(count)])
+            position += len(one.messages)
+
+    def _refuse(self, batch: list[_Waiting], sentence: str) -> None:
+        for one in batch:
+            self.refused += len(one.messages)
+            if not one.ids.done():
+                one.ids.set_exception(EventsRefusedError(sentence))
+                # Whoever doesn't wait for the IDs finds the number of those that were refused.
+                one.ids.exception()

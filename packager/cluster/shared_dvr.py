@@ -1,0 +1,122 @@
+"""The DVR of a live channel's shared log: its owner stores what is finished in S3, where all nodes read it.
+
+That a segment is stored, or lost, is an entry of the shared log, so all nodes list the same. Who takes the
+log over goes on with what the former owner hasn't stored: it has the same segments in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from packager.concurrency import background_task
+from packager.dvr.bucket_archive import BucketArchive
+from packager.publish.live_stream import LiveStream
+from packager.window.log import CadenceEntry, Entry
+from packager.window.rendition_writer import RenditionWriter
+
+
+@dataclass(frozen=True, slots=True)
+class _Appending:
+    """What the writers of renditions append to."""
+
+    append: Callable[[Entry], None]
+
+
+class SharedDvr:
+    """The DVR of one channel's shared log, as long as this node owns that.
+
+    Args:
+        archive: where segments are stored.
+        seconds: that stay listed beyond the live window.
+        serve_own: serves what this node makes, without a DVR, where Redis isn't there from the start.
+
+    Attributes:
+        serve_own: the same.
+        on_loaded: called once what is there is known.
+    """
+
+    def __init__(self, archive: BucketArchive, seconds: float, serve_own: Callable[[], object]) -> None:
+        self._archive = archive
+        self._seconds = seconds
+        self.serve_own = serve_own
+        self.on_loaded: Callable[[], None] = lambda: None
+        self._wanted: CadenceEntry | None = None
+        self._loaded: CadenceEntry | None = None
+        self._is_restored = False
+        self._changed = asyncio.Event()
+
+    @property
+    def trouble(self) -> str:
+        """Why segments aren't stored properly; empty if they are."""
+        return self._archive.trouble
+
+    def for_all(self, entry: CadenceEntry) -> CadenceEntry:
+        """Tell all nodes where the segments of a channel's windows are, and how long they stay listed."""
+        renditions = tuple(replace(one, folder=self._archive.place_of(one.name)) for one in entry.renditions)
+        return replace(entry, renditions=renditions, dvr_window=self._seconds)
+
+    def is_loaded(self, entry: CadenceEntry) -> bool:
+        """Tell whether what is there for new windows is known, or can't be; else that is looked up."""
+        if self._loaded == entry:
+            return True
+        if self._wanted != entry:
+            self._wanted = entry
+            self._changed.set()
+        return False
+
+    def restore(
+        self, shared: LiveStream, number: int, now: Fraction, append: Callable[[Entry], None]
+    ) -> None:
+        """Let new windows of the shared log take up what is there.
+
+        Args:
+            shared: what the log gives; nothing was published in its windows.
+            number: with which they go on.
+            now: when that segment begins, in seconds since the epoch.
+            append: appends to the log.
+        """
+        self._archive.restore(_writers(shared, append), number, shared.cadence.segment_duration, now)
+        self._is_restored = True
+
+    def begin(
+        self, shared: LiveStream, append: Callable[[Entry], None], may_append: Callable[[], bool]
+    ) -> None:
+        """Store what the shared log gives.
+
+        Args:
+            shared: that.
+            append: appends to the log.
+            may_append: tells whether that is possible now; it never is again once another node owns the log.
+        """
+        if not self._is_restored:
+            self._archive.begin(shared.cadence, shared.renditions)
+        # Until windows begin anew once more, others may have stored more.
+        self._loaded, self._wanted, self._is_restored = None, None, False
+
+        def append_if_owner(entry: Entry) -> None:
+            # Windows tell of each loss, those too that another owner tells this node of.
+            if may_append():
+                append(entry)
+
+        self._archive.adopt(_writers(shared, append_if_owner), may_append)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Look up and store until cancelled."""
+        while True:
+            self._changed.clear()
+            if (entry := self._wanted) is not None and entry != self._loaded:
+                await self._archive.load(entry.cadence, [one.name for one in entry.renditions])
+                self._loaded = entry
+                self.on_loaded()
+            else:
+                async with background_task(self._archive.work()):
+                    await self._changed.wait()
+
+
+def _writers(shared: LiveStream, append: Callable[[Entry], None]) -> dict[str, RenditionWriter]:
+    log = _Appending(append)
+    return {name: RenditionWriter(log, name, one.window) for name, one in shared.renditions.items()}

@@ -1,0 +1,283 @@
+"""A station of a cluster: one node's source is heard on all nodes, and another node's when that is gone.
+
+Each node plays what is in the station's log in Redis, and the owner of the log what it appends there, so that
+its listeners go on while Redis is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+
+from media.errors import MalformedError
+from media.ogg.headers import Link
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.lease import Lease, LogKeys
+from packager.cluster.limits import ClusterLimits
+from packager.cluster.log_stream import EntryId, LogStream
+from packager.cluster.log_writer import LogWriter
+from packager.concurrency import background_task
+from packager.radio.audio_blocks import AudioBlock, OggAudio
+from packager.radio.block_encoding import SharedBlock, StationState, as_line, decode, encode
+from packager.radio.station_info import StationInfo
+
+log = structlog.get_logger()
+
+RADIO = "radio"
+"""The kind of these logs: what their names begin with."""
+
+
+class Source(Protocol):
+    """What gives a station its audio on one node."""
+
+    @property
+    def media_type(self) -> str:
+        """Such as ``audio/mpeg``."""
+
+    @property
+    def bitrate(self) -> int:
+        """In kbit/s."""
+
+    @property
+    def available(self) -> bool:
+        """False when it is known to have no audio now."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it only waits for a source client."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it gives no audio."""
+
+    @property
+    def station_info(self) -> StationInfo:
+        """The station's description by its source."""
+
+    def blocks(self) -> AsyncGenerator[AudioBlock]:
+        """Yield audio at real time."""
+
+
+class SharedStation:
+    """A station as one node has it; plays as a source of its own does.
+
+    Args:
+        name: the station's.
+        local: its source on this node; None where the node only plays what others give.
+        expected: what is told of it until something is known.
+        connection: to Redis.
+        token: by which the leases of this node are known.
+        limits: of the node.
+
+    Attributes:
+        name: the same.
+        local: the same.
+        read: ID of the newest entry that came from Redis.
+        unreadable: entries that were passed over.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        local: Source | None,
+        expected: StationState,
+        connection: RedisConnection,
+        token: str,
+        limits: ClusterLimits,
+    ) -> None:
+        self.name = name
+        self.local = local
+        self.keys = LogKeys(RADIO, name)
+        self.read = EntryId(0, 0)
+        self.unreadable = 0
+        self._connection = connection
+        self._limits = limits
+        self._lease = Lease(connection, self.keys, token, limits.lease)
+        self._stream = LogStream(connection, self.keys, limits.streams)
+        self._writer = LogWriter(connection, self._stream, self._lease, limits.streams)
+        self._state = self._told = expected
+        self._told_at = 0.0
+        self._position = 0
+        self._queue: deque[AudioBlock] = deque(maxlen=limits.stations.queue_blocks)
+        self._news = asyncio.Event()
+        # The newest logical Ogg stream: its number where it is made, and the object that stands for it here.
+        self._own_link: tuple[int, Link | None] = (0, None)
+        self._link: tuple[int, int, Link] | None = None
+        # The epoch with which this node appended last.
+        self._epoch = 0
+        self._was_owner = False
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether all nodes play what this one gives."""
+        return self._lease.epoch > 0
+
+    @property
+    def media_type(self) -> str:
+        """Such as ``audio/mpeg``."""
+        return self._newest.media_type
+
+    @property
+    def bitrate(self) -> int:
+        """In kbit/s."""
+        return self._newest.bitrate
+
+    @property
+    def available(self) -> bool:
+        """False when it is known to have no audio now."""
+        return self._newest.available or bool(self._queue)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it only waits for a source client."""
+        return self._newest.is_idle
+
+    @property
+    def trouble(self) -> str:
+        """Why it gives no audio."""
+        return self._newest.trouble
+
+    @property
+    def station_info(self) -> StationInfo:
+        """Its description by its source."""
+        return self._newest.info
+
+    @property
+    def _newest(self) -> StationState:
+        return self._own_state() if self.is_owner else self._state
+
+    async def blocks(self) -> AsyncGenerator[AudioBlock]:
+        """Yield the audio of the log as it comes; the source of this node plays meanwhile."""
+        self._queue.clear()
+        async with contextlib.AsyncExitStack() as stack:
+            if self.local is not None:
+                await stack.enter_async_context(background_task(self._play(self.local)))
+            while True:
+                await self._news.wait()
+                while self._queue:
+                    yield self._queue.popleft()
+                self._news.clear()
+
+    async def run(self) -> None:
+        """Own the log whenever it may be, until cancelled; it is given back then."""
+        if self.local is None:
+            return
+        async with background_task(self._writer.run()):
+            try:
+                while True:
+                    with contextlib.suppress(RedisUnavailableError):
+                        await self._look(self.local)
+                    await asyncio.sleep(self._limits.lease.renew_seconds)
+            finally:
+                with contextlib.suppress(RedisUnavailableError):
+                    await self._lease.release()
+
+    # Owning
+
+    async def _play(self, local: Source) -> None:
+        """Append what the source of this node gives, while this node owns the log."""
+        async with aclosing(local.blocks()) as blocks:
+            async for block in blocks:
+                if self._may_append:
+                    self._append(self._own_state(), block)
+                    self._play_next(block)
+
+    @property
+    def _may_append(self) -> bool:
+        """Whether no other node may own the log without this one's knowing."""
+        return self.is_owner and (self._lease.is_certain or not self._connection.is_up)
+
+    def _own_state(self) -> StationState:
+        local = self.local
+        if local is None:
+            return self._state
+        trouble = as_line(local.trouble)
+        told = local.media_type, local.bitrate, local.station_info
+        return StationState(local.available, local.is_idle, trouble, *told)
+
+    def _append(self, state: StationState, block: AudioBlock | None = None) -> None:
+        self._told, self._told_at = state, time.monotonic()
+        self._position += 1
+        self._epoch = self._lease.epoch
+        self.read = EntryId(self._epoch, self._position)
+        if block is not None and block.ogg is not None and block.ogg.link is not self._own_link[1]:
+            self._own_link = self._own_link[0] + 1, block.ogg.link
+        self._writer.append(self._position, encode(state, block, self._own_link[0]))
+
+    async def _look(self, local: Source) -> None:
+        """Renew the lease, or take it; tell the state where that has changed."""
+        if self._connection.is_up:
+            has_media = local.available and not local.trouble
+            if self.is_owner and not await self._lease.renew(has_media=has_media):
+                self._lease.lose()
+            self._note_loss()
+            if not self.is_owner and self._may_own and await self._lease.acquire(has_media=has_media):
+                await self._take_over()
+        is_due = time.monotonic() - self._told_at > self._limits.stations.told_seconds
+        state = self._own_state()
+        if self._may_append and (is_due or state != self._told):
+            self._append(state)
+
+    @property
+    def _may_own(self) -> bool:
+        """Whether the former owner, which has what others lack, is this node or doesn't come back."""
+        since = time.monotonic() - self._connection.up_since
+        return 0 < self._epoch == self.read.epoch or since >= self._limits.lease.lease_seconds
+
+    def _note_loss(self) -> None:
+        if self._was_owner and not self.is_owner:
+            log.info("another node may be heard on a station now", mount=self.name)
+            self._was_owner = False
+            self._state = self._told
+
+    async def _take_over(self) -> None:
+        last = await self._stream.last()
+        if self._epoch < self.read.epoch or (last is not None and last.epoch > self._epoch):
+            # What this node appended before another one owned the log isn't heard behind that.
+            self._writer.forget()
+            self._position = max(self._position, 0 if last is None else last.position)
+            self._writer.sent = self._position
+        self._writer.begin(last)
+        self._was_owner, self._epoch = True, self._lease.epoch
+        self.read = EntryId(self._epoch, self._position)
+        log.info("owns the log of a station", mount=self.name, epoch=self._lease.epoch)
+
+    # Following
+
+    def take(self, number: EntryId, message: bytes) -> None:
+        """Take an entry from Redis.
+
+        Raises:
+            MalformedError: it can't be read.
+        """
+        if self.is_owner or number <= self.read:
+            return
+        self.read = number
+        if len(message) > self._limits.stations.entry_bytes:
+            raise MalformedError(f"an entry of {len(message)} bytes")
+        found = decode(message)
+        self._state, self._position = found.state, number.position
+        self._play_next(self._joined(number.epoch, found))
+
+    def _joined(self, epoch: int, found: SharedBlock) -> AudioBlock | None:
+        """Let blocks of one logical Ogg stream have one object for it, as those of a source have."""
+        block = found.block
+        if block is None or block.ogg is None:
+            return block
+        known = self._link
+        if known is None or known[:2] != (epoch, found.link):
+            known = self._link = epoch, found.link, block.ogg.link
+        return replace(block, ogg=OggAudio(known[2], block.ogg.pages))
+
+    def _play_next(self, block: AudioBlock | None) -> None:
+        if block is not None:
+            self._queue.append(block)
+            self._news.set()

@@ -1,0 +1,92 @@
+"""Reads the logs of the stations that other nodes own: one read waits for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import structlog
+
+from media.errors import MalformedError
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.event_streams import LARGEST
+from packager.cluster.limits import ClusterLimits
+from packager.cluster.log_stream import EntryId
+from packager.cluster.shared_station import SharedStation
+
+log = structlog.get_logger()
+
+
+class StationLogs:
+    """The stations that a node plays, and those that it may own.
+
+    Args:
+        connection: to Redis.
+        stations: all of them.
+        limits: of the node.
+    """
+
+    def __init__(
+        self, connection: RedisConnection, stations: Collection[SharedStation], limits: ClusterLimits
+    ) -> None:
+        self._connection = connection
+        self._stations = stations
+        self._limits = limits
+
+    async def run(self) -> None:
+        """Own and follow until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for station in self._stations:
+                group.create_task(station.run())
+            while True:
+                await self._connection.wait_until_up()
+                try:
+                    found = await self._read()
+                except RedisUnavailableError:
+                    continue
+                if not found:
+                    await asyncio.sleep(self._limits.streams.look_seconds)
+
+    async def _read(self) -> bool:
+        """Read what comes of all stations that this node doesn't own; tell whether all of it was sound."""
+        followed = {one.keys.entries.encode(): one for one in self._stations if not one.is_owner}
+        if not followed:
+            return False
+        streams, limits = self._limits.streams, self._limits.stations
+        behind = {name: str(one.read) for name, one in followed.items()}
+        found = await self._connection.wait(
+            lambda client: _xread(client, behind, limits.read_entries, streams.read_seconds),
+            streams.read_seconds,
+        )
+        is_sound = True
+        for name, entries in found or ():
+            for number, fields in entries:
+                is_sound &= self._take(followed[name], number, fields.get(b"entry", b""))
+        return is_sound
+
+    def _take(self, station: SharedStation, number: bytes, message: bytes) -> bool:
+        try:
+            entry = EntryId.read(number)
+            if entry.epoch >= LARGEST:
+                raise MalformedError("an epoch that no node has had")
+            station.take(entry, message)
+        except MalformedError as error:
+            station.unreadable += 1
+            if station.unreadable == 1:
+                log.warning("an entry in Redis is no audio", mount=station.name, reason=str(error))
+            return False
+        return True
+
+
+async def _xread(redis: Any, behind: Mapping[bytes, str], most: int, seconds: float) -> Any:
+    """Wait for entries; what isn't a stream, and would fail each time, is deleted."""
+    from redis.exceptions import ResponseError  # an extra, as in `connection`
+
+    try:
+        return await redis.xread(behind, most, round(seconds * 1000))
+    except ResponseError:
+        for name in behind:
+            if await redis.type(name) not in (b"stream", b"none"):
+                await redis.delete(name)
+        return None

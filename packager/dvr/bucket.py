@@ -1,0 +1,46 @@
+"""The S3 bucket in which live channels' DVRs are, and what this process reads of them through a cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from packager.concurrency import Threads
+from packager.library.storage import NotFoundError
+from packager.s3.bucket_files import BucketFiles
+from packager.s3.client import S3Client
+from packager.s3.files import S3File
+from packager.s3.limits import S3Limits
+
+_SEGMENT = re.compile(
+    r"live/[A-Za-z0-9._-]{1,64}/dvr/[A-Za-z0-9-]{1,80}/(?:0|[1-9][0-9]{0,14})-[1-9][0-9]{0,9}\.(?:m4s|vtt)"
+)
+
+
+class DvrBucket(BucketFiles):
+    """A place for the DVRs of live channels in S3; see `BucketFiles`.
+
+    Attributes:
+        storing: asks S3 for who stores: viewers who read a lot aren't before it.
+        storing_threads: where to call that.
+    """
+
+    def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
+        super().__init__(address, folder, limits)
+        self.storing = S3Client(address, limits.requests)
+        self.storing_threads = Threads(limits.requests.in_flight, "dvr")
+
+    def open_segment(self, path: str) -> S3File:
+        """Open a segment. Blocks.
+
+        Args:
+            path: its address, as a channel's log has it.
+
+        Raises:
+            NotFoundError: there is none, or the address isn't that of a segment in this place.
+            OSError: S3 can't be reached now, or refuses.
+        """
+        key = path.removeprefix(f"{self.address}/")
+        if key == path or _SEGMENT.fullmatch(key) is None:
+            raise NotFoundError(path)
+        return self.open(key)

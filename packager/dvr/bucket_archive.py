@@ -1,0 +1,388 @@
+"""A channel's DVR in an S3 bucket: stores the segments that its windows finish, and restores them later.
+
+The channel never waits for S3. A segment stays in memory until it is stored; it becomes a gap only if too
+many wait. What is stored and removed is read off the windows, so this may begin at any moment, and end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import math
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import structlog
+
+from packager.concurrency import background_task
+from packager.dvr import cadence_note
+from packager.dvr.bucket import DvrBucket
+from packager.dvr.bucket_folder import BucketFolder
+from packager.dvr.index import stored_of
+from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
+from packager.dvr.restore import Found, align_renditions, last_number, listable_range, within
+from packager.dvr.write_queue import DiskHealth
+from packager.dvr.writer import retire_oldest
+from packager.library.storage import NotFoundError
+from packager.window.cadence import Cadence
+from packager.window.model import STORERS, LiveSegment, SegmentStore
+from packager.window.rendition_writer import RenditionWriter
+from packager.window.window import Window
+
+log = structlog.get_logger()
+
+_NOTE_TYPE = "application/json"
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class _Upload:
+    """How far one rendition's segments are stored.
+
+    Attributes:
+        folder: where.
+        is_loaded: whether what is there is known.
+        next_number: of the segment that is to be stored next, or is being stored.
+        first_number: of the first segment that was listed here.
+        removes_from: when the next attempt to remove something is due, by the monotonic clock.
+        writer: the rendition's; None before it has windows.
+    """
+
+    folder: BucketFolder
+    is_loaded: bool = False
+    next_number: int = 0
+    first_number: int = 0
+    removes_from: float = 0.0
+    writer: RenditionWriter | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that is finished is stored."""
+        return self.writer is None or self.next_number >= self.writer.window.next_number
+
+
+class BucketArchive:
+    """The DVR of one channel in S3.
+
+    Args:
+        bucket: where it is.
+        channel: the channel's name.
+        max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
+            them are listed, for what has left the list stays fetchable as long again (§6.2.2).
+        limits: how often it looks, and what it holds in memory.
+        wall_clock: gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        bucket: DvrBucket,
+        channel: str,
+        max_bytes: int = 0,
+        limits: DvrLimits = DEFAULT_LIMITS,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._bucket = bucket
+        self._channel = channel
+        self._max_bytes = max_bytes
+        self._limits = limits
+        self._wall_clock = wall_clock
+        self._key = f"live/{channel}/dvr"
+        self._health = DiskHealth(channel, limits.calm_writes, "S3 is too slow")
+        self._uploads: dict[str, _Upload] = {}
+        self._found: dict[str, Found] = {}
+        self._cadence: Cadence | None = None
+        self._ignored_before = 0
+        self._may_append: Callable[[], bool] = _always
+
+    @property
+    def trouble(self) -> str:
+        """Why segments aren't stored properly; empty if they are."""
+        return self._health.reason
+
+    @property
+    def newest(self) -> tuple[int, float] | None:
+        """Last number that ``load`` found, and the end of that segment in epoch seconds; None without any."""
+        last = last_number(self._found)
+        line = next((one.lines[last] for one in self._found.values() if last in one.lines), None)
+        return None if line is None else (last, float(Fraction(*line.date) + Fraction(*line.duration)))
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of segments that wait in memory for S3 although they have left the live window."""
+        return sum(sum(writer.window.waiting.values()) for writer in self._writers)
+
+    def place_of(self, rendition: str) -> str:
+        """Give the address of a rendition's segments."""
+        return f"{self._bucket.address}/{self._key}/{rendition}"
+
+    def segment_stores(self) -> Mapping[str, SegmentStore]:
+        """None: the windows are looked at."""
+        return {}
+
+    def next_event(self, next_number: int) -> BucketArchive:
+        """Go on with the next event; what was stored of others before isn't listed any more, and removed."""
+        self._ignored_before = next_number
+        return self
+
+    async def noted(self) -> Cadence | None:
+        """Read the cadence of the stored segments; None if unknown."""
+        try:
+            async with asyncio.timeout(self._limits.bucket.load_seconds):
+                return await self._bucket.storing_threads.run(self._read_note)
+        except OSError as error:
+            self._health.failed(str(error) or "S3 doesn't answer in time")
+            return None
+
+    def _read_note(self) -> Cadence | None:
+        try:
+            _, data = self._bucket.storing.read_first(f"{self._key}/cadence", cadence_note.MAX_NOTE_BYTES)
+        except NotFoundError:
+            return None
+        return cadence_note.decode(data)
+
+    async def load(self, cadence: Cadence, names: Iterable[str]) -> int:
+        """Read what was stored before.
+
+        Args:
+            cadence: of the channel; segments of another cadence are left alone.
+            names: of the renditions.
+
+        Returns:
+            The last number of any rendition; -1 without any.
+        """
+        names = list(names)
+        self.begin(cadence, names)
+        try:
+            async with asyncio.timeout(self._limits.bucket.load_seconds):
+                await self._load(cadence)
+        except OSError as error:
+            self._health.failed(str(error) or "S3 doesn't answer in time")
+            self.begin(cadence, names)  # threads may still read for those that there were
+        except Exception:  # live goes on without what can't be read
+            log.exception("a DVR in S3 can't be read", channel=self._channel)
+            self.begin(cadence, names)
+        return last_number(self._found)
+
+    def begin(self, cadence: Cadence, names: Iterable[str]) -> None:
+        """Store from now on without taking up what was stored before; that is read later, to be removed.
+
+        Args:
+            cadence: as for ``load``; likewise the names.
+            names: of the renditions.
+        """
+        self._cadence, self._found = cadence, {}
+        client, limits = self._bucket.storing, self._limits.bucket
+        stored_by = 1 + secrets.randbelow(STORERS - 1)
+        self._uploads = {
+            name: _Upload(BucketFolder(client, f"{self._key}/{name}", stored_by, limits)) for name in names
+        }
+
+    async def _load(self, cadence: Cadence) -> None:
+        threads, uploads = self._bucket.storing_threads, self._uploads
+        found = await asyncio.gather(*(threads.run(one.folder.load, cadence) for one in uploads.values()))
+        note = cadence_note.encode(cadence)
+        await threads.run(self._bucket.storing.put, f"{self._key}/cadence", note, _NOTE_TYPE)
+        self._found = {
+            name: Found(
+                {n: line for n, line in one.lines.items() if n >= self._ignored_before}, one.timelines
+            )
+            for name, one in zip(uploads, found, strict=True)
+        }
+        for one in uploads.values():
+            one.is_loaded = True
+
+    def restore(
+        self,
+        writers: Mapping[str, RenditionWriter],
+        next_number: int,
+        segment_duration: Fraction,
+        now: Fraction,
+    ) -> None:
+        """Let new windows take up what ``load`` found, and store from then on what they finish.
+
+        Args:
+            writers: by rendition.
+            next_number: with which they go on.
+            segment_duration: seconds for which a gap stands.
+            now: seconds since the epoch: what comes next doesn't begin before it.
+        """
+        try:
+            segments, sequence = self._listable(writers, next_number, segment_duration, now)
+        except Exception:  # live goes on without what can't be listed
+            log.exception("a DVR in S3 can't be listed", channel=self._channel)
+            segments, sequence = {}, 0
+        for name, restored in segments.items():
+            writers[name].restore(restored, next_number, sequence)
+        self.adopt(writers)
+
+    def _listable(
+        self,
+        writers: Mapping[str, RenditionWriter],
+        next_number: int,
+        segment_duration: Fraction,
+        now: Fraction,
+    ) -> tuple[dict[str, list[LiveSegment]], int]:
+        """Give what ``load`` found and can be listed before the next number; see ``align_renditions``."""
+        found, self._found = self._found, {}
+        kept = max(writer.window.kept for writer in writers.values())
+        if not found or not within(found, next_number, segment_duration, kept):
+            return {}, 0
+        first = listable_range(found, next_number, segment_duration, kept).first
+        listable = {
+            name: Found({n: line for n, line in one.lines.items() if n >= first}, one.timelines)
+            for name, one in found.items()
+        }
+        return align_renditions(listable, next_number, segment_duration, now)
+
+    def adopt(self, writers: Mapping[str, RenditionWriter], may_append: Callable[[], bool] = _always) -> None:
+        """Store from now on what these finish, and what of it isn't stored yet.
+
+        Args:
+            writers: by rendition.
+            may_append: tells whether they may append now; while they may not, nothing is stored.
+        """
+        self._may_append = may_append
+        for name, upload in self._uploads.items():
+            writer = upload.writer = writers[name]
+            window = writer.window
+            upload.next_number = window.oldest_number
+            upload.first_number = 0 if self._ignored_before else window.oldest_number
+            for segment in reversed(window.listed):
+                if segment.stored is not None:
+                    upload.next_number = segment.number + 1
+                    break
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Store and remove while the context is open, and ``drain_seconds`` longer."""
+        async with background_task(self.work()):
+            try:
+                yield
+            finally:
+                await self._wait_until_idle(self._limits.drain_seconds)
+
+    async def settle(self) -> None:
+        """Wait until all finished segments are in S3, for ``settle_seconds`` at most."""
+        await self._wait_until_idle(self._limits.settle_seconds)
+
+    async def _wait_until_idle(self, seconds: float) -> None:
+        look_seconds = self._limits.bucket.look_seconds
+        for _ in range(math.ceil(seconds / look_seconds)):
+            if all(one.is_idle for one in self._uploads.values()):
+                return
+            await asyncio.sleep(look_seconds)
+
+    async def work(self) -> None:
+        """Store and remove until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_bounds())
+            for upload in self._uploads.values():
+                group.create_task(self._work(upload))
+
+    async def _work(self, upload: _Upload) -> None:
+        """Store and remove one rendition's segments for ever, in their order."""
+        limits = self._limits
+        while True:
+            try:
+                is_busy = await self._step(upload)
+            except (OSError, NotFoundError) as error:
+                self._health.failed(str(error))
+                await asyncio.sleep(limits.retry_seconds)
+                continue
+            except Exception:  # live goes on without what can't be stored
+                log.exception("a segment can't be stored", channel=self._channel, number=upload.next_number)
+                upload.next_number += upload.is_loaded
+                await asyncio.sleep(limits.retry_seconds)
+                continue
+            if not is_busy:
+                await asyncio.sleep(limits.bucket.look_seconds)
+
+    async def _step(self, upload: _Upload) -> bool:
+        """Do what is next; tell whether there may be more."""
+        threads, writer = self._bucket.storing_threads, upload.writer
+        if writer is None or self._cadence is None or not self._may_append():
+            return False
+        if not upload.is_loaded:
+            # What there is has to be known before anything is removed.
+            await threads.run(upload.folder.load, self._cadence)
+            upload.is_loaded = True
+        window = writer.window
+        has_more = await self._remove_some(upload, window)
+        number = max(upload.next_number, window.oldest_number)
+        segment = window.at(number)
+        if segment is None or upload.writer is not writer:
+            return has_more
+        if segment.stored is None:
+            line = await threads.run(upload.folder.store, segment, _discontinuities_before(window, number))
+            if upload.writer is not writer or not self._may_append():
+                return False
+            if line.parts and writer.confirm(number, stored_of(line)):
+                self._health.succeeded()
+        upload.next_number = number + 1
+        return True
+
+    async def _remove_some(self, upload: _Upload, window: Window) -> bool:
+        """Remove some of what has left the window; tell whether there may be more.
+
+        Where it can't be removed, what comes is stored all the same: who stores needn't be allowed to remove.
+        """
+        if time.monotonic() < upload.removes_from:
+            return False
+        end = self._wall_clock() - float(window.retention)
+        remove, threads = upload.folder.remove, self._bucket.storing_threads
+        try:
+            return await threads.run(remove, window.oldest_number, upload.first_number, end)
+        except OSError as error:
+            self._health.failed(f"what is over can't be removed: {error}")
+            upload.removes_from = time.monotonic() + self._limits.bucket.removal_retry_seconds
+            return False
+
+    async def _keep_bounds(self) -> None:
+        """Hold no more in memory, and list no more, than is configured."""
+        while True:
+            if self._may_append():
+                while (waiting := self.waiting) > self._limits.waiting_bytes and self._lose_newest():
+                    self._health.lost(waiting)
+                while self._lists_too_much() and retire_oldest(self._writers):
+                    pass
+            await asyncio.sleep(self._limits.bucket.look_seconds)
+
+    @property
+    def _writers(self) -> list[RenditionWriter]:
+        return [one.writer for one in self._uploads.values() if one.writer is not None]
+
+    def _lists_too_much(self) -> bool:
+        listed = sum(one.window.totals.size for one in self._writers)
+        return 0 < self._max_bytes < 2 * listed
+
+    def _lose_newest(self) -> bool:
+        """Let a gap stand for the segment that waits for the shortest time; False where none is to go.
+
+        What is older is behind the skip boundary, and never changes any more (RFC 8216bis §6.2.5.1).
+        """
+        waiting = [
+            (number, upload.writer)
+            for upload in self._uploads.values()
+            if upload.writer is not None
+            for number in upload.writer.window.waiting
+            if number > upload.next_number
+        ]
+        if not waiting:
+            return False
+        number, writer = max(waiting, key=lambda one: one[0])
+        writer.lose(number)
+        return True
+
+
+def _discontinuities_before(window: Window, number: int) -> int:
+    """Count the discontinuities before a segment, those that have left the list too."""
+    behind = itertools.takewhile(lambda one: one.number >= number, reversed(window.listed))
+    listed = window.discontinuity_sequence + window.totals.discontinuities
+    return listed - sum(one.discontinuity for one in behind)

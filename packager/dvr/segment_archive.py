@@ -1,0 +1,58 @@
+"""What a live channel needs of its DVR, wherever that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from fractions import Fraction
+from typing import Protocol
+
+from packager.window.cadence import Cadence
+from packager.window.model import SegmentStore
+from packager.window.rendition_writer import RenditionWriter
+
+
+class SegmentArchive(Protocol):
+    """Stores the segments that a channel's windows finish, and restores them in the next process."""
+
+    @property
+    def trouble(self) -> str:
+        """Why segments aren't stored properly; empty if they are."""
+
+    @property
+    def newest(self) -> tuple[int, float] | None:
+        """Last number that ``load`` found, and the end of that segment in epoch seconds; None without any."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of segments that wait in memory to be stored although they have left the live window."""
+
+    async def noted(self) -> Cadence | None:
+        """Read the cadence of the stored segments; None if unknown."""
+
+    async def load(self, cadence: Cadence, names: Iterable[str]) -> int:
+        """Read what was stored before; give the last number of any rendition, -1 without any."""
+
+    def segment_stores(self) -> Mapping[str, SegmentStore]:
+        """Give what windows hand their segments to, by rendition; none where they are looked at instead."""
+
+    def place_of(self, rendition: str) -> str:
+        """Tell where a rendition's segments are."""
+
+    def restore(
+        self, writers: dict[str, RenditionWriter], next_number: int, segment_duration: Fraction, now: Fraction
+    ) -> None:
+        """Let new windows take up what ``load`` found, and store from then on what they finish."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Store and remove while the context is open."""
+
+    async def settle(self) -> None:
+        """Wait until all finished segments are stored, within a limit."""
+
+    def next_event(self, next_number: int) -> SegmentArchive:
+        """Give what stores the next event, whose DVR has nothing of the one that is over.
+
+        Args:
+            next_number: of its first segment.
+        """

@@ -1,0 +1,143 @@
+"""A channel's recordings in an S3 bucket, where they were copied to: any node lists and serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Never
+
+import structlog
+
+from packager.library.storage import NotFoundError
+from packager.recordings import note as notes
+from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
+from packager.recordings.note import Note
+from packager.recordings.seal import NOTE
+from packager.s3.bucket_files import BucketFiles
+from packager.s3.files import S3File
+
+log = structlog.get_logger()
+
+
+class BucketRecording:
+    """A recorded event in S3; see `Recording`.
+
+    Args:
+        note: what it is.
+        folder: what its keys begin with, without a slash at its end.
+        bucket: where it is.
+
+    Attributes:
+        path: its address, for people.
+        obstacle: why there is no MP4 of it.
+        threads: where to open and read its files.
+    """
+
+    obstacle = "its MP4 is where it was recorded"
+
+    def __init__(self, note: Note, folder: str, bucket: BucketFiles) -> None:
+        self.note = note
+        self.path = f"{bucket.address}/{folder}"
+        self.threads = bucket.threads
+        self._folder = folder
+        self._bucket = bucket
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Do nothing: nobody removes it here."""
+        return contextlib.nullcontext()
+
+    def open(self, name: str) -> S3File:
+        """Open one of its files. Blocks.
+
+        Raises:
+            NotFoundError: there is no such file.
+            OSError: S3 can't be reached now.
+        """
+        return self._bucket.open(f"{self._folder}/{name}")
+
+    def movie(self) -> Never:
+        """Tell that there is no MP4 of it."""
+        raise NotFoundError(self.obstacle)
+
+
+class BucketRecordings:
+    """The recordings of one channel in S3.
+
+    Args:
+        channel: its name.
+        bucket: where they are, below a folder of that name.
+        limits: how often it is looked for new ones.
+
+    Attributes:
+        name: as a service.
+        trouble: why it isn't known which there are; empty where it is.
+    """
+
+    def __init__(self, channel: str, bucket: BucketFiles, limits: RecordingsLimits = DEFAULT_LIMITS) -> None:
+        self.name = f"recordings of {channel} in S3"
+        self.trouble = ""
+        self._channel = channel
+        self._bucket = bucket
+        self._limits = limits
+        self._known: dict[str, BucketRecording] = {}
+
+    def __iter__(self) -> Iterator[BucketRecording]:
+        """Iterate over them, the latest first."""
+        return iter(sorted(self._known.values(), key=lambda one: one.note.age))
+
+    def get(self, name: str) -> BucketRecording | None:
+        """Find a recording by its name."""
+        return self._known.get(name)
+
+    def having(self, number: int) -> BucketRecording | None:
+        """Find the recording that has a segment."""
+        found = (one for one in self._known.values() if one.note.first <= number <= one.note.last)
+        return next(found, None)
+
+    async def run(self) -> None:
+        """Look for recordings until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._limits.bucket_look_seconds)
+
+    async def look(self) -> None:
+        """Look which recordings there are; while S3 can't be asked, those that were known stay."""
+        try:
+            self._known = await self._bucket.threads.run(self._find)
+        except OSError as error:
+            if self.trouble != str(error):
+                log.warning("recordings in S3 can't be listed", channel=self._channel, reason=str(error))
+            self.trouble = str(error)
+        else:
+            self.trouble = ""
+
+    def close(self) -> None:
+        """Nobody waits for it."""
+
+    def _find(self) -> dict[str, BucketRecording]:
+        found = {}
+        for name in self._names():
+            recording = self._known.get(name) or self._read(name)
+            if recording is not None:
+                found[name] = recording
+        return found
+
+    def _names(self) -> Sequence[str]:
+        """Give the names of the newest recordings."""
+        names = filter(notes.ID.fullmatch, self._bucket.client.folders(self._channel))
+        return sorted(names)[-self._limits.bucket_recordings :]
+
+    def _read(self, name: str) -> BucketRecording | None:
+        """Read a recording's note, which is there once all of it is."""
+        folder = f"{self._channel}/{name}"
+        try:
+            version, data = self._bucket.client.read_first(f"{folder}/{NOTE}", self._limits.note_bytes)
+        except NotFoundError:
+            return None
+        note = notes.decode_note(data) if version.size == len(data) else None
+        if note is None or note.id != name:
+            log.warning("no recording is in S3", place=f"{self._bucket.address}/{folder}")
+            return None
+        return BucketRecording(note, folder, self._bucket)

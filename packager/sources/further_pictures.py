@@ -1,0 +1,160 @@
+"""A publication's pictures beside its main one: the same scene in other sizes, each a stream of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from media.errors import MediaError
+from media.flv.flv_to_fragments import FlvToFragments
+from media.flv.tags import FlvReader
+from media.mp4.codecs import parse_sample_entry
+from media.mp4.fragments import Fragment, InitSegment
+from media.stream_reader import CLOCK_RATE
+from packager.ffmpeg.ladder import Rung
+from packager.segment.keyframe_segmenter import NEAR
+from packager.sources.branch import StreamBranch
+from packager.sources.gop_cache import GopCache
+from packager.sources.limits import FurtherPictureLimits
+from packager.step_budget import StepBudget
+
+
+class FurtherPicturesError(Exception):
+    """The pictures beside a publication's main one can't be a channel's renditions; the text says why."""
+
+
+class FurtherPicture:
+    """One further picture, in FLV; it goes to branches, and what is newest is kept for those to come.
+
+    Args:
+        limits: how much is kept.
+        kept_seconds: seconds that are kept for who takes it from its beginning, as far as possible.
+    """
+
+    def __init__(self, limits: FurtherPictureLimits, kept_seconds: float) -> None:
+        self._reader = FlvReader()
+        self._gop_cache = GopCache(0.0, limits.gop_cache, kept_seconds)
+        self._ahead_bytes = limits.ahead_bytes
+        self._branches = set[StreamBranch]()
+
+    @property
+    def signature(self) -> bytes:
+        """The decoder's configuration."""
+        return self._reader.signature
+
+    async def receive(self, data: bytes, budget: StepBudget, now: float) -> None:
+        """Take the next bytes, which came at this moment of the monotonic clock.
+
+        Raises:
+            MalformedError: they aren't FLV.
+        """
+        self._branches = {branch for branch in self._branches if not branch.has_ended}
+        async for portion in budget.portions(data):
+            for chunk in self._reader.receive_data(portion):
+                if chunk.changes:
+                    self.end()
+                self._gop_cache.receive(chunk, now)
+                for branch in self._branches:
+                    branch.receive(chunk.data)
+
+    def branch(self, oldest: float) -> StreamBranch:
+        """Let it go to one more reader, from the first access point that came at ``oldest`` or later."""
+        branch = StreamBranch(self._gop_cache.beginning(oldest), self._ahead_bytes)
+        self._branches.add(branch)
+        return branch
+
+    def end(self) -> None:
+        """End all branches: nothing more comes, or nothing that a decoder could go on with."""
+        for branch in self._branches:
+            branch.receive_eof()
+        self._branches.clear()
+
+
+async def find_renditions(
+    pictures: Mapping[int, FurtherPicture], rungs: Sequence[Rung], keys: Sequence[Fraction], seconds: float
+) -> tuple[int, ...]:
+    """Find the pictures that are a channel's renditions beside the source's own.
+
+    Args:
+        pictures: those that come, by the numbers of their tracks.
+        rungs: these renditions.
+        keys: when key frames of the main picture were shown, in seconds of the stream.
+        seconds: for how long the others are waited for.
+
+    Returns:
+        The numbers of their tracks, in the order of the renditions.
+
+    Raises:
+        FurtherPicturesError: one is missing, or has its key frames at other times than the main picture.
+    """
+    if not rungs:
+        return ()
+    views = {track: SeenPicture() for track in pictures}
+    try:
+        async with asyncio.timeout(seconds):
+            for track, picture in tuple(pictures.items()):
+                await views[track].look(picture, keys[-1])
+    except TimeoutError:
+        pass  # what was seen in time decides
+    except MediaError as error:
+        raise FurtherPicturesError(str(error)) from error
+    found: list[int] = []
+    for rung in rungs:
+        fitting = [track for track, view in views.items() if min(view.size) == rung.height]
+        if not fitting:
+            raise FurtherPicturesError(f"no track has a picture of {rung.height} lines, for {rung.name}")
+        if not any(views[track].has_all(keys) for track in fitting):
+            at = f"track {fitting[0]} ({rung.name})"
+            raise FurtherPicturesError(f"{at} has its key frames at other times than the first one")
+        found.append(next(track for track in fitting if views[track].has_all(keys)))
+    return tuple(found)
+
+
+class SeenPicture:
+    """What has been seen of a further picture.
+
+    Attributes:
+        size: width and height in pixels; 0 before they are known.
+    """
+
+    def __init__(self) -> None:
+        self.size = (0, 0)
+        self._keys: list[Fraction] = []
+        self._newest = Fraction(0)
+
+    async def look(self, picture: FurtherPicture, until: Fraction) -> None:
+        """Look at it up to a time of the stream.
+
+        Raises:
+            MediaError: it can't be copied.
+        """
+        reader, branch, budget = FlvToFragments(), picture.branch(-math.inf), StepBudget()
+        try:
+            while self._newest < until and (data := await branch.read()):
+                async for portion in budget.portions(data):
+                    for event in reader.receive_data(portion):
+                        self.receive(event)
+        finally:
+            branch.receive_eof()
+
+    def receive(self, event: InitSegment | Fragment) -> None:
+        """Take what comes next."""
+        if isinstance(event, InitSegment):
+            entry = parse_sample_entry(event.tracks[0].sample_entries[0])
+            self.size = entry.width, entry.height
+            return
+        time = event.base_media_decode_time
+        for sample in event.samples:
+            self._newest = Fraction(time + sample.composition_offset, CLOCK_RATE)
+            if sample.is_sync:
+                self._keys.append(self._newest)
+            time += sample.duration
+
+    def has_all(self, keys: Sequence[Fraction]) -> bool:
+        """Tell whether it has a key frame wherever the main picture has one, as far as both were seen."""
+        if not self._keys:
+            return False
+        both = [key for key in keys if self._keys[0] - NEAR <= key <= self._newest + NEAR]
+        return bool(both) and all(any(abs(key - own) <= NEAR for own in self._keys) for key in both)

@@ -1,0 +1,216 @@
+"""media.flv.flv_to_fragments: what a publisher sent, packet by packet, and nothing worse than an error."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from media.errors import MediaError
+from media.flv import tags as flv_tags
+from media.flv.flv_to_fragments import FlvToFragments
+from media.mp4.fragments import Fragment, InitSegment, write_fragment
+
+ENCODINGS = {
+    "B-frames at 29.97 a second": "-r 30000/1001 -c:v libx264 -preset fast -bf 3 -g 30 -c:a aac -ar 44100",
+    "no delay": "-r 25 -c:v libx264 -preset ultrafast -tune zerolatency -g 25 -c:a aac -ar 48000",
+}
+EXECUTIONS = 300
+"""Of hostile streams here; a script runs hundreds of thousands."""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Record two seconds of a stream."""
+    folder, made = tmp_path_factory.mktemp("recorded"), dict[str, Path]()
+
+    def record(encoding: str) -> Path:
+        if encoding not in made:
+            made[encoding] = folder / f"{len(made)}.flv"
+            inputs = "-f lavfi -i testsrc2=size=64x48 -f lavfi -i sine=440 -t 2 -pix_fmt yuv420p"
+            words = f"-nostdin -v error {inputs} {ENCODINGS[encoding]} {made[encoding]}"
+            subprocess.run(["ffmpeg", *words.split()], check=True)
+        return made[encoding]
+
+    return record
+
+
+def rewritten(pieces: Iterable[bytes]) -> list[InitSegment | Fragment]:
+    rewriter = FlvToFragments()
+    return [event for piece in pieces for event in rewriter.receive_data(piece)]
+
+
+def track(events: Iterable[InitSegment | Fragment], track_id: int) -> bytes:
+    """Give the fragmented MP4 of one track."""
+    found = b""
+    for event in events:
+        if isinstance(event, InitSegment):
+            found += event.data if event.tracks[0].track_id == track_id else b""
+        elif event.track_id == track_id:
+            found += write_fragment(
+                sequence_number=event.sequence_number,
+                track_id=track_id,
+                base_media_decode_time=event.base_media_decode_time,
+                samples=event.samples,
+                data=event.data,
+            )
+    return found
+
+
+def packets(path: Path, kind: str) -> list[tuple[int, int, bool, str]]:
+    """List ffprobe's packets of the picture (v) or the sound (a): pts and dts in ms, key frames, contents."""
+    words = f"-v error -select_streams {kind} -show_packets -show_data_hash md5 -of json {path}"
+    told = subprocess.run(["ffprobe", *words.split()], check=True, capture_output=True).stdout
+    return [
+        (
+            round(1000 * float(one["pts_time"])),
+            round(1000 * float(one["dts_time"])),
+            "K" in one["flags"],
+            one["data_hash"],
+        )
+        for one in json.loads(told)["packets"]
+    ]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_packets_are_those_of_the_stream(
+    recorded: Callable[[str], Path], encoding: str, tmp_path: Path
+) -> None:
+    source, made = recorded(encoding), tmp_path / "made.mp4"
+    events = rewritten([source.read_bytes()])
+    for track_id, kind, tolerance in ((1, "v", 0), (2, "a", 1)):
+        made.write_bytes(track(events, track_id))
+        sent, found = packets(source, kind), packets(made, kind)
+        # How long the last one lasts would be known with the next.
+        assert len(found) == len(sent) - 1 > 40
+        for one, other in zip(sent, found, strict=False):
+            assert one[2:] == other[2:]
+            # FLV has milliseconds, AAC's frames their own duration.
+            assert abs(one[0] - other[0]) <= tolerance
+            assert abs(one[1] - other[1]) <= tolerance
+
+
+def test_a_stream_may_come_in_any_pieces(recorded: Callable[[str], Path]) -> None:
+    data = recorded("no delay").read_bytes()
+    whole, chance = rewritten([data]), random.Random(1)
+    cuts = sorted(chance.randrange(len(data)) for _ in range(200))
+    pieces = [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    for cut in (pieces, [data[place : place + 1] for place in range(len(data))]):
+        assert samples(rewritten(cut)) == samples(whole)
+
+
+def samples(events: Iterable[InitSegment | Fragment]) -> dict[int, list[object]]:
+    """List each track's samples, with their decode times and bytes."""
+    found = dict[int, list[object]]()
+    for event in events:
+        if isinstance(event, Fragment):
+            time, place = event.base_media_decode_time, 0
+            for sample in event.samples:
+                data = bytes(event.data[place : place + sample.size])
+                found.setdefault(event.track_id, []).append((time, sample, data))
+                time, place = time + sample.duration, place + sample.size
+    return found
+
+
+def audio(time: int, data: bytes = b"frame") -> bytes:
+    return flv_tags.write_tag(flv_tags.AUDIO, time, b"\xaf\1" + data)
+
+
+AAC_48000 = flv_tags.write_tag(flv_tags.AUDIO, 0, b"\xaf\0\x11\x90")
+
+
+def test_a_frame_of_sound_lasts_its_time_unless_one_is_missing() -> None:
+    times = [0, 21, 43, 64, 85, 300, 320, 320, 362]
+    events = rewritten([flv_tags.file_header() + AAC_48000, *(audio(time) for time in times)])
+    fragments = [event for event in events if isinstance(event, Fragment)]
+    durations = [sample.duration for fragment in fragments for sample in fragment.samples]
+    assert durations == [1024] * 4 + [300 * 48 - 4096, 1024, 1024, 1024]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x47" * 100,
+        flv_tags.file_header() + flv_tags.write_tag(flv_tags.VIDEO, 0, b"\x12\0\0\0\0"),
+        flv_tags.file_header() + flv_tags.write_tag(flv_tags.AUDIO, 0, b"\x2f\0"),
+        flv_tags.file_header() + flv_tags.write_tag(flv_tags.VIDEO, 0, b"\x17\0\0\0\0" + bytes(9)),
+        flv_tags.file_header() + flv_tags.write_tag(flv_tags.AUDIO, 0, b"\xaf\0\x11"),
+        flv_tags.file_header() + b"\x09\xff\xff\xff" + bytes(20),
+    ],
+    ids=["no FLV", "H.263", "MP3", "no parameter set", "AAC cut off", "a tag of 16 MB"],
+)
+def test_what_can_not_be_copied_is_an_error(data: bytes) -> None:
+    with pytest.raises(MediaError):
+        rewritten([data])
+
+
+def hostile(tags: list[bytes], chance: random.Random) -> bytes:
+    """Write a stream with tags that are repeated, lost, swapped, damaged, and of other times and sizes."""
+    stream = list(tags)
+    for _ in range(chance.randrange(1, 8)):
+        place = chance.randrange(len(stream))
+        tag = bytearray(stream[place])
+        match chance.randrange(6):
+            case 0:
+                stream.insert(chance.randrange(len(stream)), bytes(tag))
+            case 1:
+                del stream[place]
+                stream = stream or [bytes(tag)]
+            case 2:
+                tag[4:8] = chance.randbytes(4)
+                stream[place] = bytes(tag)
+            case 3:
+                tag[chance.randrange(min(len(tag), 40))] = chance.choice((0, 1, 0x7F, 0x80, 0xFF))
+                stream[place] = bytes(tag)
+            case 4:
+                body = bytes(tag[flv_tags.TAG_HEADER : -flv_tags.SIZE_BEHIND])[: chance.randrange(12)]
+                stream[place] = flv_tags.write_tag(tag[0], int.from_bytes(tag[4:7], "big"), body)
+            case _:
+                tag[11 + chance.randrange(16) if len(tag) > 40 else 0] ^= 1 << chance.randrange(8)
+                stream[place] = bytes(tag)
+    return flv_tags.file_header() + b"".join(stream)
+
+
+def tags_of(data: bytes) -> Iterator[bytes]:
+    place = flv_tags.FILE_HEADER
+    while place < len(data):
+        size = flv_tags.TAG_HEADER + int.from_bytes(data[place + 1 : place + 4], "big") + flv_tags.SIZE_BEHIND
+        yield data[place : place + size]
+        place += size
+
+
+def check_hostile(tags: list[bytes], executions: int, seed: int) -> int:
+    """Rewrite so many hostile streams; return how many were refused."""
+    chance, refused = random.Random(seed), 0
+    for _ in range(executions):
+        data = hostile(tags, chance)
+        cut = chance.randrange(len(data))
+        rewriter, ends, most = FlvToFragments(), dict[int, int](), len(data)
+        try:
+            for piece in (data[:cut], data[cut:]):
+                for event in rewriter.receive_data(piece):
+                    if isinstance(event, InitSegment):
+                        ends.pop(event.tracks[0].track_id, None)
+                        continue
+                    # Whatever comes, decode times go on where the last ones ended, and bytes aren't made up.
+                    begin = event.base_media_decode_time
+                    assert ends.get(event.track_id, begin) == begin
+                    assert all(sample.duration > 0 for sample in event.samples)
+                    assert all(abs(sample.composition_offset) < 1 << 31 for sample in event.samples)
+                    assert len(event.data) == sum(sample.size for sample in event.samples)
+                    ends[event.track_id] = begin + sum(sample.duration for sample in event.samples)
+                    most -= len(event.data)
+                    assert most > 0
+        except MediaError:
+            refused += 1
+    return refused
+
+
+def test_whatever_comes_times_go_on_and_errors_are_media_errors(recorded: Callable[[str], Path]) -> None:
+    tags = list(tags_of(recorded("no delay").read_bytes()))[:40]
+    refused = check_hostile(tags, EXECUTIONS, 1)
+    assert 0 < refused < EXECUTIONS

@@ -1,0 +1,51 @@
+"""Captions, ends and beginnings of events that reach an edge are the owner's, and come to all nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import ServerProcess
+from tests.keys import ADMIN_TOKEN
+from tests.origin.cluster.test_nodes import CHANNEL, get, next_number, nodes, playlist, plays, post
+from tests.redis_server import RedisServer
+from tests.waiting import wait_for
+
+CAPTIONED = f'{CHANNEL}captions = ["en"]\n'
+CUE = b"WEBVTT\n\n00:00.000 --> 00:03.000\nSaid at an edge\n"
+
+
+def caption(one: ServerProcess, text: bytes = CUE) -> int:
+    """Post captions that begin in a second; give the status."""
+    url = f"{one.url}/live/shared/captions/en?offset=1&key={ADMIN_TOKEN}"
+    return httpx.post(url, content=text, headers={"content-type": "text/vtt"}, timeout=30).status_code
+
+
+def shows(one: ServerProcess, text: str) -> bool:
+    """Tell whether a listed segment of a node's captions has a text."""
+    listed = get(one, "/live/shared/captions-en/media.m3u8").text.splitlines()
+    names = [line for line in listed if line.endswith(".vtt") and not line.startswith("#")]
+    return any(text in get(one, f"/live/shared/captions-en/{name}").text for name in names)
+
+
+def test_captions_an_end_and_a_beginning_at_one_edge_are_seen_at_another(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    with nodes(tmp_path, redis_server, "packager", "edge", "edge", channels=CAPTIONED) as every:
+        _, edge, other = every
+        wait_for(lambda: all(map(plays, every)), "the channel everywhere")
+        assert caption(edge) == 201
+        wait_for(lambda: shows(other, "Said at an edge"), "the caption")
+        assert caption(edge, b"no WebVTT") == 422
+        assert post(edge, "start", ADMIN_TOKEN).status_code == 409  # it is on air
+        before = next_number(playlist(other))
+        assert post(edge, "end", ADMIN_TOKEN).status_code in (200, 202)
+        wait_for(lambda: "#EXT-X-ENDLIST" in playlist(other), "the end")
+        assert post(other, "start", ADMIN_TOKEN).status_code == 202
+
+        def is_on_air(one: ServerProcess) -> bool:
+            text = get(one, "/live/shared/240p/media.m3u8").text
+            return "#EXT-X-PRELOAD-HINT" in text and next_number(text) > before
+
+        wait_for(lambda: all(map(is_on_air, every)), "the next event everywhere")

