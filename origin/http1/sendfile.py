@@ -191,6 +191,8 @@ class FileSender:
             await ended
         finally:
             self._stop()
+            # An error's traceback has this frame: with what holds the error, it would wait for the collector.
+            del ended
 
     def close(self) -> None:
         """Close the duplicated descriptor; a sending that isn't complete ends with an OSError."""
@@ -214,7 +216,8 @@ class FileSender:
             if not self._step():
                 return
         except (OSError, TruncatedFileError) as caught:
-            error = caught
+            # Its traceback has this frame, which would keep it and be kept by it.
+            error = caught.with_traceback(None)
         done = self._stop()
         if done is not None:
             done(error)

@@ -37,10 +37,19 @@ def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[Ha
         yield fed
 
 
+def in_memory(client: tuple[str, int]) -> list[HttpProtocol]:
+    """Give a client's connections: those of others may go at any time."""
+    found = [one for one in gc.get_objects() if issubclass(type(one), HttpProtocol)]
+    return [one for one in found if getattr(one, "client", None) == client]
+
+
 def connections(client: tuple[str, int]) -> int:
-    """Count a client's that are in memory: those of others may go at any time."""
-    found = (one for one in gc.get_objects() if issubclass(type(one), HttpProtocol))
-    return sum(getattr(one, "client", None) == client for one in found)
+    return len(in_memory(client))
+
+
+def is_sending(client: tuple[str, int]) -> bool:
+    """Tell whether bytes of a file wait for a client."""
+    return any(one.sender is not None and one.sender.is_sending for one in in_memory(client))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +89,20 @@ def test_a_client_of_files_that_leaves_is_freed(
         client.send("\r\n".join((f"GET {FILM} HTTP/1.1", "Host: a", *fields, "", "")))
         assert connections(own) == 1
     wait_for(lambda: connections(own) == 0, "nothing to be left of it")
+
+
+@pytest.mark.parametrize("fields", [(), ("Range: bytes=1-",), ("Range: bytes=0-9,20000-",)])
+def test_a_client_that_leaves_within_a_file_is_freed(files_origin: Running, fields: tuple[str, ...]) -> None:
+    large = files_origin.library / "large.mp4"
+    with large.open("wb") as file:
+        file.truncate(64 * 1024 * 1024)
+    with files_origin.connect(receive_buffer=4096) as client:
+        own = client.socket.getsockname()
+        client.send("\r\n".join(("GET /media/large.mp4 HTTP/1.1", "Host: a", *fields, "", "")))
+        wait_for(lambda: is_sending(own), "a sending that waits for the client")
+        client.reset()
+    wait_for(lambda: connections(own) == 0, "nothing to be left of it")
+    large.unlink()
 
 
 async def test_a_listener_who_leaves_is_freed() -> None:

@@ -334,11 +334,11 @@ def test_a_copy_of_a_file_that_was_cut_short_is_not_made(library: Path) -> None:
 
 def test_answers_are_kept_within_bounds_and_for_their_time() -> None:
     cache = AnswerCache(AnswerCacheLimits(valid_seconds=ETERNITY, answers=2, bytes=12))
+    now = time.monotonic()
     for target in (b"a", b"b", b"c"):
-        cache.keep(target, Text(target * 4, *KIND), looked_up=0)
+        cache.keep(target, Text(target * 4, *KIND), looked_up=now - 2 * ETERNITY)
         # It was looked up long ago: not only the first who asks has to look again.
         assert [cache.find(target) for _ in range(2)] == [None, None]
-    now = time.monotonic()
     for target in (b"a", b"b", b"c"):
         cache.keep(target, Text(target * 4, *KIND), now)
     assert [cache.find(target) is None for target in (b"a", b"b", b"c")] == [True, False, False]

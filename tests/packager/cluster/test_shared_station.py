@@ -164,14 +164,15 @@ async def test_ogg_has_one_link_until_another_node_takes_over(
     reader = OggBlockReader()
     blocks = [*reader.receive(encoded("opus", "A")), *reader.finish()]
     async with node(redis_server, None) as edge:
-        for _ in range(2):
+        for heard in (1, 2):
             feed = Feed()
             async with node(redis_server, feed) as owner:
                 await until(lambda: owner.station.is_owner)
                 for block in blocks:
                     feed._queue.put_nowait(block)
                 await until(lambda: len(owner.played) == len(blocks))
-        await until(lambda: len(edge.played) == 2 * len(blocks))
+                # What an owner that ends hasn't sent yet isn't heard anywhere.
+                await until(lambda: len(edge.played) == heard * len(blocks))  # noqa: B023
     links = {id(block.ogg.link) for block in edge.played if block.ogg is not None}
     assert len(links) == 2
     chain = OggChain()
