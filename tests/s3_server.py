@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +31,31 @@ S3_SERVER = Path(sys.executable).parent / "weed"
 
 @dataclass
 class S3Server:
-    """A running S3 server.
+    """An S3 server that can be killed and started again, with what it had.
 
     Attributes:
         url: its address.
-        process: the server.
+        folder: where it writes.
+        command: that starts it.
+        process: the server, once it was started.
     """
 
     url: str
-    process: subprocess.Popen[bytes]
+    folder: Path
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder)
+        wait_for(lambda: _has_bucket(self), "the S3 server")
+
+    def kill(self) -> None:
+        """End it at once, as the system would for want of memory."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     @property
     def port(self) -> int:
@@ -76,6 +92,7 @@ class S3Server:
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Let it answer nothing for a while: connections are made, and stay silent."""
+        assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -102,36 +119,25 @@ def s3_server_running(folder: Path) -> Iterator[S3Server]:
         ]
         given = {name: ports.enter_context(kept_port()) for name in names}
         options = [f"-{name}={port}" for name, port in given.items()]
-        log = (folder / "log").open("wb")
-        process = subprocess.Popen(
-            [
-                *(S3_SERVER, "server", "-s3", f"-s3.config={config}", f"-dir={data}", "-ip=127.0.0.1"),
-                *(
-                    "-ip.bind=127.0.0.1",
-                    "-master.volumeSizeLimitMB=64",
-                    "-volume.max=16",
-                    "-s3.port.iceberg=0",
-                    "-s3.port.lance=0",
-                    *options,
-                ),
-            ],
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-        )
-        server = S3Server(f"http://127.0.0.1:{given['s3.port']}", process)
+        command = [
+            *(str(S3_SERVER), "server", "-s3", f"-s3.config={config}", f"-dir={data}", "-ip=127.0.0.1"),
+            *("-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64", "-volume.max=16"),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", *options),
+        ]
+        server = S3Server(f"http://127.0.0.1:{given['s3.port']}", folder, command)
         try:
-            wait_for(lambda: _has_bucket(server), "the S3 server")
+            server.start()
             yield server
         finally:
-            process.send_signal(signal.SIGCONT)
-            end(process)
-            log.close()
+            if server.process is not None:
+                server.process.send_signal(signal.SIGCONT)
+                end(server.process)
             shutil.rmtree(data, ignore_errors=True)
 
 
 def _has_bucket(server: S3Server) -> bool:
     """Make the bucket, by the form of a request that any S3 server signs alike."""
+    assert server.process is not None
     assert server.process.poll() is None
     made = subprocess.run(
         [

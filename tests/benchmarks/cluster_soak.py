@@ -1,8 +1,8 @@
 """A cluster of which one part after the other fails: what does a viewer in Chromium see of it?
 
 ``make soak CLUSTER=1`` runs it, ``MINUTES=5`` for another time. Beside the viewer, readers ask nginx for
-playlists, parts and ranges of a film, and count what fails. It prints a line for each fault, and ends with
-status 1 where one has cost more than it may. At last all nodes are restarted, one behind the other.
+what is live, rewound, and in the library in S3, and count what fails. It prints a line for each fault, and
+ends with status 1 where one has cost more than it may. At last all nodes are restarted, one behind the other.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from tests.benchmarks.fleet import CHANNEL, FILM, FILM_BYTES, RENDITIONS, Fleet, fleet_running
-from tests.benchmarks.soak import PATIENCE_SECONDS, Count, Follower
+from tests.benchmarks.fleet import CHANNEL, Fleet, fleet_running
+from tests.benchmarks.fleet_readers import FleetReaders
+from tests.benchmarks.soak import PATIENCE_SECONDS
 from tests.benchmarks.viewer import Seen, Viewer, viewing
 from tests.origin.workers.asking import workers_of
 
@@ -36,12 +37,13 @@ CALM_SECONDS = 60.0
 SETTLE_SECONDS = 25.0
 """Of watching behind each fault."""
 
-FOLLOWERS = 6
-RANGES_PAUSE_SECONDS = 0.05
-RANGE_BYTES = 1 << 16
 STALLED_SECONDS = 3.0
 EDGE_STALLED_SECONDS = 10.0
 REDIS_AWAY_SECONDS = 2.0
+BOTH_AWAY_SECONDS = 8.0
+S3_AWAY_SECONDS = 30.0
+S3_NOTICED_SECONDS = 15.0
+"""How long behind the return of S3 somebody may still be told to come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,13 @@ class Fault:
         name: of it.
         cause: lets it happen, and mends what a supervisor would.
         most_stalled: seconds for which the picture may stand still.
-        most_failed: requests that may fail.
+        without_s3: whether readers of what nobody has cached may be told to come again, until S3 is back.
     """
 
     name: str
     cause: Callable[[Fleet], Awaitable[None]]
     most_stalled: float
-    most_failed: int = 0
+    without_s3: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Row:
         seen: by the viewer.
         asked: requests of the others.
         failed: those of them that failed.
+        refused: seconds of those that were told to come again, from the return of what was away.
+        troubles: what nodes tell of at the end.
     """
 
     fault: Fault
@@ -78,6 +82,8 @@ class Row:
     seen: Seen
     asked: int
     failed: list[str]
+    refused: list[float]
+    troubles: dict[str, str]
 
     def faults(self) -> list[str]:
         """Tell what is worse than it may be."""
@@ -87,11 +93,24 @@ class Row:
             found.append(f"the picture stood still for {seen.stalled:.1f} s")
         if seen.fatal:
             found.append(f"hls.js gave up: {seen.fatal}")
-        if len(self.failed) > fault.most_failed:
+        if self.failed:
             found.append(f"{len(self.failed)} requests failed: {self.failed[:5]}")
+        if self.refused and not fault.without_s3:
+            found.append(f"{len(self.refused)} readers were told to come again, and S3 was there")
+        if fault.without_s3 and not self.refused:
+            found.append("nobody was told to come again: was S3 away?")
+        if self.refused_until > S3_NOTICED_SECONDS:
+            found.append(f"{self.refused_until:.1f} s behind its return S3 was still said to be away")
+        if self.troubles:
+            found.append(f"not all is well again: {self.troubles}")
         if missing := [one for one in (*seen.refused, *self.failed) if one.startswith("404")]:
             found.append(f"missing: {missing[:5]}")
         return found
+
+    @property
+    def refused_until(self) -> float:
+        """Seconds behind the end of the fault until which readers were told to come again."""
+        return max((0.0, *self.refused))
 
     def details(self) -> dict[str, dict[str, int]]:
         """Count the errors of each kind."""
@@ -112,6 +131,7 @@ class Row:
             f"{seen.behind:.1f}",
             f"{len(seen.refused)}",
             f"{len(self.failed)} of {self.asked}",
+            f"{len(self.refused)}, {self.refused_until:.1f}",
         )
         return f"| {' | '.join(cells)} |"
 
@@ -125,7 +145,8 @@ COLUMNS = (
     "latency: most, then",
     "picture behind the clock",
     "its requests that failed",
-    "others'",
+    "others' that failed",
+    "others told to come again, until seconds behind",
 )
 
 
@@ -156,6 +177,24 @@ async def kill_redis(fleet: Fleet) -> None:
     await asyncio.to_thread(fleet.redis.start)
 
 
+async def kill_s3(fleet: Fleet) -> None:
+    """Kill the S3 server, and start it again with what it had."""
+    assert fleet.s3 is not None
+    await asyncio.to_thread(fleet.s3.kill)
+    await asyncio.sleep(S3_AWAY_SECONDS)
+    await asyncio.to_thread(fleet.s3.start)
+
+
+async def kill_s3_and_redis(fleet: Fleet) -> None:
+    """Kill both at once; Redis comes back first."""
+    assert fleet.s3 is not None
+    await asyncio.gather(asyncio.to_thread(fleet.redis.kill), asyncio.to_thread(fleet.s3.kill))
+    await asyncio.sleep(BOTH_AWAY_SECONDS)
+    await asyncio.to_thread(fleet.redis.start)
+    await asyncio.sleep(S3_AWAY_SECONDS - BOTH_AWAY_SECONDS)
+    await asyncio.to_thread(fleet.s3.start)
+
+
 async def stop_edge(fleet: Fleet) -> None:
     """Let an edge stand still: it takes connections, and doesn't answer."""
     with fleet.edges[0].stopped():
@@ -184,6 +223,13 @@ FAULTS = (
     Fault("the owner stands still for 3 s", stop_owner, 6.0),
     Fault("the owner is killed", kill_owner, 6.0),
     Fault("Redis is killed, and back after 2 s", kill_redis, 6.0),
+    Fault("S3 is killed, and started again after 30 s", kill_s3, 1.0, without_s3=True),
+    Fault(
+        "Redis and S3 are killed, and started again after 8 s and 30 s",
+        kill_s3_and_redis,
+        16.0,
+        without_s3=True,
+    ),
     Fault("an edge stands still for 10 s", stop_edge, 6.0),
     Fault("a new edge comes", add_edge, 0.5),
     Fault("a worker of an edge is killed", kill_worker, 1.0),
@@ -191,63 +237,27 @@ FAULTS = (
 ROLLING = Fault("all nodes are restarted", restart_all, 6.0)
 
 
-class Load:
-    """Readers of a cluster beside the viewer.
-
-    Args:
-        url: of nginx.
-        client: whose connections they use.
-    """
-
-    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
-        self._url = url
-        self._client = client
-        self._count = Count()
-
-    async def follow(self, rendition: str) -> None:
-        """Follow a rendition part by part; begin anew behind what fails."""
-        while True:
-            follower = Follower(self._client, f"{self._url}/live/{CHANNEL}/{rendition}", self._count)
-            try:
-                while True:
-                    await follower.parts()
-            except LookupError:  # counted already
-                await asyncio.sleep(RANGES_PAUSE_SECONDS)
-            except httpx.HTTPError as error:
-                self._count.errors.append(f"{type(error).__name__} {error}")
-
-    async def take_ranges(self) -> None:
-        """Ask for a film's ranges."""
-        while True:
-            begin = random.randrange(FILM_BYTES - RANGE_BYTES)
-            field = {"Range": f"bytes={begin}-{begin + RANGE_BYTES - 1}"}
-            self._count.answers += 1
-            try:
-                answer = await self._client.get(f"{self._url}/media/{FILM}", headers=field)
-                if answer.status_code != 206 or len(answer.content) != RANGE_BYTES:
-                    self._count.errors.append(f"{answer.status_code} for a range")
-            except httpx.HTTPError as error:
-                self._count.errors.append(f"{type(error).__name__} {error} for a range")
-            await asyncio.sleep(RANGES_PAUSE_SECONDS)
-
-    def take(self) -> Count:
-        """Give what was counted since this was asked last."""
-        count = self._count
-        taken = replace(count, errors=[*count.errors])
-        count.answers = 0
-        count.errors.clear()
-        return taken
-
-
-async def watch(fleet: Fleet, fault: Fault, viewer: Viewer, load: Load) -> Row:
+async def watch(fleet: Fleet, fault: Fault, viewer: Viewer, readers: FleetReaders) -> Row:
     """Let a fault happen, and see what comes of it."""
+    # Who is far behind has so much in memory that the next fault isn't seen.
+    await viewer.go_live()
     await viewer.take()
-    load.take()
+    readers.take()
     began = time.monotonic()
     await fault.cause(fleet)
+    mended = time.monotonic()
     await asyncio.sleep(SETTLE_SECONDS)
-    count = load.take()
-    return Row(fault, time.monotonic() - began, await viewer.take(), count.answers, count.errors)
+    count = readers.take()
+    troubles = await asyncio.to_thread(fleet.troubles)
+    return Row(
+        fault,
+        time.monotonic() - began,
+        await viewer.take(),
+        count.answers,
+        count.errors,
+        [moment - mended for moment in count.refused],
+        troubles,
+    )
 
 
 async def soak(fleet: Fleet, minutes: float, words: tuple[str, ...]) -> list[Row]:
@@ -262,16 +272,14 @@ async def soak(fleet: Fleet, minutes: float, words: tuple[str, ...]) -> list[Row
         httpx.AsyncClient(timeout=PATIENCE_SECONDS, limits=limits, trust_env=False) as client,
         asyncio.TaskGroup() as group,
     ):
-        load = Load(fleet.url, client)
-        tasks = [group.create_task(load.take_ranges())]
-        names = itertools.islice(itertools.cycle(RENDITIONS), FOLLOWERS)
-        tasks += [group.create_task(load.follow(name)) for name in names]
+        readers = FleetReaders(fleet.url, client)
+        tasks = [group.create_task(one) for one in readers.work()]
         for number, fault in enumerate(itertools.chain((CALM,), itertools.cycle(wanted))):
             if number > len(wanted) and time.monotonic() > end:
                 break
-            rows.append(await watch(fleet, fault, viewer, load))
+            rows.append(await watch(fleet, fault, viewer, readers))
             tell(rows[-1].line())
-        rows.append(await watch(fleet, ROLLING, viewer, load))
+        rows.append(await watch(fleet, ROLLING, viewer, readers))
         tell(rows[-1].line())
         for task in tasks:
             task.cancel()
@@ -290,7 +298,7 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="parts of the names of faults; none: all")
     parser.add_argument("--log", type=Path, help="a file for what the nodes write")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, fleet_running(Path(name)) as fleet:
+    with tempfile.TemporaryDirectory() as name, fleet_running(Path(name), with_s3=True) as fleet:
         try:
             rows = asyncio.run(soak(fleet, arguments.minutes, tuple(arguments.words)))
         finally:

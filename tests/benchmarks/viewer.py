@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tests.e2e.conftest import SMALL, launching
 
 HLS_JS = Path(__file__).parents[2] / "player" / "vendor" / "hls.min.mjs"
 BAD_REQUEST = 400
+SEEK_SECONDS = 3.0
 PLAYED = """(([played]) => played.length > 0 && played.end(played.length - 1) - played.start(0) > 10)
   ([document.querySelector("video").played])"""
 """Whether the picture has gone on for ten seconds."""
@@ -47,6 +49,9 @@ PAGE = """async ([source, address]) => {
     if (date && shown && shown - date - played > 0.2) seen.skipped += shown - date - played;
     [time, date, moment] = [video.currentTime, shown, now];
   }, 50);
+  window.goLive = () => {
+    if (hls.latency > hls.targetLatency + 1) video.currentTime = hls.liveSyncPosition;
+  };
   window.take = () => {
     const taken = { ...seen, latency_now: hls.latency, behind: Date.now() / 1000 - date };
     seen = fresh();
@@ -104,6 +109,11 @@ class Viewer:
         await self._page.set_content("<video muted autoplay width=320></video>")
         await self._page.evaluate(PAGE, [HLS_JS.read_text("utf-8"), address])
         await self._page.wait_for_function(PLAYED)
+
+    async def go_live(self) -> None:
+        """Go to the live edge, as by a player's button, where the picture is far behind it, and play on."""
+        await self._page.evaluate("goLive()")
+        await asyncio.sleep(SEEK_SECONDS)
 
     async def take(self) -> Seen:
         """Give what was seen since this was asked last."""

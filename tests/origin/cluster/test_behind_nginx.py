@@ -8,10 +8,13 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
+
 from tests.cdn.caches import running
 from tests.conftest import ServerProcess, start_server
 from tests.origin.cluster.test_nodes import follow_round_robin, get, nodes, playlist, plays, segments
 from tests.origin.workers.asking import address_of, metric, ready
+from tests.ports import kept_port
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
 
@@ -61,3 +64,10 @@ def assert_workers_serve(server: ServerProcess) -> None:
             assert b"#EXT-X-PART:" in answer.read()
         names = [f'headwater_worker_connections{{worker="{number + 1}"}}' for number in range(WORKERS)]
         wait_for(lambda: sum(metric(server, name) for name in names) >= CLIENTS, "all in workers")
+
+
+def test_where_no_node_runs_nginx_tells_clients_to_come_again(tmp_path: Path) -> None:
+    with kept_port() as port, running("fleet", f"http://127.0.0.1:{port}", tmp_path) as proxy:
+        for path in ("/media/film.mp4", "/live/shared/240p/media.m3u8"):
+            answer = httpx.get("http://{}:{}{}".format(*proxy.address, path))
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

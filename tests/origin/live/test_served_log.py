@@ -1,4 +1,4 @@
-"""A live channel's log gives the same answers in a process that has no channel as where the channel runs."""
+"""A live channel's log gives the same answers everywhere: where it runs, in another process, behind Redis."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from packager.window.log_encoding import LogReader, encode
 from packager.window.model import LivePart, LiveSegment
 from packager.window.rendition_writer import RenditionWriter
 from tests.live_server import running
-from tests.origin.live.served_log import ABSENT, Answer, LogKeeper, NoCommands, answers
+from tests.origin.live.served_log import ABSENT, Answer, LogClock, LogKeeper, NoCommands, answers
+from tests.packager.cluster.test_node import is_level, node, owner
+from tests.redis_server import RedisServer
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
@@ -94,6 +96,50 @@ def answered_elsewhere(log: bytes, targets: list[str], moment: float, folder: Pa
     return msgspec.msgpack.decode((folder / "answers").read_bytes(), type=list[Answer])
 
 
+class Recording:
+    """A recorded log, which a node can share as that of a channel.
+
+    Args:
+        data: the log.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        reader = LogReader()
+        reader.receive_data(data)
+        first, *self.entries = reader.entries()
+        reader.receive_eof()
+        assert isinstance(first, CadenceEntry)
+        self.clock = LogClock()
+        self.folded = FoldedLog(first, clock=self.clock)
+        self.log = Log(self.folded.fold, first)
+        self.log.follow()
+
+    def play_on(self) -> None:
+        """Let the next entry come."""
+        self.log.append(self.entries.pop(0))
+        self.clock.count += 1
+
+
+async def answered_behind_redis(
+    log: bytes, targets: list[str], moment: float, server: RedisServer
+) -> list[Answer]:
+    """Give the answers of a node that has the log over Redis from another one."""
+    server.command("FLUSHALL")
+    recording = Recording(log)
+    while not all(one.window.has_segments() for one in recording.folded.renditions.values()):
+        recording.play_on()
+    async with node(server, recording) as packager, node(server) as edge:
+        await until(lambda: owner(packager) and is_level(recording, edge), "the first segment")
+        while recording.entries:
+            recording.play_on()
+            await asyncio.sleep(0)
+        await until(lambda: is_level(recording, edge), "all of it")
+        stream = edge.streams["test"]
+        stream.wall_clock = lambda: moment
+        stream.close()
+        return await answers(stream, targets)
+
+
 async def served_elsewhere(channel: Channel, log: LogKeeper, folder: Path) -> list[Answer]:
     """Ask for everything here and in a process that has the log, and compare."""
     targets, moment = targets_of(channel), time.time()
@@ -105,7 +151,9 @@ async def served_elsewhere(channel: Channel, log: LogKeeper, folder: Path) -> li
     return here
 
 
-async def test_a_channel_with_captions_gaps_breaks_and_events(tools: Tools, tmp_path: Path) -> None:
+async def test_a_channel_with_captions_gaps_breaks_and_events(
+    tools: Tools, tmp_path: Path, redis_server: RedisServer
+) -> None:
     log = LogKeeper()
     channel = Channel(OPTIONS, tools, followers=[log.take], clock=log.clock)
     commands = channel.stream.commands
@@ -128,6 +176,12 @@ async def test_a_channel_with_captions_gaps_breaks_and_events(tools: Tools, tmp_
         count = len(listed(channel))
         await until(lambda: len([one for one in listed(channel)[count:] if not one.gap]) > 2, "segments")
     found = await served_elsewhere(channel, log, tmp_path)
+    targets, moment = targets_of(channel), channel.stream.wall_clock()
+    # What is to come next may be at another node already: there it isn't unknown.
+    coming = f"/{channel.renditions['240p'].window.next_number}."
+    there = await answered_behind_redis(bytes(log.data), targets, moment, redis_server)
+    for one, other in zip(found, there, strict=True):
+        assert one == other or (coming in one[0] and (one[1], other[1]) == (404, 503))
     seen = Counter(status for _, status, _, _ in found)
     assert seen[200] > 200
     assert {400, 404} <= set(seen)

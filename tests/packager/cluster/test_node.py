@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import LogKeys
 from packager.cluster.limits import ClusterLimits, LeaseLimits, LogStreamLimits, RedisLimits
 from packager.cluster.node import ClusterNode
 from packager.publish.limits import DEFAULT_LIMITS
-from packager.publish.live_stream import LiveStream
+from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.retry_policy import RetryPolicy
-from packager.window.log import Entry
+from packager.window.log import Entry, Log
 from tests.origin.live.served_log import NoCommands
 from tests.packager.made_channel import PARTS, Maker, answers, same
 from tests.redis_server import RedisServer
@@ -25,6 +26,19 @@ LIMITS = ClusterLimits(
     lease=LeaseLimits(lease_seconds=2.0, renew_seconds=0.05),
     streams=LogStreamLimits(list_seconds=0.02, look_seconds=0.01),
 )
+
+
+class Shareable(Protocol):
+    """What makes a channel's log: a node can share it."""
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+
+    @property
+    def folded(self) -> FoldedLog: ...
+
+    @property
+    def log(self) -> Log: ...
 
 
 @dataclass
@@ -64,7 +78,7 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def node(
-    server: RedisServer, *makers: Maker, limits: ClusterLimits = LIMITS, follows_all: bool = True
+    server: RedisServer, *makers: Shareable, limits: ClusterLimits = LIMITS, follows_all: bool = True
 ) -> AsyncIterator[Node]:
     connection = await asyncio.to_thread(RedisConnection, server.url, limits.redis)
     streams: dict[str, LiveStream] = {}
@@ -90,7 +104,7 @@ def playing(acts: int = 1) -> Maker:
     return maker
 
 
-def is_level(maker: Maker, one: Node) -> bool:
+def is_level(maker: Shareable, one: Node) -> bool:
     stream = one.streams.get("test")
     return stream is not None and all(
         mine.window.next_part == stream.renditions[name].window.next_part
