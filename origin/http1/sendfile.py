@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from origin.http.byte_ranges import ByteRange
 from origin.http1.file_runs import READ_AT_ONCE, FileRuns
@@ -177,16 +178,7 @@ class FileSender:
             OSError: the connection is gone, or no descriptor is left to wait with.
         """
         ended: asyncio.Future[None] = self._loop.create_future()
-
-        def done(error: Exception | None) -> None:
-            if ended.done():
-                return
-            if error is None:
-                ended.set_result(None)
-            else:
-                ended.set_exception(error)
-
-        self._wait(done)
+        self._wait(partial(_complete, ended))
         try:
             await ended
         finally:
@@ -328,3 +320,12 @@ def _read(file: int, piece: bytes | memoryview | ByteRange) -> bytes | memoryvie
     if len(data) < piece.length:
         raise TruncatedFileError(f"{len(data)} bytes of {piece.length} at {piece.first}")
     return data
+
+
+def _complete(ended: asyncio.Future[None], error: Exception | None) -> None:
+    if ended.done():
+        return
+    if error is None:
+        ended.set_result(None)
+    else:
+        ended.set_exception(error)
