@@ -23,7 +23,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from packager.process.tools import Tools, discover
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
-from tests.fork_server import close_fork_server, fork
+from tests.fork_server import HEADWATER, close_fork_server, fork
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
 from tests.made_once import shared_folder
@@ -34,7 +34,6 @@ from tests.waiting import wait_for
 
 pytest_plugins = ["tests.failures_at_once"]
 
-HEADWATER = Path(sys.executable).parent / "headwater"
 START_SECONDS = 900.0
 """Longest wait for a server to be up: without ``make test`` the first one makes the demo's media."""
 

@@ -1,4 +1,4 @@
-"""Starts the servers of tests as forks of a process that has imported the program, and knows its ffmpeg.
+"""Starts the program in tests as forks of a process that has imported it, and knows its ffmpeg.
 
 Importing it and asking ffmpeg what it can take nearly two seconds of processor time, in hundreds of tests.
 What runs is the program's own ``main``, with the arguments, environment, folder and standard streams of the
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,23 @@ if TYPE_CHECKING:
     from packager.process.tools import Tools
 
 ROOT = Path(__file__).parent.parent
+HEADWATER = Path(sys.executable).parent / "headwater"
 WITH_LIMITS = ROOT / "tests" / "serve_with_limits.py"
 MODULES = ("origin.cli.main", "origin.server.serve")
+COMMANDS = {
+    "check": ("origin.cli.check", "httpx"),
+    "doctor": ("origin.cli.doctor",),
+    "ingest": ("origin.cli.ingest",),
+    "package": ("packager.export.export",),
+    "work": ("origin.cli.jobs",),
+}
+"""What commands import besides, and no server: it is imported before the first of them."""
+
 REQUEST_BYTES = 1 << 18
-STREAMS = 3
-"""Descriptors of a request: standard input, standard output, and the pipe for the exit status."""
+STREAMS = 4
+"""Descriptors of a request: the three standard streams, and the pipe for the exit status."""
+
+COMMAND_SECONDS = 240.0
 
 FRESH = ("GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "PYTHON", "TZ")
 """Beginnings of the names of variables that only a process of its own heeds."""
@@ -48,12 +61,14 @@ STATUS = struct.Struct("=i")
 class ForkedProcess(subprocess.Popen[str]):
     """A fork that this process is not the parent of: its exit status comes through a pipe."""
 
-    def __init__(self, argv: Sequence[str], pid: int, output: int, status: int) -> None:
+    def __init__(self, argv: Sequence[str], pid: int, output: int, errors: int | None, status: int) -> None:
         self.args = list(argv)
         self.pid = pid
         self.returncode: int | None = None
-        self.stdin = self.stderr = None
-        self.stdout = open(output, encoding="utf-8", errors="replace")  # noqa: SIM115  # the reader closes it
+        self.stdin = None
+        # The readers close them.
+        self.stdout = os.fdopen(output, encoding="utf-8", errors="replace")
+        self.stderr = None if errors is None else os.fdopen(errors, encoding="utf-8", errors="replace")
         self._status = status
 
     def poll(self) -> int | None:
@@ -111,8 +126,9 @@ class ForkServer:
         cwd: Path | None,
         environment: Mapping[str, str],
         stdin: int,
+        apart: bool,
     ) -> ForkedProcess:
-        """Start a server.
+        """Start the program.
 
         Args:
             argv: its arguments, from the program's name on.
@@ -120,21 +136,24 @@ class ForkServer:
             cwd: its folder; None: that of this process.
             environment: all of its variables.
             stdin: a descriptor, or ``subprocess.DEVNULL``.
+            apart: whether its standard error has a pipe of its own.
         """
         output, its_output = os.pipe()
+        errors, its_errors = os.pipe() if apart else (None, os.dup(its_output))
         status, its_status = os.pipe()
         request = [list(argv), limits, os.fspath(cwd or Path.cwd()), dict(environment)]
         with contextlib.ExitStack() as closed:
             closed.callback(os.close, its_output)
+            closed.callback(os.close, its_errors)
             closed.callback(os.close, its_status)
             if stdin == subprocess.DEVNULL:
                 stdin = os.open(os.devnull, os.O_RDONLY)
                 closed.callback(os.close, stdin)
             with self._lock:
-                streams = [stdin, its_output, its_status]
+                streams = [stdin, its_output, its_errors, its_status]
                 socket.send_fds(self._control, [json.dumps(request).encode()], streams)
                 (pid,) = STATUS.unpack(self._control.recv(STATUS.size))
-        return ForkedProcess(argv, pid, output, status)
+        return ForkedProcess(argv, pid, output, errors, status)
 
     def close(self) -> None:
         """End the process; servers that run go on."""
@@ -153,16 +172,23 @@ STARTING = threading.Lock()
 
 
 def fork(
-    program: Sequence[str], arguments: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], stdin: int
+    program: Sequence[str],
+    arguments: Sequence[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str],
+    stdin: int = subprocess.DEVNULL,
+    apart: bool = False,
 ) -> ForkedProcess | None:
-    """Start a server as a fork; None: it needs a process of its own.
+    """Start the program as a fork; None: it needs a process of its own.
 
     Args:
         program: ``headwater``, or ``serve_with_limits``; any other can't be forked.
-        arguments: of the command.
+        arguments: the command, and its own.
         cwd: its folder; None: that of this process.
         env: all of its variables.
         stdin: a descriptor, or ``subprocess.DEVNULL``.
+        apart: whether its standard error has a pipe of its own.
     """
     names = [name for name in {*env, *os.environ} if name.startswith(FRESH)]
     if any(env.get(name) != os.environ.get(name) for name in names) or "COVERAGE_PROCESS_CONFIG" in env:
@@ -173,7 +199,43 @@ def fork(
     limits = None if len(program) == 1 else program[3]
     with STARTING:
         server = fork_server()
-    return server.start(argv, limits=limits, cwd=cwd, environment=env, stdin=stdin)
+    return server.start(argv, limits=limits, cwd=cwd, environment=env, stdin=stdin, apart=apart)
+
+
+def run_headwater(
+    *words: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, fresh: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end.
+
+    Args:
+        words: the command, and its arguments.
+        cwd: its folder; None: that of this process.
+        env: more variables.
+        fresh: whether it must be the installed program, in a process of its own.
+    """
+    given, arguments = {**os.environ, **(env or {})}, [str(word) for word in words]
+    process = None if fresh else fork((str(HEADWATER),), arguments, cwd=cwd, env=given, apart=True)
+    if process is None:
+        return subprocess.run(
+            [str(HEADWATER), *arguments],
+            cwd=cwd,
+            env=given,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout as output, process.stderr as errors, ThreadPoolExecutor(2) as readers:
+        told = [readers.submit(stream.read) for stream in (output, errors)]
+        try:
+            status = process.wait(COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(process.args, status, *(one.result() for one in told))
 
 
 def close_fork_server() -> None:
@@ -206,19 +268,20 @@ def serve(control: socket.socket) -> None:
             request, streams, _, _ = socket.recv_fds(control, REQUEST_BYTES, STREAMS)
             if not request:
                 return
+            prepare(json.loads(request)[0])
             pid = os.fork()
             if not pid:
                 control.close()
                 for watched, (_, pipe) in children.items():
                     os.close(watched)
                     os.close(pipe)
-                os.close(streams[2])
-                become(request, streams[0], streams[1], tools)
+                os.close(streams.pop())
+                become(request, streams, tools)
                 return
-            os.close(streams[0])
-            os.close(streams[1])
+            for stream in streams[:-1]:
+                os.close(stream)
             watched = os.pidfd_open(pid)
-            children[watched] = pid, streams[2]
+            children[watched] = pid, streams[-1]
             poll.register(watched, select.POLLIN)
             control.send(STATUS.pack(pid))
 
@@ -232,23 +295,30 @@ async def ask_ffmpeg() -> Tools | None:
     return None
 
 
-def become(request: bytes, stdin: int, stdout: int, tools: Tools | None) -> None:
-    """Be the server that is asked for, until it ends.
+def prepare(argv: Sequence[str]) -> None:
+    """Import what a command needs besides what a server does, before the first of them."""
+    for module in COMMANDS.get(argv[1] if len(argv) > 1 else "", ()):
+        if module not in sys.modules:
+            importlib.import_module(module)
+            gc.freeze()
+
+
+def become(request: bytes, streams: Sequence[int], tools: Tools | None) -> None:
+    """Be the process that is asked for, until it ends.
 
     Args:
         request: what it is started with.
-        stdin: its standard input.
-        stdout: its standard output and error.
+        streams: its standard streams.
         tools: the ffmpeg that it finds where the environment names no other.
 
     Raises:
         SystemExit: its end, where it isn't status 0.
     """
     argv, limits, cwd, environment = json.loads(request)
-    for descriptor, stream in enumerate((stdin, stdout, stdout)):
+    for descriptor, stream in enumerate(streams):
         os.dup2(stream, descriptor)
-    os.close(stdin)
-    os.close(stdout)
+    for stream in streams:
+        os.close(stream)
     os.chdir(cwd)
     same_tools = all(environment.get(name) == os.environ.get(name) for name in FINDING_TOOLS)
     os.environ.clear()
@@ -257,16 +327,18 @@ def become(request: bytes, stdin: int, stdout: int, tools: Tools | None) -> None
     # Imported already: here and not above, as the tests' own processes need neither.
     import msgspec
 
-    from origin.cli import start
     from origin.cli.main import main
     from origin.server.limits import Limits
+    from packager.process.tools import discover
 
     if tools is not None and same_tools:
 
         async def known(**_: object) -> Tools:
             return tools
 
-        vars(start)["discover"] = known
+        for module in [one for name, one in sys.modules.items() if name.startswith("origin.cli.")]:
+            if getattr(module, "discover", None) is discover:
+                vars(module)["discover"] = known
     main(None if limits is None else msgspec.json.decode(limits, type=Limits))
 
 

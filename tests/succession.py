@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conftest import HEADWATER, START_SECONDS, STOP_SECONDS
+from tests.conftest import START_SECONDS, STOP_SECONDS
+from tests.fork_server import HEADWATER
 from tests.waiting import wait_for
 
 PROGRAM = (str(HEADWATER),)

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.cdn.caches import DEPLOY, Cache, running
-from tests.conftest import HEADWATER
+from tests.fork_server import HEADWATER
 from tests.ports import kept_port
 
 COMMAND_SECONDS = 240

@@ -24,10 +24,11 @@ import pytest
 from playwright.async_api import Browser, Page, Route
 
 from tests.cdn.caches import program
-from tests.conftest import HEADWATER, start_server
+from tests.conftest import start_server
 from tests.e2e.conftest import new_page
 from tests.e2e.scripts import script
 from tests.e2e.test_players import Watching
+from tests.fork_server import HEADWATER
 from tests.packager.films import run_ffmpeg
 from tests.ports import kept_port
 from tests.processes import end as end_process

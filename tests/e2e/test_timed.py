@@ -18,11 +18,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import SMALL, Tab, keep, looks, new_page, open_tab
 from tests.e2e.regularity import Pace, kept_pace, listed
 from tests.e2e.scripts import script
 from tests.e2e.test_players import DASHJS, SHAKA, Watching
+from tests.fork_server import HEADWATER
 from tests.keys import BEARER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]

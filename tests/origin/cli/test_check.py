@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import http.server
 import re
-import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -18,7 +17,8 @@ import pytest
 
 from origin.cli.check import CheckError, Report, check
 from origin.cli.check_low_latency import control_problems, part_problems, progress
-from tests.conftest import HEADWATER, ServerProcess, small_demo
+from tests.conftest import ServerProcess, small_demo
+from tests.fork_server import run_headwater
 from tests.origin.server.test_app import fetch, live_is_on, samples
 from tests.waiting import wait_for
 
@@ -26,10 +26,6 @@ LATE = "0.75"
 """Seconds, a bucket of the histogram: a part that comes so late has been held up by the machine."""
 
 JUDGEMENTS = 20
-
-
-def run(url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(HEADWATER), "check", url], capture_output=True, text=True, timeout=240)
 
 
 Judgement = tuple[int, str]
@@ -63,7 +59,7 @@ def judge_live(
     """
 
     def again() -> Judgement:
-        result = run(f"{server.url}/live/{channel}/master.m3u8")
+        result = run_headwater("check", f"{server.url}/live/{channel}/master.m3u8")
         return result.returncode, result.stdout
 
     before, judged = under_way or (standstills(server, channel, rendition), again)
@@ -105,7 +101,7 @@ def assert_all_held(status: int, said: str) -> None:
 
 @pytest.mark.parametrize("path", ["/vod/film/master.m3u8", "/media/film.720p.mp4"])
 def test_our_own_addresses_hold(demo_server: ServerProcess, path: str) -> None:
-    result = run(demo_server.url + path)
+    result = run_headwater("check", demo_server.url + path)
     assert_all_held(result.returncode, result.stdout)
 
 
@@ -120,7 +116,7 @@ def test_a_wrong_server_is_told_what_is_wrong(careless_server: str, tmp_path: Pa
     (tmp_path / "a.m3u8").write_text(
         "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXTINF:3.5,\n0.m4s\n#EXT-X-ENDLIST\n"
     )
-    result = run(f"{careless_server}/a.m3u8")
+    result = run_headwater("check", f"{careless_server}/a.m3u8")
     assert result.returncode == 1
     for words in (
         "lasts 3.5 s, more than the target duration 2",
@@ -132,7 +128,7 @@ def test_a_wrong_server_is_told_what_is_wrong(careless_server: str, tmp_path: Pa
 
 
 def test_an_address_that_does_not_answer_is_one_line() -> None:
-    result = run("http://127.0.0.1:1/master.m3u8")
+    result = run_headwater("check", "http://127.0.0.1:1/master.m3u8")
     assert result.returncode == 1
     assert result.stderr.startswith("headwater: http://127.0.0.1:1/master.m3u8: ")
     assert len(result.stderr.splitlines()) == 1
@@ -140,7 +136,7 @@ def test_an_address_that_does_not_answer_is_one_line() -> None:
 
 def test_what_is_no_playlist_is_said(careless_server: str, tmp_path: Path) -> None:
     (tmp_path / "a.m3u8").write_text("<html>")
-    assert "doesn't begin with #EXTM3U" in run(f"{careless_server}/a.m3u8").stdout
+    assert "doesn't begin with #EXTM3U" in run_headwater("check", f"{careless_server}/a.m3u8").stdout
 
 
 async def judged(
@@ -248,7 +244,7 @@ async def test_a_playlist_that_was_packed_is_not_inflated() -> None:
 
 
 def test_an_endless_stream_is_not_judged(demo_server: ServerProcess) -> None:
-    result = run(f"{demo_server.url}/radio/demo.mp3")
+    result = run_headwater("check", f"{demo_server.url}/radio/demo.mp3")
     assert result.returncode == 1
     assert "only playlists and files can be judged" in result.stderr
 
@@ -321,9 +317,9 @@ def test_what_a_playlist_of_low_latency_breaks_is_told(right: str, wrong: str, w
 def test_a_report_has_no_secret_of_the_address_that_is_judged(careless_server: str) -> None:
     """Reports are kept by CI, where others read them."""
     place = careless_server.removeprefix("http://")
-    result = run(f"http://user:c4nary1x@{place}/a.m3u8?token=c4nary2x&mode=1")
+    result = run_headwater("check", f"http://user:c4nary1x@{place}/a.m3u8?token=c4nary2x&mode=1")
     assert result.returncode == 1
     assert "a.m3u8" in result.stdout + result.stderr
-    refused = run("http://user:c4nary3x@127.0.0.1:1/a.m3u8?key=c4nary4x")
+    refused = run_headwater("check", "http://user:c4nary3x@127.0.0.1:1/a.m3u8?key=c4nary4x")
     assert refused.returncode != 0
     assert "c4nary" not in result.stdout + result.stderr + refused.stdout + refused.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +11,7 @@ from threading import Thread
 import pytest
 
 from origin.cli.check import check
-from tests.conftest import HEADWATER
+from tests.fork_server import run_headwater
 from tests.packager.films import run_ffmpeg
 
 CLAIMED = "can't be decoded alone, though EXT-X-INDEPENDENT-SEGMENTS says so"
@@ -143,11 +142,10 @@ def test_a_folder_that_was_packaged_is_judged_without_a_server(
     film, out = tmp_path / "film.mp4", tmp_path / "out"
     tone = ("-f", "lavfi", "-i", "sine=440:duration=8")
     run_ffmpeg(*SMALL, *tone, *X264, "-pix_fmt", "yuv420p", "-g", "50", "-c:a", "aac", film)
-    subprocess.run([str(HEADWATER), "package", str(film), "--out", str(out), *options], check=True)
+    assert run_headwater("package", film, "--out", out, *options).returncode == 0
 
     def said(place: Path) -> tuple[int, str]:
-        words = [str(HEADWATER), "check", str(place)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
+        done = run_headwater("check", place)
         return done.returncode, done.stdout + done.stderr
 
     status, text = said(out)

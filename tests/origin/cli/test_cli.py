@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 import signal
 import socket
@@ -20,27 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.conftest import ServerProcess, start_server
+from tests.fork_server import run_headwater
 from tests.waiting import wait_for
 
 SHUTDOWN_SECONDS = 3.0
 GRACE_SECONDS = 60
 LAST_EVENT = re.compile(rb"\n\nevent: end\nid: \S+\ndata: \{\}\n\n\Z")
 """What a reader of events is told last."""
-
-
-def run(
-    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(HEADWATER), *arguments],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def assert_one_line(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
@@ -57,20 +43,20 @@ def assert_one_line(result: subprocess.CompletedProcess[str], status: int, *word
     [("--help",), ("serve", "--help"), ("package", "--help"), ("check", "--help"), ("doctor", "--help")],
 )
 def test_every_command_has_help(arguments: tuple[str, ...]) -> None:
-    result = run(*arguments)
+    result = run_headwater(*arguments)
     assert result.returncode == 0
     assert "Usage: headwater" in result.stdout
 
 
 def test_without_a_command_there_is_help_to_read() -> None:
-    result = run()
+    result = run_headwater()
     assert result.returncode == 2
     assert result.stderr.startswith("Usage: headwater")
     assert "\n  serve " in result.stderr
 
 
 def test_the_version_is_the_distributions() -> None:
-    assert re.fullmatch(r"headwater \d+\.\d+\.\d+\n", run("--version").stdout)
+    assert re.fullmatch(r"headwater \d+\.\d+\.\d+\n", run_headwater("--version", fresh=True).stdout)
 
 
 @pytest.mark.parametrize(
@@ -85,22 +71,26 @@ def test_the_version_is_the_distributions() -> None:
 def test_wrong_use_is_one_line_and_status_2(
     arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    assert_one_line(run(*arguments, cwd=tmp_path), 2, *words)
+    assert_one_line(run_headwater(*arguments, cwd=tmp_path), 2, *words)
 
 
 def test_a_wrong_key_in_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text("[server]\nprot = 1\n")
-    assert_one_line(run("serve", cwd=tmp_path), 2, "headwater.toml", "server.prot", "allowed: host, port")
+    assert_one_line(
+        run_headwater("serve", cwd=tmp_path), 2, "headwater.toml", "server.prot", "allowed: host, port"
+    )
 
 
 def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
-    result = run("serve", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": "many"})
+    result = run_headwater("serve", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": "many"})
     assert_one_line(result, 2, "HEADWATER_SERVER_PORT", "a whole number, not text")
 
 
 def test_print_config_shows_what_the_sources_gave(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text('[server]\nport = 1\n[library]\npath = "films"\n')
-    result = run("serve", "--port", "3", "--print-config", cwd=tmp_path, env={"HEADWATER_SERVER_HOST": "::1"})
+    result = run_headwater(
+        "serve", "--port", "3", "--print-config", cwd=tmp_path, env={"HEADWATER_SERVER_HOST": "::1"}
+    )
     assert result.returncode == 0
     assert "port = 3\n" in result.stdout
     assert 'host = "::1"\n' in result.stdout
@@ -113,12 +103,16 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert_one_line(run("serve", "--library", str(tmp_path), "--port", port), 1, port, "in use", "--port")
+        assert_one_line(
+            run_headwater("serve", "--library", str(tmp_path), "--port", port), 1, port, "in use", "--port"
+        )
 
 
 def test_a_host_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
     assert_one_line(
-        run("serve", "--library", str(tmp_path), "--host", "no.such.host.invalid"), 1, "no.such.host"
+        run_headwater("serve", "--library", str(tmp_path), "--host", "no.such.host.invalid"),
+        1,
+        "no.such.host",
     )
 
 
@@ -127,23 +121,30 @@ def test_a_host_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_packaged_is_one_line(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "notes.txt").write_text("no film\n")
-    assert_one_line(run("package", name, "--out", "out", cwd=tmp_path), 1, name, reason)
+    assert_one_line(run_headwater("package", name, "--out", "out", cwd=tmp_path), 1, name, reason)
 
 
 @pytest.mark.clause("What prevents a start is told in a line")
 def test_a_library_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
-    assert_one_line(run("serve", "--library", str(missing), "--port", "0"), 1, str(missing), "No such file")
+    assert_one_line(
+        run_headwater("serve", "--library", str(missing), "--port", "0"), 1, str(missing), "No such file"
+    )
     file = tmp_path / "file"
     file.write_text("")
-    assert_one_line(run("serve", "--library", str(file), "--port", "0"), 1, str(file), "Not a directory")
+    assert_one_line(
+        run_headwater("serve", "--library", str(file), "--port", "0"), 1, str(file), "Not a directory"
+    )
 
 
 @pytest.mark.clause("What is missing of ffmpeg is told in a line")
 def test_a_missing_ffmpeg_is_one_line_where_something_needs_it(tmp_path: Path) -> None:
     env = {"FFMPEG": "/nowhere/ffmpeg", "FFPROBE": "/nowhere/ffprobe", "XDG_CACHE_HOME": str(tmp_path)}
     assert_one_line(
-        run("serve", "--demo", "--port", "0", env=env), 1, "FFMPEG=/nowhere/ffmpeg", "install ffmpeg"
+        run_headwater("serve", "--demo", "--port", "0", env=env),
+        1,
+        "FFMPEG=/nowhere/ffmpeg",
+        "install ffmpeg",
     )
 
 

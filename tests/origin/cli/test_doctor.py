@@ -13,7 +13,7 @@ from origin.cli.diagnosis import Verdict
 from origin.cli.doctor import _data
 from origin.config.options import Config, ServerOptions
 from tests.conftest import start_server
-from tests.origin.cli.test_cli import run
+from tests.fork_server import run_headwater
 
 LINE = re.compile(r"(ok   |note |FAULT) ([a-z][\w. ]*): (\S.*)")
 SUBJECTS = (
@@ -47,7 +47,7 @@ def test_a_machine_that_has_all_is_told_so_a_line_each(tmp_path: Path) -> None:
     configured(
         tmp_path, f'[server]\nport = 0\ndata = "{tmp_path}/data"\n[[live]]\nname = "a"\nsource = "testsrc"\n'
     )
-    result = run("doctor", cwd=tmp_path)
+    result = run_headwater("doctor", cwd=tmp_path)
     assert result.returncode == 0, result.stdout
     lines = found(result.stdout)
     assert set(lines) >= {*SUBJECTS, "data folder"}
@@ -67,7 +67,7 @@ def test_what_cannot_work_is_a_fault_with_what_to_do(
     tmp_path: Path, text: str, subject: str, words: str
 ) -> None:
     configured(tmp_path, text)
-    result = run("doctor", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": "0"})
+    result = run_headwater("doctor", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": "0"})
     verdict, told = found(result.stdout)[subject]
     assert (result.returncode, verdict) == (1, "FAULT")
     assert words in told
@@ -93,10 +93,10 @@ def test_a_data_folder_in_a_folder_that_is_closed_to_this_user_is_a_fault(tmp_pa
 def test_a_channel_without_ffmpeg_is_a_fault_and_files_alone_are_not(tmp_path: Path) -> None:
     lacking = {"FFMPEG": "/nowhere/ffmpeg", "FFPROBE": "/nowhere/ffprobe", "HEADWATER_SERVER_PORT": "0"}
     configured(tmp_path, "")
-    alone = run("doctor", cwd=tmp_path, env=lacking)
+    alone = run_headwater("doctor", cwd=tmp_path, env=lacking)
     assert (alone.returncode, found(alone.stdout)["ffmpeg"][0]) == (0, "note")
     configured(tmp_path, '[[live]]\nname = "a"\nsource = "testsrc"\n')
-    needed = run("doctor", cwd=tmp_path, env=lacking)
+    needed = run_headwater("doctor", cwd=tmp_path, env=lacking)
     assert (needed.returncode, found(needed.stdout)["ffmpeg"][0]) == (1, "FAULT")
     assert "install ffmpeg" in needed.stdout
 
@@ -108,13 +108,13 @@ def test_a_port_that_another_program_has_is_a_fault_but_not_one_that_a_headwater
         other.listen()
         # It takes connections and says nothing: the look at it ends all the same.
         port = str(other.getsockname()[1])
-        result = run("doctor", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": port})
+        result = run_headwater("doctor", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": port})
     assert (result.returncode, found(result.stdout)["server.port"][0]) == (1, "FAULT")
     assert "Address already in use" in result.stdout
     server = start_server("--library", str(tmp_path / "library"), "--port", "0")
     try:
         port = server.url.rpartition(":")[2].rstrip("/")
-        result = run("doctor", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": port})
+        result = run_headwater("doctor", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": port})
     finally:
         assert server.stop() == 0
     assert (result.returncode, found(result.stdout)["server.port"][0]) == (0, "ok")
@@ -124,7 +124,7 @@ def test_a_port_that_another_program_has_is_a_fault_but_not_one_that_a_headwater
 def test_secrets_that_all_can_read_are_named_and_not_shown(tmp_path: Path) -> None:
     config = configured(tmp_path, '[server]\nport = 0\nadmin_token = "c4nary1x"\n')
     config.chmod(0o644)
-    result = run("doctor", "--config", str(config), cwd=tmp_path)
+    result = run_headwater("doctor", "--config", str(config), cwd=tmp_path)
     assert result.returncode == 0
     assert f"chmod 600 {config}" in found(result.stdout)["configuration"][1]
     assert "c4nary1x" not in result.stdout + result.stderr
@@ -132,6 +132,6 @@ def test_secrets_that_all_can_read_are_named_and_not_shown(tmp_path: Path) -> No
 
 def test_a_wrong_configuration_is_wrong_use(tmp_path: Path) -> None:
     configured(tmp_path, '[[live]]\nname = "a"\nsource = "/nope.mp4"\n')
-    result = run("doctor", cwd=tmp_path)
+    result = run_headwater("doctor", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     assert "'/nope.mp4' isn't there" in result.stderr

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.origin.cli.test_cli import assert_one_line, run
+from tests.fork_server import run_headwater
+from tests.origin.cli.test_cli import assert_one_line
 
 CHANNEL = '[[live]]\nname = "a"\nsource = "publish"\n[[events]]\nname = "b"\nhistory = "1h"\n'
 
@@ -26,5 +27,5 @@ def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path, text: str, wor
     config = tmp_path / "headwater.toml"
     with socket.create_server(("127.0.0.1", 0)) as other:
         config.write_text(text.format(port=other.getsockname()[1]) + CHANNEL)
-        assert_one_line(run("serve", cwd=tmp_path), 1, words)
+        assert_one_line(run_headwater("serve", cwd=tmp_path), 1, words)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["films", "headwater.toml"]

@@ -10,17 +10,12 @@ import httpx
 import pytest
 
 from packager.export.export import export
-from tests.conftest import HEADWATER, start_server
+from tests.conftest import start_server
+from tests.fork_server import HEADWATER, run_headwater
 from tests.packager import films
 from tests.processes import end
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
-
-
-def headwater(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(HEADWATER), *map(str, words)], capture_output=True, text=True, check=False, timeout=120
-    )
 
 
 @pytest.fixture
@@ -60,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_what_is_queued_becomes_what_is_packaged_here(
     config: Path, worker: subprocess.Popen[bytes], library: Path, tmp_path: Path
 ) -> None:
-    done = headwater("package", library, "--out", tmp_path / "queued", "--queue", "--config", config)
+    done = run_headwater("package", library, "--out", tmp_path / "queued", "--queue", "--config", config)
     here = export([library], tmp_path / "here")
     assert (done.returncode, len(here.failures)) == (1, 1)
     assert str(here.failures[0]) in done.stderr
@@ -74,18 +69,18 @@ def test_what_is_queued_becomes_what_is_packaged_here(
 def test_a_queue_that_isnt_there_is_said_in_a_line(library: Path, tmp_path: Path) -> None:
     words = ("package", library, "--out", tmp_path / "out", "--queue", "--config")
     (tmp_path / "none.toml").write_text("")
-    done = headwater(*words, tmp_path / "none.toml")
+    done = run_headwater(*words, tmp_path / "none.toml")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "cluster.url: is missing" in done.stderr
     assert not (tmp_path / "out").exists()
-    done = headwater("package", library, "--out", tmp_path / "out", "--config", tmp_path / "none.toml")
+    done = run_headwater("package", library, "--out", tmp_path / "out", "--config", tmp_path / "none.toml")
     assert done.returncode == 2
     away = tmp_path / "away.toml"
     away.write_text('[cluster]\nurl = "redis://:a-secret-of-it@127.0.0.1:1/0"\n')
-    done = headwater(*words, away)
+    done = run_headwater(*words, away)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "a-secret-of-it" not in done.stderr
-    shown = headwater("work", "--config", tmp_path / "none.toml")
+    shown = run_headwater("work", "--config", tmp_path / "none.toml")
     assert (shown.returncode, len(shown.stderr.splitlines())) == (1, 1)
 
 

@@ -48,7 +48,7 @@ def test_players_miss_nothing_where_one_edge_ends_and_one_with_workers_goes_on(
             for player in players:
                 player.result()
         listed = segments(playlist(other))[-1]
-        path = f"/live/shared/240p/{listed}"
+        path = f"/live/shared/source/{listed}"
         assert get(other, path).content == get(packager, path).content
 
 
@@ -58,7 +58,7 @@ def assert_workers_serve(server: ServerProcess) -> None:
         for _ in range(CLIENTS):
             client = http.client.HTTPConnection(*address_of(server), timeout=SECONDS)
             stack.enter_context(contextlib.closing(client))
-            client.request("GET", "/live/shared/240p/media.m3u8")
+            client.request("GET", "/live/shared/source/media.m3u8")
             answer = client.getresponse()
             assert answer.status == 200
             assert b"#EXT-X-PART:" in answer.read()

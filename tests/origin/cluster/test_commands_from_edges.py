@@ -8,11 +8,10 @@ import httpx
 
 from tests.conftest import ServerProcess
 from tests.keys import ADMIN_TOKEN
-from tests.origin.cluster.test_nodes import CHANNEL, get, next_number, nodes, playlist, plays, post
+from tests.origin.cluster.test_nodes import get, next_number, nodes, playlist, plays, post, shared_channel
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
 
-CAPTIONED = f'{CHANNEL}captions = ["en"]\n'
 CUE = b"WEBVTT\n\n00:00.000 --> 00:03.000\nSaid at an edge\n"
 
 
@@ -32,7 +31,8 @@ def shows(one: ServerProcess, text: str) -> bool:
 def test_captions_an_end_and_a_beginning_at_one_edge_are_seen_at_another(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    with nodes(tmp_path, redis_server, "packager", "edge", "edge", channels=CAPTIONED) as every:
+    captioned = shared_channel('captions = ["en"]')
+    with nodes(tmp_path, redis_server, "packager", "edge", "edge", channels=captioned) as every:
         _, edge, other = every
         wait_for(lambda: all(map(plays, every)), "the channel everywhere")
         assert caption(edge) == 201
@@ -45,7 +45,7 @@ def test_captions_an_end_and_a_beginning_at_one_edge_are_seen_at_another(
         assert post(other, "start", ADMIN_TOKEN).status_code == 202
 
         def is_on_air(one: ServerProcess) -> bool:
-            text = get(one, "/live/shared/240p/media.m3u8").text
+            text = get(one, "/live/shared/source/media.m3u8").text
             return "#EXT-X-PRELOAD-HINT" in text and next_number(text) > before
 
         wait_for(lambda: all(map(is_on_air, every)), "the next event everywhere")

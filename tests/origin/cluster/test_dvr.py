@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ServerProcess, start_server
-from tests.origin.cluster.test_nodes import CHANNEL, get, nodes, owns, playlist, plays, segments
+from tests.origin.cluster.test_nodes import get, nodes, owns, playlist, plays, segments, shared_channel
 from tests.redis_server import RedisServer
 from tests.s3_server import BUCKET, SECRET, S3Proxy, S3Server
 from tests.waiting import wait_for
@@ -28,7 +28,7 @@ def test_every_node_serves_the_dvr_and_a_takeover_keeps_it(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HEADWATER_SERVER_DVR_PATH", f"s3://{BUCKET}/cluster")
     with nodes(
-        tmp_path, redis_server, "packager", "packager", "edge", channels=f'{CHANNEL}dvr = "1h"\n'
+        tmp_path, redis_server, "packager", "packager", "edge", channels=shared_channel('dvr = "1h"')
     ) as every:
         wait_for(lambda: all(map(plays, every)), "the channel everywhere")
         wait_for(lambda: sum(map(owns, every)) == 1, "an owner")
@@ -50,15 +50,15 @@ def test_every_node_serves_the_dvr_and_a_takeover_keeps_it(
             assert {name: _media(one, name) for name in data} == data
         # What the former owner hadn't stored, the next one stores.
         last = before[-1].partition(".")[0]
-        wait_for(lambda: s3_server_has(s3_server, f"240p/{last}-"), "the newest segment of before in S3")
+        wait_for(lambda: s3_server_has(s3_server, f"source/{last}-"), "the newest segment of before in S3")
         with s3_proxy.refusing():
             unread = before[5]
-            refused = get(left[1], f"/live/shared/240p/{unread}")
+            refused = get(left[1], f"/live/shared/source/{unread}")
             assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
             assert _media(left[1], before[0]) == data[before[0]]  # it was read before, and is in the cache
             newest = _newest(left[1])
             wait_for(lambda: _newest(left[1]) > newest, "live media")
-        wait_for(lambda: get(left[1], f"/live/shared/240p/{unread}").status_code == 200, "S3")
+        wait_for(lambda: get(left[1], f"/live/shared/source/{unread}").status_code == 200, "S3")
         # A packager that nobody has waited for finds in S3 what was there.
         left[0].process.kill()
         left[0].process.wait()
@@ -78,7 +78,7 @@ def _newest(one: ServerProcess) -> int:
 
 
 def _media(one: ServerProcess, name: str) -> bytes:
-    answer = get(one, f"/live/shared/240p/{name}")
+    answer = get(one, f"/live/shared/source/{name}")
     assert answer.status_code == 200
     return answer.content
 
@@ -86,7 +86,7 @@ def _media(one: ServerProcess, name: str) -> bytes:
 def _is_read_from_s3(proxy: S3Proxy, every: list[ServerProcess], name: str) -> bool:
     for one in every:
         _media(one, name)
-    return len(proxy.asked("GET", f"/240p/{name.partition('.')[0]}-")) >= len(every)
+    return len(proxy.asked("GET", f"/source/{name.partition('.')[0]}-")) >= len(every)
 
 
 def s3_server_has(server: S3Server, words: str) -> bool:

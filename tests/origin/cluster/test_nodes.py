@@ -17,18 +17,10 @@ from origin.config.load import load
 from origin.config.options import ConfigError
 from origin.config.warnings import unserved
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
-
-CHANNEL = """
-[[live]]
-name = "shared"
-source = "testsrc"
-ladder = ["240p"]
-segment_duration = 1.0
-part_duration = 0.25
-"""
 
 EVENTS = """
 [[events]]
@@ -37,11 +29,17 @@ history = "1h"
 """
 
 
+def shared_channel(*lines: str) -> str:
+    """Give the configuration of the nodes' channel; more of its options are lines."""
+    return copied_channel("shared", "segment_duration = 1.0", "part_duration = 0.25", *lines)
+
+
 @contextlib.contextmanager
 def nodes(
-    folder: Path, redis: RedisServer, *roles: str, channels: str = CHANNEL
+    folder: Path, redis: RedisServer, *roles: str, channels: str | None = None
 ) -> Iterator[list[ServerProcess]]:
-    """Run a node for each role, all with the same configuration."""
+    """Run a node for each role, all with the same configuration; None: that of the usual channel."""
+    channels = shared_channel() if channels is None else channels
     redis.command("FLUSHALL")
     config = folder / "headwater.toml"
     config.write_text(f'[cluster]\nurl = "{redis.url}"\n{channels}')
@@ -76,14 +74,14 @@ def owns(one: ServerProcess) -> bool:
 
 
 def playlist(one: ServerProcess, query: str = "") -> str:
-    answer = get(one, f"/live/shared/240p/media.m3u8{query}")
+    answer = get(one, f"/live/shared/source/media.m3u8{query}")
     assert answer.status_code == 200
     return answer.text
 
 
 def patient_playlist(one: ServerProcess, number: int) -> str:
     """Wait for a segment as players do, who ask again where it takes longer than three target durations."""
-    answer = get(one, f"/live/shared/240p/media.m3u8?_HLS_msn={number}")
+    answer = get(one, f"/live/shared/source/media.m3u8?_HLS_msn={number}")
     assert answer.status_code in (200, 503)
     return answer.text if answer.status_code == 200 else ""
 
@@ -109,13 +107,13 @@ def follow_round_robin(urls: Sequence[str], count: int) -> None:
         assert answer.status_code == 200, path
         return answer
 
-    number = next_number(ask("/live/shared/240p/media.m3u8").text)
+    number = next_number(ask("/live/shared/source/media.m3u8").text)
     for later in range(count):
-        text = ask(f"/live/shared/240p/media.m3u8?_HLS_msn={number + later}&_HLS_part=0").text
+        text = ask(f"/live/shared/source/media.m3u8?_HLS_msn={number + later}&_HLS_part=0").text
         for line in text.splitlines():
             is_new = line.startswith("#EXT-X-PART:") and f'"{number + later}.' in line
             if is_new or line.startswith("#EXT-X-MAP"):
-                ask("/live/shared/240p/" + line.partition('URI="')[2].partition('"')[0])
+                ask("/live/shared/source/" + line.partition('URI="')[2].partition('"')[0])
 
 
 def test_nodes_serve_the_same_and_a_standby_takes_over(tmp_path: Path, redis_server: RedisServer) -> None:
@@ -129,9 +127,9 @@ def test_nodes_serve_the_same_and_a_standby_takes_over(tmp_path: Path, redis_ser
         # A finished segment, its parts and what leads to it are the same everywhere.
         listed = segments(playlist(edges[0]))[-1]
         number = listed.partition(".")[0]
-        for path in ("master.m3u8", f"240p/{listed}", f"audio/{listed}", f"240p/{number}.0.m4s"):
+        for path in ("master.m3u8", f"source/{listed}", f"audio/{listed}", f"source/{number}.0.m4s"):
             wait_for(lambda: _same(every, f"/live/shared/{path}"), path)  # noqa: B023
-        wait_for(lambda: _same(every, f"/live/shared/240p/media.m3u8?_HLS_msn={number}"), "a playlist")
+        wait_for(lambda: _same(every, f"/live/shared/source/media.m3u8?_HLS_msn={number}"), "a playlist")
         follow_round_robin([one.url for one in every], 4)
         owner = next(one for one in packagers if owns(one))
         standby = next(one for one in packagers if one is not owner)
@@ -151,7 +149,7 @@ def test_nodes_serve_the_same_and_a_standby_takes_over(tmp_path: Path, redis_ser
         wait_for(lambda: owns(standby), "the standby's lease")
         assert "#EXT-X-DISCONTINUITY" in text
         left = [standby, *edges]
-        wait_for(lambda: _same(left, f"/live/shared/240p/{before + 2}.m4s"), "the next segment")
+        wait_for(lambda: _same(left, f"/live/shared/source/{before + 2}.m4s"), "the next segment")
         follow_round_robin([one.url for one in left], 3)
         assert post(edges[0], "end", "wrong").status_code == 401
         assert "#EXT-X-ENDLIST" not in playlist(standby)
@@ -201,7 +199,7 @@ def _troubles(one: ServerProcess) -> dict[str, str]:
 def _level(every: list[ServerProcess]) -> bool:
     """Tell whether all nodes have the newest whole segment of the first one, and the same."""
     listed = segments(playlist(every[0]))[-1]
-    answers = [get(one, f"/live/shared/240p/{listed}") for one in every]
+    answers = [get(one, f"/live/shared/source/{listed}") for one in every]
     return {one.status_code for one in answers} == {200} and len({one.content for one in answers}) == 1
 
 
@@ -216,8 +214,8 @@ def test_a_wrong_option_is_told(tmp_path: Path, key: str, value: str) -> None:
 
 
 def test_what_no_other_node_could_serve_is_told(tmp_path: Path) -> None:
-    config = tmp_path / "headwater.toml"
-    config.write_text(f'[cluster]\nurl = "redis://127.0.0.1"\n{CHANNEL}dvr = "2h"\n{EVENTS}')
+    config, channel = tmp_path / "headwater.toml", shared_channel('dvr = "2h"')
+    config.write_text(f'[cluster]\nurl = "redis://127.0.0.1"\n{channel}{EVENTS}')
     told = [*unserved(load(config, {}, {}))]
     assert told == [
         "live 'shared': dvr: nodes of a cluster serve a DVR in server.dvr_path alone",

@@ -17,6 +17,7 @@ from origin.http.client_limits import ClientLimit, ClientLimits, network_of
 from origin.http.trusted_proxies import TrustedProxies
 from packager.process.tools import Tools
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.waiting import wait_for
 
 
@@ -77,13 +78,6 @@ CONFIG = """
 port = 0
 trusted_proxies = ["127.0.0.9"]
 
-[[live]]
-name = "test"
-source = "testsrc"
-ladder = ["240p"]
-part_duration = 0.5
-segment_duration = 1.0
-
 [[radio]]
 name = "one.mp3"
 folder = "music"
@@ -105,9 +99,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Iterator[S
         (folder / name).mkdir()
     words = ["-loglevel", "error", "-f", "lavfi", "-i", "sine", "-t", "30", "-b:a", "128k"]
     subprocess.run([tools.ffmpeg, *words, folder / "music" / "sine.mp3"], check=True)
-    (folder / "headwater.toml").write_text(CONFIG)
+    (folder / "headwater.toml").write_text(
+        CONFIG + copied_channel("test", "part_duration = 0.5", "segment_duration = 1.0")
+    )
     server = start_server("--config", "headwater.toml", "--library", "library", cwd=folder)
-    wait_for(lambda: status(server, "/live/test/240p/media.m3u8") == 200, "the first segment")
+    wait_for(lambda: status(server, "/live/test/source/media.m3u8") == 200, "the first segment")
     wait_for(lambda: status(server, "/radio/one.mp3", method="HEAD") == 200, "the station")
     yield server
     server.stop()
@@ -208,11 +204,11 @@ def test_one_client_has_no_more_requests_wait_than_it_may(
     server: ServerProcess, conditions: dict[str, str]
 ) -> None:
     def one_of_three_is_refused() -> bool:
-        with asking(server, "/live/test/240p/media.m3u8") as client:
+        with asking(server, "/live/test/source/media.m3u8") as client:
             text = client.getresponse().read().decode()
         # A segment that is still a second away or two.
         number = int(re.findall(r"^(\d+)\.m4s$", text, re.MULTILINE)[-1]) + 2
-        target = f"/live/test/240p/media.m3u8?_HLS_msn={number}"
+        target = f"/live/test/source/media.m3u8?_HLS_msn={number}"
         with contextlib.ExitStack() as stack:
             mine = [stack.enter_context(asking(server, target, **stranger)) for _ in range(3)]
             answered, _, _ = select.select([each.sock for each in mine], [], [], 60)
@@ -226,5 +222,5 @@ def test_one_client_has_no_more_requests_wait_than_it_may(
 
     stranger = {"peer": PROXY, "X_Forwarded_For": "203.0.113.5", **conditions}
     wait_for(one_of_three_is_refused, "a third request that is refused while two wait")
-    target = "/live/test/240p/media.m3u8?_HLS_msn=0"
+    target = "/live/test/source/media.m3u8?_HLS_msn=0"
     assert status(server, target, **stranger) == 200, "it has its place again"

@@ -15,6 +15,7 @@ import pytest
 
 from origin.http.trusted_proxies import MAX_HOPS, Client, TrustedProxies, read_address
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.ports import kept_port
 from tests.processes import end
 from tests.waiting import wait_for
@@ -156,13 +157,6 @@ CONFIG = """
 port = 0
 trusted_proxies = ["127.0.0.2"]
 
-[[live]]
-name = "test"
-source = "testsrc"
-ladder = ["240p"]
-part_duration = 0.5
-segment_duration = 1.0
-
 [[radio]]
 name = "one.mp3"
 source = "publish"
@@ -171,7 +165,7 @@ source_password = "secret"
 [log]
 requests = true
 """
-PLAYLIST = "/live/test/240p/media.m3u8"
+PLAYLIST = "/live/test/source/media.m3u8"
 PROXY, NOBODY = "127.0.0.2", "127.0.0.1"
 
 
@@ -181,7 +175,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "library").mkdir()
     for way in ("fast", "slow"):
         (folder / "library" / f"{way}.mp4").write_bytes(b"film")
-    (folder / "headwater.toml").write_text(CONFIG)
+    (folder / "headwater.toml").write_text(
+        CONFIG + copied_channel("test", "part_duration = 0.5", "segment_duration = 1.0")
+    )
     server = start_server("--config", "headwater.toml", "--library", "library", cwd=folder)
     wait_for(lambda: get(server, PLAYLIST)[0] == 200, "the first segment")
     yield server

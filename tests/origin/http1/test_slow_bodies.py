@@ -10,20 +10,13 @@ import pytest
 
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
 from tests.waiting import wait_for
 
 CONFIG = """
 [server]
 port = 0
-
-[[live]]
-name = "test"
-source = "testsrc"
-ladder = ["240p"]
-part_duration = 0.5
-segment_duration = 1.0
-captions = ["en"]
 
 [[radio]]
 name = "one.mp3"
@@ -46,12 +39,14 @@ SLOW_SECONDS = 1.5
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("slow")
     (folder / "library").mkdir()
-    (folder / "headwater.toml").write_text(CONFIG)
+    (folder / "headwater.toml").write_text(
+        CONFIG + copied_channel("test", "part_duration = 0.5", "segment_duration = 1.0", 'captions = ["en"]')
+    )
     server = start_server("--config", "headwater.toml", "--library", "library", cwd=folder)
 
     def is_on() -> bool:
         with connected(server) as client:
-            return client.ask("/live/test/240p/media.m3u8").status == 200
+            return client.ask("/live/test/source/media.m3u8").status == 200
 
     wait_for(is_on, "the first segment")
     yield server

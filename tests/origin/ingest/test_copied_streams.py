@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import HEADWATER
+from tests.fork_server import run_headwater
 from tests.origin.ingest.studio import KEY, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
@@ -27,7 +26,7 @@ def test_other_sizes_follow_and_key_frames_that_are_too_far_apart_are_refused(tm
         with encoding(*large, "-method", "PUT", address):
             second = one.wait_for_timeline(first)
             url = f"{one.server.url}/live/studio/master.m3u8"
-            run = subprocess.run([str(HEADWATER), "check", url], capture_output=True, text=True, timeout=240)
+            run = run_headwater("check", url)
             assert run.returncode == 0, run.stdout
         one.wait_for_state("idle")
         rare = encoder_arguments("matroska", rate=25, more="-g 250").split()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HEADWATER
+from tests.fork_server import HEADWATER
 from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port

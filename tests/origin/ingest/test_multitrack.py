@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import HEADWATER
+from tests.fork_server import run_headwater
 from tests.media.rtmp.test_publishers import newer_ffmpeg
 from tests.origin.ingest.studio import KEY, Studio, encoding, studio
 from tests.origin.ingest.test_client_configuration import ASKED, CANVAS, changed
@@ -69,7 +69,7 @@ def test_a_publisher_is_told_the_ladder_and_each_of_its_tracks_is_a_rendition(ha
         hall.wait_for_timeline(rendition="240p")
         told = hall.channel()["publisher"]
         assert (told["pictures"], told["is_encoded"]) == (2, False)
-        run = subprocess.run([str(HEADWATER), "check", url], capture_output=True, text=True, timeout=240)
+        run = run_headwater("check", url)
         assert run.returncode == 0, run.stdout
         words = f"ffprobe -v error -show_entries stream=codec_type,width,height -of csv=p=0 {url}"
         seen = subprocess.run(words.split(), capture_output=True, text=True, timeout=240).stdout

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import start_server
+from tests.copied_channel import copied_channel
 from tests.origin.ingest.studio import CHANNEL, KEY, Studio, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
 from tests.srt import Faults, bad_path, calling, udp_port
@@ -62,11 +63,6 @@ def srt_studio(folder: Path, more: str = "", others: str = "") -> Iterator[SrtSt
 PASSPHRASE = "of the vault: 6f1c"
 OTHERS = f"""
 [[live]]
-name = "tests"
-source = "testsrc"
-ladder = ["240p"]
-
-[[live]]
 name = "vault"
 publish_key = "{KEY}"
 srt_passphrase = "{PASSPHRASE}"
@@ -76,7 +72,7 @@ srt_passphrase = "{PASSPHRASE}"
 @pytest.fixture(scope="module")
 def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SrtStudio]:
     """A channel that each test finds without publishers, and leaves so."""
-    yield from srt_studio(tmp_path_factory.mktemp("studio"), others=OTHERS)
+    yield from srt_studio(tmp_path_factory.mktemp("studio"), others=copied_channel("tests") + OTHERS)
 
 
 @pytest.mark.clause("ffmpeg publishes to a live channel over SRT with its key in any of the usual stream IDs")

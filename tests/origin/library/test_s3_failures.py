@@ -15,7 +15,8 @@ import httpx
 import obstore
 import pytest
 
-from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.conftest import ServerProcess, start_server
+from tests.fork_server import run_headwater
 from tests.packager import films
 from tests.s3_server import BUCKET, SECRET, S3Proxy, S3Server
 from tests.waiting import wait_for
@@ -180,14 +181,7 @@ def test_slow_clients_of_large_objects_cost_little_memory(in_s3: InS3) -> None:
 
 
 def _serve(library: str, environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(HEADWATER), "serve", "--library", library, "--port", "0", *options],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_headwater("serve", "--library", library, "--port", "0", *options, env=environment)
 
 
 @pytest.mark.parametrize(

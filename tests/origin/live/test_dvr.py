@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import resource
 import signal
-import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,15 +12,17 @@ import httpx
 import pytest
 
 from packager.window.segments import MEMORY_TARGET_DURATIONS
-from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
+from tests.fork_server import run_headwater
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(1800)
 
-CHANNEL = 'name = "demo"\nsource = "testsrc"\nladder = ["240p"]\npart_duration = 0.25\nsegment_duration = 1.0'
-RENDITIONS = ("240p", "audio")
+RENDITIONS = ("source", "audio")
 KILLS = 4
+DVR = 'dvr = "1h"'
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def configuration(tmp_path: Path) -> tuple[str, str]:
     path = tmp_path / "headwater.toml"
     path.write_text(
         f'[server]\nport = 0\ndata = "{tmp_path / "data"}"\n[library]\npath = "{tmp_path / "library"}"\n'
-        f'[[live]]\n{CHANNEL}\ndvr = "1h"\n'
+        f"{copied_channel('demo', 'part_duration = 0.25', 'segment_duration = 1.0', DVR)}"
     )
     return "--config", str(path)
 
@@ -80,15 +81,16 @@ def look(
     newest: int,
 ) -> int:
     """Compare with what is known, let nine segments come, and know them too; give the first one's number."""
-    wait_for(lambda: playlist(client, server, "240p"), what="the playlist")
+    wait_for(lambda: playlist(client, server, "source"), what="the playlist")
     before = {segment for _, segment in known}
     for name, segment in sorted(known):
         assert segment in playable(playlist(client, server, name))
         assert fetch(client, server, name, segment) == known[name, segment]
     wait_for(
-        lambda: len(set(playable(playlist(client, server, "240p"))) - before) >= 9, what="nine segments more"
+        lambda: len(set(playable(playlist(client, server, "source"))) - before) >= 9,
+        what="nine segments more",
     )
-    text = playlist(client, server, "240p")
+    text = playlist(client, server, "source")
     assert text.count("#EXT-X-DISCONTINUITY\n") == starts, "one for each start but the first"
     (number,) = re.findall(r"MEDIA-SEQUENCE:(\d+)", text)
     assert int(number) >= newest
@@ -131,16 +133,16 @@ def test_a_segment_from_disk_is_answered_as_from_memory_with_ranges_and_conditio
 ) -> None:
     server = start_server(*configuration)
     try:
-        number = wait_for(lambda: whole_with_parts(playlist(client, server, "240p")), what="a segment")
+        number = wait_for(lambda: whole_with_parts(playlist(client, server, "source")), what="a segment")
         first, part = f"{number}.m4s", f"{number}.1.m4s"
-        url = f"{server.url}/live/demo/240p/"
+        url = f"{server.url}/live/demo/source/"
         fresh, fresh_part = client.get(url + first), client.get(url + part)
         assert fresh.status_code == fresh_part.status_code == 200
 
         def is_behind() -> bool:
-            text = playlist(client, server, "240p")
+            text = playlist(client, server, "source")
             is_old = len(playable(text.partition(f"\n{first}\n")[2])) >= 9
-            return is_old and first in stored(tmp_path, "240p")
+            return is_old and first in stored(tmp_path, "source")
 
         wait_for(is_behind, what="nine segments more, and this one on disk")
         later, later_part = client.get(url + first), client.get(url + part)
@@ -159,7 +161,7 @@ def test_a_segment_from_disk_is_answered_as_from_memory_with_ranges_and_conditio
         assert client.head(url + first).headers["content-length"] == str(len(fresh.content))
         missing = part.replace(".1.", ".99.")
         assert client.get(url + missing).status_code == 404
-        (folder,) = Path(configuration[1]).parent.glob("data/live/demo/dvr/240p")
+        (folder,) = Path(configuration[1]).parent.glob("data/live/demo/dvr/source")
         (folder / first).write_bytes(b"short")
 
         def is_gone() -> bool:
@@ -181,7 +183,7 @@ def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
 ) -> None:
     server = start_server(*configuration, program=patient_server())
     try:
-        wait_for(lambda: len(playable(playlist(client, server, "240p"))) >= 2, what="two segments")
+        wait_for(lambda: len(playable(playlist(client, server, "source"))) >= 2, what="two segments")
         pid = server.process.pid
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
 
@@ -194,17 +196,17 @@ def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
 
         wait_for(troubles, what="the trouble")
         assert troubles() == {"live/demo": "DVR: File too large"}
-        unstored = playable(playlist(client, server, "240p"))[-1]
-        before = fetch(client, server, "240p", unstored)
+        unstored = playable(playlist(client, server, "source"))[-1]
+        before = fetch(client, server, "source", unstored)
 
         def behind_the_live_edge() -> bool:
             # RFC 8216bis §6.2.1: what was published isn't taken back, nor is it another one.
-            text = playlist(client, server, "240p")
+            text = playlist(client, server, "source")
             assert unstored in playable(text)
             return len(playable(text.partition(f"\n{unstored}\n")[2])) > MEMORY_TARGET_DURATIONS
 
         wait_for(behind_the_live_edge, what="a segment in memory that would be on disk")
-        assert fetch(client, server, "240p", unstored) == before
+        assert fetch(client, server, "source", unstored) == before
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         wait_for(lambda: not troubles(), what="the end of the trouble")
         wait_for(lambda: "DVR is kept again" in server.text(), what="the line of it in the log")
@@ -219,9 +221,7 @@ def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
 def test_a_second_server_on_the_same_data_folder_ends_with_one_line(configuration: tuple[str, str]) -> None:
     server = start_server(*configuration)
     try:
-        second = subprocess.run(
-            [str(HEADWATER), "serve", *configuration], capture_output=True, text=True, timeout=240
-        )
+        second = run_headwater("serve", *configuration)
         assert second.returncode == 1
         (line,) = [line for line in second.stderr.splitlines() if "data folder" in line]
         assert "another server uses this data folder" in line

@@ -7,26 +7,19 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.s3_server import BUCKET, SECRET, S3Proxy, S3Server
 from tests.waiting import wait_for
 
-CHANNEL = """
-[[live]]
-name = "one.toml"
-source = "testsrc"
-ladder = ["240p"]
-segment_duration = 1.0
-part_duration = 0.5
-dvr = "1h"
-"""
-LISTED = "/live/one.toml/240p/"
+LISTED = "/live/one.toml/source/"
 
 
 def test_a_dvr_in_s3_is_served_by_workers_and_after_a_restart(
     s3_server: S3Server, s3_proxy: S3Proxy, tmp_path: Path
 ) -> None:
     config = tmp_path / "headwater.toml"
-    config.write_text(f'[server]\nport = 0\nworkers = 1\ndvr_path = "s3://{BUCKET}/restarted"\n{CHANNEL}')
+    channel = copied_channel("one.toml", "segment_duration = 1.0", "part_duration = 0.5", 'dvr = "1h"')
+    config.write_text(f'[server]\nport = 0\nworkers = 1\ndvr_path = "s3://{BUCKET}/restarted"\n{channel}')
     environment = s3_server.environment(s3_proxy.url)
     server = start_server("--config", str(config), env=environment)
     try:
@@ -35,7 +28,7 @@ def test_a_dvr_in_s3_is_served_by_workers_and_after_a_restart(
         wait_for(lambda: len(_listed(server)) > 9, "the first segment to leave memory")
     finally:
         server.stop()
-    assert s3_proxy.asked("PUT", f"/live/one.toml/dvr/240p/{first.partition('.')[0]}-")
+    assert s3_proxy.asked("PUT", f"/live/one.toml/dvr/source/{first.partition('.')[0]}-")
     server = start_server("--config", str(config), env=environment)
     try:
         wait_for(lambda: first in _listed(server), "what was there before")
@@ -43,12 +36,12 @@ def test_a_dvr_in_s3_is_served_by_workers_and_after_a_restart(
         assert (again.content, again.headers["etag"]) == (data.content, data.headers["etag"])
         part = httpx.get(f"{server.url}{LISTED}{first}", headers={"range": "bytes=10-99"}, timeout=60)
         assert (part.status_code, part.content) == (206, data.content[10:100])
-        assert s3_proxy.asked("GET", f"/240p/{first.partition('.')[0]}-")
+        assert s3_proxy.asked("GET", f"/source/{first.partition('.')[0]}-")
         second = _listed(server)[1]
-        asked = len(s3_proxy.asked("GET", "/240p/"))
+        asked = len(s3_proxy.asked("GET", "/source/"))
         for name in _listed(server)[-2:]:
             assert httpx.get(f"{server.url}{LISTED}{name}", timeout=60).status_code == 200
-        assert len(s3_proxy.asked("GET", "/240p/")) == asked  # live media is never fetched from S3
+        assert len(s3_proxy.asked("GET", "/source/")) == asked  # live media is never fetched from S3
         with s3_proxy.refusing():
             assert httpx.get(f"{server.url}{LISTED}{first}", timeout=60).content == data.content
             refused = httpx.get(f"{server.url}{LISTED}{second}", timeout=60)

@@ -23,7 +23,8 @@ import m3u8
 import numpy as np
 import pytest
 
-from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.conftest import ServerProcess, start_server
+from tests.fork_server import HEADWATER
 from tests.ogg import encoded
 from tests.origin.cli.test_check import Judgement, judge_live, standstills
 from tests.patience import CLIENT_SECONDS, patient_server

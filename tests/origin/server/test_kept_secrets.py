@@ -7,7 +7,6 @@ import hmac
 import os
 import signal
 import stat
-import subprocess
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,8 @@ from origin.config.kept_secrets import (
     with_secrets,
 )
 from origin.config.load import as_toml, load
-from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.conftest import ServerProcess, start_server
+from tests.fork_server import run_headwater
 from tests.waiting import wait_for
 
 PUBLISH_KEY = "live.studio.publish_key"
@@ -283,16 +283,15 @@ def test_the_start_that_makes_them_shows_them_and_nothing_else_does(tmp_path: Pa
         server.stop()
     assert secrets_of(server) == []
     assert token not in server.text()
-    shown = subprocess.run(
-        [HEADWATER, "serve", "--print-config"], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    shown = run_headwater("serve", "--print-config", cwd=tmp_path)
+    assert shown.returncode == 0
     assert token not in shown.stdout + shown.stderr
     assert password not in shown.stdout + shown.stderr
 
 
 def test_printing_the_configuration_makes_nothing(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text(TEXT)
-    subprocess.run([HEADWATER, "serve", "--print-config"], cwd=tmp_path, check=True, capture_output=True)
+    assert run_headwater("serve", "--print-config", cwd=tmp_path).returncode == 0
     assert not (tmp_path / "data").exists()
     config = load(None, {}, {"server": {"admin_token": "hush"}})
     assert "hush" not in as_toml(config)

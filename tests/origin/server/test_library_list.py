@@ -25,8 +25,9 @@ from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue
 from packager.library.file_listing import ListedFolder
 from tests.conftest import ServerProcess, start_server
+from tests.fork_server import run_headwater
 from tests.loop_watch import LoopWatch, slowness
-from tests.origin.cli.test_cli import assert_one_line, run
+from tests.origin.cli.test_cli import assert_one_line
 from tests.packager import crafted
 from tests.waiting import wait_for
 
@@ -97,7 +98,7 @@ def test_a_library_that_was_named_and_is_not_there_is_an_error(tmp_path: Path, n
     )
     arguments = ("--library", "library") if named == "option" else ()
     environment = {"HEADWATER_LIBRARY_PATH": "library"} if named == "environment" else {}
-    result = run("serve", *arguments, cwd=tmp_path, env=environment)
+    result = run_headwater("serve", *arguments, cwd=tmp_path, env=environment)
     assert result.returncode == 1
     told = error_line(result.stderr)
     assert "library: No such file" in told
@@ -106,7 +107,7 @@ def test_a_library_that_was_named_and_is_not_there_is_an_error(tmp_path: Path, n
 
 def test_a_default_library_that_is_not_there_is_an_error_where_there_is_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text("[server]\nport = 0\n")
-    assert_one_line(run("serve", cwd=tmp_path), 1, "library", "No such file", "--library")
+    assert_one_line(run_headwater("serve", cwd=tmp_path), 1, "library", "No such file", "--library")
 
 
 @pytest.mark.clause("RFC 8288 §3")
@@ -307,7 +308,7 @@ def test_a_library_that_is_the_data_folder_is_one_line(tmp_path: Path, library: 
     (tmp_path / "headwater.toml").write_text(
         f'[server]\nport = 0\ndata = "data"\n[library]\npath = "{library}"\n'
     )
-    result = run("serve", cwd=tmp_path, env=BROKEN_FFMPEG)
+    result = run_headwater("serve", cwd=tmp_path, env=BROKEN_FFMPEG)
     assert result.returncode == 1
     assert "server.data" in error_line(result.stderr)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from origin.server.local_network import address_for_others, own_address, qr_code
-from tests.conftest import HEADWATER
+from tests.fork_server import HEADWATER
 
 FINDER = ["#######", "#.....#", "#.###.#", "#.###.#", "#.###.#", "#.....#", "#######"]
 """ISO/IEC 18004 §6.3.3.1: the pattern in three corners."""

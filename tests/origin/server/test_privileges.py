@@ -24,7 +24,8 @@ import pytest
 from packager.process import seccomp as seccomp_filter
 from packager.process.sandbox import missing
 from packager.process.tools import Tools
-from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.conftest import ServerProcess, start_server
+from tests.fork_server import HEADWATER
 from tests.waiting import wait_for
 
 NOBODY = "nobody"

@@ -26,7 +26,7 @@ from origin.config import logs
 from origin.config.options import Config, EventOptions, LiveOptions, RadioOptions, redactor_of, secrecy
 from packager.process.tools import Tools
 from tests.conftest import ServerProcess, start_server
-from tests.origin.cli.test_cli import run
+from tests.fork_server import run_headwater
 from tests.waiting import wait_for
 
 CANARY = re.compile(r"c4nary[0-9]+x")
@@ -207,7 +207,7 @@ def test_no_secret_is_written_answered_or_shown_by_children(tools: Tools, tmp_pa
     with listening(refusing) as http_port, listening(rtsp) as rtsp_port:
         config = tmp_path / "headwater.toml"
         config.write_text(configuration(secret, tools, tmp_path, http_port, rtsp_port))
-        shown = run("serve", "--print-config", cwd=tmp_path)
+        shown = run_headwater("serve", "--print-config", cwd=tmp_path)
         assert shown.returncode == 0
         assert "[[radio]]" in shown.stdout
         assert secret.found_in(shown.stdout + shown.stderr) == []
@@ -276,7 +276,7 @@ def test_a_relays_password_that_is_not_encoded_is_one_line_without_it(tmp_path: 
     for sign in "/?#":
         text = f'[[radio]]\nname = "a.mp3"\n{key}http://user:p{sign}c4nary1x@host:8000/x"\n'
         (tmp_path / "headwater.toml").write_text(text)
-        result = run("serve", cwd=tmp_path)
+        result = run_headwater("serve", cwd=tmp_path)
         assert result.returncode == 2
         assert "percent-encoded" in result.stderr
         assert not CANARY.search(result.stderr)
@@ -291,7 +291,7 @@ def test_a_channels_source_that_cannot_be_played_is_one_line_without_its_secrets
     tmp_path: Path, url: str
 ) -> None:
     (tmp_path / "headwater.toml").write_text(f'[[live]]\nname = "a"\nsource = "{url}"\n')
-    result = run("serve", cwd=tmp_path)
+    result = run_headwater("serve", cwd=tmp_path)
     assert result.returncode == 2
     assert "source of 'a'" in result.stderr
     assert not CANARY.search(result.stderr)

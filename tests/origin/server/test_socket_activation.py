@@ -17,23 +17,12 @@ import pytest
 
 from origin.server.limits import ServerLimits
 from tests.conftest import START_SECONDS
+from tests.copied_channel import copied_channel
 from tests.patience import patient_server
 from tests.succession import Succession, end, start
 from tests.waiting import wait_for
 
 REQUESTS = 100
-
-CHANNEL = """
-[server]
-data = "{data}"
-
-[[live]]
-name = "test"
-source = "testsrc"
-ladder = ["240p"]
-segment_duration = 1.0
-dvr = "1h"
-"""
 
 
 class Asker:
@@ -132,12 +121,13 @@ def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket
 def test_a_channel_goes_on_behind_the_server_before_whose_folder_the_next_one_waits_for(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "test.toml").write_text(CHANNEL.format(data=tmp_path / "data"))
+    channel = copied_channel("test", "segment_duration = 1.0", 'dvr = "1h"')
+    (tmp_path / "test.toml").write_text(f'[server]\ndata = "{tmp_path}/data"\n{channel}')
     with contextlib.ExitStack() as stack:
         servers = Succession(
             tmp_path, stack, "--config", str(tmp_path / "test.toml"), program=patient_server()
         )
-        url = "http://{}:{}/live/test/240p/".format(*servers.address)
+        url = "http://{}:{}/live/test/source/".format(*servers.address)
 
         def playlist() -> str:
             with urllib.request.urlopen(f"{url}media.m3u8", timeout=START_SECONDS) as answer:
@@ -148,7 +138,7 @@ def test_a_channel_goes_on_behind_the_server_before_whose_folder_the_next_one_wa
         name = re.findall(r"^(\d+)\.m4s$", listed, re.MULTILINE)[-1]
         with urllib.request.urlopen(f"{url}{name}.m4s", timeout=START_SECONDS) as answer:
             data = answer.read()
-        index = tmp_path / "data" / "live" / "test" / "dvr" / "240p" / "index"
+        index = tmp_path / "data" / "live" / "test" / "dvr" / "source" / "index"
         wait_for(lambda: index.exists() and f'"number":{name},' in index.read_text(), what="it on disk")
         after = servers.start()
         assert "live channels wait" in servers.logs[1].read_text()

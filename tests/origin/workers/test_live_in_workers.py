@@ -15,6 +15,7 @@ import pytest
 
 from tests.conformance.raw import Answer, Client
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
 from tests.origin.workers.asking import asked, health, metric, ready, workers_of
 from tests.origin.workers.connections import connections, to_all
@@ -28,28 +29,20 @@ CONFIG = """
 workers = 3
 data = "{data}"
 
-[[live]]
-name = "{name}"
-source = "testsrc"
-ladder = ["240p"]
-captions = ["en"]
-part_duration = 0.25
-segment_duration = 1.0
-{more}
-
 [[radio]]
 name = "tone.mp3"
 source = "folder"
 folder = "{music}"
 """
 MISSING = [
-    "/live/test/240p/1.m4s",
-    "/live/test/240p/none",
+    "/live/test/source/1.m4s",
+    "/live/test/source/none",
     "/live/test/none/media.m3u8",
     "/live/none/master.m3u8",
 ]
+TIMES = ("part_duration = 0.25", "segment_duration = 1.0")
 EVENT = 'event = true\ndvr = "1h"'
-MASTER, PLAYLIST = "/live/test/master.m3u8", "/live/test/240p/media.m3u8"
+MASTER, PLAYLIST = "/live/test/master.m3u8", "/live/test/source/media.m3u8"
 
 
 def playing(folder: Path, more: str = "") -> ServerProcess:
@@ -58,7 +51,8 @@ def playing(folder: Path, more: str = "") -> ServerProcess:
     music.mkdir()
     tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=30", str(music / "tone.mp3")]
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *tone], check=True, timeout=300)
-    config.write_text(CONFIG.format(data=folder / "data", name="test", more=more, music=music))
+    channel = copied_channel("test", *TIMES, 'captions = ["en"]', more)
+    config.write_text(CONFIG.format(data=folder / "data", music=music) + channel)
     server = start_server("--config", str(config), "--library", str(folder), "--port", "0")
     ready(server, COUNT)
     wait_for(lambda: health(server)["services"].get("live/test") == "live", "the channel")
@@ -94,7 +88,7 @@ class Reader:
         hinted = re.findall(r'PRELOAD-HINT:.*URI="([^"]+)"', self.text)
         for name in [*listed, *hinted]:
             client = self.clients[next(self._turn) % len(self.clients)]
-            answer = client.ask(f"/live/test/240p/{name}")
+            answer = client.ask(f"/live/test/source/{name}")
             if name in hinted and answer.status == 404:
                 # RFC 8216bis §4.4.5.3: a hint is none to rely on; what an encoder's end cuts off never comes.
                 assert f'"{name}"' not in client.ask(PLAYLIST).body.decode()
@@ -103,7 +97,7 @@ class Reader:
             assert self.parts.setdefault(name, answer.body) == answer.body
         for line in self.text.splitlines()[-40:]:
             if re.fullmatch(r"\d+\.m4s", line):
-                assert self.fetch(f"/live/test/240p/{line}").body
+                assert self.fetch(f"/live/test/source/{line}").body
 
     def reload(self) -> None:
         """Wait for the part that is hinted at."""
@@ -177,7 +171,7 @@ def test_a_worker_that_stands_still_slows_nobody_and_goes_on(server: ServerProce
 
 def test_a_channel_whose_encoder_dies_goes_on_everywhere(server: ServerProcess) -> None:
     with to_all(server, MASTER) as clients:
-        os.kill(server.encoder(b"lavfi"), signal.SIGKILL)
+        os.kill(server.encoder(b"film.mp4"), signal.SIGKILL)
 
         def have_break() -> bool:
             return all(b"#EXT-X-DISCONTINUITY\n" in one.ask(PLAYLIST).body for one in clients.values())
@@ -213,7 +207,7 @@ def test_what_publishes_is_the_control_processes(server: ServerProcess) -> None:
 def addresses(client: Client) -> list[str]:
     """Give all addresses of an event that is over."""
     found = [MASTER, "/live/test/manifest.mpd"]
-    for name in ("240p", "audio", "captions-en"):
+    for name in ("source", "audio", "captions-en"):
         folder = f"/live/test/{name}"
         text = client.ask(f"{folder}/media.m3u8").body.decode()
         names = re.findall(r"^[^#\n]+$", text, re.MULTILINE) + re.findall(r'URI="([^".][^"]*)"', text)
@@ -247,14 +241,14 @@ def test_every_worker_has_the_same_of_an_event_that_is_over_with_what_is_on_disk
     event: ServerProcess, tmp_path: Path
 ) -> None:
     def has_disk(count: int) -> bool:
-        return len([*tmp_path.glob("data/**/240p/*.m4s")]) > count
+        return len([*tmp_path.glob("data/**/source/*.m4s")]) > count
 
     wait_for(lambda: has_disk(9), "segments that have left memory")
     with to_all(event, MASTER) as clients:
         (first, *_) = clients.values()
         oldest = re.findall(r"^\d+\.m4s$", first.ask(PLAYLIST).body.decode(), re.MULTILINE)[0]
         for client in clients.values():
-            assert client.ask(f"/live/test/240p/{oldest}").status == 200
+            assert client.ask(f"/live/test/source/{oldest}").status == 200
         end_event(first.socket.getpeername())
 
         def has_ended() -> bool:

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from tests.conftest import HEADWATER, STOP_SECONDS, ServerProcess
+from tests.conftest import STOP_SECONDS, ServerProcess
+from tests.fork_server import HEADWATER
 from tests.origin.workers.asking import (
     CLIENT_SECONDS,
     address_of,

@@ -9,13 +9,12 @@ import pytest
 
 from media.errors import UnsupportedError
 from packager.export.export import export
-from tests.conftest import HEADWATER
+from tests.fork_server import run_headwater
 from tests.packager import films
 
 
 def package(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    argv = [str(HEADWATER), "package", *map(str, words)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    return run_headwater("package", *words)
 
 
 @pytest.fixture

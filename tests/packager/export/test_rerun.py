@@ -17,7 +17,7 @@ import pytest
 from packager.data_folder import NotOursError
 from packager.export.export import Report, export
 from packager.export.record import RECORD_BEGIN
-from tests.conftest import HEADWATER
+from tests.fork_server import HEADWATER, run_headwater
 from tests.packager import films
 from tests.small_disk import small_disk
 from tests.waiting import wait_for
@@ -273,8 +273,7 @@ def test_a_full_disk_is_named_and_what_was_there_stays(film: Path, tiny_disk: Pa
     small.write_bytes(films.film("sound.m4a").read_bytes())
     export([small], tiny_disk).require()
     before = contents(tiny_disk)
-    words = [str(HEADWATER), "package", str(film), "--out", str(tiny_disk)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    done = run_headwater("package", film, "--out", tiny_disk)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert f"{tiny_disk}/film.mp4.part/" in line

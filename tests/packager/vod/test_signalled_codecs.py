@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +13,7 @@ from media.mp4.boxes import box
 from packager.export.export import export
 from packager.library.storage import Library
 from packager.vod import Titles
-from tests.conftest import HEADWATER
+from tests.fork_server import run_headwater
 from tests.packager import films
 from tests.packager.films import H264, PICTURE, TONE, probe, run_ffmpeg
 from tests.packager.rewritten import Change, boxes_of, rewrite, sample_entry
@@ -104,8 +103,7 @@ def test_its_sound_can_be_asked_for_alone_and_the_playlist_says_that_it_is_alone
 
 
 def test_packaging_it_ahead_of_time_fails_and_says_why(old_picture: Path, tmp_path: Path) -> None:
-    words = [str(HEADWATER), "package", str(old_picture), "--out", str(tmp_path / "out")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    done = run_headwater("package", old_picture, "--out", tmp_path / "out")
     assert done.returncode == 1
     assert "MPEG-4 Part 2 video" in done.stderr
     assert not list(tmp_path.rglob("master.m3u8"))
@@ -115,8 +113,7 @@ def test_packaging_names_each_track_that_is_left_out(tmp_path: Path) -> None:
     tracks = ("-map", "0", "-map", "1", "-map", "1", "-c:v", "copy", "-c:a:0", "aac", "-c:a:1", "vorbis")
     path = make(tmp_path / "two.mp4", *tracks, *H264, "-ac:a:1", "2", "-strict", "-2")
     assert "# Left out: track 3: codec Vorbis" in titles_of(path).multivariant_playlist(path.name)
-    words = [str(HEADWATER), "package", str(path), "--out", str(tmp_path / "out")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    done = run_headwater("package", path, "--out", tmp_path / "out")
     assert done.returncode == 0
     assert "codec Vorbis" in done.stdout + done.stderr
 
