@@ -8,7 +8,7 @@ import obstore
 import pytest
 
 from tests.conftest import ServerProcess
-from tests.origin.cluster.test_nodes import CHANNEL, get, nodes, owns, playlist, plays, segments
+from tests.origin.cluster.test_nodes import get, nodes, owns, playlist, plays, segments, shared_channel
 from tests.redis_server import RedisServer
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 from tests.waiting import wait_for
@@ -33,7 +33,7 @@ def test_without_s3_and_redis_owners_stay_live_and_what_is_cached_is_served(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HEADWATER_LIBRARY_PATH", f"s3://{BUCKET}/library")
     monkeypatch.setenv("HEADWATER_SERVER_DVR_PATH", f"s3://{BUCKET}/both")
-    channels = f'{CHANNEL}dvr = "1h"\n'
+    channels = shared_channel('dvr = "1h"')
     with nodes(tmp_path, redis_server, "packager", "edge", channels=channels) as (packager, edge):
         wait_for(lambda: plays(edge) and owns(packager), "the channel")
         wait_for(lambda: len(segments(playlist(edge))) > LIVE_WINDOW + 2, "a DVR")
@@ -63,7 +63,7 @@ def test_without_s3_and_redis_owners_stay_live_and_what_is_cached_is_served(
         # What couldn't be stored meanwhile is stored now.
         made = segments(playlist(packager))
         missed = made[made.index(before[-1]) + 1].partition(".")[0]
-        wait_for(lambda: _is_stored(s3_server, f"240p/{missed}-"), "a segment of then in S3")
+        wait_for(lambda: _is_stored(s3_server, f"source/{missed}-"), "a segment of then in S3")
         assert all("Traceback" not in one.text() for one in (packager, edge))
 
 
@@ -81,7 +81,7 @@ def _knows(edge: ServerProcess, uncached: tuple[str, ...]) -> bool:
 
 
 def _address(name: str) -> str:
-    return f"/live/shared/240p/{name}"
+    return f"/live/shared/source/{name}"
 
 
 def _newest(one: ServerProcess) -> int:
