@@ -90,6 +90,8 @@ class WorkerLimits:
 
     Attributes:
         restarts: when a worker that died is started again.
+        spares: processes that wait to take the place of a worker that dies.
+        start_seconds: in which a worker must listen once it may; one that doesn't is killed.
         report_seconds: for so long a worker is waited for that is asked for its metrics.
         taken_at_once: connections that a worker takes before it does something else: those that come together
             are meant for all.
@@ -98,6 +100,8 @@ class WorkerLimits:
     """
 
     restarts: RetryPolicy = WORKER_RESTARTS
+    spares: int = 1
+    start_seconds: float = 60.0
     report_seconds: float = 1.0
     taken_at_once: int = 1
     end_seconds: float = 2.0

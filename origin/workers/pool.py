@@ -1,4 +1,17 @@
-"""Keeps workers running beside the control process, asks them for their metrics, and ends them with it."""
+"""Keeps workers running beside the control process, asks them for their metrics, and ends them with it.
+
+One process more than there are workers runs, the *spare* one: it has imported the program, and waits to be
+told what it serves. It takes the place of a worker that dies, and the next spare one is begun once all serve
+again. Importing is nearly all of a worker's start: a second of processor time, and more of the clock's on a
+machine that has much else to do. The spare one costs its memory, 48 MB, however many workers there are.
+
+Forking workers from one process that has imported everything would share some of that among them, but numpy's
+library has threads of its own by then, which a fork lacks with whatever they hold; a worker's parent would be
+that process, whose death would end them all, and which would have to tell their exit statuses. A spare one is
+an ordinary worker that hasn't been told yet. Where there is none (several died at once, or as soon as they
+served), one is started as if there never were any. It is also of the control process's version, whatever an
+upgrade has put on the disk meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +19,8 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +36,7 @@ from origin.server.server import Listener
 from origin.workers.messages import Report, ReportedMetric, Start, TakeLog
 from origin.workers.worker_process import WorkerProcess, WorkerState
 from packager.replication.log_server import LogServer
-from packager.retry_policy import FailureCount
+from packager.retry_policy import FailureCount, RetryPolicy
 
 log = structlog.get_logger()
 
@@ -55,6 +70,27 @@ class WorkerSetup:
     logs: LogServer
 
 
+class _Place:
+    """One of the workers that there are to be.
+
+    Args:
+        number: the worker's, from 1.
+        restarts: when it is started again.
+
+    Attributes:
+        number: likewise.
+        failures: how often it died of late.
+        worker: who has the place; None while nobody does.
+        began: when that one took it.
+    """
+
+    def __init__(self, number: int, restarts: RetryPolicy) -> None:
+        self.number = number
+        self.failures = FailureCount(restarts)
+        self.worker: WorkerProcess | None = None
+        self.began = 0.0
+
+
 class WorkerPool:
     """The workers of a server.
 
@@ -66,15 +102,25 @@ class WorkerPool:
         self.restarts = 0
         self._setup = setup
         self._limits = setup.limits.workers
-        self._workers: dict[int, WorkerProcess] = {}
+        places = [_Place(number, self._limits.restarts) for number in range(1, setup.count + 1)]
+        self._places = places
+        # Either of these is empty.
+        self._free, self._spares = deque(places), deque[WorkerProcess]()
         self._may_listen = False
+        self._read_again: Config | None = None
         self._ending = asyncio.Event()
+        self._changed = asyncio.Event()
         # What accepts connections while there is no worker, and whether it does.
         self._stand_ins: list[SocketListener] = []
         self._stands_in = False
         self._running = 0
         self._handed_over = 0
         self._make_connection: Callable[[], Connection] | None = None
+
+    @property
+    def _workers(self) -> dict[int, WorkerProcess]:
+        """Those that have a place, by number."""
+        return {one.number: one.worker for one in self._places if one.worker is not None}
 
     @property
     def is_over(self) -> bool:
@@ -94,8 +140,8 @@ class WorkerPool:
     async def running(self) -> AsyncIterator[None]:
         """Run the workers while the context is open; whatever of them is left at its end is killed."""
         async with asyncio.TaskGroup() as group:
-            self._running = self._setup.count
-            keeping = [group.create_task(self._keep(number)) for number in range(1, self._setup.count + 1)]
+            self._running = self._setup.count + self._limits.spares
+            keeping = [group.create_task(self._keep()) for _ in range(self._running)]
             try:
                 yield
             finally:
@@ -115,6 +161,7 @@ class WorkerPool:
             worker.listen()
 
     def _change(self) -> None:
+        self._changed.set()
         is_alone = not any(worker.state is WorkerState.READY for worker in self._workers.values())
         if self._ending.is_set() or is_alone is self._stands_in:
             return
@@ -128,7 +175,8 @@ class WorkerPool:
     def end(self, *, at_once: bool = False) -> None:
         """Let all workers end, behind their last responses or at once."""
         self._ending.set()
-        for worker in self._workers.values():
+        self._changed.set()
+        for worker in (*self._workers.values(), *self._spares):
             worker.end(at_once=at_once)
 
     async def states(self) -> dict[int, str]:
@@ -176,52 +224,99 @@ class WorkerPool:
 
     def take_log(self, config: Config) -> None:
         """Let all workers write their log as a configuration says that was read again."""
+        self._read_again = config
         for worker in self._workers.values():
             worker.tell(TakeLog(config))
 
-    async def _keep(self, number: int) -> None:
-        """Keep one worker running until the end."""
-        loop, failures = asyncio.get_running_loop(), FailureCount(self._limits.restarts)
+    async def _keep(self) -> None:
+        """Keep one process running until the end, as a worker or as the spare one."""
+        failures = FailureCount(self._limits.restarts)
         try:
-            while not self._ending.is_set():
-                began = loop.time()
-                reason = await self._run(number)
+            while await self._wait_until_wanted():
+                began = time.monotonic()
+                place, reason = await self._run()
                 if self._ending.is_set():
                     return
-                failures.succeeded(loop.time() - began)
-                pause = failures.failed()
-                log.warning("a worker is started again", worker=number, reason=reason, again_in=pause)
-                self.restarts += 1
+                if place is None:
+                    failures.succeeded(time.monotonic() - began)
+                    pause = failures.failed()
+                    log.warning("a spare worker is started again", reason=reason, again_in=pause)
+                else:
+                    place.failures.succeeded(time.monotonic() - place.began)
+                    pause = place.failures.failed()
+                    log.warning(
+                        "a worker is started again", worker=place.number, reason=reason, again_in=pause
+                    )
+                    self.restarts += 1
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._ending.wait()
+                if place is not None:
+                    self._free.append(place)
+                    self._fill()
         finally:
             self._running -= 1
 
-    async def _run(self, number: int) -> str:
-        """Run a worker to its end, and tell in words how it ended."""
+    async def _wait_until_wanted(self) -> bool:
+        """Wait until a place is free, or all serve and none is to spare; tell whether that isn't the end."""
+        while not self._ending.is_set():
+            workers = self._workers.values()
+            ready = sum(worker.state is WorkerState.READY for worker in workers)
+            if self._free or (ready == len(self._places) and len(self._spares) < self._limits.spares):
+                return True
+            self._changed.clear()
+            await self._changed.wait()
+        return False
+
+    async def _run(self) -> tuple[_Place | None, str]:
+        """Run a process to its end; give the place that it had, and tell in words how it ended."""
         setup = self._setup
-        start = Start(
-            number,
-            setup.config,
-            setup.limits,
-            tuple(map(str, setup.files)),
-            setup.thumbnails,
-            tuple(sock.fileno() for sock in setup.sockets),
-        )
-        worker = self._workers[number] = WorkerProcess(
-            start, setup.limits, self._connection, setup.logs, self._change
-        )
-        if self._may_listen:
-            worker.listen()
+        worker: WorkerProcess | None = None
+        place: _Place | None = None
         try:
+            listening = [sock.fileno() for sock in setup.sockets]
+            worker = WorkerProcess(listening, setup.limits, self._connection, setup.logs, self._change)
+            self._spares.append(worker)
+            self._fill()
             status = await worker.run()
+            reason = f"it ended with {signal.Signals(-status).name if status < 0 else f'status {status}'}"
         except OSError as error:
-            return f"it can't be started: {error.strerror}"
+            reason = f"it can't be started: {error.strerror}"
         finally:
-            self._handed_over += worker.handed_over
-            del self._workers[number]
-        return f"it ended with {signal.Signals(-status).name if status < 0 else f'status {status}'}"
+            if worker is not None:
+                self._handed_over += worker.handed_over
+                place = self._leave(worker)
+        return place, reason
+
+    def _leave(self, worker: WorkerProcess) -> _Place | None:
+        """Take a process away; give the place that it had."""
+        if worker in self._spares:
+            self._spares.remove(worker)
+        for place in self._places:
+            if place.worker is worker:
+                place.worker = None
+                return place
+        return None
+
+    def _fill(self) -> None:
+        """Let spare ones take the places that are free."""
+        setup = self._setup
+        while self._free and self._spares:
+            place, worker = self._free.popleft(), self._spares.popleft()
+            place.worker, place.began = worker, time.monotonic()
+            start = Start(
+                place.number,
+                setup.config,
+                setup.limits,
+                tuple(map(str, setup.files)),
+                setup.thumbnails,
+                tuple(sock.fileno() for sock in setup.sockets),
+            )
+            worker.serve(start)
+            if self._read_again is not None:
+                worker.tell(TakeLog(self._read_again))
+            if self._may_listen:
+                worker.listen()
 
     def _connection(self) -> Connection:
         """Make the protocol of a connection that was handed over."""

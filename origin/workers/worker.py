@@ -3,6 +3,7 @@
     python -P -m origin.workers.worker DESCRIPTOR PARENT_PID
 
 The descriptor is its end of the socket to the control process; the first message there says what it serves.
+That may come long after the start: until then it is a spare one (`origin.workers.pool`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from dataclasses import replace
 
 import structlog
+import uvicorn.lifespan.on  # noqa: F401 - which uvicorn would import when the server starts
 import uvloop
 from starlette.types import Scope
 
@@ -38,7 +40,7 @@ from packager.replication.log_follower import LogFollower
 
 log = structlog.get_logger()
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
 
 def main() -> None:
@@ -49,6 +51,9 @@ def main() -> None:
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     malloc.configure()
+    # What takes time and needs to know nothing of what is served: perhaps a worker has died by then.
+    malloc.freeze_garbage_collector()
+    _name("spare worker")
     sock = socket.socket(fileno=descriptor)
     try:
         start = messages.read_for_worker(receive_packet(sock, WorkerLimits().packets)[0])
@@ -56,6 +61,7 @@ def main() -> None:
         sys.exit(1)
     if not isinstance(start, Start):
         sys.exit(1)
+    _name(f"worker {start.number}")
     redactor, fields = redactor_of(start.config), {"worker": start.number}
     logs.configure(start.config.log.level, start.config.log.format, redactor, fields)
     uvloop.run(Worker(start, sock).serve())
@@ -68,6 +74,12 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)  # it ended before
+
+
+def _name(name: str) -> None:
+    """Let ``top`` and ``ps -o comm`` tell this process from others; of a name 15 letters are shown."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
 
 
 class ControlProcess:

@@ -7,7 +7,7 @@ import enum
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +39,7 @@ PROGRAM = (sys.executable, "-P", "-m", "origin.workers.worker")
 class WorkerState(enum.Enum):
     """What a worker does."""
 
+    SPARE = "spare"
     STARTING = "starting"
     READY = "ready"
     ENDING = "ending"
@@ -46,42 +47,48 @@ class WorkerState(enum.Enum):
 
 
 class WorkerProcess:
-    """One worker, from its start to its end.
+    """One worker, from its start to its end; until it is told what it serves, it is a spare one.
 
     Args:
-        start: what it is told first.
+        listening: descriptors of the listening sockets.
         limits: of the whole server.
         make_connection: makes the protocol of a connection that it hands over.
         logs: sends it what the live channels publish.
         on_change: is called when it has become ready, or isn't any more.
 
     Attributes:
-        number: the worker's.
+        number: the worker's; 0 while it is a spare one.
         state: what it does.
         handed_over: how many connections have come from it.
+
+    Raises:
+        OSError: there are too few descriptors.
     """
 
     def __init__(
         self,
-        start: Start,
+        listening: Sequence[int],
         limits: Limits,
         make_connection: Callable[[], Connection],
         logs: LogServer,
         on_change: Callable[[], None],
     ) -> None:
         self._on_change = on_change
-        self.number = start.number
-        self.state = WorkerState.STARTING
+        self.number = 0
+        self.state = WorkerState.SPARE
         self.handed_over = 0
-        self._first = start
-        self._limits = limits
+        self._listening = listening
+        self._limits = limits.workers
         self._make_connection = make_connection
         self._logs = logs
-        self._packets: PacketSocket | None = None
+        ours, self._its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        kept = limits.server.listening.kept_descriptors
+        # What is sent before the process runs waits in the kernel.
+        self._packets = PacketSocket(ours, self._take, self._lost, limits.workers.packets, kept)
         self._process: asyncio.subprocess.Process | None = None
+        self._start_timer: asyncio.TimerHandle | None = None
         self._report: asyncio.Future[Report] | None = None
         self._beginnings: set[asyncio.Task[None]] = set()
-        self._may_listen = False
 
     async def run(self) -> int:
         """Start the process and wait for its end; return its exit status, which is negative for a signal.
@@ -89,67 +96,69 @@ class WorkerProcess:
         Raises:
             OSError: it can't be started.
         """
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its:
-            process = self._process = await asyncio.create_subprocess_exec(
-                *PROGRAM,
-                str(its.fileno()),
-                str(os.getpid()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(its.fileno(), *self._first.listening),
-                # Keys of a terminal end the control process, which ends its workers in order.
-                start_new_session=True,
-            )
-        kept = self._limits.server.listening.kept_descriptors
-        self._packets = PacketSocket(ours, self._take, self._lost, self._limits.workers.packets, kept)
+        process: asyncio.subprocess.Process | None = None
         try:
-            self._packets.send(messages.encode(self._first))
-            if self._may_listen:
-                self.listen()
-            if self.state is WorkerState.ENDING:
-                self.end(at_once=True)
+            with self._its_end as its:
+                process = self._process = await asyncio.create_subprocess_exec(
+                    *PROGRAM,
+                    str(its.fileno()),
+                    str(os.getpid()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(its.fileno(), *self._listening),
+                    # Keys of a terminal end the control process, which ends its workers in order.
+                    start_new_session=True,
+                )
             return await process.wait()
         finally:
             self.state = WorkerState.ENDED
             self._on_change()
-            if process.returncode is None:
+            if process is not None and process.returncode is None:
                 process.kill()
                 await process.wait()
             self._packets.close()
+            if self._start_timer is not None:
+                self._start_timer.cancel()
             if self._beginnings:
                 await asyncio.wait(self._beginnings)
             if self._report is not None and not self._report.done():
                 self._report.set_exception(TimeoutError("the worker has ended"))
                 self._report.exception()  # perhaps nobody asks any more
 
+    def serve(self, start: Start) -> None:
+        """Tell a spare one what it serves."""
+        self.number = start.number
+        self.state = WorkerState.STARTING
+        self.tell(start)
+
     def listen(self) -> None:
-        """Let the worker accept connections, as soon as it can."""
-        self._may_listen = True
-        self._send(Listen())
+        """Let the worker accept connections, as soon as it can; one that can't in time is killed."""
+        self.tell(Listen())
+        # Such as one that was stopped while it was a spare one.
+        loop = asyncio.get_running_loop()
+        self._start_timer = loop.call_later(self._limits.start_seconds, self._lost)
 
     def end(self, *, at_once: bool) -> None:
         """Let it end, behind its last response or at once."""
+        if self.state is WorkerState.SPARE:
+            # It has no clients, and may not look at its messages yet.
+            self._lost()
         if self.state is not WorkerState.ENDED:
             self.state = WorkerState.ENDING
-            self._send(End(at_once))
+            self.tell(End(at_once))
 
     def tell(self, message: messages.ToWorker) -> None:
         """Tell it something that it needn't answer."""
-        self._send(message)
+        self._packets.send(messages.encode(message))
 
     async def report(self) -> Report:
         """Ask for its metrics; who asks meanwhile gets the same answer."""
         if self._report is None or self._report.done():
             self._report = asyncio.get_running_loop().create_future()
-            self._send(ReportWanted())
+            self.tell(ReportWanted())
         return await asyncio.shield(self._report)
 
-    def _send(self, message: messages.ToWorker) -> None:
-        if self._packets is not None:
-            self._packets.send(messages.encode(message))
-
     def _lost(self) -> None:
-        """End a worker that can't be talked to any more: its connections would have nowhere to go."""
+        """Kill a worker that can't be talked to: its connections would have nowhere to go."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
@@ -167,6 +176,8 @@ class WorkerProcess:
             self._start(self._send_logs())
         elif isinstance(message, Ready) and self.state is WorkerState.STARTING:
             self.state = WorkerState.READY
+            if self._start_timer is not None:
+                self._start_timer.cancel()
             self._on_change()
         elif isinstance(message, Report) and self._report is not None and not self._report.done():
             self._report.set_result(message)
@@ -187,10 +198,7 @@ class WorkerProcess:
             log.warning("a worker can't follow live channels", worker=self.number, reason=error.strerror)
             return
         await self._logs.connect(ours)
-        if self._packets is None:
-            its.close()
-        else:
-            self._packets.send(messages.encode(Logs()), (its.detach(),))
+        self._packets.send(messages.encode(Logs()), (its.detach(),))
 
     async def _begin(self, sock: socket.socket, data: bytes) -> None:
         """Go on with a connection."""

@@ -3,12 +3,17 @@
 Of requests it is the time of the wall and of processors that counts; of listeners what each costs, and how
 late the last one hears. With one and two, the server and the client have two cores each; with four, they
 share all of them.
+
+Of workers that are killed it is the time until the one in its place answers for a live channel by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -19,10 +24,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from origin.server.limits import WORKER_RESTARTS, Limits, WorkerLimits
 from tests.benchmarks import load, peers, radio
 from tests.benchmarks.load import Figure, Workload
 from tests.benchmarks.peers import Peer
 from tests.benchmarks.ranges import WORKLOADS, make_library
+from tests.conftest import ServerProcess, start_server
+from tests.origin.workers import asking
+from tests.origin.workers.connections import connections
+from tests.patience import program
+from tests.waiting import wait_for
 
 COUNTS = {1: ("0", "2,3"), 2: ("0,1", "2,3"), 4: ("0-3", "0-3")}
 """How many workers there are, on which cores they are, and on which the client is."""
@@ -32,6 +43,21 @@ LISTENERS = 1000
 MEASURED = ("64 KiB ranges", "2 KB file")
 CONNECTIONS = 64
 ROUNDS = 7
+
+
+KILLED = "2 workers, one killed"
+KILLS = 10
+LIVE = """
+[server]
+workers = 2
+
+[[live]]
+name = "test"
+source = "testsrc"
+ladder = ["240p"]
+part_duration = 0.25
+segment_duration = 1.0
+"""
 
 
 def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
@@ -52,6 +78,36 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
             for workload in workloads:
                 yield from _figures(f"{count} workers, {workload.name}", workload, servers, folder, clients)
             yield from _of_listeners(folder, count, cores, clients)
+    if not words or any(word in KILLED for word in words):
+        yield from _of_killed()
+
+
+def _of_killed() -> Iterator[Figure]:
+    """Measure how long a killed worker is missed: the median and the most of some kills."""
+    with tempfile.TemporaryDirectory() as name:
+        config = Path(name, "headwater.toml")
+        config.write_text(LIVE)
+        # Another one may be killed as soon as it has come: what a pause grows to isn't what is measured.
+        limits = Limits(workers=WorkerLimits(restarts=replace(WORKER_RESTARTS, growth=1.0)))
+        options = ("--config", str(config), "--library", name, "--port", "0")
+        server = start_server(*options, program=program(limits))
+        try:
+            asking.ready(server, 2)
+            wait_for(lambda: asking.health(server)["services"]["live/test"] == "live", "the channel")
+            taken = [_seconds_without_it(server) for _ in range(KILLS)]
+        finally:
+            server.stop()
+    yield Figure(f"{KILLED}, median", "headwater", statistics.median(taken) * 1000, "ms")
+    yield Figure(f"{KILLED}, most", "headwater", max(taken) * 1000, "ms")
+
+
+def _seconds_without_it(server: ServerProcess) -> float:
+    """Kill a worker; give the seconds until another one answers in its place."""
+    spare, workers = asking.spare_of(server), asking.workers_of(server)
+    began = time.monotonic()
+    os.kill(random.choice(workers), signal.SIGKILL)
+    with connections(server, [spare], "/live/test/240p/media.m3u8"):
+        return time.monotonic() - began
 
 
 def _of_listeners(folder: Path, count: int, cores: str, clients: str) -> Iterator[Figure]:

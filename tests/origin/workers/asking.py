@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,5 +57,22 @@ def metric(server: ServerProcess, name: str) -> float:
 
 
 def workers_of(server: ServerProcess) -> list[int]:
-    """Give the process ids of its workers."""
-    return sorted(pid for pid, line in server.command_lines().items() if b"origin.workers.worker" in line)
+    """Give the process ids of its workers, but for the spare one."""
+    return sorted(pid for pid in server.children() if name_of(pid).startswith("worker "))
+
+
+def spare_of(server: ServerProcess) -> int:
+    """Wait until a spare worker has imported everything; give its process id."""
+
+    def spares() -> list[int]:
+        return [pid for pid in server.children() if name_of(pid) == "spare worker"]
+
+    return wait_for(spares, "a spare worker")[0]
+
+
+def name_of(pid: int) -> str:
+    """Give the name that a process has given itself; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""

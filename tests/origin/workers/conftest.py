@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from tests.origin.workers.asking import ready
 from tests.packager import films
 from tests.patience import program
 
-PATIENT = Limits(workers=WorkerLimits(report_seconds=10.0))
-"""A worker isn't taken for silent since the machine is busy."""
+PATIENT = WorkerLimits(report_seconds=10.0, spares=0)
+"""A worker isn't taken for silent since the machine is busy; and none is made that isn't needed."""
+
+WITH_SPARE = replace(PATIENT, spares=1)
 
 LONG_AGO = 1_700_000_000
 BIG_BYTES = 24 << 20
@@ -42,11 +45,13 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def started(folder: Path, library: Path, workers: int, *more: str) -> ServerProcess:
+def started(
+    folder: Path, library: Path, workers: int, *more: str, limits: WorkerLimits = PATIENT
+) -> ServerProcess:
     config = folder / f"{workers}.toml"
     config.write_text(CONFIG.format(workers=workers, data=folder / f"data{workers}") + "".join(more))
     options = ("--config", str(config), "--library", str(library), "--port", "0")
-    server = start_server(*options, program=program(PATIENT))
+    server = start_server(*options, program=program(Limits(workers=limits)))
     if workers > 1:
         ready(server, workers)
     return server

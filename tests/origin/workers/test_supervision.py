@@ -22,9 +22,10 @@ from tests.origin.workers.asking import (
     health,
     metric,
     ready,
+    spare_of,
     workers_of,
 )
-from tests.origin.workers.conftest import BIG_BYTES, started
+from tests.origin.workers.conftest import BIG_BYTES, WITH_SPARE, started
 from tests.waiting import wait_for
 
 DOWNLOAD = b"GET /media/big.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -112,7 +113,7 @@ def connections(server: ServerProcess, worker: int) -> float:
 
 
 def test_a_killed_worker_is_back_and_nobody_who_comes_later_is_refused(library: Path, tmp_path: Path) -> None:
-    server = started(tmp_path, library, 2)
+    server = started(tmp_path, library, 2, limits=WITH_SPARE)
     pids, downloads = workers_of(server), [download(server)]
     assert len(pids) == 2
     while not (connections(server, 1) and connections(server, 2)):
@@ -151,7 +152,7 @@ def test_open_connections_are_counted_in_one_process_and_in_many(
 
 
 def test_without_any_worker_the_started_process_serves(library: Path, tmp_path: Path) -> None:
-    server = started(tmp_path, library, 2)
+    server = started(tmp_path, library, 2, limits=WITH_SPARE)
     with Clients(server) as clients:
         for _ in range(3):
             killed = workers_of(server)
@@ -184,9 +185,9 @@ def test_a_connection_that_was_handed_over_outlives_the_worker(library: Path, tm
 
 
 def test_a_killed_server_leaves_no_process(library: Path, tmp_path: Path) -> None:
-    server = started(tmp_path, library, 2)
-    pids = workers_of(server)
-    assert len(pids) == 2
+    server = started(tmp_path, library, 2, limits=WITH_SPARE)
+    pids = [*workers_of(server), spare_of(server)]
+    assert len(pids) == 3
     os.kill(pids[0], signal.SIGSTOP)  # one that couldn't read that the other end is closed
     server.process.kill()
     server.process.wait()
