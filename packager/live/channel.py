@@ -31,7 +31,7 @@ from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.note import EventEnd
 from packager.sources.finder import SourceFinder
-from packager.sources.published import PUBLISH, PublishedSource
+from packager.sources.published import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pump import Supply
 from packager.sources.slate import Slate
 from packager.sources.source import Source
@@ -275,6 +275,8 @@ class Channel:
         self._failure = ""
         try:
             self._tools.require(f"live channel {self.name!r}", encoders=self._encoders)
+            # A server that was here before may have served until now.
+            self._numbers.note_use()
             await self._gap_schedule.load_numbers()
             async with self.live_event.running():
                 if (ending := await self.live_event.load_ending()) is not None:
@@ -355,8 +357,7 @@ class Channel:
             if found.seen is None or times.target_duration <= self.target_duration:
                 break
             # RFC 8216bis §4.4.3.1: the target duration doesn't change.
-            keys = f"its key frames are too far apart for segments of {self.target_duration} s"
-            self.published.reject(f"{keys}, with which the channel began; send one every second or two")
+            self.published.reject(keys_too_far_apart(self.target_duration))
             found = await self._finder.find()
         return found
 

@@ -112,7 +112,7 @@ class Planner:
         Args:
             times: the channel's cadence.
             used: the last media sequence number of earlier windows.
-            began: since when, by the monotonic clock, nobody else can have published; None: since now.
+            began: when the source came, by the monotonic clock; None: it isn't known.
         """
         return self._plan(times, self._next(times, used, began))
 
@@ -160,6 +160,9 @@ class Planner:
 
     def _next(self, times: Cadence, used: int, began: float | None = None) -> int:
         """Give the number to go on with."""
+        if used >= 0:
+            # Windows that are empty don't tell it when the next ones are planned.
+            self._numbers.note_use()
         return max(self._numbers.first_number(times.segment_duration, began), used + 1)
 
     async def _restored(self, times: Cadence, number: int, archive: SegmentArchive) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from fractions import Fraction
@@ -18,6 +19,7 @@ from packager.live.plan import ChannelContext, Plan
 from packager.live.run import Run
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
+from packager.sources.published import PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.wall_clock import WallClock
@@ -40,14 +42,15 @@ class Backoff:
         # In a row without a segment, however long each lasted.
         self._fruitless = 0
 
-    def ended(self, reason: str, seconds: float, *, published: bool, supply_ended: bool = False) -> float:
+    def ended(self, reason: str, seconds: float, *, published: bool, is_steady: bool = False) -> float:
         """Note and log the end of an ffmpeg.
 
         Args:
             reason: of the end.
             seconds: for which it ran.
             published: whether a segment came of it.
-            supply_ended: whether it ended with its stream; the next one waits for another stream anyway.
+            is_steady: whether the next one may begin soon, however short this one was: it costs nothing, or
+                waits for another stream anyway.
 
         Returns:
             The seconds until the next one is to start.
@@ -55,7 +58,7 @@ class Backoff:
         if published and self._fruitless > self._policy.quiet_after:
             log.info("source was back", channel=self._channel, failures=self._fruitless)
         self._fruitless = 0 if published else self._fruitless + 1
-        self._count.succeeded(self._policy.steady_seconds if supply_ended else seconds)
+        self._count.succeeded(self._policy.steady_seconds if is_steady else seconds)
         pause = self._count.failed()
         if self._fruitless <= self._policy.quiet_after:
             log.warning("source ended", channel=self._channel, reason=reason, again_in=pause)
@@ -141,7 +144,9 @@ class Restarts:
             supply_ended = self._run is not None and self._run.supply_ended
             # Whoever supplies the stream knows why it ended.
             self._end_reason = "" if supply_ended else reason
-            pause = backoff.ended(reason, seconds, published=published, supply_ended=supply_ended)
+            # What goes out as it came costs nothing to begin with.
+            is_steady = supply_ended or (published and source.copied is not None)
+            pause = backoff.ended(reason, seconds, published=published, is_steady=is_steady)
             await asyncio.sleep(pause)
 
     async def _run_once(
@@ -152,12 +157,13 @@ class Restarts:
         self.start = number * duration
         self.clock = WallClock(limits.clock_bucket_seconds)
         start = RunStart(duration)
-        # Only a number that is reserved may be used before its time.
-        begins_early = not aligned.ready and number <= self._context.numbers.reserved
-        feeds = self._feeds(plan, start, begins_early=begins_early)
+        oldest = self._context.numbers.usable_since(number, duration)
+        # The number behind it is to be used before its time, then.
+        has_lead = source.began is not None and oldest + duration <= source.began
+        begins_early = not aligned.ready and (oldest == -math.inf or has_lead)
+        feeds = self._feeds(source, plan, start, begins_early=begins_early)
         if source.copied is not None:
             copying = self._run = CopyRun(source, feeds, start, aligned, over, limits)
-            oldest = self._context.numbers.usable_since(number, duration)
             return await copying.play(source.copied, self.start, self.clock, oldest)
         encoding = self._run = EncoderRun(source, feeds, start, aligned, over, limits)
         return await self._encode(encoding, source, plan, aligned)
@@ -179,11 +185,21 @@ class Restarts:
             self._labelled = False
         return reason
 
-    def _feeds(self, plan: Plan, start: RunStart, *, begins_early: bool) -> list[Feed]:
+    def _feeds(self, source: Source, plan: Plan, start: RunStart, *, begins_early: bool) -> list[Feed]:
         """Make what brings one run into the windows."""
         made = [plan.writers[name] for name, one in plan.renditions.items() if one.language is None]
+
+        def note_late_key() -> None:
+            if isinstance(source.pump, PublishedSource):
+                source.pump.warn(keys_too_far_apart(plan.cadence.target_duration))
+
         cuts = segmenter_factories(
-            plan.cadence, self.start, len(made), self._limits.segment, begins_early=begins_early
+            plan.cadence,
+            self.start,
+            len(made),
+            self._limits.segment,
+            begins_early=begins_early,
+            on_late_key=note_late_key,
         )
         context = self._context
         run = RunContext(

@@ -15,6 +15,9 @@ from packager.window.cadence import SHORTEST_PART, Cadence, part_target, whole_f
 LONGEST_GROUP = Fraction(10)
 """Seconds between two key frames that are reckoned with at most, and where too few were seen to tell."""
 
+VARYING = Fraction(5, 4)
+"""From which multiple of the mean on frames' durations vary, beyond what containers round times to."""
+
 LOOPS = 4
 """How often a file's key frames are gone through to see what its seam does to segments."""
 
@@ -32,12 +35,14 @@ class KeyframePattern:
     Attributes:
         keys: when its key frames are shown, in order.
         audio_frame: duration of a frame of its sound.
+        picture_frame: longest duration of nine of ten pictures; 0 where that wasn't seen.
         loop: after which it begins anew; None where it doesn't, or wasn't seen to its end.
     """
 
     keys: tuple[Fraction, ...]
     audio_frame: Fraction = AUDIO_FRAME
     loop: Fraction | None = None
+    picture_frame: Fraction = Fraction(0)
 
 
 def observe_keyframes(
@@ -83,10 +88,16 @@ def keyframe_cadence(
     """
     wanted = Fraction(segment_duration).limit_denominator(1000)
     part = Fraction(part_duration).limit_denominator(1000)
+    target = part_target(part, [1 / frame_rate, seen.audio_frame], SLACK)
+    varies = seen.picture_frame > VARYING / frame_rate
+    if varies:
+        # §4.4.4.9: a part ends up to one frame before its target, and has 85 % of it all the same.
+        needed = Fraction(math.ceil(1000 * seen.picture_frame / (1 - SHORTEST_PART)), 1000)
+        target = max(target, min(needed, 2 * part))
     times = Cadence(
         frame_rate=frame_rate,
         segment_duration=whole_frames(wanted, frame_rate),
-        part_target=part_target(part, [1 / frame_rate, seen.audio_frame], SLACK),
+        part_target=target,
         target_duration=1,
         regular=False,
     )
@@ -100,9 +111,9 @@ def keyframe_cadence(
     group = whole_frames((seen.keys[-1] - seen.keys[0]) / len(groups), frame_rate)
     segment = group * max(round(wanted / group), 1)
     regular = replace(times, segment_duration=segment, regular=True)
-    if segment > group:
-        target = _filling(part, int(group * frame_rate), frame_rate, seen.audio_frame)
-        regular = replace(regular, part_target=target or times.part_target)
+    if segment > group and not varies:
+        filling = _filling(part, int(group * frame_rate), frame_rate, seen.audio_frame)
+        regular = replace(regular, part_target=filling or target)
     return _bounded(regular, segment + 1 / frame_rate, seen)
 
 

@@ -2,7 +2,8 @@
 
 Video opens a segment with the first key frame that is due. The other renditions hold back samples that may
 still belong to the segment before. A part is closed when the sample behind it is known, and with it whether
-the part is its segment's last one.
+the part is its segment's last one. Where no key frame comes in time, or no picture at all for longer than a
+part may last, the segment ends, and the next one begins with the next key frame, behind a discontinuity.
 
 A key frame inside a segment begins a part, too, where the part before it may end (RFC 8216bis §4.4.4.9).
 Where key frames come regularly, the part target is such that it always may (keyframe_cadence.py).
@@ -30,6 +31,7 @@ def segmenter_factories(
     limits: SegmentLimits = DEFAULT_LIMITS,
     *,
     begins_early: bool = False,
+    on_late_key: Callable[[], None] | None = None,
 ) -> list[Callable[[int], Segmenter]]:
     """Give a function for each rendition that makes its segmenter, once its timescale is known.
 
@@ -40,6 +42,7 @@ def segmenter_factories(
         limits: what each may hold, and how long it waits to begin.
         begins_early: whether the first segment may be shorter, so that there is one sooner, where the
             source's key frames count.
+        on_late_key: called when no key frame came in time, so that something is left out.
     """
     if cadence.longest is None:
         return [lambda timescale: _steady(cadence, start, timescale, limits)] * count
@@ -49,6 +52,7 @@ def segmenter_factories(
         limits.kept_cuts,
         is_regular=cadence.regular,
         begins_early=begins_early,
+        on_late_key=on_late_key,
     )
 
     def keyed(timescale: int, *, leads: bool = False) -> Segmenter:
@@ -78,6 +82,9 @@ SHORTEST = Fraction(1, 2)
 NEAR = Fraction(1, 200)
 """Seconds by which an encoder's key frame may differ from the source's, for their timescales differ."""
 
+LONGEST_PAUSE = Fraction(3)
+"""Seconds for which a picture may be shown where its stream goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -103,6 +110,7 @@ class Cuts:
         kept: how many are remembered for the renditions behind the leading one.
         is_regular: whether key frames come regularly, and parts fill the groups of pictures.
         begins_early: whether the first segment may be as short as any, so that there is one sooner.
+        on_late_key: called when a segment ended since no key frame came in time.
 
     Attributes:
         known: media time up to which all cuts are known: no picture is shown before those that were decoded
@@ -117,8 +125,10 @@ class Cuts:
         *,
         is_regular: bool = False,
         begins_early: bool = False,
+        on_late_key: Callable[[], None] | None = None,
     ) -> None:
         self._begins_early = begins_early
+        self._on_late_key = on_late_key
         self.is_regular = is_regular
         self.segment_duration = segment_duration
         self.longest = longest
@@ -159,9 +169,15 @@ class Cuts:
         return cut
 
     def end(self, time: Fraction) -> None:
-        """End the newest segment before its time: no key frame came."""
+        """End the newest segment before its time: no key frame came, or the picture pauses."""
         if self._cuts:
             self._ends[self._cuts[-1].segment] = time
+
+    def end_without_key(self, time: Fraction) -> None:
+        """End the newest segment since no key frame came."""
+        self.end(time)
+        if self._on_late_key is not None:
+            self._on_late_key()
 
     def is_known(self, ticks: int, timescale: int) -> bool:
         """Tell whether all cuts up to a time are known."""
@@ -200,6 +216,11 @@ class _Gatherer:
             self._cut, self._resumes = cut, cut.resumes
         packer.add(time, sample, data)
         return parts
+
+    @property
+    def longest(self) -> int:
+        """Ticks that no part exceeds."""
+        return self._packer.longest
 
     def open_part(self, following: int) -> tuple[int, int]:
         """Give when the open part began, or the next one will, and the ticks that it may have."""
@@ -257,7 +278,7 @@ class KeyframeSegmenter:
         self._gatherer = _Gatherer(timescale, part_target, limits)
         self._expected: int | None = None
         self._begun = -1
-        self._opened = self._usual = 0
+        self._opened = self._opened_shown = self._usual = 0
         self._segment_ticks = round(cuts.segment_duration * timescale)
         self._held: deque[tuple[int, Sample, bytes | memoryview]] = deque()
         self._held_bytes = 0
@@ -313,15 +334,28 @@ class KeyframeSegmenter:
         cuts = self._cuts
         cuts.known = max(cuts.known[0], shown), self._timescale
         if sample.is_sync and cuts.due(Fraction(shown, self._timescale)):
-            self._opened = time
-            return self._gatherer.add(cuts.open(Fraction(shown, self._timescale)), time, sample, data)
-        last = cuts.last
-        if last is None or cuts.broken:
+            self._opened, self._opened_shown = time, shown
+            cuts.open(Fraction(shown, self._timescale))
+        cut = cuts.last
+        if cut is None or cuts.broken:
             return []
-        if time + sample.duration - self._opened > self._longest:
-            cuts.end(Fraction(shown, self._timescale))
+        # More than a pause is a jump: whoever brings the stream begins anew.
+        is_pause = self._gatherer.longest < sample.duration <= LONGEST_PAUSE * self._timescale
+        lasts = self._gatherer.longest if is_pause else sample.duration
+        # The sound goes as far as pictures have been shown, which may be farther than they were decoded.
+        if max(time - self._opened, shown - self._opened_shown) + lasts > self._longest:
+            cuts.end_without_key(self._at(time))
             return self._gatherer.end()
-        return self._gatherer.add(last, time, sample, data)
+        if not is_pause:
+            return self._gatherer.add(cut, time, sample, data)
+        # A pause of the picture that no part can hold ends the segment, until the next key frame.
+        parts = self._gatherer.add(cut, time, sample._replace(duration=lasts), data)
+        cuts.end(self._at(time + lasts))
+        return parts + self._gatherer.end()
+
+    def _at(self, time: int) -> Fraction:
+        """Give when the sound is to end where the picture's newest segment does at a decode time."""
+        return Fraction(self._opened_shown + time - self._opened, self._timescale)
 
     def _follow(self, time: int, shown: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
         if sample.is_sync:

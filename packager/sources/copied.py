@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -97,9 +98,9 @@ async def inspect_copied(
 
 async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Source | None:
     """Look at the main picture and the sound."""
-    make, began = REWRITERS.get(published.container), asyncio.get_running_loop().time()
+    make, live = REWRITERS.get(published.container), published.live
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
-    if make is None or branch is None:
+    if make is None or live is None or branch is None:
         return None
     reader, budget = make(limits), StepBudget()
     seen = SeenStream(reader)
@@ -119,7 +120,7 @@ async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Sou
         return None
     finally:
         branch.receive_eof()
-    source = seen.source()
+    source, began = seen.source(), live.playable_since
     return None if source is None else replace(source, pump=published, copied=published, began=began)
 
 
@@ -139,6 +140,7 @@ class SeenStream:
         self._keys: list[Fraction] = []
         self._counts: dict[int, int] = {}
         self._ticks: dict[int, int] = {}
+        self._picture_ticks: Counter[int] = Counter()
 
     def receive(self, event: InitSegment | Fragment) -> None:
         """Take what comes next."""
@@ -153,6 +155,8 @@ class SeenStream:
             if has_picture and sample.is_sync:
                 self._see_key(event, index, Fraction(time + sample.composition_offset, timescale))
             time += sample.duration
+        if has_picture:
+            self._picture_ticks.update(sample.duration for sample in event.samples)
         self._counts[track_id] = self._counts.get(track_id, 0) + len(event.samples)
         self._ticks[track_id] = self._ticks.get(track_id, 0) + time - event.base_media_decode_time
 
@@ -204,7 +208,8 @@ class SeenStream:
         entry, heard = self._entries[picture], self._entries[sound]
         if entry.kind not in CODEC_NAMES or heard.kind not in CODEC_NAMES:
             return None
-        rate = Fraction(self._counts[picture] * self._timescales[picture], self._ticks[picture])
+        scale = self._timescales[picture]
+        rate = Fraction(self._counts[picture] * scale, self._ticks[picture])
         if self._is_like_first():
             rate = self._reader.told_frame_rate or rate
         frame = Fraction(self._ticks[sound], self._counts[sound] * self._timescales[sound])
@@ -213,5 +218,16 @@ class SeenStream:
             video_codec=CODEC_NAMES[entry.kind],
             audio_codec=CODEC_NAMES[heard.kind],
             size=(entry.width, entry.height),
-            seen=KeyframePattern(tuple(sorted(self._keys)), frame),
+            seen=KeyframePattern(
+                tuple(sorted(self._keys)), frame, picture_frame=Fraction(self._longest_usual(), scale)
+            ),
         )
+
+    def _longest_usual(self) -> int:
+        """Give the ticks that nine of ten pictures don't exceed."""
+        left = sum(self._picture_ticks.values()) // 10
+        for ticks in sorted(self._picture_ticks, reverse=True):
+            left -= self._picture_ticks[ticks]
+            if left < 0:
+                return ticks
+        return 0

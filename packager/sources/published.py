@@ -90,6 +90,12 @@ class LinkStatistics:
         )
 
 
+def keys_too_far_apart(target_duration: int) -> str:
+    """Tell a publisher that its stream can't be cut as the channel's segments are."""
+    keys = f"its key frames are too far apart for segments of {target_duration} s"
+    return f"{keys}, with which the channel began; send one every second or two"
+
+
 class TakenError(Exception):
     """The channel has a publisher, and doesn't take another one."""
 
@@ -111,6 +117,7 @@ class Publication:
         pump: what ffmpeg is given of it; None until its container is known.
         link: what its protocol tells of its way here; None where it tells nothing.
         pictures: those that come beside the main one, by the numbers of their tracks.
+        playable_since: when the first of it came with which decoding can begin, by the monotonic clock.
         budget: of what is done with it between two waits of whoever brings it.
     """
 
@@ -125,7 +132,7 @@ class Publication:
         self._on_end = on_end
         self._head = b""
         self.budget = StepBudget()
-        self._has_access_point = False
+        self.playable_since: float | None = None
         self._ended: str | None = None
         self.publisher = publisher
         self.began = time.time()
@@ -194,12 +201,12 @@ class Publication:
     @property
     def is_valid(self) -> bool:
         """Whether enough has come to know that it is a stream that can be decoded."""
-        return self._has_access_point
+        return self.playable_since is not None
 
     @property
     def is_playable(self) -> bool:
         """Whether ffmpeg may try to play it; some streams don't mark where decoding can begin."""
-        return self._has_access_point or self.received > self._source.limits.pump.headless_bytes
+        return self.is_valid or self.received > self._source.limits.pump.headless_bytes
 
     @property
     def end_reason(self) -> str:
@@ -266,7 +273,8 @@ class Publication:
         now = time.monotonic()
         for chunk in chunks:
             self._meter.receive(chunk, now)
-            self._has_access_point = self._has_access_point or chunk.access
+            if chunk.access and self.playable_since is None:
+                self.playable_since = now
         if not self.is_on_air and self.is_playable:
             self._source.offer(self)
             self._check()
@@ -522,6 +530,12 @@ class PublishedSource:
             log.warning("further pictures aren't used", channel=self.channel, tracks=tracks, reason=reason)
             self.last_error = reason
             self.live.leave_pictures()
+
+    def warn(self, reason: str) -> None:
+        """Tell in the list of channels what is wrong with the stream on air, which goes on."""
+        if self.last_error != reason:
+            log.warning("a publisher's stream isn't whole", channel=self.channel, reason=reason)
+            self.last_error = reason
 
     @property
     def has_stream(self) -> bool:

@@ -68,7 +68,7 @@ class Source:
         once: whether a file isn't looped.
         copied: the publications whose picture and sound go out without an ffmpeg; None where one plays it.
         further: of these, the tracks of the pictures that are the channel's other renditions.
-        began: when its inspection began, by the monotonic clock; None where that doesn't matter.
+        began: when its first picture came, by the monotonic clock; None where that isn't known.
     """
 
     path: Path | None = None

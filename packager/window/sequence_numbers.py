@@ -4,7 +4,8 @@ RFC 8216bis §6.2.2: a number means one segment for ever. A process that starts 
 the segment duration; so what an earlier one used must not lie beyond that. Two ways, each enough by itself:
 
 - A number isn't used more than ``MARGIN_SECONDS`` before its time, and a start reckons with that margin. A
-  source that ends early and often must then wait for its next number's time, at most a segment duration.
+  source that ends early and often must then wait for its next number's time, at most a segment duration. A
+  source that comes long after the start needn't: the numbers of a moment ago are still free.
 - With a file, numbers are reserved in it before they are used, and may run ahead of the clock. It also
   outlives a clock that was set back.
 
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,6 +28,10 @@ log = structlog.get_logger()
 
 MARGIN_SECONDS = 0.5
 """How long before its time a number may be used."""
+
+LEAD_SEGMENTS = 2
+"""By how many segments' time the first number of a source may be behind the clock: one, so that it can be
+used at once, and one more, so that the first segments may be short."""
 
 RESERVED_AHEAD = 2
 """How many numbers beyond the next one are reserved, so that no segment waits for the disk."""
@@ -69,6 +73,7 @@ class SequenceNumbers:
     def __init__(self, place: Path | DataFolder | None = None) -> None:
         self._place = None if place is None else DataFolder.at(place)
         self._start = Instant.now()
+        self._used_until = self._start.monotonic
         self._is_ours = True
         self.reserved = -1
         self.discontinuity_sequence = 0
@@ -82,11 +87,20 @@ class SequenceNumbers:
 
         Args:
             segment_duration: the channel's, in seconds.
-            began: the moment of the monotonic clock up to which one may have used any; None: now.
+            began: when the source came, by the monotonic clock. The number can be used since then, unless
+                those of that time may be used already (``note_use``). None: they may.
         """
-        now = self.now() if began is None else self._start.wall + began - self._start.monotonic
+        if began is None:
+            now = self.now()
+        else:
+            free_since = max(began - LEAD_SEGMENTS * float(segment_duration), self._used_until)
+            now = self._start.wall + free_since - self._start.monotonic
         by_clock = math.floor(Fraction(now + MARGIN_SECONDS) / segment_duration) + 1
         return max(by_clock, self.reserved + 1)
+
+    def note_use(self) -> None:
+        """Note that the numbers up to this moment may be used: by another process, or by earlier windows."""
+        self._used_until = Instant.now().monotonic
 
     def wait(self, number: int, segment_duration: Fraction) -> float:
         """Give the seconds until a number may be used; 0 when it may."""
@@ -100,7 +114,7 @@ class SequenceNumbers:
 
     def usable_since(self, number: int, segment_duration: Fraction) -> float:
         """Give the moment of the monotonic clock since which a number may be used; minus infinity: always."""
-        return time.monotonic() - self.slack(number, segment_duration) - MARGIN_SECONDS
+        return Instant.now().monotonic - self.slack(number, segment_duration) - MARGIN_SECONDS
 
     def may_use(self, number: int, segment_duration: Fraction) -> bool:
         """Tell whether a number may be used now."""

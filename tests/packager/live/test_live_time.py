@@ -96,6 +96,21 @@ def test_dates_that_were_told_too_late_are_corrected_without_two_segments_at_one
     assert dates[-1] == pytest.approx(1039.1, abs=0.25)
 
 
+def test_a_source_that_comes_long_after_the_start_has_a_number_at_once(clocks: Clocks) -> None:
+    """None of those that may be used already: neither before the start, nor by earlier windows."""
+    numbers = SequenceNumbers()
+    for came in (100.0, 101.0, 103.7, 104.1, 200.0, 201.9):
+        clocks.monotonic = came + 1
+        first = numbers.first_number(TWO, came)
+        assert first > max(n for n in range(900_000_000, 900_000_200) if 2 * n <= 1_800_000_100 + 0.5)
+        if came >= 104:
+            # The segment behind it may begin a second after the source.
+            assert numbers.usable_since(first, TWO) <= came - 2 + 0.001
+    numbers.note_use()
+    clocks.monotonic += 1
+    assert 2 * numbers.first_number(TWO, clocks.monotonic) > 1_800_000_000 + clocks.monotonic - 1
+
+
 @pytest.mark.clause("A clock that is set moves no number")
 def test_a_wall_clock_stepped_by_an_hour_is_one_discontinuity_and_the_right_date_again() -> None:
     for hour in (3600, -3600):

@@ -151,6 +151,38 @@ def test_a_segment_without_a_key_frame_in_time_ends_and_what_comes_before_the_ne
         assert [part.segment for part in parts if part.resumes] == [2]
 
 
+def test_sound_ends_with_a_picture_without_a_key_frame_that_is_shown_later_than_it_is_decoded() -> None:
+    """B-frames: pictures are shown 80 ms behind their decoding, and so far the sound would go."""
+    late, longest = list[str](), Fraction(9, 2)
+    cuts = Cuts(Fraction(2), longest, on_late_key=lambda: late.append("told"))
+    picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
+    sound = KeyframeSegmenter(timescale=48000, part_target=PART, cuts=cuts, leads=False)
+    heard: list[CutPart] = []
+    for frame in range(25 * 6):
+        picture.receive(40 * frame, [Sample(40, 1, frame == 0, 80 if frame % 3 else 0)], b"v")
+        for index in range(2):
+            heard += sound.receive(960 * (2 * frame + index), [Sample(960, 1)], b"a")
+    assert late == ["told"]
+    assert heard[-1].ends_segment
+    assert sum(Fraction(part.duration, 48000) for part in heard) <= longest + Fraction(960, 48000)
+
+
+@pytest.mark.clause("RFC 8216bis §4.4.4.9")
+def test_a_picture_that_is_shown_for_longer_than_a_part_ends_its_segment() -> None:
+    """No part exceeds the target; the next key frame, which may be the very next picture, resumes."""
+    cuts = Cuts(Fraction(2), Fraction(9, 2))
+    picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
+    parts: list[CutPart] = []
+    for time, lasts, is_sync in ((0, 40, True), (40, 900, False), (940, 40, True), (980, 40, False)):
+        parts += picture.receive(time, [Sample(lasts, 1, is_sync)], b"v")
+    assert [(part.duration, part.ends_segment, part.resumes) for part in parts] == [
+        (40, False, False),
+        (250, True, False),
+    ]
+    (resumed,) = picture.finish()
+    assert (resumed.base_media_decode_time, resumed.duration, resumed.resumes) == (940, 80, True)
+
+
 def test_sound_that_lacks_a_whole_segment_is_no_cadence() -> None:
     cuts = Cuts(Fraction(2), Fraction(3))
     picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
@@ -250,6 +282,16 @@ def test_a_cadence_stays_as_long_as_what_is_seen_of_irregular_key_frames_fits(
     noted = chosen([0, 1, 4, 5, 9])
     assert chosen(keys, noted) == (noted if stays else chosen(keys))
     assert chosen(keys) == noted if keys == [0, 1, 4, 5, 9] else chosen(keys) != noted
+
+
+@pytest.mark.clause("RFC 8216bis §4.4.4.9")
+def test_parts_have_room_for_frames_whose_durations_vary() -> None:
+    """A part that ends one frame before its target has 85 % of it; what is wanted is at most doubled."""
+    keys = tuple(map(Fraction, range(4)))
+    for picture_frame, expected in ((33, 251), (67, 447), (200, 500)):
+        seen = KeyframePattern(keys, picture_frame=Fraction(picture_frame, 1000))
+        found = keyframe_cadence(seen, Fraction(24), 1.0, 0.25)
+        assert found.part_target == Fraction(expected, 1000)
 
 
 def test_a_cadence_of_regular_key_frames_does_not_stay_where_they_are_others() -> None:
