@@ -48,7 +48,7 @@ shutdown_seconds = 20
 
 [[live]]
 name = "{channel}"
-source = "testsrc"
+source = "{source}"
 ladder = ["{rendition}"]
 """
 
@@ -199,6 +199,7 @@ def fleet_running(
     *,
     drain_seconds: float = 3.0,
     with_s3: bool = False,
+    film: Path | None = None,
 ) -> Iterator[Fleet]:
     """Run two packagers, and nginx before edges of which the last one isn't started.
 
@@ -207,6 +208,7 @@ def fleet_running(
         workers: of each edge.
         drain_seconds: for how long a node that is to end serves on.
         with_s3: whether the library and the DVR are in S3.
+        film: what the channel shows as it is; None: a test picture, which is encoded.
     """
     for name in ("redis", "nginx", "s3", "library"):
         (folder / name).mkdir()
@@ -215,7 +217,13 @@ def fleet_running(
         redis = stack.enter_context(redis_running(folder / "redis"))
         s3 = stack.enter_context(s3_server_running(folder / "s3")) if with_s3 else None
         library = "library" if s3 is None else _fill(s3, folder / "library")
-        values = {"channel": CHANNEL, "rendition": RENDITIONS[0], "drain_seconds": drain_seconds}
+        source, rendition = ("testsrc", RENDITIONS[0]) if film is None else (film, "source")
+        values = {
+            "channel": CHANNEL,
+            "source": source,
+            "rendition": rendition,
+            "drain_seconds": drain_seconds,
+        }
         text = CONFIG.format(url=redis.url, library=library, **values)
         (folder / "headwater.toml").write_text(text if s3 is None else text + DVR)
         environment = {} if s3 is None else s3.environment()

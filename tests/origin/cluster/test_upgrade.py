@@ -8,10 +8,11 @@ from pathlib import Path
 
 import httpx
 
-from tests.benchmarks.fleet import CHANNEL, RENDITIONS, fleet_running
+from tests.benchmarks.fleet import CHANNEL, fleet_running
+from tests.copied_channel import film
 from tests.origin.cluster.test_nodes import next_number
 
-FOLDER = f"/live/{CHANNEL}/{RENDITIONS[0]}"
+FOLDER = f"/live/{CHANNEL}/source"
 EDGES = (1, 1, 1)
 """The workers of each; the last one comes later."""
 
@@ -55,7 +56,10 @@ class Player:
 
 def test_no_request_fails_while_an_edge_stands_still_one_comes_and_all_are_restarted(tmp_path: Path) -> None:
     done = threading.Event()
-    with fleet_running(tmp_path, EDGES, drain_seconds=0.5) as fleet, ThreadPoolExecutor(2) as pool:
+    with (
+        fleet_running(tmp_path, EDGES, drain_seconds=0.5, film=film()) as fleet,
+        ThreadPoolExecutor(2) as pool,
+    ):
         players = [Player(fleet.url) for _ in range(2)]
         following = [pool.submit(one.follow, done) for one in players]
         try:

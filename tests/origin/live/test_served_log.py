@@ -33,6 +33,7 @@ from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
 from packager.window.log_encoding import LogReader, encode
 from packager.window.model import LivePart, LiveSegment
 from packager.window.rendition_writer import RenditionWriter
+from tests.copied_channel import film
 from tests.live_server import running
 from tests.origin.live.served_log import ABSENT, Answer, LogClock, LogKeeper, NoCommands, answers
 from tests.packager.cluster.test_node import is_level, node, owner
@@ -194,7 +195,8 @@ async def test_a_channel_with_captions_gaps_breaks_and_events(
 
 
 async def test_a_channel_that_goes_on_with_what_was_left_on_disk(tools: Tools, tmp_path: Path) -> None:
-    options = replace(OPTIONS, data=tmp_path / "data", dvr_window=3600)
+    shown = await asyncio.to_thread(film)
+    options = replace(OPTIONS, source=str(shown), ladder=("source",), data=tmp_path / "data", dvr_window=3600)
     former = Channel(options, tools)
     async with running(former):
         await until(
@@ -217,7 +219,9 @@ async def test_a_channel_that_goes_on_with_what_was_left_on_disk(tools: Tools, t
             "segments that have left memory",
         )
     found = await served_elsewhere(channel, log, tmp_path)
-    stored = {f"/live/test/240p/{one.number}.m4s" for one in listed(channel) if one.stored and not one.data}
+    behind = [one.number for one in listed(channel, "source") if one.stored and not one.data]
+    stored = {f"/live/test/source/{number}.m4s" for number in behind}
+    assert stored
     assert {target for target, status, _, _ in found if status == 200} >= stored
 
 

@@ -15,7 +15,7 @@ from packager.radio.simulcast import StartLimit
 from tests.conftest import ServerProcess, start_server
 from tests.waiting import wait_for
 
-STATIONS = 6
+STATIONS = 4
 AT_ONCE = 2
 STATION = """
 [[radio]]

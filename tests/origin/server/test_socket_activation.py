@@ -23,6 +23,7 @@ from tests.succession import Succession, end, start
 from tests.waiting import wait_for
 
 REQUESTS = 100
+LEISURE_SECONDS = 0.05
 
 
 class Asker:
@@ -34,6 +35,8 @@ class Asker:
         self._address = address
         self._fields = {} if keeps else {"connection": "close"}
         self._over = threading.Event()
+        self._hurried = threading.Event()
+        self._hurried.set()
         self._asked = 0.0
 
     @contextlib.contextmanager
@@ -46,6 +49,15 @@ class Asker:
             self._over.set()
             thread.join()
 
+    @contextlib.contextmanager
+    def at_leisure(self) -> Iterator[None]:
+        """Ask less often meanwhile."""
+        self._hurried.clear()
+        try:
+            yield
+        finally:
+            self._hurried.set()
+
     def _ask(self) -> None:
         # It connects again where it was told that the connection closes. While nobody serves, the kernel
         # keeps who connects.
@@ -57,6 +69,7 @@ class Asker:
                 except (OSError, HTTPException) as error:
                     self.errors.append(error)
                     connection.close()
+                self._hurried.wait(LEISURE_SECONDS)
 
     def _answer(self, connection: HTTPConnection) -> HTTPResponse | None:
         """Ask; None where that was so late that the server was right to close before it.
@@ -110,7 +123,11 @@ def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket
             end(first)
             second = servers.start()
             more()
-            third = servers.start()
+            # Nobody ends while it starts.
+            with contextlib.ExitStack() as waiting:
+                for player_request in player_requests:
+                    waiting.enter_context(player_request.at_leisure())
+                third = servers.start()
             end(second)
             more()
         end(third)

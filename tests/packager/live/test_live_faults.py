@@ -39,9 +39,10 @@ from packager.window.model import LiveSegment
 from packager.window.wall_clock import Dating, Instant, WallClock
 from packager.window.window import Window
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.live_server import running
 from tests.patience import GAPS, LIVE
-from tests.waiting import until, wait_for
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 """All that a test waits for together."""
@@ -208,8 +209,7 @@ def configuration(folder: Path, data: str) -> list[str]:
     (folder / "library").mkdir(exist_ok=True)
     path.write_text(
         f'[server]\nport = 0\ndata = "{data}"\n[library]\npath = "{folder / "library"}"\n'
-        '[[live]]\nname = "demo"\nsource = "testsrc"\nladder = ["240p"]\n'
-        "part_duration = 0.25\nsegment_duration = 1.0\n"
+        + copied_channel("demo", "part_duration = 0.25", "segment_duration = 1.0")
     )
     return ["--config", str(path)]
 
@@ -224,7 +224,7 @@ class Ledger:
     def look(self, server: ServerProcess, client: httpx.Client) -> tuple[int, int]:
         """Fetch all that is listed; give the last number, and the last of media in both renditions."""
         last, media = 0, []
-        for name in ("240p", "audio"):
+        for name in ("source", "audio"):
             base = f"{server.url}/live/demo/{name}"
             playlist = m3u8.loads(client.get(f"{base}/media.m3u8").raise_for_status().text)
             numbers = [int(one.uri.split(".")[0]) for one in playlist.segments if one.uri]
@@ -251,7 +251,7 @@ class Ledger:
 
 def await_start(server: ServerProcess, client: httpx.Client) -> None:
     """Ask for the playlist as a player does: one that isn't there in three target durations, again."""
-    url = f"{server.url}/live/demo/240p/media.m3u8"
+    url = f"{server.url}/live/demo/source/media.m3u8"
     began = time.monotonic()
     while (answer := client.get(url)).status_code == 503:
         # RFC 8216bis §6.2.5.2: not sooner than after three target durations, here three seconds.
@@ -284,8 +284,7 @@ def kill_all(*arguments: str) -> Ledger:
                 await_start(server, client)
                 access_log.await_beyond(access_log.highest, server, client)
                 for _ in range(KILLS):
-                    (encoder_pid,) = wait_for(server.children, what="ffmpeg")
-                    os.kill(encoder_pid, signal.SIGKILL)
+                    os.kill(server.encoder(b"film.mp4"), signal.SIGKILL)
                     before, _ = access_log.look(server, client)
                     assert before >= newest
                     access_log.await_beyond(before, server, client)

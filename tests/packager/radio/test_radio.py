@@ -38,6 +38,13 @@ def tone(path: Path, *arguments: str, seconds: float = 3.0, title: str = "") -> 
     return path
 
 
+def long_tone(path: Path) -> None:
+    """Make a track of minutes that doesn't fit, of a short one's frames again and again."""
+    words = ("-ac", "1", "-ar", "48000", "-b:a", "320k", "-id3v2_version", "0", "-write_xing", "0")
+    tone(path, *words, seconds=5)
+    path.write_bytes(40 * path.read_bytes())
+
+
 def packets(path: Path) -> list[tuple[int, str]]:
     """Size and hash of each packet, as ffprobe sees them."""
     words = ["-show_packets", "-show_data_hash", "md5", "-of", "json"]
@@ -208,7 +215,7 @@ async def test_audio_comes_at_real_time_and_at_most_one_block_ahead(tmp_path: Pa
 
 
 async def test_closing_the_stream_ends_ffmpeg(tmp_path: Path, tools: Tools) -> None:
-    tone(tmp_path / "music" / "1.mp3", "-ac", "1", "-ar", "48000", "-b:a", "320k", seconds=200)
+    long_tone(tmp_path / "music" / "1.mp3")
     blocks = station(tmp_path / "music", tools).blocks()
     async with asyncio.timeout(PLAY_SECONDS), aclosing(blocks) as stream:
         await anext(stream)
@@ -217,7 +224,7 @@ async def test_closing_the_stream_ends_ffmpeg(tmp_path: Path, tools: Tools) -> N
 
 
 async def test_cancelling_whoever_listens_ends_ffmpeg(tmp_path: Path, tools: Tools) -> None:
-    tone(tmp_path / "music" / "1.mp3", "-ac", "1", "-ar", "48000", "-b:a", "320k", seconds=200)
+    long_tone(tmp_path / "music" / "1.mp3")
     playing = asyncio.create_task(play(station(tmp_path / "music", tools, prefill=0.0).blocks()))
     await until(encoders)
     playing.cancel()
