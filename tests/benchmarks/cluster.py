@@ -4,12 +4,17 @@ The owner's parts come by a timer, without an encoder. Each edge is a node in a 
 when a part is folded, which is when those who wait there are woken. A part begins with the moment when it was
 appended, by the clock that all processes of a machine share. What the three do without parts, such as
 renewing leases, is among the cost of the parts.
+
+New edges are a ``headwater serve`` each, one after the other, beside a Redis and an owner that run already:
+what counts is the time from the first answer that such a process gives to its first playlist.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import itertools
 import json
 import logging
 import os
@@ -20,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +50,9 @@ from tests.benchmarks.log_followers import (
     publish,
 )
 from tests.benchmarks.peers import Peer
+from tests.fork_server import HEADWATER
+from tests.ports import kept_port
+from tests.processes import end
 from tests.redis_server import RedisServer, redis_running
 
 NAME = "cluster: parts to edges"
@@ -59,6 +67,14 @@ PARTS = 42
 
 LAST_RENDITION = [*SIZES][-1]
 LAST_PART = FIRST_NUMBER + HELD_SEGMENTS + PARTS // PARTS_OF_SEGMENT - 1, PARTS_OF_SEGMENT - 1
+NEW_EDGE = "cluster: a new edge's playlist"
+NEW_EDGES = 20
+NEW_EDGES_CHANNELS = {"3.6 Mbit/s": SIZES, "0.5 Mbit/s": {"240p": 14_000, "audio": 5_500}}
+"""The sizes of a part of each rendition."""
+
+LOOK_SECONDS = 0.005
+"""Between two questions whether a playlist is there."""
+
 START_SECONDS = 60.0
 END_SECONDS = 60.0
 MOMENT = struct.Struct("=d")
@@ -149,11 +165,11 @@ async def feed(url: str, redis: Peer, count: int, channels: int) -> tuple[float,
     return *used, [json.loads(output) for output, _ in told]
 
 
-def _shared(node: ClusterNode, name: str) -> dict[str, RenditionWriter]:
+def _shared(node: ClusterNode, name: str, sizes: Mapping[str, int] = SIZES) -> dict[str, RenditionWriter]:
     """Share a channel that has all that it holds already."""
-    stream, log, writers = channel(name)
+    stream, log, writers = channel(name, sizes)
     for part in range(HELD_SEGMENTS * PARTS_OF_SEGMENT):
-        publish(writers, part)
+        publish(writers, part, sizes=sizes)
     log.add_follower(node.share(stream, lambda: True))
     return writers
 
@@ -183,15 +199,84 @@ def _figures(server: RedisServer, count: int, channels: int) -> Iterator[Figure]
     yield Figure(f"{NAME}, memory", of, resident / (1 << 20), "MiB an edge")
 
 
+async def begin_edges(url: str, sizes: Mapping[str, int]) -> list[float]:
+    """Own a channel and publish to it while new edges begin; give each one's seconds to its playlist."""
+    connection = await asyncio.to_thread(RedisConnection, url, ClusterLimits().redis)
+    node = ClusterNode(connection, {}, Arrivals(), ClusterLimits(), DEFAULT_LIMITS, follows_all=False)
+    name = "channel"
+    writers = _shared(node, name, sizes)
+
+    async def publish_on() -> None:
+        for part in itertools.count(HELD_SEGMENTS * PARTS_OF_SEGMENT):
+            await asyncio.sleep(float(PART_SECONDS))
+            publish(writers, part, sizes=sizes)
+
+    async with background_task(node.run()), background_task(publish_on()):
+        while not node.channels[name].is_owner:
+            await asyncio.sleep(LOOK_SECONDS)
+        path = f"/live/{name}/audio/media.m3u8"
+        taken = [await asyncio.to_thread(_begin_edge, url, path) for _ in range(NEW_EDGES)]
+    node.close()
+    return taken
+
+
+def _begin_edge(url: str, path: str) -> float:
+    """Run an edge; give the seconds from its first answer to its first playlist."""
+    with tempfile.TemporaryDirectory() as folder, kept_port() as port:
+        given = {"HEADWATER_CLUSTER_URL": url, "HEADWATER_CLUSTER_ROLE": "edge"}
+        process = subprocess.Popen(
+            [str(HEADWATER), "serve", "--port", str(port)],
+            cwd=folder,
+            env={**os.environ, **given},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _ask_until(port, "/health", lambda status: status > 0)
+            began = time.monotonic()
+            _ask_until(port, path, lambda status: status == 200)
+            return time.monotonic() - began
+        finally:
+            end(process)
+
+
+def _ask_until(port: int, path: str, is_it: Callable[[int], bool]) -> None:
+    """Ask a server until an answer has the right status."""
+    ends = time.monotonic() + START_SECONDS
+    while not is_it(_status(port, path)):
+        if time.monotonic() > ends:
+            raise TimeoutError(path)
+        time.sleep(LOOK_SECONDS)
+
+
+def _status(port: int, path: str) -> int:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+    with contextlib.closing(client), contextlib.suppress(OSError):
+        client.request("GET", path)
+        return client.getresponse().status
+    return 0
+
+
+def _figures_of_new_edges(server: RedisServer, of: str, sizes: Mapping[str, int]) -> Iterator[Figure]:
+    taken = uvloop.run(begin_edges(server.url, sizes))
+    yield Figure(f"{NEW_EDGE}, median", of, statistics.median(taken) * 1e3, "ms")
+    yield Figure(f"{NEW_EDGE}, most", of, max(taken) * 1e3, "ms")
+
+
 def run(words: tuple[str, ...]) -> Iterator[Figure]:
     """Measure, if it is among what is wanted."""
-    if words and not any(word in NAME for word in words):
+    begins = not words or any(word in NEW_EDGE for word in words)
+    follows = not words or any(word in NAME for word in words)
+    if not (begins or follows):
         return
     if shutil.which("redis-server") is None:
         print(f"{NAME}: not measured, for there is no redis-server: make test installs it")  # noqa: T201
         return
     _log_beside_the_figures()
-    for count, channels in CASES:
+    for of, sizes in NEW_EDGES_CHANNELS.items() if begins else ():
+        with tempfile.TemporaryDirectory() as folder, redis_running(Path(folder)) as server:
+            yield from _figures_of_new_edges(server, of, sizes)
+    for count, channels in CASES if follows else ():
         with tempfile.TemporaryDirectory() as folder, redis_running(Path(folder)) as server:
             yield from _figures(server, count, channels)
 

@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,9 +49,11 @@ RELEASED = struct.Struct("=Qdd")
 """What a follower says: how many parts came before, the moment, and its seconds of CPU so far."""
 
 
-def channel(name: str = "test") -> tuple[LiveStream, Log, dict[str, RenditionWriter]]:
-    """Make a channel that a test feeds."""
-    formats = tuple(RenditionFormat(one, one != "audio", 1000) for one in SIZES)
+def channel(
+    name: str = "test", sizes: Mapping[str, int] = SIZES
+) -> tuple[LiveStream, Log, dict[str, RenditionWriter]]:
+    """Make a channel that a test feeds, with these renditions."""
+    formats = tuple(RenditionFormat(one, one != "audio", 1000) for one in sizes)
     entry = CadenceEntry(cadence(Fraction(30), 2.0, 0.333), formats, FIRST_NUMBER)
     folded = FoldedLog(entry)
     log = Log(folded.fold, entry)
@@ -64,12 +66,14 @@ def channel(name: str = "test") -> tuple[LiveStream, Log, dict[str, RenditionWri
     return stream, log, writers
 
 
-def publish(writers: dict[str, RenditionWriter], count: int, head: bytes = b"") -> None:
-    """Publish the next part of each rendition, with something at its beginning."""
+def publish(
+    writers: dict[str, RenditionWriter], count: int, head: bytes = b"", sizes: Mapping[str, int] = SIZES
+) -> None:
+    """Publish the next part of each rendition, of its size, with something at its beginning."""
     number, index = divmod(count, PARTS_OF_SEGMENT)
     date = 2 * (FIRST_NUMBER + number) + index * PART_SECONDS
     for name, writer in writers.items():
-        part = LivePart(head.ljust(SIZES[name], b"\0"), PART_SECONDS, not index)
+        part = LivePart(head.ljust(sizes[name], b"\0"), PART_SECONDS, not index)
         writer.append(part, date, ends_segment=index == PARTS_OF_SEGMENT - 1)
 
 

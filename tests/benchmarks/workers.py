@@ -5,6 +5,10 @@ late the last one hears. With one and two, the server and the client have two co
 share all of them.
 
 Of workers that are killed it is the time until the one in its place answers for a live channel by itself.
+
+One and two are measured in turn, in the same rounds, and compared: requests a second, which other programs on
+these cores disturb, and CPU time for each request, which they disturb less. Where that stays what it was, two
+workers do what the machine's second core can.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +40,11 @@ from tests.origin.workers.connections import connections
 from tests.patience import program
 from tests.waiting import wait_for
 
-COUNTS = {1: ("0", "2,3"), 2: ("0,1", "2,3"), 4: ("0-3", "0-3")}
-"""How many workers there are, on which cores they are, and on which the client is."""
+CORES = {1: ("0", "2,3"), 2: ("0,1", "2,3"), 4: ("0-3", "0-3")}
+"""On which cores so many workers are, and on which the client is."""
+
+COUNTS = ((1, 2), (4,))
+"""How many workers there are, of servers that take turns."""
 
 LISTENERS = 1000
 
@@ -63,21 +71,22 @@ segment_duration = 1.0
 def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     """Measure each number of workers whose name has one of the words, or all."""
     workloads = [replace(one, connections=CONNECTIONS) for one in WORKLOADS if one.name in MEASURED]
-    for count, (cores, clients) in COUNTS.items():
-        if words and not any(word in f"{count} workers" for word in words):
+    for counts in COUNTS:
+        wanted = [one for one in counts if not words or any(word in f"{one} workers" for word in words)]
+        if not wanted:
             continue
         peers.require("wrk", "nginx", "taskset")
         with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
             folder = Path(name)
             folder.chmod(0o755)
             library = make_library(folder)
-            servers = [
-                stack.enter_context(peers.nginx(library, folder, count, cores)),
-                stack.enter_context(headwater(library, count, cores)),
-            ]
+            servers = {one: _servers(stack, folder, library, one) for one in wanted}
             for workload in workloads:
-                yield from _figures(f"{count} workers, {workload.name}", workload, servers, folder, clients)
-            yield from _of_listeners(folder, count, cores, clients)
+                yield from _figures(workload, servers, folder)
+            for one in wanted:
+                stations = folder / f"stations-{one}"
+                stations.mkdir()
+                yield from _of_listeners(stations, one, *CORES[one])
     if not words or any(word in KILLED for word in words):
         yield from _of_killed()
 
@@ -108,6 +117,17 @@ def _seconds_without_it(server: ServerProcess) -> float:
     os.kill(random.choice(workers), signal.SIGKILL)
     with connections(server, [spare], "/live/test/240p/media.m3u8"):
         return time.monotonic() - began
+
+
+def _servers(stack: contextlib.ExitStack, folder: Path, library: Path, count: int) -> list[Peer]:
+    """Run nginx and ours, with so many processes that serve."""
+    cores, _ = CORES[count]
+    own = folder / f"nginx-{count}"
+    own.mkdir(mode=0o755)
+    return [
+        stack.enter_context(peers.nginx(library, own, count, cores)),
+        stack.enter_context(headwater(library, count, cores)),
+    ]
 
 
 def _of_listeners(folder: Path, count: int, cores: str, clients: str) -> Iterator[Figure]:
@@ -148,22 +168,37 @@ def _health(peer: Peer) -> dict[str, Any]:
         return found
 
 
-def _figures(
-    name: str, workload: Workload, servers: list[Peer], folder: Path, clients: str
-) -> Iterator[Figure]:
-    """Measure all servers in turn, and compare each with the first of its round."""
+def _figures(workload: Workload, servers: dict[int, list[Peer]], folder: Path) -> Iterator[Figure]:
+    """Measure all servers in turn, and compare each with nginx, and two workers with one."""
     script = load.write_script(folder, workload)
-    taken: dict[str, list[tuple[float, float]]] = {server.name: [] for server in servers}
+    taken: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for round_ in range(ROUNDS + 1):
-        for server in servers:
-            began, before = time.monotonic(), server.cpu_seconds()
-            requests, _ = load.run(server, script, workload.connections, workload.seconds, clients, 2)
-            used, wall = server.cpu_seconds() - before, time.monotonic() - began
-            if round_:  # behind the one that fills caches
-                taken[server.name].append((wall / requests * 1e6, used / requests * 1e6))
+        for count, some in servers.items():
+            for server in some:
+                costs = _round(server, script, workload, CORES[count][1])
+                if round_:  # behind the one that fills caches
+                    taken[count, server.name].append(costs)
     for place, unit in enumerate(("µs/request", "CPU µs/request")):
-        first = [one[place] for one in taken[servers[0].name]]
-        for server in servers:
-            values = [one[place] for one in taken[server.name]]
-            ratio = statistics.median(value / other for value, other in zip(values, first, strict=True))
-            yield Figure(name, server.name, statistics.median(values), unit, ratio)
+
+        def ratio(one: tuple[int, str], other: tuple[int, str], place: int = place) -> float:
+            rounds = zip(taken[one], taken[other], strict=True)
+            return statistics.median(value[place] / of[place] for value, of in rounds)
+
+        for (count, name), values in taken.items():
+            first = count, servers[count][0].name
+            usual = statistics.median(one[place] for one in values)
+            yield Figure(f"{count} workers, {workload.name}", name, usual, unit, ratio((count, name), first))
+        for server in servers[1] if {1, 2} <= servers.keys() else ():
+            change = ratio((2, server.name), (1, server.name))
+            of, value, told = "2 workers beside 1", change, "of its CPU/request"
+            if not place:
+                value, told = 1 / change, "of its requests/s"
+            yield Figure(f"{of}, {workload.name}", server.name, value, told, value)
+
+
+def _round(server: Peer, script: Path, workload: Workload, clients: str) -> tuple[float, float]:
+    """Load a server; give microseconds of the wall and of processors for a request."""
+    began, before = time.monotonic(), server.cpu_seconds()
+    requests, _ = load.run(server, script, workload.connections, workload.seconds, clients, 2)
+    used, wall = server.cpu_seconds() - before, time.monotonic() - began
+    return wall / requests * 1e6, used / requests * 1e6
