@@ -54,7 +54,8 @@ class FlvToFragments:
         self._is_at_start = True
         self._tracks: dict[int, FragmentTrack] = {}
         self._configurations: dict[int, bytes] = {}
-        self._begun: list[InitSegment] = []
+        # What comes before the tracks' newest samples: their init segments, and the end of what they replace.
+        self._begun: list[InitSegment | Fragment] = []
         self._last: int | None = None
         self._time = 0
         self.frame_samples = 0
@@ -153,6 +154,9 @@ class FlvToFragments:
         if self._configurations.get(kind) == configuration:
             return
         self._configurations[kind] = configuration
+        former = self._tracks.get(kind)
+        if former is not None and (rest := former.take()) is not None:
+            self._begun.append(rest)
         track = self._tracks[kind] = (self._video if kind == VIDEO else self._audio)(configuration)
         self._begun.append(track.init)
 

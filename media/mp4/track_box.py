@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from media.errors import MalformedError
 from media.mp4.boxes import box, full_box
 
 IDENTITY = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
@@ -70,7 +71,13 @@ def trak(
 
     Returns:
         The box.
+
+    Raises:
+        MalformedError: the shape of its pixels makes it wider or higher than a track header can say (§8.3.2).
     """
+    shown = [round(length * (1 << 16)) for length in facts.display_size]
+    if max(shown) >= 1 << 32:
+        raise MalformedError(f"a picture shown at {' x '.join(str(side >> 16) for side in shown)} pixels")
     version, times = _times(">{0}{0}II{0}", 0, 0, facts.track_id, 0, duration)
     tkhd = full_box(
         b"tkhd",
@@ -79,7 +86,7 @@ def trak(
         times,
         struct.pack(">8xHHHH", 0, 0, 0x0100 if facts.handler == b"soun" else 0, 0),
         facts.matrix,
-        struct.pack(">II", *(round(length * (1 << 16)) for length in facts.display_size)),
+        struct.pack(">II", *shown),
     )
     version, times = _times(">{0}{0}I{0}", 0, 0, facts.timescale, media_duration)
     mdhd = full_box(b"mdhd", version, 0, times, struct.pack(">HH", _packed(facts.language), 0))

@@ -19,6 +19,7 @@ ENCODINGS = {
     "B-frames at 29.97 a second": "-r 30000/1001 -c:v libx264 -preset fast -bf 3 -g 30 -c:a aac -ar 44100",
     "no delay": "-r 25 -c:v libx264 -preset ultrafast -tune zerolatency -g 25 -c:a aac -ar 48000",
 }
+WIDE_PIXELS = "-r 25 -c:v libx264 -bsf:v h264_metadata=sample_aspect_ratio=60000/1 -an"
 EXECUTIONS = 300
 """Of hostile streams here; a script runs hundreds of thousands."""
 
@@ -32,7 +33,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if encoding not in made:
             made[encoding] = folder / f"{len(made)}.flv"
             inputs = "-f lavfi -i testsrc2=size=64x48 -f lavfi -i sine=440 -t 2 -pix_fmt yuv420p"
-            words = f"-nostdin -v error {inputs} {ENCODINGS[encoding]} {made[encoding]}"
+            words = f"-nostdin -v error {inputs} {ENCODINGS.get(encoding, encoding)} {made[encoding]}"
             subprocess.run(["ffmpeg", *words.split()], check=True)
         return made[encoding]
 
@@ -146,6 +147,20 @@ def test_a_frame_of_sound_lasts_its_time_unless_one_is_missing() -> None:
 def test_what_can_not_be_copied_is_an_error(data: bytes) -> None:
     with pytest.raises(MediaError):
         rewritten([data])
+
+
+def test_pixels_wider_than_a_track_header_can_say_are_an_error(recorded: Callable[[str], Path]) -> None:
+    with pytest.raises(MediaError, match="a picture shown at 3840000 x 48 pixels"):
+        rewritten([recorded(WIDE_PIXELS).read_bytes()])
+
+
+def test_frames_before_another_configuration_are_kept_however_they_come() -> None:
+    other = flv_tags.write_tag(flv_tags.AUDIO, 64, b"\xaf\0\x12\x10")
+    frames = b"".join(audio(time) for time in (0, 21, 43))
+    tags = [flv_tags.file_header() + AAC_48000, frames, other, frames]
+    whole, cut = rewritten([b"".join(tags)]), rewritten(tags)
+    assert whole == cut
+    assert [len(event.samples) if isinstance(event, Fragment) else 0 for event in whole] == [0, 2, 0, 2]
 
 
 def hostile(tags: list[bytes], chance: random.Random) -> bytes:
