@@ -178,7 +178,7 @@ class Forwarder:
                 async with background_task(self._feed(branch, first)):
                     await self._watch(writer)
                 if not branch.has_ended:
-                    reason = _reason(writer.errors) or last_error(first.errors)
+                    reason = _reason(writer.errors) or _reason(first.errors)
                     raise ToolsError(reason or "it ended the connection")
         finally:
             branch.receive_eof()
@@ -267,6 +267,6 @@ def _find_authorities() -> str:
 
 
 def _reason(errors: str) -> str:
-    """Give the line that says most: libavformat's last one doesn't say what is wrong with a certificate."""
-    told = next((line for line in errors.splitlines() if line.startswith("[tls @")), errors)
-    return last_error(told)
+    """Give the line that says most: the last one doesn't say what is wrong with a certificate or a codec."""
+    telling = (line for line in errors.splitlines() if line.startswith("[tls @") or "not compatible" in line)
+    return last_error(next(telling, errors))
