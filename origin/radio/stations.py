@@ -237,51 +237,62 @@ def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
     return None
 
 
-def make_simulcasts(
-    config: Config,
-    mounts: Mapping[str, Mount],
-    tools: Tools,
-    on_channel: Callable[[Channel], None],
-    observer: Callable[[str], Callable[[float], None]],
-    limits: SimulcastLimits,
-) -> dict[str, Simulcast]:
-    """Make the live channels of the stations.
+def simulcast_options(config: Config, limits: SimulcastLimits) -> dict[str, SimulcastOptions]:
+    """Give the options of the stations' live channels, by name.
 
     Args:
-        config: all options.
-        mounts: by name.
-        tools: ffmpeg.
-        channels: where each new channel is put, by name; a configured live channel of that name takes
-            precedence.
-        observer: gives for a channel's name the callback that records its parts' delays.
-        on_channel: told each channel, and each that takes its place. A live channel of the same name goes
-            first.
+        config: all options; a configured live channel of a station's name takes precedence.
         limits: how the channels begin and end.
-
-    Returns:
-        Their simulcasts, by name.
     """
     publish = limits.channel.publish.with_waiters(config.limits.blocked_requests)
     limits = replace(
         limits, starts=config.limits.hls_starts, channel=replace(limits.channel, publish=publish)
     )
-    starts = StartLimit(limits)
     taken = {channel.name for channel in config.live}
     return {
-        station.name: Simulcast(
-            SimulcastOptions(
-                station.name,
-                tuple(1000 * rate for rate in station.hls_bitrates),
-                station.hls_on_demand,
-                config.limits.hls_idle_seconds,
-                limits=limits,
-            ),
-            mounts[station.name].subscribers.subscribe,
-            tools,
-            on_part=observer(station.name),
-            on_channel=on_channel,
-            starts=starts,
+        station.name: SimulcastOptions(
+            station.name,
+            tuple(1000 * rate for rate in station.hls_bitrates),
+            station.hls_on_demand,
+            config.limits.hls_idle_seconds,
+            limits=limits,
         )
         for station in config.radio
         if station.hls and not needs_permission(station) and station.name not in taken
+    }
+
+
+def make_simulcasts(
+    options: Mapping[str, SimulcastOptions],
+    mounts: Mapping[str, Mount],
+    tools: Tools,
+    on_channel: Callable[[Channel], None],
+    observer: Callable[[str], Callable[[float], None]],
+) -> dict[str, Simulcast]:
+    """Make the live channels of the stations.
+
+    Args:
+        options: of each, by name.
+        mounts: by name.
+        tools: ffmpeg.
+        on_channel: told each channel, and each that takes its place. A live channel of the same name goes
+            first.
+        observer: gives for a channel's name the callback that records its parts' delays.
+
+    Returns:
+        Their simulcasts, by name.
+    """
+    if not options:
+        return {}
+    starts = StartLimit(next(iter(options.values())).limits)
+    return {
+        name: Simulcast(
+            one,
+            mounts[name].subscribers.subscribe,
+            tools,
+            on_part=observer(name),
+            on_channel=on_channel,
+            starts=starts,
+        )
+        for name, one in options.items()
     }

@@ -25,7 +25,6 @@ from origin.server.services import Services
 from packager.ffmpeg.ladder import rungs
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
-from packager.radio.simulcast import Simulcast
 
 log = structlog.get_logger()
 
@@ -134,11 +133,11 @@ class Api:
 
     async def radio(self, request: Request) -> Response:
         """List the stations; those that a request may not listen to without details."""
-        channels, mounts = self._services_of.simulcasts, self._services_of.mounts.values()
+        find_stream, mounts = self._services_of.simulcast_stream, self._services_of.mounts.values()
         heard = await self._authorization.accessible_stations(request, mounts)
         return as_json(
             [
-                describe_station(mount, channels.get(mount.name))
+                describe_station(mount, find_stream(mount.name))
                 if mount.name in heard
                 else describe_closed_station(mount)
                 for mount in mounts
@@ -253,12 +252,12 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
     return told
 
 
-def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[str, object]:
+def describe_station(mount: Mount, stream: LiveStream | None = None) -> dict[str, object]:
     """Describe a station and its titles with their media times.
 
     Args:
         mount: the station.
-        simulcast: its live channel, if any.
+        stream: what is served of its live channel, if it has one.
     """
     titles = [now_playing.describe_title(title) for title in mount.now.titles]
     return {
@@ -267,7 +266,7 @@ def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[s
         "genre": mount.description.genre,
         "url": f"/radio/{mount.name}",
         "protected": is_protected(mount),
-        "hls": None if simulcast is None else f"/live/{mount.name}/master.m3u8",
+        "hls": None if stream is None else f"/live/{mount.name}/master.m3u8",
         "events": f"/events/radio/{mount.name}",
         "media_type": mount.media_type,
         "bitrate": mount.bitrate,
@@ -276,7 +275,7 @@ def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[s
         "history": titles[:-1],
         "media_time": now_playing.as_seconds(mount.media_time),
         "listeners": mount.listeners,
-        "viewers": 0 if simulcast is None else simulcast.channel.stream.viewers,
+        "viewers": 0 if stream is None else stream.viewers,
         "peak": mount.peak,
         "state": mount.state,
     }

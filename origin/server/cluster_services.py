@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from media.hls.date_range import DateRange
 from origin.config.errors import CommandError
 from origin.config.options import Config, dvr_seconds
 from origin.events.channel import EventChannel
@@ -17,11 +18,13 @@ from origin.server.limits import Limits
 from packager.cluster.connection import RedisConnection
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.node import ClusterNode
+from packager.cluster.shared_channel import SharedChannel
 from packager.cluster.shared_station import SharedStation
 from packager.cluster.station_reader import StationLogs
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.radio.block_encoding import StationState
+from packager.radio.simulcast import Simulcast, empty_windows
 from packager.replication.live_log import LIVE, ServedLiveLog
 from packager.replication.log_server import LogServer
 from packager.window.log import Entry
@@ -37,12 +40,18 @@ EDGE, PACKAGER = "edge", "packager"
 def of_role(config: Config) -> Config:
     """Leave out the live channels of a node that makes none, so that all nodes may have one configuration.
 
+    A station's HLS, whose address a channel has, is left out with it.
+
     Raises:
         CommandError: the extra isn't installed.
     """
     if config.cluster.url and importlib.util.find_spec("redis") is None:
         raise CommandError("cluster.url: a cluster needs an extra; install headwater[cluster]")
-    return msgspec.structs.replace(config, live=()) if is_edge(config) else config
+    if not is_edge(config):
+        return config
+    taken = {one.name for one in config.live}
+    radio = (msgspec.structs.replace(one, hls=False) if one.name in taken else one for one in config.radio)
+    return msgspec.structs.replace(config, live=(), radio=tuple(radio))
 
 
 def is_edge(config: Config) -> bool:
@@ -158,6 +167,63 @@ class SharedStations:
             name, own, expected, self._node.connection, self._node.token, self._limits
         )
         return shared
+
+
+class SharedSimulcast:
+    """Shares a station's live channel that this node makes with other machines.
+
+    Args:
+        simulcast: makes it.
+        node: serves what one of its nodes makes.
+        streams: where channels are put, by name, as long as they can be served.
+    """
+
+    def __init__(
+        self, simulcast: Simulcast, node: ClusterNode, streams: MutableMapping[str, LiveStream]
+    ) -> None:
+        self._simulcast = simulcast
+        self._streams = streams
+        own = simulcast.channel.stream
+        self._shared: SharedChannel = node.share_simulcast(own, self, empty_windows(simulcast.options))
+        self.take(simulcast.channel)
+
+    def take(self, channel: Channel) -> None:
+        """Go on with the channel that runs next."""
+        served = self._streams.get(channel.name)
+        if served is not self._shared.shared.stream:
+            self._streams[channel.name] = channel.stream
+        channel.add_follower(self._shared.follow(channel.stream))
+
+    @property
+    def has_media(self) -> bool:
+        """Whether something comes of it now."""
+        return self._simulcast.state == "live"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it isn't made now."""
+        return self._simulcast.is_idle
+
+    @property
+    def is_postponed(self) -> bool:
+        """Whether it isn't begun now although somebody asks."""
+        return self._simulcast.is_idle
+
+    def note_viewer(self) -> None:
+        """Begin, or go on, as somebody asks for it."""
+        self._simulcast.note_viewer()
+
+    def note_unknown_viewers(self) -> None:
+        """Go on if it runs: it isn't known whether somebody asks for it."""
+        self._simulcast.note_unknown_viewers()
+
+    def ranges_behind(self, tags: Sequence[DateRange]) -> list[DateRange]:
+        """Go on behind the titles that another packager has told."""
+        return self._simulcast.ranges_behind(tags)
+
+    def serve_own(self) -> None:
+        """Serve what this node makes, as Redis isn't there."""
+        self._streams[self._simulcast.name] = self._simulcast.channel.stream
 
 
 class WorkerRelay:

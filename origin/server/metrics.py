@@ -171,7 +171,7 @@ class ServicesCollector(Collector):
             "Entries of its log that Redis never got.",
             labels=["channel"],
         )
-        for name, channel in node.channels.items():
+        for name, channel in (*node.channels.items(), *node.simulcasts.items()):
             owned.add_metric([name], channel.is_owner)
             dropped.add_metric([name], channel.dropped)
         carried = CounterMetricFamily(

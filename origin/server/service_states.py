@@ -52,6 +52,10 @@ def service_states(services: Services) -> dict[str, ServiceState]:
         f"live/{one.name}": _of_simulcast(one, services.mounts[one.name])
         for one in services.simulcasts.values()
     }
+    elsewhere = sorted(services.simulcast_names - services.simulcasts.keys())
+    for name in elsewhere:
+        # It is known here alone whether there is something to play.
+        states[f"live/{name}"] = ServiceState("live" if services.streams[name].ready else "idle")
     states |= {f"live/{one.name}": ServiceState(state_of_stream(one)) for one in services.streams_of_others()}
     states |= {f"radio/{one.name}": _of_station(one) for one in services.mounts.values()}
     histories = services.events.histories

@@ -38,10 +38,17 @@ from origin.ingest.limits import IngestLimits
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mount import Mount
 from origin.radio.mount_log import ServedMountLog
-from origin.radio.stations import Stations, make_simulcasts, make_stations, needs_permission
+from origin.radio.stations import (
+    Stations,
+    make_simulcasts,
+    make_stations,
+    needs_permission,
+    simulcast_options,
+)
 from origin.radio.webhooks import make_webhooks
 from origin.server import malloc, metrics
 from origin.server.cluster_services import (
+    SharedSimulcast,
     SharedStations,
     is_edge,
     make_cluster,
@@ -65,7 +72,7 @@ from packager.live.options import ChannelHooks, ChannelOptions
 from packager.process import sandbox
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.publish.live_stream import LiveStream
-from packager.radio.simulcast import Simulcast
+from packager.radio.simulcast import Simulcast, empty_windows
 from packager.recordings.all_recordings import AllRecordings, KeptRecordings
 from packager.recordings.collection import Retention
 from packager.replication.live_log import LIVE, ServedLiveLog
@@ -115,7 +122,8 @@ class Services:
         registry: the metrics.
         stations: the mounts, and the passwords of those with source clients.
         channels: the live channels.
-        simulcasts: the stations' live channels.
+        simulcasts: the stations' live channels that this server makes.
+        simulcast_names: the names of those that it serves.
         logs: sends the logs of channels and stations to other processes.
         cluster: shares live channels with other machines; None without one.
         cluster_events: shares event channels with them; likewise.
@@ -253,15 +261,33 @@ class Services:
         self.cluster_events = share_events(self.config, self.cluster, self.events.channels, self.limits)
         for channel in self.channels.values():
             self._share(channel)
-        if self.tools is not None and not is_edge(self.config):
+        self._share_simulcasts()
+
+    def _share_simulcasts(self) -> None:
+        """Make the stations' live channels, or serve those of other nodes."""
+        options = simulcast_options(self.config, self.limits.radio.simulcast)
+        self._shared_simulcasts: dict[str, SharedSimulcast] = {}
+        if is_edge(self.config) and self.cluster is not None:
+            for name, one in options.items():
+                self.cluster.follow_simulcast(name, empty_windows(one))
+        elif self.tools is not None:
             self.simulcasts = make_simulcasts(
-                self.config,
+                options,
                 self.mounts,
                 self.tools,
-                self._broadcast,
+                self._broadcast if self.cluster is None else self._take_simulcast,
                 lambda name: self._delay.labels(name).observe,
-                self.limits.radio.simulcast,
             )
+            if self.cluster is not None:
+                for name, simulcast in self.simulcasts.items():
+                    self._shared_simulcasts[name] = SharedSimulcast(simulcast, self.cluster, self.streams)
+        self.simulcast_names = frozenset(options if self.mounts else ())
+
+    def _take_simulcast(self, channel: Channel) -> None:
+        """Go on with a station's next live channel, where the nodes of a cluster share it."""
+        self.broadcasts[channel.name] = channel
+        if (shared := self._shared_simulcasts.get(channel.name)) is not None:
+            shared.take(channel)
 
     def _make_channels(self, tools: Tools) -> None:
         self.channels = {
@@ -422,8 +448,13 @@ class Services:
         return health
 
     def streams_of_others(self) -> list[LiveStream]:
-        """Give the channels that other nodes of the cluster make."""
-        return [stream for name, stream in self.streams.items() if name not in self.broadcasts]
+        """Give the channels that other nodes of the cluster make, without those of stations."""
+        known = self.broadcasts.keys() | self.simulcast_names
+        return [stream for name, stream in self.streams.items() if name not in known]
+
+    def simulcast_stream(self, name: str) -> LiveStream | None:
+        """Give what is served of a station's live channel; None where it has none."""
+        return self.streams.get(name) if name in self.simulcast_names else None
 
     def may_come(self, name: str) -> bool:
         """Tell whether a live channel that isn't served here may be one of other nodes of the cluster."""
@@ -434,8 +465,10 @@ class Services:
         area, _, name = source.partition("/")
         if self.cluster is None or self.cluster_stations is None:
             return True
-        own = self.cluster.channels if area == LIVE else self.cluster_stations.stations
-        return name not in own or own[name].is_owner
+        if area == LIVE and name not in self.cluster.simulcasts:
+            return name not in self.cluster.channels or self.cluster.channels[name].is_owner
+        stations = self.cluster_stations.stations
+        return name not in stations or stations[name].is_owner
 
     def _share(self, channel: Channel) -> None:
         """Serve a channel under its name: on all nodes of a cluster what the one that owns its log makes."""

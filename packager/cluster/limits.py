@@ -189,6 +189,23 @@ class StationLogLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DemandLimits:
+    """How nodes tell each other which channels on demand somebody asks for.
+
+    Attributes:
+        tell_seconds: between two times that a node tells.
+        look_seconds: between two looks of a packager.
+        remembered_seconds: for how long who asked is remembered in Redis.
+        channels: most channels that a packager learns of at once.
+    """
+
+    tell_seconds: float = 1.0
+    look_seconds: float = 0.25
+    remembered_seconds: int = 5
+    channels: int = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterLimits:
     """Limits of a node of a cluster.
 
@@ -199,6 +216,7 @@ class ClusterLimits:
         commands: of what nodes ask each other for.
         events: of the event channels there.
         stations: of the stations.
+        demand: of what packagers are told of channels on demand.
     """
 
     redis: RedisLimits = field(default_factory=RedisLimits)
@@ -207,3 +225,4 @@ class ClusterLimits:
     commands: CommandLimits = field(default_factory=CommandLimits)
     events: EventStreamLimits = field(default_factory=EventStreamLimits)
     stations: StationLogLimits = field(default_factory=StationLogLimits)
+    demand: DemandLimits = field(default_factory=DemandLimits)

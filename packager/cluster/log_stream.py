@@ -126,11 +126,20 @@ class LogStream:
         )
         return EntryId.read(found[0][0]) if found else None
 
-    async def store_snapshot(self, last: EntryId, messages: Sequence[bytes]) -> None:
-        """Keep a snapshot for whoever begins to follow the log now."""
+    async def store_snapshot(
+        self, last: EntryId, messages: Sequence[bytes], *, is_last: bool = False
+    ) -> None:
+        """Keep a snapshot for whoever begins to follow the log now.
+
+        Args:
+            last: the entry up to which it goes.
+            messages: its entries.
+            is_last: whether nobody will write another one, so that it stays as long as the log does.
+        """
         value = b"".join((_HEAD.pack(*last), *messages))
+        seconds = self._limits.gone_seconds if is_last else self._limits.snapshot_seconds
         await self._connection.wait(
-            lambda client: client.set(self.keys.snapshot, value, ex=self._limits.snapshot_seconds),
+            lambda client: client.set(self.keys.snapshot, value, ex=seconds),
             self._limits.transfer_seconds,
         )
 

@@ -13,16 +13,17 @@ import structlog
 
 from packager.cluster.commands import ClusterCommands
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.demand import Demand, MadeOnDemand
 from packager.cluster.lease import PREFIX, Lease, LogKeys
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_reader import LogReader
 from packager.cluster.log_stream import LogStream
-from packager.cluster.shared_channel import SharedChannel
-from packager.cluster.shared_log import SharedLog
+from packager.cluster.shared_channel import OnDemand, SharedChannel
+from packager.cluster.shared_log import CommandsOnDemand, SharedLog
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE
-from packager.window.log import Entry
+from packager.window.log import CadenceEntry, Entry
 
 if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr
@@ -32,7 +33,10 @@ log = structlog.get_logger()
 LOGS = f"{PREFIX}:logs"
 """The key of the list of logs, each with the time when it was owned last."""
 
-_LIVE_LOG = re.compile(rf"{LIVE}/([A-Za-z0-9._-]{{1,64}})")
+SIMULCAST = "simulcast"
+"""The kind of the logs of stations' live channels: what their names begin with."""
+
+_LOG = re.compile(rf"({LIVE}|{SIMULCAST})/([A-Za-z0-9._-]{{1,64}})")
 
 _LIST = """
 local now = redis.call('TIME')[1]
@@ -54,6 +58,18 @@ class Relay(Protocol):
         """Tell that a channel is gone."""
 
 
+class Simulcast(OnDemand, MadeOnDemand, Protocol):
+    """A station's live channel, which a packager makes while somebody asks for it."""
+
+    @property
+    def has_media(self) -> bool:
+        """Whether something comes of it now."""
+
+    @property
+    def is_postponed(self) -> bool:
+        """Whether it isn't begun now although somebody asks."""
+
+
 class ClusterNode:
     """Follows the logs of live channels in Redis, and owns those that it may.
 
@@ -70,6 +86,7 @@ class ClusterNode:
         connection: the same.
         token: by which this node is known.
         channels: those that it makes, by name.
+        simulcasts: the stations' live channels that it makes, by name.
         commands: carries commands to the owners of channels.
     """
 
@@ -87,6 +104,7 @@ class ClusterNode:
     ) -> None:
         self.connection = connection
         self.channels: dict[str, SharedChannel] = {}
+        self.simulcasts: dict[str, SharedChannel] = {}
         self._streams = streams
         self._relay = relay
         self._limits = limits
@@ -95,7 +113,10 @@ class ClusterNode:
         self.token = os.urandom(16).hex()
         self.commands = ClusterCommands(connection, self.token, limits.commands)
         self._work: list[Callable[[], Coroutine[None, None, None]]] = []
+        self._demand = Demand(connection, limits.demand)
         self._logs: dict[LogKeys, SharedLog] = {}
+        # The logs of stations' live channels, those too that nobody makes now and that aren't followed.
+        self._simulcast_logs: dict[LogKeys, SharedLog] = {}
         self._has_listed = False
 
     def share(
@@ -112,18 +133,67 @@ class ClusterNode:
             What is to be called with each entry of its own log.
         """
         keys = LogKeys(LIVE, own.name)
-        shared = self._follow(keys)
-        channel = self.channels[own.name] = SharedChannel(
-            own,
-            has_media,
-            shared,
-            LogStream(self.connection, keys, self._limits.streams),
-            Lease(self.connection, keys, self.token, self._limits.lease),
-            self.connection,
-            self._limits,
-            dvr,
-        )
+        channel = self.channels[own.name] = self._make(keys, own, has_media, self._follow(keys), dvr=dvr)
         return channel.take
+
+    def share_simulcast(self, own: LiveStream, simulcast: Simulcast, awaited: CadenceEntry) -> SharedChannel:
+        """Share a station's live channel that this node makes on demand, as soon as the node runs.
+
+        Args:
+            own: what the channel's own log gives.
+            simulcast: makes it.
+            awaited: with which its windows begin.
+        """
+        name, demand = own.name, self._demand
+
+        def note_viewer() -> None:
+            simulcast.note_viewer()
+            demand.note(name)
+
+        commands = CommandsOnDemand(note_viewer, lambda: simulcast.is_postponed)
+        keys, shared = self._wait_for_simulcast(name, awaited, commands)
+        channel = self.simulcasts[name] = self._make(
+            keys, own, lambda: simulcast.has_media, shared, on_demand=simulcast
+        )
+        demand.made[name] = simulcast
+        return channel
+
+    def follow_simulcast(self, name: str, awaited: CadenceEntry) -> None:
+        """Serve a station's live channel that other nodes make, once this one asks for it.
+
+        Args:
+            name: the station's.
+            awaited: with which its windows begin.
+        """
+        demand = self._demand
+        self._wait_for_simulcast(
+            name, awaited, CommandsOnDemand(lambda: demand.note(name), is_postponed=lambda: False)
+        )
+
+    def _wait_for_simulcast(
+        self, name: str, awaited: CadenceEntry, commands: CommandsOnDemand
+    ) -> tuple[LogKeys, SharedLog]:
+        keys = LogKeys(SIMULCAST, name)
+        relay, publish = self._relay.take, self._publish_limits
+        shared = SharedLog(name, self._streams, publish, relay, commands, awaited)
+        self._simulcast_logs[keys] = shared
+        return keys, shared
+
+    def _make(
+        self,
+        keys: LogKeys,
+        own: LiveStream,
+        has_media: Callable[[], bool],
+        shared: SharedLog,
+        *,
+        dvr: SharedDvr | None = None,
+        on_demand: OnDemand | None = None,
+    ) -> SharedChannel:
+        stream = LogStream(self.connection, keys, self._limits.streams)
+        lease = Lease(self.connection, keys, self.token, self._limits.lease)
+        return SharedChannel(
+            own, has_media, shared, stream, lease, self.connection, self._limits, dvr, on_demand
+        )
 
     def add(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Do something else beside, over the same connection; to be called before the node runs."""
@@ -151,7 +221,8 @@ class ClusterNode:
                     self._list_logs(),
                     self._write_snapshots(),
                     self.commands.run(),
-                    *(channel.run() for channel in self.channels.values()),
+                    self._demand.run(),
+                    *(channel.run() for channel in (*self.channels.values(), *self.simulcasts.values())),
                     *(run() for run in self._work),
                 )
             ]
@@ -166,7 +237,7 @@ class ClusterNode:
 
     def close(self) -> None:
         """Release all who wait."""
-        for shared in self._logs.values():
+        for shared in {*self._logs.values(), *self._simulcast_logs.values()}:
             shared.close()
 
     def _follow(self, keys: LogKeys) -> SharedLog:
@@ -186,7 +257,7 @@ class ClusterNode:
 
     async def _exchange_names(self) -> set[str]:
         limits = self._limits.streams
-        owned = [f"{LIVE}/{name}" for name, one in self.channels.items() if one.is_owner]
+        owned = [f"{keys.kind}/{keys.name}" for keys in self._owned()]
         terms = str(limits.gone_seconds), str(limits.logs), *owned
         found = await self.connection.call(lambda client: client.eval(_LIST, 1, LOGS, *terms))
         return {one.decode("utf-8", "replace") for one in found}
@@ -194,18 +265,32 @@ class ClusterNode:
     def _note(self, names: set[str]) -> None:
         """Follow logs that have come; give up those that are gone."""
         made = {LogKeys(LIVE, name) for name in self.channels}
-        wanted = {LogKeys(LIVE, found[1]) for name in names if (found := _LIVE_LOG.fullmatch(name))}
-        for keys in wanted - self._logs.keys() if self._follows_all else ():
-            self._follow(keys)
-        for keys in self._logs.keys() - wanted - made:
-            self._logs.pop(keys).withdraw()
+        wanted = {LogKeys(found[1], found[2]) for name in names if (found := _LOG.fullmatch(name))}
+        for keys in wanted - self._logs.keys():
+            if (simulcast := self._simulcast_logs.get(keys)) is not None:
+                self._logs[keys] = simulcast
+            elif self._follows_all and keys.kind == LIVE:
+                self._follow(keys)
+        for keys in self._logs.keys() - wanted - made - self._owned().keys():
+            gone = self._logs.pop(keys)
+            if keys.kind == LIVE:
+                gone.withdraw()
+            else:
+                gone.wait_again()
             self._relay.withdraw(keys.name)
+
+    def _owned(self) -> dict[LogKeys, SharedChannel]:
+        """Give the channels whose logs this node owns."""
+        kinds = (LIVE, self.channels), (SIMULCAST, self.simulcasts)
+        return {
+            LogKeys(kind, name): one for kind, made in kinds for name, one in made.items() if one.is_owner
+        }
 
     async def _write_snapshots(self) -> None:
         """Write a snapshot of a log that this node owns whenever somebody wants one."""
         while True:
             await self.connection.wait_until_up()
-            owned = {LogKeys(LIVE, name).wanted: one for name, one in self.channels.items() if one.is_owner}
+            owned = {keys.wanted: one for keys, one in self._owned().items()}
             if not owned:
                 await asyncio.sleep(self._limits.streams.look_seconds)
                 continue

@@ -1,35 +1,56 @@
 """A packager's part in the shared log of a channel that it makes: its owner, or ready to be.
 
 While Redis is away, the owner goes on: its own viewers stay live, and Redis gets what it missed. But an owner
-that has stood still appends nothing before Redis has told that nobody else is the owner now.
+that has stood still appends nothing before Redis has told that nobody else is the owner now. Of a channel on
+demand that isn't asked for nobody is the owner: its log ends with empty windows, at which all nodes wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import Lease
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import LogStream
 from packager.cluster.log_writer import LogWriter
 from packager.cluster.shared_log import SharedLog
-from packager.cluster.succession import go_on, is_shared, needs_new_windows
+from packager.cluster.succession import begin_empty, go_on, is_shared, needs_new_windows
 from packager.concurrency import background_task
 from packager.publish.live_stream import LiveStream
-from packager.window.log import CadenceEntry, Entry
+from packager.window.log import CadenceEntry, DateRangeEntry, Entry
 
 if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr
 
 log = structlog.get_logger()
+
+
+class OnDemand(Protocol):
+    """What a packager makes only while somebody asks for it."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it isn't made now."""
+
+    def ranges_behind(self, tags: Sequence[DateRange]) -> Iterable[DateRange]:
+        """Give the date ranges to be told where this packager goes on behind another one.
+
+        Args:
+            tags: those that the shared log lists.
+        """
+
+    def serve_own(self) -> None:
+        """Serve what this packager makes: Redis isn't there, and no other node's can be served."""
 
 
 class SharedChannel:
@@ -44,6 +65,7 @@ class SharedChannel:
         connection: to Redis.
         limits: of the node.
         dvr: of the log; None where there is none.
+        on_demand: what is made only while somebody asks for it; None where it always is.
 
     Attributes:
         shared: the same.
@@ -59,8 +81,10 @@ class SharedChannel:
         connection: RedisConnection,
         limits: ClusterLimits,
         dvr: SharedDvr | None = None,
+        on_demand: OnDemand | None = None,
     ) -> None:
         self.shared = shared
+        self._on_demand = on_demand
         self._dvr = dvr
         if dvr is not None:
             dvr.on_loaded = lambda: self._news.set()
@@ -106,18 +130,40 @@ class SharedChannel:
         elif not self._is_level:
             self._news.set()
 
+    def follow(self, own: LiveStream) -> Callable[[Entry], None]:
+        """Go on with another log of the packager's own, whose windows are empty.
+
+        Args:
+            own: what that log gives.
+
+        Returns:
+            What is to be called with each of its entries.
+        """
+        self._own = own
+        self._begins_anew = True
+        self._fall_behind()
+        self._news.set()
+        return functools.partial(self._take_of, own)
+
+    def _take_of(self, own: LiveStream, entry: Entry) -> None:
+        if own is self._own:
+            self.take(entry)
+
     async def run(self) -> None:
         """Own the log whenever nobody else does, until cancelled; it is given back then."""
         dvr = self._dvr
         storing = contextlib.nullcontext() if dvr is None else background_task(dvr.run())
-        without_redis = time.monotonic() + self._limits.lease.lease_seconds
+        lease_seconds = self._limits.lease.lease_seconds
+        without_redis = time.monotonic() + lease_seconds
         async with background_task(self._writer.run()), storing:
             try:
                 while True:
                     with contextlib.suppress(RedisUnavailableError):
                         await self._look()
-                    if dvr is not None and not self._connection.is_up and time.monotonic() > without_redis:
-                        dvr.serve_own()
+                    if self._connection.is_up:
+                        without_redis = time.monotonic() + lease_seconds
+                    elif time.monotonic() > without_redis:
+                        self._serve_own()
                     self._append_waiting()
                     self._news.clear()
                     with contextlib.suppress(TimeoutError):
@@ -132,6 +178,13 @@ class SharedChannel:
         if self.is_owner and self._is_level:
             await self._stream.store_snapshot(*await self.shared.snapshot())
 
+    def _serve_own(self) -> None:
+        """Serve what this packager makes, where the shared log can't be served without Redis."""
+        if self._dvr is not None:
+            self._dvr.serve_own()
+        elif self._on_demand is not None and not self._may_append() and not self.shared.stream.ready:
+            self._on_demand.serve_own()
+
     async def _look(self) -> None:
         """Renew the lease, or take it."""
         if not self._connection.is_up:
@@ -145,22 +198,42 @@ class SharedChannel:
             and await self._lease.acquire(has_media=self._has_media())
         ):
             await self._take_over()
-        if self._lease.epoch and not self._is_level:
+        if self._is_idle:
+            await self._give_back()
+        elif self._lease.epoch and not self._is_level:
             self._go_on()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._on_demand is not None and self._on_demand.is_idle
+
+    async def _give_back(self) -> None:
+        """Own the log no more while nobody asks for the channel, once Redis has its empty windows."""
+        shared, entry = self.shared, self._own.begun_with
+        if not self._lease.epoch or entry is None:
+            return
+        self._fall_behind()
+        if shared.stream.begun_with is None or shared.stream.ready:
+            begin_empty(shared.stream, entry, self._append)
+        if self._writer.sent < shared.position:
+            return
+        await self._stream.store_snapshot(*await shared.snapshot(), is_last=True)
+        if self._is_idle and self._writer.sent == shared.position:
+            shared.disown(self._writer.sent)
+            await self._lease.release()
 
     def _note_owner(self) -> None:
         """Follow another owner, if this node isn't it any more."""
         shared = self.shared
         if shared.is_owned and not self._lease.epoch:
             log.warning("another node may own the log of a live channel now", channel=self._own.name)
-            shared.is_owned = False
-            # What Redis hasn't taken is known here alone.
-            shared.may_differ = shared.position != self._writer.sent
-            shared.read = shared.read._replace(position=self._writer.sent)
+            shared.disown(self._writer.sent)
         elif not shared.is_owned and self._is_level and shared.read.epoch > self._epoch:
             self._fall_behind()
 
     def _may_own(self) -> bool:
+        if self._is_idle:
+            return False
         if self._is_level:
             return True
         # Behind an outage the former owner comes first: it has what others lack.
@@ -197,12 +270,18 @@ class SharedChannel:
     def _go_on(self) -> None:
         """Bring the shared log to where this packager's own is."""
         shared, dvr, entry = self.shared.stream, self._dvr, self._own.begun_with
+        on_demand = self._on_demand
         if dvr is not None and entry is not None:
             anew = self._begins_anew or needs_new_windows(shared, entry, dvr)
             if anew and not dvr.is_loaded(entry):
                 return
+        # Behind a time in which nobody asked for the channel gaps would lead nowhere.
+        anew = self._begins_anew or (on_demand is not None and not shared.ready)
         try:
-            done = go_on(shared, self._own, self._append, dvr, anew=self._begins_anew)
+            done = go_on(shared, self._own, self._append, dvr, anew=anew, keeps_ranges=on_demand is None)
+            if done and on_demand is not None:
+                for tag in on_demand.ranges_behind(shared.presentation.date_ranges.tags()):
+                    self._append(DateRangeEntry(tag))
         except Exception:  # it is begun anew, as far as that is possible
             log.exception("a live channel's log can't be gone on with", channel=self._own.name)
             self._begins_anew = True

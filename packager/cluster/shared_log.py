@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, MutableMapping
 
 from media.errors import MalformedError
 from packager.cluster.log_stream import EntryId, Snapshot
+from packager.cluster.succession import begin_empty
+from packager.publish.commands import Commands
 from packager.publish.limits import PublishLimits
-from packager.publish.live_stream import LiveStream
+from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.replication.limits import ReplicationLimits
 from packager.replication.live_log import ElsewhereCommands, FollowedLiveLog
 from packager.replication.log_follower import FollowedPosition, HoleError
 from packager.step_budget import StepBudget
-from packager.window.log import Entry
+from packager.window.log import CadenceEntry, Entry
 from packager.window.log_encoding import encode
 
 _LENGTH_BYTES = 4
@@ -20,12 +22,33 @@ _AVERAGED = 16
 """Entries over which their length is averaged, about: a part of each kind of several segments."""
 
 
-class _SharedCommands(ElsewhereCommands):
+class SharedCommands(ElsewhereCommands):
     """The commands to a shared channel, which is waited for here: no other process of the node has more."""
 
     def is_postponed(self) -> bool:
         """Tell that the channel is waited for."""
         return False
+
+
+class CommandsOnDemand(SharedCommands):
+    """The commands to a shared channel that is made only while somebody asks for it.
+
+    Args:
+        on_viewer: called whenever somebody asks for a playlist.
+        is_postponed: tells that it isn't begun now although somebody asks.
+    """
+
+    def __init__(self, on_viewer: Callable[[], None], is_postponed: Callable[[], bool]) -> None:
+        self._on_viewer = on_viewer
+        self._is_postponed = is_postponed
+
+    def note_viewer(self) -> None:
+        """Tell that somebody asked for a playlist."""
+        self._on_viewer()
+
+    def is_postponed(self) -> bool:
+        """Tell whether the channel isn't begun now."""
+        return self._is_postponed()
 
 
 class _SharedLiveLog(FollowedLiveLog):
@@ -57,6 +80,8 @@ class SharedLog:
         streams: where it is put, by name, as long as it can be served.
         publish_limits: how many requests may wait, and what is kept of playlists.
         relay: is called with each entry behind its folding, for other processes of this node.
+        commands: what requests may cause; None: nothing here.
+        awaited: windows that are served at once, and waited at; None: it isn't served before it can be.
 
     Attributes:
         stream: what is served of it.
@@ -72,11 +97,18 @@ class SharedLog:
         streams: MutableMapping[str, LiveStream],
         publish_limits: PublishLimits,
         relay: Callable[[LiveStream, Entry], None],
+        commands: Commands | None = None,
+        awaited: CadenceEntry | None = None,
     ) -> None:
         self._folding = _SharedLiveLog(name, streams, ReplicationLimits(), publish_limits)
         self._folding.relay = relay
+        self._publish_limits = publish_limits
         self.stream = self._folding.stream
-        self.stream.commands = _SharedCommands()
+        self.stream.commands = commands or SharedCommands()
+        self._awaited = awaited
+        if awaited is not None:
+            self.stream.adopt(FoldedLog(awaited, publish_limits))
+            streams[name] = self.stream
         self.read = EntryId(0, 0)
         self.is_owned = False
         self.may_differ = False
@@ -141,6 +173,15 @@ class SharedLog:
         self.is_owned, self.read = True, EntryId(epoch, position)
         self._position.number, self._position.is_restoring = position, False
 
+    def disown(self, sent: int) -> None:
+        """Append no more, and follow whoever does.
+
+        Args:
+            sent: the position of the last entry that Redis has taken; what is behind it is known here alone.
+        """
+        self.is_owned, self.may_differ = False, self.position != sent
+        self.read = self.read._replace(position=sent)
+
     def append(self, entry: Entry) -> tuple[int, bytes]:
         """Append an entry of one's own; give its position and its bytes."""
         message = encode(entry)
@@ -150,6 +191,15 @@ class SharedLog:
     def lose(self) -> None:
         """Note that what was folded isn't what others have: a snapshot is needed."""
         self._position.is_restoring = True
+
+    def wait_again(self) -> None:
+        """Let what is awaited be waited for anew: nobody makes it now."""
+        self.lose()
+        if self._awaited is not None and self.stream.ready:
+            adopt = self.stream.adopt
+            begin_empty(
+                self.stream, self._awaited, lambda entry: adopt(FoldedLog(entry, self._publish_limits))
+            )
 
     def close(self) -> None:
         """Release all who wait."""

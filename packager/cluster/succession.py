@@ -56,7 +56,13 @@ class Dvr(Protocol):
 
 
 def go_on(
-    shared: LiveStream, own: LiveStream, append: Append, dvr: Dvr | None = None, *, anew: bool = False
+    shared: LiveStream,
+    own: LiveStream,
+    append: Append,
+    dvr: Dvr | None = None,
+    *,
+    anew: bool = False,
+    keeps_ranges: bool = True,
 ) -> bool:
     """Bring a shared log to where a packager's own one is, so that its next entries fit there.
 
@@ -66,6 +72,7 @@ def go_on(
         append: appends to the shared log.
         dvr: what the shared log has behind the live edge; None: nothing.
         anew: whether what the shared log has given isn't all of it, so that new windows must begin.
+        keeps_ranges: whether new windows begin with the date ranges that the shared log has.
 
     Returns:
         False where that isn't possible yet, and nothing was appended: the shared log is ahead.
@@ -80,13 +87,27 @@ def go_on(
         return False
     if anew or needs_new_windows(shared, own_entry, dvr):
         ended = entry is not None and _has_ended(shared)
-        _begin_anew(shared, own, replace(wanted, first_number=number), append)
+        _begin_anew(shared, own, replace(wanted, first_number=number), append, keeps_ranges=keeps_ranges)
         if dvr is not None and not ended:
             dvr.restore(shared, number, _date_of(own, number), append)
     else:
         _close(shared, number, own, append)
     _copy(own.renditions, number, append)
     return True
+
+
+def begin_empty(shared: LiveStream, entry: CadenceEntry, append: Callable[[CadenceEntry], None]) -> None:
+    """Let a shared log begin with empty windows, since its channel isn't made now; what it said is over.
+
+    Args:
+        shared: what the shared log has given.
+        entry: with which the windows of such a channel begin.
+        append: appends to the shared log.
+    """
+    number = entry.first_number
+    if shared.begun_with is not None:
+        number = max(number, _next_number(shared.renditions))
+    append(_behind(shared, replace(_for_all(entry, None), first_number=number)))
 
 
 def needs_new_windows(shared: LiveStream, own_entry: CadenceEntry, dvr: Dvr | None) -> bool:
@@ -150,16 +171,24 @@ def _oldest_in_memory(rendition: Rendition) -> int:
     return number
 
 
-def _begin_anew(shared: LiveStream, own: LiveStream, entry: CadenceEntry, append: Append) -> None:
+def _begin_anew(
+    shared: LiveStream, own: LiveStream, entry: CadenceEntry, append: Append, *, keeps_ranges: bool
+) -> None:
     tags = list(own.presentation.date_ranges.tags())
-    if shared.begun_with is not None:
-        newest = max(one.window.newest_discontinuity_sequence for one in shared.renditions.values())
-        entry = replace(entry, discontinuity_sequence=max(entry.discontinuity_sequence, newest + 1))
+    if shared.begun_with is not None and keeps_ranges:
         known = {one.id for one in tags}
         tags += [one for one in shared.presentation.date_ranges.tags() if one.id not in known]
-    append(entry)
+    append(_behind(shared, entry))
     for tag in tags:
         append(DateRangeEntry(tag))
+
+
+def _behind(shared: LiveStream, entry: CadenceEntry) -> CadenceEntry:
+    """Count a discontinuity behind what a shared log has given (RFC 8216bis §6.2.2)."""
+    if shared.begun_with is None:
+        return entry
+    newest = max(one.window.newest_discontinuity_sequence for one in shared.renditions.values())
+    return replace(entry, discontinuity_sequence=max(entry.discontinuity_sequence, newest + 1))
 
 
 def _close(shared: LiveStream, number: int, own: LiveStream, append: Append) -> None:

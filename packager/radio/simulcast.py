@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import structlog
 
+from media.hls.date_range import DateRange
 from media.mp3.id3 import write_id3v2
+from packager.ffmpeg.ladder import audio_rungs
 from packager.live.channel import Channel
 from packager.live.options import ChannelHooks, ChannelOptions
 from packager.process.tools import Tools, ToolsError
@@ -26,6 +28,9 @@ from packager.radio.block_queue import BlockQueue
 from packager.radio.block_supply import BlockSupply
 from packager.radio.limits import SimulcastLimits
 from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
+from packager.window.cadence import AUDIO_FRAME_RATE, cadence
+from packager.window.log import CadenceEntry, RenditionFormat
+from packager.window.sequence_numbers import SequenceNumbers
 from packager.window.wall_clock import Instant
 
 log = structlog.get_logger()
@@ -56,6 +61,13 @@ class SimulcastOptions:
     segment_duration: float = 4.0
     part_duration: float = 1.0
     limits: SimulcastLimits = field(default_factory=SimulcastLimits)
+
+
+def empty_windows(options: SimulcastOptions) -> CadenceEntry:
+    """Describe the windows with which a station's live channel begins, as the next channel would."""
+    times = cadence(AUDIO_FRAME_RATE, options.segment_duration, options.part_duration)
+    made = (RenditionFormat(one.name, False, one.bitrate) for one in audio_rungs(options.bitrates))
+    return CadenceEntry(times, tuple(made), SequenceNumbers().first_number(times.segment_duration))
 
 
 class StartLimit:
@@ -129,7 +141,26 @@ class Simulcast:
     @property
     def state(self) -> str:
         """State of the channel; ``idle`` while nobody asks for it."""
-        return self.channel.state if self._wanted.is_set() else "idle"
+        return "idle" if self.is_idle else self.channel.state
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody asks for it, or it has to wait until others have begun."""
+        return not self._wanted.is_set()
+
+    def note_viewer(self) -> None:
+        """Begin, or go on, as somebody asks for it."""
+        self._asked = time.monotonic()
+        if self._wanted.is_set() or self._starts.may_begin(self._is_beginning):
+            self._wanted.set()
+
+    def note_unknown_viewers(self) -> None:
+        """Go on if it runs: it isn't known whether somebody asks for it elsewhere."""
+        self._asked = time.monotonic()
+
+    def ranges_behind(self, tags: Sequence[DateRange]) -> list[DateRange]:
+        """Go on behind the titles that another packager has told; see `TitleDateRanges.behind`."""
+        return self._titles.behind(tags)
 
     async def run(self) -> None:
         """Run the channel whenever it is asked for, until cancelled.
@@ -172,11 +203,6 @@ class Simulcast:
         """Tell whether a request still waits for an answer: a start may take long."""
         return self.channel.stream.blocked > 0
 
-    def _note_viewer(self) -> None:
-        self._asked = time.monotonic()
-        if self._wanted.is_set() or self._starts.may_begin(self._is_beginning):
-            self._wanted.set()
-
     def _is_beginning(self) -> bool:
         return self._wanted.is_set() and not self.channel.ready
 
@@ -193,7 +219,7 @@ class Simulcast:
                 limits=options.limits.channel,
             ),
             self._tools,
-            ChannelHooks(self._on_part, self._note_viewer, lambda: not self._wanted.is_set()),
+            ChannelHooks(self._on_part, self.note_viewer, lambda: self.is_idle),
             pump=self._supply,
         )
         self._titles = TitleDateRanges(lambda tag: self.channel.add_date_range(tag))

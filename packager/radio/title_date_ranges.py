@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from media.hls.date_range import DateRange
+from packager.window.wall_clock import Instant
 
 TITLE_CLASS = "headwater.title"
 """CLASS of these ranges; the title is in their X-TITLE attribute."""
@@ -45,17 +46,44 @@ class TitleDateRanges:
         if title == self._title:
             return False
         if self._open is not None:
-            # RFC 8216bis §4.4.5.1: a second tag with the same ID may add attributes, here the duration.
-            over = max(date - self._open.start_date, Fraction(0))
-            self._add(replace(self._open, duration=over, client_attributes={}))
+            self._add(_ended(self._open, date))
         self._open, self._title = None, title
         if title:
-            self._count += 1
-            name = f"title-{round(date * 1000)}-{self._count}"
-            tag = DateRange(name, date, TITLE_CLASS, client_attributes={"X-TITLE": title})
+            tag = self._new(date)
             self._add(tag)
             self._open = tag
         return True
+
+    def behind(self, tags: Sequence[DateRange]) -> list[DateRange]:
+        """Go on behind the titles that another packager has told of the same station.
+
+        Args:
+            tags: what it told.
+
+        Returns:
+            What is to be told now: the ends of its titles that aren't heard any more, and the current one.
+        """
+        # Of a range's tags the last one says the most.
+        known = {tag.id: tag for tag in tags if tag.class_ == TITLE_CLASS}
+        going_on = [tag for tag in known.values() if tag.duration is None]
+        mine = self._open
+        if mine is not None and mine.id not in {tag.id for tag in going_on}:
+            same = (tag for tag in going_on if tag.client_attributes.get("X-TITLE") == self._title)
+            self._open = next(same, mine if mine.id not in known else self._new(mine.start_date))
+        date = Fraction(round(Instant.now().wall * 1000), 1000) if mine is None else mine.start_date
+        told = [_ended(tag, date) for tag in going_on if self._open is None or tag.id != self._open.id]
+        is_told = self._open is None or self._open.id in known
+        return told if is_told or self._open is None else [*told, self._open]
+
+    def _new(self, date: Fraction) -> DateRange:
+        self._count += 1
+        name = f"title-{round(date * 1000)}-{self._count}"
+        return DateRange(name, date, TITLE_CLASS, client_attributes={"X-TITLE": self._title})
+
+
+def _ended(tag: DateRange, date: Fraction) -> DateRange:
+    # RFC 8216bis §4.4.5.1: a second tag with the same ID may add attributes, here the duration.
+    return replace(tag, duration=max(date - tag.start_date, Fraction(0)), client_attributes={})
 
 
 def id3_frames_of(title: str) -> list[tuple[str, str]]:

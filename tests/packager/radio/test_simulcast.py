@@ -143,7 +143,7 @@ async def test_a_channel_does_not_end_while_somebody_waits_for_its_first_segment
     async with on_air(mount, tools, options=replace(OPTIONS, on_demand=True, idle_seconds=0.5)) as simulcast:
         channel = simulcast.channel
         waiting = asyncio.create_task(routes._wait_until_ready(channel.stream))
-        simulcast._note_viewer()
+        simulcast.note_viewer()
         await asyncio.sleep(3.0)
         assert simulcast.channel is channel
         assert not waiting.done()

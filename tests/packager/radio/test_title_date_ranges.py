@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from fractions import Fraction
 
 import m3u8
@@ -52,6 +53,48 @@ def test_a_range_goes_when_it_is_over_and_no_segment_touches_it_any_more() -> No
         titles.change(str(number), NOON + 10 * number)
     ranges.evict(NOON + 15, 20.0, 24.0)
     assert [tag.client_attributes.get("X-TITLE") for tag in ranges.tags()] == ["1", None, "2"]
+
+
+def test_who_takes_over_goes_on_with_the_title_that_is_heard_and_ends_others() -> None:
+    own, shared = DateRanges(), DateRanges()
+    titles = TitleDateRanges(lambda tag: own.add(tag, 0.0))
+    other = TitleDateRanges(lambda tag: shared.add(tag, 0.0))
+
+    def take_over() -> None:
+        for tag in titles.behind(shared.tags()):
+            shared.add(tag, 0.0)
+
+    def follow() -> None:
+        """Hand on what has been told last, as an owner does."""
+        shared.add(own.tags()[-1], 0.0)
+
+    def shown() -> list[tuple[object, object]]:
+        known = {tag.id: tag for tag in shared.tags()}
+        titled = [tag for tag in shared.tags() if "X-TITLE" in tag.client_attributes]
+        return [(tag.client_attributes["X-TITLE"], known[tag.id].duration) for tag in titled]
+
+    other.change("One", NOON)
+    titles.change("One", NOON + Fraction("0.1"))
+    take_over()
+    assert shown() == [("One", None)]
+    # The first node's title is ended by the second one.
+    titles.change("", NOON + 4)
+    follow()
+    assert shown() == [("One", 4)]
+    # The first one is back, with a title that the second one hasn't heard.
+    other = TitleDateRanges(lambda tag: shared.add(tag, 0.0))
+    other.change("Two", NOON + 5)
+    titles.change("Three", NOON + 7)
+    take_over()
+    assert shown() == [("One", 4), ("Two", 2), ("Three", None)]
+    # Nothing is told twice.
+    take_over()
+    assert shown() == [("One", 4), ("Two", 2), ("Three", None)]
+    # What another has ended meanwhile goes on under another ID.
+    (tag,) = (tag for tag in shared.tags() if tag.client_attributes.get("X-TITLE") == "Three")
+    shared.add(replace(tag, duration=Fraction(1), client_attributes={}), 0.0)
+    take_over()
+    assert shown() == [("One", 4), ("Two", 2), ("Three", 1), ("Three", None)]
 
 
 def test_more_titles_than_a_playlist_may_have_are_refused_and_the_others_stay() -> None:

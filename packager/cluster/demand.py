@@ -1,0 +1,112 @@
+"""Which channels on demand are asked for at any node of a cluster, so that packagers make those.
+
+Nodes note the names in one set in Redis, with the time. A channel that nobody asks for costs nothing there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.lease import PREFIX
+from packager.cluster.limits import DemandLimits
+from packager.concurrency import background_task
+
+ASKED = f"{PREFIX}:asked"
+"""The key of the names of channels that somebody asked for lately, each with the time."""
+
+_TELL = """
+local asked, remembered = KEYS[1], ARGV[1]
+if redis.call('TYPE', asked).ok ~= 'zset' then
+  redis.call('DEL', asked)
+end
+local now = redis.call('TIME')[1]
+for number = 2, #ARGV do
+  redis.call('ZADD', asked, now, ARGV[number])
+end
+redis.call('ZREMRANGEBYSCORE', asked, '-inf', now - remembered)
+redis.call('EXPIRE', asked, remembered)
+"""
+
+_LOOK = """
+local asked, remembered, most = KEYS[1], ARGV[1], ARGV[2]
+if redis.call('TYPE', asked).ok ~= 'zset' then
+  return {}
+end
+local now = redis.call('TIME')[1]
+return redis.call('ZREVRANGEBYSCORE', asked, '+inf', now - remembered, 'LIMIT', 0, most)
+"""
+
+
+class MadeOnDemand(Protocol):
+    """A channel that a packager makes while somebody asks for it."""
+
+    def note_viewer(self) -> None:
+        """Begin, or go on, as somebody asks for it."""
+
+    def note_unknown_viewers(self) -> None:
+        """Go on if it runs: it isn't known whether somebody asks for it."""
+
+
+class Demand:
+    """Tells the packagers of a cluster what is asked for at this node, and learns what others ask for.
+
+    Args:
+        connection: to Redis.
+        limits: how often, and for how long it is remembered.
+
+    Attributes:
+        made: the channels on demand that this node makes, by name.
+    """
+
+    def __init__(self, connection: RedisConnection, limits: DemandLimits) -> None:
+        self.made: dict[str, MadeOnDemand] = {}
+        self._connection = connection
+        self._limits = limits
+        self._asked: set[str] = set()
+        self._news = asyncio.Event()
+
+    def note(self, name: str) -> None:
+        """Tell that somebody asks for a channel at this node."""
+        self._asked.add(name)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Tell and learn until cancelled."""
+        async with background_task(self._tell()):
+            while True:
+                await self._look()
+                await asyncio.sleep(self._limits.look_seconds)
+
+    async def _tell(self) -> None:
+        while True:
+            await self._news.wait()
+            await self._connection.wait_until_up()
+            names, self._asked = self._asked, set()
+            self._news.clear()
+            try:
+                await self._exchange(_TELL, *names)
+            except RedisUnavailableError:
+                self._asked |= names
+                self._news.set()
+            else:
+                await asyncio.sleep(self._limits.tell_seconds)
+
+    async def _look(self) -> None:
+        if not self.made:
+            return
+        try:
+            found = await self._exchange(_LOOK, str(self._limits.channels))
+        except RedisUnavailableError:
+            for one in self.made.values():
+                one.note_unknown_viewers()
+            return
+        for name in found:
+            channel = self.made.get(name.decode("utf-8", "replace"))
+            if channel is not None:
+                channel.note_viewer()
+
+    async def _exchange(self, script: str, *terms: str) -> Any:
+        remembered = str(self._limits.remembered_seconds)
+        return await self._connection.call(lambda client: client.eval(script, 1, ASKED, remembered, *terms))
