@@ -17,7 +17,7 @@ from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import PREFIX, LogKeys
 from packager.cluster.limits import EventStreamLimits
-from packager.cluster.log_stream import EntryId
+from packager.cluster.log_stream import LARGEST, EntryId
 
 EVENTS = "events"
 """The kind of these logs: what their names begin with."""
@@ -26,9 +26,6 @@ NEWS = f"{PREFIX}:events:news"
 """The key of the stream that tells which channels have news, each with a number that counts up."""
 
 NEWS_COUNT = f"{PREFIX}:events:news:count"
-
-LARGEST = 1 << 53
-"""Numbers of Lua are exact below; what is larger in Redis wasn't written by a node."""
 
 # What is of another type than it should be, and would fail each time, is deleted.
 _KEEP_TYPE = """
@@ -356,10 +353,10 @@ class EventStreams:
     def _event(self, number: bytes, fields: Sequence[bytes]) -> StoredEvent:
         found = EntryId.read(number)
         is_ours = len(fields) == 4 and (fields[0], fields[2]) == (b"time", b"event")
-        if not is_ours or not _NUMBER.fullmatch(fields[1]) or not 0 < found.position < LARGEST:
+        if not is_ours or not _NUMBER.fullmatch(fields[1]) or not found.position:
             raise MalformedError("an entry that is no event")
-        if found.epoch >= LARGEST or len(fields[3]) > self._limits.message_bytes:
-            raise MalformedError("an event that is too long, or of an epoch that can't be")
+        if len(fields[3]) > self._limits.message_bytes:
+            raise MalformedError("an event that is too long")
         return StoredEvent(found, int(fields[1]) / 1000, fields[3])
 
     async def report(self, name: str, readers: int, presence: float | None, *, answers: bool) -> Elsewhere:

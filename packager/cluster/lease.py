@@ -9,6 +9,7 @@ What the log is doesn't matter here: live channels, stations and event channels 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,8 @@ class Lease:
         self._token = token
         self._limits = limits
         self._certain_until = 0.0
+        # So that none is renewed with an epoch that was replaced meanwhile.
+        self._changing = asyncio.Lock()
         self.epoch = 0
 
     @property
@@ -132,11 +135,12 @@ class Lease:
         Raises:
             RedisUnavailableError: Redis is away; likewise below.
         """
-        asked = time.monotonic()
-        epoch = int(await self._eval(_ACQUIRE, *self._terms(has_media=has_media)))
-        if epoch:
-            self.epoch, self._certain_until = epoch, asked + self._limits.lease_seconds
-        return epoch > 0
+        async with self._changing:
+            asked = time.monotonic()
+            epoch = int(await self._eval(_ACQUIRE, *self._terms(has_media=has_media)))
+            if epoch:
+                self.epoch, self._certain_until = epoch, asked + self._limits.lease_seconds
+            return epoch > 0
 
     async def renew(self, *, has_media: bool) -> bool:
         """Renew it, if need be behind its end; tell whether this node still has it.
@@ -144,14 +148,15 @@ class Lease:
         Args:
             has_media: as for ``acquire``.
         """
-        asked = time.monotonic()
-        epoch = self.epoch
-        kept = bool(await self._eval(_RENEW, *self._terms(has_media=has_media), str(epoch)))
-        if kept:
-            self._certain_until = asked + self._limits.lease_seconds
-        elif self.epoch == epoch:
-            self.epoch = 0
-        return kept
+        async with self._changing:
+            asked = time.monotonic()
+            epoch = self.epoch
+            kept = bool(await self._eval(_RENEW, *self._terms(has_media=has_media), str(epoch)))
+            if kept:
+                self._certain_until = asked + self._limits.lease_seconds
+            elif self.epoch == epoch:
+                self.epoch = 0
+            return kept
 
     async def release(self) -> None:
         """Give it back, so that another needn't wait for its end."""

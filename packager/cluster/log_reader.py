@@ -95,7 +95,7 @@ class LogReader:
         try:
             if len(message) > self._limits.entry_bytes:
                 raise MalformedError(f"an entry of {len(message)} bytes")
-            shared.take(EntryId.read(number), message)
+            shared.take(EntryId.read_owned(number), message)
         except (MalformedError, HoleError) as error:
             log.warning("a log needs a snapshot", channel=shared.stream.name, reason=str(error))
             shared.lose()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,15 +18,27 @@ from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import LogKeys
 from packager.cluster.limits import LogStreamLimits
 
-# An entry that is there already isn't one too many: the answer to who appended it was lost.
+# An entry that is there already isn't one too many: the answer to who appended it was lost. One that is
+# refused, and isn't there, stands behind what no owner appended: nothing can be appended to such a stream.
 _APPEND = """
 local entries, epoch = KEYS[1], KEYS[2]
 local mine, oldest, remembered = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('GET', epoch) ~= mine then
   return 0
 end
+local function is_blocked(id, error)
+  if error:find('equal or smaller', 1, true) then
+    return #redis.call('XRANGE', entries, id, id) == 0
+  end
+  return error:find('exhausted', 1, true) or error:find('WRONGTYPE', 1, true)
+end
 for number = 4, #ARGV, 2 do
-  redis.pcall('XADD', entries, mine .. '-' .. ARGV[number], 'entry', ARGV[number + 1])
+  local id = ARGV[number]
+  local added = redis.pcall('XADD', entries, id, 'entry', ARGV[number + 1])
+  if type(added) == 'table' and added.err and is_blocked(id, added.err) then
+    redis.call('DEL', entries)
+    return 2
+  end
 end
 if oldest ~= '' then
   redis.call('XTRIM', entries, 'MINID', oldest)
@@ -33,9 +46,38 @@ end
 redis.call('EXPIRE', entries, remembered)
 return 1
 """
+_FENCED, _EMPTIED = 0, 2
+
+# What no owner can have appended is passed over.
+_LAST = """
+local entries, following = KEYS[1], ARGV[1]
+if redis.call('TYPE', entries).ok ~= 'stream' then
+  return false
+end
+local before = '(' .. following .. '-0'
+for _ = 1, 64 do
+  local found = redis.call('XREVRANGE', entries, before, '-', 'COUNT', 1)[1]
+  if not found or tonumber(found[1]:match('-(%d+)')) < 9007199254740992 then
+    return found and found[1]
+  end
+  before = '(' .. found[1]
+end
+return false
+"""
+
+LARGEST = 1 << 53
+"""Numbers of Lua are exact below; what is larger in Redis wasn't written by a node."""
 
 _HEAD = struct.Struct(">QQ")
-_ID = re.compile(rb"([0-9]{1,19})-([0-9]{1,19})")
+_ID = re.compile(rb"([0-9]{1,16})-([0-9]{1,16})")
+
+
+AHEAD_SECONDS = 3600.0
+"""How far the clock of Redis, of which epochs are made, may be ahead of this node's."""
+
+
+class EmptiedError(Exception):
+    """A stream had an entry that no owner appended, behind which nothing could be; now it is empty."""
 
 
 class EntryId(NamedTuple):
@@ -56,9 +98,22 @@ class EntryId(NamedTuple):
             MalformedError: it is no ID.
         """
         found = _ID.fullmatch(data)
-        if found is None:
+        number = None if found is None else cls(int(found[1]), int(found[2]))
+        if number is None or max(number) >= LARGEST:
             raise MalformedError(f"no ID of an entry: {data!r:.100}")
-        return cls(int(found[1]), int(found[2]))
+        return number
+
+    @classmethod
+    def read_owned(cls, data: bytes) -> EntryId:
+        """Read that of an entry whose owner took its epoch from the clock.
+
+        Raises:
+            MalformedError: it is no ID, or of an epoch that is yet to come.
+        """
+        number = cls.read(data)
+        if number.epoch > 1000 * (time.time() + AHEAD_SECONDS):
+            raise MalformedError(f"an entry of an epoch that is yet to come: {number}")
+        return number
 
 
 class Snapshot(NamedTuple):
@@ -88,16 +143,17 @@ class LogStream:
         self.keys = keys
 
     async def append(
-        self, epoch: int, entries: Iterable[tuple[int, bytes]], oldest: EntryId | None = None
+        self, epoch: int, entries: Iterable[tuple[EntryId, bytes]], oldest: EntryId | None = None
     ) -> bool:
         """Append entries; False where another has a later epoch, and nothing was appended.
 
         Args:
             epoch: of who appends.
-            entries: the position of each, and its bytes.
+            entries: the ID of each, of this epoch or an earlier one, and its bytes.
             oldest: what is before this one goes; None keeps all.
 
         Raises:
+            EmptiedError: nothing could be appended; the entries that were there have gone, too.
             RedisUnavailableError: Redis is away; likewise below.
         """
         arguments: list[str | bytes] = [
@@ -105,25 +161,32 @@ class LogStream:
             "" if oldest is None else str(oldest),
             str(self._limits.gone_seconds),
         ]
-        for position, data in entries:
-            arguments += (str(position), data)
+        for number, data in entries:
+            arguments += (str(number), data)
         keys = self.keys.entries, self.keys.epoch
         done = await self._connection.call(lambda client: client.eval(_APPEND, len(keys), *keys, *arguments))
-        return bool(done)
+        if done == _EMPTIED:
+            raise EmptiedError
+        return bool(done != _FENCED)
 
-    async def last(self) -> EntryId | None:
-        """Give the ID of the newest entry; None where there is none."""
-        return await self._one(newest=True)
+    async def last(self, following: int) -> EntryId | None:
+        """Give the ID of the newest entry of earlier owners; None where there is none.
+
+        Args:
+            following: the epoch of the owner behind them, who has appended nothing yet.
+        """
+        entries, mine = self.keys.entries, str(following)
+        found = await self._connection.call(lambda client: client.eval(_LAST, 1, entries, mine))
+        return None if found is None else EntryId.read(found)
 
     async def first(self) -> EntryId | None:
-        """Give the ID of the oldest entry that is kept."""
-        return await self._one(newest=False)
+        """Give the ID of the oldest entry that is kept.
 
-    async def _one(self, *, newest: bool) -> EntryId | None:
+        Raises:
+            MalformedError: no owner has written it.
+        """
         entries = self.keys.entries
-        found = await self._connection.call(
-            lambda client: client.xrevrange(entries, count=1) if newest else client.xrange(entries, count=1)
-        )
+        found = await self._connection.call(lambda client: client.xrange(entries, count=1))
         return EntryId.read(found[0][0]) if found else None
 
     async def store_snapshot(

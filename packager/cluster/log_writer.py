@@ -7,10 +7,14 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+import structlog
+
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import Lease
 from packager.cluster.limits import LogStreamLimits
-from packager.cluster.log_stream import EntryId, LogStream
+from packager.cluster.log_stream import EmptiedError, EntryId, LogStream
+
+log = structlog.get_logger()
 
 
 class _Kept(NamedTuple):
@@ -45,6 +49,8 @@ class LogWriter:
         self._kept_bytes = 0
         self._oldest: EntryId | None = None
         self._news = asyncio.Event()
+        # Entries up to this one have the IDs with which they were sent before.
+        self._sent_before = 0
         self.sent = 0
         self.dropped = 0
 
@@ -92,19 +98,39 @@ class LogWriter:
     async def _send_all(self) -> None:
         while self._lease.epoch and (batch := self._batch()):
             epoch = self._lease.epoch
-            if not await self._stream.append(epoch, batch, self._oldest):
+            try:
+                is_ours = await self._stream.append(epoch, batch, self._oldest)
+            except EmptiedError:
+                await self._fill_again()
+                continue
+            if not is_ours:
                 if self._lease.epoch == epoch:
                     self._lease.lose()
                 return
-            self.sent = batch[-1][0]
+            self.sent = batch[-1][0].position
 
-    def _batch(self) -> list[tuple[int, bytes]]:
-        batch: list[tuple[int, bytes]] = []
+    async def _fill_again(self) -> None:
+        """Send all that is kept once more, as the stream was emptied."""
+        log.warning(
+            "a log in Redis had an entry that no node wrote: it is filled again",
+            log=self._stream.keys.entries,
+            entries=len(self._kept),
+        )
+        # Whoever has read that entry waits for what is behind it: news have a new epoch. What was sent has
+        # its former ID, by which others know that they have it.
+        if not await self._lease.acquire(has_media=True):
+            self._lease.lose()
+        self._sent_before = self.sent
+        self.begin(None)
+
+    def _batch(self) -> list[tuple[EntryId, bytes]]:
+        batch: list[tuple[EntryId, bytes]] = []
         size = 0
         for one in reversed(self._kept):
             if one.position <= self.sent:
                 break
-            batch.append((one.position, one.data))
+            epoch = one.epoch if one.position <= self._sent_before else self._lease.epoch
+            batch.append((EntryId(epoch, one.position), one.data))
         batch.reverse()
         for count, (_, data) in enumerate(batch):
             size += len(data)

@@ -241,7 +241,7 @@ class SharedChannel:
         return since >= self._limits.lease.lease_seconds and self._own.ready
 
     async def _take_over(self) -> None:
-        last = await self._stream.last()
+        last = await self._stream.last(self._lease.epoch)
         shared = self.shared
         if self._is_level and last is not None and last.epoch > self._epoch:
             self._fall_behind()
@@ -312,6 +312,7 @@ class SharedChannel:
             self._begins_anew = True
 
     def _append(self, entry: Entry) -> None:
+        self._epoch = self._lease.epoch or self._epoch
         self._writer.append(*self.shared.append(entry))
 
     def _fall_behind(self) -> None:

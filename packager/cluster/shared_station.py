@@ -239,7 +239,7 @@ class SharedStation:
             self._state = self._told
 
     async def _take_over(self) -> None:
-        last = await self._stream.last()
+        last = await self._stream.last(self._lease.epoch)
         if self._epoch < self.read.epoch or (last is not None and last.epoch > self._epoch):
             # What this node appended before another one owned the log isn't heard behind that.
             self._writer.forget()

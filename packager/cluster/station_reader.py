@@ -10,7 +10,6 @@ import structlog
 
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.event_streams import LARGEST
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
 from packager.cluster.shared_station import SharedStation
@@ -67,10 +66,7 @@ class StationLogs:
 
     def _take(self, station: SharedStation, number: bytes, message: bytes) -> bool:
         try:
-            entry = EntryId.read(number)
-            if entry.epoch >= LARGEST:
-                raise MalformedError("an epoch that no node has had")
-            station.take(entry, message)
+            station.take(EntryId.read_owned(number), message)
         except MalformedError as error:
             station.unreadable += 1
             if station.unreadable == 1:
