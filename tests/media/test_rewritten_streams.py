@@ -18,6 +18,7 @@ from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from packager.sources.gop_cache import GopCache
 
 SECONDS = 4
+CODING = "-c:v libx264 -preset ultrafast -g 25 -pix_fmt yuv420p -c:a aac"
 FORMS = {
     "Matroska": ("matroska", ""),
     "WebM": ("webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus"),
@@ -43,7 +44,7 @@ def made() -> Made:
         if (form, size, more) not in known:
             container, options = FORMS[form]
             source = f"-f lavfi -i testsrc2=size={size}:rate=25 -f lavfi -i sine=440"
-            coding = f"-t {SECONDS} -c:v libx264 -g 25 -pix_fmt yuv420p -c:a aac {options} {more}"
+            coding = f"-t {SECONDS} {CODING} {options} {more}"
             line = f"ffmpeg -v error {source} {coding} -f {container} pipe:1"
             known[form, size, more] = subprocess.run(line.split(), capture_output=True, check=True).stdout
         return known[form, size, more]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import m3u8
@@ -29,14 +30,20 @@ def srt(cues: tuple[tuple[int, int, str], ...] = CUES) -> str:
 
 
 def make(path: Path, *words: str, inputs: tuple[str, ...] = ()) -> Path:
-    """Make a film of two streams, with what other inputs and words add."""
+    """Make a film of two streams, with what other inputs, from the second on, and words add."""
     picture = [word.format(rate=25, seconds=SECONDS) for word in PICTURE]
     tone = [word.format(hertz=48000, seconds=SECONDS) for word in TONE]
+    coded = (*picture, *tone, *H264, "-bf", "2", "-g", "50", "-c:a", "aac")
+    if not inputs:
+        run_ffmpeg(*coded, *words, path)
+        return path
     extra = [word for one in inputs for word in ("-i", one)]
-    streams = 2 + sum(one.endswith(".srt") for one in inputs)
-    maps = [word for number in range(streams) for word in ("-map", str(number))]
-    coded = (*H264, "-bf", "2", "-g", "50", "-c:a", "aac", "-c:s", "mov_text")
-    run_ffmpeg(*picture, *tone, *extra, *maps, *coded, *words, path)
+    texts = [number for number, one in enumerate(inputs, 1) if one.endswith(".srt")]
+    maps = [word for number in (0, *texts) for word in ("-map", str(number))]
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, "plain.mp4")
+        run_ffmpeg(*coded, plain)
+        run_ffmpeg("-i", plain, *extra, *maps, "-c", "copy", "-c:s", "mov_text", *words, path)
     return path
 
 
