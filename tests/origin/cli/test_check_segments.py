@@ -13,6 +13,7 @@ import pytest
 from origin.cli.check import check
 from tests.fork_server import run_headwater
 from tests.packager.films import run_ffmpeg
+from tests.quick_ffmpeg import PROGRAMS, quick_programs
 
 CLAIMED = "can't be decoded alone, though EXT-X-INDEPENDENT-SEGMENTS says so"
 APART = "variants aren't cut alike"
@@ -45,6 +46,13 @@ def judged(folder: Path, name: str) -> str:
         server.server_close()
 
 
+@pytest.fixture
+def quick_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let segments be looked at by the ffprobe that starts sooner: the system's is that of other tests."""
+    for name, path in quick_programs().items():
+        monkeypatch.setenv(PROGRAMS[name], str(path))
+
+
 @pytest.mark.parametrize(
     ("settings", "independent"),
     [("scenecut=0", True), ("scenecut=0:open-gop=1", False), ("scenecut=0:intra-refresh=1", False)],
@@ -58,6 +66,7 @@ def test_a_claim_of_independent_segments_is_held_against_them(
     assert CLAIMED not in findings(tmp_path, told, independent=False)
 
 
+@pytest.mark.usefixtures("quick_tools")
 def test_variants_that_are_cut_differently_are_named_with_the_place(tmp_path: Path) -> None:
     one = variant(tmp_path, "one", 50, *X264, "-sc_threshold", "0")
     other = variant(tmp_path, "other", 60, *X264, "-sc_threshold", "0")
@@ -89,6 +98,7 @@ def dash(folder: Path, manner: str, *words: str) -> Path:
     return folder / "it.mpd"
 
 
+@pytest.mark.usefixtures("quick_tools")
 @pytest.mark.parametrize("manner", MANNERS)
 @pytest.mark.parametrize(("settings", "closed"), [("scenecut=0", True), ("scenecut=0:open-gop=1", False)])
 def test_a_claim_of_access_points_is_held_against_a_manifests_segments(
@@ -101,6 +111,7 @@ def test_a_claim_of_access_points_is_held_against_a_manifests_segments(
     assert "startWithSAP" not in judged(tmp_path, "it.mpd")
 
 
+@pytest.mark.usefixtures("quick_tools")
 @pytest.mark.parametrize(
     ("manner", "group", "aligned"), [("timeline", 50, True), ("timeline", 60, False), ("template", 60, False)]
 )
