@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_SECONDS, LONGEST_POLL_SECONDS = 0.02, 0.1
+SHORT_POLL_SECONDS, POLL_SECONDS, LONGEST_POLL_SECONDS = 0.01, 0.02, 0.1
 PATIENT_SHARE = 40
 """What has taken long is asked for less often: in steps of a fortieth of it, since asking costs time, too."""
 
@@ -26,9 +26,11 @@ def wait_for(condition: Callable[[], T], what: str = "the condition", seconds: f
 
 async def until(condition: Callable[[], object], what: str = "the condition", seconds: float = 120.0) -> None:
     """The same in an event loop: wait until the condition gives something true."""
+    began = time.monotonic()
     try:
         async with asyncio.timeout(seconds):
             while not condition():
-                await asyncio.sleep(0.01)
+                waited = time.monotonic() - began
+                await asyncio.sleep(min(max(waited / PATIENT_SHARE, SHORT_POLL_SECONDS), POLL_SECONDS))
     except TimeoutError:
         raise AssertionError(f"{what} didn't come true in {seconds:.0f} s") from None
