@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from origin.server.limits import Limits, WorkerLimits
 from tests.conformance.raw import Answer, Client
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
 from tests.origin.workers.asking import asked, health, metric, ready, workers_of
 from tests.origin.workers.connections import connections, to_all
+from tests.patience import program
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -34,6 +36,7 @@ name = "tone.mp3"
 source = "folder"
 folder = "{music}"
 """
+WITHOUT_SPARE = Limits(workers=WorkerLimits(spares=0))
 MISSING = [
     "/live/test/source/1.m4s",
     "/live/test/source/none",
@@ -53,7 +56,8 @@ def playing(folder: Path, more: str = "") -> ServerProcess:
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *tone], check=True, timeout=300)
     channel = copied_channel("test", *TIMES, 'captions = ["en"]', more)
     config.write_text(CONFIG.format(data=folder / "data", music=music) + channel)
-    server = start_server("--config", str(config), "--library", str(folder), "--port", "0")
+    options = ("--config", str(config), "--library", str(folder), "--port", "0")
+    server = start_server(*options, program=program(WITHOUT_SPARE))
     ready(server, COUNT)
     wait_for(lambda: health(server)["services"].get("live/test") == "live", "the channel")
     return server
