@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import gc
@@ -21,9 +20,9 @@ import httpx
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from packager.process.tools import Tools, discover
+from packager.process.tools import Tools
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
-from tests.fork_server import HEADWATER, close_fork_server, fork
+from tests.fork_server import HEADWATER, close_fork_server, fork, known_tools
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
 from tests.made_once import shared_folder
@@ -158,7 +157,7 @@ def nothing_holds_the_event_loop(measured_loops: LoopWatch) -> Iterator[LoopWatc
 def tools() -> Tools:
     """The machine's ffmpeg; asked in a thread, so that tests with a loop of their own can use it too."""
     with ThreadPoolExecutor(1) as executor:
-        return executor.submit(lambda: asyncio.run(discover())).result()
+        return executor.submit(known_tools).result()
 
 
 @pytest.fixture(scope="session")

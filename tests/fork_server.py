@@ -18,6 +18,7 @@ import importlib
 import json
 import math
 import os
+import pickle
 import select
 import socket
 import struct
@@ -28,6 +29,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.made_once import made_once
 
 if TYPE_CHECKING:
     from packager.process.tools import Tools
@@ -85,6 +88,18 @@ class ForkedProcess(subprocess.Popen[str]):
         if status is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         return status
+
+    def communicate(  # type: ignore[override]
+        self,
+        input: None = None,  # noqa: A002
+        timeout: float | None = None,
+    ) -> tuple[str, str]:
+        """Read its output to its end, and wait until it has ended."""
+        assert self.stdout is not None
+        with self.stdout as output:
+            told = output.read()
+        self.wait(timeout)
+        return told, ""
 
     def _look(self, seconds: float) -> int | None:
         if self.returncode is None:
@@ -238,6 +253,25 @@ def run_headwater(
         return subprocess.CompletedProcess(process.args, status, *(one.result() for one in told))
 
 
+def start_headwater(*words: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start a command, with its standard output and error in one pipe.
+
+    Args:
+        words: the command, and its arguments.
+        env: more variables.
+    """
+    given, arguments = {**os.environ, **(env or {})}, [str(word) for word in words]
+    forked = fork((str(HEADWATER),), arguments, cwd=None, env=given)
+    return forked or subprocess.Popen(
+        [str(HEADWATER), *arguments],
+        env=given,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 def close_fork_server() -> None:
     """End this process's own, where there is one."""
     if fork_server.cache_info().currsize:
@@ -248,7 +282,7 @@ def serve(control: socket.socket) -> None:
     """Fork a server for each request, and tell how each ends, until the tests are over."""
     for module in MODULES:
         importlib.import_module(module)
-    tools = asyncio.run(ask_ffmpeg())
+    tools = tools_if_any()
     gc.collect()
     gc.freeze()
     children: dict[int, tuple[int, int]] = {}  # by pidfd: the process, and the pipe for its status
@@ -286,12 +320,28 @@ def serve(control: socket.socket) -> None:
             control.send(STATUS.pack(pid))
 
 
-async def ask_ffmpeg() -> Tools | None:
-    """Find out what this machine's ffmpeg can do; None where it has none."""
-    from packager.process import tools
+def known_tools() -> Tools:
+    """Give what this machine's ffmpeg can do, which one process of a run asks for all.
 
-    with contextlib.suppress(tools.ToolsError):
-        return await tools.discover()
+    Raises:
+        ToolsError: it has none.
+    """
+    from packager.process.tools import discover
+
+    def make(folder: Path) -> None:
+        (folder / "tools").write_bytes(pickle.dumps(asyncio.run(discover())))
+
+    words = ("tools", *(os.environ.get(name, "") for name in FINDING_TOOLS))
+    found: Tools = pickle.loads((made_once(words, make) / "tools").read_bytes())
+    return found
+
+
+def tools_if_any() -> Tools | None:
+    """Give them; None where there are none."""
+    from packager.process.tools import ToolsError
+
+    with contextlib.suppress(ToolsError):
+        return known_tools()
     return None
 
 

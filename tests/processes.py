@@ -8,7 +8,7 @@ END_SECONDS = 60.0
 """How long one may take to end by itself: a killed nginx would leave its worker behind."""
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """Ask a program to end, and end it where it doesn't."""
     process.terminate()
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from packager.export.export import export
 from tests.conftest import start_server
-from tests.fork_server import HEADWATER, run_headwater
+from tests.fork_server import HEADWATER, run_headwater, start_headwater
 from tests.packager import films
 from tests.processes import end
 from tests.redis_server import RedisServer
@@ -26,14 +26,12 @@ def config(redis_server: RedisServer, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def worker(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(
-        [str(HEADWATER), "work", "--config", str(config)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        yield process
-        end(process)
+def worker(config: Path) -> Iterator[subprocess.Popen[str]]:
+    process = start_headwater("work", "--config", config)
+    yield process
+    end(process)
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 @pytest.fixture
@@ -53,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_queued_becomes_what_is_packaged_here(
-    config: Path, worker: subprocess.Popen[bytes], library: Path, tmp_path: Path
+    config: Path, worker: subprocess.Popen[str], library: Path, tmp_path: Path
 ) -> None:
     done = run_headwater("package", library, "--out", tmp_path / "queued", "--queue", "--config", config)
     here = export([library], tmp_path / "here")
@@ -115,10 +113,10 @@ def test_thumbnails_are_drawn_by_a_worker_and_here_when_it_is_killed(
     assert "Traceback" not in server.text()
 
 
-def test_a_worker_that_waits_ends_when_it_is_told_to(worker: subprocess.Popen[bytes]) -> None:
+def test_a_worker_that_waits_ends_when_it_is_told_to(worker: subprocess.Popen[str]) -> None:
     assert worker.stdout is not None
     line = worker.stdout.readline()
-    assert b"waiting for jobs" in line
+    assert "waiting for jobs" in line
     worker.terminate()
     wait_for(lambda: worker.poll() is not None, "the worker's end")
     assert worker.returncode == 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fork_server import HEADWATER
+from tests.fork_server import start_headwater
 from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
@@ -33,13 +32,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ingest(url: str, server: str, *more: str, key: str = KEY) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [str(HEADWATER), "ingest", url, "--channel", "studio", "--to", server, *more],
-        env={**os.environ, "HEADWATER_PUBLISH_KEY": key},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    words = (url, "--channel", "studio", "--to", server, *more)
+    return start_headwater("ingest", *words, env={"HEADWATER_PUBLISH_KEY": key})
 
 
 @pytest.mark.clause("headwater ingest publishes a file to its end, and the exit status is 0")
