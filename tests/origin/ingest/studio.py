@@ -52,12 +52,12 @@ class Studio:
         """Wait until the channel is in a state."""
         wait_for(lambda: self.channel()["state"] == state, f"the state {state}")
 
-    def wait_for_timeline(self, after: str = "", rendition: str = "240p") -> str:
+    def wait_for_timeline(self, after: str = "", rendition: str = "240p", name: str = "studio") -> str:
         """Wait until media of another stream is listed than in an earlier playlist; give the playlist."""
         known = timelines(after)
 
         def listed() -> str:
-            text = self.media_playlist(rendition=rendition)
+            text = self.media_playlist(name, rendition)
             return text if timelines(text) > known and is_media_listed_last(text) else ""
 
         playlist = wait_for(listed, "another timeline")
