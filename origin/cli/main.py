@@ -46,6 +46,8 @@ WRONG_USE = 2
 def main(limits: Limits | None = None) -> None:
     """Run the command that this process was started with; `limits` are those that can't be configured."""
     sys.excepthook = _crash
+    # numpy's algebra, of which nothing is used, starts a thread for each processor when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli.main(prog_name="headwater", standalone_mode=False, obj=limits)
     except click.exceptions.Abort:
