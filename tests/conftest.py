@@ -22,6 +22,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from packager.process.tools import Tools
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
+from tests.copied_channel import film
 from tests.fork_server import HEADWATER, close_fork_server, fork, known_tools
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
@@ -296,9 +297,9 @@ def demo(name: str, *arguments: str) -> Iterator[ServerProcess]:
 
 @contextlib.contextmanager
 def small_demo(name: str, folder: Path) -> Iterator[ServerProcess]:
-    """Run one whose channel has smaller pictures: encoding the demo's own takes a third of a core."""
+    """Run one whose channel encodes a small film in two sizes: the demo's own takes a third of a core."""
     config = folder / "headwater.toml"
-    config.write_text('[[live]]\nname = "demo"\nsource = "testsrc"\nladder = ["360p", "240p"]\n')
+    config.write_text(f'[[live]]\nname = "demo"\nsource = "{film()}"\nladder = ["360p", "240p"]\n')
     with demo(name, "--config", str(config)) as server:
         yield server
 

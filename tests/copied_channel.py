@@ -26,11 +26,14 @@ ROUND_SECONDS = 16
 ROUNDS = 25
 """How often the film has that, without a break: longer than anybody watches until it begins anew itself."""
 
+TONE = "-c:a aac -b:a 192k"
+"""How a tone is encoded: to encode again what the usual 69 kbit/s leave of it takes four times as long."""
+
 ROUND = (
     f"-f lavfi -i testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE}:duration={ROUND_SECONDS} "
     f"-f lavfi -i sine=frequency=440:sample_rate={HERTZ}:duration={ROUND_SECONDS} "
     f"-c:v libx264 -preset ultrafast -g {RATE} -pix_fmt yuv420p "
-    f"-c:a aac -frames:a {ROUND_SECONDS * HERTZ // 1024}"
+    f"{TONE} -frames:a {ROUND_SECONDS * HERTZ // 1024}"
 )
 """ffmpeg's arguments; a key frame begins each second."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-BASE_SECONDS = 20
+BASE_SECONDS = 10
 KEY_FRAME_SECONDS = 1
 FRAME_RATE = 25
 TIMEOUT_SECONDS = 600.0
@@ -21,8 +21,8 @@ def make_film(path: Path, size: int, *, moov_first: bool) -> None:
         moov_first: Whether its index stands before the media or behind.
     """
     base = path.with_name(f".{path.name}")
-    # Noise can't be compressed: it makes the bytes.
-    picture = f"testsrc2=size=640x360:rate={FRAME_RATE}:duration={BASE_SECONDS},noise=alls=11:allf=t"
+    # Noise can't be compressed: it makes the bytes, of which small pictures of much noise have enough.
+    picture = f"testsrc2=size=320x180:rate={FRAME_RATE}:duration={BASE_SECONDS},noise=alls=30:allf=t"
     video = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "28", "-pix_fmt", "yuv420p")
     keys = ("-g", str(KEY_FRAME_SECONDS * FRAME_RATE), "-keyint_min", str(KEY_FRAME_SECONDS * FRAME_RATE))
     sound = ("-f", "lavfi", "-i", f"sine=frequency=440:duration={BASE_SECONDS}")

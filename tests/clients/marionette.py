@@ -21,8 +21,17 @@ PREFERENCES = {
     "datareporting.policy.dataSubmissionEnabled": False,
     "app.update.enabled": False,
     "browser.shell.checkDefaultBrowser": False,
+    "browser.startup.page": 0,
+    "browser.aboutwelcome.enabled": False,
+    "browser.newtabpage.enabled": False,
+    "browser.newtabpage.activity-stream.feeds.system.topstories": False,
+    "browser.topsites.contile.enabled": False,
+    "browser.safebrowsing.malware.enabled": False,
+    "browser.safebrowsing.phishing.enabled": False,
+    "app.normandy.enabled": False,
+    "dom.ipc.processPrelaunch.enabled": False,
 }
-"""Any free port; sound without a click; no talk with others."""
+"""Any free port; sound without a click; no talk with others; no pages and processes but what is looked at."""
 
 ANSWER_SECONDS = 240.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -124,8 +125,13 @@ class Tab:
     async def setting(self, name: str) -> Locator:
         """Open the player's settings, and give the choice of this name."""
         choice = self.page.get_by_role("combobox", name=name)
-        if not await choice.is_visible():
-            await self.page.get_by_role("button", name="Settings").click()
+        button = self.page.get_by_role("button", name="Settings")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            # Scrolling closes them, which a small page does when the button is brought into view.
+            while not await choice.is_visible():
+                if await button.get_attribute("aria-expanded") != "true":
+                    await button.click()
+                await asyncio.sleep(POLL_SECONDS)
         return choice
 
     async def screenshot(self, name: str) -> None:
@@ -205,6 +211,20 @@ async def new_page(browser: Browser) -> Page:
     page = await browser.new_page(viewport=SMALL)
     page.set_default_timeout(1000 * PATIENCE_SECONDS)
     return page
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A small page for all tests of a file, which open an address in it; it caches nothing for the next one.
+
+    To open and close a window takes Chromium as long as what many tests do in it.
+    """
+    page = await new_page(browser)
+    devtools = await page.context.new_cdp_session(page)
+    await devtools.send("Network.enable")
+    await devtools.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    yield page
+    await page.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-import os
-import shutil
-from pathlib import Path
 
 import m3u8
 import pytest
@@ -15,7 +11,6 @@ from playwright.async_api import Browser
 
 from packager.library.storage import Library
 from packager.vod import Titles
-from tests.clients.marionette import Firefox
 from tests.e2e.conftest import new_page
 from tests.packager import films
 
@@ -61,12 +56,3 @@ async def test_chromium_takes_the_string_and_the_media(browser: Browser, name: s
     assert await page.evaluate("type => MediaSource.isTypeSupported(type)", media_type(codec))
     assert await page.evaluate(APPEND, [media_type(codec), encoded]) > 5
     await page.close()
-
-
-@pytest.mark.e2e
-@pytest.mark.skipif(not shutil.which("firefox-esr"), reason="Firefox isn't installed (Debian: firefox-esr)")
-def test_firefox_takes_the_strings(tmp_path: Path) -> None:
-    with Firefox.running(tmp_path / "firefox", dict(os.environ)) as page:
-        for codec in (*SOUNDS.values(), "mp4a.40.5", "mp4a.40.29"):
-            asked = json.dumps(media_type(codec))
-            assert page.evaluate(f"MediaSource.isTypeSupported({asked})"), codec

@@ -20,7 +20,7 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import Tab, looked_for, new_page, open_tab
+from tests.e2e.conftest import Tab, looked_for, open_tab
 from tests.e2e.scripts import script
 from tests.waiting import wait_for
 
@@ -202,10 +202,9 @@ async def is_with_its_picture(page: Page, number: int, start: float, end: float)
         await until(page, f"{ACTIVE}.some((text) => text.includes('{wanted}')) === {json.dumps(shown)}")
 
 
-async def opened(browser: Browser, server: ServerProcess, player: str, film: str, query: str = "") -> Page:
-    """Open a page with a player that has loaded a film."""
+async def opened(page: Page, server: ServerProcess, player: str, film: str, query: str = "") -> None:
+    """Open the page anew with a player that has loaded a film."""
     package, start = PLAYERS[player]
-    page = await new_page(browser)
     await page.goto(f"{server.url}/api/library")  # for a page of the same origin, whose modules may be used
     await page.set_content("<video muted width=640></video>")
     await page.evaluate("() => { window.video = document.querySelector('video'); window.troubles = []; }")
@@ -216,15 +215,14 @@ async def opened(browser: Browser, server: ServerProcess, player: str, film: str
     start = start.replace("ORIGIN", server.url).replace("FILM", film)
     await page.evaluate(f"async () => {{ {start} }}")
     await until(page, "video.readyState >= 2")
-    return page
 
 
 @pytest.mark.parametrize("film", FILMS)
 @pytest.mark.parametrize("player", PLAYERS)
 async def test_each_cue_is_shown_with_its_picture(
-    browser: Browser, server: ServerProcess, player: str, film: str
+    page: Page, server: ServerProcess, player: str, film: str
 ) -> None:
-    page = await opened(browser, server, player, film)
+    await opened(page, server, player, film)
     early = TRIMMED if film == "trimmed.mp4" else 0
     # In another order than that of their times: text is asked for where somebody seeks.
     # ffmpeg lengthens the last cue of a film that it cuts: that one can't be asked for.
@@ -239,15 +237,15 @@ async def test_each_cue_is_shown_with_its_picture(
         assert first == pytest.approx(about, abs=early + FRAME / 2)
         await is_with_its_picture(page, number, first, last)
     assert await page.evaluate("troubles") == []
-    await page.close()
+    await page.goto("about:blank")
 
 
 @pytest.mark.parametrize("player", PLAYERS)
 async def test_a_clip_shows_each_cue_once_and_with_its_picture(
-    browser: Browser, server: ServerProcess, player: str
+    page: Page, server: ServerProcess, player: str
 ) -> None:
     """The clip begins within the second cue, which goes on behind a cut, and ends within the fourth one."""
-    page = await opened(browser, server, player, "film.mp4", f"?start={CLIP[0]}&end={CLIP[1]}")
+    await opened(page, server, player, "film.mp4", f"?start={CLIP[0]}&end={CLIP[1]}")
     lasts = float(await page.evaluate("video.duration"))
     assert lasts == pytest.approx(CLIP[1] - CLIP[0], abs=2 * FRAME)
     for number in (3, 2, 4):
@@ -264,14 +262,14 @@ async def test_a_clip_shows_each_cue_once_and_with_its_picture(
                     page, f"{ACTIVE}.filter((text) => text.includes('{wanted}')).length === {int(shown)}"
                 )
     assert await page.evaluate("troubles") == []
-    await page.close()
+    await page.goto("about:blank")
 
 
 @pytest.mark.parametrize("player", PLAYERS)
 async def test_clips_behind_each_other_show_each_its_own_cues(
-    browser: Browser, server: ServerProcess, player: str
+    page: Page, server: ServerProcess, player: str
 ) -> None:
-    page = await opened(browser, server, player, "two.playlist.json")
+    await opened(page, server, player, "two.playlist.json")
     placed = {
         number: (CUES[number - 1][0] - CLIPS[0][0], CUES[number - 1][1] - CLIPS[0][0]) for number in (1, 2)
     }
@@ -289,7 +287,7 @@ async def test_clips_behind_each_other_show_each_its_own_cues(
             await sees(page, at, shown)
             await until(page, f"{ACTIVE}.filter((text) => text.includes('{wanted}')).length === {int(shown)}")
     assert await page.evaluate("troubles") == []
-    await page.close()
+    await page.goto("about:blank")
 
 
 SHOWN = "[...headwater.video.textTracks].some((track) => track.activeCues?.[0]?.text === '%s')"

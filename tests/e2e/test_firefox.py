@@ -16,6 +16,7 @@ from tests.clients.marionette import Firefox
 from tests.conftest import ARTIFACTS, ServerProcess
 from tests.copied_channel import film
 from tests.e2e.conftest import PATIENCE_SECONDS, SMALL, keep
+from tests.e2e.test_codec_strings import SOUNDS, media_type
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -135,6 +136,11 @@ def test_a_station_is_heard(tab: Tab) -> None:
     tab.open("radio/demo.mp3")
     tab.until("headwater.audio.currentTime > 1")
     tab.until("document.querySelector('.station .song').textContent !== ''")
+
+
+@pytest.mark.parametrize("codec", [*SOUNDS.values(), "mp4a.40.5", "mp4a.40.29"])
+def test_it_takes_the_codec_strings(tab: Tab, codec: str) -> None:
+    assert tab.value(f"MediaSource.isTypeSupported({json.dumps(media_type(codec))})")
 
 
 def test_events_are_shown_as_they_come(tab: Tab) -> None:

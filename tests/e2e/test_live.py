@@ -13,6 +13,7 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, small_demo, start_server
+from tests.copied_channel import film
 from tests.e2e.conftest import SMALL, Tab, keep, looks, open_tab
 from tests.waiting import until
 
@@ -71,8 +72,8 @@ async def test_going_to_the_live_edge_catches_up_after_a_pause(tab: Tab) -> None
 
 
 def _encoders(server: ServerProcess) -> list[int]:
-    """The server's ffmpegs that draw a test source: those of the live channel."""
-    return [pid for pid, line in server.command_lines().items() if b"lavfi" in line]
+    """The server's ffmpegs that encode the film: those of the live channel."""
+    return [pid for pid, line in server.command_lines().items() if bytes(film()) in line]
 
 
 @pytest.mark.clause("Viewers outlast kills of the encoder")
@@ -83,7 +84,7 @@ async def test_the_page_plays_on_when_the_encoder_is_killed(
     await tab.open("live/demo")
     await tab.playing()
     await tab.value("void (window.sameDocument = true)")
-    encoder = await asyncio.to_thread(demo_server.encoder, b"lavfi")
+    encoder = await asyncio.to_thread(demo_server.encoder, bytes(film()))
     date = await tab.until(DATE)
     os.kill(encoder, signal.SIGKILL)
     # Ten seconds of the channel later everything that was buffered has been used up.

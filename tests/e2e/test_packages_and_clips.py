@@ -21,11 +21,10 @@ from typing import Any
 import httpx
 import m3u8
 import pytest
-from playwright.async_api import Browser, Page, Route
+from playwright.async_api import Page
 
 from tests.cdn.caches import program
 from tests.conftest import start_server
-from tests.e2e.conftest import new_page
 from tests.e2e.scripts import script
 from tests.e2e.test_players import Watching
 from tests.fork_server import HEADWATER
@@ -36,7 +35,7 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
-HLS_JS = Path(__file__).parents[2] / "player" / "vendor" / "hls.min.mjs"
+ROOT = Path(__file__).parents[2]
 SECONDS = 14
 SHADES = 14
 """By how much the luma of the left half rises in a second."""
@@ -88,7 +87,7 @@ async ([kind, url, config]) => {
   window.video = document.querySelector("video");
   Object.assign(window, { troubles: [], stalls: 0, latency: () => 0 });
   if (kind === "hls.js") {
-    const { default: Hls } = await import("/hls.mjs");
+    const { default: Hls } = await import("/player/vendor/hls.min.mjs");
     window.player = new Hls(config);
     player.on(Hls.Events.ERROR, (_, data) => data.fatal && troubles.push(data.details));
     player.loadSource(url);
@@ -172,10 +171,11 @@ NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{}}
 http {{
-  types {{ application/vnd.apple.mpegurl m3u8; application/dash+xml mpd; video/mp4 mp4 m4s; text/vtt vtt; }}
+  types {{ application/vnd.apple.mpegurl m3u8; application/dash+xml mpd; video/mp4 mp4 m4s; text/vtt vtt;
+    text/javascript mjs; }}
   access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port}; root {root}; }}
+  server {{ listen 127.0.0.1:{port}; root {root}; location /player/ {{ root {ours}; }} }}
 }}
 """
 
@@ -191,7 +191,7 @@ def nginx(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         subprocess.run(argv, check=True, timeout=120, capture_output=True)
     with kept_port() as port:
         config = folder / "nginx.conf"
-        config.write_text(NGINX.format(folder=folder, port=port, root=root))
+        config.write_text(NGINX.format(folder=folder, port=port, root=root, ours=ROOT))
         running = subprocess.Popen([program("nginx", "nginx"), "-c", str(config), "-p", str(folder)])
         try:
             wait_for(lambda: listens(port), what="nginx")
@@ -207,21 +207,15 @@ def listens(port: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def opened(browser: Browser, kind: str, url: str, **config: float) -> Any:
-    """Open a page at the address's site with a player that has loaded it.
+async def opened(page: Page, kind: str, url: str, **config: float) -> Any:
+    """Open the page at the address's site anew, with a player that has loaded it.
 
     Args:
-        browser: in which.
+        page: which one.
         kind: of the player.
         url: of the playlist or manifest.
         config: options of hls.js.
     """
-
-    async def give(route: Route) -> None:
-        await route.fulfill(path=HLS_JS, content_type="text/javascript")
-
-    page = await new_page(browser)
-    await page.route("**/hls.mjs", give)
     await page.goto(f"{url.rpartition('/')[0]}/nothing")
     if kind != "hls.js":
         await page.add_script_tag(path=script(kind))
@@ -229,7 +223,7 @@ async def opened(browser: Browser, kind: str, url: str, **config: float) -> Any:
     watching = Watching(page)
     await watching.until("video.readyState >= 2 || troubles.length")
     yield watching
-    await page.close()
+    await page.goto("about:blank")
 
 
 async def assert_shows(page: Page, at: float, expected: float, tolerance: float) -> None:
@@ -264,10 +258,9 @@ async def time_shown(page: Page) -> float:
     return float(round(left / SHADES - fraction) + fraction)
 
 
-async def assert_plays(browser: Browser, kind: str, url: str, begin: float, end: float) -> None:
+async def assert_plays(page: Page, kind: str, url: str, begin: float, end: float) -> None:
     """Play what is to be a film from one time to another: its pictures, its length, and its end."""
-    async with opened(browser, kind, url) as watching:
-        page = watching.page
+    async with opened(page, kind, url) as watching:
         lasts = float(await page.evaluate("video.duration"))
         assert lasts == pytest.approx(end - begin, abs=NEAR)
         for at in (0.04, 1.0, lasts / 2, lasts - 0.5):
@@ -282,26 +275,22 @@ def address(kind: str) -> str:
 
 
 @pytest.mark.parametrize("kind", PLAYERS)
-async def test_a_clip_begins_and_ends_where_it_was_asked_for(
-    browser: Browser, origin: str, kind: str
-) -> None:
+async def test_a_clip_begins_and_ends_where_it_was_asked_for(page: Page, origin: str, kind: str) -> None:
     begin, end = CLIP
-    await assert_plays(
-        browser, kind, f"{origin}/film.mp4/{address(kind)}?start={begin}&end={end}", begin, end
-    )
+    await assert_plays(page, kind, f"{origin}/film.mp4/{address(kind)}?start={begin}&end={end}", begin, end)
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
 @pytest.mark.parametrize("kind", ["hls.js", "dashjs"])
 async def test_a_film_of_another_container_plays_as_it_is(
-    browser: Browser, origin: str, kind: str, name: str
+    page: Page, origin: str, kind: str, name: str
 ) -> None:
-    await assert_plays(browser, kind, f"{origin}/{name}/{address(kind)}", 0, SECONDS)
+    await assert_plays(page, kind, f"{origin}/{name}/{address(kind)}", 0, SECONDS)
 
 
-async def test_shaka_plays_a_clip_in_hls(browser: Browser, origin: str) -> None:
+async def test_shaka_plays_a_clip_in_hls(page: Page, origin: str) -> None:
     url = f"{origin}/film.mp4/master.m3u8?start=00:00:06.2"
-    await assert_plays(browser, "shaka-player", url, 6.2, SECONDS)
+    await assert_plays(page, "shaka-player", url, 6.2, SECONDS)
 
 
 def lengths(origin: str, name: str) -> list[float]:
@@ -335,10 +324,9 @@ def pictures_of(origin: str, name: str) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize("kind", PLAYERS)
 async def test_clips_of_several_films_follow_each_other(
-    browser: Browser, origin: str, kind: str, name: str
+    page: Page, origin: str, kind: str, name: str
 ) -> None:
-    async with opened(browser, kind, f"{origin}/{name}.playlist.json/{address(kind)}") as watching:
-        page = watching.page
+    async with opened(page, kind, f"{origin}/{name}.playlist.json/{address(kind)}") as watching:
         lasts = sum(lengths(origin, name))
         assert float(await page.evaluate("video.duration")) == pytest.approx(lasts, abs=NEAR)
         await watching.until(f"video.buffered.length && video.buffered.end(0) > {lasts - NEAR}")
@@ -354,25 +342,24 @@ async def test_clips_of_several_films_follow_each_other(
 
 @pytest.mark.parametrize("name", SEQUENCES)
 async def test_hls_js_shows_the_right_picture_wherever_in_a_sequence_it_begins(
-    browser: Browser, origin: str, name: str
+    page: Page, origin: str, name: str
 ) -> None:
     url = f"{origin}/{name}.playlist.json/master.m3u8"
     pictures = pictures_of(origin, name)
     for first in pictures[1::3]:
         little = {"maxBufferLength": 1, "maxMaxBufferLength": 1, "backBufferLength": 0}
-        async with opened(browser, "hls.js", url, startPosition=first[0], **little) as watching:
+        async with opened(page, "hls.js", url, startPosition=first[0], **little) as watching:
             for at, expected in (first, *pictures[:4]):
                 await assert_shows(watching.page, at, expected, PICTURE)
 
 
 @pytest.mark.parametrize("layout", ["segments", "single-file"])
 @pytest.mark.parametrize("kind", PLAYERS)
-async def test_a_packaged_film_plays_from_nginx(browser: Browser, nginx: str, kind: str, layout: str) -> None:
-    await assert_plays(browser, kind, f"{nginx}/{layout}/film.mp4/{address(kind)}", 0, SECONDS)
+async def test_a_packaged_film_plays_from_nginx(page: Page, nginx: str, kind: str, layout: str) -> None:
+    await assert_plays(page, kind, f"{nginx}/{layout}/film.mp4/{address(kind)}", 0, SECONDS)
 
 
-async def test_a_single_file_plays_by_itself(browser: Browser, nginx: str) -> None:
-    page = await new_page(browser)
+async def test_a_single_file_plays_by_itself(page: Page, nginx: str) -> None:
     await page.goto(f"{nginx}/nothing")
     url = f"{nginx}/single-file/film.mp4/video/media.mp4"
     await page.evaluate(
@@ -385,4 +372,3 @@ async def test_a_single_file_plays_by_itself(browser: Browser, nginx: str) -> No
     assert float(await page.evaluate("video.duration")) == pytest.approx(SECONDS, abs=NEAR)
     for at in (12.0, 3.0):
         await assert_shows(page, at, at, NEAR)
-    await page.close()

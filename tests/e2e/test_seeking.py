@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page
 
 from tests.clients.films import make_film
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import keep, looked_for
+from tests.e2e.conftest import SMALL, keep, looked_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -55,7 +55,7 @@ async def test_twenty_places_of_a_gigabyte_play_and_cost_a_small_part_of_it(
     browser: Browser, large_film: ServerProcess
 ) -> None:
     """Each seek shows the frame of its place and plays on; the bytes are those that Chromium received."""
-    context = await browser.new_context()
+    context = await browser.new_context(viewport=SMALL)
     context.set_default_timeout(1000 * SEEK_SECONDS)
     page = await context.new_page()
     fetched = {"bytes": 0, "requests": 0, "partial": 0}

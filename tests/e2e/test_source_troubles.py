@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from packager.process.tools import Tools
-from tests.copied_channel import RATE
+from tests.copied_channel import film
 from tests.e2e.audience import Audience, watched
 from tests.upstream import Upstream, upstream
 
@@ -35,10 +35,8 @@ ladder = ["240p"]
 part_duration = 0.333
 segment_duration = 1.0
 """
-PROGRAMME = (
-    f"-re -f lavfi -i testsrc2=size=320x180:rate={RATE} -re -f lavfi -i sine=frequency=440:sample_rate=48000 "
-    f"-c:v libx264 -preset ultrafast -tune zerolatency -g {RATE} -pix_fmt yuv420p -c:a aac -f mpegts pipe:1"
-)
+PROGRAMME = "-re -i {film} -c copy -f mpegts pipe:1"
+"""ffmpeg's arguments: what comes to each connection begins anew."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Show:
 async def show(
     browser: Browser, tools: Tools, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Show]:
-    async with upstream(tools, PROGRAMME) as source:
+    async with upstream(tools, PROGRAMME.format(film=film())) as source:
         folder = tmp_path_factory.mktemp("source-troubles", numbered=False)
         config = CONFIG.format(port=source.port)
         async with watched(browser, tools, folder, config, own_clock=True) as audience:

@@ -19,6 +19,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import film
 from tests.e2e.conftest import SMALL, Tab, keep, looks, new_page, open_tab
 from tests.e2e.regularity import Pace, kept_pace, listed
 from tests.e2e.scripts import script
@@ -34,7 +35,7 @@ port = 0
 
 [[live]]
 name = "test"
-source = "testsrc"
+source = "{film}"
 ladder = ["240p"]
 captions = ["en", "de"]
 part_duration = 0.25
@@ -104,7 +105,7 @@ CUES = """
 def timed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("timed")
     (folder / "library").mkdir()
-    (folder / "headwater.toml").write_text(CONFIG)
+    (folder / "headwater.toml").write_text(CONFIG.format(film=film()))
     server = start_server("--config", "headwater.toml", cwd=folder)
     yield server
     server.stop()
