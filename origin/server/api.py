@@ -85,7 +85,7 @@ class Api:
                     "captions": channel.stream.languages,
                     "part_target": float(channel.part_target),
                     "target_duration": channel.target_duration,
-                    "viewers": self._services_of.streams.get(channel.name, channel.stream).viewers,
+                    "viewers": self._services_of.served_stream(channel).viewers,
                     "restarts": channel.restarts,
                     "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
                     "recordings": self._recordings(channel.name),

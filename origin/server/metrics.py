@@ -150,7 +150,7 @@ class ServicesCollector(Collector):
             published = 0 if channel.published is None else channel.published.lost_packets
             lost.add_metric([channel.name], channel.losses.packets + published)
             dropped.add_metric([channel.name], channel.losses.datagrams)
-            stream = self._services_of.streams.get(channel.name, channel.stream)
+            stream = self._services_of.served_stream(channel)
             viewers.add_metric([channel.name], stream.viewers)
             blocked.add_metric([channel.name], stream.blocked)
             restarts.add_metric([channel.name], channel.restarts)

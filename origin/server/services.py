@@ -207,6 +207,7 @@ class Services:
             self.broadcasts,
             limits.events.news_seconds,
             self._is_owned_here,
+            self.served_stream,
         )
         self.registry.register(metrics.ServicesCollector(self))
         ProcessCollector(registry=self.registry)
@@ -451,6 +452,10 @@ class Services:
         """Give the channels that other nodes of the cluster make, without those of stations."""
         known = self.broadcasts.keys() | self.simulcast_names
         return [stream for name, stream in self.streams.items() if name not in known]
+
+    def served_stream(self, channel: Channel) -> LiveStream:
+        """Give what is served of a channel that this server makes: in a cluster, what the owner of its log makes."""
+        return self.streams.get(channel.name, channel.stream)
 
     def simulcast_stream(self, name: str) -> LiveStream | None:
         """Give what is served of a station's live channel; None where it has none."""

@@ -13,6 +13,7 @@ from origin.events.channel import EventChannel
 from origin.radio.mount import Mount
 from origin.radio.now_playing import describe_title
 from packager.live.channel import Channel
+from packager.publish.live_stream import LiveStream
 
 
 class StatusEvents:
@@ -25,6 +26,7 @@ class StatusEvents:
         live: the live channels, by name.
         seconds: between two comparisons.
         is_told_here: tells whether this node of a cluster publishes what comes of a source.
+        find_served: gives what is served of a live channel, which another node of a cluster may make.
     """
 
     name = "status events"
@@ -37,8 +39,10 @@ class StatusEvents:
         live: Mapping[str, Channel],
         seconds: float,
         is_told_here: Callable[[str], bool] = lambda _: True,
+        find_served: Callable[[Channel], LiveStream] = lambda channel: channel.stream,
     ) -> None:
         self._is_told_here = is_told_here
+        self._find_served = find_served
         self._included = included
         self._channels = channels
         self._mounts = mounts
@@ -97,5 +101,5 @@ class StatusEvents:
             title = {"title": describe_title(titles[-1])} if titles else {}
             return {"state": mount.state, "listeners": mount.listeners, **title}
         if area == "live" and (live := self._live.get(name)) is not None:
-            return {"state": live.state, "viewers": live.stream.viewers}
+            return {"state": live.state, "viewers": self._find_served(live).viewers}
         return {}

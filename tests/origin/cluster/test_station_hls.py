@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import httpx
+
 from tests.conftest import ServerProcess, start_server
-from tests.origin.cluster.test_nodes import get, next_number, nodes, segments
+from tests.origin.cluster.test_nodes import next_number, nodes, segments
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
 
@@ -17,6 +20,10 @@ STATION = """
 name = "one.mp3"
 folder = "{folder}"
 hls_bitrates = [48]
+
+[[events]]
+name = "news"
+include = ["live/one.mp3"]
 
 [limits]
 hls_idle_seconds = {idle}
@@ -45,6 +52,14 @@ def late_edge(folder: Path, workers: int) -> Iterator[ServerProcess]:
         one.stop()
 
 
+# Making one for each request would take longer than the request.
+CLIENT = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+def get(one: ServerProcess, path: str) -> httpx.Response:
+    return CLIENT.get(f"{one.url}{path}")
+
+
 def owns(one: ServerProcess) -> bool:
     return 'headwater_cluster_owner{channel="one.mp3"} 1.0' in get(one, "/metrics").text
 
@@ -64,6 +79,12 @@ def breaks(text: str) -> int:
 
 def numbers(text: str) -> list[int]:
     return [int(name.partition(".")[0]) for name in segments(text)]
+
+
+def told_viewers(one: ServerProcess) -> list[int]:
+    """Read how many viewers the packager that is heard has told of."""
+    events = get(one, "/events/news?since=0-0").json()
+    return [json.loads(each["data"])["viewers"] for each in events if each["event"] == "viewers"]
 
 
 def state(one: ServerProcess) -> object:
@@ -108,6 +129,7 @@ def test_a_stations_hls_is_the_same_at_each_node(tmp_path: Path, redis_server: R
         wait_for(lambda: all(map(plays, every)), "the channel everywhere")
         check_same(every)
         assert state(edge) == "live"
+        wait_for(lambda: 1 in told_viewers(edge), "the event that tells of viewers")
         assert get(edge, "/api/live").json() == []
         assert get(edge, "/api/radio").json()[0]["viewers"] == 1
         wait_for(lambda: sum(map(owns, packagers)) == 1, "an owner")
