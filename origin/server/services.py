@@ -454,7 +454,7 @@ class Services:
         return [stream for name, stream in self.streams.items() if name not in known]
 
     def served_stream(self, channel: Channel) -> LiveStream:
-        """Give what is served of a channel that this server makes: in a cluster, what the owner of its log makes."""
+        """Give what is served of a channel of this server; in a cluster, what the owner of its log makes."""
         return self.streams.get(channel.name, channel.stream)
 
     def simulcast_stream(self, name: str) -> LiveStream | None:
