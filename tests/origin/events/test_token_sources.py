@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.event_server import LIMIT, WAYS, Way, a_channel, reading, serving
+from tests.event_server import LIMIT, NDJSON, TOKEN, WAYS, Way, a_channel, reading, serving
 
+README = (Path(__file__).parents[3] / "README.md").read_text()
 QUESTION = "Why is the sky blue?"
 ANSWER = "Grüße,\n  aus  東京!"
 
@@ -134,3 +139,30 @@ async def test_the_answer_of_a_language_model_is_read_as_it_was_given(
             await asyncio.wait_for(task, LIMIT)
     assert count > 3
     assert {one.name for one in got} == {"token"}
+
+
+@pytest.fixture
+def models() -> tuple[Any, Any]:
+    """Give a model of LangChain's and one of LlamaIndex's; to import their packages takes seconds."""
+    models = pytest.importorskip("langchain_core.language_models", reason="`make test` installs it")
+    messages = pytest.importorskip("langchain_core.messages")
+    llms = pytest.importorskip("llama_index.core.llms")
+    answers = iter([messages.AIMessage(content="Grüße aus 東京!")])
+    return models.GenericFakeChatModel(messages=answers), llms.MockLLM()
+
+
+async def test_the_readmes_example_publishes_what_real_models_answer(models: tuple[Any, Any]) -> None:
+    section = README.partition("\n### Event channels\n")[2].partition("\n### ")[0]
+    (example,) = re.findall(r"\n\n((?:    .*\n)*    async with RemoteChannel(?:.*\n)(?:     .*\n)+)", section)
+    program = "async def example(model, llm):\n" + textwrap.indent(textwrap.dedent(example), "    ")
+    async with serving(a_channel(history=1000)) as server:
+        names: dict[str, Any] = {"TOKEN": TOKEN}
+        exec(program.replace("http://127.0.0.1:8000/events/chat", server.url), names)
+        await names["example"](*models)
+        async with reading(NDJSON, server, "", lambda got: len(got) == server.channel.published) as (
+            got,
+            task,
+        ):
+            await asyncio.wait_for(task, LIMIT)
+    assert "".join(event.data for event in got) == "Grüße aus 東京!" + "Why?"
+    assert {event.name for event in got} == {"token"}

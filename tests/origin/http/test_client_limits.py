@@ -97,7 +97,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Iterator[S
     folder = tmp_path_factory.mktemp("limited")
     for name in ("library", "music"):
         (folder / name).mkdir()
-    words = ["-loglevel", "error", "-f", "lavfi", "-i", "sine", "-t", "30", "-b:a", "128k"]
+    words = ["-loglevel", "error", "-f", "lavfi", "-i", "sine", "-t", "10", "-b:a", "128k"]
     subprocess.run([tools.ffmpeg, *words, folder / "music" / "sine.mp3"], check=True)
     (folder / "headwater.toml").write_text(
         CONFIG + copied_channel("test", "part_duration = 0.5", "segment_duration = 1.0")

@@ -102,7 +102,9 @@ async def longest_step(data: bytes, wanted: bytes) -> float:
     ids=["chunks of a byte", "a body of line ends", "ends of heads in a body", "line ends before a request"],
 )
 async def test_a_client_holds_nobody_by_what_it_sends_at_once(data: bytes, wanted: bytes) -> None:
-    assert min([await longest_step(data, wanted) for _ in range(2)]) < STEP_SECONDS * slowness()
+    most = STEP_SECONDS * slowness()
+    # What else the machine does costs a step some time, too, but not in each of two attempts.
+    assert await longest_step(data, wanted) < most or await longest_step(data, wanted) < most
 
 
 async def test_heads_one_behind_the_other_are_all_answered_in_order() -> None:

@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Iterator[S
     folder = tmp_path_factory.mktemp("stations")
     for name in ("library", "music"):
         (folder / name).mkdir()
-    words = ["-loglevel", "error", "-f", "lavfi", "-i", "sine", "-t", "60", "-b:a", "128k"]
+    words = ["-loglevel", "error", "-f", "lavfi", "-i", "sine", "-t", "10", "-b:a", "128k"]
     subprocess.run([tools.ffmpeg, *words, folder / "music" / "sine.mp3"], check=True)
     stations = "".join(STATION.format(number) for number in range(STATIONS))
     text = f"[server]\nport = 0\n{stations}\n[limits]\nhls_starts = {AT_ONCE}\n"

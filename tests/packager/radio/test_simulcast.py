@@ -29,10 +29,10 @@ OPTIONS = SimulcastOptions("tone.mp3", (64_000, 96_000), on_demand=False)
 
 @pytest.fixture(scope="module")
 def tone() -> bytes:
-    """Five minutes of a sine as MP3."""
-    source = ["-f", "lavfi", "-i", "sine=frequency=700:duration=300:sample_rate=44100", "-b:a", "64k"]
+    """Five minutes of a sine as MP3: the frames of one of them again and again."""
+    source = ["-f", "lavfi", "-i", "sine=frequency=700:duration=60:sample_rate=44100", "-b:a", "64k"]
     command = ["ffmpeg", "-nostdin", "-v", "error", *source, "-write_xing", "0", "-f", "mp3", "pipe:1"]
-    return subprocess.run(command, check=True, timeout=240, stdout=subprocess.PIPE).stdout
+    return 5 * subprocess.run(command, check=True, timeout=240, stdout=subprocess.PIPE).stdout
 
 
 class Mount:
