@@ -258,11 +258,11 @@ class Readers:
 
     def close(self) -> None:
         """Disconnect all readers, in good order where they have everything, so that they come again."""
+        self._finish_flush()
+        self._begin_flush()
+        self._finish_flush()
         self._cancel()
-        if self._steps is not None:
-            self._finish_flush()
         for reader in tuple(self._present):
-            self._serve(reader)
             self.let_go(reader, websocket.SERVICE_RESTART, "the server restarts")
 
     def beat(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from typing import Any
 
@@ -289,6 +290,25 @@ async def test_a_restart_ends_streams_without_an_end_and_is_a_new_epoch() -> Non
         async with reading(WAYS[0], server, "first-1", lambda got: len(got) == 2) as (got, task):
             await asyncio.wait_for(task, LIMIT)
         assert [(one.name, one.id) for one in got] == [("reset", "second-0"), ("message", "second-1")]
+
+
+async def test_at_a_restart_nobody_gets_an_event_again_and_all_get_the_last_one() -> None:
+    async with serving() as server:
+        clients = [await opened(server, f"Accept: {form}") for form in (SSE, SSE, NDJSON)]
+        await until(lambda: server.channel.readers == len(clients))
+        streams = [b""] * len(clients)
+        for number in range(3):
+            server.channel.publish_text(f"text {number}")
+            for place, client in enumerate(clients):
+                while f"text {number}".encode() not in streams[place]:
+                    streams[place] += await client.chunk()
+        server.channel.publish_text("text 3")
+        server.channel.close()
+        for stream, client in zip(streams, clients, strict=True):
+            whole = stream
+            while chunk := await client.chunk():
+                whole += chunk
+            assert re.findall(rb"text \d", whole) == [b"text 0", b"text 1", b"text 2", b"text 3"]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl isn't installed")
