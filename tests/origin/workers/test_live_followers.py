@@ -1,0 +1,124 @@
+"""Who follows what is live misses nothing when one of four workers is killed, or a new version takes over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import start_server
+from tests.copied_channel import copied_channel
+from tests.origin.workers.asking import CLIENT_SECONDS, address_of, health, ready, workers_of
+from tests.origin.workers.followers import EventReader, Listener, Viewer
+from tests.patience import patient_server
+from tests.succession import Succession, end
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+SERVER = """
+[server]
+workers = {workers}
+data = "{folder}/data"
+"""
+CHANNEL = ("part_duration = 0.25", "segment_duration = 1.0")
+RENDITION = "/live/test/source"
+
+
+def test_none_of_many_viewers_gets_a_404_when_one_of_four_workers_is_killed(tmp_path: Path) -> None:
+    config = tmp_path / "headwater.toml"
+    config.write_text(SERVER.format(workers=4, folder=tmp_path) + copied_channel("test", *CHANNEL))
+    options = ("--config", str(config), "--library", str(tmp_path), "--port", "0")
+    server = start_server(*options, program=patient_server())
+    ready(server, 4)
+    wait_for(lambda: health(server)["services"].get("live/test") == "live", "the channel")
+    viewers = [Viewer(address_of(server), RENDITION) for _ in range(6)]
+    with contextlib.ExitStack() as watching:
+        for viewer in viewers:
+            watching.enter_context(viewer)
+        for viewer in viewers:
+            viewer.more(4)
+        killed, *others = workers_of(server)
+        os.kill(killed, signal.SIGKILL)
+        for viewer in viewers:
+            viewer.more(8)
+        wait_for(lambda: len({*workers_of(server)} - {killed, *others}) == 1, "another worker")
+        ready(server, 4)
+        for viewer in viewers:
+            viewer.more(8)
+    assert [viewer.failures for viewer in viewers] == [[]] * len(viewers)
+    # Only what was under way at the killed one was cut off, and asked for again.
+    assert all(viewer.broken <= 1 for viewer in viewers)
+    assert server.stop() == 0
+
+
+STATION_AND_EVENTS = """
+[limits]
+shutdown_seconds = 1.0
+
+[[radio]]
+name = "one.mp3"
+source = "folder"
+folder = "{folder}/music"
+
+[[events]]
+name = "news"
+publish_token = "token"
+history = "1h"
+"""
+
+
+def publish(address: tuple[str, int], text: str) -> None:
+    """Publish an event, which is answered, whoever serves."""
+    headers = {"Authorization": "Bearer token", "Content-Type": "text/plain", "Connection": "close"}
+    url = "http://{}:{}/events/news".format(*address)
+    with urllib.request.urlopen(urllib.request.Request(url, text.encode(), headers), timeout=CLIENT_SECONDS):
+        pass
+
+
+def test_viewers_listeners_and_readers_go_on_with_the_next_version(tmp_path: Path) -> None:
+    (tmp_path / "music").mkdir()
+    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=60", str(tmp_path / "music" / "tone.mp3")]
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *tone], check=True, timeout=300)
+    config = tmp_path / "headwater.toml"
+    own = STATION_AND_EVENTS.format(folder=tmp_path) + copied_channel("test", *CHANNEL, 'dvr = "1h"')
+    config.write_text(SERVER.format(workers=2, folder=tmp_path) + own)
+    with contextlib.ExitStack() as stack:
+        servers = Succession(tmp_path, stack, "--config", str(config), program=patient_server())
+        server = servers.start()
+        following = stack.enter_context(contextlib.ExitStack())
+        viewers = [Viewer(servers.address, RENDITION) for _ in range(3)]
+        listener = Listener(servers.address, "/radio/one.mp3")
+        reader = EventReader(servers.address, "/events/news")
+        followers = (*viewers, listener, reader)
+        for one in followers:
+            following.enter_context(one)
+        published: list[str] = []
+
+        def more() -> None:
+            for _ in range(5):
+                published.append(str(len(published)))
+                publish(servers.address, published[-1])
+            for viewer in viewers:
+                viewer.more(8)
+            listener.more(16)
+            wait_for(lambda: reader.events[-1:] == published[-1:] or reader.failures, "the events")
+
+        wait_for(lambda: reader.streams, "the reader's stream")
+        more()
+        next_server = servers.start()
+        more()
+        # Streams without an end are ended in good order, and who had them comes again.
+        end(server)
+        more()
+        following.close()
+        assert [one.failures for one in followers] == [[]] * len(followers)
+        assert [one.broken for one in followers] == [0] * len(followers)
+        assert (listener.streams, reader.streams) == (2, 2)
+        assert reader.events == published
+        end(next_server)
