@@ -166,10 +166,12 @@ class TrackUploads:
             self._receive_init(track, piece.data)
             return
         if track not in self._inits:
-            if len(self._inits) != 1:
+            # ffmpeg numbers init segments that have a folder each; or the names have nothing in common but
+            # that there are no others.
+            found = [one for one in self._inits if one.startswith(f"{track}/")] or [*self._inits]
+            if len(found) != 1:
                 raise UnknownTrackError("the init segment of this track is needed first")
-            # Names that have nothing in common but that there are no others.
-            (track,) = self._inits
+            (track,) = found
         if not self._joined:
             yield from self._join()
         if track in self._joined:

@@ -23,6 +23,7 @@ class IngestLimits:
         agent_chars: Longest name of an encoder that is kept and logged.
         uploads: Of a stream that comes in many requests.
         upload_requests: Most of these at once.
+        folders_seconds: For how long further folders of one encoder are tracks of the stream that it begins.
         manifest_bytes: Largest playlist or manifest that comes with them.
         client_configuration: Of what OBS may say of its machine, and is asked to encode.
     """
@@ -37,6 +38,7 @@ class IngestLimits:
     agent_chars: int = 200
     uploads: TrackUploadLimits = field(default_factory=TrackUploadLimits)
     upload_requests: int = 8
+    folders_seconds: float = 2.0
     manifest_bytes: int = 1 << 20
     client_configuration: ClientConfigurationLimits = field(default_factory=ClientConfigurationLimits)
 

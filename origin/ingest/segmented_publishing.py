@@ -83,8 +83,30 @@ class SegmentedPublishing(PublishingEndpoint):
         take_slowly(request.scope, math.inf)
         if self._is_replaced(key):
             raise PublicationEndedError(TAKEN_OVER)
-        stream = self._streams.get(key) or await self._begin(key, request)
+        stream = self._streams.get(key) or self._join(key, request) or await self._begin(key, request)
         await stream.carry(UploadReader(name, self._limits.uploads), body)
+
+    def _join(self, key: _Key, request: Request) -> _UploadedStream | None:
+        """Find the stream that an encoder has just begun in a folder beside this one; None where it hasn't.
+
+        Encoders begin all variants of a stream at once, and may give each a folder.
+        """
+        parent, agent = key[2].rpartition("/")[0], self._publisher_of(request).agent
+        for (channel, address, folder), stream in self._streams.items():
+            is_beside = (channel, address) == key[:2] and folder.rpartition("/")[0] == parent
+            if is_beside and key[2] and folder and stream.agent == agent and stream.is_young:
+                if len(self._keys_of(stream)) >= self._limits.uploads.tracks:
+                    raise TooLargeError(f"more than {self._limits.uploads.tracks} tracks")
+                self._streams[key] = stream
+                return stream
+        return None
+
+    def _keys_of(self, stream: _UploadedStream) -> list[_Key]:
+        return [key for key, one in self._streams.items() if one is stream]
+
+    def _forget(self, stream: _UploadedStream) -> None:
+        for key in self._keys_of(stream):
+            del self._streams[key]
 
     async def _has_ending(self, body: Body, ending: bytes) -> bool:
         """Read a playlist or manifest, and tell whether it is the last one."""
@@ -104,13 +126,14 @@ class SegmentedPublishing(PublishingEndpoint):
         """
         channel, publisher = key[0], self._publisher_of(request)
         approval = await self._admission.approve(channel, publisher)
-        if (meanwhile := self._streams.get(key)) is not None:
+        if (meanwhile := self._streams.get(key) or self._join(key, request)) is not None:
             return meanwhile
-        stream = _UploadedStream(self._limits, lambda: self._streams.pop(key, None))
+        stream = _UploadedStream(self._limits, publisher.agent, self._forget)
 
         def dismiss(reason: str) -> None:
-            if reason == TAKEN_OVER and len(self._replaced) < self._limits.publishers:
-                self._replaced[key] = asyncio.get_running_loop().time()
+            for one in self._keys_of(stream):
+                if reason == TAKEN_OVER and len(self._replaced) < self._limits.publishers:
+                    self._replaced[one] = asyncio.get_running_loop().time()
             stream.on_dismissed(reason)
 
         stream.begin(self._admission.begin(channel, publisher, on_end=dismiss, approval=approval))
@@ -139,13 +162,19 @@ class _UploadedStream:
 
     Args:
         limits: of it.
-        forget: called at its end.
+        agent: the encoder's name, as it tells it.
+        forget: called with it at its end.
+
+    Attributes:
+        agent: as given.
     """
 
-    def __init__(self, limits: IngestLimits, forget: Callable[[], object]) -> None:
+    def __init__(self, limits: IngestLimits, agent: str, forget: Callable[[_UploadedStream], object]) -> None:
+        self.agent = agent
         self._limits = limits
         self._forget = forget
         self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         self._uploads = TrackUploads(limits.uploads)
         self._publication: Publication | None = None
         self._waiting = set[asyncio.Timeout]()
@@ -155,6 +184,11 @@ class _UploadedStream:
         self._heard = self._loop.time()
         self._alarm: asyncio.TimerHandle | None = None
         self._has_ended = False
+
+    @property
+    def is_young(self) -> bool:
+        """Whether it has just begun, so that more of its folders may come."""
+        return self._loop.time() - self._began <= self._limits.folders_seconds
 
     def begin(self, publication: Publication) -> None:
         """Go on with its publication."""
@@ -172,7 +206,7 @@ class _UploadedStream:
         if self._has_ended:
             return
         self._has_ended = True
-        self._forget()
+        self._forget(self)
         if self._alarm is not None:
             self._alarm.cancel()
         for limit in self._waiting:

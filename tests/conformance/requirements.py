@@ -321,6 +321,7 @@ REQUIREMENTS = (
     "A clock that jumps or wraps is a discontinuity, and the channel goes on",
     "Key frames every ten seconds are played; who has fewer is told",
     "A first publisher is shown from its first key frame on",
+    "Of several variants that an encoder uploads the first by name is played",
     "What isn't encoded is pushed on packet by packet, and receivers disturb nothing",
     "A publisher's own picture goes out untouched, whatever its container and codecs are",
     "Viewers switch among a publisher's own pictures as their connection allows",

@@ -76,6 +76,27 @@ def test_each_track_comes_in_a_request_of_its_own(hall: Studio) -> None:
     hall.wait_for_state("idle")
 
 
+@pytest.mark.clause("Of several variants that an encoder uploads the first by name is played")
+@pytest.mark.parametrize("place", ["seg_%v_%d.m4s", "v%v/seg_%d.m4s"], ids=["one folder", "a folder each"])
+def test_of_several_variants_the_first_is_played(hall: Studio, place: str) -> None:
+    """As ffmpeg's muxer of HLS sends them: they are one publisher's, and don't replace each other."""
+    hall.wait_for_state("idle")
+    before = hall.media_playlist_so_far()
+    words = f"-nostdin -v error {PICTURE} {SOUND} -map 0:v -map 0:v -map 1:a -map 1:a {CODING} -g 10"
+    words += " -s:v:1 80x60 -f hls -hls_time 1 -hls_segment_type fmp4 -method PUT"
+    init = "init.mp4" if "/" in place else "init_%v.mp4"
+    words += f" -hls_fmp4_init_filename {init} -hls_segment_filename {with_key(hall)}/{place}"
+    playlist = (
+        f"{with_key(hall)}/{place.rpartition('seg_')[0]}{'out.m3u8' if '/' in place else 'out_%v.m3u8'}"
+    )
+    with encoding(*words.split(), "-var_stream_map", "v:0,a:0 v:1,a:1", playlist):
+        hall.wait_for_timeline(before)
+        told = hall.channel()["publisher"]
+        assert (told["publishers"], told["width"], told["height"]) == (1, 160, 120)
+    wait_for(lambda: hall.channel()["publisher"]["publishers"] == 0, "its end")
+    hall.wait_for_state("idle")
+
+
 def first_number(playlist: str) -> int:
     """Give the number of the first segment that is listed."""
     return int(playlist.partition("#EXT-X-MEDIA-SEQUENCE:")[2].split("\n")[0])
