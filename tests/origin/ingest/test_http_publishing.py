@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
 from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
@@ -227,7 +228,7 @@ def test_a_key_is_made_and_kept_and_opens_the_channel(tmp_path: Path, recorded: 
 
 
 def test_a_channel_of_another_source_takes_no_publisher(tmp_path: Path) -> None:
-    channel = f'[[live]]\nname = "film"\nsource = "testsrc"\nladder = ["240p"]\npublish_key = "{KEY}"\n'
+    channel = copied_channel("film", f'publish_key = "{KEY}"')
     with studio(tmp_path, more=channel) as one:
         answer = one.client.put(f"{one.server.url}/live/film/ingest?key={KEY}", content=b"x")
         assert answer.status_code == 403

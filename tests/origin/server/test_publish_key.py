@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN, BEARER
 from tests.origin.ingest.studio import KEY, Studio, studio
 from tests.patience import CLIENT_SECONDS
@@ -22,7 +23,6 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.timeout(600)
 
 OTHER_KEY = "of-tomorrow-51e0"
-FILE_CHANNEL = '[[live]]\nname = "other"\nsource = "testsrc"\nladder = ["240p"]\n'
 LIMITS = "[limits]\nwrong_passwords = 1\n"
 PATH = "/api/live/studio/publish_key"
 SCRIPT = {"accept": "application/json"}
@@ -32,7 +32,7 @@ SCRIPT = {"accept": "application/json"}
 def desk(tmp_path: Path) -> Iterator[Studio]:
     with kept_port() as admin_port, kept_port() as rtmp_port:
         head = f"[server]\nadmin_port = {admin_port}\nrtmp_port = {rtmp_port}\nprotected = ['metrics']\n"
-        with studio(tmp_path, FILE_CHANNEL, head + LIMITS) as one:
+        with studio(tmp_path, copied_channel("other"), head + LIMITS) as one:
             yield one
 
 

@@ -15,26 +15,17 @@ import httpx
 import pytest
 
 from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.waiting import wait_for
 
-CONFIG = """
-[server]
-port = 0
-
-[[live]]
-name = "test"
-source = "testsrc"
-ladder = ["240p"]
-part_duration = 0.25
-segment_duration = 1.0
-"""
 STARVED_SECONDS = 2.5
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     (tmp_path / "library").mkdir()
-    (tmp_path / "headwater.toml").write_text(CONFIG)
+    channel = copied_channel("test", "part_duration = 0.25", "segment_duration = 1.0")
+    (tmp_path / "headwater.toml").write_text(f"[server]\nport = 0\n{channel}")
     server = start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path)
     yield server
     server.stop()
@@ -55,7 +46,7 @@ def test_a_starved_server_says_so_and_its_channel_goes_on_in_order(server: Serve
             return now if "server" in now.get("troubles", {}) else {}
 
         def listed() -> list[int]:
-            text = client.get("/live/test/240p/media.m3u8").text
+            text = client.get("/live/test/source/media.m3u8").text
             return [int(number) for number in re.findall(r"^(\d+)\.m4s$", text, re.MULTILINE)]
 
         def lag() -> float:
