@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +26,14 @@ _MOST_AT_ONCE = 1024
 
 _HEADER_BYTES = (11, 7, 3, 0)
 """RTMP 1.0 §5.3.1.2: sizes of the message headers of the formats 0 to 3."""
+
+_PLAIN_HEADER, _MESSAGE_STREAM = struct.Struct(">II"), struct.Struct("<I")
+_LONGEST_PLAIN_HEADER = _PLAIN_HEADER.size + _MESSAGE_STREAM.size
+"""A chunk's headers where number and timestamp aren't extended: format and number, in one byte, and the
+timestamp; the message's size, and its type in one byte; its message stream, of format 0 alone."""
+
+_CHANGES = frozenset({SET_CHUNK_SIZE, ABORT})
+"""Messages that change how chunks are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,16 +135,63 @@ class ChunkReader:
             MalformedError: they aren't RTMP's chunks.
             TooLargeError: a limit is exceeded.
         """
-        while self._current is not None or self._begin_chunk():
-            message = None if self._current is None else self._continue_chunk(self._current)
+        while True:
+            message = self._take_whole()
             if message is None:
-                if self._current is not None:
+                if self._current is None and not self._begin_chunk():
                     return
-            elif message.kind in (SET_CHUNK_SIZE, ABORT):
+                message = None if self._current is None else self._continue_chunk(self._current)
+                if message is None:
+                    if self._current is not None:
+                        return
+                    continue
+            if message.kind in _CHANGES:
                 self._control(message)
             else:
                 self._control_messages = 0
                 yield message
+
+    def _take_whole(self) -> Message | None:
+        """Take the next message at once where all of it is there, with nothing in between: most come so.
+
+        None where it is otherwise, or has an extended timestamp, or may be too large: then it is read chunk
+        by chunk.
+        """
+        data, place = self._buffer, self._place
+        if self._current is not None or len(data) - place < _LONGEST_PLAIN_HEADER:
+            return None
+        field, told = _PLAIN_HEADER.unpack_from(data, place)
+        first, field = field >> 24, field & _EXTENDED
+        stream = self._streams.get(first & 0x3F)
+        if stream is None or stream.is_open or (first >= 0x80 and stream.is_extended):
+            return None
+        if first < 0x80:
+            size, kind = told >> 8, told & 0xFF
+        else:
+            size, kind = stream.size, stream.kind
+            field = field if first < 0xC0 else stream.field
+        most = self._chunk_bytes
+        begin = place + 1 + _HEADER_BYTES[first >> 6]
+        continuations = (size - 1) // most if size else 0
+        end = begin + size + continuations
+        if end > len(data) or field == _EXTENDED or self._open_bytes + size > self._most_bytes:
+            return None
+        payload = data[begin:end]
+        if continuations:
+            header = bytes((first | 0xC0,))
+            if continuations >= _MOST_AT_ONCE or payload[most :: most + 1] != header * continuations:
+                return None
+            joined = bytearray(payload)
+            del joined[most :: most + 1]
+            payload = bytes(joined)
+        stream.field, stream.size, stream.kind, stream.is_extended = field, size, kind, False
+        if first >= 0x40:
+            stream.timestamp = field = (stream.timestamp + field) % _WRAP
+        else:
+            stream.timestamp = field
+            (stream.stream,) = _MESSAGE_STREAM.unpack_from(data, place + 8)
+        self._place = end
+        return Message(kind, stream.stream, field, payload)
 
     def _begin_chunk(self) -> bool:
         """Read the headers of a chunk; False if they are incomplete."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from media.errors import MalformedError, TooLargeError
@@ -89,26 +89,13 @@ class PublishRequest:
     password: str = field(default="", repr=False)
 
 
-class MediaMessage(NamedTuple):
-    """Audio, video or script data: the body of an FLV tag; a stream has dozens a second.
-
-    Attributes:
-        kind: the tag's type: ``AUDIO``, ``VIDEO`` or ``DATA``.
-        timestamp: milliseconds, modulo 2^32.
-        payload: the body.
-    """
-
-    kind: int
-    timestamp: int
-    payload: bytes
-
-
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
     """The client has ended its stream; it may publish another one."""
 
 
-Event = ConnectRequest | PublishRequest | MediaMessage | StreamEnded
+Event = ConnectRequest | PublishRequest | Message | StreamEnded
+"""What a client does; its messages are audio, video and data, as the bodies of FLV tags."""
 
 
 class State(enum.Enum):
@@ -218,7 +205,7 @@ class PublisherConnection:
             return
         for message in self._chunks.events():
             if message.kind in _FRAMES and self.state is State.PUBLISHING:
-                yield MediaMessage(message.kind, message.timestamp, message.payload)
+                yield message
                 continue
             yield from self._on_message(message)
             if self._pending is not None or self.is_closed:
@@ -291,7 +278,7 @@ class PublisherConnection:
                 raise TooLargeError(f"more than {self._limits.messages} messages without a stream")
         if kind in _MEDIA or kind == chunks.DATA_AMF3:
             if self.state is State.PUBLISHING:
-                yield _media(kind, message.timestamp, payload)
+                yield _media(message)
         elif kind == chunks.AGGREGATE:
             if self.state is State.PUBLISHING:
                 yield from _aggregated(message, self._limits.aggregated_messages)
@@ -454,16 +441,17 @@ def _read_query(query: str, most: int) -> dict[str, str]:
         raise TooLargeError(f"more than {most} parameters") from None
 
 
-def _media(kind: int, timestamp: int, payload: bytes) -> MediaMessage:
+def _media(message: Message) -> Message:
+    kind, stream, timestamp, payload = message
     if kind == chunks.DATA_AMF3:
         kind, payload = chunks.DATA, payload.removeprefix(b"\0")
     if kind == chunks.DATA:
         # RTMP 1.0 doesn't name it: in a file the tag begins with what follows, onMetaData.
         payload = payload.removeprefix(_SET_DATA_FRAME)
-    return MediaMessage(kind, timestamp, payload)
+    return Message(kind, stream, timestamp, payload)
 
 
-def _aggregated(message: Message, most: int) -> Iterator[MediaMessage]:
+def _aggregated(message: Message, most: int) -> Iterator[Message]:
     """Yield the messages that one holds (RTMP 1.0 §7.1.6), with times relative to its own."""
     data, place, first = message.payload, 0, None
     for _ in range(most):
@@ -479,7 +467,7 @@ def _aggregated(message: Message, most: int) -> Iterator[MediaMessage]:
         first = time if first is None else first
         if data[place] in _MEDIA:
             timestamp = (message.timestamp + time - first) % (1 << 32)
-            yield _media(data[place], timestamp, data[body : body + size])
+            yield _media(Message(data[place], message.stream, timestamp, data[body : body + size]))
         place = body + size + _BACK_POINTER_BYTES
     if place < len(data):
         raise TooLargeError(f"more than {most} messages in one")

@@ -14,10 +14,10 @@ from typing import cast
 import structlog
 
 from media.errors import MalformedError, MediaError
+from media.rtmp.chunks import Message
 from media.rtmp.connection import (
     ConnectRequest,
     Event,
-    MediaMessage,
     PublisherConnection,
     PublishRequest,
     RtmpConnectionLimits,
@@ -283,9 +283,9 @@ class _Session:
             return await self._reader.read(self._limits.read_bytes)
 
     async def _on_events(self) -> None:
+        count = 0
         for count, event in enumerate(self._connection.events(), 1):
-            if isinstance(event, MediaMessage):
-                self._progressed = self._loop.time()
+            if isinstance(event, Message):
                 if self._stream is not None:
                     self._tags += self._stream.receive(event.kind, event.timestamp, event.payload)
             else:
@@ -293,6 +293,8 @@ class _Session:
                 await self._on_request(event)
             if count % self._limits.portion_messages == 0:
                 await self._budget.spend()
+        if count:
+            self._progressed = self._loop.time()
 
     async def _give(self) -> None:
         """Bring what has come together to the channel."""

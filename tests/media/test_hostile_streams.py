@@ -23,7 +23,7 @@ from media.mp3.stream import AudioStreamReader
 from media.mp4.fragment_join import FragmentJoiner
 from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.ogg.reader import OggReader
-from media.rtmp.connection import MediaMessage
+from media.rtmp.chunks import Message
 from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
 from media.rtsp.messages import RtspReader
 from media.subtitles.webvtt import CueReader
@@ -102,7 +102,7 @@ def published() -> Take:
     def take(data: bytes) -> Iterable[object]:
         connection.receive_data(data)
         for event in connection.events():
-            if isinstance(event, MediaMessage):
+            if isinstance(event, Message):
                 yield stream.receive(event.kind, event.timestamp, event.payload)
 
     return take

@@ -16,7 +16,6 @@ from media.rtmp import chunks
 from media.rtmp.chunks import ChunkReader, Message, write_message
 from media.rtmp.connection import (
     ConnectRequest,
-    MediaMessage,
     PublisherConnection,
     PublishRequest,
     StreamEnded,
@@ -60,7 +59,7 @@ def test_a_publisher_is_asked_about_and_then_let_in() -> None:
     assert events == [
         ConnectRequest("live"),
         PublishRequest("live", "demo", {"key": "a/b"}),
-        MediaMessage(chunks.VIDEO, 40, b"\x17\1\0\0\0abc"),
+        Message(chunks.VIDEO, 1, 40, b"\x17\1\0\0\0abc"),
         StreamEnded(),
     ]
     assert said(sent) == [
@@ -242,7 +241,7 @@ def test_script_data_is_told_as_it_stands_in_a_file() -> None:
     one = connection()
     messages = [Message(chunks.DATA, 1, 0, marked), Message(chunks.DATA_AMF3, 1, 0, b"\0" + marked)]
     one.receive_data(publishing() + b"".join(write_message(4, each, 128) for each in messages))
-    assert list(accepted(one))[2:] == [MediaMessage(chunks.DATA, 0, body)] * 2
+    assert list(accepted(one))[2:] == [Message(chunks.DATA, 1, 0, body)] * 2
 
 
 @pytest.mark.clause("RTMP 1.0 §7.1.6")
@@ -255,9 +254,9 @@ def test_an_aggregate_message_is_taken_apart() -> None:
     body = part(9, 1000, b"abc") + part(8, 1010, b"d") + part(9, 1040, b"")
     whole = write_message(4, Message(chunks.AGGREGATE, 1, 50_000, body), 128)
     assert read([publishing() + whole])[0][2:-1] == [
-        MediaMessage(9, 50_000, b"abc"),
-        MediaMessage(8, 50_010, b"d"),
-        MediaMessage(9, 50_040, b""),
+        Message(9, 1, 50_000, b"abc"),
+        Message(8, 1, 50_010, b"d"),
+        Message(9, 1, 50_040, b""),
     ]
     for broken in (body[:-1], body + b"\x09", body[:4]):
         cut = write_message(4, Message(chunks.AGGREGATE, 1, 50_000, broken), 128)
@@ -270,7 +269,7 @@ def test_an_aggregate_message_of_more_messages_than_anybody_sends_is_refused() -
         parts = (b"\x09" + bytes(10) + (11).to_bytes(4, "big")) * count
         events, _, told = read([publishing() + write_message(4, Message(chunks.AGGREGATE, 1, 0, parts), 128)])
         assert told == error
-        assert sum(isinstance(one, MediaMessage) for one in events) == most
+        assert sum(isinstance(one, Message) for one in events) == most
 
 
 def test_who_wants_to_watch_is_told_that_this_is_for_publishers() -> None:
@@ -300,7 +299,7 @@ def test_who_wants_to_watch_is_told_that_this_is_for_publishers() -> None:
 def test_what_no_publisher_does_ends_the_connection(data: bytes, error: str) -> None:
     events, _, told = read([HANDSHAKE + data])
     assert error in told
-    assert not any(isinstance(event, PublishRequest | MediaMessage) for event in events)
+    assert not any(isinstance(event, PublishRequest | Message) for event in events)
 
 
 def test_a_stream_may_end_and_another_one_follow() -> None:
@@ -311,10 +310,10 @@ def test_a_stream_may_end_and_another_one_follow() -> None:
     assert [type(event) for event in events] == [
         ConnectRequest,
         PublishRequest,
-        MediaMessage,
+        Message,
         StreamEnded,
         PublishRequest,
-        MediaMessage,
+        Message,
         StreamEnded,
     ]
 

@@ -17,7 +17,7 @@ from media.flv import tags as flv_tags
 from media.flv.amf0 import write_values
 from media.flv.tags import AUDIO, SCRIPT, VIDEO
 from media.matroska.stream import MatroskaStreamReader
-from media.rtmp.connection import MediaMessage
+from media.rtmp.chunks import Message
 from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
 from packager.process.tools import locate
 from tests.media.rtmp.test_publishers import INPUTS, OUTPUT, SECONDS, newer_ffmpeg
@@ -155,7 +155,7 @@ def test_an_old_ffmpeg_decodes_what_a_new_one_publishes(
     words = f"{newer_ffmpeg()} {INPUTS} {OUTPUT} -c:v {video} -c:a {sound} -f flv {{url}}/demo"
     recording = record(words.split())
     assert recording.status == 0, recording.output
-    media = [one for one in recording.events if isinstance(one, MediaMessage)]
+    media = [one for one in recording.events if isinstance(one, Message)]
     path = tmp_path / "stream"
     path.write_bytes(written(*((one.kind, one.timestamp, one.payload) for one in media)))
     probe = "-v error -count_frames -of json -show_entries stream=codec_name,width,nb_read_frames"

@@ -11,7 +11,8 @@ import pytest
 
 from media.flv import tags as flv_tags
 from media.rtmp import chunks
-from media.rtmp.connection import ConnectRequest, MediaMessage, PublishRequest, StreamEnded
+from media.rtmp.chunks import Message
+from media.rtmp.connection import ConnectRequest, PublishRequest, StreamEnded
 from tests.rtmp import Recording, read, record
 
 SECONDS = 2
@@ -49,7 +50,7 @@ def assert_same_however_cut(recording: Recording) -> None:
 
 def as_file(recording: Recording) -> bytes:
     """Write what was published as an FLV file."""
-    media = [event for event in recording.events if isinstance(event, MediaMessage)]
+    media = [event for event in recording.events if isinstance(event, Message)]
     tags = (flv_tags.write_tag(one.kind, one.timestamp, one.payload) for one in media)
     return flv_tags.file_header() + b"".join(tags)
 
@@ -96,7 +97,7 @@ def test_a_real_publishers_stream_arrives_packet_by_packet(words: str, film: Pat
 def test_a_publisher_who_began_hours_ago_has_extended_timestamps(film: Path) -> None:
     later = f"ffmpeg -v error -i {film} -c copy -output_ts_offset 16776.5 -f flv {{url}}/demo"
     recording = record(later.split())
-    times = [one.timestamp for one in recording.events if isinstance(one, MediaMessage)]
+    times = [one.timestamp for one in recording.events if isinstance(one, Message)]
     assert recording.status == 0
     assert max(times) > 0xFFFFFF
     assert min(time for time in times if time) < 0xFFFFFF
@@ -130,6 +131,6 @@ def test_who_wants_to_watch_with_rtmpdump_is_told_that_this_is_for_publishers(tm
 def test_script_data_of_a_publisher_begins_as_in_a_file(film: Path) -> None:
     recording = record(f"ffmpeg -v error -i {film} -c copy -f flv {{url}}/demo".split())
     scripts = [
-        one.payload for one in recording.events if isinstance(one, MediaMessage) and one.kind == chunks.DATA
+        one.payload for one in recording.events if isinstance(one, Message) and one.kind == chunks.DATA
     ]
     assert [script[:13] for script in scripts] == [b"\2\0\x0aonMetaData"]
