@@ -5,10 +5,12 @@ Nothing is believed before it is bounded: a run may name 2^32 - 1 samples in twe
 
 from __future__ import annotations
 
+import functools
+import operator
 import struct
 import sys
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +64,22 @@ class Sample(NamedTuple):
     size: int
     is_sync: bool = True
     composition_offset: int = 0
+
+
+_SAMPLE = functools.partial(tuple.__new__, Sample)
+_DURATION = operator.itemgetter(Sample._fields.index("duration"))
+
+
+def samples_of(
+    durations: Iterable[int], sizes: Iterable[int], syncs: Iterable[bool], offsets: Iterable[int]
+) -> Iterator[Sample]:
+    """Make samples of columns, up to the end of the shortest."""
+    return map(_SAMPLE, zip(durations, sizes, syncs, offsets, strict=False))
+
+
+def total_duration(samples: Iterable[Sample]) -> int:
+    """Add up for how many ticks samples last."""
+    return sum(map(_DURATION, samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +309,7 @@ def _trun(
     if version:  # §8.8.8.2: composition offsets are signed from version 1 on
         offsets = array("l", [value - (1 << 32) if value >> 31 else value for value in offsets])
     sync = [not flag & NON_SYNC for flag in sample_flags]
-    return list(map(Sample._make, zip(durations, sizes, sync, offsets, strict=True))), start
+    return list(samples_of(durations, sizes, sync, offsets)), start
 
 
 def _table(data: bytes, parent: Box, offset: int, count: int) -> array[int]:

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.mp4.moof import Sample
+from media.mp4.moof import Sample, total_duration
 from packager.segment.grid_segmenter import GridSegmenter, Segmenter
 from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
-from packager.segment.part_packer import CadenceError, CutPart, PartPacker, timed_samples
+from packager.segment.part_packer import CadenceError, CutPart, PartPacker, SampleRun, continues
 from packager.window.cadence import SHORTEST_PART, Cadence
 
 
@@ -131,6 +131,8 @@ class Cuts:
         self._on_late_key = on_late_key
         self.is_regular = is_regular
         self.segment_duration = segment_duration
+        self._early = min(EARLIEST, segment_duration / 4)
+        self._shortest = SHORTEST * segment_duration
         self.longest = longest
         self.known = -1, 1
         self._cuts: deque[Cut] = deque(maxlen=kept)
@@ -152,10 +154,9 @@ class Cuts:
         last = self.last
         if last is None or self.broken:
             return True
-        early = min(EARLIEST, self.segment_duration / 4)
         # Never ahead of the numbers' own times, which are those of the clock.
-        grid = self._origin + (last.segment + 1) * self.segment_duration - early
-        return time >= max(grid, last.start + SHORTEST * self.segment_duration)
+        grid = self._origin + (last.segment + 1) * self.segment_duration - self._early
+        return time >= last.start + self._shortest and time >= grid
 
     def open(self, time: Fraction) -> Cut:
         """Begin a segment."""
@@ -183,6 +184,15 @@ class Cuts:
         """Tell whether all cuts up to a time are known."""
         known, scale = self.known
         return ticks * scale < known * timescale
+
+    def end_of(self, cut: Cut) -> Fraction | None:
+        """Give where a segment ends at the latest, as far as it is known: at the next one, or without one."""
+        if cut is self.last or cut.segment in self._ends:
+            return self._ends.get(cut.segment)
+        if cut.segment < self._cuts[0].segment:
+            # Where the next one begins may be forgotten, too.
+            return cut.start
+        return next((one.start for one in self._cuts if one.segment == cut.segment + 1), None)
 
     def at(self, ticks: int, timescale: int) -> Cut | None:
         """Give the cut of the segment that a time belongs to; None where it belongs to none."""
@@ -221,6 +231,18 @@ class _Gatherer:
     def longest(self) -> int:
         """Ticks that no part exceeds."""
         return self._packer.longest
+
+    def add_run(self, run: SampleRun, until: int, *, follows: bool) -> int | None:
+        """Take the first samples of a run that go on with the open part, if there is one.
+
+        The arguments and the result are those of ``PartPacker.add_run``.
+        """
+        return self._packer.add_run(run, until, follows=follows) if self._packer.samples else None
+
+    @property
+    def cut(self) -> Cut | None:
+        """Where the segment begins that samples came of last."""
+        return self._cut
 
     def open_part(self, following: int) -> tuple[int, int]:
         """Give when the open part began, or the next one will, and the ticks that it may have."""
@@ -280,30 +302,71 @@ class KeyframeSegmenter:
         self._begun = -1
         self._opened = self._opened_shown = self._usual = 0
         self._segment_ticks = round(cuts.segment_duration * timescale)
-        self._held: deque[tuple[int, Sample, bytes | memoryview]] = deque()
-        self._held_bytes = 0
+        self._held: deque[SampleRun] = deque()
+        self._held_samples = self._held_bytes = 0
 
     def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples: as for :meth:`packager.segment.grid_segmenter.Segmenter.receive`."""
-        for time, sample, piece in timed_samples(self._expected, decode_time, samples, data):
-            self._held.append((time, sample, piece))
-            self._expected, self._usual = time + sample.duration, sample.duration
-            self._held_bytes += sample.size
-        if len(self._held) > self._limits.held_samples or self._held_bytes > self._limits.held_bytes:
+        if not samples:
+            return []
+        continues(self._expected, decode_time)
+        self._expected, self._usual = decode_time + total_duration(samples), samples[-1].duration
+        self._held.append(SampleRun(decode_time, samples, data))
+        self._held_samples += len(samples)
+        self._held_bytes += len(data)
+        if self._held_samples > self._limits.held_samples or self._held_bytes > self._limits.held_bytes:
             raise CadenceError("the picture is too far behind the sound")
         parts: list[CutPart] = []
         while self._held:
-            time, sample, piece = self._held[0]
-            shown = time + sample.composition_offset
-            if self._leads:
-                parts += self._lead(time, shown, sample, piece)
-            elif self._cuts.is_known(NEAR.denominator * shown + self._near, self._near_scale):
-                parts += self._follow(time, shown, sample, piece)
-            else:
+            run = self._held[0]
+            index, position = run.index, run.position
+            is_empty = self._take(run, parts)
+            self._held_samples -= run.index - index
+            self._held_bytes -= run.position - position
+            if not is_empty:
                 break
             self._held.popleft()
-            self._held_bytes -= sample.size
         return parts
+
+    def _take(self, run: SampleRun, parts: list[CutPart]) -> bool:
+        """Take the samples of a run whose segments are known; tell whether these were all."""
+        count = len(run.samples)
+        while run.index < count:
+            self._take_many(run)
+            if run.index == count:
+                break
+            # Something may begin or end with this one.
+            sample = run.samples[run.index]
+            shown = run.time + sample.composition_offset
+            if self._leads:
+                time, sample, piece = run.take_first()
+                parts += self._lead(time, shown, sample, piece)
+            elif self._cuts.is_known(NEAR.denominator * shown + self._near, self._near_scale):
+                time, sample, piece = run.take_first()
+                parts += self._follow(time, shown, sample, piece)
+            else:
+                return False
+        return True
+
+    def _take_many(self, run: SampleRun) -> None:
+        """Take the samples at once, if there are any, that go on with the open part for certain."""
+        cuts, cut = self._cuts, self._gatherer.cut
+        if cut is None or (self._leads and (cut is not cuts.last or cuts.broken)):
+            return
+        opened = min(self._opened, self._opened_shown)
+        until = opened + self._longest if self._leads else self._follows_until(cut)
+        latest = self._gatherer.add_run(run, until, follows=not self._leads)
+        if self._leads and latest is not None:
+            cuts.known = max(cuts.known[0], latest), self._timescale
+
+    def _follows_until(self, cut: Cut) -> int:
+        """Give the time before whose near all that follows in a segment belongs to it, for certain."""
+        known, scale = self._cuts.known
+        end, until = self._cuts.end_of(cut), known * self._timescale // scale
+        if end is not None:
+            until = min(until, end.numerator * self._timescale // end.denominator)
+        # What ends here begins before.
+        return until - self._near // NEAR.denominator - 1
 
     @property
     def foretold(self) -> int | None:
@@ -324,10 +387,12 @@ class KeyframeSegmenter:
     def finish(self) -> list[CutPart]:
         """Give what fills no part yet, since nothing more comes."""
         parts: list[CutPart] = []
-        for time, sample, data in self._held:
-            parts += self._follow(time, time + sample.composition_offset, sample, data)
+        for run in self._held:
+            while run.index < len(run.samples):
+                time, sample, data = run.take_first()
+                parts += self._follow(time, time + sample.composition_offset, sample, data)
         self._held.clear()
-        self._held_bytes = 0
+        self._held_samples = self._held_bytes = 0
         return parts + self._gatherer.end()
 
     def _lead(self, time: int, shown: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:

@@ -53,12 +53,55 @@ def timed_samples(
         CadenceError: they don't follow those before without a gap.
     """
     position = 0
+    if samples:
+        continues(expected, decode_time)
     for sample in samples:
-        if expected is not None and decode_time != expected:
-            raise CadenceError(f"decode time {decode_time} where {expected} was to come")
         yield decode_time, sample, data[position : position + sample.size]
         position += sample.size
-        expected = decode_time = decode_time + sample.duration
+        decode_time += sample.duration
+
+
+def continues(expected: int | None, decode_time: int) -> None:
+    """Check that samples follow those before without a gap.
+
+    Raises:
+        CadenceError: they don't.
+    """
+    if expected is not None and decode_time != expected:
+        raise CadenceError(f"decode time {decode_time} where {expected} was to come")
+
+
+class SampleRun:
+    """Consecutive samples, of which the first ones are taken one after the other, or many at once.
+
+    Args:
+        time: decode time of the first one.
+        samples: in decoding order.
+        data: their bytes, one behind the other.
+
+    Attributes:
+        time: decode time of the first one that is left.
+        samples: all of them.
+        data: the bytes of all.
+        index: of the first one that is left.
+        position: of its bytes.
+    """
+
+    __slots__ = ("data", "index", "position", "samples", "time")
+
+    def __init__(self, time: int, samples: Sequence[Sample], data: bytes | memoryview) -> None:
+        self.time = time
+        self.samples = samples
+        self.data = data
+        self.index = self.position = 0
+
+    def take_first(self) -> tuple[int, Sample, bytes | memoryview]:
+        """Take the first one that is left; give its decode time, itself, and its bytes."""
+        time, sample, begin = self.time, self.samples[self.index], self.position
+        self.index += 1
+        self.time += sample.duration
+        self.position += sample.size
+        return time, sample, self.data[begin : self.position]
 
 
 class PartPacker:
@@ -111,6 +154,48 @@ class PartPacker:
         self.samples.append(sample)
         self._data.append(data)
         self.duration += sample.duration
+
+    def add_run(self, run: SampleRun, until: int, *, follows: bool) -> int | None:
+        """Put the first samples of a run behind the others, for certain in the open part, which has some.
+
+        Args:
+            run: from which they are taken.
+            until: time behind which none of them ends, as it is decoded and as it is shown.
+            follows: whether another rendition leads: then none may be shown at another time than decoded, and
+                decoding may begin with those behind one of the kind; else with none.
+
+        Returns:
+            The latest time at which one of them is shown; None where none was put there.
+        """
+        limits, time, index, size = self._limits, run.time, run.index, 0
+        last = min(len(run.samples), index + limits.part_samples - len(self.samples))
+        if index >= last:
+            return None
+        end = min(until, self.start + self.longest)
+        most_bytes = limits.segment_bytes - self._segment_bytes
+        most_part_bytes = limits.part_bytes - self._part_bytes
+        latest, was_sync = time + run.samples[index].composition_offset, self.samples[-1].is_sync
+        while index < last and size < most_part_bytes:
+            duration, sample_size, is_sync, offset = run.samples[index]
+            following = time + duration
+            if duration <= 0 or following > end or following + offset > until:
+                break
+            if size + sample_size > most_bytes:
+                break
+            if (offset or (is_sync and not was_sync)) if follows else is_sync:
+                break
+            if time + offset > latest:
+                latest = time + offset
+            index, time, size, was_sync = index + 1, following, size + sample_size, is_sync
+        if index == run.index:
+            return None
+        self.samples += run.samples[run.index : index]
+        self._data.append(run.data[run.position : run.position + size])
+        self._part_bytes += size
+        self._segment_bytes += size
+        self.duration += time - run.time
+        run.index, run.time, run.position = index, time, run.position + size
+        return latest
 
     def close(self, segment: int, *, ends_segment: bool, resumes: bool = False) -> CutPart:
         """Give the part, which has a sample, and begin the next one; the arguments are those of the part."""

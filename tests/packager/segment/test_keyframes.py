@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -282,6 +283,60 @@ def test_a_cadence_stays_as_long_as_what_is_seen_of_irregular_key_frames_fits(
     noted = chosen([0, 1, 4, 5, 9])
     assert chosen(keys, noted) == (noted if stays else chosen(keys))
     assert chosen(keys) == noted if keys == [0, 1, 4, 5, 9] else chosen(keys) != noted
+
+
+Frame = tuple[int, Sample, bytes]
+"""A sample with its decode time and its bytes."""
+
+
+def pieces(frames: list[Frame], chance: random.Random, most: int) -> list[list[Frame]]:
+    """Divide samples at random."""
+    cuts = sorted(chance.sample(range(1, len(frames)), len(frames) // most))
+    return [frames[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(frames)])]
+
+
+def cut_as_given(shown: list[list[Frame]], heard: list[list[Frame]], limits: SegmentLimits) -> list[object]:
+    """Cut a picture and sound that come alternately; give all parts, and the error that ends it."""
+    cuts = Cuts(Fraction(2), Fraction(7, 2))
+    lead = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True, limits=limits)
+    other = KeyframeSegmenter(timescale=48000, part_target=PART, cuts=cuts, leads=False, limits=limits)
+    coming = [(run[-1][0] / 1000, lead, run) for run in shown]
+    coming += [(run[-1][0] / 48000, other, run) for run in heard]
+    found = dict[KeyframeSegmenter, list[object]]({lead: [], other: []})
+    try:
+        for _, segmenter, run in sorted(coming, key=lambda one: one[0]):
+            samples = [sample for _, sample, _ in run]
+            found[segmenter] += segmenter.receive(run[0][0], samples, b"".join(data for _, _, data in run))
+        found[lead] += lead.finish()
+        found[other] += other.finish()
+    except CadenceError as error:
+        return [str(error).partition(" at ")[0]]
+    return [found[lead], found[other]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_parts_are_the_same_in_whatever_pieces_samples_come(seed: int) -> None:
+    """Irregular key frames, B-frames, frames of varying length, pauses; all is cut as sample by sample."""
+    chance = random.Random(seed)
+    shown: list[Frame] = []
+    heard: list[Frame] = []
+    time = chance.randrange(100)
+    while time < 20_000:
+        is_sync = not shown or chance.random() < 0.03
+        lasts = chance.choice((40, 40, 40, 33, 80) if chance.random() < 0.998 else (400, 900))
+        # No picture is shown behind a key frame that follows it.
+        offset = (120 if is_sync else chance.choice((0, 40, 120))) if seed % 2 else 0
+        data = chance.randbytes(chance.randrange(1, 30))
+        shown.append((time, Sample(lasts, len(data), is_sync, offset), data))
+        time += lasts
+    for index in range(20 * 48000 // 1024):
+        data = chance.randbytes(4)
+        heard.append((index * 1024, Sample(1024, len(data)), data))
+    limits = SegmentLimits(part_samples=chance.choice((5, 4096)), part_bytes=chance.choice((60, 1 << 20)))
+    one_by_one = cut_as_given([[one] for one in shown], [[one] for one in heard], limits)
+    assert len(one_by_one) == 2
+    for most in (3, 10, 60):
+        assert cut_as_given(pieces(shown, chance, most), pieces(heard, chance, most), limits) == one_by_one
 
 
 @pytest.mark.clause("RFC 8216bis §4.4.4.9")
