@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +63,7 @@ class StreamChunk:
         header: whether every decoder needs them first.
         changes: whether a decoder of earlier chunks can't continue with them.
         clock: the stream's own time in ticks, without wrapping; None if unknown.
+        tags: the same as tags, where the bytes are made of some; see ``media.flv.tags``.
     """
 
     data: bytes
@@ -69,6 +71,7 @@ class StreamChunk:
     header: bool = False
     changes: bool = False
     clock: int | None = None
+    tags: Sequence[tuple[int, int, bytes]] = ()
 
 
 class StreamReader(Protocol):

@@ -5,6 +5,7 @@ Nothing is decoded: the frames go out byte for byte, with the times that the pub
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
@@ -21,6 +22,7 @@ from media.flv.tags import (
     TAG_HEADER,
     TICKS,
     VIDEO,
+    Tag,
     read_tag_header,
 )
 from media.matroska.sample_entries import codec_facts
@@ -36,7 +38,9 @@ TRACKS = {VIDEO: 1, AUDIO: 2}
 """Track IDs, by the kind of tag."""
 
 _COMMAND = 5
-_WRAP = 1 << 32
+_HALF = 1 << 31
+"""Timestamps are written modulo twice that."""
+
 _AVC_HEADER, _AAC_HEADER = 5, 2
 """Bytes in front of a frame (§E.4.3.1, §E.4.2.1)."""
 
@@ -77,6 +81,20 @@ class FlvToFragments:
         with memoryview(self._buffer) as view:
             position = self._tags(view)
         self._buffer = without_front(self._buffer, position)
+        return self._take()
+
+    def receive_tags(self, tags: Iterable[Tag]) -> list[InitSegment | Fragment]:
+        """Take the next tags, behind the file's header and between two others; the rest is the same."""
+        for kind, time, body in tags:
+            if body and kind == VIDEO:
+                self._advance(time)
+                self._picture(body, 0, len(body))
+            elif body and kind == AUDIO:
+                self._advance(time)
+                self._sound(body, 0, len(body))
+        return self._take()
+
+    def _take(self) -> list[InitSegment | Fragment]:
         begun, self._begun = self._begun, []
         fragments = [track.take() for track in self._tracks.values()]
         return [*begun, *filter(None, fragments)]
@@ -109,12 +127,14 @@ class FlvToFragments:
     def _advance(self, timestamp: int) -> None:
         """Follow the stream's time in milliseconds, which is written modulo 2^32."""
         if self._last is None:
-            self._time = timestamp
-        else:
-            self._time += (timestamp - self._last + _WRAP // 2) % _WRAP - _WRAP // 2
+            self._time = self._last = timestamp
+        step = timestamp - self._last
+        if not -_HALF <= step < _HALF:
+            step = (step + _HALF) % (2 * _HALF) - _HALF
+        self._time += step
         self._last = timestamp
 
-    def _picture(self, view: memoryview, body: int, end: int) -> None:
+    def _picture(self, view: bytes | memoryview, body: int, end: int) -> None:
         """Take the body of a tag, which is at these offsets."""
         first, data = view[body], body + _AVC_HEADER
         if first >> 4 == _COMMAND:
@@ -130,10 +150,12 @@ class FlvToFragments:
         if kind != CODED or track is None or end == data:
             return
         time = TICKS * self._time
-        shown = time + TICKS * int.from_bytes(view[body + 2 : data], "big", signed=True)
+        # Of three bytes, the first one signed.
+        composition = ((view[body + 2] ^ 0x80) - 0x80) << 16 | view[body + 3] << 8 | view[body + 4]
+        shown = time + TICKS * composition
         track.add_picture(time, shown, bytes(view[data:end]), is_sync=first >> 4 == KEY_FRAME)
 
-    def _sound(self, view: memoryview, body: int, end: int) -> None:
+    def _sound(self, view: bytes | memoryview, body: int, end: int) -> None:
         """Take the body of a tag, which is at these offsets."""
         data = body + _AAC_HEADER
         if view[body] >> 4 != AAC:

@@ -7,6 +7,8 @@ time.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE, StreamChunk, without_front
@@ -38,8 +40,13 @@ LATE = CLOCK_RATE
 LONGEST_STEP = 3000
 """Milliseconds by which timestamps may advance, or go back due to interleaving, between tags."""
 
+Tag = tuple[int, int, bytes]
+"""A tag's kind, its timestamp in milliseconds, modulo 2^32, and its body."""
+
 _HEADER = struct.Struct(">II3x")
 """A tag's header: kind and size, the time, whose highest byte comes last, and a stream ID of 0 (§E.4.1)."""
+
+_SIZE_FIELD = struct.Struct(">I")
 
 
 class FlvReader:
@@ -84,6 +91,32 @@ class FlvReader:
         self._buffer = without_front(self._buffer, position)
         return found
 
+    def receive_tags(self, tags: Sequence[Tag]) -> list[StreamChunk]:
+        """Take the next tags, behind the file's header and between two others.
+
+        Returns:
+            Chunks that have them as tags, too, but for what a new decoder is given first behind a change.
+        """
+        found: list[StreamChunk] = []
+        begin = 0
+        for index, tag in enumerate(tags):
+            kind, time, body = tag
+            last = self._time
+            if last is not None and len(body) > 1 and self._goes_on(kind, body[0], body[1], time - last):
+                self._elapsed += TICKS * (time - last)
+                self._time = time
+            else:
+                self._join_tags(tags[begin:index], found)
+                begin = index + 1
+                chunks = self._tag(kind, time, write_tag(kind, time, body))
+                found += [replace(chunks[0], tags=(tag,))] if len(chunks) == 1 else chunks
+        self._join_tags(tags[begin:], found)
+        return found
+
+    def _join_tags(self, tags: Sequence[Tag], found: list[StreamChunk]) -> None:
+        if tags:
+            found.append(StreamChunk(write_tags(tags), clock=self._elapsed, tags=tags))
+
     def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:
         """Take the complete tags; return the offset behind them."""
         position = begin = 0
@@ -94,8 +127,10 @@ class FlvReader:
             body, end = position + TAG_HEADER, position + TAG_HEADER + size + SIZE_BEHIND
             if len(view) < end:
                 break
-            if size > 1 and self._goes_on(kind, view[body], view[body + 1], time):
-                self._advance(time)
+            last = self._time
+            if size > 1 and last is not None and self._goes_on(kind, view[body], view[body + 1], time - last):
+                self._elapsed += TICKS * (time - last)
+                self._time = time
             else:
                 self._join(view[begin:position], found)
                 found += self._tag(kind, time, bytes(view[position:end]))
@@ -104,11 +139,9 @@ class FlvReader:
         self._join(view[begin:position], found)
         return position
 
-    def _goes_on(self, kind: int, first: int, second: int, time: int) -> bool:
-        """Tell by a tag's first bytes whether nothing begins or changes with it: most are so."""
-        if self._time is None or abs(time - self._time) > LONGEST_STEP:
-            return False
-        if self._jumped or not self._seen_video:
+    def _goes_on(self, kind: int, first: int, second: int, step: int) -> bool:
+        """Tell by a tag's first bytes and its step in time whether nothing begins or changes: most are so."""
+        if self._jumped or not self._seen_video or not -LONGEST_STEP <= step <= LONGEST_STEP:
             return False
         if kind == VIDEO:
             return first >> 4 != KEY_FRAME and (second != SEQUENCE_HEADER or first & 0x0F != AVC)
@@ -169,9 +202,18 @@ def read_tag_header(data: memoryview, position: int) -> tuple[int, int, int]:
 
 def write_tag(kind: int, timestamp: int, body: bytes) -> bytes:
     """Write a tag (§E.4.1); timestamps are milliseconds, modulo 2^32."""
-    size = len(body)
-    head = _HEADER.pack(kind << 24 | size, (timestamp & 0xFFFFFF) << 8 | timestamp >> 24)
-    return b"".join((head, body, (TAG_HEADER + size).to_bytes(SIZE_BEHIND, "big")))
+    return write_tags(((kind, timestamp, body),))
+
+
+def write_tags(tags: Iterable[Tag]) -> bytes:
+    """Write tags, one behind the other."""
+    pieces = list[bytes]()
+    for kind, timestamp, body in tags:
+        size = len(body)
+        pieces.append(_HEADER.pack(kind << 24 | size, (timestamp & 0xFFFFFF) << 8 | timestamp >> 24))
+        pieces.append(body)
+        pieces.append(_SIZE_FIELD.pack(TAG_HEADER + size))
+    return b"".join(pieces)
 
 
 def _body(tag: bytes) -> bytes:

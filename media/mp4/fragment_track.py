@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from fractions import Fraction
 
 from media.errors import MalformedError
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment
 from media.mp4.init_segment import write_init_segment
-from media.mp4.moof import Sample
+from media.mp4.moof import samples_of
 
 LONGEST_REORDERING = 10
 """Seconds by which a picture may be shown before or after its decoding; no encoder needs so many."""
@@ -31,13 +32,13 @@ class FragmentTrack:
         self.init = init
         self.timescale = timescale
         self._farthest_back = round(FARTHEST_BACK * timescale)
+        self._longest_reordering = LONGEST_REORDERING * timescale
         self._count = 0
-        self._base = 0
-        self._samples: list[Sample] = []
+        # Of the samples that wait, the newest last: when they are decoded, and what else is known of them.
+        self._times: list[int] = []
+        self._syncs: list[bool] = []
+        self._offsets: list[int] = []
         self._pieces: list[bytes] = []
-        # The newest sample: when it is decoded, None before there is one, and what else is known of it.
-        self._newest: int | None = None
-        self._newest_offset, self._newest_is_sync, self._newest_piece = 0, True, b""
 
     def add_picture(self, time: int, shown: int, data: bytes, *, is_sync: bool) -> None:
         """Take the next picture.
@@ -51,16 +52,16 @@ class FragmentTrack:
         Raises:
             MalformedError: the times go back, or are too far apart.
         """
-        newest = self._newest
+        newest = self._times[-1] if self._times else None
         # ISO/IEC 14496-12 §8.6.1.1: decode times rise. What is shown when stays as it was.
         decoded = time if newest is None or time > newest else newest + 1
         if decoded - time > self._farthest_back:
             raise MalformedError("the times of its picture go back")
         offset = shown - decoded
-        if abs(offset) > LONGEST_REORDERING * self.timescale:
+        if not -self._longest_reordering <= offset <= self._longest_reordering:
             seconds = offset // self.timescale
             raise MalformedError(f"a picture that is shown {seconds} s behind its decoding")
-        self._add(decoded, offset, data, is_sync=is_sync)
+        self._add(decoded, offset, is_sync, data)
 
     def add_sound(self, time: int, lasts: int, data: bytes) -> None:
         """Take the next frame of sound.
@@ -73,34 +74,33 @@ class FragmentTrack:
         Raises:
             MalformedError: the times go back.
         """
-        newest = self._newest
+        newest = self._times[-1] if self._times else None
         if newest is not None:
             # Streams' clocks are coarser: frames follow each other without a gap, unless one is missing.
             following = newest + lasts
             if following - time > self._farthest_back:
                 raise MalformedError("the times of its sound go back")
             time = following if time - following <= lasts else time
-        self._add(time, 0, data, is_sync=True)
+        self._add(time, 0, True, data)
 
-    def _add(self, decode_time: int, composition_offset: int, data: bytes, *, is_sync: bool) -> None:
-        newest, piece = self._newest, self._newest_piece
-        if newest is not None:
-            if not self._samples:
-                self._base = newest
-            lasts = decode_time - newest
-            self._samples.append(Sample(lasts, len(piece), self._newest_is_sync, self._newest_offset))
-            self._pieces.append(piece)
-        self._newest, self._newest_offset = decode_time, composition_offset
-        self._newest_is_sync, self._newest_piece = is_sync, data
+    def _add(self, decode_time: int, composition_offset: int, is_sync: bool, data: bytes) -> None:
+        self._times.append(decode_time)
+        self._offsets.append(composition_offset)
+        self._syncs.append(is_sync)
+        self._pieces.append(data)
 
     def take(self) -> Fragment | None:
         """Give the samples that came since it was called last; None where there are none."""
-        if not self._samples:
+        times, pieces = self._times, self._pieces
+        if len(times) < 2:
             return None
         self._count += 1
-        samples, data = tuple(self._samples), b"".join(self._pieces)
-        self._samples, self._pieces = [], []
-        return Fragment(self.track_id, self._count, self._base, samples, data)
+        durations = map(operator.sub, times[1:], times)
+        samples = tuple(samples_of(durations, map(len, pieces), self._syncs, self._offsets))
+        data = b"".join(pieces[:-1])
+        self._times, self._pieces = times[-1:], pieces[-1:]
+        self._syncs, self._offsets = self._syncs[-1:], self._offsets[-1:]
+        return Fragment(self.track_id, self._count, times[0], samples, data)
 
 
 def begin_track(

@@ -37,6 +37,10 @@ class PublishedStream:
 
     Args:
         limits: of what is held back.
+
+    Attributes:
+        plain: kinds and first bytes of messages that are passed on as tags just as they are: those needn't be
+            received here any more.
     """
 
     def __init__(self, limits: PublishedStreamLimits) -> None:
@@ -46,6 +50,7 @@ class PublishedStream:
         self._is_flv = False
         self._remux: FlvToMatroska | None = None
         self._known = set[tuple[int, int]]()
+        self.plain = set[tuple[int, int]]()
 
     def receive(self, kind: int, timestamp: int, body: bytes) -> bytes:
         """Take a message; return what is to be passed on, perhaps nothing so far.
@@ -66,6 +71,8 @@ class PublishedStream:
         if self._is_flv:
             if is_newer:
                 raise UnsupportedError("the codec changed; connect anew to go on with another one")
+            if body and kind in flv_tags.CODEC_BITS:
+                self.plain.add((kind, body[0]))
             return _written(kind, timestamp, body)
         self._held.append((kind, timestamp, body))
         self._held_bytes += len(body)

@@ -6,6 +6,8 @@ tags that say its number. Each further picture goes on as FLV of its own, in tag
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from media.flv import tags as flv_tags
 from media.flv.packets import Packet, PacketKind, has_track_numbers, read_packets
 from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
@@ -50,6 +52,11 @@ class PublishedTracks:
         # What every ffmpeg reads, and is copied here, comes of it in tags of old.
         bodies = (_body(kind, packet) for packet in main)
         return b"".join(self._main.receive(kind, timestamp, one) for one in bodies if one)
+
+    @property
+    def plain(self) -> Collection[tuple[int, int]]:
+        """Kinds and first bytes of messages that are tags just as they are, and needn't be received here."""
+        return self._main.plain
 
     def take_pictures(self) -> dict[int, bytes]:
         """Return what is to be passed on of further pictures, by the numbers of their tracks, once."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
 
 from media.errors import MalformedError, MediaError
+from media.flv.tags import Tag
 from media.rtmp.chunks import Message
 from media.rtmp.connection import (
     ConnectRequest,
@@ -67,9 +69,9 @@ class RtmpLimits:
     admission_seconds: float = 10.0
     read_bytes: int = 64 << 10
     gather_seconds: float = 0.045
-    soonest_seconds: float = 0.01
-    rest_seconds: float = 0.25
-    unread_bytes: int = 48 << 10
+    soonest_seconds: float = 0.025
+    rest_seconds: float = 0.4
+    unread_bytes: int = 64 << 10
     portion_bytes: int = 16 << 10
     portion_messages: int = 64
     ping_share: float = 0.4
@@ -188,8 +190,10 @@ class _Session:
         self._deadline = asyncio.timeout(limits.admission_seconds)
         self._budget = StepBudget()
         self._loop = asyncio.get_running_loop()
-        # What was read, as the channel takes it.
-        self._tags = bytearray()
+        # What was read, as the channel takes it: bytes, and tags behind them.
+        self._data = bytearray()
+        self._tags = list[Tag]()
+        self._plain: Collection[tuple[int, int]] = frozenset()
 
     async def run(self) -> None:
         """Carry one publisher's streams until it goes or is refused."""
@@ -286,8 +290,11 @@ class _Session:
         count = 0
         for count, event in enumerate(self._connection.events(), 1):
             if isinstance(event, Message):
-                if self._stream is not None:
-                    self._tags += self._stream.receive(event.kind, event.timestamp, event.payload)
+                kind, _, timestamp, body = event
+                if body and (kind, body[0]) in self._plain:
+                    self._tags.append((kind, timestamp, body))
+                elif self._stream is not None:
+                    await self._receive(self._stream, event)
             else:
                 await self._give()
                 await self._on_request(event)
@@ -296,9 +303,17 @@ class _Session:
         if count:
             self._progressed = self._loop.time()
 
+    async def _receive(self, stream: PublishedTracks, message: Message) -> None:
+        """Take a message of the stream that isn't passed on just as it is."""
+        if data := stream.receive(message.kind, message.timestamp, message.payload):
+            if self._tags:
+                await self._give()
+            self._data += data
+
     async def _give(self) -> None:
         """Bring what has come together to the channel."""
-        data, self._tags = bytes(self._tags), bytearray()
+        data, self._data = bytes(self._data), bytearray()
+        tags, self._tags = self._tags, []
         publication, stream = self._publication, self._stream
         if publication is None or stream is None:
             return
@@ -307,6 +322,8 @@ class _Session:
             await publication.receive_picture(track, picture)
         if data:
             await publication.receive(data)
+        if tags:
+            await publication.receive_tags(tags)
 
     async def _on_request(self, event: Event) -> None:
         if isinstance(event, ConnectRequest):
@@ -342,6 +359,7 @@ class _Session:
         self._budget = publication.budget
         self._progressed = self._loop.time()
         self._stream = PublishedTracks(self._limits.stream)
+        self._plain = self._stream.plain
         self._connection.accept_publish()
 
     def _end_publication(self) -> None:

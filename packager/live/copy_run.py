@@ -8,12 +8,17 @@ frame, behind a discontinuity.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import NoReturn
 
 from media.errors import MediaError
+from media.flv.flv_to_fragments import FlvToFragments
 from media.mp4.fragments import Fragment, InitSegment
+from media.mp4.moof import total_duration
+from media.stream_reader import StreamChunk
 from packager.concurrency import LAST_LOOK_SECONDS
 from packager.live.feed import Feed
 from packager.live.joint_start import SOUND, JointStart, TrackFragment
@@ -21,7 +26,7 @@ from packager.live.run import Run, SourceEndedError
 from packager.segment.part_packer import CadenceError
 from packager.sources.copied import REWRITERS, FragmentRewriter
 from packager.sources.further_pictures import FurtherPicturesError
-from packager.sources.published import PublishedSource
+from packager.sources.published import TAGS_AT_ONCE, PublishedSource
 from packager.sources.pump import portion_bytes
 from packager.step_budget import StepBudget
 from packager.window.wall_clock import Instant, WallClock
@@ -207,6 +212,17 @@ class _Taker:
         """Take the next bytes of the main stream; see ``receive``."""
         await self.receive(0, data)
 
+    async def take(self, chunks: Sequence[StreamChunk]) -> None:
+        """Take the next chunks of the main stream; see ``receive``."""
+        for has_tags, some in itertools.groupby(chunks, lambda chunk: bool(chunk.tags)):
+            rewriter = self._rewriters[0]
+            if has_tags and isinstance(rewriter, FlvToFragments):
+                tags = [tag for chunk in some for tag in chunk.tags]
+                runs = (tags[begin : begin + TAGS_AT_ONCE] for begin in range(0, len(tags), TAGS_AT_ONCE))
+                await self._take(0, map(rewriter.receive_tags, runs))
+            else:
+                await self.receive(0, b"".join([chunk.data for chunk in some]))
+
     def forget(self, picture: int) -> None:
         """Forget what has come of a further picture, since another stream of it follows."""
         self._rewriters[picture] = self._make_rewriter()
@@ -220,17 +236,33 @@ class _Taker:
             CadenceError: the samples don't come as they should.
             FurtherPicturesError: either is so of a further picture.
         """
+        rewriter, most = self._rewriters[picture], self._portion_bytes
+        portions = (data[begin : begin + most] for begin in range(0, len(data), most))
+        await self._take(picture, map(rewriter.receive_data, portions))
+
+    async def _take(self, picture: int, steps: Iterable[Sequence[InitSegment | Fragment]]) -> None:
+        """Take what comes of reading a picture, step by step."""
         found: list[TrackFragment] = []
         budget = StepBudget()
         # What one picture's fragment releases of another one comes before that one's next.
         async with self._turn:
             try:
-                async for portion in budget.portions(data, self._portion_bytes):
-                    for event in self._rewriters[picture].receive_data(portion):
+                for events in steps:
+                    for event in events:
                         found += self._read(picture, event)
+                    await budget.spend()
             except MediaError as error:
                 raise self._of(self._pictures[picture], error) from error
-            await self._bring(found, budget)
+            has_part = await self._bring(found, budget)
+            if picture == 0:
+                self._schedule(has_part=has_part)
+
+    def _schedule(self, *, has_part: bool) -> None:
+        """Tell when the next part of the main picture is probably there, by how it was with this one."""
+        feed, due = self._pictures[0].feed, self._published.needed_at
+        if due is not None and time.monotonic() >= due:
+            feed.looked(whole=has_part)
+        self._published.needed_at = feed.due
 
     def _read(self, picture: int, event: InitSegment | Fragment) -> list[TrackFragment]:
         """Take an event of a picture's stream; give what can be played then."""
@@ -246,13 +278,13 @@ class _Taker:
         output = self._track_ids[picture, event.track_id]
         return self._joint_start.receive(TrackFragment(output.track, output.timescale, event))
 
-    async def _bring(self, found: Sequence[TrackFragment], budget: StepBudget) -> None:
-        """Bring fragments to their feeds, from where all pictures begin."""
+    async def _bring(self, found: Sequence[TrackFragment], budget: StepBudget) -> bool:
+        """Bring fragments to their feeds, from where all pictures begin; tell if the main one has a part."""
         zero = self._joint_start.time
         if zero is None:
-            return
+            return False
         fragments = [(self._outputs[one.track], self._moved(one, zero)) for one in found]
-        now = Instant.now()
+        now, has_part = Instant.now(), False
         for output, fragment in fragments[-len(self._outputs) :]:
             # Of what comes at once, only the newest tells when it was made.
             self._clock.observe(_end(fragment) / output.timescale, now)
@@ -262,9 +294,10 @@ class _Taker:
             try:
                 if output.feed.add(fragment, now):
                     self._run.flowing = True
+                    has_part = has_part or output is self._pictures[0]
             except (MediaError, CadenceError) as error:
                 raise self._of(output, error) from error
-        self._published.needed_at = self._pictures[0].feed.awaited
+        return has_part
 
     def _of(self, output: _Output, error: Exception) -> Exception:
         """Say that an error is a further picture's, where it is: the others can go on without it."""
@@ -280,4 +313,4 @@ class _Taker:
 
 
 def _end(fragment: Fragment) -> int:
-    return fragment.base_media_decode_time + sum(sample.duration for sample in fragment.samples)
+    return fragment.base_media_decode_time + total_duration(fragment.samples)

@@ -10,6 +10,7 @@ from media.errors import MalformedError, UnsupportedError
 from media.mp4.codecs import SampleEntry, parse_sample_entry
 from media.mp4.emsg import ID3_BRAND, with_brand
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from media.mp4.moof import total_duration
 from packager.live.captions import Follower
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.live.timed_metadata import PartPosition, TimedMetadata
@@ -25,7 +26,7 @@ IN_VAIN = 0.25
 
 
 class PartSchedule:
-    """Chooses when the pipe of one rendition is read for its next part.
+    """Chooses when what brings one rendition, such as a pipe, is read for its next part.
 
     A read that comes too early costs another wake-up, a late one delays the part. A quarter of them is kept
     too early: so reads are as late as parts usually are, and follow them both ways.
@@ -156,6 +157,7 @@ class Feed:
         self._track_id = 0
         self._part_count = 0
         self._largest = 0
+        self._lasts = 0, Fraction(0)
         self._part_schedule = PartSchedule(run.limits)
         self._looking = False
 
@@ -182,7 +184,7 @@ class Feed:
                 published = self.add(event, now) or published
         if self._looking:
             self._looking = False
-            self._part_schedule.looked(whole=published)
+            self.looked(whole=published)
         return published
 
     def rest(self, now: Instant, capacity: int) -> float:
@@ -196,18 +198,23 @@ class Feed:
             Seconds until the part is probably there; 0 where that can't be known, or the pipe could become
             full.
         """
-        awaited = self.awaited
-        if awaited is None or self._largest > MOST_OF_PIPE * capacity:
+        due = self.due
+        if due is None or self._largest > MOST_OF_PIPE * capacity:
             return 0.0
-        rest = max(awaited + self._part_schedule.lateness - now.monotonic, 0.0)
+        rest = max(due - now.monotonic, 0.0)
         self._looking = rest > 0
         return rest
 
     @property
-    def awaited(self) -> float | None:
-        """When a part could be whole at the soonest, by the monotonic clock; None if it isn't known."""
+    def due(self) -> float | None:
+        """When a part is probably whole, by the monotonic clock; None if it isn't known."""
         end = None if self._segmenter is None else self._segmenter.foretold
-        return None if end is None else self._run.clock.awaited(end / self._timescale)
+        soonest = None if end is None else self._run.clock.awaited(end / self._timescale)
+        return None if soonest is None else soonest + self._part_schedule.lateness
+
+    def looked(self, *, whole: bool) -> None:
+        """Take notice of what a look at its source brought, at ``due`` or behind it: whether a part."""
+        self._part_schedule.looked(whole=whole)
 
     def suspend(self) -> None:
         """Publish nothing until the run's start says so: a gap stands where the segment was to go on."""
@@ -260,7 +267,7 @@ class Feed:
         if self._segmenter is None:
             raise MalformedError("a fragment before the init segment")
         start = fragment.base_media_decode_time
-        end = start + sum(sample.duration for sample in fragment.samples)
+        end = start + total_duration(fragment.samples)
         self._run.clock.observe(end / self._timescale, now)
         for part in self._segmenter.receive(start, fragment.samples, fragment.data):
             if self._admits(part, now):
@@ -306,9 +313,14 @@ class Feed:
             samples=part.samples,
             data=part.data,
         )
-        begin = Fraction(shown, self._timescale) + dating.offset
-        duration = Fraction(part.duration, self._timescale)
+        offset, scale = dating.offset, self._timescale
+        begin = Fraction(shown * offset.denominator + offset.numerator * scale, scale * offset.denominator)
+        if part.duration != self._lasts[0]:
+            # Most last as long as the one before.
+            self._lasts = part.duration, Fraction(part.duration, scale)
+        duration = self._lasts[1]
         self._writer.append(LivePart(data, duration, part.independent), begin, ends_segment=part.ends_segment)
         if self._follow is not None:
             self._follow(self._window, dating.offset)
-        self._run.on_part(max(now.wall - float(begin + duration), 0.0))
+        end = place.end / scale + float(offset)
+        self._run.on_part(max(now.wall - end, 0.0))

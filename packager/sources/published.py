@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from media.errors import MalformedError, UnsupportedError
+from media.flv.tags import FlvReader, Tag, write_tags
 from media.stream_reader import StreamChunk
 from media.ts.reader import TransportReader
 from packager.sources.branch import StreamBranch
@@ -34,6 +35,9 @@ TAKEN_OVER = "another publisher took over"
 
 PUBLISH = "publish"
 """The ``source`` of a channel that is published to."""
+
+TAGS_AT_ONCE = 256
+"""How many tags of FLV are looked at between two looks at the time that it takes."""
 
 log = structlog.get_logger()
 
@@ -234,6 +238,19 @@ class Publication:
             # Whoever took its place meanwhile keeps it.
             self._check()
             await self._take(self._reader.receive_data(portion))
+            self._check()
+
+    async def receive_tags(self, tags: Sequence[Tag]) -> None:
+        """Take the next tags of a stream in FLV, between two others; the rest is as for ``receive``."""
+        reader = None if self.pump is None else self._reader
+        for begin in range(0, len(tags), TAGS_AT_ONCE):
+            some = tags[begin : begin + TAGS_AT_ONCE]
+            if not isinstance(reader, FlvReader):
+                await self.receive(write_tags(some))
+                continue
+            await self.budget.spend()
+            self._check()
+            await self._take(reader.receive_tags(some))
             self._check()
 
     async def receive_picture(self, track: int, data: bytes) -> None:

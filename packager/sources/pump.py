@@ -15,8 +15,8 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -89,6 +89,14 @@ class StreamTaker(Protocol):
 
     def close_stdin(self) -> None:
         """Take notice of the stream's end."""
+
+
+@runtime_checkable
+class ChunkTaker(Protocol):
+    """Takes a stream in chunks, which tell more than their bytes do."""
+
+    async def take(self, chunks: Sequence[StreamChunk]) -> None:
+        """Take the next chunks."""
 
 
 class SupportsSignature(Protocol):
@@ -292,6 +300,7 @@ class Pump:
             None if beginning.clock is None else beginning.clock / CLOCK_RATE, time.monotonic()
         )
         budget = StepBudget()
+        takes_chunks = taker if isinstance(taker, ChunkTaker) else None
         try:
             while True:
                 if not queue:
@@ -300,10 +309,13 @@ class Pump:
                     continue
                 if queue[0] is None:
                     break
-                data, clock = _first_of(queue, self._limits.written_bytes)
-                await taker.write(data)
+                chunks, size, clock = _first_of(queue, self._limits.written_bytes)
+                if takes_chunks is not None:
+                    await takes_chunks.take(chunks)
+                else:
+                    await taker.write(b"".join([chunk.data for chunk in chunks]))
                 await budget.spend()
-                self._queued -= len(data)
+                self._queued -= size
                 if clock is not None and queue is self._queue:
                     self._pacing.given(clock / CLOCK_RATE)
                 self._notify()
@@ -322,15 +334,15 @@ class Pump:
         changed.set()
 
 
-def _first_of(queue: deque[StreamChunk | None], most_bytes: int) -> tuple[bytes, int | None]:
-    """Take what is to be written at once: a chunk, and more that fit; give its bytes and newest time."""
-    pieces: list[bytes] = []
+def _first_of(queue: deque[StreamChunk | None], most_bytes: int) -> tuple[list[StreamChunk], int, int | None]:
+    """Take what is to be written at once: a chunk, and more that fit; their size, their newest time."""
+    pieces: list[StreamChunk] = []
     size, clock = 0, None
     while queue and (piece := queue[0]) is not None:
-        size += len(piece.data)
-        if pieces and size > most_bytes:
+        if pieces and size + len(piece.data) > most_bytes:
             break
-        pieces.append(piece.data)
+        size += len(piece.data)
+        pieces.append(piece)
         clock = clock if piece.clock is None else piece.clock
         queue.popleft()
-    return b"".join(pieces), clock
+    return pieces, size, clock
