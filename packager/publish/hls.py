@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,7 +83,7 @@ def media_playlist(
     target_duration = cadence.target_duration
     skip_until = Fraction(SKIP_BOUNDARY * target_duration)
     recent = _recent_segments(window, skip_until)
-    older = _count_older(window, recent)
+    older = _count_older(window, skip_until)
     # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored.
     skipped = older if skip and not window.ended else 0
     lines = m3u8.Older() if skipped else (history or History()).older(window, older, suffix)
@@ -138,21 +139,36 @@ def _map_hint(window: Window, suffix: str) -> str | None:
 def _recent_segments(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fraction]]:
     """Give the segments that no delta update skips, with the seconds from their beginning to the end."""
     found = [] if window.open is None else [(window.open, window.open.duration)]
-    end = distance = Fraction(0) if window.open is None else window.open.duration
-    for segment in reversed(window.listed):
-        # §4.4.5.2: the boundary counts from the end of the last whole segment.
-        if distance - end > boundary:
-            break
+    distance = Fraction(0) if window.open is None else window.open.duration
+    for segment in itertools.islice(reversed(window.listed), _count_recent(window, boundary)):
         distance += segment.duration
         found.append((segment, distance))
     found.reverse()
     return found
 
 
-def _count_older(window: Window, recent: Sequence[tuple[LiveSegment, Fraction]]) -> int:
+def _count_recent(window: Window, boundary: Fraction) -> int:
+    """Tell how many of the finished segments no delta update skips."""
+    # In integers, as every segment asks for it: seconds by a scale.
+    most, per_second = boundary.as_integer_ratio()
+    count, whole, scale = 0, 0, 1
+    for segment in reversed(window.listed):
+        # §4.4.5.2: the boundary counts from the end of the last whole segment.
+        if whole * per_second > most * scale:
+            break
+        length, parts = segment.duration.as_integer_ratio()
+        if scale % parts:
+            common = math.lcm(scale, parts)
+            whole, scale = whole * (common // scale), common
+        whole += length * (scale // parts)
+        count += 1
+    return count
+
+
+def _count_older(window: Window, boundary: Fraction) -> int:
     """Tell how many segments are listed before the recent ones."""
     listed = window.next_number - window.listed[0].number if window.listed else 0
-    return listed - sum(segment is not window.open for segment, _ in recent)
+    return listed - _count_recent(window, boundary)
 
 
 def _segment(
@@ -348,7 +364,7 @@ class Presentation:
         boundary = Fraction(SKIP_BOUNDARY * self._cadence.target_duration)
         # Who publishes goes on in any case; who asks for what can't be made hears of it, and so does the log.
         with contextlib.suppress(Exception):
-            self._histories[name].keep_up(window, _count_older(window, _recent_segments(window, boundary)))
+            self._histories[name].keep_up(window, _count_older(window, boundary))
 
     def _keep_up(self, name: str) -> None:
         """Make what lasts of the playlists when a segment comes."""
