@@ -23,6 +23,7 @@ from media.mp4.moof import (
     TrackFragment,
     parse_moof,
     parse_trex,
+    total_size,
 )
 from media.mp4.movie import Track, parse_movie
 from media.mp4.samples import Samples
@@ -157,7 +158,7 @@ def write_fragment(
     Raises:
         ValueError: ``data`` isn't as long as the samples' sizes say.
     """
-    if len(data) != sum(sample.size for sample in samples):
+    if len(data) != total_size(samples):
         raise ValueError(f"{len(data)} bytes aren't those of the samples")
     head = write_fragment_header(
         sequence_number=sequence_number,

@@ -67,7 +67,7 @@ class Sample(NamedTuple):
 
 
 _SAMPLE = functools.partial(tuple.__new__, Sample)
-_DURATION = operator.itemgetter(Sample._fields.index("duration"))
+_DURATION, _SIZE = map(operator.itemgetter, map(Sample._fields.index, ("duration", "size")))
 
 
 def samples_of(
@@ -80,6 +80,11 @@ def samples_of(
 def total_duration(samples: Iterable[Sample]) -> int:
     """Add up for how many ticks samples last."""
     return sum(map(_DURATION, samples))
+
+
+def total_size(samples: Iterable[Sample]) -> int:
+    """Add up how many bytes samples have."""
+    return sum(map(_SIZE, samples))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,6 +68,10 @@ class Message(NamedTuple):
     stream: int
     timestamp: int
     payload: bytes
+
+
+_made_message = functools.partial(tuple.__new__, Message)
+"""Makes a message of a tuple, in half of the time."""
 
 
 class _ChunkStream:
@@ -191,7 +196,7 @@ class ChunkReader:
             stream.timestamp = field
             (stream.stream,) = _MESSAGE_STREAM.unpack_from(data, place + 8)
         self._place = end
-        return Message(kind, stream.stream, field, payload)
+        return _made_message((kind, stream.stream, field, payload))
 
     def _begin_chunk(self) -> bool:
         """Read the headers of a chunk; False if they are incomplete."""

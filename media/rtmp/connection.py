@@ -203,8 +203,10 @@ class PublisherConnection:
         """
         if self._pending is not None or self.state in (State.HANDSHAKE, State.CLOSED):
             return
+        # An enumeration's member costs as much to find as all that is done with most messages here.
+        publishing = State.PUBLISHING
         for message in self._chunks.events():
-            if message.kind in _FRAMES and self.state is State.PUBLISHING:
+            if self.state is publishing and message.kind in _FRAMES:
                 yield message
                 continue
             yield from self._on_message(message)
