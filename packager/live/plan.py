@@ -114,7 +114,7 @@ class Planner:
             used: the last media sequence number of earlier windows.
             began: when the source came, by the monotonic clock; None: it isn't known.
         """
-        return self._plan(times, self._next(times, used, began))
+        return self._plan(times, self._numbers.go_on(used, times.segment_duration, began))
 
     async def plan_restored(self, times: Cadence, archive: SegmentArchive, used: int = -1) -> Plan:
         """Plan with the segments on disk, and gaps behind them for the time since.
@@ -127,7 +127,7 @@ class Planner:
         used = max(used, await archive.load(times, self._names))
         if archive.newest is not None:
             self._numbers.check_reserved(*archive.newest)
-        return await self._restored(times, self._next(times, used), archive)
+        return await self._restored(times, self._numbers.go_on(used, times.segment_duration), archive)
 
     async def plan_from_disk(self, archive: SegmentArchive, used: int = -1) -> Plan | None:
         """Plan with the segments on disk before the source is known.
@@ -157,13 +157,6 @@ class Planner:
             target_duration=ending.target_duration,
         )
         return await self._restored(times, await archive.load(times, self._names) + 1, archive)
-
-    def _next(self, times: Cadence, used: int, began: float | None = None) -> int:
-        """Give the number to go on with."""
-        if used >= 0:
-            # Windows that are empty don't tell it when the next ones are planned.
-            self._numbers.note_use()
-        return max(self._numbers.first_number(times.segment_duration, began), used + 1)
 
     async def _restored(self, times: Cadence, number: int, archive: SegmentArchive) -> Plan:
         """Plan with the windows that an archive has loaded; everybody else goes on meanwhile."""

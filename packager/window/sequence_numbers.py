@@ -29,6 +29,9 @@ log = structlog.get_logger()
 MARGIN_SECONDS = 0.5
 """How long before its time a number may be used."""
 
+MOST_EARLY_NUMBERS = 10
+"""By how many numbers windows may be ahead of the clock without a file; more come of shorter segments."""
+
 LEAD_SEGMENTS = 2
 """By how many segments' time the first number of a source may be behind the clock: one, so that it can be
 used at once, and one more, so that the first segments may be short."""
@@ -75,6 +78,7 @@ class SequenceNumbers:
         self._start = Instant.now()
         self._used_until = self._start.monotonic
         self._is_ours = True
+        self._beyond = 0
         self.reserved = -1
         self.discontinuity_sequence = 0
 
@@ -96,7 +100,25 @@ class SequenceNumbers:
             free_since = max(began - LEAD_SEGMENTS * float(segment_duration), self._used_until)
             now = self._start.wall + free_since - self._start.monotonic
         by_clock = math.floor(Fraction(now + MARGIN_SECONDS) / segment_duration) + 1
-        return max(by_clock, self.reserved + 1)
+        return max(by_clock + self._beyond, self.reserved + 1)
+
+    def go_on(self, used: int, segment_duration: Fraction, began: float | None = None) -> int:
+        """Give a number for new windows behind those of this process.
+
+        Where their segments were shorter, the clock would come to the same numbers only after weeks.
+
+        Args:
+            used: the last number that was used; -1 for none.
+            segment_duration: as for ``first_number``.
+            began: likewise.
+        """
+        if used >= 0:
+            # Windows that are empty don't tell it when the next ones are planned.
+            self.note_use()
+        first = self.first_number(segment_duration, began)
+        if self._place is None and used - first > MOST_EARLY_NUMBERS:
+            self._beyond += used + 1 - first
+        return max(first, used + 1)
 
     def note_use(self) -> None:
         """Note that the numbers up to this moment may be used: by another process, or by earlier windows."""
@@ -110,7 +132,7 @@ class SequenceNumbers:
         """Give the seconds that have passed since a number might be used; negative before that."""
         if number <= self.reserved:
             return math.inf
-        return self.now() - number * float(segment_duration)
+        return self.now() - (number - self._beyond) * float(segment_duration)
 
     def usable_since(self, number: int, segment_duration: Fraction) -> float:
         """Give the moment of the monotonic clock since which a number may be used; minus infinity: always."""

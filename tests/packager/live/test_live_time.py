@@ -111,6 +111,20 @@ def test_a_source_that_comes_long_after_the_start_has_a_number_at_once(clocks: C
     assert 2 * numbers.first_number(TWO, clocks.monotonic) > 1_800_000_000 + clocks.monotonic - 1
 
 
+def test_numbers_go_on_where_segments_become_longer(clocks: Clocks) -> None:
+    """By the clock alone the numbers of 1.001 s are two million behind those of a second."""
+    numbers = SequenceNumbers()
+    used = numbers.go_on(-1, Fraction(1)) + 5
+    clocks.monotonic += 5
+    for longer in (Fraction(1001, 1000), Fraction(1), TWO):
+        first = numbers.go_on(used, longer)
+        assert first > used
+        assert numbers.wait(first, longer) <= float(longer)
+        used = first + 3
+        clocks.monotonic += 3 * float(longer)
+        assert numbers.wait(used, longer) <= float(longer)
+
+
 @pytest.mark.clause("A clock that is set moves no number")
 def test_a_wall_clock_stepped_by_an_hour_is_one_discontinuity_and_the_right_date_again() -> None:
     for hour in (3600, -3600):
