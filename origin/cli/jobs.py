@@ -167,6 +167,8 @@ async def _redis(config: Config, limits: JobsLimits) -> AsyncIterator[Redis]:
     """Give a client of the configured Redis."""
     if not config.cluster.url:
         raise CommandError("cluster.url: is missing; name a Redis, such as redis://127.0.0.1:6379/0")
+    if not config.cluster.takes_jobs:
+        raise CommandError("cluster.url: a Redis Cluster takes no jobs; name a Redis of their own")
     try:
         # Here and not above: they are an extra, which most installations don't have.
         from packager.jobs.redis_queue import queues_client

@@ -198,7 +198,7 @@ class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
         Meta(
-            pattern=r"^(rediss?(\+sentinel)?://\S+)?\Z",
+            pattern=r"^(rediss?(\+sentinel|\+cluster)?://\S+)?\Z",
             description="an address such as redis://host:6379/0, rediss://:password@host; empty: none",
             extra={"secret": "in URL"},
         ),
@@ -206,6 +206,11 @@ class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
     """A Redis, over which channels, stations and jobs are shared; empty: this machine alone."""
     role: Literal["all", "packager", "edge"] = "all"
     """Whether the node makes channels and stations (``packager``), serves others' (``edge``), or both."""
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether jobs can be queued there: those of a queue have keys of many slots of a Redis Cluster."""
+        return bool(self.url) and "+cluster://" not in self.url
 
 
 class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):

@@ -193,7 +193,7 @@ def _thumbnails(config: Config, titles: Titles, drawing: Tools, limits: Limits) 
 
 def _elsewhere(config: Config, limits: JobsLimits) -> Elsewhere | None:
     """Make what has thumbnails drawn by other processes, where machines share a Redis."""
-    if not config.cluster.url:
+    if not config.cluster.takes_jobs:
         return None
     try:
         # Here and not above: it needs an extra, which most servers don't have.

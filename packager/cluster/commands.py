@@ -51,6 +51,11 @@ redis.call('DEL', command)
 return message
 """
 
+_PUSH = """
+redis.call('RPUSH', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
 _ID = re.compile(rb"[0-9a-f]{32}")
 """What a command's ID and a node's token look like."""
 
@@ -214,7 +219,8 @@ class ClusterCommands:
         if owner is None or not _ID.fullmatch(owner):
             raise OwnerUnavailableError(CommandOutcome.NO_OWNER)
         name = os.urandom(16).hex()
-        named = _waiting(owner.decode()), _command(name)
+        waiting = _waiting(owner.decode())
+        named = waiting, self._command(waiting, name)
         terms = name, message, _milliseconds(limits), limits.waiting
         if not await call(lambda client: client.eval(_SEND, len(named), *named, *terms)):
             raise OwnerUnavailableError(CommandOutcome.OWNER_BUSY)
@@ -239,11 +245,10 @@ class ClusterCommands:
     async def _take(self, found: bytes, carry_out: CarryOut) -> None:
         """Carry out a command, unless somebody else has done that or it is too late."""
         name, limits, call = found.decode(), self.limits, self._connection.call
+        key = self._command(self._waiting, name)
         try:
             async with asyncio.timeout(limits.answer_seconds):
-                message = await call(
-                    lambda client: client.eval(_TAKE, 1, _command(name), limits.command_bytes)
-                )
+                message = await call(lambda client: client.eval(_TAKE, 1, key, limits.command_bytes))
                 if message is None:
                     return
                 answer = msgspec.msgpack.encode(await carry_out(_COMMANDS.decode(message)))
@@ -252,6 +257,10 @@ class ClusterCommands:
             log.warning("a command in Redis can't be read")
         except (RedisUnavailableError, TimeoutError):
             log.warning("another node wasn't told what came of its command")
+
+    def _command(self, waiting: str, name: str) -> str:
+        """Name the key of a command; in a Redis Cluster it is where the list is that tells of it."""
+        return f"{PREFIX}:command:{{{waiting}}}:{name}" if self._connection.is_cluster else _command(name)
 
     async def _pop(self, key: str, seconds: float) -> bytes | None:
         found: bytes | None = await self._connection.wait(lambda client: _pop(client, key, seconds), seconds)
@@ -277,10 +286,7 @@ def _milliseconds(limits: CommandLimits) -> int:
 
 
 async def _push(redis: Any, key: str, value: bytes, expiry: int) -> None:
-    async with redis.pipeline(transaction=True) as together:
-        together.rpush(key, value)
-        together.pexpire(key, expiry)
-        await together.execute()
+    await redis.eval(_PUSH, 1, key, value, expiry)
 
 
 async def _pop(redis: Any, key: str, seconds: float) -> bytes | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -20,7 +20,7 @@ from packager.retry_policy import FailureCount
 log = structlog.get_logger()
 
 Command = Callable[[Any], Awaitable[Any]]
-"""Gives a ``redis.asyncio.Redis`` a command; what that answers depends on the command."""
+"""Gives a ``redis.asyncio.Redis`` or ``RedisCluster`` a command; what that answers depends on the command."""
 
 
 class RedisUnavailableError(Exception):
@@ -31,10 +31,11 @@ class RedisConnection:
     """Calls Redis, and knows whether it can be reached.
 
     Args:
-        url: as ``redis_client`` takes it.
+        url: as ``redis_client`` or ``redis_cluster_client`` takes it.
         limits: of the connections.
 
     Attributes:
+        is_cluster: whether it is a Redis Cluster, where a command can have keys of one slot alone.
         trouble: why Redis can't be used now, in one line; empty while it can.
         lost: how often it was lost.
         up_since: the moment of the monotonic clock since which it can be reached.
@@ -48,17 +49,24 @@ class RedisConnection:
         # Here and not above: it is an extra, and most servers don't have it.
         from redis.exceptions import RedisError
 
-        from packager.cluster.redis_client import redis_client
+        from packager.cluster.redis_client import CLUSTER, redis_client, redis_cluster_client
 
-        self._failures = (RedisError, OSError, TimeoutError)
         self._limits = limits
-        self._client = redis_client(
+        self.is_cluster = CLUSTER in url
+        self._failures: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
+        if self.is_cluster:
+            # Where a server is lost, its client closes connections from which others read at the moment, who
+            # meet what has no name then.
+            self._failures = (Exception,)
+        connections = limits.cluster_connections if self.is_cluster else limits.connections
+        self._client: Any = (redis_cluster_client if self.is_cluster else redis_client)(
             url,
             connect_seconds=limits.connect_seconds,
             answer_seconds=None,  # some commands wait long in Redis
-            connections=limits.connections,
+            connections=connections,
         )
         self._calls = asyncio.Semaphore(limits.calls_at_once)
+        self._waits = asyncio.Semaphore(connections - limits.calls_at_once)
         self._is_up, self._is_down = asyncio.Event(), asyncio.Event()
         self.trouble = "Redis wasn't asked yet"
         self.lost = 0
@@ -78,7 +86,7 @@ class RedisConnection:
                 if await self._answers():
                     self._came(failures)
                     await self._is_down.wait()
-                failures.succeeded(time.monotonic() - began)
+                    failures.succeeded(time.monotonic() - began)
                 pause = failures.failed()
                 if failures.failures <= failures.policy.quiet_after:
                     log.warning("Redis can't be used", reason=self.trouble, again_in=round(pause, 2))
@@ -90,6 +98,59 @@ class RedisConnection:
     async def wait_until_up(self) -> None:
         """Wait until Redis can be reached."""
         await self._is_up.wait()
+
+    def slot(self, key: str) -> int:
+        """Tell the slot of a key in a Redis Cluster; one server has all keys in one."""
+        return self._client.keyslot(key) if self.is_cluster else 0
+
+    async def for_each_slot(
+        self, keys: Callable[[], Iterable[str]], work: Callable[[int], Coroutine[None, None, None]]
+    ) -> None:
+        """Do something for each slot that has some of these keys at the time, all at once.
+
+        Args:
+            keys: tells which there are now.
+            work: goes on until it is cancelled.
+        """
+        if not self.is_cluster:
+            await work(self.slot(""))
+            return
+        async with asyncio.TaskGroup() as group:
+            working: dict[int, asyncio.Task[None]] = {}
+            while True:
+                slots = {self.slot(key) for key in keys()}
+                for slot in working.keys() - slots:
+                    working.pop(slot).cancel()
+                for slot in slots - working.keys():
+                    working[slot] = group.create_task(work(slot))
+                await asyncio.sleep(self._limits.slots_seconds)
+
+    async def read_streams(self, behind: Mapping[bytes, str | bytes], count: int, seconds: float) -> Any:
+        """Wait for entries of streams, whose keys have one slot; give them as ``xread`` does.
+
+        Args:
+            behind: the ID behind which each stream is read.
+            count: most entries of each.
+            seconds: for which it is waited.
+
+        Raises:
+            RedisUnavailableError: as for ``call``.
+        """
+        return await self.wait(lambda client: self.xread(client, behind, count, seconds), seconds)
+
+    def xread(
+        self, client: Any, behind: Mapping[bytes, str | bytes], count: int, seconds: float
+    ) -> Awaitable[Any]:
+        """Make the command of ``read_streams``."""
+        milliseconds = round(seconds * 1000)
+        if not self.is_cluster:
+            found: Awaitable[Any] = client.xread(behind, count, milliseconds)
+            return found
+        # By itself the client would ask Redis first which words of the command are keys.
+        words = "XREAD", "COUNT", count, "BLOCK", milliseconds, "STREAMS", *behind, *behind.values()
+        there = [client.get_node_from_key(next(iter(behind)).decode())]
+        answer: Awaitable[Any] = client.execute_command(*words, target_nodes=there)
+        return answer
 
     async def call(self, command: Command) -> Any:
         """Give a command, and wait for its answer.
@@ -113,27 +174,45 @@ class RedisConnection:
         Raises:
             RedisUnavailableError: as for ``call``.
         """
-        return await self._ask(command, seconds + self._limits.call_seconds)
+        async with self._waits:
+            return await self._ask(command, seconds + self._limits.call_seconds)
 
     async def _ask(self, command: Command, seconds: float) -> Any:
         if not self.is_up:
             raise RedisUnavailableError(self.trouble)
+        lost = self.lost
         try:
             async with asyncio.timeout(seconds):
                 return await command(self._client)
         except self._failures as error:
-            self._went(error)
-            raise RedisUnavailableError(self.trouble) from error
+            # What was asked before it was lost tells nothing of what has come since.
+            if lost == self.lost:
+                self._went(error)
+            raise RedisUnavailableError(self.trouble or _reason(error)) from error
 
     async def _answers(self) -> bool:
         try:
             async with asyncio.timeout(self._limits.connect_seconds + self._limits.call_seconds):
                 # A script that is refused or a replica is no use either.
-                await self._client.eval("return redis.call('TIME')", 0)
+                asked = "EVAL", "return redis.call('TIME')", 0
+                if self.is_cluster:
+                    await self._look_for_servers()
+                    await self._client.execute_command(*asked, target_nodes=self._client.get_primaries())
+                else:
+                    await self._client.execute_command(*asked)
         except self._failures as error:
             self.trouble = _reason(error)
             return False
         return True
+
+    async def _look_for_servers(self) -> None:
+        """Ask a Redis Cluster which servers have which slots now."""
+        await self._client.aclose()
+        # In another order each time: one that stands still takes all the time that there is.
+        known = list(self._client.nodes_manager.startup_nodes.items())
+        random.shuffle(known)
+        self._client.nodes_manager.startup_nodes = dict(known)
+        await self._client.initialize()
 
     def _came(self, failures: FailureCount) -> None:
         if failures.failures > failures.policy.quiet_after:

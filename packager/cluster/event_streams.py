@@ -294,6 +294,12 @@ class EventStreams:
         self._token = token
         self._limits = limits
 
+    def _key(self, name: str, what: str) -> str:
+        """Name a key of a channel; a Redis Cluster has all channels on one server, as their news are one."""
+        if self._connection.is_cluster:
+            return f"{{{NEWS}}}:{name}:{what}"
+        return LogKeys(EVENTS, name).key(what)
+
     async def append(
         self, name: str, batch: int, messages: Sequence[bytes], known: int, kept: Kept
     ) -> EntryId | None:
@@ -310,8 +316,9 @@ class EventStreams:
         Raises:
             RedisUnavailableError: Redis is away; likewise below.
         """
-        limits, keys = self._limits, LogKeys(EVENTS, name)
-        named = keys.entries, keys.key("state"), keys.key(f"sent:{self._token}"), NEWS, NEWS_COUNT
+        limits, key = self._limits, self._key
+        own = key(name, "entries"), key(name, "state"), key(name, f"sent:{self._token}")
+        named = *own, NEWS, f"{{{NEWS}}}:count" if self._connection.is_cluster else NEWS_COUNT
         terms = (
             *(batch, limits.repeat_seconds, kept.events, kept.size, kept.seconds),
             *(limits.remembered_seconds, known, limits.epochs, name, limits.news, limits.trimmed_at_once),
@@ -323,7 +330,7 @@ class EventStreams:
 
     async def states(self, names: Sequence[str]) -> list[StreamState | None]:
         """Tell what is known of each of some channels; None of one on which nothing was published."""
-        keys = [LogKeys(EVENTS, name).key("state") for name in names]
+        keys = [self._key(name, "state") for name in names]
         found = await self._connection.call(lambda client: client.eval(_STATES, len(keys), *keys))
         return [self._state(*one) for one in found]
 
@@ -336,7 +343,7 @@ class EventStreams:
     async def read(self, behind: Mapping[str, bytes]) -> dict[str, Found]:
         """Read what comes behind an ID in each of several channels, up to a number of bytes of all."""
         names = list(behind)
-        keys = [LogKeys(EVENTS, name).entries for name in names]
+        keys = [self._key(name, "entries") for name in names]
         terms = self._limits.read_bytes, *behind.values()
         found = await self._connection.call(lambda client: client.eval(_READ, len(keys), *keys, *terms))
         return {name: self._found(*one) for name, one in zip(names, found, strict=True)}
@@ -368,8 +375,7 @@ class EventStreams:
             presence: seconds between two events about their number; None where there are none.
             answers: whether this node publishes an answer of a relay there.
         """
-        keys = LogKeys(EVENTS, name)
-        named = keys.key("readers"), keys.key("state")
+        named = self._key(name, "readers"), self._key(name, "state")
         forget = round(self._limits.forget_seconds * 1000)
         due = "" if presence is None else str(round(presence * 1000))
         terms = self._token, str(readers), "1" if answers else "0", str(forget), due
@@ -383,10 +389,7 @@ class EventStreams:
     async def wait_for_news(self, behind: bytes) -> list[tuple[bytes, int, str]]:
         """Wait a while for news; give the position, number and channel of each."""
         seconds = self._limits.news_seconds
-        found = await self._connection.wait(
-            lambda client: client.xread({NEWS: behind}, self._limits.read_news, round(seconds * 1000)),
-            seconds,
-        )
+        found = await self._connection.read_streams({NEWS.encode(): behind}, self._limits.read_news, seconds)
         notes = []
         for position, fields in found[0][1] if found else ():
             number, name = fields.get(b"number", b""), fields.get(b"name", b"")

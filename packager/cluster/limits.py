@@ -18,6 +18,8 @@ class RedisLimits:
         call_seconds: for how long an answer is waited for.
         calls_at_once: most commands that wait for their answers; further ones wait for a place.
         connections: most connections, those of reads that wait included.
+        cluster_connections: the same to each server of a Redis Cluster, where a read that waits has one log.
+        slots_seconds: how often it is looked of which slots there is something to read.
         reconnects: when Redis is tried again behind a failure.
         jitter: by which part of itself a pause is shortened at most, so that nodes don't come all at once.
     """
@@ -26,6 +28,8 @@ class RedisLimits:
     call_seconds: float = 1.0
     calls_at_once: int = 16
     connections: int = 64
+    cluster_connections: int = 1024
+    slots_seconds: float = 0.05
     reconnects: RetryPolicy = RECONNECTS
     jitter: float = 0.5
 

@@ -43,7 +43,12 @@ class LogReader:
     async def run(self) -> None:
         """Read until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat(self._read_entries))
+            group.create_task(
+                self._connection.for_each_slot(
+                    lambda: [keys.entries for keys, _ in self._whole()],
+                    lambda slot: self._repeat(lambda: self._read_entries(slot)),
+                )
+            )
             group.create_task(self._repeat(self._read_snapshots))
 
     async def _repeat(self, work: Callable[[], Awaitable[bool]]) -> None:
@@ -57,22 +62,23 @@ class LogReader:
                 continue
             await asyncio.sleep(self._limits.look_seconds)
 
-    async def _read_entries(self) -> bool:
-        """Read what comes of all logs that are whole here; tell whether there are any."""
+    def _whole(self) -> list[tuple[LogKeys, SharedLog]]:
+        """Give the logs that are whole here."""
+        return [one for one in self._logs.items() if one[1].is_whole and not one[1].is_owned]
+
+    async def _read_entries(self, slot: int) -> bool:
+        """Read what comes of all logs of a slot that are whole here; tell whether there are any."""
         whole = {
             keys.entries.encode(): shared
-            for keys, shared in self._logs.items()
-            if shared.is_whole and not shared.is_owned
+            for keys, shared in self._whole()
+            if self._connection.slot(keys.entries) == slot
         }
         if not whole:
             return False
         limits = self._limits
-        behind = {name: str(shared.read) for name, shared in whole.items()}
-        milliseconds, count = round(limits.read_seconds * 1000), self._count(whole.values())
-        found = await self._connection.wait(
-            lambda client: client.xread(behind, count=count, block=milliseconds),
-            limits.read_seconds,
-        )
+        behind: dict[bytes, str | bytes] = {name: str(shared.read) for name, shared in whole.items()}
+        count = self._count(whole.values())
+        found = await self._connection.read_streams(behind, count, limits.read_seconds)
         budget = StepBudget()
         for name, entries in found or ():
             shared = whole[name]

@@ -219,7 +219,9 @@ class ClusterNode:
                 for one in (
                     reader.run(),
                     self._list_logs(),
-                    self._write_snapshots(),
+                    self.connection.for_each_slot(
+                        lambda: [keys.wanted for keys in self._owned()], self._write_snapshots
+                    ),
                     self.commands.run(),
                     self._demand.run(),
                     *(channel.run() for channel in (*self.channels.values(), *self.simulcasts.values())),
@@ -286,11 +288,12 @@ class ClusterNode:
             LogKeys(kind, name): one for kind, made in kinds for name, one in made.items() if one.is_owner
         }
 
-    async def _write_snapshots(self) -> None:
-        """Write a snapshot of a log that this node owns whenever somebody wants one."""
+    async def _write_snapshots(self, slot: int) -> None:
+        """Write a snapshot of a log of a slot that this node owns whenever somebody wants one."""
         while True:
             await self.connection.wait_until_up()
-            owned = {keys.wanted: one for keys, one in self._owned().items()}
+            slot_of = self.connection.slot
+            owned = {keys.wanted: one for keys, one in self._owned().items() if slot_of(keys.wanted) == slot}
             if not owned:
                 await asyncio.sleep(self._limits.streams.look_seconds)
                 continue

@@ -1,4 +1,4 @@
-"""The client of Redis that logs, leases and jobs share: from a URL, straight to a server or by Sentinels.
+"""The client of Redis that logs, leases and jobs share: of a server, by Sentinels, or of a Redis Cluster.
 
 It needs the extra, and is imported by who has been told of a Redis.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 SENTINEL = "+sentinel://"
+CLUSTER = "+cluster://"
 
 
 class _SentinelPool(SentinelConnectionPool):
@@ -40,9 +42,51 @@ def redis_client(
         connections: most that there are at once.
 
     Raises:
+        ValueError: the URL is wrong, or that of a Redis Cluster.
+    """
+    options = _options(connect_seconds, answer_seconds, connections)
+    if CLUSTER in url:
+        raise ValueError("a Redis Cluster can't have this: it needs a Redis of its own")
+    scheme, separator, rest = url.partition(SENTINEL)
+    if not separator:
+        return Redis.from_url(url, **options)
+    return _by_sentinels(scheme, rest, options)
+
+
+def redis_cluster_client(
+    url: str, *, connect_seconds: float, answer_seconds: float | None, connections: int
+) -> RedisCluster:
+    """Make a client of a Redis Cluster, which learns from any of its servers which others there are.
+
+    Args:
+        url: ``redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT``, or ``rediss``, with options behind a
+            question mark as ``redis.asyncio.Redis.from_url`` takes them.
+        connect_seconds: as for ``redis_client``; likewise below.
+        answer_seconds: likewise.
+        connections: most that there are at once to each server.
+
+    Raises:
         ValueError: the URL is wrong.
     """
-    options: dict[str, Any] = {
+    scheme, _, rest = url.partition(CLUSTER)
+    place, _, query = rest.partition("?")
+    user, at, place = place.rpartition("@")
+    hosts, _, path = place.partition("/")
+    if scheme not in ("redis", "rediss") or path not in ("", "0"):
+        raise ValueError("a Redis Cluster's is redis+cluster://host:port,host:port, without a database")
+    addresses = [_address(host) for host in hosts.split(",")]
+    own = _own_options(scheme, f"{user}{at}", 0, query)
+    own.pop("db", None)
+    return RedisCluster(
+        startup_nodes=[ClusterNode(*one) for one in addresses],
+        ssl=scheme == "rediss",
+        **_options(connect_seconds, answer_seconds, connections),
+        **own,
+    )
+
+
+def _options(connect_seconds: float, answer_seconds: float | None, connections: int) -> dict[str, Any]:
+    return {
         "socket_connect_timeout": connect_seconds,
         "socket_timeout": answer_seconds,
         "socket_keepalive": True,
@@ -52,10 +96,14 @@ def redis_client(
         # What it would tell Redis of itself it reads from the disk, again for each connection.
         "driver_info": None,
     }
-    scheme, separator, rest = url.partition(SENTINEL)
-    if not separator:
-        return Redis.from_url(url, **options)
-    return _by_sentinels(scheme, rest, options)
+
+
+def _own_options(scheme: str, user: str, database: int | str, query: str) -> dict[str, Any]:
+    """Read what is the same of an address with one server and with several."""
+    own: dict[str, Any] = dict(parse_url(f"{scheme}://{user}several/{database}?{query}"))
+    for name in ("host", "connection_class"):
+        own.pop(name, None)
+    return own
 
 
 def _by_sentinels(scheme: str, rest: str, options: dict[str, Any]) -> Redis:
@@ -66,10 +114,7 @@ def _by_sentinels(scheme: str, rest: str, options: dict[str, Any]) -> Redis:
     if scheme not in ("redis", "rediss") or not service or not (database or "0").isdecimal():
         raise ValueError("Sentinel's is redis+sentinel://host:port,host:port/service/database")
     addresses = [_address(host) for host in hosts.split(",")]
-    # What is the same with and without Sentinels is read in one way.
-    own: dict[str, Any] = dict(parse_url(f"{scheme}://{user}{at}sentinel/{database or 0}?{query}"))
-    for name in ("host", "connection_class"):
-        own.pop(name, None)
+    own = _own_options(scheme, f"{user}{at}", database or 0, query)
     is_secret = scheme == "rediss"
     asking = {
         "ssl": is_secret,

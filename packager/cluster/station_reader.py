@@ -38,24 +38,33 @@ class StationLogs:
         async with asyncio.TaskGroup() as group:
             for station in self._stations:
                 group.create_task(station.run())
-            while True:
-                await self._connection.wait_until_up()
-                try:
-                    found = await self._read()
-                except RedisUnavailableError:
-                    continue
-                if not found:
-                    await asyncio.sleep(self._limits.streams.look_seconds)
+            await self._connection.for_each_slot(
+                lambda: [one.keys.entries for one in self._stations if not one.is_owner], self._read_on
+            )
 
-    async def _read(self) -> bool:
-        """Read what comes of all stations that this node doesn't own; tell whether all of it was sound."""
-        followed = {one.keys.entries.encode(): one for one in self._stations if not one.is_owner}
+    async def _read_on(self, slot: int) -> None:
+        while True:
+            await self._connection.wait_until_up()
+            try:
+                found = await self._read(slot)
+            except RedisUnavailableError:
+                continue
+            if not found:
+                await asyncio.sleep(self._limits.streams.look_seconds)
+
+    async def _read(self, slot: int) -> bool:
+        """Read what comes of the stations of a slot that this node doesn't own; tell whether it was sound."""
+        followed = {
+            one.keys.entries.encode(): one
+            for one in self._stations
+            if not one.is_owner and self._connection.slot(one.keys.entries) == slot
+        }
         if not followed:
             return False
         streams, limits = self._limits.streams, self._limits.stations
-        behind = {name: str(one.read) for name, one in followed.items()}
+        behind: dict[bytes, str | bytes] = {name: str(one.read) for name, one in followed.items()}
         found = await self._connection.wait(
-            lambda client: _xread(client, behind, limits.read_entries, streams.read_seconds),
+            lambda client: self._xread(client, behind, limits.read_entries, streams.read_seconds),
             streams.read_seconds,
         )
         is_sound = True
@@ -63,6 +72,20 @@ class StationLogs:
             for number, fields in entries:
                 is_sound &= self._take(followed[name], number, fields.get(b"entry", b""))
         return is_sound
+
+    async def _xread(
+        self, client: Any, behind: Mapping[bytes, str | bytes], most: int, seconds: float
+    ) -> Any:
+        """Wait for entries; what isn't a stream, and would fail each time, is deleted."""
+        from redis.exceptions import ResponseError  # an extra, as in `connection`
+
+        try:
+            return await self._connection.xread(client, behind, most, seconds)
+        except ResponseError:
+            for name in behind:
+                if await client.type(name) not in (b"stream", b"none"):
+                    await client.delete(name)
+            return None
 
     def _take(self, station: SharedStation, number: bytes, message: bytes) -> bool:
         try:
@@ -73,16 +96,3 @@ class StationLogs:
                 log.warning("an entry in Redis is no audio", mount=station.name, reason=str(error))
             return False
         return True
-
-
-async def _xread(redis: Any, behind: Mapping[bytes, str], most: int, seconds: float) -> Any:
-    """Wait for entries; what isn't a stream, and would fail each time, is deleted."""
-    from redis.exceptions import ResponseError  # an extra, as in `connection`
-
-    try:
-        return await redis.xread(behind, most, round(seconds * 1000))
-    except ResponseError:
-        for name in behind:
-            if await redis.type(name) not in (b"stream", b"none"):
-                await redis.delete(name)
-        return None

@@ -70,6 +70,10 @@ def test_a_queue_that_isnt_there_is_said_in_a_line(library: Path, tmp_path: Path
     done = run_headwater(*words, tmp_path / "none.toml")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "cluster.url: is missing" in done.stderr
+    (tmp_path / "cluster.toml").write_text('[cluster]\nurl = "redis+cluster://127.0.0.1:1"\n')
+    done = run_headwater(*words, tmp_path / "cluster.toml")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "cluster.url: a Redis Cluster takes no jobs" in done.stderr
     assert not (tmp_path / "out").exists()
     done = run_headwater("package", library, "--out", tmp_path / "out", "--config", tmp_path / "none.toml")
     assert done.returncode == 2

@@ -19,6 +19,7 @@ from origin.config.warnings import unserved
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
+from tests.redis_cluster import RedisServers
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
 
@@ -36,7 +37,7 @@ def shared_channel(*lines: str) -> str:
 
 @contextlib.contextmanager
 def nodes(
-    folder: Path, redis: RedisServer, *roles: str, channels: str | None = None
+    folder: Path, redis: RedisServer | RedisServers, *roles: str, channels: str | None = None
 ) -> Iterator[list[ServerProcess]]:
     """Run a node for each role, all with the same configuration; None: that of the usual channel."""
     channels = shared_channel() if channels is None else channels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -26,6 +26,13 @@ LIMITS = ClusterLimits(
     lease=LeaseLimits(lease_seconds=2.0, renew_seconds=0.05),
     streams=LogStreamLimits(list_seconds=0.02, look_seconds=0.01),
 )
+
+
+class HasUrl(Protocol):
+    """What a node connects to."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class Shareable(Protocol):
@@ -78,15 +85,19 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def node(
-    server: RedisServer, *makers: Shareable, limits: ClusterLimits = LIMITS, follows_all: bool = True
+    server: HasUrl,
+    *makers: Shareable,
+    limits: ClusterLimits = LIMITS,
+    follows_all: bool = True,
+    names: Sequence[str] = ("test",),
 ) -> AsyncIterator[Node]:
     connection = await asyncio.to_thread(RedisConnection, server.url, limits.redis)
     streams: dict[str, LiveStream] = {}
     relayed = Relayed()
     made = ClusterNode(connection, streams, relayed, limits, DEFAULT_LIMITS, follows_all=follows_all)
     one = Node(made, streams, relayed)
-    for maker in makers:
-        own = LiveStream("test", NoCommands(), clock=maker.clock)
+    for name, maker in zip(names, makers, strict=False):
+        own = LiveStream(name, NoCommands(), clock=maker.clock)
         own.adopt(maker.folded)
         maker.log.add_follower(made.share(own, lambda: one.has_media))
     one.task = asyncio.create_task(made.run())
@@ -104,8 +115,8 @@ def playing(acts: int = 1) -> Maker:
     return maker
 
 
-def is_level(maker: Shareable, one: Node) -> bool:
-    stream = one.streams.get("test")
+def is_level(maker: Shareable, one: Node, channel: str = "test") -> bool:
+    stream = one.streams.get(channel)
     return stream is not None and all(
         mine.window.next_part == stream.renditions[name].window.next_part
         for name, mine in maker.folded.renditions.items()
