@@ -191,3 +191,24 @@ def test_one_look_finds_most_parts_and_hardly_later(material: dict[str, Track]) 
         parts, reads = (sum(moment > settled for moment in of) for of in (rested.published, rested.reads))
         assert parts > 50
         assert reads < 1.5 * parts
+
+
+def test_a_look_that_comes_in_vain_moves_the_next_ones_back_and_others_move_them_forward(
+    material: dict[str, Track], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    burst = Burst(material, monkeypatch)
+    feed, most = next(iter(burst.feeds.values())), LiveLimits().part_look_shift_seconds
+    burst.come(range(1), 1.0)
+    assert feed.due is None
+    burst.come(range(1, 2), 20.0)
+    soonest = feed.due
+    assert soonest is not None
+    moved = [0.0]
+    for whole in (False, True):
+        for _ in range(200):
+            feed.looked(whole=whole)
+            assert feed.due is not None
+            moved.append(feed.due - soonest)
+    assert moved[:201] == sorted(moved[:201])
+    assert moved[200:] == sorted(moved[200:], reverse=True)
+    assert (moved[200], moved[400]) == pytest.approx((most, -most))
