@@ -78,6 +78,9 @@ PICTURE = 1 / 24 + PRECISE
 DRAWN_SECONDS = 120
 """In which a picture is drawn that was sought."""
 
+HURRIED = 4
+"""By how much faster than real time sequences are played through, whose pictures have been looked at."""
+
 AGAIN_SECONDS = 8
 """After which a viewer who doesn't see the picture seeks again."""
 
@@ -333,7 +336,7 @@ async def test_clips_of_several_films_follow_each_other(
         pictures = pictures_of(origin, name)
         for at, expected in (*pictures, min(pictures)):
             await assert_shows(page, at, expected, PICTURE)
-        await page.evaluate("void video.play()")
+        await page.evaluate(f"void (video.playbackRate = {HURRIED}, video.play())")
         await watching.until(PLAYED)
         assert (await watching.facts())["troubles"] == []
         ((begin, end),) = await page.evaluate(BUFFERED)

@@ -13,7 +13,7 @@ from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess
 from tests.copied_channel import film
-from tests.e2e.conftest import Tab, keep, open_tab
+from tests.e2e.conftest import SMALL, Tab, keep, open_tab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -195,7 +195,8 @@ async def test_the_instruments_show_what_is_measured_and_cost_nothing_when_close
 
 
 async def test_the_exercises_of_a_film_print_what_they_measured(tab: Tab) -> None:
-    await tab.open(f"{FILM}&buffer=5")
+    await tab.page.set_viewport_size(SMALL)
+    await tab.open(f"{FILM}&level=0&buffer=5")
     await tab.playing()
     await tab.page.get_by_role("button", name="Instruments").click()
     storm = await exercise(tab, "Seek storm")
