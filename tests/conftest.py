@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,9 +54,6 @@ HELD_SECONDS = 0.1
 
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
-# All that collecting makes stays: looking for garbage in it meanwhile takes a sixth of the time.
-gc.disable()
-
 # Where Python is forbidden to keep what it compiled, as in many images, each server compiles itself anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -80,6 +77,16 @@ def pytest_configure(config: pytest.Config) -> None:
         programs = Path(folder.name, "bin")
         programs.mkdir()
         prefer_quick_ffmpeg(programs)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage meanwhile: all that is made stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
@@ -113,7 +120,6 @@ def pytest_collection_finish() -> None:
     """Take what is there for the whole run, thousands of tests, out of what is searched for garbage."""
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
