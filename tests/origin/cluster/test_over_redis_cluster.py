@@ -36,6 +36,7 @@ def test_live_events_and_stations_go_on_where_a_master_is_lost(tmp_path: Path) -
         events.publish(edge, "a")
         wait_for(lambda: len(reader.events) == 1, "an event of another node")
         wait_for(lambda: listener.heard, "the station's sound")
+        wait_for(lambda: get(edge, "/live/one.mp3/master.m3u8").status_code == 200, "the station's HLS")
         for key in (LogKeys(LIVE, "shared").entries, NEWS):
             newest, heard = segments(playlist(edge))[-1], listener.heard
             redis.lose_master_of(key)
