@@ -134,4 +134,6 @@ def _by_sentinels(scheme: str, rest: str, options: dict[str, Any]) -> Redis:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():  # what is wrong isn't told: it may be a password
+        raise ValueError("a server's address is host:port")
     return host.strip("[]"), int(port)

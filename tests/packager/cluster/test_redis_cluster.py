@@ -95,6 +95,11 @@ def test_a_wrong_url_of_a_cluster_is_refused(url: str) -> None:
         redis_cluster_client(url, connect_seconds=1, answer_seconds=None, connections=2)
 
 
+def test_what_may_be_a_password_is_not_told() -> None:
+    with pytest.raises(ValueError, match=r"host:port\Z"):
+        redis_cluster_client("redis+cluster://u:secret", connect_seconds=1, answer_seconds=1, connections=2)
+
+
 def test_jobs_are_told_that_a_cluster_takes_none() -> None:
     with pytest.raises(ValueError, match="Redis Cluster"):
         redis_client("redis+cluster://one:1", connect_seconds=1, answer_seconds=None, connections=2)
