@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import importlib
 import os
 import signal
 import socket
@@ -18,7 +19,6 @@ import sys
 from dataclasses import replace
 
 import structlog
-import uvicorn.lifespan.on  # noqa: F401 - which uvicorn would import when the server starts
 import uvloop
 from starlette.types import Scope
 
@@ -52,6 +52,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     malloc.configure()
     # What takes time and needs to know nothing of what is served: perhaps a worker has died by then.
+    with contextlib.suppress(ImportError):  # uvicorn imports it when the server starts, where it has it still
+        importlib.import_module("uvicorn.lifespan.on")
     malloc.freeze_garbage_collector()
     _name("spare worker")
     sock = socket.socket(fileno=descriptor)
