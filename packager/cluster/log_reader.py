@@ -132,6 +132,7 @@ class LogReader:
         except TimeoutError:
             log.debug("nobody writes a snapshot", channel=keys.name)
         except Exception:  # it is asked for again
-            shared.lose()
+            if not shared.is_owned:
+                shared.lose()
             log.exception("a snapshot can't be read", channel=keys.name)
             await asyncio.sleep(self._limits.wanted_seconds)

@@ -143,6 +143,8 @@ class SharedLog:
     async def restore(self, snapshot: Snapshot, most_bytes: int) -> None:
         """Begin with a snapshot; others have their turn in between.
 
+        It ends where it is if this node comes to own the log meanwhile.
+
         Raises:
             MalformedError: it can't be read.
             HoleError: the same.
@@ -152,6 +154,8 @@ class SharedLog:
             self._position.take(snapshot.last.position, message)
             self._note_length(message)
             await budget.spend()
+            if self.is_owned:
+                return
         if not self.is_whole:
             raise MalformedError("a snapshot without an end")
         self.read, self.may_differ = snapshot.last, False
@@ -172,6 +176,7 @@ class SharedLog:
         """Append from now on, behind a position."""
         self.is_owned, self.read = True, EntryId(epoch, position)
         self._position.number, self._position.is_restoring = position, False
+        self.stream.forget_snapshot()
 
     def disown(self, sent: int) -> None:
         """Append no more, and follow whoever does.

@@ -285,6 +285,10 @@ class LiveStream:
         else:
             self.adopt(FoldedLog(entry, self._limits, clock=self._clock))
 
+    def forget_snapshot(self) -> None:
+        """Go on without what a snapshot has given whose end doesn't come."""
+        self._restored, self._is_restoring = None, False
+
     def _finish_restoring(self) -> None:
         """Serve what a snapshot has given."""
         restored, self._restored, self._is_restoring = self._restored, None, False
