@@ -19,9 +19,9 @@ from collections.abc import (
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from origin.events.delivery import Reader, Readers, as_text, welcome
 from origin.events.event_log import Event, EventLog, Past, PastEpoch, Resumption
 from origin.events.limits import ChannelLimits
-from origin.events.readers import Reader, Readers, as_text, welcome
 from origin.http1.stream import Stream
 from packager.latency_histogram import LatencyHistogram
 

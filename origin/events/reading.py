@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from origin.events.admission import Admission
 from origin.events.channel import EventChannel
+from origin.events.delivery import Reader, as_text
 from origin.events.event_log import Resumption
 from origin.events.formats import JSON, NDJSON, SSE, Format
-from origin.events.readers import Reader, as_text
 from origin.http1.stream import STREAM, Stream
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left

@@ -12,8 +12,8 @@ from typing import Self
 import httpx
 import msgspec
 
+from origin.events.delivery import as_text
 from origin.events.formats import NDJSON_TYPE
-from origin.events.readers import as_text
 from packager.sources.guarded_http import certificates
 
 

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from origin.events.channel import EventChannel
+from origin.events.delivery import Reader
 from origin.events.formats import WEBSOCKET
 from origin.events.publishing import Publisher
-from origin.events.readers import Reader
 from origin.http1 import websocket
 from origin.http1.exchange import take_slowly
 from origin.http1.stream import STREAM, Stream

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import structlog
 
 from origin.http1.stream import Stream
+from origin.radio.audio_ring import AudioRing, Block
 from origin.radio.icy_headers import StationDescription, listener_headers
 from origin.radio.listener_time import ListenerTime, MediaTimeMark
 from origin.radio.listeners import Listener, Listeners
@@ -22,7 +23,6 @@ from origin.radio.mount_entries import (
     StationFacts,
 )
 from origin.radio.options import MountOptions
-from origin.radio.ring import AudioRing, Block
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 
 log = structlog.get_logger()

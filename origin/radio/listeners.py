@@ -18,9 +18,9 @@ from media.mp3.icy import Interleaver
 from origin.fan_out.caught_up import CaughtUpReaders
 from origin.fan_out.ring import LaggedError
 from origin.http1.stream import Stream, as_chunk
+from origin.radio.audio_ring import AudioCursor, AudioRing
 from origin.radio.limits import ListenerLimits
 from origin.radio.listener_time import ListenerTime
-from origin.radio.ring import AudioCursor, AudioRing
 from packager.radio.intro import Intro
 
 log = structlog.get_logger()

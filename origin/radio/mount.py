@@ -15,6 +15,7 @@ import structlog
 
 from media.mp3.icy import metadata_block
 from origin.http1.stream import Stream
+from origin.radio.audio_ring import AudioRing, Block
 from origin.radio.icy_headers import StationDescription, describe_station, listener_headers
 from origin.radio.limits import MountLimits
 from origin.radio.listeners import Listener, Listeners
@@ -28,7 +29,6 @@ from origin.radio.mount_entries import (
 )
 from origin.radio.now_playing import NowPlaying
 from origin.radio.options import AudioSource, MountOptions
-from origin.radio.ring import AudioRing, Block
 from origin.radio.subscribers import Subscribers
 from packager.cluster.shared_station import SharedStation
 from packager.radio.audio_blocks import AudioBlock

@@ -14,11 +14,11 @@ import msgspec
 from msgspec import Struct
 
 from media.errors import MalformedError
+from origin.radio.audio_ring import Block
 from origin.radio.followed_mount import FollowedMount
 from origin.radio.listeners_elsewhere import ListenerReport
 from origin.radio.mount import Mount
 from origin.radio.mount_entries import StationEntry
-from origin.radio.ring import Block
 from packager.replication.log_follower import Place
 
 RADIO = "radio"

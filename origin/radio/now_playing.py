@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from media.mp3.icy import clean_title
 from origin.events.channel import EventChannel, new_epoch
-from origin.events.readers import Reader
+from origin.events.delivery import Reader
 from origin.http1.stream import Stream
 from origin.radio.listener_time import ListenerTime, ListenerTimes, MediaTimeMark
 from origin.radio.listeners import Listener

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from origin.access.credentials import unauthorized
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
-from origin.events.readers import Reader
+from origin.events.delivery import Reader
 from origin.events.reading import stream_events
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left, receive_body, require_type

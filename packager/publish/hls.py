@@ -15,8 +15,8 @@ from fractions import Fraction
 
 import structlog
 
-from media.hls import media_playlist as m3u8
 from media.hls.date_range import DateRange
+from media.hls.media_playlist import MediaPlaylist, Older, Part, RenditionReport, Segment, ServerControl
 from media.hls.shared_text import FilledText, Pieces, SharedText, rendered
 from media.hls.values import adding_up
 from packager.publish.dash import LiveManifest
@@ -57,14 +57,14 @@ class RenderingError(Exception):
 def media_playlist(
     window: Window,
     cadence: Cadence,
-    reports: Sequence[m3u8.RenditionReport] = (),
+    reports: Sequence[RenditionReport] = (),
     *,
     skip: bool = False,
     suffix: str = "",
     date_ranges: DateRanges | None = None,
     ranges_since: float | None = None,
     history: History | None = None,
-) -> m3u8.MediaPlaylist:
+) -> MediaPlaylist:
     """Say what a rendition has now.
 
     Args:
@@ -86,11 +86,11 @@ def media_playlist(
     older = _count_older(window, skip_until)
     # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored.
     skipped = older if skip and not window.ended else 0
-    lines = m3u8.Older() if skipped else (history or History()).older(window, older, suffix)
+    lines = Older() if skipped else (history or History()).older(window, older, suffix)
     tags, removed = _date_ranges(date_ranges or DateRanges(), ranges_since if skipped else None)
     # The hinted part counts: players have it before they ask for the list again.
     hinted = Fraction(0) if window.ended else cadence.part_target
-    return m3u8.MediaPlaylist(
+    return MediaPlaylist(
         target_duration=target_duration,
         segments=[
             _segment(segment, end + hinted, window, target_duration, suffix) for segment, end in recent
@@ -110,8 +110,8 @@ def media_playlist(
     )
 
 
-def _server_control(cadence: Cadence, skip_until: Fraction) -> m3u8.ServerControl:
-    return m3u8.ServerControl(
+def _server_control(cadence: Cadence, skip_until: Fraction) -> ServerControl:
+    return ServerControl(
         can_block_reload=True,
         hold_back=Fraction(HOLD_BACK * cadence.target_duration),
         part_hold_back=PART_HOLD_BACK * cadence.part_target,
@@ -173,7 +173,7 @@ def _count_older(window: Window, boundary: Fraction) -> int:
 
 def _segment(
     segment: LiveSegment, distance: Fraction, window: Window, target_duration: int, suffix: str
-) -> m3u8.Segment:
+) -> Segment:
     finished = segment is not window.open
     # With the first part's tag the others' go too: a list that began in mid-segment would misname them.
     # §6.2.1: parts go that aren't at the live edge, which what has ended hasn't. hls.js would wait for the
@@ -184,11 +184,11 @@ def _segment(
     return playlist_segment(segment, window.extension, suffix, parts, finished=finished)
 
 
-def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[m3u8.Part]:
+def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[Part]:
     # hls.js takes a segment for loaded when its parts reach its end, to the microsecond.
     durations = adding_up(part.duration for part in segment.parts)
     return [
-        m3u8.Part(part_uri(segment.number, index, extension) + suffix, duration, part.independent)
+        Part(part_uri(segment.number, index, extension) + suffix, duration, part.independent)
         for index, (part, duration) in enumerate(zip(segment.parts, durations, strict=True))
     ]
 
@@ -294,7 +294,7 @@ class Presentation:
             now, boundary = self.clock(), SKIP_BOUNDARY * self._cadence.target_duration
             self._evict_date_ranges(now, boundary)
             reports = [
-                m3u8.RenditionReport(f"../{other.name}/media.m3u8{suffix}", *other.window.last)
+                RenditionReport(f"../{other.name}/media.m3u8{suffix}", *other.window.last)
                 for other in self._renditions.values()
                 if other.name != name and other.window.last is not None
             ]

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from media.hls import media_playlist as m3u8
+from media.hls.media_playlist import Map, Older, Part, Segment
 from media.hls.shared_text import FilledText, SharedText, TextTemplate
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.window.model import LiveSegment
@@ -27,10 +27,10 @@ def playlist_segment(
     segment: LiveSegment,
     extension: str,
     suffix: str,
-    parts: Sequence[m3u8.Part] = (),
+    parts: Sequence[Part] = (),
     *,
     finished: bool = True,
-) -> m3u8.Segment:
+) -> Segment:
     """Make a playlist's entry for a segment.
 
     Args:
@@ -41,7 +41,7 @@ def playlist_segment(
         finished: whether all of it is there.
     """
     init = init_uri(segment.timeline)
-    return m3u8.Segment(
+    return Segment(
         uri=segment_uri(segment.number, extension) + suffix if finished else None,
         duration=segment.duration,
         map=None if init is None else _map(init + suffix),
@@ -53,8 +53,8 @@ def playlist_segment(
 
 
 @functools.lru_cache(maxsize=MAPS_KEPT)
-def _map(uri: str) -> m3u8.Map:
-    return m3u8.Map(uri)
+def _map(uri: str) -> Map:
+    return Map(uri)
 
 
 class _Lines(NamedTuple):
@@ -91,7 +91,7 @@ class History:
         self._blocks: deque[_Block] = deque()
         self._tail: deque[_Lines] = deque()
         self._next = -1
-        self._map: m3u8.Map | None = None
+        self._map: Map | None = None
 
     def keep_up(self, window: Window, count: int) -> None:
         """Make the lines that are lacking of a window's first segments, and let those go that have left.
@@ -109,7 +109,7 @@ class History:
         self._grow(window, first, count)
         self._evict(window, first)
 
-    def older(self, window: Window, count: int, suffix: str) -> m3u8.Older:
+    def older(self, window: Window, count: int, suffix: str) -> Older:
         """Give the lines of a window's first segments.
 
         Args:
@@ -118,16 +118,16 @@ class History:
             suffix: put behind every URI.
         """
         if not count:
-            return m3u8.Older()
+            return Older()
         self.keep_up(window, count)
         head, tail = ([one.text for one in lines] for lines in (self._head, self._tail))
         # The first one says its map, which went with the segments before it.
         opening = playlist_segment(window.listed[0], window.extension, "")
         (head or tail)[0] = "\n".join(opening.lines(None))
         if not suffix:
-            return m3u8.Older(head, [block.text for block in self._blocks], tail, self._map)
+            return Older(head, [block.text for block in self._blocks], tail, self._map)
         carried = _Suffix(window.extension, suffix)
-        return m3u8.Older(
+        return Older(
             [carried.behind(f"{line}\n".encode()).decode()[:-1] for line in head],
             [FilledText(block.template, carried.replacements) for block in self._blocks],
             [carried.behind(f"{line}\n".encode()).decode()[:-1] for line in tail],
@@ -184,7 +184,7 @@ class History:
     @staticmethod
     def _again(window: Window, first: int, end: int) -> Iterator[_Lines]:
         """Make the lines from the first segment up to the end of a block once more."""
-        before: m3u8.Map | None = None
+        before: Map | None = None
         for segment in itertools.islice(window.listed, max(end - first, 0)):
             said = playlist_segment(segment, window.extension, "")
             yield _Lines(segment.number, "\n".join(said.lines(before)))

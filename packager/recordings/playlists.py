@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from media.hls import media_playlist as m3u8
+from media.hls.media_playlist import Map, MediaPlaylist, Segment
 from packager.window.model import LiveSegment
 from packager.window.rendition import init_uri, segment_uri
 
@@ -40,7 +40,7 @@ def without_common_gaps(segments: Listed) -> dict[str, list[LiveSegment]]:
 
 def media_playlist(
     segments: Sequence[LiveSegment], target_duration: int, date_ranges: Sequence[str], extension: str
-) -> m3u8.MediaPlaylist:
+) -> MediaPlaylist:
     """Make the playlist of one rendition.
 
     Args:
@@ -49,13 +49,13 @@ def media_playlist(
         date_ranges: EXT-X-DATERANGE tags.
         extension: of the segments' names.
     """
-    return m3u8.MediaPlaylist(
+    return MediaPlaylist(
         target_duration=target_duration,
         segments=[
-            m3u8.Segment(
+            Segment(
                 uri=segment_uri(segment.number, extension),
                 duration=segment.duration,
-                map=None if (uri := init_uri(segment.timeline)) is None else m3u8.Map(uri),
+                map=None if (uri := init_uri(segment.timeline)) is None else Map(uri),
                 discontinuity=segment.discontinuity,
                 program_date_time=segment.program_date_time,
                 gap=segment.gap,

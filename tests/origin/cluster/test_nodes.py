@@ -74,6 +74,10 @@ def owns(one: ServerProcess) -> bool:
     return 'headwater_cluster_owner{channel="shared"} 1.0' in get(one, "/metrics").text
 
 
+def is_live(one: ServerProcess) -> bool:
+    return bool(get(one, "/health").json()["services"]["live/shared"] == "live")
+
+
 def playlist(one: ServerProcess, query: str = "") -> str:
     answer = get(one, f"/live/shared/source/media.m3u8{query}")
     assert answer.status_code == 200
@@ -123,7 +127,8 @@ def test_nodes_serve_the_same_and_a_standby_takes_over(tmp_path: Path, redis_ser
         packagers, edges = every[:2], every[2:]
         (told,) = get(edges[0], "/api/live").json()
         assert (told["name"], told["state"]) == ("shared", "live")
-        assert all(get(one, "/health").json()["services"]["live/shared"] == "live" for one in every)
+        # Who isn't the owner serves the channel before its own source has given anything.
+        wait_for(lambda: all(map(is_live, every)), "every source")
         wait_for(lambda: sum(map(owns, packagers)) == 1, "an owner")
         # A finished segment, its parts and what leads to it are the same everywhere.
         listed = segments(playlist(edges[0]))[-1]

@@ -13,9 +13,9 @@ from typing import cast
 
 import pytest
 
+from origin.events.delivery import MOST_FRAMES, Reader
 from origin.events.event_log import Event
 from origin.events.limits import ChannelLimits
-from origin.events.readers import MOST_FRAMES, Reader
 from origin.http1.stream import Stream
 from tests.benchmarks import event_readers
 from tests.event_server import LIMIT, NDJSON, WAYS, Got, Server, Way, a_channel, reading, serving

@@ -18,10 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from media.mp3.icy import Deinterleaver, Interleaver, metadata_block
 from origin.http1.stream import LAST_CHUNK, Stream
+from origin.radio.audio_ring import AudioRing
 from origin.radio.limits import ListenerLimits, ListenerTimeLimits, MountLimits
 from origin.radio.listener_time import ListenerTime, MediaTimeMark
 from origin.radio.listeners import Listener, Listeners
-from origin.radio.ring import AudioRing
 
 T = TypeVar("T")
 

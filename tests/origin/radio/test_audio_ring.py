@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from origin.fan_out.ring import LaggedError
-from origin.radio.ring import AudioCursor, AudioRing
+from origin.radio.audio_ring import AudioCursor, AudioRing
 
 
 def taken(ring: AudioRing, cursor: AudioCursor, limit: int = 1 << 20) -> bytes:
