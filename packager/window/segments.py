@@ -70,7 +70,8 @@ class SegmentTotals:
         self._measure(segment)
         self.duration += segment.duration
         self.size += segment.size
-        self._gaps += segment.duration * segment.gap
+        if segment.gap:
+            self._gaps += segment.duration
         self.discontinuities += segment.discontinuity
 
     def add_all(self, segments: Iterable[LiveSegment]) -> None:
@@ -91,7 +92,8 @@ class SegmentTotals:
         """Subtract a segment that has left the list."""
         self.duration -= segment.duration
         self.size -= segment.size
-        self._gaps -= segment.duration * segment.gap
+        if segment.gap:
+            self._gaps -= segment.duration
         self.discontinuities -= segment.discontinuity
 
     def lose(self, segment: LiveSegment) -> None:
@@ -101,14 +103,18 @@ class SegmentTotals:
 
     def _measure(self, segment: LiveSegment) -> None:
         """Raise the peak bandwidth to that of a segment."""
+        # In integers, which cost less than fractions: it lasts length / per_second.
+        length, per_second = segment.duration.as_integer_ratio()
+        bits = 8 * segment.size * per_second
         # RFC 8216bis §4.4.6.2: the peak counts over at least half a target duration.
-        if 2 * segment.duration >= self._target_duration:
-            self.peak_bandwidth = max(self.peak_bandwidth, round(8 * segment.size / segment.duration))
+        if 2 * length >= self._target_duration * per_second and bits > self.peak_bandwidth * length:
+            self.peak_bandwidth = round(Fraction(bits, length))
 
     def settle(self) -> bool:
         """Note the list's duration after evictions; True where it is the longest so far."""
         grown = self.duration > self.longest
-        self.longest = max(self.longest, self.duration)
+        if grown:
+            self.longest = self.duration
         return grown
 
 

@@ -313,12 +313,15 @@ class Window:
                 self.next_number,
                 self.timeline,
                 program_date_time.as_integer_ratio(),
+                (part,),
                 discontinuity=self._begins,
+                duration=part.duration,
             )
             self._begins = False
-        self.open = replace(
-            self.open, parts=(*self.open.parts, part), duration=self.open.duration + part.duration
-        )
+        else:
+            self.open = replace(
+                self.open, parts=(*self.open.parts, part), duration=self.open.duration + part.duration
+            )
         if ends_segment:
             self._finish(self.open)
         self._notify()
