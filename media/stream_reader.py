@@ -53,12 +53,23 @@ class MediaClock:
         self.jumped = False
 
 
+class UnwrittenBytes(Protocol):
+    """Bytes of a stream that are made only when somebody asks for them."""
+
+    @property
+    def size(self) -> int:
+        """How many there will be."""
+
+    def pieces(self) -> list[bytes]:
+        """Make them, in pieces that are to be joined."""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamChunk:
     """Consecutive bytes of a stream.
 
     Attributes:
-        data: whole packets, tags or frames.
+        content: whole packets, tags or frames, or what makes them.
         access: whether they begin with a random access point.
         header: whether every decoder needs them first.
         changes: whether a decoder of earlier chunks can't continue with them.
@@ -66,12 +77,24 @@ class StreamChunk:
         tags: the same as tags, where the bytes are made of some; see ``media.flv.tags``.
     """
 
-    data: bytes
+    content: bytes | UnwrittenBytes
     access: bool = False
     header: bool = False
     changes: bool = False
     clock: int | None = None
     tags: Sequence[tuple[int, int, bytes]] = ()
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes."""
+        content = self.content
+        return content if isinstance(content, bytes) else b"".join(content.pieces())
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        content = self.content
+        return len(content) if isinstance(content, bytes) else content.size
 
 
 class StreamReader(Protocol):

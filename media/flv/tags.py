@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE, StreamChunk, without_front
@@ -115,7 +115,7 @@ class FlvReader:
 
     def _join_tags(self, tags: Sequence[Tag], found: list[StreamChunk]) -> None:
         if tags:
-            found.append(StreamChunk(write_tags(tags), clock=self._elapsed, tags=tags))
+            found.append(StreamChunk(UnwrittenTags.of(tags), clock=self._elapsed, tags=tags))
 
     def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:
         """Take the complete tags; return the offset behind them."""
@@ -189,6 +189,29 @@ class FlvReader:
         return [first, *(StreamChunk(tag, header=True) for tag in tags)]
 
 
+@dataclass(frozen=True, slots=True)
+class UnwrittenTags:
+    """Tags whose bytes are made only when somebody asks for them: of a copied stream hardly anybody does.
+
+    Attributes:
+        tags: these.
+        size: of their bytes.
+    """
+
+    tags: Sequence[Tag]
+    size: int
+
+    @classmethod
+    def of(cls, tags: Sequence[Tag]) -> UnwrittenTags:
+        """Take these tags."""
+        around = TAG_HEADER + SIZE_BEHIND
+        return cls(tags, around * len(tags) + sum([len(body) for _, _, body in tags]))
+
+    def pieces(self) -> list[bytes]:
+        """Make the bytes, in pieces that are to be joined."""
+        return _pieces(self.tags)
+
+
 def file_header() -> bytes:
     """Write what stands before the first tag (§E.2), for audio and video."""
     return b"FLV\1\5" + FILE_HEADER_BYTES.to_bytes(4, "big") + bytes(SIZE_BEHIND)
@@ -207,13 +230,17 @@ def write_tag(kind: int, timestamp: int, body: bytes) -> bytes:
 
 def write_tags(tags: Iterable[Tag]) -> bytes:
     """Write tags, one behind the other."""
+    return b"".join(_pieces(tags))
+
+
+def _pieces(tags: Iterable[Tag]) -> list[bytes]:
     pieces = list[bytes]()
     for kind, timestamp, body in tags:
         size = len(body)
         pieces.append(_HEADER.pack(kind << 24 | size, (timestamp & 0xFFFFFF) << 8 | timestamp >> 24))
         pieces.append(body)
         pieces.append(_SIZE_FIELD.pack(TAG_HEADER + size))
-    return b"".join(pieces)
+    return pieces
 
 
 def _body(tag: bytes) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
+from collections.abc import Iterator
 
-from media.stream_reader import CLOCK_RATE, StreamChunk
+from media.stream_reader import CLOCK_RATE, StreamChunk, UnwrittenBytes
 from packager.sources.limits import DEFAULT_LIMITS, GopCacheLimits
 
 
@@ -25,11 +27,12 @@ class GopCache:
         more_seconds: float = 0.0,
     ) -> None:
         self._max_bytes = limits.kept_bytes
+        self._max_unwritten = limits.unwritten_tags
         self._seconds = seconds
         self._more_seconds = more_seconds
         self._headers: deque[bytes] = deque(maxlen=limits.headers)
         self._groups: deque[_Group] = deque()
-        self._bytes = 0
+        self._bytes = self._unwritten = 0
 
     @property
     def has_access_point(self) -> bool:
@@ -50,12 +53,24 @@ class GopCache:
         if piece.access:
             self._groups.append(_Group(piece.clock, now))
         if self._groups:
-            self._groups[-1].pieces.append(piece.data)
-            self._groups[-1].size += len(piece.data)
-            self._bytes += len(piece.data)
+            self._keep(piece, self._groups[-1])
         kept = max(self._seconds, self._more_seconds)
         while self._groups and (self._bytes > self._max_bytes or self._is_unneeded(0, kept)):
-            self._bytes -= self._groups.popleft().size
+            oldest = self._groups.popleft()
+            self._bytes -= oldest.size
+            self._unwritten -= oldest.unwritten
+
+    def _keep(self, piece: StreamChunk, group: _Group) -> None:
+        """Add a chunk to a group; its bytes are made now where too many of others aren't made yet."""
+        count = 0 if isinstance(piece.content, bytes) else len(piece.tags)
+        if self._unwritten + count > self._max_unwritten:
+            group.contents.append(piece.data)
+        else:
+            group.contents.append(piece.content)
+            group.unwritten += count
+            self._unwritten += count
+        group.size += piece.size
+        self._bytes += piece.size
 
     def _is_unneeded(self, index: int, seconds: float) -> bool:
         """Return whether the groups behind one are as long as wanted."""
@@ -79,7 +94,7 @@ class GopCache:
         """Forget everything, before another stream."""
         self._headers.clear()
         self._groups.clear()
-        self._bytes = 0
+        self._bytes = self._unwritten = 0
 
     def beginning(self, oldest: float | None = None) -> bytes:
         """Return what a new decoder needs first.
@@ -89,7 +104,7 @@ class GopCache:
                 are given. None: the newest that are long enough.
         """
         groups = self._given(oldest)
-        return b"".join([*self._headers, *(data for group in groups for data in group.pieces)])
+        return b"".join(itertools.chain(self._headers, *(group.pieces() for group in groups)))
 
 
 class _Group:
@@ -98,5 +113,14 @@ class _Group:
     def __init__(self, clock: int | None, came: float) -> None:
         self.clock = clock
         self.came = came
-        self.pieces: list[bytes] = []
+        self.contents: list[bytes | UnwrittenBytes] = []
         self.size = 0
+        self.unwritten = 0
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give its bytes in pieces."""
+        for content in self.contents:
+            if isinstance(content, bytes):
+                yield content
+            else:
+                yield from content.pieces()

@@ -44,10 +44,13 @@ class GopCacheLimits:
     Attributes:
         kept_bytes: Most bytes; a longer group of pictures is dropped until the next access point.
         headers: Most headers; the oldest are dropped beyond that.
+        unwritten_tags: Most tags of FLV whose bytes aren't made yet: each is several objects, and all of them
+            are written at once for an ffmpeg that joins.
     """
 
     kept_bytes: int = 32 << 20
     headers: int = 16
+    unwritten_tags: int = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,14 +205,15 @@ class Pump:
                 self._pacing.begin()
                 self._begun = self._received
             self._gop_cache.receive(piece, time.monotonic())
-            self._feed_branches(piece.data)
-            self._received += len(piece.data)
+            if self._branches:
+                self._feed_branches(piece.data)
+            self._received += piece.size
             self._received_at = time.monotonic()
             if piece.clock is not None:
                 self._pacing.received(piece.clock / CLOCK_RATE, time.monotonic(), access=piece.access)
             if self._attached:
                 self._queue.append(piece)
-                self._queued += len(piece.data)
+                self._queued += piece.size
         self._notify()
         self._skip_if_late()
         while self._attached and self._queued > self._limits.ahead_bytes:
@@ -295,7 +296,7 @@ class Pump:
         beginning = StreamChunk(self._gop_cache.beginning(first), clock=self._gop_cache.clock(first))
         queue: deque[StreamChunk | None] = deque([beginning])
         self._queue = queue
-        self._queued, self._attached = len(beginning.data), True
+        self._queued, self._attached = beginning.size, True
         self._pacing.attached(
             None if beginning.clock is None else beginning.clock / CLOCK_RATE, time.monotonic()
         )
@@ -339,9 +340,9 @@ def _first_of(queue: deque[StreamChunk | None], most_bytes: int) -> tuple[list[S
     pieces: list[StreamChunk] = []
     size, clock = 0, None
     while queue and (piece := queue[0]) is not None:
-        if pieces and size + len(piece.data) > most_bytes:
+        if pieces and size + piece.size > most_bytes:
             break
-        size += len(piece.data)
+        size += piece.size
         pieces.append(piece)
         clock = clock if piece.clock is None else piece.clock
         queue.popleft()

@@ -51,7 +51,7 @@ class StreamMeter:
         """
         if not self._samples or now - self._samples[-1][0] >= self._limits.step_seconds:
             self._samples.append((now, self.received))
-        self.count(len(chunk.data))
+        self.count(chunk.size)
         if chunk.access and chunk.clock is not None:
             if self._access is not None and chunk.clock > self._access:
                 self.keyframe_interval = (chunk.clock - self._access) / CLOCK_RATE

@@ -56,11 +56,12 @@ def test_tags_are_divided_as_their_bytes_are(seed: int) -> None:
         found = by_tags.receive_tags(some)
         assert [without_tags(one) for one in found] == by_bytes.receive_data(write_tags(some))
         assert all(write_tags(one.tags) == one.data for one in found if one.tags)
+        assert all(one.size == len(one.data) for one in found)
     assert by_tags.signature == by_bytes.signature
 
 
 def without_tags(chunk: StreamChunk) -> StreamChunk:
-    return replace(chunk, tags=())
+    return replace(chunk, content=chunk.data, tags=())
 
 
 @pytest.mark.parametrize("seed", range(20))

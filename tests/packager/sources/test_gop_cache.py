@@ -68,6 +68,43 @@ def test_headers_that_are_repeated_push_no_others_out() -> None:
     assert cache.beginning() == b"firstsecond"
 
 
+class TagsThatTell:
+    """Tags that tell how often their bytes are made."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+        self.made = 0
+
+    def pieces(self) -> list[bytes]:
+        self.made += 1
+        return [self._data[:1], self._data[1:]]
+
+
+def test_bytes_of_tags_are_made_when_somebody_joins_or_too_many_wait_for_that() -> None:
+    cache, seen = GopCache(limits=GopCacheLimits(unwritten_tags=5)), list[TagsThatTell]()
+
+    def receive(data: bytes) -> None:
+        seen.append(TagsThatTell(data))
+        cache.receive(StreamChunk(seen[-1], tags=((9, 0, b"a"), (9, 0, b"b"))))
+
+    cache.receive(StreamChunk(b"head", header=True))
+    for group in (b"first", b"second"):
+        # The group before is dropped, and with it what waited there.
+        cache.receive(StreamChunk(group, access=True))
+        seen.clear()
+        for data in (b" one", b" two", b" three", b" four"):
+            receive(data)
+        assert [one.made for one in seen] == [0, 0, 1, 1]
+    assert cache.beginning() == cache.beginning() == b"headsecond one two three four"
+    assert [one.made for one in seen] == [2, 2, 1, 1]
+    cache.clear()
+    cache.receive(StreamChunk(b"third", access=True))
+    receive(b" one")
+    assert not seen[-1].made
+    assert cache.beginning() == b"third one"
+
+
 async def decode(process: Process, times: list[int], *, kill_after: int | None = None) -> None:
     """Read framecrc lines to the end, which a kill after some frames brings about; note the frames' times."""
     output = b""
