@@ -177,11 +177,15 @@ class Process:
         Raises:
             BrokenPipeError: the process no longer reads.
         """
-        if self._child.stdin is None:
+        pipe = self._child.stdin
+        if pipe is None:
             raise BrokenPipeError("started without standard input")
-        self._child.stdin.write(data)
+        # A pipe of uvloop's that the program has closed raises a RuntimeError.
+        if pipe.is_closing():
+            raise BrokenPipeError("it no longer reads")
+        pipe.write(data)
         try:
-            await self._child.stdin.drain()
+            await pipe.drain()
         except ConnectionResetError as error:
             raise BrokenPipeError("it no longer reads") from error
 

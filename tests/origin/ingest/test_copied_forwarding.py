@@ -125,13 +125,14 @@ def test_a_copied_stream_is_pushed_on_and_a_receiver_that_stalls_disturbs_nobody
             assert not near.channel()["publisher"]["is_encoded"]
             playlist = near.media_playlist(rendition="source")
             assert "#EXT-X-GAP" not in playlist
-            assert timelines(playlist) == timelines(first), "viewers saw nothing of it"
+            told = "".join(near.server.output)
+            assert timelines(playlist) == timelines(first), f"viewers saw nothing of it: {told}"
         # Another publisher, of a codec that RTMP doesn't carry: only that receiver lacks it.
         wait_for(lambda: forwards(near)[0]["state"] == "idle", "the end of the first stream")
         assert_same(noise, recordings(folder)[0])
         with encoding(*LOOPED.format(hevc, "mpegts").split(), "-method", "PUT", f"{near.address}?key={KEY}"):
             wait_for(lambda: forwards(near)[0]["failures"] > 0, "what RTMP doesn't carry")
-            assert "hevc" in forwards(near)[0]["last_error"]
+            assert "hevc" in forwards(near)[0]["last_error"], "".join(near.server.output)
 
             def plays_on() -> bool:
                 text = near.media_playlist(rendition="source")

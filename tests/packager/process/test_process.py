@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from packager.ffmpeg.arguments import QUIET, local_input, pipe
 from packager.process.limits import ProcessLimits
@@ -39,6 +41,31 @@ async def test_each_output_arrives_on_its_own_pipe(tools: Tools) -> None:
     finally:
         await process.stop()
     assert (len(wide), len(narrow)) == (16000, 8000)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_program_that_reads_no_more_is_a_broken_pipe_each_time(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def write_on() -> None:
+        script = 'exec <&-; echo closed >&"${0#pipe:}"; exec /bin/sleep 600'
+        process = await Process.start(["/bin/sh", "-c", script, pipe(0)], stdin=True)
+
+        async def write_until_it_fails() -> None:
+            while True:
+                await process.write(bytes(1 << 16))
+                await asyncio.sleep(0)
+
+        try:
+            assert await process.read() == b"closed\n"
+            for _ in range(2):
+                with pytest.raises(BrokenPipeError):
+                    await write_until_it_fails()
+        finally:
+            await process.stop()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(write_on())
 
 
 async def test_standard_input_goes_in_and_its_end_ends_the_output(tools: Tools) -> None:
