@@ -35,7 +35,11 @@ async def test_who_takes_over_within_a_snapshot_goes_on_without_it() -> None:
     await asyncio.sleep(0)
     assert not restoring.done()
     shared.own(2, 10)
-    assert go_on(shared.stream, maker.followers[0], shared.append, anew=True)
+
+    def append(entry: Entry) -> None:
+        shared.append(entry)
+
+    assert go_on(shared.stream, maker.followers[0], append, anew=True)
     await restoring
     assert shared.is_whole
     assert shared.read == EntryId(2, 10)
