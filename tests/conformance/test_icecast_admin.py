@@ -241,7 +241,11 @@ def test_a_source_is_disconnected_as_by_icecast(both: tuple[Side, Side]) -> None
     for side in both:
         assert side.ask("killsource?mount={m}/one.mp3").shape[:2] == (200, "Source Removed")
         # ffmpeg may stay for long once it has lost its server.
-        wait_for(partial(is_disconnected, side.processes[0]), f"the source of {side.url} to be disconnected", SECONDS)
+        wait_for(
+            partial(is_disconnected, side.processes[0]),
+            f"the source of {side.url} to be disconnected",
+            SECONDS,
+        )
 
 
 def test_the_status_page_has_what_icecasts_has(both: tuple[Side, Side]) -> None:
