@@ -1,19 +1,20 @@
 """Several worker processes: requests for files beside as many processes of nginx, and listeners of a station.
 
 Of requests it is the time of the wall and of processors that counts; of listeners what each costs, and how
-late the last one hears. With one and two, the server and the client have two cores each; with four, they
-share all of them.
+late the last one hears. With one and two, the client has two cores of its own; with three it has one, which
+is enough for answers of several ranges only; with four, they share all of them.
 
 Of workers that are killed it is the time until the one in its place answers for a live channel by itself.
 
-One and two are measured in turn, in the same rounds, and compared: requests a second, which other programs on
-these cores disturb, and CPU time for each request, which they disturb less. Where that stays what it was, two
-workers do what the machine's second core can.
+One, two and three are measured in turn, in the same rounds, and compared: requests a second, which other
+programs on these cores disturb, and CPU time for each request, which they disturb less. Where that stays what
+it was, more workers do what more cores of the machine can.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -40,15 +41,15 @@ from tests.origin.workers.connections import connections
 from tests.patience import program
 from tests.waiting import wait_for
 
-CORES = {1: ("0", "2,3"), 2: ("0,1", "2,3"), 4: ("0-3", "0-3")}
+CORES = {1: ("0", "2,3"), 2: ("0,1", "2,3"), 3: ("0-2", "3"), 4: ("0-3", "0-3")}
 """On which cores so many workers are, and on which the client is."""
 
-COUNTS = ((1, 2), (4,))
+COUNTS = ((1, 2, 3), (4,))
 """How many workers there are, of servers that take turns."""
 
 LISTENERS = 1000
 
-MEASURED = ("64 KiB ranges", "2 KB file")
+MEASURED = ("64 KiB ranges", "2 KB file", "8 ranges of 4 KiB")
 CONNECTIONS = 64
 ROUNDS = 7
 
@@ -169,7 +170,7 @@ def _health(peer: Peer) -> dict[str, Any]:
 
 
 def _figures(workload: Workload, servers: dict[int, list[Peer]], folder: Path) -> Iterator[Figure]:
-    """Measure all servers in turn, and compare each with nginx, and two workers with one."""
+    """Measure all servers in turn, and compare each with nginx, and several workers with one."""
     script = load.write_script(folder, workload)
     taken: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for round_ in range(ROUNDS + 1):
@@ -188,9 +189,9 @@ def _figures(workload: Workload, servers: dict[int, list[Peer]], folder: Path) -
             first = count, servers[count][0].name
             usual = statistics.median(one[place] for one in values)
             yield Figure(f"{count} workers, {workload.name}", name, usual, unit, ratio((count, name), first))
-        for server in servers[1] if {1, 2} <= servers.keys() else ():
-            change = ratio((2, server.name), (1, server.name))
-            of, value, told = "2 workers beside 1", change, "of its CPU/request"
+        for count, server in itertools.product(servers.keys() - {1}, servers.get(1, ())):
+            change = ratio((count, server.name), (1, server.name))
+            of, value, told = f"{count} workers beside 1", change, "of its CPU/request"
             if not place:
                 value, told = 1 / change, "of its requests/s"
             yield Figure(f"{of}, {workload.name}", server.name, value, told, value)
