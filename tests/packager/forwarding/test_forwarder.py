@@ -54,8 +54,8 @@ async def test_a_server_that_says_nothing_is_given_up_and_asked_again() -> None:
     forwarder = Forwarder(source, f"rtmp://127.0.0.1:{port}/live/{KEY}", await discover(), LIMITS)
     work = [asyncio.create_task(publish(publication)), asyncio.create_task(forwarder.run())]
     try:
-        await until(lambda: forwarder.failures > 1, "two attempts")
-        assert asked > 1
+        # A slow machine's ffmpeg may be given up before it has connected.
+        await until(lambda: forwarder.failures > 1 and asked > 1, "two attempts")
         assert forwarder.last_error == "it can't be connected to in time"
         assert KEY not in forwarder.target + forwarder.last_error
         assert publication.is_on_air
