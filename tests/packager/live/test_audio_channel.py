@@ -70,8 +70,11 @@ async def test_a_channel_of_sound_alone_is_cut_at_the_same_frames_in_all_renditi
     sizes = [rendition.window.totals.average_bandwidth for rendition in channel.renditions.values()]
     assert sizes[0] > 1.3 * sizes[1]
     manifest = ElementTree.fromstring(channel.presentation.manifest(0))
-    sets = manifest.findall("{*}Period/{*}AdaptationSet")
-    assert [one.get("contentType") or one.get("mimeType") for one in sets] == ["audio"]
+    # One for all renditions; a second period begins where a busy machine's ffmpeg began anew.
+    for period in manifest.findall("{*}Period"):
+        sets = period.findall("{*}AdaptationSet")
+        assert [one.get("contentType") or one.get("mimeType") for one in sets] == ["audio"]
+        assert len(sets[0].findall("{*}Representation")) == 2
     assert "RESOLUTION" not in channel.presentation.multivariant().decode()
     assert re.findall('CODECS="([^"]+)"', channel.presentation.multivariant().decode()) == ["mp4a.40.2"] * 2
 
