@@ -10,6 +10,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 # built from source seldom is: that takes 1.4 times the processor time for the same work.
 PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+WITH_PIP = $(shell for p in "$(PYTHON)" python3; do "$$p" -m pip --version >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 PORT ?= 8000
 HOST ?=
 LIBRARY ?=
@@ -42,8 +43,8 @@ help:
 
 .tools/bin/uv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
-	@"$(PYTHON)" -m pip --version >/dev/null 2>&1 || .ci/system-packages pip
-	"$(PYTHON)" -m pip install --quiet --disable-pip-version-check --target .tools "uv==$(UV_VERSION)"
+	@test -n "$(WITH_PIP)" || .ci/system-packages pip
+	"$(or $(WITH_PIP),$(PYTHON))" -m pip install --quiet --disable-pip-version-check --target .tools "uv==$(UV_VERSION)"
 
 # One stamp per kind of set-up; make compares it with what it was made from.
 .venv/.setup: pyproject.toml uv.lock hatch_build.py player/package-lock.json | $(filter .tools/%,$(UV))
