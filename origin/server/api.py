@@ -20,7 +20,7 @@ from origin.radio.mount import Mount
 from origin.recordings.routes import describe
 from origin.responses.refusal import plain_refusal
 from origin.server.metrics import exposition
-from origin.server.service_states import state_of_stream
+from origin.server.service_states import health, state_of_stream
 from origin.server.services import Services
 from packager.ffmpeg.ladder import rungs
 from packager.live.channel import Channel
@@ -85,16 +85,16 @@ class Api:
                     "captions": channel.stream.languages,
                     "part_target": float(channel.part_target),
                     "target_duration": channel.target_duration,
-                    "viewers": self._services_of.served_stream(channel).viewers,
+                    "viewers": self._services_of.live.served_stream(channel).viewers,
                     "restarts": channel.restarts,
                     "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
                     "recordings": self._recordings(channel.name),
                 }
-                for channel in self._services_of.channels.values()
+                for channel in self._services_of.live.channels.values()
             ]
             + [
                 describe_channel_of_others(stream, self._recordings(stream.name))
-                for stream in self._services_of.streams_of_others()
+                for stream in self._services_of.live.streams_of_others()
             ]
         )
 
@@ -108,7 +108,7 @@ class Api:
         """
         channel = request.path_params["channel"]
         refusal = await self._refuse_key(request, channel)
-        return refusal or as_json({"publish_key": self._services_of.publish_keys.key(channel) or None})
+        return refusal or as_json({"publish_key": self._services_of.publishers.keys.key(channel) or None})
 
     async def renew_publish_key(self, request: Request) -> Response:
         """Make another key of a channel for the administrator, in place of one that was made."""
@@ -116,10 +116,10 @@ class Api:
         refusal = await self._refuse_key(request, channel)
         if refusal is not None:
             return refusal
-        if not self._services_of.may_renew_key(channel):
+        if not self._services_of.publishers.may_renew_key(channel):
             return plain_refusal(409, "publish_key is in the configuration: change it there", UNCACHED)
         try:
-            return as_json({"publish_key": await self._services_of.renew_key(channel)})
+            return as_json({"publish_key": await self._services_of.publishers.renew_key(channel)})
         except (OSError, SecretsError) as error:
             log.error("publish_key can't be changed", channel=channel, reason=str(error))
             return plain_refusal(503, "the server can't keep another key: see its log", UNCACHED)
@@ -129,11 +129,11 @@ class Api:
             return plain_refusal(403, "pages of other sites may not see a key", UNCACHED)
         if not await self._access.is_admin(request):
             return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
-        return None if channel in self._services_of.publish_keys else plain_refusal(404, headers=UNCACHED)
+        return None if channel in self._services_of.publishers.keys else plain_refusal(404, headers=UNCACHED)
 
     async def radio(self, request: Request) -> Response:
         """List the stations; those that a request may not listen to without details."""
-        find_stream, mounts = self._services_of.simulcast_stream, self._services_of.mounts.values()
+        find_stream, mounts = self._services_of.live.simulcast_stream, self._services_of.mounts.values()
         heard = await self._authorization.accessible_stations(request, mounts)
         return as_json(
             [
@@ -159,7 +159,7 @@ class Api:
     async def health(self, request: Request) -> Response:
         """Answer 200, or 503 during shutdown; the body describes the services."""
         workers = self._services_of.workers
-        report = self._services_of.health({} if workers is None else await workers.states())
+        report = health(self._services_of, {} if workers is None else await workers.states())
         if not await self._access.may_see(request, "health"):
             report = {key: report[key] for key in ("live", "ready")}
         return as_json(report, 200 if report["ready"] else 503)

@@ -44,9 +44,9 @@ def _media_routes(
     services: Services, authenticator: Authenticator, client_limits: ClientLimits
 ) -> list[BaseRoute]:
     config, library = services.config, services.library
-    publishers = Publishers(authenticator, services.publish_keys)
+    publishers = Publishers(authenticator, services.publishers.keys)
     # Without the stations' simulcasts: their titles come from the source, and they have no events.
-    streams = {name: channel.stream for name, channel in services.channels.items()}
+    streams = {name: channel.stream for name, channel in services.live.channels.items()}
     publishing = replace(
         services.limits.publishing,
         captions_bytes=config.limits.captions_bytes,
@@ -55,9 +55,9 @@ def _media_routes(
     )
     return [
         *ingest_routes.routes(
-            services.ingest,
+            services.publishers.admission,
             publishers,
-            {name: channel.options for name, channel in services.channels.items()},
+            {name: channel.options for name, channel in services.live.channels.items()},
             config.server.rtmp_port,
         ),
         *vod_routes.routes(
@@ -68,12 +68,12 @@ def _media_routes(
             answers=library.vod_answers,
         ),
         *live.routes(
-            services.streams,
+            services.live.streams,
             config.server.carried_parameters,
             client_limits.blocked_requests,
             functools.partial(recordings.answer_live_address, services.recordings),
-            StoredSegments(services.dvr_bucket),
-            services.may_come,
+            StoredSegments(services.live.dvr_bucket),
+            services.live.may_come,
         ),
         *recordings.routes(services.recordings),
         *metadata.routes(streams, publishers, publishing),
@@ -179,7 +179,7 @@ def build_app(
     served = file_routes.Files(
         library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
     )
-    owned: ASGIApp = served if services.cluster is None else OwnerRequests(served, services.cluster)
+    owned: ASGIApp = served if services.live.cluster is None else OwnerRequests(served, services.live.cluster)
     answering: ASGIApp = CommonHeaders(
         AccessMiddleware(owned, access),
         traffic=services.traffic,

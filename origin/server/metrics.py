@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -22,32 +20,15 @@ from origin.server.loop_lag import LoopLag
 from origin.server.other_processes import Workers, merged
 from origin.server.s3_metrics import s3_metrics
 from origin.server.service_states import EVENT_STATES, STATES, service_states
+from origin.server.services import Services
 from origin.token_relay.shared_requests import Relay
 from packager.latency_histogram import LatencyHistogram
-
-if TYPE_CHECKING:
-    from origin.server.services import Services
-
-DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
-"""Seconds from the end of a part's last frame until the part can be fetched."""
-
 
 SAMPLES_AT_ONCE = 2000
 """Samples that are written in a turn of the event loop: some ten milliseconds."""
 
 HISTOGRAMS_AT_ONCE = 100
 """Histograms whose samples are made in a turn of the event loop."""
-
-
-def part_delay(registry: CollectorRegistry) -> Histogram:
-    """Make the histogram of part delays."""
-    return Histogram(
-        "headwater_live_part_delay_seconds",
-        "From the end of a part's last frame to its being published.",
-        ["channel"],
-        buckets=DELAY_BUCKETS,
-        registry=registry,
-    )
 
 
 async def exposition(collector: Collector, workers: Workers | None = None) -> bytes:
@@ -141,16 +122,16 @@ class ServicesCollector(Collector):
         bitrate = GaugeMetricFamily(
             "headwater_live_publisher_bitrate", "Bits per second of what is published.", labels=["channel"]
         )
-        for channel in self._services_of.channels.values():
+        for channel in self._services_of.live.channels.values():
             if channel.published is not None:
                 publications = [one for one in channel.published.publications if not one.is_slate]
                 publishers.add_metric([channel.name], len(publications))
                 bitrate.add_metric([channel.name], sum(one.bitrate for one in publications if one.is_on_air))
-        for channel in self._services_of.broadcasts.values():
+        for channel in self._services_of.live.broadcasts.values():
             published = 0 if channel.published is None else channel.published.lost_packets
             lost.add_metric([channel.name], channel.losses.packets + published)
             dropped.add_metric([channel.name], channel.losses.datagrams)
-            stream = self._services_of.served_stream(channel)
+            stream = self._services_of.live.served_stream(channel)
             viewers.add_metric([channel.name], stream.viewers)
             blocked.add_metric([channel.name], stream.blocked)
             restarts.add_metric([channel.name], channel.restarts)
@@ -160,7 +141,7 @@ class ServicesCollector(Collector):
 
     def _cluster(self) -> Iterator[Metric]:
         """Tell how this node gets on with Redis, and which channels' logs it owns."""
-        if (node := self._services_of.cluster) is None:
+        if (node := self._services_of.live.cluster) is None:
             return
         connection = node.connection
         yield GaugeMetricFamily("headwater_cluster_connected", "Whether Redis is there.", connection.is_up)
@@ -205,7 +186,7 @@ class ServicesCollector(Collector):
         sending = GaugeMetricFamily("headwater_forward_sending", "1 while it is pushed on.", labels=labels)
         sent = CounterMetricFamily("headwater_forward_sent_bytes", "Bytes pushed on.", labels=labels)
         failures = CounterMetricFamily("headwater_forward_failures", "Failed attempts.", labels=labels)
-        for channel in self._services_of.channels.values():
+        for channel in self._services_of.live.channels.values():
             for number, one in enumerate(channel.forwarders, 1):
                 named = [channel.name, str(number), one.target]
                 sending.add_metric(named, one.is_sending)
@@ -230,7 +211,7 @@ class ServicesCollector(Collector):
         round_trip = GaugeMetricFamily(
             "headwater_srt_round_trip_seconds", "Round trip of who is on air.", labels=["channel"]
         )
-        for channel in self._services_of.channels.values():
+        for channel in self._services_of.live.channels.values():
             if (published := channel.published) is not None:
                 lost.add_metric([channel.name], published.link.lost)
                 retransmitted.add_metric([channel.name], published.link.retransmitted)

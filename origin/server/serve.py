@@ -36,6 +36,7 @@ from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire
 from origin.server.library_services import check_library, library_of
 from origin.server.limits import Limits
 from origin.server.listening import SocketListener
+from origin.server.metrics import ServicesCollector
 from origin.server.other_processes import Workers
 from origin.server.page import PLAYER
 from origin.server.recording_copies import recording_places
@@ -178,9 +179,10 @@ async def _make_ready(config: Config, finding_tools: Awaitable[Tools], start: _S
         places=start.recording_places,
     )
     services = await asyncio.to_thread(make, config, tools, lock)
+    services.registry.register(ServicesCollector(services))
     if start.make_workers is not None:
         services.workers = start.make_workers(services, _public_sockets(config, bound))
-    start.followers.append(services.take_keys)
+    start.followers.append(services.publishers.take_keys)
     if types_text:
         services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
     await asyncio.to_thread(services.check_library)
@@ -204,14 +206,13 @@ async def _run(ready: _Ready, start: _Start) -> None:
     """Serve until a signal ends the server, then release what it holds."""
     services, bound = ready.services, start.bound
     address = address_of(bound.http, services.config.server.host)
-    rtmp = RtmpServer(services.ingest, services.limits.rtmp)
+    admission = services.publishers.admission
+    rtmp = RtmpServer(admission, services.limits.rtmp)
     services.add(rtmp)
     options = services.config.server
     if options.srt_port:
         passphrases = {one.name: one.srt_passphrase for one in services.config.live if one.srt_passphrase}
-        services.add(
-            SrtServer(services.ingest, options.host, options.srt_port, services.limits.srt, passphrases)
-        )
+        services.add(SrtServer(admission, options.host, options.srt_port, services.limits.srt, passphrases))
     server = Server(
         ready.http_config,
         on_listening=lambda: _announce(services, address, ready.new_secrets, demo=start.demo),
@@ -231,8 +232,8 @@ async def _run(ready: _Ready, start: _Start) -> None:
             await server.serve(sockets=bound.http)
     finally:
         services.library.close()
-        if services.dvr_bucket is not None:
-            services.dvr_bucket.close()
+        if services.live.dvr_bucket is not None:
+            services.live.dvr_bucket.close()
         if services.access_log is not None:
             # Behind the last listeners, whose lines are written at their ends.
             await asyncio.to_thread(services.access_log.close)
@@ -277,7 +278,7 @@ def _http_config(config: Config, services: Services, options: AccessOptions) -> 
     """Build the application, and the connection protocol with its fast paths before it."""
     proxies = TrustedProxies(config.server.trusted_proxies)
     client_limits = ClientLimits.of(config, proxies)
-    served = Served(services.library, services.streams, services.traffic)
+    served = Served(services.library, services.live.streams, services.traffic)
     protocol = http_protocol(
         wire_limits(config, services.limits.http),
         fast_path_of(config, served, services.limits, client_limits),

@@ -1,18 +1,23 @@
-"""The state of each live channel, station and event channel, and the reason of those that aren't well."""
+"""How a server is: the state of each channel and station, and the reason of those that aren't well."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from origin.radio.mount import Mount
+from origin.server.other_processes import READY
+from origin.server.services import Services
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
 
 if TYPE_CHECKING:
-    from origin.server.services import Services
     from packager.cluster.shared_dvr import SharedDvr
+    from packager.recordings.bucket_recordings import BucketRecordings
+    from packager.recordings.copies import RecordingCopies
 
 STATES = ("starting", "live", "idle", "down", "ended")
 """All states of a live channel; stations and event channels have some of them."""
@@ -22,6 +27,8 @@ EVENT_STATES = ("live", "ended")
 
 GOOD_STATES = frozenset(("live", "idle", "ended"))
 """States of healthy services; ``idle`` is one that nobody wants now, or that nobody publishes to."""
+
+NO_WORKERS: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +49,66 @@ def is_well(one: ServiceState) -> bool:
     return one.state in GOOD_STATES and not one.trouble
 
 
+def health(services: Services, workers: Mapping[int, str] = NO_WORKERS) -> dict[str, object]:
+    """Report whether a server lives and is ready, and the states of its services.
+
+    Args:
+        services: what it runs.
+        workers: what each worker process does.
+    """
+    states = service_states(services)
+    ready = not (services.draining or services.ending)
+    troubles = {name: one.trouble for name, one in states.items() if one.trouble}
+    troubles |= _troubles_beside(services)
+    troubles |= {f"worker {number}": state for number, state in workers.items() if state != READY}
+    good = ready and not troubles and all(is_well(one) for one in states.values())
+    report: dict[str, object] = {
+        "status": "ok" if good else "degraded",
+        "live": True,
+        "ready": ready,
+        "services": {name: one.state for name, one in states.items()},
+        "sandbox": {"complete": not services.missing_sandbox, "missing": services.missing_sandbox},
+    }
+    if workers:
+        report["workers"] = {str(number): state for number, state in workers.items()}
+    if troubles:
+        report["troubles"] = troubles
+    return report
+
+
+def _troubles_beside(services: Services) -> dict[str, str]:
+    """Tell what isn't well with what the services share."""
+    live, troubles = services.live, dict[str, str]()
+    if live.cluster is not None and live.cluster.connection.trouble:
+        troubles["cluster"] = live.cluster.connection.trouble
+    if services.library.storage.trouble:
+        troubles["library"] = services.library.storage.trouble
+    if live.dvr_bucket is not None and live.dvr_bucket.trouble:
+        troubles["DVR"] = live.dvr_bucket.trouble
+    in_s3: list[RecordingCopies | BucketRecordings] = [*services.recording_copies]
+    in_s3 += services.bucket_recordings.values()
+    troubles |= {one.name: one.trouble for one in in_s3 if one.trouble}
+    if services.loop_lag.trouble is not None:
+        troubles["server"] = services.loop_lag.trouble
+    elif services.waits_for_data:
+        troubles["server"] = "live channels wait: another server uses the data folder"
+    return troubles
+
+
 def service_states(services: Services) -> dict[str, ServiceState]:
     """Give the states of all services by name, such as ``live/NAME`` and ``radio/NAME``."""
+    live = services.live
     states = {
-        f"live/{one.name}": _of_channel(one, services.shared_dvrs.get(one.name))
-        for one in services.channels.values()
+        f"live/{one.name}": _of_channel(one, live.shared_dvrs.get(one.name)) for one in live.channels.values()
     }
     states |= {
-        f"live/{one.name}": _of_simulcast(one, services.mounts[one.name])
-        for one in services.simulcasts.values()
+        f"live/{one.name}": _of_simulcast(one, services.mounts[one.name]) for one in live.simulcasts.values()
     }
-    elsewhere = sorted(services.simulcast_names - services.simulcasts.keys())
+    elsewhere = sorted(live.simulcast_names - live.simulcasts.keys())
     for name in elsewhere:
         # It is known here alone whether there is something to play.
-        states[f"live/{name}"] = ServiceState("live" if services.streams[name].ready else "idle")
-    states |= {f"live/{one.name}": ServiceState(state_of_stream(one)) for one in services.streams_of_others()}
+        states[f"live/{name}"] = ServiceState("live" if live.streams[name].ready else "idle")
+    states |= {f"live/{one.name}": ServiceState(state_of_stream(one)) for one in live.streams_of_others()}
     states |= {f"radio/{one.name}": _of_station(one) for one in services.mounts.values()}
     histories = services.events.histories
     for name, channel in services.events.channels.items():

@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
 from origin.config.options import Config, LibraryOptions
-from origin.server.metrics import ServicesCollector, exposition, part_delay
+from origin.server.metrics import ServicesCollector, exposition
 from origin.server.services import Services
 from tests.cdn.caches import program
 
@@ -38,10 +37,7 @@ async def scraped(folder: Path) -> set[str]:
     services = await asyncio.to_thread(Services, Config(library=LibraryOptions(path=str(folder))), None)
     text = (await exposition(ServicesCollector(services))).decode()
     # What is about the process is read from files, which blocks; in a server that is hardly any time.
-    registry = CollectorRegistry()
-    part_delay(registry)
-    ProcessCollector(registry=registry)
-    text += (await asyncio.to_thread(generate_latest, registry)).decode()
+    text += (await asyncio.to_thread(generate_latest, services.registry)).decode()
     names = set[str]()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE):
         names |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if kind == "histogram" else {name}

@@ -338,7 +338,7 @@ async def test_a_channel_that_breaks_is_started_again_and_the_others_do_not_noti
     config = Config(library=LibraryOptions(path=str(tmp_path)), live=tuple(channels))
     limits = Limits(live=LIVE, server=ServerLimits(revive_seconds=0.1))
     home = services.Services(config, tools, limits=limits)
-    broken, whole = home.channels.values()
+    broken, whole = home.live.channels.values()
     fill = broken._aligned.align
 
     def fail() -> None:
