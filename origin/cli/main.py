@@ -132,7 +132,12 @@ def serve(
     if print_config:
         click.echo(load.as_toml(config), nl=False)
         return
-    own_library = _names_library(file, options)
+    own_library = _names(file, options, "library", "path")
+    asks_for_rtmp = demo and config.server.port and not _names(file, options, "server", "rtmp_port")
+    if asks_for_rtmp:
+        rtmp_port = start.demo_rtmp_port(config.server.host)
+        options = {**options, "server": {**options.get("server", {}), "rtmp_port": rtmp_port}}
+        config = load_config(file, options)
     # The file is looked at before the process becomes another user, who may not be allowed to.
     is_shown_to_all = file is not None and load.shows_secrets(file)
     bound = start.prepare(config, limits)
@@ -140,6 +145,9 @@ def serve(
     if is_shown_to_all:
         advice = f"take that from others: chmod 600 {file}"
         log.warning("the configuration has secrets, and everybody on this machine can read it", advice=advice)
+    if asks_for_rtmp and not config.server.rtmp_port:
+        taken = f"port {start.DEMO_RTMP_PORT} is in use"
+        log.warning("the demo takes no RTMP", reason=taken, advice="set server.rtmp_port")
 
     def read() -> Config:
         return load_config(_file_of(named), options)
@@ -311,7 +319,7 @@ def doctor(file: Path | None) -> None:
     file = _file_of(file)
     config = load_config(file, {})
     redactor = redactor_of(config)
-    found = examine(config, file, own_library=_names_library(file, {}))
+    found = examine(config, file, own_library=_names(file, {}, "library", "path"))
     for one in found:
         click.echo(redactor(str(one)))
     if any(one.verdict is Verdict.FAULT for one in found):
@@ -341,11 +349,11 @@ def _layer(**sections: dict[str, Any]) -> load.Layer:
     return {section: table for section, table in given.items() if table}
 
 
-def _names_library(file: Path | None, options: load.Layer) -> bool:
-    """Return whether a library is configured anywhere; the demo then shows that one, not its own films."""
+def _names(file: Path | None, options: load.Layer, section: str, key: str) -> bool:
+    """Return whether an option is configured anywhere; where it isn't, the demo has its own."""
     layers = [options, load.read_environment(os.environ)]
     layers += [] if file is None else [load.read_file(file)]
-    return any("path" in layer.get("library", {}) for layer in layers)
+    return any(key in layer.get(section, {}) for layer in layers)
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

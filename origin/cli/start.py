@@ -25,6 +25,34 @@ if TYPE_CHECKING:
     from origin.server.socket_activation import Sockets
 
 
+DEMO_RTMP_PORT = 1935
+"""Where encoders expect RTMP."""
+
+
+def demo_rtmp_port(host: str) -> int:
+    """Return the port at which the demo takes RTMP: the usual one, or 0, none, where another program has it.
+
+    Args:
+        host: where the server listens.
+    """
+    from origin.server.server import BindError, bind
+
+    try:
+        sockets = bind(host, DEMO_RTMP_PORT, 0)
+    except BindError:
+        return 0
+    try:
+        # Several programs may be bound to a port; one listens.
+        for sock in sockets:
+            sock.listen()
+    except OSError:
+        return 0
+    finally:
+        for sock in sockets:
+            sock.close()
+    return DEMO_RTMP_PORT
+
+
 def prepare(config: Config, limits: Limits | None = None) -> Sockets | None:
     """Check the sandbox, and become the configured user; called before anything else.
 

@@ -271,7 +271,14 @@ def own_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_server(own_library: Path) -> Iterator[ServerProcess]:
     """A server that may be stopped, with the demo as it is: its port is kept for the next one."""
     with kept_port() as port:
-        server = start_server("--library", str(own_library), "--demo", "--port", str(port))
+        server = start_server(
+            "--library",
+            str(own_library),
+            "--demo",
+            "--port",
+            str(port),
+            env={"HEADWATER_SERVER_RTMP_PORT": "0"},
+        )
         yield server
         if server.process.poll() is None:
             server.stop()

@@ -109,7 +109,9 @@ async def test_the_page_plays_on_when_the_origin_is_killed_and_started_again(
     own_server.stop(signal.SIGKILL)
     await tab.until("!document.getElementById('notice').hidden", RECOVERY_SECONDS)
     port = urlsplit(own_server.url).port
-    again = start_server("--library", str(own_library), "--demo", "--port", str(port))
+    again = start_server(
+        "--library", str(own_library), "--demo", "--port", str(port), env={"HEADWATER_SERVER_RTMP_PORT": "0"}
+    )
     try:
         date = await tab.value("Date.now()")
         await tab.until(f"{DATE} > {date}", RECOVERY_SECONDS)

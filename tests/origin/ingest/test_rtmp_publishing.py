@@ -352,6 +352,23 @@ def test_the_demo_has_a_channel_to_publish_to() -> None:
             assert server.stop() == 0
 
 
+def test_the_demo_takes_rtmp_at_the_usual_port_where_no_other_program_does() -> None:
+    # An address of this process's own, where nothing else has that port.
+    host = "127." + ".".join(str(byte) for byte in (os.getpid() % (1 << 24)).to_bytes(3, "big"))
+    with kept_port() as port, kept_port() as other_port:
+        server = start_server("--demo", "--host", host, "--port", str(port))
+        try:
+            wait_for(lambda: f"rtmp://{host}:1935/live" in server.text(), "RTMP's line")
+            second = start_server("--demo", "--host", host, "--port", str(other_port))
+            try:
+                wait_for(lambda: "the demo takes no RTMP" in second.text(), "the second demo's warning")
+                assert studio_state(server.url) == "idle"
+            finally:
+                assert second.stop() == 0
+        finally:
+            assert server.stop() == 0
+
+
 def studio_state(url: str) -> str:
     found = httpx.get(f"{url}/api/live", timeout=CLIENT_SECONDS).json()
     return str(next(one["state"] for one in found if one["name"] == "studio"))
