@@ -36,12 +36,11 @@ async def answering(
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
-            # A client may be ended before it asks.
-            with contextlib.suppress(asyncio.IncompleteReadError):
-                asked.append(await reader.readuntil(b"\r\n\r\n"))
-                writer.write(answer)
-                await writer.drain()
+        # A client may be ended before it asks.
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            asked.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+            await writer.drain()
 
     server = await asyncio.start_server(serve, host, 0)
     try:
