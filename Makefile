@@ -15,8 +15,8 @@ PORT ?= 8000
 HOST ?=
 LIBRARY ?=
 MINUTES ?= $(if $(CLUSTER),20,60)
-# Tests wait for media at real time more than they compute: three of them share a processor.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 3 * n : 6)))
+# Tests wait for media at real time more than they compute: four of them share a processor.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 4 * n : 8)))
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
