@@ -15,14 +15,8 @@ import structlog
 from origin.access.credentials import GuessDelay, Secret, fits_any
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
-from packager.sources.published import (
-    Publication,
-    PublicationEndedError,
-    PublishedSource,
-    Publisher,
-    TakenError,
-    TooManyPublishersError,
-)
+from packager.sources.publication import Publication, PublicationEndedError, Publisher
+from packager.sources.published import PublishedSource, TakenError, TooManyPublishersError
 
 log = structlog.get_logger()
 

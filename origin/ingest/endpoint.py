@@ -15,7 +15,7 @@ from origin.access.publishers import Publishers
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
 from origin.responses.refusal import plain_refusal
-from packager.sources.published import Publisher
+from packager.sources.publication import Publisher
 
 STATUS = {
     RefusalReason.UNKNOWN_CHANNEL: 404,

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from media.errors import MediaError
 from packager.concurrency import expire
-from packager.sources.published import Publication, PublicationEndedError
+from packager.sources.publication import Publication, PublicationEndedError
 
 
 class FeedEnd(Enum):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from packager.sources.published import LinkStatistics
+from packager.sources.publication import LinkStatistics
 
 LIBRARIES = ("libsrt-gnutls.so.1.5", "libsrt.so.1.5")
 PACKAGE = "libsrt1.5-gnutls"

@@ -22,7 +22,7 @@ from origin.ingest.feeding import FeedEnd, Feeding
 from origin.ingest.multitrack_configuration import MultitrackConfiguration
 from origin.ingest.segmented_publishing import SegmentedPublishing
 from packager.live.options import ChannelOptions
-from packager.sources.published import Publication
+from packager.sources.publication import Publication
 
 STATUS_AT_END = {FeedEnd.SILENT: 408, FeedEnd.UNREADABLE: 415, FeedEnd.DISMISSED: 409}
 """The status with which a stream is answered that was ended from this side."""

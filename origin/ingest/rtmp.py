@@ -31,7 +31,7 @@ from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.ingest.admission import IngestAdmission, RefusedError
 from packager.concurrency import expire
-from packager.sources.published import Publication, PublicationEndedError, Publisher
+from packager.sources.publication import Publication, PublicationEndedError, Publisher
 from packager.step_budget import StepBudget
 
 APP = "live"

@@ -23,7 +23,8 @@ from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.endpoint import Body, PublishingEndpoint, refusal
 from origin.ingest.limits import IngestLimits
 from packager.concurrency import expire
-from packager.sources.published import TAKEN_OVER, Publication, PublicationEndedError
+from packager.sources.publication import Publication, PublicationEndedError
+from packager.sources.published import TAKEN_OVER
 
 _ENDS = {".mpd": b'type="static"', ".m3u8": b"#EXT-X-ENDLIST"}
 """Says in a manifest (ISO/IEC 23009-1 §5.3.1.2) or playlist (RFC 8216bis §4.4.3.4) that no more comes."""

@@ -24,7 +24,7 @@ from origin.ingest.feeding import Feeding
 from origin.ingest.libsrt import PACKAGE, Answer, Libsrt, LibsrtMissingError, SrtError
 from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
 from origin.ingest.stream_id import StreamId, read_stream_id
-from packager.sources.published import Publisher
+from packager.sources.publication import Publisher
 
 CODES = {
     RefusalReason.UNKNOWN_CHANNEL: 1404,

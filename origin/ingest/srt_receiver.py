@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from origin.ingest.libsrt import MESSAGE_BYTES, Judge, Libsrt, Option, SrtError
-from packager.sources.published import LinkStatistics
+from packager.sources.publication import LinkStatistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

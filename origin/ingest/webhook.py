@@ -6,7 +6,7 @@ from origin.access.limits import WebhookLimits
 from origin.access.webhook import DeniedError, UnansweredError, Webhook
 from origin.ingest.admission import RefusalReason, RefusedError
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
-from packager.sources.published import Publisher
+from packager.sources.publication import Publisher
 
 
 class PublishWebhook:

@@ -26,7 +26,8 @@ from packager.live.run import Run, SourceEndedError
 from packager.segment.part_packer import CadenceError
 from packager.sources.copied import REWRITERS, FragmentRewriter
 from packager.sources.further_pictures import FurtherPicturesError
-from packager.sources.published import TAGS_AT_ONCE, PublishedSource
+from packager.sources.publication import TAGS_AT_ONCE
+from packager.sources.published import PublishedSource
 from packager.sources.pump import portion_bytes
 from packager.step_budget import StepBudget
 from packager.window.wall_clock import Instant, WallClock

@@ -14,7 +14,8 @@ from packager.process.tools import Tools, ToolsError
 from packager.retry_policy import FailureCount
 from packager.sources import probe
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
-from packager.sources.published import PublicationEndedError, PublishedSource
+from packager.sources.publication import PublicationEndedError
+from packager.sources.published import PublishedSource
 from packager.sources.remux import mpegts_coding
 
 log = structlog.get_logger()

@@ -8,7 +8,8 @@ from origin.access.credentials import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
-from packager.sources.published import PublishedSource, Publisher, Takeover
+from packager.sources.publication import Publisher
+from packager.sources.published import PublishedSource, Takeover
 
 ADMIN, KEY = "of-the-admin", "of-the-studio"
 SOMEBODY = Publisher("rtmp", "192.0.2.1")

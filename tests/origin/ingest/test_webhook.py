@@ -17,7 +17,8 @@ from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
 from origin.ingest.webhook import PublishWebhook
-from packager.sources.published import PublishedSource, Publisher
+from packager.sources.publication import Publisher
+from packager.sources.published import PublishedSource
 from tests.origin.ingest.studio import KEY, encoder_arguments, encoding, studio
 from tests.origin.ingest.test_rtmp_publishing import FLV, refused
 from tests.patience import CLIENT_SECONDS

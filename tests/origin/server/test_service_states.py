@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from packager.sources.published import PublishedSource, Publisher
+from packager.sources.publication import Publisher
+from packager.sources.published import PublishedSource
 from tests.conftest import ServerProcess, start_server
 from tests.ports import kept_port
 from tests.waiting import wait_for

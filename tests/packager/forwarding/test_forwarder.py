@@ -13,7 +13,8 @@ from packager.process.process import Process
 from packager.process.tools import discover
 from packager.retry_policy import RetryPolicy
 from packager.sources.branch import StreamBranch
-from packager.sources.published import Publication, PublishedSource, Publisher
+from packager.sources.publication import Publication, Publisher
+from packager.sources.published import PublishedSource
 from tests.origin.ingest.studio import encoder_arguments
 from tests.waiting import until
 

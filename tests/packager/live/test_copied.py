@@ -21,14 +21,8 @@ from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
-from packager.sources.published import (
-    PUBLISH,
-    Publication,
-    PublicationEndedError,
-    PublishedSource,
-    Publisher,
-    Takeover,
-)
+from packager.sources.publication import Publication, PublicationEndedError, Publisher
+from packager.sources.published import PUBLISH, PublishedSource, Takeover
 from packager.window.window import Window
 from tests.live_server import running
 from tests.media.flv.test_flv_to_fragments import packets, tags_of

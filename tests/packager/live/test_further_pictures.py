@@ -14,7 +14,7 @@ from media.flv import tags as flv_tags
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.tools import Tools
-from packager.sources.published import Publication, PublicationEndedError
+from packager.sources.publication import Publication, PublicationEndedError
 from tests.live_server import running
 from tests.media.flv.test_flv_to_fragments import packets, tags_of
 from tests.packager.live.test_copied import (

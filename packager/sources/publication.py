@@ -1,0 +1,326 @@
+"""The stream of one publisher of a live channel: taken, measured, and kept until the channel plays it.
+
+Each publication has a pump of its own, which keeps the stream's newest group of pictures. So a stream is
+known to be one before it takes the place of another, a spare one takes over at once, and nothing of two
+streams is ever mixed. The protocols (HTTP, RTMP, SRT) bring bytes, and know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from media.errors import MalformedError, UnsupportedError
+from media.flv.tags import FlvReader, Tag, write_tags
+from media.stream_reader import StreamChunk
+from media.ts.reader import TransportReader
+from packager.sources.container_detection import HEAD_BYTES, detect_published_container
+from packager.sources.further_pictures import FurtherPicture
+from packager.sources.limits import SourceLimits
+from packager.sources.pump import READERS, Pump, portion_bytes
+from packager.sources.stream_meter import StreamMeter
+from packager.step_budget import StepBudget
+
+SLATE = "slate"
+"""The protocol of the publisher that a channel's slate is."""
+
+TAGS_AT_ONCE = 256
+"""How many tags of FLV are looked at between two looks at the time that it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """An encoder that publishes to a channel: by which protocol, from where, and its name.
+
+    Attributes:
+        protocol: ``http``, ``rtmp`` or ``srt``; ``slate`` for a channel's own.
+        address: of the connection's other end.
+        agent: the encoder's name, as it tells it.
+    """
+
+    protocol: str
+    address: str
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """What a publisher's protocol tells of the way that its packets take.
+
+    Attributes:
+        round_trip_seconds: as measured last.
+        lost: packets that didn't come when they should have.
+        retransmitted: packets that came when they were sent again.
+        dropped: packets that didn't come in time at all.
+    """
+
+    round_trip_seconds: float = 0.0
+    lost: int = 0
+    retransmitted: int = 0
+    dropped: int = 0
+
+    def __add__(self, other: LinkStatistics) -> LinkStatistics:
+        """Count both together; the round trip is the other's."""
+        return LinkStatistics(
+            other.round_trip_seconds,
+            self.lost + other.lost,
+            self.retransmitted + other.retransmitted,
+            self.dropped + other.dropped,
+        )
+
+
+class PublicationEndedError(Exception):
+    """A publication was ended from this side; the text tells the publisher why."""
+
+
+class PublicationOwner(Protocol):
+    """Whoever has the publications of one channel, and decides which of them is on air.
+
+    Attributes:
+        channel: the channel's name.
+        limits: how much of each is kept.
+        kept_seconds: seconds of each stream that are kept for who takes it from its beginning.
+        live: the publication that the channel plays; None while there is none.
+        needed_at: when who plays it needs more of it, by the monotonic clock; None where that isn't known.
+    """
+
+    channel: str
+    limits: SourceLimits
+    kept_seconds: float
+    live: Publication | None
+    needed_at: float | None
+
+    def offer(self, publication: Publication) -> None:
+        """Put a publication on air, or keep it as a spare one; called once enough of it has come."""
+
+    def left(self, publication: Publication, reason: str) -> None:
+        """Go on without a publication, which has ended."""
+
+
+class Publication:
+    """One publisher's stream; made by ``PublishedSource.begin``; its protocol calls ``end``.
+
+    Attributes:
+        publisher: whose it is.
+        began: when, in seconds since the epoch.
+        pump: what ffmpeg is given of it; None until its container is known.
+        link: what its protocol tells of its way here; None where it tells nothing.
+        pictures: those that come beside the main one, by the numbers of their tracks.
+        playable_since: when the first of it came with which decoding can begin, by the monotonic clock.
+        budget: of what is done with it between two waits of whoever brings it.
+    """
+
+    def __init__(
+        self,
+        owner: PublicationOwner,
+        publisher: Publisher,
+        container: str,
+        on_end: Callable[[str], None] | None,
+    ) -> None:
+        self._owner = owner
+        self._on_end = on_end
+        self._head = b""
+        self.budget = StepBudget()
+        self.playable_since: float | None = None
+        self._ended: str | None = None
+        self.publisher = publisher
+        self.began = time.time()
+        self._meter = StreamMeter(owner.limits.meter)
+        self.pump: Pump | None = None
+        self.link: LinkStatistics | None = None
+        self.pictures: dict[int, FurtherPicture] = {}
+        # Where nothing is copied, nobody takes them.
+        self._leaves_pictures = not owner.kept_seconds
+        if container:
+            self._set_container(container)
+
+    def _set_container(self, container: str) -> None:
+        owner = self._owner
+        self._reader = READERS[container]()
+        self._portion_bytes = portion_bytes(container)
+        self.pump = Pump(
+            container,
+            self._reader,
+            limits=owner.limits.pump,
+            kept_seconds=owner.kept_seconds,
+            channel=owner.channel,
+        )
+        self.pump.budget = self.budget
+
+    @property
+    def received(self) -> int:
+        """How many bytes have come."""
+        return self._meter.received
+
+    @property
+    def bitrate(self) -> int:
+        """Bits per second of the last seconds."""
+        return self._meter.bitrate(time.monotonic())
+
+    @property
+    def keyframe_interval(self) -> float | None:
+        """Seconds of media between the last two key frames; None before the second."""
+        return self._meter.keyframe_interval
+
+    @property
+    def lost_packets(self) -> int | None:
+        """How many packets of MPEG-TS didn't come, by their counters; None for another container."""
+        reader = None if self.pump is None else self._reader
+        return reader.lost if isinstance(reader, TransportReader) else None
+
+    @property
+    def is_on_air(self) -> bool:
+        """Whether the channel plays it."""
+        return self._owner.live is self
+
+    def rest(self, most_bytes: int) -> float | None:
+        """Tell for how long nobody needs more of it; None where that isn't known.
+
+        Args:
+            most_bytes: about how much may come meanwhile.
+        """
+        needed_at = self._owner.needed_at
+        if needed_at is None or not self.is_on_air or self.pump is None or self.pump.has_branches:
+            return None
+        longest = 8 * most_bytes / max(self.bitrate, 1)
+        return min(max(needed_at - time.monotonic(), 0.0), longest)
+
+    @property
+    def is_slate(self) -> bool:
+        """Whether it is the channel's slate, which is shown only while nobody publishes."""
+        return self.publisher.protocol == SLATE
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether enough has come to know that it is a stream that can be decoded."""
+        return self.playable_since is not None
+
+    @property
+    def is_playable(self) -> bool:
+        """Whether ffmpeg may try to play it; some streams don't mark where decoding can begin."""
+        return self.is_valid or self.received > self._owner.limits.pump.headless_bytes
+
+    @property
+    def end_reason(self) -> str:
+        """Why it was ended from this side; empty where it goes on, or the publisher ended it."""
+        return self._ended or ""
+
+    async def receive(self, data: bytes) -> None:
+        """Take the stream's next bytes; wait while they are ahead of time, or ffmpeg is slow.
+
+        Raises:
+            MediaError: they are no such stream; the text tells the publisher what is wrong.
+            PublicationEndedError: another publisher took over, or the channel is closed.
+        """
+        self._check()
+        if self.pump is None:
+            self._head += data
+            container = detect_published_container(self._head[:HEAD_BYTES])
+            if container is None:
+                if len(self._head) >= HEAD_BYTES:
+                    raise UnsupportedError("it is none of MPEG-TS, FLV, Matroska and fragmented MP4")
+                return
+            self._set_container(container)
+            data, self._head = self._head, b""
+        async for portion in self.budget.portions(data, self._portion_bytes):
+            # Whoever took its place meanwhile keeps it.
+            self._check()
+            await self._take(self._reader.receive_data(portion))
+            self._check()
+
+    async def receive_tags(self, tags: Sequence[Tag]) -> None:
+        """Take the next tags of a stream in FLV, between two others; the rest is as for ``receive``."""
+        reader = None if self.pump is None else self._reader
+        for begin in range(0, len(tags), TAGS_AT_ONCE):
+            some = tags[begin : begin + TAGS_AT_ONCE]
+            if not isinstance(reader, FlvReader):
+                await self.receive(write_tags(some))
+                continue
+            await self.budget.spend()
+            self._check()
+            await self._take(reader.receive_tags(some))
+            self._check()
+
+    async def receive_picture(self, track: int, data: bytes) -> None:
+        """Take the next bytes of a picture beside the main one, in FLV.
+
+        Args:
+            track: its number.
+            data: the bytes.
+
+        Raises:
+            MalformedError: they aren't FLV.
+            PublicationEndedError: another publisher took over, or the channel is closed.
+        """
+        self._check()
+        if self._leaves_pictures:
+            return
+        if track not in self.pictures:
+            limits = self._owner.limits.further_picture
+            self.pictures[track] = FurtherPicture(limits, self._owner.kept_seconds)
+        self._meter.count(len(data))
+        await self.pictures[track].receive(data, self.budget, time.monotonic())
+        self._check()
+
+    def leave_pictures(self) -> None:
+        """Take nothing but the main picture from now on."""
+        self._leaves_pictures = True
+        self._end_pictures()
+
+    def _end_pictures(self) -> None:
+        for picture in self.pictures.values():
+            picture.end()
+        self.pictures = {}
+
+    async def _take(self, chunks: Sequence[StreamChunk]) -> None:
+        if self.pump is None:
+            return
+        now = time.monotonic()
+        for chunk in chunks:
+            self._meter.receive(chunk, now)
+            if chunk.access and self.playable_since is None:
+                self.playable_since = now
+        if not self.is_on_air and self.is_playable:
+            self._owner.offer(self)
+            self._check()
+        await self.pump.take(chunks)
+
+    def check_complete(self) -> None:
+        """Check at the end of a body that there was a stream in it.
+
+        Raises:
+            MalformedError: there was none.
+        """
+        if not self.is_playable:
+            raise MalformedError("it ended before its first key frame" if self.pump else "it has no stream")
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise PublicationEndedError(self._ended)
+
+    def end(self, reason: str = "") -> None:
+        """End it, since the publisher has gone or its stream can't be taken. Later calls change nothing.
+
+        Args:
+            reason: one line that the publisher is told; empty where it ended by itself.
+        """
+        if self._ended is not None:
+            return
+        self._ended = reason
+        if self.pump is not None:
+            self.pump.receive_eof()
+        self._end_pictures()
+        self._owner.left(self, reason)
+
+    def dismiss(self, reason: str) -> None:
+        """End it from this side, and call ``on_end``, so that the publisher is told at once.
+
+        Args:
+            reason: one line that the publisher is told.
+        """
+        if self._ended is None:
+            self.end(reason)
+            if self._on_end is not None:
+                self._on_end(reason)
