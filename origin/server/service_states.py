@@ -79,8 +79,8 @@ def health(services: Services, workers: Mapping[int, str] = NO_WORKERS) -> dict[
 def _troubles_beside(services: Services) -> dict[str, str]:
     """Tell what isn't well with what the services share."""
     live, troubles = services.live, dict[str, str]()
-    if live.cluster is not None and live.cluster.connection.trouble:
-        troubles["cluster"] = live.cluster.connection.trouble
+    if live.cluster is not None and (told := live.cluster.connection.told):
+        troubles["cluster"] = told
     if services.library.storage.trouble:
         troubles["library"] = services.library.storage.trouble
     if live.dvr_bucket is not None and live.dvr_bucket.trouble:

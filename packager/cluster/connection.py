@@ -7,7 +7,9 @@ many logs a node has, Redis isn't asked more often for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
@@ -18,6 +20,16 @@ from packager.cluster.limits import RedisLimits
 from packager.retry_policy import FailureCount
 
 log = structlog.get_logger()
+
+# Redis refuses a script with such a first line, whatever it does, while it takes no writes: it is a replica, its
+# memory or its disk is full, or it lacks replicas. Where nodes aren't allowed to ask for its memory, the script
+# tells nothing of it.
+_PROBE = """#!lua
+local told = redis.pcall('INFO', 'memory')
+return type(told) == 'string' and told or ''
+"""
+_MOST_MEMORY = re.compile(rb"^maxmemory:([0-9]+)\r?$", re.MULTILINE)
+_POLICY = re.compile(rb"^maxmemory_policy:([a-z-]{1,32})\r?$", re.MULTILINE)
 
 Command = Callable[[Any], Awaitable[Any]]
 """Gives a ``redis.asyncio.Redis`` or ``RedisCluster`` a command; what that answers depends on the command."""
@@ -37,6 +49,7 @@ class RedisConnection:
     Attributes:
         is_cluster: whether it is a Redis Cluster, where a command can have keys of one slot alone.
         trouble: why Redis can't be used now, in one line; empty while it can.
+        risk: what in its configuration may lose entries, in one line; empty where nothing is known to.
         lost: how often it was lost.
         up_since: the moment of the monotonic clock since which it can be reached.
 
@@ -69,6 +82,7 @@ class RedisConnection:
         self._waits = asyncio.Semaphore(connections - limits.calls_at_once)
         self._is_up, self._is_down = asyncio.Event(), asyncio.Event()
         self.trouble = "Redis wasn't asked yet"
+        self.risk = ""
         self.lost = 0
         self.up_since = 0.0
 
@@ -76,6 +90,11 @@ class RedisConnection:
     def is_up(self) -> bool:
         """Whether Redis could be reached when it was last asked."""
         return self._is_up.is_set()
+
+    @property
+    def told(self) -> str:
+        """What an operator should know of Redis, in one line; empty where all is well."""
+        return self.trouble or self.risk
 
     async def run(self) -> None:
         """Look whether Redis is there, again and again while it isn't, until cancelled."""
@@ -85,7 +104,7 @@ class RedisConnection:
                 began = time.monotonic()
                 if await self._answers():
                     self._came(failures)
-                    await self._is_down.wait()
+                    await self._watch()
                     failures.succeeded(time.monotonic() - began)
                 pause = failures.failed()
                 if failures.failures <= failures.policy.quiet_after:
@@ -190,20 +209,42 @@ class RedisConnection:
                 self._went(error)
             raise RedisUnavailableError(self.trouble or _reason(error)) from error
 
+    async def _watch(self) -> None:
+        """Wait until Redis is lost, and learn meanwhile what becomes of its configuration."""
+        while self.is_up:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.look_seconds):
+                    await self._is_down.wait()
+            if self.is_up:
+                try:
+                    async with asyncio.timeout(self._limits.call_seconds):
+                        await self._look()
+                except self._failures as error:
+                    self._went(error)
+
     async def _answers(self) -> bool:
         try:
             async with asyncio.timeout(self._limits.connect_seconds + self._limits.call_seconds):
-                # A script that is refused or a replica is no use either.
-                asked = "EVAL", "return redis.call('TIME')", 0
                 if self.is_cluster:
                     await self._look_for_servers()
-                    await self._client.execute_command(*asked, target_nodes=self._client.get_primaries())
-                else:
-                    await self._client.execute_command(*asked)
+                await self._look()
         except self._failures as error:
             self.trouble = _reason(error)
             return False
         return True
+
+    async def _look(self) -> None:
+        """Ask whether Redis takes writes, and what it drops where its memory is full."""
+        asked = "EVAL", _PROBE, 0
+        if self.is_cluster:
+            there = self._client.get_primaries()
+            told = await self._client.execute_command(*asked, target_nodes=there)
+            told = told.values() if isinstance(told, dict) else [told]
+        else:
+            told = [await self._client.execute_command(*asked)]
+        was, self.risk = self.risk, next(filter(None, map(_risk, told)), "")
+        if self.risk and self.risk != was:
+            log.warning("Redis may lose entries", reason=self.risk)
 
     async def _look_for_servers(self) -> None:
         """Ask a Redis Cluster which servers have which slots now."""
@@ -227,6 +268,15 @@ class RedisConnection:
             self.lost += 1
             self._is_up.clear()
             self._is_down.set()
+
+
+def _risk(told: bytes) -> str:
+    """Tell what is wrong with how Redis uses its memory; nothing where that isn't known."""
+    most, policy = _MOST_MEMORY.search(told), _POLICY.search(told)
+    if most is None or policy is None or not int(most[1]) or policy[1] == b"noeviction":
+        return ""
+    named = policy[1].decode()
+    return f"Redis drops keys where its memory is full: its maxmemory-policy is {named}, and not noeviction"
 
 
 def _reason(error: BaseException) -> str:

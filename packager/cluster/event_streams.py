@@ -43,8 +43,11 @@ local function number(text)
 end
 """
 
+# By the first line Redis refuses all where its memory is full, or it takes no writes: what would be refused in
+# the middle is no sign of what no node has put there.
 _APPEND = (
-    _KEEP_TYPE
+    "#!lua\n"
+    + _KEEP_TYPE
     + """
 local entries, state, sent, news, count = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local batch, repeated, most, most_bytes, seconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -88,6 +91,9 @@ for index = 12, #ARGV do
   local id, message = string.format('%d-%d', epoch, offset), ARGV[index]
   local added = redis.pcall('XADD', entries, id, 'time', milliseconds, 'event', message)
   if type(added) == 'table' and added.err then
+    if not (added.err:find('equal or smaller', 1, true) or added.err:find('exhausted', 1, true)) then
+      return added
+    end
     -- What is there wasn't put there by a node.
     redis.call('DEL', entries)
     bytes = 0

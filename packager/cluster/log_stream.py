@@ -19,8 +19,9 @@ from packager.cluster.lease import LogKeys
 from packager.cluster.limits import LogStreamLimits
 
 # An entry that is there already isn't one too many: the answer to who appended it was lost. One that is
-# refused, and isn't there, stands behind what no owner appended: nothing can be appended to such a stream.
-_APPEND = """
+# refused, and isn't there, stands behind what no owner appended: nothing can be appended to such a stream. By the
+# first line Redis refuses all where its memory is full, or it takes no writes.
+_APPEND = """#!lua
 local entries, epoch = KEYS[1], KEYS[2]
 local mine, oldest, remembered = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('GET', epoch) ~= mine then
@@ -35,9 +36,13 @@ end
 for number = 4, #ARGV, 2 do
   local id = ARGV[number]
   local added = redis.pcall('XADD', entries, id, 'entry', ARGV[number + 1])
-  if type(added) == 'table' and added.err and is_blocked(id, added.err) then
-    redis.call('DEL', entries)
-    return 2
+  if type(added) == 'table' and added.err then
+    if is_blocked(id, added.err) then
+      redis.call('DEL', entries)
+      return 2
+    elseif not added.err:find('equal or smaller', 1, true) then
+      return added
+    end
   end
 end
 if oldest ~= '' then
