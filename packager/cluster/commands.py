@@ -215,7 +215,7 @@ class ClusterCommands:
 
     async def _exchange(self, keys: LogKeys, message: bytes) -> Answer:
         limits, call = self.limits, self._connection.call
-        owner = await call(lambda client: client.hget(keys.lease, "token"))
+        owner = await call(lambda client: client.hget(keys.lease, "token"), {keys.lease: "hash"})
         if owner is None or not _ID.fullmatch(owner):
             raise OwnerUnavailableError(CommandOutcome.NO_OWNER)
         name = os.urandom(16).hex()
@@ -263,8 +263,10 @@ class ClusterCommands:
         return f"{PREFIX}:command:{{{waiting}}}:{name}" if self._connection.is_cluster else _command(name)
 
     async def _pop(self, key: str, seconds: float) -> bytes | None:
-        found: bytes | None = await self._connection.wait(lambda client: _pop(client, key, seconds), seconds)
-        return found
+        found = await self._connection.wait(
+            lambda client: client.blpop([key], timeout=seconds), seconds, {key: "list"}
+        )
+        return None if found is None else found[1]
 
 
 def _waiting(token: str) -> str:
@@ -287,15 +289,3 @@ def _milliseconds(limits: CommandLimits) -> int:
 
 async def _push(redis: Any, key: str, value: bytes, expiry: int) -> None:
     await redis.eval(_PUSH, 1, key, value, expiry)
-
-
-async def _pop(redis: Any, key: str, seconds: float) -> bytes | None:
-    """Wait for the first entry of a list; what isn't one, and would fail each time, is deleted."""
-    from redis.exceptions import ResponseError  # an extra, as in `connection`
-
-    try:
-        found = await redis.blpop([key], timeout=seconds)
-    except ResponseError:
-        await redis.delete(key)
-        return None
-    return None if found is None else found[1]

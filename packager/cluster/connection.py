@@ -21,9 +21,9 @@ from packager.retry_policy import FailureCount
 
 log = structlog.get_logger()
 
-# Redis refuses a script with such a first line, whatever it does, while it takes no writes: it is a replica, its
-# memory or its disk is full, or it lacks replicas. Where nodes aren't allowed to ask for its memory, the script
-# tells nothing of it.
+# Redis refuses a script with such a first line, whatever it does, while it takes no writes: it is a replica,
+# its memory or its disk is full, or it lacks replicas. Where nodes aren't allowed to ask for its memory, the
+# script tells nothing of it.
 _PROBE = """#!lua
 local told = redis.pcall('INFO', 'memory')
 return type(told) == 'string' and told or ''
@@ -155,7 +155,8 @@ class RedisConnection:
         Raises:
             RedisUnavailableError: as for ``call``.
         """
-        return await self.wait(lambda client: self.xread(client, behind, count, seconds), seconds)
+        streams = dict.fromkeys((name.decode() for name in behind), "stream")
+        return await self.wait(lambda client: self.xread(client, behind, count, seconds), seconds, streams)
 
     def xread(
         self, client: Any, behind: Mapping[bytes, str | bytes], count: int, seconds: float
@@ -171,43 +172,62 @@ class RedisConnection:
         answer: Awaitable[Any] = client.execute_command(*words, target_nodes=there)
         return answer
 
-    async def call(self, command: Command) -> Any:
+    async def call(self, command: Command, types: Mapping[str, str] | None = None) -> Any:
         """Give a command, and wait for its answer.
 
         Args:
             command: is given the client.
+            types: of keys that it has; what is of another type wasn't written by a node, would fail each
+                time, and is deleted.
 
         Raises:
             RedisUnavailableError: Redis is away, or refuses; whether the command was carried out isn't known.
         """
         async with self._calls:
-            return await self._ask(command, self._limits.call_seconds)
+            return await self._ask(command, self._limits.call_seconds, types or {})
 
-    async def wait(self, command: Command, seconds: float) -> Any:
+    async def wait(self, command: Command, seconds: float, types: Mapping[str, str] | None = None) -> Any:
         """Give a command that waits in Redis, such as a read of what comes.
 
         Args:
             command: is given the client.
             seconds: for which it waits there.
+            types: as for ``call``.
 
         Raises:
             RedisUnavailableError: as for ``call``.
         """
         async with self._waits:
-            return await self._ask(command, seconds + self._limits.call_seconds)
+            return await self._ask(command, seconds + self._limits.call_seconds, types or {})
 
-    async def _ask(self, command: Command, seconds: float) -> Any:
+    async def _ask(self, command: Command, seconds: float, types: Mapping[str, str]) -> Any:
         if not self.is_up:
             raise RedisUnavailableError(self.trouble)
         lost = self.lost
         try:
             async with asyncio.timeout(seconds):
-                return await command(self._client)
+                try:
+                    return await command(self._client)
+                except self._failures as error:
+                    if not types or not str(error).startswith("WRONGTYPE"):
+                        raise
+                    await self._delete_others(types)
+                    await asyncio.sleep(self._limits.reconnects.first_seconds)
+                    raise RedisUnavailableError(_reason(error)) from error
         except self._failures as error:
+            if isinstance(error, RedisUnavailableError):
+                raise
             # What was asked before it was lost tells nothing of what has come since.
             if lost == self.lost:
                 self._went(error)
             raise RedisUnavailableError(self.trouble or _reason(error)) from error
+
+    async def _delete_others(self, types: Mapping[str, str]) -> None:
+        """Delete keys that are of another type than they should be."""
+        for key, kind in types.items():
+            found = (await self._client.type(key)).decode()
+            if found not in (kind, "none") and await self._client.delete(key):
+                log.warning("a key in Redis wasn't written by a node: it was deleted", key=key, type=found)
 
     async def _watch(self) -> None:
         """Wait until Redis is lost, and learn meanwhile what becomes of its configuration."""

@@ -43,8 +43,8 @@ local function number(text)
 end
 """
 
-# By the first line Redis refuses all where its memory is full, or it takes no writes: what would be refused in
-# the middle is no sign of what no node has put there.
+# By the first line Redis refuses all where its memory is full, or it takes no writes: what would be refused
+# in the middle is no sign of what no node has put there.
 _APPEND = (
     "#!lua\n"
     + _KEEP_TYPE

@@ -19,18 +19,29 @@ from packager.cluster.limits import LeaseLimits
 
 PREFIX = "headwater"
 
+AHEAD_SECONDS = 3600.0
+"""How far an epoch may be ahead of a clock: one beyond wasn't given by Redis to any node."""
+
+LONGEST_LEASES = 10
+"""A lease that expires later than so many of this node's, or never, wasn't taken by any."""
+
 # A lease is a hash: who has it, and whether that one has something to append.
 _ACQUIRE = """
 local lease, epoch = KEYS[1], KEYS[2]
 local token, expiry, has_media, remembered = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held = redis.call('HMGET', lease, 'token', 'has_media')
-if held[1] and held[1] ~= token and (held[2] == '1' or has_media == '0') then
+local ahead, longest = tonumber(ARGV[5]), tonumber(ARGV[6])
+local held, left = redis.call('HMGET', lease, 'token', 'has_media'), redis.call('PTTL', lease)
+local is_ours = left >= 0 and left <= longest
+if is_ours and held[1] and held[1] ~= token and (held[2] == '1' or has_media == '0') then
   return 0
 end
 -- From the clock, too: a Redis that has lost its data gives no epoch a second time.
 local now = redis.call('TIME')
 local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
-local following = math.max(tonumber(redis.call('GET', epoch) or '0') + 1, milliseconds)
+local following, last = milliseconds, tonumber(redis.call('GET', epoch) or '0')
+if last and last >= following and last <= milliseconds + ahead then
+  following = math.floor(last) + 1
+end
 redis.call('SET', epoch, string.format('%d', following), 'EX', remembered)
 redis.call('HSET', lease, 'token', token, 'has_media', has_media)
 redis.call('PEXPIRE', lease, expiry)
@@ -137,7 +148,10 @@ class Lease:
         """
         async with self._changing:
             asked = time.monotonic()
-            epoch = int(await self._eval(_ACQUIRE, *self._terms(has_media=has_media)))
+            ahead = str(round(AHEAD_SECONDS * 1000))
+            longest = str(round(self._limits.lease_seconds * 1000 * LONGEST_LEASES))
+            terms = *self._terms(has_media=has_media), ahead, longest
+            epoch = int(await self._eval(_ACQUIRE, *terms))
             if epoch:
                 self.epoch, self._certain_until = epoch, asked + self._limits.lease_seconds
             return epoch > 0
@@ -175,4 +189,7 @@ class Lease:
 
     async def _eval(self, script: str, *arguments: str) -> Any:
         keys = self._keys.lease, self._keys.epoch
-        return await self._connection.call(lambda client: client.eval(script, len(keys), *keys, *arguments))
+        types = {self._keys.lease: "hash", self._keys.epoch: "string"}
+        return await self._connection.call(
+            lambda client: client.eval(script, len(keys), *keys, *arguments), types
+        )

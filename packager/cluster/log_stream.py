@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection
-from packager.cluster.lease import LogKeys
+from packager.cluster.lease import AHEAD_SECONDS, LogKeys
 from packager.cluster.limits import LogStreamLimits
 
 # An entry that is there already isn't one too many: the answer to who appended it was lost. One that is
-# refused, and isn't there, stands behind what no owner appended: nothing can be appended to such a stream. By the
-# first line Redis refuses all where its memory is full, or it takes no writes.
+# refused, and isn't there, stands behind what no owner appended: nothing can be appended to such a stream.
+# By the first line Redis refuses all where its memory is full, or it takes no writes.
 _APPEND = """#!lua
 local entries, epoch = KEYS[1], KEYS[2]
 local mine, oldest, remembered = ARGV[1], ARGV[2], ARGV[3]
@@ -75,10 +75,6 @@ LARGEST = 1 << 53
 
 _HEAD = struct.Struct(">QQ")
 _ID = re.compile(rb"([0-9]{1,16})-([0-9]{1,16})")
-
-
-AHEAD_SECONDS = 3600.0
-"""How far the clock of Redis, of which epochs are made, may be ahead of this node's."""
 
 
 class EmptiedError(Exception):
@@ -169,7 +165,9 @@ class LogStream:
         for number, data in entries:
             arguments += (str(number), data)
         keys = self.keys.entries, self.keys.epoch
-        done = await self._connection.call(lambda client: client.eval(_APPEND, len(keys), *keys, *arguments))
+        done = await self._connection.call(
+            lambda client: client.eval(_APPEND, len(keys), *keys, *arguments), {self.keys.epoch: "string"}
+        )
         if done == _EMPTIED:
             raise EmptiedError
         return bool(done != _FENCED)
@@ -191,7 +189,9 @@ class LogStream:
             MalformedError: no owner has written it.
         """
         entries = self.keys.entries
-        found = await self._connection.call(lambda client: client.xrange(entries, count=1))
+        found = await self._connection.call(
+            lambda client: client.xrange(entries, count=1), {entries: "stream"}
+        )
         return EntryId.read(found[0][0]) if found else None
 
     async def store_snapshot(
@@ -234,7 +234,7 @@ class LogStream:
         while not await self._has_snapshot():
             if not asked:
                 asked = True
-                await self._connection.call(self._ask)
+                await self._connection.call(self._ask, {self.keys.wanted: "list"})
             await asyncio.sleep(self._limits.look_seconds)
 
     async def _ask(self, redis: Any) -> None:
@@ -246,7 +246,9 @@ class LogStream:
     async def _has_snapshot(self) -> bool:
         """Tell whether there is a snapshot from which the entries that are kept go on."""
         key, most = self.keys.snapshot, self._limits.snapshot_bytes
-        head: bytes = await self._connection.call(lambda client: client.getrange(key, 0, _HEAD.size - 1))
+        head: bytes = await self._connection.call(
+            lambda client: client.getrange(key, 0, _HEAD.size - 1), {key: "string"}
+        )
         if len(head) < _HEAD.size:
             return False
         first = await self.first()

@@ -261,7 +261,7 @@ class ClusterNode:
         limits = self._limits.streams
         owned = [f"{keys.kind}/{keys.name}" for keys in self._owned()]
         terms = str(limits.gone_seconds), str(limits.logs), *owned
-        found = await self.connection.call(lambda client: client.eval(_LIST, 1, LOGS, *terms))
+        found = await self.connection.call(lambda client: client.eval(_LIST, 1, LOGS, *terms), {LOGS: "zset"})
         return {one.decode("utf-8", "replace") for one in found}
 
     def _note(self, names: set[str]) -> None:
@@ -302,6 +302,9 @@ class ClusterNode:
 
     async def _write_wanted(self, owned: Mapping[str, SharedChannel]) -> None:
         seconds = self._limits.streams.read_seconds
-        asked = await self.connection.wait(lambda client: client.blpop([*owned], timeout=seconds), seconds)
+        lists = dict.fromkeys(owned, "list")
+        asked = await self.connection.wait(
+            lambda client: client.blpop([*owned], timeout=seconds), seconds, lists
+        )
         if asked is not None:
             await owned[asked[0].decode()].store_snapshot()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 import structlog
 
@@ -63,29 +62,12 @@ class StationLogs:
             return False
         streams, limits = self._limits.streams, self._limits.stations
         behind: dict[bytes, str | bytes] = {name: str(one.read) for name, one in followed.items()}
-        found = await self._connection.wait(
-            lambda client: self._xread(client, behind, limits.read_entries, streams.read_seconds),
-            streams.read_seconds,
-        )
+        found = await self._connection.read_streams(behind, limits.read_entries, streams.read_seconds)
         is_sound = True
         for name, entries in found or ():
             for number, fields in entries:
                 is_sound &= self._take(followed[name], number, fields.get(b"entry", b""))
         return is_sound
-
-    async def _xread(
-        self, client: Any, behind: Mapping[bytes, str | bytes], most: int, seconds: float
-    ) -> Any:
-        """Wait for entries; what isn't a stream, and would fail each time, is deleted."""
-        from redis.exceptions import ResponseError  # an extra, as in `connection`
-
-        try:
-            return await self._connection.xread(client, behind, most, seconds)
-        except ResponseError:
-            for name in behind:
-                if await client.type(name) not in (b"stream", b"none"):
-                    await client.delete(name)
-            return None
 
     def _take(self, station: SharedStation, number: bytes, message: bytes) -> bool:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +27,11 @@ class HeldReads:
         self._wait = connection.wait
         connection.wait = self._read  # type: ignore[method-assign]
 
-    async def _read(self, command: Callable[[Any], Any], seconds: float) -> Any:
+    async def _read(
+        self, command: Callable[[Any], Any], seconds: float, types: Mapping[str, str] | None = None
+    ) -> Any:
         await self.gate.wait()
-        found = await self._wait(command, seconds)
+        found = await self._wait(command, seconds, types)
         if isinstance(found, list):
             self.sizes.append(sum(len(one[b"entry"]) for _, entries in found for _, one in entries))
         return found

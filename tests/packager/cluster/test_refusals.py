@@ -1,4 +1,4 @@
-"""A Redis that takes no writes is one that is away: nothing is lost, nothing is taken for sent, and all is told."""
+"""A Redis that takes no writes is one that is away: what it refuses is sent again, and the reason is told."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ async def refusing(server: RedisServer, kind: str) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-async def test_what_redis_refuses_is_sent_again_once_it_takes_it(redis_server: RedisServer, kind: str) -> None:
+async def test_what_redis_refuses_is_sent_again_once_it_takes_it(
+    redis_server: RedisServer, kind: str
+) -> None:
     clear(redis_server)
     maker = playing()
     async with node(redis_server, maker) as packager, node(redis_server) as edge:
@@ -108,6 +110,8 @@ async def test_a_redis_that_may_drop_keys_is_told_of(redis_server: RedisServer) 
                 assert not connection.trouble
                 give(redis_server, ["CONFIG SET maxmemory-policy noeviction"])
                 await until(lambda: not connection.told, "the change")
-        assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["Redis may lose entries"]
+        assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+            "Redis may lose entries"
+        ]
     finally:
         give(redis_server, ["CONFIG SET maxmemory 0", "CONFIG SET maxmemory-policy noeviction"])
