@@ -28,6 +28,9 @@ AUDIO, VIDEO, SCRIPT = 8, 9, 18
 CODEC_BITS = {AUDIO: 0xF0, VIDEO: 0x8F}
 """Which bits of a tag's first byte tell its codec, or that Enhanced RTMP tells it."""
 
+ON_METADATA = b"\2\0\x0aonMetaData"
+"""How a script tag begins that tells of the stream (§E.4.4.1, §E.5)."""
+
 AVC, AAC, KEY_FRAME = 7, 10, 1
 SEQUENCE_HEADER, CODED = 0, 1
 
@@ -72,7 +75,8 @@ class FlvReader:
         """Take the next bytes.
 
         Returns:
-            Completed tags, in order; those between a jump in time and the next key frame are dropped.
+            Completed tags, in order; those between a jump in time and the next key frame are dropped, and
+            scripts that aren't metadata.
 
         Raises:
             MalformedError: it isn't FLV.
@@ -101,6 +105,8 @@ class FlvReader:
         begin = 0
         for index, tag in enumerate(tags):
             kind, time, body = tag
+            if kind == SCRIPT:
+                tag = kind, 0, body
             last = self._time
             if last is not None and len(body) > 1 and self._goes_on(kind, body[0], body[1], time - last):
                 self._elapsed += TICKS * (time - last)
@@ -158,8 +164,12 @@ class FlvReader:
         self._time = time
 
     def _tag(self, kind: int, time: int, tag: bytes) -> list[StreamChunk]:
+        if kind == SCRIPT:
+            # ffmpeg takes other scripts, and metadata at any other time, for a stream of text.
+            is_metadata = tag.startswith(ON_METADATA, TAG_HEADER)
+            return self._header(kind, write_tag(kind, 0, _body(tag))) if is_metadata else []
         body = tag[TAG_HEADER : min(TAG_HEADER + 2, len(tag) - SIZE_BEHIND)]
-        if kind == SCRIPT or _is_sequence_header(kind, body):
+        if _is_sequence_header(kind, body):
             return self._header(kind, tag)
         if kind not in (AUDIO, VIDEO):
             return [StreamChunk(tag)]

@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 
 from media.errors import UnsupportedError
 from media.flv import tags as flv_tags
-from media.flv.amf0 import write_values
 from media.flv.flv_to_matroska import FlvToMatroska, RemuxLimits
 from media.flv.packets import PacketKind, is_read_in_flv, read_packets
-
-_ON_METADATA = write_values(["onMetaData"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +60,7 @@ class PublishedStream:
         Raises:
             MediaError: its codec isn't taken, or it is malformed.
         """
-        if kind == flv_tags.SCRIPT and not body.startswith(_ON_METADATA):
+        if kind == flv_tags.SCRIPT and not body.startswith(flv_tags.ON_METADATA):
             return b""
         if self._remux is not None:
             return self._remux.receive(kind, timestamp, body)
@@ -73,7 +70,7 @@ class PublishedStream:
                 raise UnsupportedError("the codec changed; connect anew to go on with another one")
             if body and kind in flv_tags.CODEC_BITS:
                 self.plain.add((kind, body[0]))
-            return _written(kind, timestamp, body)
+            return flv_tags.write_tag(kind, timestamp, body)
         self._held.append((kind, timestamp, body))
         self._held_bytes += len(body)
         if is_newer:
@@ -81,7 +78,7 @@ class PublishedStream:
             return b"".join(remux.receive(*one) for one in self._let_go())
         if self._is_decided(kind, timestamp, body):
             self._is_flv = True
-            return flv_tags.file_header() + b"".join(_written(*one) for one in self._let_go())
+            return flv_tags.file_header() + b"".join(flv_tags.write_tag(*one) for one in self._let_go())
         return b""
 
     def _is_newer(self, kind: int, body: bytes) -> bool:
@@ -109,8 +106,3 @@ class PublishedStream:
     def _let_go(self) -> list[tuple[int, int, bytes]]:
         held, self._held = self._held, []
         return held
-
-
-def _written(kind: int, timestamp: int, body: bytes) -> bytes:
-    # ffmpeg takes metadata at any other time for a stream of text.
-    return flv_tags.write_tag(kind, 0 if kind == flv_tags.SCRIPT else timestamp, body)
