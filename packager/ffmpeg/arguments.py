@@ -16,6 +16,12 @@ LOCAL_PROTOCOLS = "file,pipe"
 MAX_PIXELS = 36_000_000
 """Largest picture that is decoded; 8K has 33 million pixels."""
 
+SUBTITLE_DECODERS = (
+    "ass,cc_dec,dvbsub,dvdsub,libaribb24,libaribcaption,libzvbi_teletextdec,mov_text,pgssub,srt,ssa,subrip,text,"
+    "webvtt,xsub"
+)
+"""What ffprobe opens for subtitles and teletext, or else ends; it decodes nothing with them."""
+
 
 def local_input(path: Path) -> str:
     """Return ffmpeg's URL of a file, which is safe for names such as ``-x`` or ``concat:…``."""
@@ -46,5 +52,8 @@ def probe_arguments(address: str, options: Mapping[str, object], *questions: str
         options: of the input.
         questions: options that select the output.
     """
+    if "codec_whitelist" in options:
+        # Behind it, and only for ffprobe's own decoders: those that look into a stream keep the shorter list.
+        options = {**options, "codec_whitelist:s": SUBTITLE_DECODERS}
     given = [word for name, value in options.items() for word in (f"-{name}", str(value))]
     return [*QUIET[1:], *given, *questions, "-of", "json", "-o", pipe(0), "-i", address]

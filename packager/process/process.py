@@ -306,9 +306,10 @@ async def run(
 
 
 def last_error(errors: str) -> str:
-    """Return the last line of ffmpeg's standard error, without ``[mov @ 0x…]`` and secrets."""
+    """Return the last line of ffmpeg's standard error, without ``[mov @ 0x…]``, long lists and secrets."""
     lines = [line for line in errors.splitlines() if line.strip()]
-    return redact(re.sub(r"^(?:\[[^\]]*\] )+", "", lines[-1][-LINE_CHARACTERS:]).strip()) if lines else ""
+    line = re.sub(r"^(?:\[[^\]]*\] )+", "", lines[-1][-LINE_CHARACTERS:]).strip() if lines else ""
+    return redact(re.sub(r"not on whitelist '.*", "isn't one that may be decoded", line))
 
 
 async def readable(descriptor: int) -> None:

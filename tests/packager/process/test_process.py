@@ -224,4 +224,6 @@ def test_the_last_error_line_tells_most() -> None:
     assert last_error("[h264 @ 0x5] [IMGUTILS @ 0x6] Picture size 16384x16384 is invalid") == (
         "Picture size 16384x16384 is invalid"
     )
+    refused = "[s302m @ 0x5] Codec (s302m) not on whitelist 'h264,hevc,aac'"
+    assert last_error(refused) == "Codec (s302m) isn't one that may be decoded"
     assert last_error("") == ""
