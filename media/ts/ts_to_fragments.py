@@ -6,11 +6,8 @@ packets come whole and in step, as ``TransportReader`` gives them; what was lost
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-
-import numpy as np
 
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.matroska.sample_entries import codec_facts
@@ -270,29 +267,35 @@ class TransportToFragments:
             return []
         block = PacketBlock(data[:whole], LAYOUTS[0], self._position)
         self._position += whole
-        if not self._streams:
-            self._look_for_tables(block)
+        if not self._streams and (behind := self._look_for_tables(block)):
+            # What comes before the tables isn't taken, whether it comes with them or earlier.
+            block = PacketBlock(data[behind * PACKET : whole], LAYOUTS[0], block.place(behind))
+        pieces = [(piece, one) for pid, one in self._streams.items() for piece in block.pieces(pid)]
+        # They share a clock: what comes of them mustn't depend on how many packets come at once.
+        pieces.sort(key=lambda one: one[0].begin)
         begun: list[InitSegment] = []
-        for pid, stream in self._streams.items():
-            for piece in block.pieces(pid):
-                unit = stream.reader.receive(piece)
-                init = None if unit is None else stream.receive(unit)
-                if init is not None:
-                    begun.append(init)
+        for piece, stream in pieces:
+            unit = stream.reader.receive(piece)
+            init = None if unit is None else stream.receive(unit)
+            if init is not None:
+                begun.append(init)
         tracks = (stream.track for stream in self._streams.values() if stream.track is not None)
         fragments = (track.take() for track in tracks)
         return [*begun, *(one for one in fragments if one is not None)]
 
-    def _look_for_tables(self, block: PacketBlock) -> None:
-        for section in _sections(block, PAT_PID):
-            self._map_pid = read_program_association(section) or self._map_pid
-        for section in () if self._map_pid is None else _sections(block, self._map_pid):
-            program = read_program_map(section)
-            if program is not None:
-                self._streams = self._streams_of(program)
-                return
+    def _look_for_tables(self, block: PacketBlock) -> int:
+        """Take the program, if it is told; return the number of the packet behind it, or 0."""
+        for number, pid in enumerate(block.pids.tolist()):
+            if pid == PAT_PID:
+                self._map_pid = read_program_association(section_of(block.packet(number))) or self._map_pid
+            elif pid == self._map_pid:
+                program = read_program_map(section_of(block.packet(number)))
+                if program is not None:
+                    self._streams = self._streams_of(program)
+                    return number + 1
         if self._position > self._limits.table_search_bytes:
             raise MalformedError("no program is told in it")
+        return 0
 
     def _streams_of(self, program: ProgramMap) -> dict[int, _Picture | _Sound]:
         clock = _Clock()
@@ -304,8 +307,3 @@ class TransportToFragments:
             video.pid: _Picture(VIDEO_CODINGS[video.kind], clock, self._limits),
             sound.pid: _Sound(SOUND_CODINGS[sound.kind], clock, self._limits),
         }
-
-
-def _sections(block: PacketBlock, pid: int) -> Iterator[bytes]:
-    """Give the sections of a table that begin in a block."""
-    return (section_of(block.packet(int(number))) for number in np.flatnonzero(block.pids == pid))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from media.errors import MediaError, UnsupportedError
+from media.errors import MalformedError, MediaError, UnsupportedError
 from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
 from media.ts.tables import CLOCK_WRAP, PACKET
@@ -85,6 +85,28 @@ def test_a_stream_may_come_in_any_pieces(recorded: Recorded) -> None:
     pieces = [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
     for cut in (pieces, [data[place : place + 100] for place in range(0, len(data), 100)]):
         assert samples(rewritten(cut)) == whole
+
+
+def test_tables_that_come_late_and_sound_of_wild_times_give_the_same_in_any_pieces(
+    recorded: Recorded,
+) -> None:
+    data = recorded("B-frames at 29.97 a second").read_bytes()
+    every = [data[place : place + PACKET] for place in range(0, len(data), PACKET)]
+    late = [*every[3:40], *every[:3], *every[40:]]
+    # Two steps of three eighths of the clock's wrap, after which it is as if it had wrapped.
+    starts = [at for at, one in enumerate(every) if one[1:3] == b"\x41\x01"]
+    wild = list(every)
+    for at, step in ((starts[1], 3), (starts[2], 6)):
+        packet = bytearray(every[at])
+        begin = packet.index(b"\0\0\1\xc0") + 9
+        told = packet[begin] >> 1 & 7
+        packet[begin] = (told + step) % 8 << 1 | packet[begin] & 0xF1
+        wild[at] = bytes(packet)
+    assert samples(rewritten([b"".join(late)])) == samples(rewritten(late))
+    # Behind each step comes a picture of the former time.
+    for pieces in ([b"".join(wild)], wild):
+        with pytest.raises(MalformedError, match="the times of its sound go back"):
+            rewritten(pieces)
 
 
 def test_a_stream_without_sound_is_left_to_others(recorded: Recorded) -> None:
