@@ -160,6 +160,8 @@ def _representation(
         first = None
     segments: list[Piece] = []
     if manner == "SegmentTemplate":
+        if starts and "media" not in manners:
+            raise ManifestError("has a SegmentTemplate without media (ISO/IEC 23009-1 §5.3.9.4.2)")
         number = int(manners.get("startNumber", "1"))
         for at, (time, _) in enumerate(starts):
             filled = _filled(manners["media"], {**fields, "Number": str(number + at), "Time": str(time)})

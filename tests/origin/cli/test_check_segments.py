@@ -134,6 +134,7 @@ def test_a_claim_of_alignment_is_held_against_a_manifests_segments(
         ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "has a document type declaration"),
         ('<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic"/>', "is of a live stream"),
         (MPD.format('<SegmentTemplate media="$Number$" duration="x"/>'), "has a value that can't be read"),
+        (MPD.format('<SegmentTemplate duration="2"/>'), "has a SegmentTemplate without media"),
         (MPD.format('<SegmentTemplate media="$Number%05d$.m4s" duration="2"/>'), "00002.m4s isn't there"),
         (
             MPD.format('<BaseURL>it.mpd</BaseURL><SegmentBase indexRange="0-99"/>'),
