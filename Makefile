@@ -26,7 +26,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # The build hook lies in the root, where what Python compiles of it once has no place.
 SYNC = PYTHONDONTWRITEBYTECODE=1 $(UV) sync --frozen --quiet
 
-.PHONY: help setup setup-test run test coverage clauses check format bench audit soak clean
+.PHONY: help setup setup-test run test coverage clauses check format bench audit soak fuzz clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
@@ -38,6 +38,7 @@ help:
 	@echo "make check                lint, format and type checks"
 	@echo "make bench                measure beside the peers"
 	@echo "make audit                ask for known holes in what uv.lock pins"
+	@echo "make fuzz                 a minute of damaged input for each reader (ARGS='rtmp flv --seconds 600 --seed 2')"
 	@echo "make soak                 an hour of live channels and a station (MINUTES=60)"
 	@echo "make soak CLUSTER=1       twenty minutes of a cluster of which one part after the other fails"
 
@@ -99,6 +100,9 @@ audit: setup
 
 soak: setup
 	$(BIN)/python -m tests.benchmarks.$(if $(CLUSTER),cluster_soak,soak) $(MINUTES) $(ARGS)
+
+fuzz: setup
+	@$(BIN)/python -m tests.fuzzing $(ARGS)
 
 clean:
 	rm -rf .venv .tools player/vendor artifacts .coverage* coverage.xml .mypy_cache .ruff_cache .pytest_cache
