@@ -27,6 +27,8 @@ class PacingLimits:
         slack_seconds: Buffered time that is accepted beyond the stream's jitter.
         live_rate: Media seconds per second up to which a stream counts as live; clocks differ by less.
         behind_seconds: How much a stream may catch up after a pause without counting as ahead.
+        held_seconds: For which a publisher is held back at once; one with which that took longer has a clock
+            that is wrong, and is told so: while it is held back, nobody would notice that it has gone.
     """
 
     ahead_seconds: float = 20.0
@@ -35,6 +37,7 @@ class PacingLimits:
     slack_seconds: float = 2.0
     live_rate: float = 1.02
     behind_seconds: float = 60.0
+    held_seconds: float = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,6 +146,7 @@ class Publication:
             limits=owner.limits.pump,
             kept_seconds=owner.kept_seconds,
             channel=owner.channel,
+            held_seconds=owner.limits.pump.pacing.held_seconds,
         )
         self.pump.budget = self.budget
 

@@ -20,6 +20,7 @@ from typing import Protocol, runtime_checkable
 
 import structlog
 
+from media.errors import MalformedError
 from media.flv.tags import FlvReader
 from media.matroska.stream import MatroskaStreamReader
 from media.mp3.stream import AudioStreamReader
@@ -120,6 +121,7 @@ class Pump:
         kept_seconds: seconds that are kept for who takes a stream from its beginning, as far as possible.
         channel: the channel's name, for the log.
         on_late: called to skip to the newest data; None to restart ffmpeg at the newest access point.
+        held_seconds: for which the producer may have to wait at once for the stream's time.
 
     Attributes:
         container: ffmpeg's name of the current stream's container.
@@ -138,6 +140,7 @@ class Pump:
         kept_seconds: float = 0.0,
         channel: str = "",
         on_late: Callable[[], None] | None = None,
+        held_seconds: float = math.inf,
     ) -> None:
         self.container = container
         self._limits = limits
@@ -146,6 +149,7 @@ class Pump:
         self._pacing = Pacing(cushion, limits.pacing)
         self._channel = channel
         self._on_late = on_late
+        self._held_seconds = held_seconds
         self._gop_cache = GopCache(cushion, limits.gop_cache, kept_seconds)
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
@@ -197,7 +201,11 @@ class Pump:
                 await self.take(cutter.receive_data(portion))
 
     async def take(self, pieces: Iterable[StreamChunk]) -> None:
-        """Receive the stream's next chunks, parsed already; wait as ``receive`` does."""
+        """Receive the stream's next chunks, parsed already; wait as ``receive`` does.
+
+        Raises:
+            MalformedError: they are too far ahead of time.
+        """
         for piece in pieces:
             await self.budget.spend()
             if piece.changes:
@@ -219,6 +227,8 @@ class Pump:
         while self._attached and self._queued > self._limits.ahead_bytes:
             await self._changed.wait()
         while (wait := self._pacing.wait(time.monotonic())) > 0:
+            if wait > self._held_seconds:
+                raise MalformedError(f"its times are {wait:.0f} s ahead of those at which it comes")
             with contextlib.suppress(TimeoutError):
                 # Woken early when an ffmpeg is attached.
                 async with asyncio.timeout(wait):

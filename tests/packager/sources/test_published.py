@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from media.errors import MediaError
+from media.flv.tags import FILE_HEADER, SIZE_BEHIND, TAG_HEADER, read_tag_header, write_tag
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -24,7 +25,7 @@ from packager.sources.publication import Publication, PublicationEndedError, Pub
 from packager.sources.published import PUBLISH, PublishedSource, TakenError, Takeover, TooManyPublishersError
 from packager.sources.pump import StreamTaker
 from tests.live_server import running
-from tests.patience import LIVE
+from tests.patience import CLIENT_SECONDS, LIVE
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
@@ -73,6 +74,25 @@ async def test_a_stream_is_on_air_with_its_first_key_frame_however_its_bytes_com
     assert not source.live
     assert not source.publications
     assert not publication.end_reason
+
+
+def hurried(data: bytes) -> bytes:
+    """Let each tag come 2.9 s behind the one before by its time (FLV 10.1 §E.4.1), which is no jump yet."""
+    found, position, time = bytearray(data[:FILE_HEADER]), FILE_HEADER, 0
+    while position < len(data):
+        kind, size, _ = read_tag_header(memoryview(data), position)
+        body = position + TAG_HEADER
+        found += write_tag(kind, time, data[body : body + size])
+        position, time = body + size + SIZE_BEHIND, time + 2900
+    return bytes(found)
+
+
+@pytest.mark.clause("A clock that is wrong is told to the publisher, who isn't held back for hours meanwhile")
+async def test_a_publisher_whose_clock_runs_away_is_told(stream: Streams) -> None:
+    publication = PublishedSource("studio", takeover=Takeover.REFUSE).begin(FIRST)
+    async with asyncio.timeout(CLIENT_SECONDS):
+        with pytest.raises(MediaError, match="ahead of those at which it comes"):
+            await publication.receive(hurried(stream("flv")))
 
 
 @pytest.mark.clause("A second publisher takes the place of the first when its stream is known to be one")
