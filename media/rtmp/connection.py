@@ -360,7 +360,7 @@ class PublisherConnection:
         self._on_status(command.stream, "error", "NetStream.Play.Failed", "This server only takes streams.")
 
     def _parameters(self, query: str) -> dict[str, str]:
-        return _read_query(query, self._limits.parameters)
+        return read_query(query, self._limits.parameters)
 
     def _take_pending(self, state: State) -> _Command:
         command, self._pending = self._pending, None
@@ -433,12 +433,19 @@ def _read_url(url: str, most: int) -> tuple[dict[str, str], str, str]:
         parts = urlsplit(url)
     except ValueError:
         return {}, "", ""
-    return _read_query(parts.query, most), unquote(parts.username or ""), unquote(parts.password or "")
+    return read_query(parts.query, most), unquote(parts.username or ""), unquote(parts.password or "")
 
 
-def _read_query(query: str, most: int) -> dict[str, str]:
+def read_query(query: str, most: int) -> dict[str, str]:
+    """Read the parameters behind a stream's name, such as its key.
+
+    A plus sign stands for itself: what is pasted into an encoder was no form of a page (RFC 3986 §2.2).
+
+    Raises:
+        TooLargeError: there are too many.
+    """
     try:
-        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=most))
+        return dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True, max_num_fields=most))
     except ValueError:
         raise TooLargeError(f"more than {most} parameters") from None
 

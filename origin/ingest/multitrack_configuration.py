@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from media.errors import MalformedError
+from media.rtmp.connection import read_query
 from origin.access.credentials import client_address
 from origin.ingest.admission import IngestAdmission, RefusedError
 from origin.ingest.client_configuration import (
@@ -72,7 +72,7 @@ class MultitrackConfiguration:
         """
         channel: str = request.path_params["channel"]
         name, _, query = client.stream_key.partition("?")
-        key = dict(parse_qsl(query)).get("key", "")
+        key = read_query(query, self._limits.request_bytes).get("key", "")
         self._admission.find(channel)
         self._admission.check_key(channel, key, client_address(request))
         self._admission.check_room(channel)

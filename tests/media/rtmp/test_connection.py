@@ -167,6 +167,7 @@ def test_a_publisher_whose_place_is_taken_is_told() -> None:
             "demo",
             PublishRequest("live", "demo", {}, "me", "se/cret"),
         ),
+        (CONNECT, "demo?key=a+b/c%2Bd=", PublishRequest("live", "demo", {"key": "a+b/c+d="})),
         (CONNECT, "..%2f../x", PublishRequest("live", "..%2f../x")),
         ({"app": "live", "tcUrl": "rtmp://[host/live"}, "demo", PublishRequest("live", "demo")),
         ({}, "", PublishRequest("", "")),
