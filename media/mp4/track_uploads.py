@@ -7,6 +7,7 @@ HLS too. The tracks of several requests become one stream of movie fragments, in
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -42,11 +43,14 @@ class TrackUploadLimits:
         tracks: Most tracks of a stream; of several of a kind one is taken, and the others are only read.
         init_bytes: Largest init segment.
         fragment_bytes: Largest fragment: encoders may send a whole segment as one.
+        known_fragments: How many of a track's newest are known again: encoders send a segment once more whose
+            request has failed.
     """
 
     tracks: int = 16
     init_bytes: int = 256 << 10
     fragment_bytes: int = 16 << 20
+    known_fragments: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,8 @@ class TrackUploads:
         # By track, in the order of their names; with the kinds of media that they have.
         self._inits = dict[str, tuple[bytes, frozenset[bytes]]]()
         self._joined: list[str] = []
+        # By track: what its newest fragments hash to.
+        self._known = dict[str, deque[int]]()
         self._is_transport_stream = False
         self._joiner = FragmentJoiner(0)
 
@@ -153,6 +159,8 @@ class TrackUploads:
 
     def receive(self, track: str, piece: UploadedPiece) -> Iterator[bytes]:
         """Take a piece of a track; yield what is next of the whole stream, each when it is asked for.
+
+        A fragment that comes once more is left out.
 
         Raises:
             UnknownTrackError: its init segment hasn't come.
@@ -172,16 +180,29 @@ class TrackUploads:
             if len(found) != 1:
                 raise UnknownTrackError("the init segment of this track is needed first")
             (track,) = found
+        if self._is_known(track, piece.data):
+            return
         if not self._joined:
             yield from self._join()
         if track in self._joined:
             yield from self._receive(track, piece.data)
+
+    def _is_known(self, track: str, fragment: bytes) -> bool:
+        """Tell whether a fragment is one of a track's newest, which comes once more."""
+        known = self._known.setdefault(track, deque(maxlen=self._limits.known_fragments))
+        hashed = hash(fragment)
+        if hashed in known:
+            return True
+        known.append(hashed)
+        return False
 
     def _receive(self, track: str, data: bytes) -> Iterator[bytes]:
         for chunk in self._joiner.receive_data(self._joined.index(track), data):
             yield chunk.data
 
     def _receive_init(self, track: str, data: bytes) -> None:
+        # An encoder that begins anew may send the same stream again.
+        self._known.pop(track, None)
         reader = FragmentReader()
         reader.receive_data(data)
         tracks = [one for event in reader.events() if isinstance(event, InitSegment) for one in event.tracks]

@@ -65,6 +65,25 @@ def test_ffmpegs_segments_have_the_packets_of_the_whole_stream(
         assert len(told) >= 0.9 * len(expected[kind])
 
 
+@pytest.mark.clause("A segment that an encoder sends once more is taken once")
+def test_a_segment_that_is_sent_once_more_is_taken_once_and_a_stream_that_begins_anew_is_not(
+    segments: Path,
+) -> None:
+    names = ["init-stream0.m4s", *(f"chunk-stream0-0000{number}.m4s" for number in (1, 2, 3))]
+    init, *chunks = [(segments / name).read_bytes() for name in names]
+    once, twice = TrackUploads(LIMITS), TrackUploads(LIMITS)
+    for uploads in (once, twice):
+        assert not uploaded(uploads, names[0], init)
+    whole = [uploaded(once, name, data) for name, data in zip(names[1:], chunks, strict=True)]
+    assert all(whole)
+    for name, data, expected in zip(names[1:], chunks, whole, strict=True):
+        assert uploaded(twice, name, data) == expected
+        assert not uploaded(twice, name, data)
+    assert not uploaded(twice, names[1], chunks[0])
+    assert not uploaded(twice, names[0], init)
+    assert uploaded(twice, names[1], chunks[0])
+
+
 @pytest.mark.clause("ISO/IEC 23009-1 §5.3.9.4.4")
 @pytest.mark.parametrize(
     ("init", "segment", "track"),
