@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import cast
@@ -29,6 +30,7 @@ from media.rtmp.published_stream import PublishedStreamLimits
 from media.rtmp.published_tracks import PublishedTracks
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
+from origin.http.client_limits import network_of
 from origin.ingest.admission import IngestAdmission, RefusedError
 from packager.concurrency import expire
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
@@ -132,12 +134,20 @@ class RtmpServer:
         task.add_done_callback(self._sessions.pop)
 
     def _make_room(self) -> bool:
-        """Drop the oldest connection that doesn't publish: an encoder asks at once, and goes when refused."""
-        for task, session in self._sessions.items():
-            if session.is_dispensable and not task.cancelling():
-                task.cancel()
-                return True
-        return False
+        """Drop the oldest connection that doesn't publish, of the network that has most of those.
+
+        An encoder asks at once, and goes when refused; one that takes longer keeps its place among a flood.
+        """
+        some = {
+            task: session.network
+            for task, session in self._sessions.items()
+            if session.is_dispensable and not task.cancelling()
+        }
+        if not some:
+            return False
+        ((crowd, _),) = Counter(some.values()).most_common(1)
+        next(task for task, network in some.items() if network == crowd).cancel()
+        return True
 
     async def _run(self, session: _Session, writer: asyncio.StreamWriter) -> None:
         try:
@@ -164,6 +174,7 @@ class _Session:
         writer: what it is sent.
 
     Attributes:
+        network: from which the client comes.
         is_dispensable: whether it may be dropped for another one: it hasn't asked to publish, or was refused.
     """
 
@@ -182,6 +193,7 @@ class _Session:
         self._writer = writer
         self._connection = PublisherConnection(limits.connection, os.urandom(RANDOM_BYTES))
         self._address = str((writer.get_extra_info("peername") or [""])[0])
+        self.network = network_of(self._address)
         self._encoder = ""
         self._publication: Publication | None = None
         self._stream: PublishedTracks | None = None

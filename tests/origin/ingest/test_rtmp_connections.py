@@ -1,4 +1,4 @@
-"""RTMP connections that break as they like leave no traceback in the log, which strangers could fill."""
+"""RTMP connections of strangers: they fill no log with tracebacks, and take no place of others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import asyncio
 import socket
 import struct
 
+import pytest
 from structlog.testing import capture_logs
 
 from origin.access.credentials import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.rtmp import RtmpLimits, RtmpServer
+from tests.patience import CLIENT_SECONDS
+from tests.rtmp import HANDSHAKE, command
 
 ROUNDS = 50
 RESET = struct.pack("ii", 1, 0)
@@ -37,3 +40,34 @@ async def test_clients_that_send_nonsense_and_reset_are_lines_and_no_tracebacks(
     serving.cancel()
     await asyncio.wait([serving])
     assert {line["event"] for line in logs} == {"rtmp connection refused"}
+
+
+@pytest.mark.clause("CWE-770")
+async def test_a_flood_from_one_network_takes_no_connection_of_another() -> None:
+    limits = RtmpLimits(connections=8)
+    server = RtmpServer(IngestAdmission({}, PublishKeys("", {}), GuessDelay(2, 5.0)), limits)
+    serving = asyncio.ensure_future(server.run())
+    listening = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)
+    port, streams = listening.sockets[0].getsockname()[1], list[asyncio.StreamWriter]()
+
+    async def connect(address: str) -> asyncio.StreamReader:
+        """Connect from an address, and wait for the first byte of the server's handshake."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+        streams.append(writer)
+        writer.write(HANDSHAKE)
+        assert await reader.read(1)
+        return reader
+
+    async with asyncio.timeout(CLIENT_SECONDS):
+        first = await connect("127.0.0.1")
+        flood = [await connect("127.0.0.2") for _ in range(2 * limits.connections)]
+        # Of the flood the oldest are dropped.
+        await flood[0].read()
+        assert not flood[-1].at_eof()
+        streams[0].write(command("connect", 1, {"app": "live"}))
+        assert b"NetConnection.Connect.Success" in await first.readuntil(b"Success")
+    for writer in streams:
+        writer.close()
+    listening.close()
+    serving.cancel()
+    await asyncio.wait([serving])
