@@ -14,6 +14,7 @@ import pytest
 
 from tests.origin.ingest.studio import KEY, Studio, studio
 from tests.ports import kept_port
+from tests.srt import udp_port
 from tests.waiting import wait_for
 
 pytestmark = [
@@ -108,25 +109,34 @@ def obs(folder: Path, screen: str, server: str, stream_key: str) -> Iterator[Pat
 
 
 @pytest.fixture(scope="module")
-def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, str]]:
-    """A channel, and what is typed into OBS as the server."""
+def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, str, str]]:
+    """A channel, and what is typed into OBS as the server: that of RTMP, and that of SRT."""
+    srt_port = udp_port()
     with kept_port() as port:
         folder = tmp_path_factory.mktemp("studio")
-        with studio(folder, "", f"[server]\nrtmp_port = {port}\n") as one:
-            yield one, f"rtmp://127.0.0.1:{port}/live"
+        with studio(folder, "", f"[server]\nrtmp_port = {port}\nsrt_port = {srt_port}\n") as one:
+            yield one, f"rtmp://127.0.0.1:{port}/live", f"srt://127.0.0.1:{srt_port}"
 
 
 @pytest.mark.clause("OBS publishes with the server and the stream key that the README names")
-def test_obs_publishes_to_a_channel(hall: tuple[Studio, str], screen: str, tmp_path: Path) -> None:
-    channel, server = hall
-    with obs(tmp_path, screen, server, f"studio?key={KEY}"):
+@pytest.mark.parametrize("protocol", ["rtmp", "srt"])
+def test_obs_publishes_to_a_channel(
+    hall: tuple[Studio, str, str], screen: str, tmp_path: Path, protocol: str
+) -> None:
+    channel, server, stream_key = hall[0], hall[1], f"studio?key={KEY}"
+    channel.wait_for_state("idle")
+    before = channel.media_playlist_so_far()
+    if protocol == "srt":
+        server, stream_key = f"{hall[2]}?streamid=publish:studio:{KEY}", ""
+    with obs(tmp_path, screen, server, stream_key):
         channel.wait_for_state("live")
-        channel.wait_for_timeline()
+        assert channel.channel()["publisher"]["protocol"] == protocol
+        channel.wait_for_timeline(before)
     channel.wait_for_state("idle")
 
 
-def test_obs_says_why_it_was_refused(hall: tuple[Studio, str], screen: str, tmp_path: Path) -> None:
-    channel, server = hall
+def test_obs_says_why_it_was_refused(hall: tuple[Studio, str, str], screen: str, tmp_path: Path) -> None:
+    channel, server, _ = hall
     channel.wait_for_state("idle")
     with obs(tmp_path, screen, server, "studio?key=wrong") as log:
         told = "NetStream.Publish.BadName (the channel's publish_key is needed)"

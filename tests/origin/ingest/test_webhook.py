@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -23,10 +24,14 @@ from tests.origin.ingest.studio import KEY, encoder_arguments, encoding, studio
 from tests.origin.ingest.test_rtmp_publishing import FLV, refused
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 
 TOKEN = "of-the-webhook-9a40"
+ENDLESS = {"body": b"\r\n" + bytes(1 << 16), "fields": b"X-Filler: " + b"a" * (1 << 16) + b"\r\n"}
+"""What is written again and again by the paths whose answers have no end."""
+
 SOMEBODY = Publisher("rtmp", "192.0.2.1", "an encoder")
 
 
@@ -37,11 +42,13 @@ class Judge:
     Attributes:
         asked: the bodies, in the order in which they came.
         goes_on: ``/silent`` is answered once it is set.
+        given_up: the paths whose answers have no end, once nobody reads on.
     """
 
     port: int = 0
     asked: list[str] = field(default_factory=list)
     goes_on: threading.Event = field(default_factory=threading.Event)
+    given_up: list[str] = field(default_factory=list)
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/{path}"
@@ -57,6 +64,13 @@ def judge() -> Iterator[Judge]:
             path = self.path.strip("/").partition("?")[0]
             if path == "silent":
                 found.goes_on.wait(CLIENT_SECONDS)
+            if path in ENDLESS:
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                    while not found.goes_on.is_set():
+                        self.wfile.write(ENDLESS[path])
+                found.given_up.append(path)
+                return
             self.send_response(int(path) if path.isdecimal() else 200)
             self.send_header("location", "/200")
             self.send_header("content-length", "0")
@@ -133,6 +147,14 @@ async def test_a_webhook_that_is_silent_or_asked_too_much_lets_nobody_in(judge: 
     await first
     # There is room again, also behind those who have given up.
     await busy("studio", SOMEBODY)
+
+
+@pytest.mark.clause("CWE-770")
+async def test_an_answer_without_end_is_not_read(judge: Judge) -> None:
+    await PublishWebhook(judge.url("body"))("studio", SOMEBODY)
+    with pytest.raises(RefusedError, match="can't be asked"):
+        await PublishWebhook(judge.url("fields"))("studio", SOMEBODY)
+    await until(lambda: judge.given_up == ["body", "fields"])
 
 
 @pytest.mark.parametrize(
