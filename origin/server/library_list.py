@@ -24,14 +24,8 @@ from origin.access.credentials import client_address
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
 from origin.http.media_types import media_type
 from origin.responses.refusal import plain_refusal
-from packager.library.catalogue import (
-    Catalogue,
-    CataloguePage,
-    Entry,
-    Facts,
-    LibraryTitle,
-    TextFacts,
-)
+from packager.library.catalogue import Catalogue, CataloguePage, Entry, LibraryTitle
+from packager.library.file_facts import Facts, TextFacts
 from packager.library.library_view import Folder, Sort, TooManyViewsError, ViewQuery
 
 ADDRESS = "/api/library"

@@ -102,7 +102,7 @@ def find_sources(inputs: Iterable[Path], out: Path) -> list[Source]:
 
 def _in_folder(folder: Path, out: Path) -> list[Source]:
     # Only for folders: a rerun over a file is to be done before it is noticed.
-    from packager.library.catalogue import CONTAINERS
+    from packager.library.file_facts import CONTAINERS
 
     listing = asyncio.run(FileListing(ListedFolder(folder, Withheld(folders=(out,))), CONTAINERS).latest())
     if not listing.files:

@@ -16,7 +16,7 @@ import structlog
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, probe_arguments
 from packager.ffmpeg.ladder import Rung
-from packager.library.catalogue import CONTAINERS, DECODERS
+from packager.library.file_facts import CONTAINERS, DECODERS
 from packager.process.process import Process, run
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.redaction import redacted_url

@@ -16,7 +16,7 @@ import structlog
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.chapters import Chapter
 from packager.concurrency import Threads
-from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
+from packager.library.file_facts import NO_TEXT, SubtitleTrack, TextFacts
 from packager.library.library_file import Identity, LibraryFile, Storage
 from packager.library.storage import NotFoundError
 from packager.process.tools import BusyError

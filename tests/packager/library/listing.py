@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from packager.library.catalogue import (
-    Catalogue,
-    Entry,
-)
+from packager.library.catalogue import Catalogue, Entry
 
 THEN = 1_700_000_000 * 10**9
 

@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 
 from packager.concurrency import background_task
-from packager.library.catalogue import (
-    DEFAULT_LIMITS,
-    Catalogue,
-    Entry,
-    Facts,
-    LibraryTitle,
-    probe,
-)
+from packager.library.catalogue import DEFAULT_LIMITS, Catalogue, Entry, LibraryTitle
+from packager.library.file_facts import Facts, probe
 from packager.library.file_listing import FileListing, ListedFolder
 from packager.library.storage import Withheld
 from packager.process.tools import Tools
@@ -77,7 +71,7 @@ async def test_a_file_that_says_to_have_billions_of_samples_takes_bounded_memory
     # A child counts what this process had when it was forked. And the kernel counts resident pages by
     # processor, and sums them up later: it may be some megabytes off.
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bound = max(DEFAULT_LIMITS.probe_memory_bytes, max(before.ru_maxrss, own) << 10)
+    bound = max(DEFAULT_LIMITS.probe.memory_bytes, max(before.ru_maxrss, own) << 10)
     assert after.ru_maxrss << 10 <= bound + (16 << 20)
     assert own << 10 < 4 << 30, "this process is too large itself to show it"
     assert (await probe(long, tools)).codecs == ("h264", "aac")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from packager.ffmpeg.arguments import MAX_PIXELS, QUIET, local_input, pipe
-from packager.library.catalogue import probe
+from packager.library.file_facts import probe
 from packager.process.process import Process, read_only_sandbox, run
 from packager.process.sandbox import Sandbox, missing
 from packager.process.tools import Tools, ToolsError, locate
