@@ -5,18 +5,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import importlib
-import re
 import subprocess
 import sys
-import typing
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from origin.http.client_limits import ClientLimits
-from origin.server.limits import Limits
 
 ROOT = Path(__file__).parent.parent
 STANDARD_LIBRARY = frozenset(sys.stdlib_module_names)
@@ -52,13 +45,10 @@ ALLOWED_THIRD_PARTY = {"media": {"numpy"}}
 TEST_LINES = 400
 """How long a file of tests may be before it is parted by subject."""
 
-CONSTANT = re.compile(r"(?:^|\.)_?[A-Z][A-Z0-9_]+$")
-MAY_PATCH = re.compile(r"attr|object|patch|sitecustomize|\.\s*_?[A-Z][A-Z0-9_]+[^\w.(]")
-"""Without it no constant of another module is set, and the text needn't be parsed."""
-
-PATCHED_ELSEWHERE = re.compile(r"\w+\.[A-Z][A-Z0-9_]+ = |sitecustomize")
-
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+FACES = {path for path in MODULES if path.name == "__init__.py"}
+"""The modules that a folder's name stands for."""
 
 
 @dataclasses.dataclass
@@ -67,11 +57,13 @@ class Source:
 
     Attributes:
         names: the top-level names that it imports, wherever in it.
-        loaded: the modules and folders of ours that it imports when it is loaded, and what isn't one.
+        known: the modules and folders of ours that it imports, for type checking too, and what isn't one.
+        loaded: those of them that it imports when it runs, in a function or at once.
         texts: its constants.
     """
 
     names: set[str] = dataclasses.field(default_factory=set)
+    known: set[Path] = dataclasses.field(default_factory=set)
     loaded: set[Path] = dataclasses.field(default_factory=set)
     texts: set[object] = dataclasses.field(default_factory=set)
 
@@ -85,19 +77,20 @@ def source_of(path: Path) -> Source:
         node, is_loaded = pending.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             is_loaded = False
-        loaded: set[Path] = set()
+        imported: set[Path] = set()
         if isinstance(node, ast.Constant):
             found.texts.add(node.value)
         elif isinstance(node, ast.Import):
             found.names |= {alias.name.split(".")[0] for alias in node.names}
-            loaded = {ROOT.joinpath(*alias.name.split(".")) for alias in node.names}
+            imported = {ROOT.joinpath(*alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide the room"
             found.names.add((node.module or "").split(".")[0])
             folder = ROOT.joinpath(*(node.module or "").split("."))
-            loaded = {folder / alias.name for alias in node.names} | {folder}
+            imported = {folder / alias.name for alias in node.names} | {folder}
+        found.known |= imported
         if is_loaded:
-            found.loaded |= loaded
+            found.loaded |= imported
         pending += [(child, is_loaded) for child in ast.iter_child_nodes(node)]
     return found
 
@@ -146,10 +139,22 @@ def test_a_server_starts_without_what_other_commands_or_few_sources_need() -> No
     assert done.stdout == "[]\n"
 
 
+def modules_among(names: set[Path], path: Path) -> set[Path]:
+    """Give the modules of ours among what a module imports; a folder's face is one, where it has names."""
+    faces = {name / "__init__.py" for name in names if (name / "__init__.py") in FACES}
+    return ({name.with_suffix(".py") for name in names} | faces).intersection(MODULES) - {path}
+
+
 @functools.cache
 def imported_modules(path: Path) -> set[Path]:
-    """Give the modules of ours that a module imports when it is loaded, not for type checking alone."""
-    return {name.with_suffix(".py") for name in source_of(path).loaded}.intersection(MODULES) - {path}
+    """Give the modules of ours that a module imports when it runs, not for type checking alone."""
+    return modules_among(source_of(path).loaded, path)
+
+
+@functools.cache
+def known_modules(path: Path) -> set[Path]:
+    """Give the modules of ours that a module imports, for type checking too."""
+    return modules_among(source_of(path).known, path)
 
 
 SERVES_LIVE = {"packager/window", "packager/publish"}
@@ -207,17 +212,20 @@ def reached(start: Path, arrows: dict[Path, set[Path]]) -> set[Path]:
     return seen
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    assert circles({path: imported_modules(path) for path in MODULES}) == []
+def test_no_modules_import_each_other_in_a_circle_not_even_for_type_checking() -> None:
+    assert circles({path: known_modules(path) for path in MODULES}) == []
 
 
-def test_no_folders_import_each_other_in_a_circle() -> None:
-    arrows: dict[Path, set[Path]] = {}
-    for path in MODULES:
-        # A module beside the folders of its floor, which are its rooms, is a node of its own.
-        others = {room_of(other) for other in imported_modules(path)}
-        arrows.setdefault(room_of(path), set()).update(others - {room_of(path)})
-    assert circles(arrows) == []
+def test_no_folders_import_each_other_in_a_circle_not_even_for_type_checking() -> None:
+    assert circles(arrows_of_folders({path: known_modules(path) for path in MODULES})) == []
+
+
+def arrows_of_folders(arrows: dict[Path, set[Path]]) -> dict[Path, set[Path]]:
+    """Give the arrows between folders; a module beside the folders of its floor is a node of its own."""
+    found: dict[Path, set[Path]] = {}
+    for path, others in arrows.items():
+        found.setdefault(room_of(path), set()).update({room_of(other) for other in others} - {room_of(path)})
+    return found
 
 
 def room_of(path: Path) -> Path:
@@ -229,6 +237,36 @@ def test_the_check_of_circles_sees_one_of_any_length() -> None:
     a, b, c, d = map(Path, "abcd")
     assert circles({a: {b}, b: {c}, c: {a}, d: {a}}) == [[a, b, c]]
     assert circles({a: {b}, b: {c}, d: {a}}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from origin.http1.protocol import HttpProtocol",
+        "from origin.http1 import protocol",
+        "import origin.http1.protocol",
+        "def f():\n    from origin.http1.protocol import HttpProtocol",
+        "if TYPE_CHECKING:\n    from origin.http1.protocol import HttpProtocol",
+    ],
+)
+def test_the_check_of_circles_sees_each_way_to_close_one(tmp_path: Path, text: str) -> None:
+    planted = tmp_path / "planted.py"
+    planted.write_text(text)
+    pure, wire = ROOT / "origin/http/byte_ranges.py", ROOT / "origin/http1/protocol.py"
+    arrows = {path: known_modules(path) for path in MODULES}
+    assert pure in reached(wire, arrows)
+    arrows[pure] = known_modules(planted)
+    assert any({pure, wire} <= set(group) for group in circles(arrows))
+    assert [{ROOT / "origin/http", ROOT / "origin/http1"}] == [
+        set(group) for group in circles(arrows_of_folders(arrows))
+    ]
+
+
+def test_what_a_folder_gives_out_counts_as_what_its_face_imports(tmp_path: Path) -> None:
+    user = tmp_path / "user.py"
+    user.write_text("from packager.vod import Titles")
+    arrows = {path: known_modules(path) for path in (*MODULES, user)}
+    assert ROOT / "packager/vod/titles.py" in reached(user, arrows)
 
 
 def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
@@ -274,83 +312,3 @@ def test_the_top_level_holds_only_the_rooms() -> None:
 def test_no_file_of_tests_is_longer_than_one_subject_needs() -> None:
     lengths = {path: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py")}
     assert {path: lines for path, lines in lengths.items() if lines > TEST_LINES} == {}
-
-
-def patched_constants(text: str) -> list[str]:
-    """Give the constants that a test sets in others' modules: by name, in a path, or by an assignment."""
-    found: list[str] = []
-    if not MAY_PATCH.search(text):
-        return found
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-            if called in ("setattr", "delattr", "object", "patch"):
-                named = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
-                found += [name for name in named if isinstance(name, str) and CONSTANT.search(name)]
-        elif isinstance(node, ast.Assign | ast.AugAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found += [
-                one.attr for one in targets if isinstance(one, ast.Attribute) and CONSTANT.search(one.attr)
-            ]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # Programs for other processes, and what Python imports by itself as it starts.
-            found += PATCHED_ELSEWHERE.findall(node.value)
-    return found
-
-
-def test_no_test_patches_a_constant() -> None:
-    """A test that needs another limit hands one in."""
-    tests = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
-    patched = {path: found for path in tests if (found := patched_constants(path.read_text("utf-8")))}
-    assert patched == {}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        'monkeypatch.setattr(run, "STALL_SECONDS", 1)',
-        'monkeypatch.setattr("packager.live.encoder_run.STALL_SECONDS", 1)',
-        'patch.setattr(run, "_STALL_SECONDS", 1)',
-        'mock.patch.object(run, "STALL_SECONDS", 1)',
-        "run.STALL_SECONDS = 1",
-        'PROGRAM = "import run; run.STALL_SECONDS = 1"',
-        'path = folder / "sitecustomize.py"',
-    ],
-)
-def test_the_check_of_patches_sees_each_way_to_set_a_constant(text: str) -> None:
-    assert patched_constants(text)
-
-
-def named_types(hint: object) -> Iterator[object]:
-    """Give a type and all those that it is made of."""
-    yield hint
-    for one in typing.get_args(hint):
-        yield from named_types(one)
-
-
-def handed_in(limits: type, found: set[type]) -> set[type]:
-    """Add a dataclass of limits to those found, with all that its fields hold."""
-    if limits not in found:
-        found.add(limits)
-        for hint in typing.get_type_hints(limits).values():
-            for one in named_types(hint):
-                if isinstance(one, type) and dataclasses.is_dataclass(one):
-                    handed_in(one, found)
-    return found
-
-
-def test_the_limits_of_every_room_are_handed_in_from_the_servers() -> None:
-    modules = [
-        importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        for path in MODULES
-        if re.search(r"^class \w+Limits\b", path.read_text("utf-8"), re.MULTILINE)
-    ]
-    every = {
-        one
-        for module in modules
-        for name, one in vars(module).items()
-        if name.endswith("Limits") and isinstance(one, type) and dataclasses.is_dataclass(one)
-    }
-    # It counts what each client has; how much that may be is configured.
-    assert every - handed_in(Limits, set()) == {ClientLimits}
-    assert all(one.__dataclass_params__.frozen for one in every - {ClientLimits})  # type: ignore[attr-defined]

@@ -9,7 +9,6 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,9 +17,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from origin.access.credentials import Authenticator, Secret, challenge, unauthorized
 from origin.http.areas import port_of, private_area
 from origin.responses.refusal import plain_refusal
-
-if TYPE_CHECKING:
-    from origin.config.options import Config
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """RFC 9110 §9.2.1: methods that only read. ``TRACE`` is not implemented."""
@@ -55,14 +51,6 @@ class AccessOptions:
     admin_port: int = 0
     names: frozenset[str] = frozenset()
     loopback_ports: frozenset[int] = frozenset()
-
-    @classmethod
-    def of(cls, config: Config, loopback_ports: frozenset[int]) -> AccessOptions:
-        """Read them from the configuration and the listening sockets."""
-        server = config.server
-        names = frozenset(name.lower() for name in server.names)
-        protected, token = frozenset(server.protected), server.admin_token or ""
-        return cls(protected, token, server.admin_port, names, loopback_ports)
 
 
 class AccessPolicy:

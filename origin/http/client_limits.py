@@ -13,18 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
 
 from origin.http.trusted_proxies import TrustedProxies, read_address
 
-if TYPE_CHECKING:
-    from origin.config.options import Config
-
 SHARE = 8
 """The default limit per client is the total limit divided by this."""
-
-LIBRARY_VIEWS = 32
-"""Searches of all clients at once; a person who types has two or three under way."""
 
 PREFIX_BITS = 64
 """Bits of an IPv6 address that identify a client."""
@@ -128,31 +121,20 @@ class ClientLimits:
     event_readers: ClientLimit = UNLIMITED
     library_views: ClientLimit = UNLIMITED
 
-    @classmethod
-    def of(cls, config: Config, proxies: TrustedProxies, library_views: int = LIBRARY_VIEWS) -> Self:
-        """Make the limits of a server from its configuration.
 
-        Args:
-            config: the configuration.
-            proxies: whose clients are counted in their place.
-            library_views: how many at once are made for all together.
-        """
-        limits = config.limits
+def limit_per_client(configured: int | None, of_all: int, proxies: TrustedProxies) -> ClientLimit:
+    """Make the limit of one client: what is configured, or else a share of what all clients may have.
 
-        def limit(configured: int | None, of_all: int) -> ClientLimit:
-            if configured is not None:
-                return ClientLimit(configured, functools.lru_cache(maxsize=HOSTS_KEPT)(proxies.trusts))
+    Args:
+        configured: how many one client may have; None where nothing is configured.
+        of_all: how many all clients may have together.
+        proxies: whose clients are counted in their place.
+    """
+    if configured is not None:
+        return ClientLimit(configured, functools.lru_cache(maxsize=HOSTS_KEPT)(proxies.trusts))
 
-            @functools.lru_cache(maxsize=HOSTS_KEPT)
-            def is_exempt(host: str) -> bool:
-                return is_loopback(host) or proxies.trusts(host)
+    @functools.lru_cache(maxsize=HOSTS_KEPT)
+    def is_exempt(host: str) -> bool:
+        return is_loopback(host) or proxies.trusts(host)
 
-            return ClientLimit(max(of_all // SHARE, 1), is_exempt)
-
-        return cls(
-            limit(limits.connections_per_address, limits.connections),
-            limit(limits.listeners_per_address, limits.all_listeners),
-            limit(limits.blocked_requests_per_address, limits.blocked_requests),
-            limit(limits.event_readers_per_address, limits.event_readers),
-            limit(None, library_views),
-        )
+    return ClientLimit(max(of_all // SHARE, 1), is_exempt)

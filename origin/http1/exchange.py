@@ -7,18 +7,21 @@ import contextlib
 import logging
 import math
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Scope
 
+from origin.http1.fast_path import FastPath
+from origin.http1.request_head import HttpLimits
 from origin.http1.response_head import kept_line, made_line, status_line
-from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
+from origin.http1.sendfile import ZERO_COPY, FileSender, TruncatedFileError
 from origin.http1.stream import STREAM, Stream
+from origin.http1.transport import FlowControl
 
 if TYPE_CHECKING:
-    from origin.http1.connection import Connection
+    from uvicorn.server import ServerState
 
 log = structlog.get_logger()
 
@@ -81,6 +84,26 @@ def log_failure(path: str, error: Exception) -> None:
         log.warning("sending a file failed", path=path, reason=str(error))
 
 
+class ExchangeConnection(Protocol):
+    """The connection as a request sees it that the application answers."""
+
+    limits: ClassVar[HttpLimits]
+    fast_path: ClassVar[FastPath]
+    server_state: ServerState
+    tasks: set[asyncio.Task[None]]
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    flow: FlowControl
+    scheme: str
+    sender: FileSender | None
+
+    def file_sender(self) -> FileSender:
+        """Return the connection's sender of file bytes; it is made when it is first needed."""
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or close the connection."""
+
+
 class Exchange:
     """A request that the application answers, and its response.
 
@@ -98,7 +121,7 @@ class Exchange:
     """
 
     def __init__(
-        self, connection: Connection, scope: Scope, *, expect_100_continue: bool, keep_alive: bool
+        self, connection: ExchangeConnection, scope: Scope, *, expect_100_continue: bool, keep_alive: bool
     ) -> None:
         self.scope = scope
         self.keep_alive = keep_alive

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp
 
 from origin.config.options import Config
 from origin.files.fast_path import FileFastPath
-from origin.http.client_limits import ClientLimits
+from origin.http.client_limits import ClientLimits, limit_per_client
+from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.protocol import HttpProtocol
@@ -22,6 +23,9 @@ from origin.server.limits import Limits
 from origin.vod.caching import VodCaching
 from origin.vod.fast_path import VodFastPath, VodService
 from packager.publish.live_stream import LiveStream
+
+LIBRARY_VIEWS = 32
+"""Searches of all clients at once; a person who types has two or three under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,23 @@ class Served:
     library: ServedLibrary
     streams: Mapping[str, LiveStream]
     traffic: RequestCounters
+
+
+def client_limits_of(config: Config, proxies: TrustedProxies) -> ClientLimits:
+    """Make the limits of each client of a server.
+
+    Args:
+        config: all options.
+        proxies: whose clients are counted in their place.
+    """
+    limits = config.limits
+    return ClientLimits(
+        limit_per_client(limits.connections_per_address, limits.connections, proxies),
+        limit_per_client(limits.listeners_per_address, limits.all_listeners, proxies),
+        limit_per_client(limits.blocked_requests_per_address, limits.blocked_requests, proxies),
+        limit_per_client(limits.event_readers_per_address, limits.event_readers, proxies),
+        limit_per_client(None, LIBRARY_VIEWS, proxies),
+    )
 
 
 def fast_path_of(config: Config, served: Served, limits: Limits, client_limits: ClientLimits) -> FastPath:

@@ -22,7 +22,6 @@ from origin.config import logs
 from origin.config.kept_secrets import MadeSecret, event_channel_of, live_channel_of, station_of, with_secrets
 from origin.config.options import Config, redactor_of, seconds
 from origin.config.warnings import unserved
-from origin.http.client_limits import ClientLimits
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.protocol import http_protocol
 from origin.ingest.rtmp import RtmpServer
@@ -32,7 +31,7 @@ from origin.server.app import build_app
 from origin.server.cluster_services import makes_media, of_role
 from origin.server.config_reload import Follower
 from origin.server.demo_text import CHANNEL, DemoText
-from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire_limits
+from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
 from origin.server.library_services import check_library, library_of
 from origin.server.limits import Limits
 from origin.server.listening import SocketListener
@@ -243,7 +242,14 @@ async def _run(ready: _Ready, start: _Start) -> None:
 
 def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:
     """Say which areas are protected, and log what anybody can read on a server that other machines reach."""
-    options = AccessOptions.of(config, loopback_ports([one.getsockname()[:2] for one in sockets]))
+    server = config.server
+    options = AccessOptions(
+        frozenset(server.protected),
+        server.admin_token or "",
+        server.admin_port,
+        frozenset(name.lower() for name in server.names),
+        loopback_ports([one.getsockname()[:2] for one in sockets]),
+    )
     reached = any(one.getsockname()[1] not in options.loopback_ports for one in sockets)
     areas = sorted({"api", "health", "metrics"} - options.protected)
     if reached and areas:
@@ -277,7 +283,7 @@ async def _prepare(
 def _http_config(config: Config, services: Services, options: AccessOptions) -> uvicorn.Config:
     """Build the application, and the connection protocol with its fast paths before it."""
     proxies = TrustedProxies(config.server.trusted_proxies)
-    client_limits = ClientLimits.of(config, proxies)
+    client_limits = client_limits_of(config, proxies)
     served = Served(services.library, services.live.streams, services.traffic)
     protocol = http_protocol(
         wire_limits(config, services.limits.http),

@@ -24,11 +24,10 @@ from starlette.types import Scope
 
 from origin.config import logs
 from origin.config.options import redactor_of
-from origin.http.client_limits import ClientLimits
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.protocol import http_protocol
 from origin.server import malloc
-from origin.server.http_config import Served, fast_path_of, uvicorn_config, wire_limits
+from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
 from origin.server.limits import WorkerLimits
 from origin.server.server import Ending, Server
 from origin.workers import messages
@@ -161,7 +160,7 @@ class Worker:
         config, limits, services = self._start.config, self._start.limits, self._services
         listening = replace(limits.server.listening, taken_at_once=limits.workers.taken_at_once)
         proxies = TrustedProxies(config.server.trusted_proxies)
-        client_limits = ClientLimits.of(config, proxies)
+        client_limits = client_limits_of(config, proxies)
         served = Served(services.library, services.streams, services.traffic)
         protocol = http_protocol(
             wire_limits(config, limits.http),

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from origin.config.options import Config, LimitOptions
-from origin.http.client_limits import ClientLimit, ClientLimits, network_of
+from origin.http.client_limits import ClientLimit, network_of
 from origin.http.trusted_proxies import TrustedProxies
+from origin.server.http_config import client_limits_of
 from packager.process.tools import Tools
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
@@ -61,14 +62,14 @@ def taken(limit: ClientLimit, host: str) -> int:
 
 def test_while_nothing_is_configured_strangers_have_an_eighth_and_this_machine_all() -> None:
     proxies = TrustedProxies(["192.0.2.1"])
-    limits = ClientLimits.of(Config(), proxies)
+    limits = client_limits_of(Config(), proxies)
     assert taken(limits.connections, "203.0.113.5") == 1024
     assert taken(limits.listeners, "203.0.113.5") == 1000
     assert taken(limits.blocked_requests, "203.0.113.5") == 1250
     assert taken(limits.event_readers, "203.0.113.5") == 625
     for host in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "192.0.2.1", "::ffff:192.0.2.1"):
         assert taken(limits.connections, host) == 3000
-    configured = ClientLimits.of(Config(limits=LimitOptions(connections_per_address=3)), proxies)
+    configured = client_limits_of(Config(limits=LimitOptions(connections_per_address=3)), proxies)
     assert taken(configured.connections, "127.0.0.1") == taken(configured.connections, "203.0.113.5") == 3
     assert taken(configured.connections, "192.0.2.1") == 3000
 
