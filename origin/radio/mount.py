@@ -28,10 +28,11 @@ from origin.radio.mount_entries import (
     StationFacts,
 )
 from origin.radio.now_playing import NowPlaying
-from origin.radio.options import AudioSource, MountOptions
+from origin.radio.options import MountOptions
 from origin.radio.subscribers import Subscribers
 from packager.cluster.shared_station import SharedStation
 from packager.radio.audio_blocks import AudioBlock
+from packager.radio.audio_source import AudioSource
 from packager.radio.intro import Intro
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 from packager.radio.ogg_chain import OggChain

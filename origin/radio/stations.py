@@ -14,9 +14,10 @@ from origin.config.options import Config, RadioOptions, seconds
 from origin.config.stations import expected_type, kind, lacks_fallback, page_of, stream_of
 from origin.radio.limits import RadioLimits
 from origin.radio.mount import Mount
-from origin.radio.options import AudioSource, MountOptions
+from origin.radio.options import MountOptions
 from packager.live.channel import Channel
 from packager.process.tools import Tools
+from packager.radio.audio_source import AudioSource
 from packager.radio.intro import Intro, read_intro
 from packager.radio.limits import SimulcastLimits
 from packager.radio.simulcast import Simulcast, SimulcastOptions, StartLimit

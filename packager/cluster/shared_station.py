@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 
@@ -26,6 +25,7 @@ from packager.cluster.log_stream import EntryId, LogStream
 from packager.cluster.log_writer import LogWriter
 from packager.concurrency import background_task
 from packager.radio.audio_blocks import AudioBlock, OggAudio
+from packager.radio.audio_source import AudioSource
 from packager.radio.block_encoding import SharedBlock, StationState, as_line, decode, encode
 from packager.radio.station_info import StationInfo
 
@@ -33,37 +33,6 @@ log = structlog.get_logger()
 
 RADIO = "radio"
 """The kind of these logs: what their names begin with."""
-
-
-class Source(Protocol):
-    """What gives a station its audio on one node."""
-
-    @property
-    def media_type(self) -> str:
-        """Such as ``audio/mpeg``."""
-
-    @property
-    def bitrate(self) -> int:
-        """In kbit/s."""
-
-    @property
-    def available(self) -> bool:
-        """False when it is known to have no audio now."""
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it only waits for a source client."""
-
-    @property
-    def trouble(self) -> str:
-        """Why it gives no audio."""
-
-    @property
-    def station_info(self) -> StationInfo:
-        """The station's description by its source."""
-
-    def blocks(self) -> AsyncGenerator[AudioBlock]:
-        """Yield audio at real time."""
 
 
 class SharedStation:
@@ -87,7 +56,7 @@ class SharedStation:
     def __init__(
         self,
         name: str,
-        local: Source | None,
+        local: AudioSource | None,
         expected: StationState,
         connection: RedisConnection,
         token: str,
@@ -182,7 +151,7 @@ class SharedStation:
 
     # Owning
 
-    async def _play(self, local: Source) -> None:
+    async def _play(self, local: AudioSource) -> None:
         """Append what the source of this node gives, while this node owns the log."""
         async with aclosing(local.blocks()) as blocks:
             async for block in blocks:
@@ -212,7 +181,7 @@ class SharedStation:
             self._own_link = self._own_link[0] + 1, block.ogg.link
         self._writer.append(self._position, encode(state, block, self._own_link[0]))
 
-    async def _look(self, local: Source) -> None:
+    async def _look(self, local: AudioSource) -> None:
         """Renew the lease, or take it; tell the state where that has changed."""
         if self._connection.is_up:
             has_media = local.available and not local.trouble
