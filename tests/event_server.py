@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from origin.access.credentials import Authenticator
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
-from origin.events.channel import ChannelOptions, EventChannel
+from origin.events.channel import EventChannel, EventChannelOptions
 from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.routes import routes
 from origin.http.client_limits import UNLIMITED, ClientLimit
@@ -90,11 +90,11 @@ class Server:
 
 
 def a_channel(
-    name: str = "test", epoch: str = "e", options: ChannelOptions | None = None, **limits: Any
+    name: str = "test", epoch: str = "e", options: EventChannelOptions | None = None, **limits: Any
 ) -> EventChannel:
     """Make a channel that keeps a hundred events, and gives nobody up because the machine stood still."""
     wanted = {"history": 100, "drain_seconds": LIMIT, "close_seconds": LIMIT, **limits}
-    return EventChannel(name, epoch, options or ChannelOptions(limits=ChannelLimits(**wanted)))
+    return EventChannel(name, epoch, options or EventChannelOptions(limits=ChannelLimits(**wanted)))
 
 
 @contextlib.asynccontextmanager

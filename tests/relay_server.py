@@ -16,12 +16,12 @@ from starlette.applications import Starlette
 from origin.access.credentials import Authenticator
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
-from origin.events.channel import ChannelOptions, EventChannel
+from origin.events.channel import EventChannel, EventChannelOptions
 from origin.events.limits import ChannelLimits
 from origin.events.routes import routes as event_routes
-from origin.token_relay.limits import RelayLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.routes import routes
-from origin.token_relay.shared_requests import Relay, RelayOptions
+from origin.token_relay.shared_requests import TokenRelay, TokenRelayOptions
 from origin.token_relay.upstream import Upstream, UpstreamOptions
 from tests.app_server import app_running
 from tests.completion_server import KEY, CompletionServer, Script, completing
@@ -30,7 +30,7 @@ from tests.keys import ADMIN_TOKEN
 
 QUESTION: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hello?"}]}
 
-PATIENT = RelayLimits(head_seconds=LIMIT, first_reader_seconds=LIMIT, drain_seconds=LIMIT)
+PATIENT = TokenRelayLimits(head_seconds=LIMIT, first_reader_seconds=LIMIT, drain_seconds=LIMIT)
 """No answer is given up, and no stream begins before its upstream's, since this machine stood still."""
 
 STREAMED = {**QUESTION, "stream": True}
@@ -39,7 +39,7 @@ STREAMED = {**QUESTION, "stream": True}
 class RelayServer(Server):
     """The way to a running server, its relay and its upstream."""
 
-    def __init__(self, port: int, relay: Relay, upstream: CompletionServer) -> None:
+    def __init__(self, port: int, relay: TokenRelay, upstream: CompletionServer) -> None:
         super().__init__(port, {relay.name: relay.channel})
         self.relay = relay
         self.upstream = upstream
@@ -89,7 +89,7 @@ class RelayServer(Server):
 @contextlib.asynccontextmanager
 async def relaying(
     script: Script,
-    limits: RelayLimits = PATIENT,
+    limits: TokenRelayLimits = PATIENT,
     *,
     share: bool = False,
     keep: bool = False,
@@ -110,7 +110,7 @@ async def relaying(
         close_seconds=LIMIT,
         drain_seconds=LIMIT,
     )
-    channel = EventChannel("test", "e", ChannelOptions(limits=kept))
+    channel = EventChannel("test", "e", EventChannelOptions(limits=kept))
     authorization = EventAuthorization(
         Authenticator(), ADMIN_TOKEN, {"test": ChannelKeys(publish_token=TOKEN)}
     )
@@ -118,7 +118,7 @@ async def relaying(
         asking = Upstream(
             UpstreamOptions(url=url or upstream.url, key=KEY, key_header=key_header), limits.upstream
         )
-        relay = Relay(channel, asking, RelayOptions(share=share, keep=keep, limits=limits))
+        relay = TokenRelay(channel, asking, TokenRelayOptions(share=share, keep=keep, limits=limits))
         admission = Admission((channel, relay), most_readers)
         app = Starlette(
             routes=[

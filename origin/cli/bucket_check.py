@@ -48,7 +48,7 @@ def examine_bucket(
     """
     try:
         # Here and not above: it is an extra, which most servers don't have.
-        from packager.s3.client import RefusedError, S3Client, UnavailableError
+        from packager.s3.client import AccessRefusedError, S3Client, UnavailableError
     except ModuleNotFoundError as error:
         if error.name != "obstore":
             raise
@@ -60,7 +60,7 @@ def examine_bucket(
     except ValueError as error:
         yield Diagnosis(SUBJECT, Verdict.FAULT, f"{error}; set library.path and the AWS_* variables")
         return
-    except RefusedError as error:
+    except AccessRefusedError as error:
         advice = (
             "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION say who asks; it needs s3:ListBucket"
         )

@@ -16,7 +16,7 @@ import httpx
 import m3u8
 
 from origin.cli import check_dash, check_folder, check_low_latency, check_segments
-from origin.cli.check_dash import Piece
+from origin.cli.check_dash import CheckedPiece
 from origin.config.errors import CommandError
 
 MAX_VARIANTS = 32
@@ -47,7 +47,7 @@ class CheckError(CommandError):
 
 
 @dataclass(slots=True)
-class Report:
+class CheckReport:
     """The result: how many checks ``passed``, and the ``findings`` of those that didn't."""
 
     passed: int = 0
@@ -62,13 +62,13 @@ class Report:
         return good
 
 
-async def check(url: str) -> Report:
+async def check(url: str) -> CheckReport:
     """Judge the playlist, manifest or file at an http or https address, or a folder of a package.
 
     Raises:
         CheckError: the address doesn't answer, or its answer never ends.
     """
-    report = Report()
+    report = CheckReport()
     folder = None if "://" in url else await asyncio.to_thread(check_folder.open_folder, Path(url))
     if folder is not None:
         await _check_folder(*folder, report)
@@ -95,7 +95,9 @@ async def check(url: str) -> Report:
     return report
 
 
-async def _check_folder(transport: check_folder.FolderTransport, urls: Sequence[str], report: Report) -> None:
+async def _check_folder(
+    transport: check_folder.FolderTransport, urls: Sequence[str], report: CheckReport
+) -> None:
     """Judge the playlists and manifests of a folder."""
     if not urls:
         raise CheckError(f"no {' and no '.join(check_folder.PLAYLISTS)} in that folder")
@@ -109,7 +111,7 @@ async def _check_folder(transport: check_folder.FolderTransport, urls: Sequence[
 
 
 class _Judge:
-    def __init__(self, client: httpx.AsyncClient, report: Report, *, is_server: bool = True) -> None:
+    def __init__(self, client: httpx.AsyncClient, report: CheckReport, *, is_server: bool = True) -> None:
         self._client = client
         self._report = report
         self._is_server = is_server
@@ -267,7 +269,7 @@ class _Judge:
 
     async def _segments_alone(self, url: str, playlist: m3u8.M3U8) -> None:
         """Decode some segments alone, as EXT-X-INDEPENDENT-SEGMENTS promises (RFC 8216bis §4.4.2.1)."""
-        maps: dict[Piece, bytes] = {}
+        maps: dict[CheckedPiece, bytes] = {}
         for segment in check_segments.chosen(playlist):
             section = segment.init_section
             piece, init = _piece(url, segment), None if section is None else _piece(url, section)
@@ -298,13 +300,13 @@ class _Judge:
         except check_dash.ManifestError as error:
             self._report.expect(False, url, str(error))
 
-    async def _pieces(self, representation: check_dash.Representation) -> Sequence[Piece]:
+    async def _pieces(self, representation: check_dash.CheckedRepresentation) -> Sequence[CheckedPiece]:
         """List a representation's segments, by their index where there is one."""
         if representation.index is None:
             return representation.segments
         return check_dash.indexed_segments(representation.index, await self._bounded(representation.index))
 
-    async def _representation(self, where: str, one: check_dash.Representation) -> None:
+    async def _representation(self, where: str, one: check_dash.CheckedRepresentation) -> None:
         pieces = await self._pieces(one)
         self._report.expect(bool(pieces), where, "has no segments (ISO/IEC 23009-1 §5.3.9)")
         init = b"" if one.init is None else await self._bounded(one.init)
@@ -321,7 +323,7 @@ class _Judge:
                 told = f"{piece.url} can't be decoded alone, though startWithSAP says {one.access_point}"
                 self._report.expect(alone, where, f"{told} (ISO/IEC 23009-1 §5.3.7.2)")
 
-    async def _aligned(self, url: str, representations: Sequence[check_dash.Representation]) -> None:
+    async def _aligned(self, url: str, representations: Sequence[check_dash.CheckedRepresentation]) -> None:
         """Check that representations begin their segments at the same times, as segmentAlignment says."""
         shown = [one for one in representations if one.video]
         if len(shown) < 2:
@@ -344,7 +346,7 @@ class _Judge:
         said = f"segmentAlignment isn't so: {problem} (ISO/IEC 23009-1 §5.3.3.2)"
         self._report.expect(problem is None, url, said)
 
-    async def _bounded(self, piece: Piece) -> bytes:
+    async def _bounded(self, piece: CheckedPiece) -> bytes:
         """Fetch a segment; return nothing if it is too large to be decoded, or isn't there.
 
         A server that gives no ranges gives more, as it may (RFC 9110 §14.2).
@@ -446,11 +448,11 @@ class _Judge:
             )
 
 
-def _piece(url: str, one: m3u8.Segment | m3u8.InitializationSection) -> Piece | None:
+def _piece(url: str, one: m3u8.Segment | m3u8.InitializationSection) -> CheckedPiece | None:
     """Say where a segment or an init segment is; None where its range follows another one's."""
     if not one.byterange:
-        return Piece(urljoin(url, one.uri))
+        return CheckedPiece(urljoin(url, one.uri))
     length, _, offset = str(one.byterange).partition("@")
     if not (length.isdecimal() and offset.isdecimal()):
         return None
-    return Piece(urljoin(url, one.uri), (int(offset), int(offset) + int(length) - 1))
+    return CheckedPiece(urljoin(url, one.uri), (int(offset), int(offset) + int(length) - 1))

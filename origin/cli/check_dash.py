@@ -32,7 +32,7 @@ class ManifestError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class CheckedPiece:
     """A file, or a range of one.
 
     Attributes:
@@ -45,7 +45,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Representation:
+class CheckedRepresentation:
     """A representation as its manifest describes it.
 
     Attributes:
@@ -63,13 +63,13 @@ class Representation:
     video: bool
     access_point: int
     aligned: bool
-    init: Piece | None
-    segments: Sequence[Piece]
-    index: Piece | None
+    init: CheckedPiece | None
+    segments: Sequence[CheckedPiece]
+    index: CheckedPiece | None
     starts: Sequence[float]
 
 
-def read_manifest(url: str, text: str) -> list[list[Representation]]:
+def read_manifest(url: str, text: str) -> list[list[CheckedRepresentation]]:
     """Read a manifest.
 
     Args:
@@ -100,7 +100,7 @@ def read_manifest(url: str, text: str) -> list[list[Representation]]:
         raise ManifestError(f"has a value that can't be read: {error}") from None
 
 
-def _sets(url: str, root: ElementTree.Element) -> Iterator[list[Representation]]:
+def _sets(url: str, root: ElementTree.Element) -> Iterator[list[CheckedRepresentation]]:
     base = _base(url, root)
     count = 0
     for period in root.iterfind(f"{NAMESPACE}Period"):
@@ -132,7 +132,7 @@ def _seconds(text: str) -> float:
 
 def _representation(
     base: str, levels: Sequence[ElementTree.Element], period_seconds: float
-) -> Representation:
+) -> CheckedRepresentation:
     """Read one, with what the levels above it say of it (§5.3.9.1)."""
     attributes: dict[str, str] = {}
     for level in levels[1:]:
@@ -155,31 +155,31 @@ def _representation(
     if init is not None:
         first = _piece(base, init, "sourceURL", "range")
     elif "initialization" in manners:
-        first = Piece(urljoin(base, _filled(manners["initialization"], fields)))
+        first = CheckedPiece(urljoin(base, _filled(manners["initialization"], fields)))
     else:
         first = None
-    segments: list[Piece] = []
+    segments: list[CheckedPiece] = []
     if manner == "SegmentTemplate":
         if starts and "media" not in manners:
             raise ManifestError("has a SegmentTemplate without media (ISO/IEC 23009-1 §5.3.9.4.2)")
         number = int(manners.get("startNumber", "1"))
         for at, (time, _) in enumerate(starts):
             filled = _filled(manners["media"], {**fields, "Number": str(number + at), "Time": str(time)})
-            segments.append(Piece(urljoin(base, filled)))
+            segments.append(CheckedPiece(urljoin(base, filled)))
     elif manner == "SegmentList":
         listed = islice(children["SegmentList"].iterfind(f"{NAMESPACE}SegmentURL"), MAX_SEGMENTS)
         segments = [_piece(base, one, "media", "mediaRange") for one in listed]
     index = _span(manners["indexRange"]) if manner == "SegmentBase" and "indexRange" in manners else None
     told = attributes.get("startWithSAP") or attributes.get("subsegmentStartsWithSAP") or "0"
     aligned = attributes.get("segmentAlignment") or attributes.get("subsegmentAlignment") or "false"
-    return Representation(
+    return CheckedRepresentation(
         name=attributes.get("id", ""),
         video=kind == "video",
         access_point=int(told),
         aligned=aligned not in ("false", "0"),
         init=first,
         segments=segments,
-        index=None if index is None else Piece(base, index),
+        index=None if index is None else CheckedPiece(base, index),
         starts=[seconds for _, seconds in starts],
     )
 
@@ -210,9 +210,9 @@ def _starts(
             time += each
 
 
-def _piece(base: str, element: ElementTree.Element, url: str, span: str) -> Piece:
+def _piece(base: str, element: ElementTree.Element, url: str, span: str) -> CheckedPiece:
     told = element.get(span)
-    return Piece(urljoin(base, element.get(url, "")), None if told is None else _span(told))
+    return CheckedPiece(urljoin(base, element.get(url, "")), None if told is None else _span(told))
 
 
 def _span(text: str) -> tuple[int, int]:
@@ -231,7 +231,7 @@ def _filled(template: str, fields: Mapping[str, str]) -> str:
     return _FIELD.sub(value, template)
 
 
-def indexed_segments(index: Piece, data: bytes) -> list[Piece]:
+def indexed_segments(index: CheckedPiece, data: bytes) -> list[CheckedPiece]:
     """List the segments that a segment index names (``sidx``, ISO/IEC 14496-12 §8.16.3).
 
     Args:
@@ -247,9 +247,9 @@ def indexed_segments(index: Piece, data: bytes) -> list[Piece]:
     offset, count = struct.unpack_from(">Q2xH", data, 28) if wide else struct.unpack_from(">I2xH", data, 24)
     entries = 40 if wide else 32
     position = index.span[0] + int.from_bytes(data[:4], "big") + offset
-    found: list[Piece] = []
+    found: list[CheckedPiece] = []
     for at in range(entries, min(entries + 12 * count, len(data) - 11), 12):
         size = int.from_bytes(data[at : at + 4], "big") & 0x7FFF_FFFF
-        found.append(Piece(index.url, (position, position + size - 1)))
+        found.append(CheckedPiece(index.url, (position, position + size - 1)))
         position += size
     return found

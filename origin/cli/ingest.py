@@ -50,7 +50,7 @@ DEFAULT_OPTIONS = PushOptions()
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class IngestTarget:
     """Where a stream is published.
 
     Attributes:
@@ -77,7 +77,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServerAnswer:
     """What the server says.
 
     Attributes:
@@ -94,7 +94,7 @@ class _AgainError(Exception):
 
 
 async def push(
-    url: str, target: Target, report: Callable[[str], None], options: PushOptions = DEFAULT_OPTIONS
+    url: str, target: IngestTarget, report: Callable[[str], None], options: PushOptions = DEFAULT_OPTIONS
 ) -> None:
     """Publish a file to its end, or a URL again and again, until it is refused.
 
@@ -147,7 +147,7 @@ async def _feed(source: Source, process: Process) -> None:
         await source.feed(process)
 
 
-async def _publish(source: Source, tools: Tools, target: Target, options: PushOptions) -> None:
+async def _publish(source: Source, tools: Tools, target: IngestTarget, options: PushOptions) -> None:
     """Publish a source to its end.
 
     Raises:
@@ -178,7 +178,7 @@ async def _carry(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     options: PushOptions,
-) -> Answer:
+) -> ServerAnswer:
     """Send the stream until its end, or until the server has enough of it."""
     async with _encoding(source, tools) as process:
         sending = asyncio.ensure_future(_send(process, writer))
@@ -209,7 +209,7 @@ async def _send(process: Process, writer: asyncio.StreamWriter) -> int:
     return sent
 
 
-async def _answer(reader: asyncio.StreamReader, options: PushOptions) -> Answer:
+async def _answer(reader: asyncio.StreamReader, options: PushOptions) -> ServerAnswer:
     """Read an answer.
 
     Raises:
@@ -222,4 +222,4 @@ async def _answer(reader: asyncio.StreamReader, options: PushOptions) -> Answer:
         text = await reader.readexactly(min(int(length.partition(":")[2]), options.line_bytes))
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError) as error:
         raise _AgainError("the server closed the connection") from error
-    return Answer(status, text.decode("utf-8", "replace").strip())
+    return ServerAnswer(status, text.decode("utf-8", "replace").strip())

@@ -203,7 +203,7 @@ def package(
 
 def _package_here(inputs: tuple[Path, ...], out: Path, single_file: bool) -> tuple[list[str], bool]:
     """Package with a progress bar; give the playlists, and whether that is all."""
-    from packager.export.export import Report, export
+    from packager.export.export import ExportReport, export
 
     with contextlib.ExitStack() as shown:
         advance: dict[str, Callable[[int], None]] = {}
@@ -226,7 +226,9 @@ def _package_here(inputs: tuple[Path, ...], out: Path, single_file: bool) -> tup
             shown.close()
             _tell(line)
 
-        report = Report(show, lambda line: tell(f"left out: {line}"), lambda error: tell(_line_of(error)))
+        report = ExportReport(
+            show, lambda line: tell(f"left out: {line}"), lambda error: tell(_line_of(error))
+        )
         outcome = export(inputs, out, report, single_file=single_file)
     return [*map(str, outcome.playlists)], not outcome.failures
 
@@ -290,14 +292,14 @@ def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) 
 
     URL is a file, which is published in real time, or a URL, which is asked for again when it ends.
     """
-    from origin.cli.ingest import Target, push
+    from origin.cli.ingest import IngestTarget, push
 
     logs.configure("debug" if verbose else "info", "text", Redactor.of([*secrets_of(url), key or ""]))
     if not key:
         raise click.UsageError(f"The channel's publish_key is needed: in {PUBLISH_KEY}, or by --key.")
     if not server.startswith(("http://", "https://")):
         raise click.UsageError("--to names a server such as http://127.0.0.1:8000.")
-    target = Target(server.rstrip("/"), quote(channel, safe=""), key)
+    target = IngestTarget(server.rstrip("/"), quote(channel, safe=""), key)
     _run(lambda: push(url, target, lambda line: click.echo(f"headwater: {redact(line)}", err=True)))
 
 

@@ -37,7 +37,7 @@ FIRST_EVENT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelOptions:
+class EventChannelOptions:
     """What an event channel offers its readers, and its limits.
 
     Attributes:
@@ -51,7 +51,7 @@ class ChannelOptions:
     presence_seconds: float = 1.0
     limits: ChannelLimits = field(default_factory=ChannelLimits)
 
-    def without_presence(self) -> ChannelOptions:
+    def without_presence(self) -> EventChannelOptions:
         """Give those of a process that publishes nothing."""
         return replace(self, presence=False)
 
@@ -150,11 +150,13 @@ class EventChannel:
         self,
         name: str,
         epoch: str,
-        options: ChannelLimits | ChannelOptions,
+        options: ChannelLimits | EventChannelOptions,
         clock: Callable[[], float] = time.monotonic,
         count: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self.options = options if isinstance(options, ChannelOptions) else ChannelOptions(limits=options)
+        self.options = (
+            options if isinstance(options, EventChannelOptions) else EventChannelOptions(limits=options)
+        )
         self.name = name
         self._limits = limits = self.options.limits
         self._clock = clock

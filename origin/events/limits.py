@@ -63,7 +63,7 @@ class ChannelLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishLimits:
+class EventPublishLimits:
     """Limits of what publishers may send to an event channel.
 
     Attributes:
@@ -128,7 +128,7 @@ class EventLimits:
     """
 
     channel: ChannelLimits = field(default_factory=ChannelLimits)
-    publish: PublishLimits = field(default_factory=PublishLimits)
+    publish: EventPublishLimits = field(default_factory=EventPublishLimits)
     sockets: WebSocketLimits = field(default_factory=WebSocketLimits)
     history: HistoryLimits = field(default_factory=HistoryLimits)
     presence_seconds: float = 1.0

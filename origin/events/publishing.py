@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from origin.events.channel import RESERVED, EventChannel, NumberingUnavailableError
 from origin.events.formats import JSON_TYPE, NDJSON_TYPE
-from origin.events.limits import PublishLimits
+from origin.events.limits import EventPublishLimits
 from origin.http1.exchange import take_slowly
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import media_type_of, receive_body
@@ -46,7 +46,7 @@ class RateLimit:
         clock: monotonic.
     """
 
-    def __init__(self, limits: PublishLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: EventPublishLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = limits.rate
         self._most = max(limits.rate * limits.burst_seconds, 1.0)
         self._clock = clock
@@ -72,7 +72,7 @@ class Publisher:
     """
 
     def __init__(
-        self, channel: EventChannel, limits: PublishLimits, clock: Callable[[], float] = time.monotonic
+        self, channel: EventChannel, limits: EventPublishLimits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._channel = channel
         self._limits = limits

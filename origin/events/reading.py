@@ -43,7 +43,7 @@ _ACCEPTED = frozenset(name for form in _OFFERED for name in _ranges_of(form))
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedEvents:
     """What a GET of an event channel asks for.
 
     Attributes:
@@ -59,7 +59,7 @@ class Wanted:
     wait: float = 0.0
 
 
-class Reading:
+class EventReading:
     """Answers GET and HEAD of event channels.
 
     Args:
@@ -114,7 +114,7 @@ class Reading:
             await error.response()(scope, receive, send)
 
 
-def wanted_of(request: Request, longest_wait: float) -> Wanted:
+def wanted_of(request: Request, longest_wait: float) -> WantedEvents:
     """Read what a request asks for.
 
     Raises:
@@ -130,7 +130,7 @@ def wanted_of(request: Request, longest_wait: float) -> Wanted:
         raise RefusalError(400, "wait: a number of seconds")
     if is_poll and form is SSE:
         form = JSON
-    return Wanted(form, identity, is_poll, min(float(wait), longest_wait))
+    return WantedEvents(form, identity, is_poll, min(float(wait), longest_wait))
 
 
 def identity_of(request: Request) -> str | None:
@@ -198,13 +198,15 @@ def _stream_headers(form: Format) -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def _answer_head(wanted: Wanted, send: Send) -> None:
+async def _answer_head(wanted: WantedEvents, send: Send) -> None:
     headers = _stream_headers(wanted.form)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _poll(request: Request, channel: EventChannel, wanted: Wanted, resumption: Resumption) -> Response:
+async def _poll(
+    request: Request, channel: EventChannel, wanted: WantedEvents, resumption: Resumption
+) -> Response:
     """Answer with what there is, or comes within the wait; 204 for nothing."""
     if resumption.complete and resumption.sequence >= channel.log.end and wanted.wait:
         await _wait(request, channel, resumption.sequence, wanted.wait)

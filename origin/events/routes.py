@@ -14,7 +14,7 @@ from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.events.limits import EventLimits
 from origin.events.publishing import Publisher
-from origin.events.reading import Reading
+from origin.events.reading import EventReading
 from origin.events.sockets import EventSocket
 from origin.http1 import websocket
 from origin.responses.refusal import RefusalError
@@ -41,7 +41,7 @@ class EventsEndpoint:
         self._authorization = authorization
         self._limits = limits
         self._admission = admission
-        self._reading = Reading(admission)
+        self._reading = EventReading(admission)
         self._publishers = {name: Publisher(channel, limits.publish) for name, channel in channels.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,7 +13,7 @@ from media.errors import MalformedError
 from origin.events.channel import NO_EPOCH, EventChannel, NumberingUnavailableError
 from origin.events.event_log import Event, PastEpoch, as_published, size_of
 from packager.cluster.connection import RedisUnavailableError
-from packager.cluster.event_streams import Elsewhere, Kept, StoredEvent
+from packager.cluster.event_streams import Kept, OtherNodes, StoredEvent
 from packager.cluster.event_writer import EventsRefusedError, WrittenChannel
 from packager.cluster.limits import EventStreamLimits
 from packager.cluster.log_stream import EntryId
@@ -38,7 +38,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _EVENT = msgspec.msgpack.Decoder(SharedEvent)
 
 
-class Writer(Protocol):
+class EventAppender(Protocol):
     """Appends what this node publishes."""
 
     def append(self, channel: WrittenChannel, messages: Sequence[bytes]) -> asyncio.Future[list[EntryId]]:
@@ -65,7 +65,7 @@ class SharedEventChannel:
     def __init__(
         self,
         channel: EventChannel,
-        writer: Writer,
+        writer: EventAppender,
         catch_up: Callable[[str], Any],
         limits: EventStreamLimits,
     ) -> None:
@@ -177,7 +177,7 @@ class SharedEventChannel:
         except (RedisUnavailableError, TimeoutError):
             return  # the reader is told that it may have missed events
 
-    def take_report(self, elsewhere: Elsewhere) -> None:
+    def take_report(self, elsewhere: OtherNodes) -> None:
         """Learn how many readers other nodes have."""
         self._answers_elsewhere = elsewhere.answers
         self.channel.readers_of_other_nodes = elsewhere.readers

@@ -15,7 +15,7 @@ class LaggedError(Exception):
     """The reader's next block was evicted."""
 
 
-class Block(Protocol):
+class RingBlock(Protocol):
     """What a ring holds: it never changes."""
 
     @property
@@ -39,7 +39,7 @@ class Cursor:
         self.on_lag = on_lag
 
 
-BlockT = TypeVar("BlockT", bound=Block)
+BlockT = TypeVar("BlockT", bound=RingBlock)
 CursorT = TypeVar("CursorT", bound=Cursor)
 
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 
-class Reading(enum.Enum):
+class ReadingState(enum.Enum):
     """What the next byte from the client belongs to."""
 
     # Members are unique objects, and Enum's own hash, that of their names, would be a call in Python.
@@ -51,13 +51,13 @@ class ReadingEvent(enum.Enum):
 
 
 # Looking up a member in its Enum is a call in Python 3.11, which these names save.
-IDLE, HEAD, BODY, UNFRAMED, STOPPED, LEAVING = Reading
+IDLE, HEAD, BODY, UNFRAMED, STOPPED, LEAVING = ReadingState
 BEGIN, END_OF_HEAD, END_OF_UNFRAMED_HEAD, END_OF_MESSAGE, UPGRADE, FAULT, END_OF_INPUT, HAND_OVER = (
     ReadingEvent
 )
 
 
-TRANSITIONS: Mapping[tuple[Reading, ReadingEvent], Reading] = MappingProxyType(
+TRANSITIONS: Mapping[tuple[ReadingState, ReadingEvent], ReadingState] = MappingProxyType(
     {
         (IDLE, BEGIN): HEAD,
         # RFC 9112 §2.2: bytes that aren't a request are answered with 400, and the connection is closed.

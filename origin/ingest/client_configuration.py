@@ -49,7 +49,7 @@ class ClientConfigurationLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ObsClient:
     """What OBS says of itself and its machine.
 
     Attributes:
@@ -81,7 +81,7 @@ class Client:
     has_second_sound: bool
 
 
-def read_client(data: bytes, limits: ClientConfigurationLimits) -> Client:
+def read_client(data: bytes, limits: ClientConfigurationLimits) -> ObsClient:
     """Read OBS's request; what it leaves out is taken to be usual.
 
     Raises:
@@ -99,7 +99,7 @@ def read_client(data: bytes, limits: ClientConfigurationLimits) -> Client:
     rate = canvas.part("framerate")
     major = client.text("version").partition(".")[0]
     most = limits.pixels
-    return Client(
+    return ObsClient(
         told.text("authentication"),
         int(major) if major.isdecimal() and major.isascii() and len(major) < 5 else 0,
         frozenset(client.texts("supported_codecs")) or frozenset({"h264"}),
@@ -198,7 +198,7 @@ class ChannelWish:
 
 
 def client_configuration(
-    client: Client, wish: ChannelWish, limits: ClientConfigurationLimits
+    client: ObsClient, wish: ChannelWish, limits: ClientConfigurationLimits
 ) -> dict[str, Any]:
     """Say what OBS is to publish: each rendition of a ladder, or where it can't its main picture alone.
 
@@ -230,7 +230,7 @@ def client_configuration(
 
 
 def _why_alone(
-    client: Client, ladder: Sequence[Rung], pictures: Sequence[_Picture], limits: ClientConfigurationLimits
+    client: ObsClient, ladder: Sequence[Rung], pictures: Sequence[_Picture], limits: ClientConfigurationLimits
 ) -> str:
     """Say why the client can't send all pictures; empty where it can."""
     if ladder[0].name != COPY:
@@ -258,7 +258,7 @@ def _configuration(
     }
 
 
-def _picture(client: Client, rung: Rung) -> _Picture:
+def _picture(client: ObsClient, rung: Rung) -> _Picture:
     """Give the size and bitrate of a rendition, of the form that the canvas has."""
     width, height = client.size
     lines = min(client.size)
@@ -275,19 +275,19 @@ def _even(side: int, lines: int, former_lines: int) -> int:
     return round(Fraction(side * lines, 2 * former_lines)) * 2
 
 
-def _bitrate_share(client: Client, pictures: Sequence[_Picture]) -> float:
+def _bitrate_share(client: ObsClient, pictures: Sequence[_Picture]) -> float:
     """Give the share of their bitrates that is left where the client has a limit for all of them."""
     return min(client.bitrate / sum(one.bitrate for one in pictures), 1.0) if client.bitrate else 1.0
 
 
-def _can_encode(client: Client, pictures: Sequence[_Picture], limits: ClientConfigurationLimits) -> bool:
+def _can_encode(client: ObsClient, pictures: Sequence[_Picture], limits: ClientConfigurationLimits) -> bool:
     if _hardware_encoder(client) is not None:
         return len(pictures) <= limits.hardware_pictures
     needed = sum(one.width * one.height for one in pictures) * client.frame_rate
     return needed <= limits.software_pixels * max(int(client.cores * limits.software_share), 1)
 
 
-def _hardware_encoder(client: Client) -> tuple[str, dict[str, Any]] | None:
+def _hardware_encoder(client: ObsClient) -> tuple[str, dict[str, Any]] | None:
     """Give OBS's name of a graphics card's H.264 encoder, and settings that only this one has."""
     if NVIDIA in client.makers:
         name = "obs_nvenc_h264_tex" if client.version >= 31 else "jim_nvenc"
@@ -299,7 +299,7 @@ def _hardware_encoder(client: Client) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _encoder(client: Client, picture: _Picture, bitrate: int, keyframes: int) -> dict[str, Any]:
+def _encoder(client: ObsClient, picture: _Picture, bitrate: int, keyframes: int) -> dict[str, Any]:
     name, own = _hardware_encoder(client) or ("obs_x264", {"preset": "veryfast", "tune": ""})
     rate = client.frame_rate
     return {

@@ -18,7 +18,7 @@ from origin.access.credentials import client_address
 from origin.ingest.admission import IngestAdmission, RefusedError
 from origin.ingest.client_configuration import (
     ChannelWish,
-    Client,
+    ObsClient,
     client_configuration,
     read_client,
     refusal_configuration,
@@ -64,7 +64,7 @@ class MultitrackConfiguration:
             answer = refusal_configuration(f"{error}.")
         return JSONResponse(answer, headers={"cache-control": "no-store"})
 
-    def _configuration(self, request: Request, client: Client) -> dict[str, Any]:
+    def _configuration(self, request: Request, client: ObsClient) -> dict[str, Any]:
         """Tell a client what to do.
 
         Raises:

@@ -58,7 +58,7 @@ _TARGET = re.compile(
 
 
 @functools.lru_cache(maxsize=TARGETS_KEPT)
-def _read_target(target: bytes, carried: tuple[str, ...]) -> Target | None:
+def _read_target(target: bytes, carried: tuple[str, ...]) -> RequestTarget | None:
     found = _TARGET.fullmatch(target)
     if found is None:
         return None
@@ -71,7 +71,7 @@ def _read_target(target: bytes, carried: tuple[str, ...]) -> Target | None:
             return None
     elif named.kind is RenditionFileKind.NOTHING:
         return None
-    return Target(stream, rendition, name, named, wanted)
+    return RequestTarget(stream, rendition, name, named, wanted)
 
 
 @functools.lru_cache(maxsize=HEADS_KEPT)
@@ -162,7 +162,7 @@ class LiveService:
     blocked: ClientLimit = UNLIMITED
 
 
-class Target(NamedTuple):
+class RequestTarget(NamedTuple):
     """A request target, parsed.
 
     Attributes:
@@ -192,7 +192,7 @@ class RequestedMedia(NamedTuple):
 
     stream: LiveStream
     rendition: Rendition
-    target: Target
+    target: RequestTarget
     data: bytes | memoryview | None
 
 
@@ -421,7 +421,7 @@ class MediaAnswer(LiveAnswer):
 
 
 def _media_template(
-    target: Target, rendition: Rendition, data: bytes | memoryview, common_headers: bytes
+    target: RequestTarget, rendition: Rendition, data: bytes | memoryview, common_headers: bytes
 ) -> ResponseTemplate:
     size, caching = len(data), cache_control(rendition.window)
     return media_template(size, media_type(rendition), media_tag(target.name, size), caching, common_headers)
@@ -441,7 +441,9 @@ class RepeatedMediaRequest:
 
     __slots__ = ("_data", "_head", "_made_for", "_request", "_service", "_target", "status")
 
-    def __init__(self, service: LiveService, request: RequestLine, target: Target, data: bytes) -> None:
+    def __init__(
+        self, service: LiveService, request: RequestLine, target: RequestTarget, data: bytes
+    ) -> None:
         self.status = 200
         # The answers' header, and the common fields that it was made with.
         self._head = self._made_for = b""

@@ -129,7 +129,7 @@ class Silence:
         return self._clock() - since > self._limits.fallback_seconds
 
 
-class Demand:
+class ListenerDemand:
     """Tells when a source on demand should play.
 
     Args:
@@ -246,7 +246,7 @@ class Mount:
         # The fallback whose audio was sent last; None where it was the own station's.
         self._heard: Mount | None = None
         self._silence = Silence(clock, limits)
-        self._demand = Demand(clock, limits.idle_seconds)
+        self._demand = ListenerDemand(clock, limits.idle_seconds)
 
     def fall_back_to(self, other: Mount) -> None:
         """Set the mount whose audio is sent here while the station is silent."""

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from origin.events.admission import Admission
-from origin.events.reading import Reading
+from origin.events.reading import EventReading
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.radio.authorization import StationAuthorization, refusal
 from origin.radio.listener_time import TOKEN
@@ -31,7 +31,7 @@ class TitleEvents:
     ) -> None:
         self._mounts = mounts
         self._authorization = authorization
-        self._reading = Reading(Admission(client_readers=client_readers))
+        self._reading = EventReading(Admission(client_readers=client_readers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

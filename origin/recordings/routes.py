@@ -25,7 +25,7 @@ from origin.responses.representation import FileRepresentation, RepresentationRe
 from packager.library.library_file import LibraryFile
 from packager.library.storage import LocalFile, NotFoundError
 from packager.recordings.all_recordings import AnyRecording, KeptRecordings
-from packager.recordings.movie import Layout
+from packager.recordings.movie import MovieLayout
 from packager.recordings.seal import MANIFEST
 from packager.window.model import TEXT_EXTENSION
 from packager.window.rendition import extension_of
@@ -197,7 +197,7 @@ class MovieRepresentation:
         layout: the files behind it.
     """
 
-    def __init__(self, recording: AnyRecording, head: LocalFile, layout: Layout) -> None:
+    def __init__(self, recording: AnyRecording, head: LocalFile, layout: MovieLayout) -> None:
         self.size = head.size + layout.size
         self.etag: str | None = f'"{recording.note.id}-{self.size:x}"'
         self.last_modified: float | None = recording.note.end

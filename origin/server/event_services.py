@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from origin.config.options import Config, EventOptions, LimitOptions, data_folder, seconds
-from origin.events.channel import NO_EPOCH, ChannelOptions, EventChannel, new_epoch
+from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, new_epoch
 from origin.events.history import EventHistory
 from origin.events.limits import EventLimits, HistoryLimits
 from origin.server.limits import Limits
-from origin.token_relay.limits import RelayLimits
-from origin.token_relay.shared_requests import Relay, make_relays, relay_limits
+from origin.token_relay.limits import TokenRelayLimits
+from origin.token_relay.shared_requests import TokenRelay, make_relays, relay_limits
 from packager.concurrency import Threads
 
 
@@ -28,7 +28,7 @@ class EventServices:
 
     channels: dict[str, EventChannel]
     histories: dict[str, EventHistory]
-    relays: dict[str, Relay]
+    relays: dict[str, TokenRelay]
 
 
 def make_event_services(config: Config, limits: Limits, count: Callable[[str, int], None]) -> EventServices:
@@ -82,11 +82,11 @@ def is_followed(options: EventOptions) -> bool:
 
 
 def event_channel_options(
-    options: EventOptions, configured: LimitOptions, limits: EventLimits, relay: RelayLimits
-) -> ChannelOptions:
+    options: EventOptions, configured: LimitOptions, limits: EventLimits, relay: TokenRelayLimits
+) -> EventChannelOptions:
     """Convert an event channel's configuration to its options; that of a relay has room for an answer."""
     relayed, relayed_bytes = (0, 0) if options.relay is None else (relay.kept_events, relay.kept_bytes)
-    return ChannelOptions(
+    return EventChannelOptions(
         replay=options.replay,
         presence=options.presence,
         presence_seconds=limits.presence_seconds,

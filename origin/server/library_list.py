@@ -26,7 +26,7 @@ from origin.http.media_types import media_type
 from origin.responses.refusal import plain_refusal
 from packager.library.catalogue import Catalogue, CataloguePage, Entry, LibraryTitle
 from packager.library.file_facts import Facts, TextFacts
-from packager.library.library_view import Folder, Sort, TooManyViewsError, ViewQuery
+from packager.library.library_view import ListedSubfolder, Sort, TooManyViewsError, ViewQuery
 
 ADDRESS = "/api/library"
 
@@ -241,8 +241,8 @@ def _as_json(page: CataloguePage, thumbnails: bool) -> bytes:
     return b"[%b]" % b",".join(map(msgspec.json.encode, items))
 
 
-def _describe(one: Folder | LibraryTitle | Entry, *, thumbnails: bool) -> dict[str, object]:
-    if isinstance(one, Folder):
+def _describe(one: ListedSubfolder | LibraryTitle | Entry, *, thumbnails: bool) -> dict[str, object]:
+    if isinstance(one, ListedSubfolder):
         return {
             "kind": "folder",
             "path": one.path,

@@ -25,7 +25,7 @@ from packager.library.storage import Library, Withheld
 from packager.process.tools import Tools
 from packager.s3.limits import S3Limits
 from packager.vod import TitleLimits, Titles
-from packager.vod.sprite_maker import Elsewhere, SpriteLimits, SpriteMaker
+from packager.vod.sprite_maker import RemoteDrawing, SpriteLimits, SpriteMaker
 
 if TYPE_CHECKING:
     from packager.s3.library import S3Library
@@ -92,11 +92,11 @@ def check_library(storage: Library | S3Library, *, needed: bool) -> bool:
 
 def _check_bucket(storage: S3Library) -> bool:
     """Ask S3 for the library's first page; where it can't be reached now, that passes."""
-    from packager.s3.client import RefusedError
+    from packager.s3.client import AccessRefusedError
 
     try:
         storage.check()
-    except RefusedError as error:
+    except AccessRefusedError as error:
         advice = "AWS_* variables say where S3 is and who asks"
         raise CommandError(f"library.path {storage}: {error}; {advice}") from None
     except OSError as error:
@@ -191,7 +191,7 @@ def _thumbnails(config: Config, titles: Titles, drawing: Tools, limits: Limits) 
     )
 
 
-def _elsewhere(config: Config, limits: JobsLimits) -> Elsewhere | None:
+def _elsewhere(config: Config, limits: JobsLimits) -> RemoteDrawing | None:
     """Make what has thumbnails drawn by other processes, where machines share a Redis."""
     if not config.cluster.takes_jobs:
         return None

@@ -16,7 +16,7 @@ from origin.responses.memfd_cache import MemfdLimits
 from origin.server.demo_text import TypingLimits
 from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
-from origin.token_relay.limits import RelayLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.vod.answer_cache import AnswerCacheLimits
 from origin.vod.segment_cache import SegmentCacheLimits
 from packager.cluster.limits import ClusterLimits
@@ -149,7 +149,7 @@ class Limits:
     publishing: PublishingLimits = field(default_factory=PublishingLimits)
     guesses: GuessLimits = field(default_factory=GuessLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
-    relay: RelayLimits = field(default_factory=RelayLimits)
+    relay: TokenRelayLimits = field(default_factory=TokenRelayLimits)
     replication: ReplicationLimits = field(default_factory=ReplicationLimits)
     rtmp: RtmpLimits = field(default_factory=RtmpLimits)
     s3: S3Limits = field(default_factory=S3Limits)

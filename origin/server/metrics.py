@@ -21,7 +21,7 @@ from origin.server.other_processes import Workers, merged
 from origin.server.s3_metrics import s3_metrics
 from origin.server.service_states import EVENT_STATES, STATES, service_states
 from origin.server.services import Services
-from origin.token_relay.shared_requests import Relay
+from origin.token_relay.shared_requests import TokenRelay
 from packager.latency_histogram import LatencyHistogram
 
 SAMPLES_AT_ONCE = 2000
@@ -329,7 +329,7 @@ def _filled(
     return family
 
 
-def relay_metrics(relays: Mapping[str, Relay]) -> Iterator[Metric]:
+def relay_metrics(relays: Mapping[str, TokenRelay]) -> Iterator[Metric]:
     """Describe relays of token streams."""
     running = GaugeMetricFamily("headwater_relay_running", "Requests under way.", labels=["channel"])
     counters = {

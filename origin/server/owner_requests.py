@@ -18,7 +18,7 @@ from origin.live.event import END_SECONDS
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
 from origin.server.error_responses import ERROR_RESPONSES
-from packager.cluster.commands import Answer, Command, CommandTooLongError, OwnerUnavailableError
+from packager.cluster.commands import Command, CommandAnswer, CommandTooLongError, OwnerUnavailableError
 from packager.cluster.limits import CommandLimits
 from packager.cluster.node import ClusterNode
 
@@ -78,7 +78,7 @@ class OwnerRequests:
         fields = {name: value for name, value in answer.fields.items() if name in _FIELDS}
         return Response(answer.body, answer.status, fields)
 
-    async def _carry_out(self, command: Command) -> Answer:
+    async def _carry_out(self, command: Command) -> CommandAnswer:
         """Answer a request that has come from another node."""
         path = f"/live/{command.channel}/{command.path}"
         channel = self._node.channels.get(command.channel)
@@ -89,7 +89,7 @@ class OwnerRequests:
             await self._app(_scope(command, path, self._limits), collected.receive, collected.send)
         except Exception:  # it concerns this command alone
             log.exception("a command of another node failed", path=path)
-            return Answer(500, {}, b"")
+            return CommandAnswer(500, {}, b"")
         return collected.answer()
 
 
@@ -126,9 +126,9 @@ class _CollectedAnswer:
             if len(self._body) > self._most:
                 raise ValueError(f"an answer of more than {self._most} bytes")
 
-    def answer(self) -> Answer:
+    def answer(self) -> CommandAnswer:
         """Give the whole."""
-        return Answer(self._status, self._fields, bytes(self._body))
+        return CommandAnswer(self._status, self._fields, bytes(self._body))
 
 
 def _command(request: Request, address: str, body: bytes) -> Command:
@@ -165,7 +165,7 @@ def _refusal(line: str, limits: CommandLimits) -> RefusalError:
     return RefusalError(503, line, {"retry-after": str(limits.retry_seconds)})
 
 
-def _unowned(limits: CommandLimits) -> Answer:
+def _unowned(limits: CommandLimits) -> CommandAnswer:
     """Answer a request that came too late: the channel has another owner."""
     fields = {"content-type": "text/plain; charset=utf-8", "retry-after": str(limits.retry_seconds)}
-    return Answer(503, fields, b"another node owns this channel now\n")
+    return CommandAnswer(503, fields, b"another node owns this channel now\n")

@@ -101,7 +101,7 @@ def notice_the_dead(sock: socket.socket, seconds: float, limits: ListeningLimits
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, limits.keepalive_probes)
 
 
-class Listener(Protocol):
+class ConnectionAcceptor(Protocol):
     """Takes the connections of one listening socket."""
 
     def start(self) -> None:
@@ -132,7 +132,7 @@ class Ending:
     grace_seconds: float
 
 
-MakeListener = Callable[[socket.socket, Callable[[], Connection], ListeningLimits], Listener]
+MakeListener = Callable[[socket.socket, Callable[[], Connection], ListeningLimits], ConnectionAcceptor]
 """Makes what takes the connections of a socket for HTTP, given what makes their protocols."""
 
 
@@ -168,7 +168,7 @@ class Server(uvicorn.Server):
         self._make_listener = make_listener
         self._ending = asyncio.Event()
         self._is_draining = False
-        self._listeners: list[Listener] = []
+        self._listeners: list[ConnectionAcceptor] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -16,7 +16,7 @@ from origin.events import sse_writer
 from origin.events.channel import END, RESERVED, EventChannel
 from origin.events.formats import Format
 from origin.token_relay.errors import CompletionError
-from origin.token_relay.limits import RelayLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.request import CompletionRequest
 from origin.token_relay.sse_reader import ServerSentEvent
 from packager.latency_histogram import LatencyHistogram
@@ -101,7 +101,7 @@ class Completion:
         upstream: Upstream,
         answer: EventChannel,
         audience: EventChannel,
-        limits: RelayLimits,
+        limits: TokenRelayLimits,
         counters: RelayCounters,
     ) -> None:
         self._request = request

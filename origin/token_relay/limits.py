@@ -58,7 +58,7 @@ class UpstreamLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RelayLimits:
+class TokenRelayLimits:
     """The limits of one relay.
 
     Attributes:

@@ -22,7 +22,7 @@ from origin.responses.request_body import client_left, receive_body, require_typ
 from origin.token_relay.completion import COMPLETION_STREAM, Completion
 from origin.token_relay.errors import CompletionError, error_data
 from origin.token_relay.request import read_request
-from origin.token_relay.shared_requests import Relay
+from origin.token_relay.shared_requests import TokenRelay
 
 JSON = "application/json"
 
@@ -42,7 +42,7 @@ class RelayEndpoint:
 
     def __init__(
         self,
-        relays: Mapping[str, Relay],
+        relays: Mapping[str, TokenRelay],
         authorization: EventAuthorization,
         admission: Admission,
         *,
@@ -86,7 +86,7 @@ class RelayEndpoint:
         except RefusalError as error:
             await refusal(error.status, str(error), error.headers)(scope, receive, send)
 
-    async def _stream(self, relay: Relay, completion: Completion, request: Request, send: Send) -> None:
+    async def _stream(self, relay: TokenRelay, completion: Completion, request: Request, send: Send) -> None:
         """Answer with the stream; with an error's status where the upstream server has one in time."""
         if not await _comes(completion, request, relay.limits.head_seconds):
             return
@@ -109,7 +109,7 @@ class RelayEndpoint:
         await answer(request.scope, request.receive, send)
 
 
-def accepted(relay: Relay) -> Response:
+def accepted(relay: TokenRelay) -> Response:
     """Tell where an answer is published, and the id of the position where it begins."""
     place = f"/events/{relay.name}"
     body = msgspec.json.encode({"events": place, "since": relay.channel.last_id})
@@ -145,7 +145,7 @@ def error_response(error: CompletionError) -> Response:
 
 
 def routes(
-    relays: Mapping[str, Relay], authorization: EventAuthorization, admission: Admission | None = None
+    relays: Mapping[str, TokenRelay], authorization: EventAuthorization, admission: Admission | None = None
 ) -> list[BaseRoute]:
     """Make the routes of all relays.
 

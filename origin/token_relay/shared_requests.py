@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from origin.config.options import EventOptions, LimitOptions
-from origin.events.channel import ChannelOptions, EventChannel, new_epoch
+from origin.events.channel import EventChannel, EventChannelOptions, new_epoch
 from origin.events.limits import ChannelLimits
 from origin.responses.refusal import RefusalError
 from origin.token_relay.completion import Completion, RelayCounters
 from origin.token_relay.errors import CompletionError
-from origin.token_relay.limits import RelayLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.request import CompletionRequest
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RelayOptions:
+class TokenRelayOptions:
     """How a channel's relay treats requests.
 
     Attributes:
@@ -34,10 +34,10 @@ class RelayOptions:
 
     share: bool = False
     keep: bool = False
-    limits: RelayLimits
+    limits: TokenRelayLimits
 
 
-class Relay:
+class TokenRelay:
     """Asks the upstream server of one event channel, and publishes the answers there.
 
     Args:
@@ -55,7 +55,7 @@ class Relay:
         self,
         channel: EventChannel,
         upstream: Upstream,
-        options: RelayOptions,
+        options: TokenRelayOptions,
         count: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.channel = channel
@@ -64,7 +64,7 @@ class Relay:
         self._options = options
         self._upstream = upstream
         self._count = count
-        self._answers = ChannelOptions(limits=answer_limits(channel, options.limits))
+        self._answers = EventChannelOptions(limits=answer_limits(channel, options.limits))
         self._tasks: asyncio.TaskGroup | None = None
         self._running: dict[Completion, tuple[str, bytes]] = {}
         self.counters = RelayCounters()
@@ -143,7 +143,7 @@ class Relay:
             completion.fail(CompletionError("the server ends", 503))
 
 
-def answer_limits(channel: EventChannel, limits: RelayLimits) -> ChannelLimits:
+def answer_limits(channel: EventChannel, limits: TokenRelayLimits) -> ChannelLimits:
     """Give the limits of a channel that keeps one answer whole, so that none of its readers misses any."""
     return replace(
         channel.limits,
@@ -155,7 +155,7 @@ def answer_limits(channel: EventChannel, limits: RelayLimits) -> ChannelLimits:
     )
 
 
-def relay_limits(configured: LimitOptions, limits: RelayLimits) -> RelayLimits:
+def relay_limits(configured: LimitOptions, limits: TokenRelayLimits) -> TokenRelayLimits:
     """Put what is configured of relays' limits into them."""
     return replace(
         limits,
@@ -173,11 +173,11 @@ def relay_limits(configured: LimitOptions, limits: RelayLimits) -> RelayLimits:
 def make_relays(
     configured: tuple[EventOptions, ...],
     channels: Mapping[str, EventChannel],
-    limits: RelayLimits,
+    limits: TokenRelayLimits,
     count: Callable[[int], None],
-) -> dict[str, Relay]:
+) -> dict[str, TokenRelay]:
     """Make the relays of all event channels that have one, by name."""
-    relays: dict[str, Relay] = {}
+    relays: dict[str, TokenRelay] = {}
     for one in configured:
         if one.relay is not None:
             # An HTTP client takes long to import, and most servers need none.
@@ -186,7 +186,7 @@ def make_relays(
             where = UpstreamOptions(
                 url=one.relay, key=one.relay_key or "", key_header=one.relay_key_header.lower()
             )
-            options = RelayOptions(share=one.relay_share, keep=one.relay_keep, limits=limits)
+            options = TokenRelayOptions(share=one.relay_share, keep=one.relay_keep, limits=limits)
             upstream = Upstream(where, limits.upstream)
-            relays[one.name] = Relay(channels[one.name], upstream, options, count)
+            relays[one.name] = TokenRelay(channels[one.name], upstream, options, count)
     return relays

@@ -28,7 +28,7 @@ class Text(NamedTuple):
     lifetime: Lifetime
 
 
-class InitSegment(NamedTuple):
+class CachedInitSegment(NamedTuple):
     """An init segment, which is sent as it is; its attributes are those of `Text`."""
 
     data: bytes
@@ -53,7 +53,7 @@ class AnswerCacheLimits:
 
 @dataclass(slots=True)
 class _Entry:
-    content: Text | InitSegment
+    content: Text | CachedInitSegment
     renewed_from: float
     valid_until: float
     is_being_renewed: bool = False
@@ -71,7 +71,7 @@ class AnswerCache:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._bytes = 0
 
-    def find(self, target: bytes) -> Text | InitSegment | None:
+    def find(self, target: bytes) -> Text | CachedInitSegment | None:
         """Find a valid answer; None where it is to be made, while there is still a valid one for one request.
 
         Args:
@@ -90,7 +90,7 @@ class AnswerCache:
         self._entries.move_to_end(target)
         return entry.content
 
-    def keep(self, target: bytes, content: Text | InitSegment, looked_up: float) -> None:
+    def keep(self, target: bytes, content: Text | CachedInitSegment, looked_up: float) -> None:
         """Cache an answer.
 
         Args:

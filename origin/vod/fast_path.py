@@ -33,7 +33,7 @@ from origin.responses.cached import (
 )
 from origin.responses.memfd_cache import MemfdCopy
 from origin.responses.templated import TemplatedRepresentation
-from origin.vod.answer_cache import AnswerCache, InitSegment, Text
+from origin.vod.answer_cache import AnswerCache, CachedInitSegment, Text
 from origin.vod.caching import VodCaching
 from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits
 from origin.vod.segment_responses import I_FRAMES, metadata_of, unavailable
@@ -178,7 +178,7 @@ class VodFastPath:
 
     def _wanted(
         self, match: re.Match[bytes], fields: PlainFields, span: Span | None, film: SharedFile
-    ) -> Wanted | None:
+    ) -> WantedSegment | None:
         file = film.file
         key = SegmentKey(file.identity, match[2], match[3], match[4])
         known = self._segments.find(key) or self._add(key, file, match)
@@ -186,8 +186,8 @@ class VodFastPath:
             return None
         copy = self._segments.copy_of(key, known, file.fd)
         if copy is None:
-            return Wanted(known.from_file, film, fields, span)
-        return Wanted(known.from_copy, copy, fields, span, (match[1], key))
+            return WantedSegment(known.from_file, film, fields, span)
+        return WantedSegment(known.from_copy, copy, fields, span, (match[1], key))
 
     def _add(self, key: Hashable, file: LocalFile, match: re.Match[bytes]) -> CachedSegment | None:
         """Keep a segment that is asked for, or all I-frames. Nothing refers to the index, which may go."""
@@ -239,7 +239,7 @@ class SegmentKey(NamedTuple):
     name: bytes | None
 
 
-class Wanted(NamedTuple):
+class WantedSegment(NamedTuple):
     """What a request for a segment asks for.
 
     Attributes:
@@ -268,7 +268,7 @@ class SegmentAnswer(FastAnswer):
 
     __slots__ = ("_fast_path", "_held", "_wanted")
 
-    def __init__(self, request: RequestLine, fast_path: VodFastPath, wanted: Wanted | None) -> None:
+    def __init__(self, request: RequestLine, fast_path: VodFastPath, wanted: WantedSegment | None) -> None:
         super().__init__(request, fast_path.access_log, AREA)
         self._fast_path = fast_path
         self._wanted = wanted
@@ -279,7 +279,7 @@ class SegmentAnswer(FastAnswer):
         if self._wanted is not None:
             self._send(line, self._wanted)
 
-    def _send(self, line: AnsweringConnection, wanted: Wanted) -> None:
+    def _send(self, line: AnsweringConnection, wanted: WantedSegment) -> None:
         segment, source, fields, span, _ = wanted
         if isinstance(source, SharedFile):
             source.acquire()
@@ -320,7 +320,9 @@ class RepeatedSegmentRequest:
 
     __slots__ = ("_counter", "_data", "_fast_path", "_fields", "_film", "_key", "_request", "status")
 
-    def __init__(self, fast_path: VodFastPath, request: RequestLine, wanted: Wanted, data: bytes) -> None:
+    def __init__(
+        self, fast_path: VodFastPath, request: RequestLine, wanted: WantedSegment, data: bytes
+    ) -> None:
         if wanted.copied is None:
             raise ValueError("the segment has no copy")
         self.status = 200
@@ -350,7 +352,7 @@ class RepeatedSegmentRequest:
         cached = self._fast_path.copied(self._film, self._key)
         if cached is None or cached.copy is None:
             raise RuntimeError("there was no answer")
-        wanted = Wanted(cached.from_copy, cached.copy, self._fields, None, (self._film, self._key))
+        wanted = WantedSegment(cached.from_copy, cached.copy, self._fields, None, (self._film, self._key))
         return SegmentAnswer(self._request, self._fast_path, wanted)
 
 
@@ -374,7 +376,7 @@ class AwaitedSegmentAnswer(SegmentAnswer):
         self,
         request: RequestLine,
         fast_path: VodFastPath,
-        find: Callable[[SharedFile], Wanted | None],
+        find: Callable[[SharedFile], WantedSegment | None],
         waiting: list[AwaitedSegmentAnswer],
     ) -> None:
         super().__init__(request, fast_path, None)
@@ -432,7 +434,7 @@ class CachedAnswer(FastAnswer):
     __slots__ = ("_coded", "_content", "_fast_path")
 
     def __init__(
-        self, request: RequestLine, fast_path: VodFastPath, content: Text | InitSegment, *, coded: bool
+        self, request: RequestLine, fast_path: VodFastPath, content: Text | CachedInitSegment, *, coded: bool
     ) -> None:
         super().__init__(request, fast_path.access_log, AREA)
         self._fast_path = fast_path
@@ -448,7 +450,7 @@ class CachedAnswer(FastAnswer):
         """Send the response."""
         frame = ResponseFrame(line.fields(self), self._fast_path.common_headers)
         data, media_type, lifetime = self._content
-        if isinstance(self._content, InitSegment):
+        if isinstance(self._content, CachedInitSegment):
             line.reply(self, init_reply(data, media_type, lifetime.cache_control, frame))
             return
         tag = content_coding.tag((data,)) if lifetime.is_immutable else None

@@ -26,7 +26,7 @@ from origin.http.representation import Representation
 from origin.responses.cached import RequestTraits, text_response
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import BytesRepresentation, RepresentationResponse
-from origin.vod.answer_cache import AnswerCache, InitSegment, Text
+from origin.vod.answer_cache import AnswerCache, CachedInitSegment, Text
 from origin.vod.caching import Lifetime, VodCaching
 from origin.vod.segment_responses import (
     I_FRAMES,
@@ -67,7 +67,7 @@ _WEBVTT_SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})(?:-([
 _SPRITE = re.compile(r"0|[1-9][0-9]{0,4}")
 
 
-class Media(NamedTuple):
+class SegmentMedia(NamedTuple):
     """What is sent of a segment, of I-frames or of pictures, and for how long caches may keep it."""
 
     content: Representation
@@ -137,7 +137,8 @@ class _Vod:
         self._answers = answers
 
     def answers(
-        self, select: Callable[[dict[str, str], QueryParams], Awaitable[Media | Text | InitSegment]]
+        self,
+        select: Callable[[dict[str, str], QueryParams], Awaitable[SegmentMedia | Text | CachedInitSegment]],
     ) -> Callable[[Request], Awaitable[Response]]:
         """Make an endpoint that answers with what ``select`` finds, or with a line that says why not."""
 
@@ -170,14 +171,14 @@ class _Vod:
                     return await again()
                 log.error("vod_unreadable", path=path["path"], error=str(error))
                 return unavailable()
-            if self._answers is not None and isinstance(found, Text | InitSegment):
+            if self._answers is not None and isinstance(found, Text | CachedInitSegment):
                 self._answers.keep(raw_path + b"?" + query if query else raw_path, found, looked_up)
             if isinstance(found, Text):
                 coded = RequestTraits.from_headers(request.scope["headers"]).takes_gzip
                 return await asyncio.to_thread(_text_response, found, coded=coded)
-            if isinstance(found, InitSegment):
+            if isinstance(found, CachedInitSegment):
                 tag = content_coding.tag((found.data,))
-                found = Media(BytesRepresentation(found.data, found.media_type, tag), found.lifetime)
+                found = SegmentMedia(BytesRepresentation(found.data, found.media_type, tag), found.lifetime)
             return RepresentationResponse(
                 found.content, cache_control=found.lifetime.cache_control, again=again
             )
@@ -215,10 +216,10 @@ class _Vod:
         )
         return Text(text.encode(), MEDIA_TYPE, self.caching.playlists)
 
-    async def init_segment(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
+    async def init_segment(self, path: dict[str, str], _query: QueryParams) -> CachedInitSegment:
         wanted = path.get("version")
         track = await self._titles.threads.run(self._titles.track, path["path"], path["track"], wanted)
-        return InitSegment(track.init, media_type_of(track.video), self.lifetime(wanted, track.version))
+        return CachedInitSegment(track.init, media_type_of(track.video), self.lifetime(wanted, track.version))
 
     async def text_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
@@ -229,8 +230,8 @@ class _Vod:
         )
         return Text(text, MEDIA_TYPE, self.caching.playlists)
 
-    async def text_init(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
-        return InitSegment(wvtt.INIT, wvtt.MEDIA_TYPE, await self._text_lifetime(path))
+    async def text_init(self, path: dict[str, str], _query: QueryParams) -> CachedInitSegment:
+        return CachedInitSegment(wvtt.INIT, wvtt.MEDIA_TYPE, await self._text_lifetime(path))
 
     async def _text_lifetime(self, path: dict[str, str]) -> Lifetime:
         """Say for how long caches may keep what an address of a text track has, if that is its version."""
@@ -252,12 +253,12 @@ class _Vod:
         data = await self._titles.threads.run(write, path["path"], path["track"], int(name[1]), begin, until)
         return Text(data, webvtt.MEDIA_TYPE, lifetime)
 
-    async def text_mp4_segment(self, path: dict[str, str], _query: QueryParams) -> Media:
+    async def text_mp4_segment(self, path: dict[str, str], _query: QueryParams) -> SegmentMedia:
         number, bounds = _segment_name(path["number"])
         lifetime = await self._text_lifetime(path)
         write = partial(self._titles.mp4_text_segment, version=path.get("version"))
         data = await self._titles.threads.run(write, path["path"], path["track"], number, bounds)
-        return Media(BytesRepresentation(data, wvtt.MEDIA_TYPE, content_coding.tag((data,))), lifetime)
+        return SegmentMedia(BytesRepresentation(data, wvtt.MEDIA_TYPE, content_coding.tag((data,))), lifetime)
 
     async def whole_text(self, path: dict[str, str], _query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
@@ -274,7 +275,7 @@ class _Vod:
         found = await self._titles.threads.run(self._titles.chapters, path["path"], _clip(query))
         return Text(chapters_json(found), "application/json", self.caching.media())
 
-    async def segment(self, path: dict[str, str], _query: QueryParams) -> Media:
+    async def segment(self, path: dict[str, str], _query: QueryParams) -> SegmentMedia:
         number, bounds = _segment_name(path["number"])
         looked_up, wanted = time.monotonic(), path.get("version")
         find = partial(self._titles.open_segment, version=wanted)
@@ -285,7 +286,7 @@ class _Vod:
         if self._open_files is not None:
             release = self._open_files.keep(of_file, opened.file, metadata.media_type, (), looked_up)
         lifetime = self.lifetime(wanted, opened.track.version)
-        return Media(SegmentRepresentation(opened, metadata, release), lifetime)
+        return SegmentMedia(SegmentRepresentation(opened, metadata, release), lifetime)
 
     async def i_frame_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
         text = await self._titles.threads.run(
@@ -293,14 +294,14 @@ class _Vod:
         )
         return Text(text.encode(), MEDIA_TYPE, self.caching.playlists)
 
-    async def i_frames(self, path: dict[str, str], _query: QueryParams) -> Media:
+    async def i_frames(self, path: dict[str, str], _query: QueryParams) -> SegmentMedia:
         bounds = _bounds(path["bounds"]) if "bounds" in path else None
         find = partial(self._titles.open_i_frames, version=path.get("version"))
         opened = await self._titles.threads.opened(find, path["path"], path["track"], bounds)
         name = I_FRAMES if bounds is None else f"{I_FRAMES}-{path['bounds']}"
         metadata = metadata_of(opened, name, video=True, now=time.time())
         lifetime = self.lifetime(path.get("version"), version_of(opened.file.identity))
-        return Media(SegmentRepresentation(opened, metadata, opened.close), lifetime)
+        return SegmentMedia(SegmentRepresentation(opened, metadata, opened.close), lifetime)
 
 
 def _thumbnail_routes(thumbnails: SpriteMaker, vod: _Vod) -> list[BaseRoute]:
@@ -314,14 +315,14 @@ def _thumbnail_routes(thumbnails: SpriteMaker, vod: _Vod) -> list[BaseRoute]:
         text = await thumbnails.playlist(path["path"])
         return Text(text.encode(), MEDIA_TYPE, vod.caching.playlists)
 
-    async def sprite(path: dict[str, str], _query: QueryParams) -> Media:
+    async def sprite(path: dict[str, str], _query: QueryParams) -> SegmentMedia:
         if not _SPRITE.fullmatch(path["number"]):
             raise NotFoundError(path["number"])
         wanted = path.get("version")
         data = await thumbnails.sprite(path["path"], int(path["number"]), wanted)
         picture = BytesRepresentation(data, "image/jpeg", content_coding.tag((data,)))
         # Where the film has been replaced since, its version isn't settled.
-        return Media(picture, vod.lifetime(wanted, await thumbnails.version(path["path"])))
+        return SegmentMedia(picture, vod.lifetime(wanted, await thumbnails.version(path["path"])))
 
     return [
         Route("/vod/{path:path}/thumbnails.vtt", vod.answers(vtt)),

@@ -32,7 +32,7 @@ from origin.config.options import Config
 from origin.http1.connection import Connection
 from origin.server.limits import Limits
 from origin.server.listening import ListeningLimits, SocketListener
-from origin.server.server import Listener
+from origin.server.server import ConnectionAcceptor
 from origin.workers.messages import Report, ReportedMetric, Start, TakeLog
 from origin.workers.worker_process import WorkerProcess, WorkerState
 from packager.replication.log_server import LogServer
@@ -129,7 +129,7 @@ class WorkerPool:
 
     def make_listener(
         self, sock: socket.socket, protocol: Callable[[], Connection], limits: ListeningLimits
-    ) -> Listener:
+    ) -> ConnectionAcceptor:
         """Make what takes the connections of a socket: the workers, if it is one of theirs."""
         if sock not in self._setup.sockets:
             return SocketListener.of(sock, protocol, limits)

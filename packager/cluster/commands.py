@@ -84,7 +84,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandAnswer:
     """The answer to a command.
 
     Attributes:
@@ -100,7 +100,7 @@ class Answer:
 
 
 _COMMANDS = msgspec.msgpack.Decoder(Command)
-_ANSWERS = msgspec.msgpack.Decoder(Answer)
+_ANSWERS = msgspec.msgpack.Decoder(CommandAnswer)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -143,7 +143,7 @@ class CommandTooLongError(Exception):
     """A command is longer than is carried."""
 
 
-CarryOut = Callable[[Command], Awaitable[Answer]]
+CarryOut = Callable[[Command], Awaitable[CommandAnswer]]
 
 
 class ClusterCommands:
@@ -168,7 +168,7 @@ class ClusterCommands:
         self._waiting = _waiting(token)
         self._asked = 0
 
-    async def ask(self, command: Command) -> Answer:
+    async def ask(self, command: Command) -> CommandAnswer:
         """Have the owner of a channel carry out a command.
 
         Raises:
@@ -202,7 +202,7 @@ class ClusterCommands:
                     task.add_done_callback(lambda _: places.release())
                 await asyncio.sleep(self.limits.pause_seconds)
 
-    async def _ask(self, keys: LogKeys, message: bytes) -> Answer:
+    async def _ask(self, keys: LogKeys, message: bytes) -> CommandAnswer:
         if self._asked >= self.limits.at_once:
             raise OwnerUnavailableError(CommandOutcome.BUSY)
         self._asked += 1
@@ -213,7 +213,7 @@ class ClusterCommands:
         finally:
             self._asked -= 1
 
-    async def _exchange(self, keys: LogKeys, message: bytes) -> Answer:
+    async def _exchange(self, keys: LogKeys, message: bytes) -> CommandAnswer:
         limits, call = self.limits, self._connection.call
         owner = await call(lambda client: client.hget(keys.lease, "token"), {keys.lease: "hash"})
         if owner is None or not _ID.fullmatch(owner):

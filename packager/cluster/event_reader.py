@@ -11,7 +11,7 @@ import structlog
 
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.event_streams import EventStreams, Found, StoredEvent, StreamState
+from packager.cluster.event_streams import EventsRead, EventStreams, StoredEvent, StreamState
 from packager.cluster.limits import EventStreamLimits
 from packager.cluster.log_stream import EntryId
 from packager.step_budget import StepBudget
@@ -148,7 +148,7 @@ class EventReader:
                 rest[name] = found.last
         return rest
 
-    def _begin_with(self, channel: FollowedChannel, state: StreamState | None, found: Found) -> None:
+    def _begin_with(self, channel: FollowedChannel, state: StreamState | None, found: EventsRead) -> None:
         if found.events:
             number = found.events[0].number
             behind = number._replace(position=number.position - 1)
@@ -178,7 +178,7 @@ class EventReader:
                 elif found.last is not None:  # else the read had no room left for this one
                     behind[name] = found.last
 
-    async def _take(self, name: str, channel: FollowedChannel, found: Found) -> None:
+    async def _take(self, name: str, channel: FollowedChannel, found: EventsRead) -> None:
         budget, unreadable = StepBudget(), found.unreadable
         for event in found.events:
             try:

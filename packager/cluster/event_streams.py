@@ -255,7 +255,7 @@ class StreamState:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class EventsRead:
     """What one read has given of a channel.
 
     Attributes:
@@ -272,7 +272,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class OtherNodes:
     """What other nodes report of a channel.
 
     Attributes:
@@ -346,7 +346,7 @@ class EventStreams:
         earlier = tuple(EntryId(int(one[1]), int(one[2])) for one in _EPOCHS.finditer(epochs or b""))
         return StreamState(EntryId(int(epoch), int(offset)), earlier[-self._limits.epochs :])
 
-    async def read(self, behind: Mapping[str, bytes]) -> dict[str, Found]:
+    async def read(self, behind: Mapping[str, bytes]) -> dict[str, EventsRead]:
         """Read what comes behind an ID in each of several channels, up to a number of bytes of all."""
         names = list(behind)
         keys = [self._key(name, "entries") for name in names]
@@ -354,14 +354,14 @@ class EventStreams:
         found = await self._connection.call(lambda client: client.eval(_READ, len(keys), *keys, *terms))
         return {name: self._found(*one) for name, one in zip(names, found, strict=True)}
 
-    def _found(self, whole: int, entries: Sequence[Any]) -> Found:
+    def _found(self, whole: int, entries: Sequence[Any]) -> EventsRead:
         events, unreadable = [], 0
         for number, fields in entries:
             try:
                 events.append(self._event(number, fields))
             except MalformedError:
                 unreadable += 1
-        return Found(tuple(events), unreadable, entries[-1][0] if entries else None, bool(whole))
+        return EventsRead(tuple(events), unreadable, entries[-1][0] if entries else None, bool(whole))
 
     def _event(self, number: bytes, fields: Sequence[bytes]) -> StoredEvent:
         found = EntryId.read(number)
@@ -372,7 +372,7 @@ class EventStreams:
             raise MalformedError("an event that is too long")
         return StoredEvent(found, int(fields[1]) / 1000, fields[3])
 
-    async def report(self, name: str, readers: int, presence: float | None, *, answers: bool) -> Elsewhere:
+    async def report(self, name: str, readers: int, presence: float | None, *, answers: bool) -> OtherNodes:
         """Tell how many readers a channel has here, and learn how many it has elsewhere.
 
         Args:
@@ -386,7 +386,7 @@ class EventStreams:
         due = "" if presence is None else str(round(presence * 1000))
         terms = self._token, str(readers), "1" if answers else "0", str(forget), due
         found = await self._connection.call(lambda client: client.eval(_REPORT, len(named), *named, *terms))
-        return Elsewhere(int(found[0]), int(found[1]), bool(found[2]))
+        return OtherNodes(int(found[0]), int(found[1]), bool(found[2]))
 
     async def newest_news(self) -> bytes:
         """Give the position behind which news are to be waited for."""

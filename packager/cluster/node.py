@@ -48,7 +48,7 @@ return redis.call('ZRANGE', KEYS[1], 0, ARGV[2] - 1)
 """
 
 
-class Relay(Protocol):
+class LogConsumer(Protocol):
     """Hands the shared logs on to other processes of this node."""
 
     def take(self, stream: LiveStream, entry: Entry) -> None:
@@ -58,7 +58,7 @@ class Relay(Protocol):
         """Tell that a channel is gone."""
 
 
-class Simulcast(OnDemand, MadeOnDemand, Protocol):
+class OnDemandSimulcast(OnDemand, MadeOnDemand, Protocol):
     """A station's live channel, which a packager makes while somebody asks for it."""
 
     @property
@@ -96,7 +96,7 @@ class ClusterNode:
         self,
         connection: RedisConnection,
         streams: MutableMapping[str, LiveStream],
-        relay: Relay,
+        relay: LogConsumer,
         limits: ClusterLimits,
         publish_limits: PublishLimits,
         *,
@@ -136,7 +136,9 @@ class ClusterNode:
         channel = self.channels[own.name] = self._make(keys, own, has_media, self._follow(keys), dvr=dvr)
         return channel.take
 
-    def share_simulcast(self, own: LiveStream, simulcast: Simulcast, awaited: CadenceEntry) -> SharedChannel:
+    def share_simulcast(
+        self, own: LiveStream, simulcast: OnDemandSimulcast, awaited: CadenceEntry
+    ) -> SharedChannel:
         """Share a station's live channel that this node makes on demand, as soon as the node runs.
 
         Args:

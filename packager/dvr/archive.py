@@ -13,14 +13,14 @@ import structlog
 from packager.concurrency import background_task
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr import cadence_note
-from packager.dvr.folder import Faults, Folder, Survey
+from packager.dvr.folder import DvrFolder, Faults, Survey
 from packager.dvr.index import let_go
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import erase_in
 from packager.dvr.rebuild import Dates
 from packager.dvr.restore import (
-    Found,
     ListableRange,
+    StoredRendition,
     align_renditions,
     is_recent,
     last_number,
@@ -72,7 +72,7 @@ class Archive:
         self._queue = WriteQueue(self._health, limits.waiting_bytes)
         self._segment_stores: dict[str, RenditionStore] = {}
         self._writer = Writer(self._queue, self._segment_stores, self._health, max_bytes, limits)
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, StoredRendition] = {}
         self._counted = True
 
     @property
@@ -108,12 +108,12 @@ class Archive:
         """
         self._segment_stores.clear()
         self._segment_stores.update(
-            (name, RenditionStore(self._queue, Folder(self._place / name, self._limits))) for name in names
+            (name, RenditionStore(self._queue, DvrFolder(self._place / name, self._limits))) for name in names
         )
         try:
             self._found = await asyncio.to_thread(self._load, cadence)
         except OSError as error:
-            self._found = {name: Found({}, {}) for name in self._segment_stores}
+            self._found = {name: StoredRendition({}, {}) for name in self._segment_stores}
             self._health.failed(str(error))
         for name, segment_store in self._segment_stores.items():
             self._tell(name, segment_store.folder.faults)
@@ -146,7 +146,7 @@ class Archive:
         with self._place.open() as folder:
             return folder.read(CADENCE, cadence_note.MAX_NOTE_BYTES)
 
-    def _load(self, cadence: Cadence) -> dict[str, Found]:
+    def _load(self, cadence: Cadence) -> dict[str, StoredRendition]:
         with self._place.open(make=True) as folder:
             noted = self._noted(folder)
             surveys = self._survey(cadence)
@@ -163,7 +163,7 @@ class Archive:
                 for survey in surveys.values():
                     dates.learn(survey.lines.values(), survey.timelines)
                 self._counted = dates.counted
-            found = {name: Found({}, {}) for name in self._segment_stores}
+            found = {name: StoredRendition({}, {}) for name in self._segment_stores}
             for name, survey in surveys.items():
                 found[name] = self._segment_stores[name].folder.settle(survey, dates)
             folder.write_whole(CADENCE, cadence_note.encode(cadence))
@@ -248,7 +248,7 @@ class Archive:
 
     def _take_up(
         self,
-        found: dict[str, Found],
+        found: dict[str, StoredRendition],
         writers: dict[str, RenditionWriter],
         next_number: int,
         segment_duration: Fraction,
@@ -275,7 +275,7 @@ class Archive:
                 if gap.duration != segment_duration and not segment_store.refused:
                     self._queue.put(PendingWrite(segment_store, gap.number, segment_store.left))
 
-    def _leave(self, found: dict[str, Found], *, recent: bool) -> None:
+    def _leave(self, found: dict[str, StoredRendition], *, recent: bool) -> None:
         """Give up everything that was found: its numbers are too far from the next one."""
         if not recent:
             self._forget(found)
@@ -291,10 +291,12 @@ class Archive:
             self._health.failed(str(error))
         log.warning("DVR of numbers that are too far away set aside", channel=self._channel, folder=FORMER)
 
-    def _reachable(self, found: dict[str, Found], limit: ListableRange) -> dict[str, Found]:
+    def _reachable(
+        self, found: dict[str, StoredRendition], limit: ListableRange
+    ) -> dict[str, StoredRendition]:
         """Give up segments whose numbers are too far away to be listed."""
         gone = {
-            name: Found({n: line for n, line in one.lines.items() if n < limit.first}, {})
+            name: StoredRendition({n: line for n, line in one.lines.items() if n < limit.first}, {})
             for name, one in found.items()
         }
         if not any(one.lines for one in gone.values()):
@@ -304,11 +306,13 @@ class Archive:
         else:
             self._put_aside(gone)
         return {
-            name: Found({n: line for n, line in one.lines.items() if n >= limit.first}, one.timelines)
+            name: StoredRendition(
+                {n: line for n, line in one.lines.items() if n >= limit.first}, one.timelines
+            )
             for name, one in found.items()
         }
 
-    def _put_aside(self, gone: dict[str, Found]) -> None:
+    def _put_aside(self, gone: dict[str, StoredRendition]) -> None:
         numbers = {name: [n for n, line in one.lines.items() if line.parts] for name, one in gone.items()}
         try:
             for name, each in numbers.items():
@@ -322,7 +326,7 @@ class Archive:
             "DVR's numbers have a hole for which there was no time", channel=self._channel, aside=count
         )
 
-    def _forget(self, found: dict[str, Found]) -> None:
+    def _forget(self, found: dict[str, StoredRendition]) -> None:
         for name, one in found.items():
             for number, line in one.lines.items():
                 self._queue.remove(Removal(self._segment_stores[name], number, line.size, ()))
@@ -347,5 +351,5 @@ class Archive:
                 await self._queue.idle()
 
 
-def _bytes_of(found: dict[str, Found]) -> int:
+def _bytes_of(found: dict[str, StoredRendition]) -> int:
     return sum(line.size for one in found.values() for line in one.lines.values())

@@ -24,7 +24,7 @@ from packager.dvr.bucket import DvrBucket
 from packager.dvr.bucket_folder import BucketFolder
 from packager.dvr.index import stored_of
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.restore import Found, align_renditions, last_number, listable_range, within
+from packager.dvr.restore import StoredRendition, align_renditions, last_number, listable_range, within
 from packager.dvr.write_queue import DiskHealth
 from packager.dvr.writer import retire_oldest
 from packager.library.storage import NotFoundError
@@ -96,7 +96,7 @@ class BucketArchive:
         self._key = f"live/{channel}/dvr"
         self._health = DiskHealth(channel, limits.calm_writes, "S3 is too slow")
         self._uploads: dict[str, _Upload] = {}
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, StoredRendition] = {}
         self._cadence: Cadence | None = None
         self._ignored_before = 0
         self._may_append: Callable[[], bool] = _always
@@ -190,7 +190,7 @@ class BucketArchive:
         note = cadence_note.encode(cadence)
         await threads.run(self._bucket.storing.put, f"{self._key}/cadence", note, _NOTE_TYPE)
         self._found = {
-            name: Found(
+            name: StoredRendition(
                 {n: line for n, line in one.lines.items() if n >= self._ignored_before}, one.timelines
             )
             for name, one in zip(uploads, found, strict=True)
@@ -236,7 +236,7 @@ class BucketArchive:
             return {}, 0
         first = listable_range(found, next_number, segment_duration, kept).first
         listable = {
-            name: Found({n: line for n, line in one.lines.items() if n >= first}, one.timelines)
+            name: StoredRendition({n: line for n, line in one.lines.items() if n >= first}, one.timelines)
             for name, one in found.items()
         }
         return align_renditions(listable, next_number, segment_duration, now)

@@ -22,7 +22,7 @@ from packager.dvr.folder import parse_init
 from packager.dvr.index import IndexLine, line_of
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.restore import Found
+from packager.dvr.restore import StoredRendition
 from packager.library.storage import NotFoundError
 from packager.publish.dash_periods import parse_time
 from packager.s3.client import S3Client
@@ -99,7 +99,7 @@ class BucketFolder:
         self._is_last_ours = False
         self._inits: dict[tuple[int, int], int] = {}
 
-    def load(self, cadence: Cadence) -> Found:
+    def load(self, cadence: Cadence) -> StoredRendition:
         """Read the index.
 
         Args:
@@ -148,7 +148,7 @@ class BucketFolder:
         except NotFoundError:
             return b""
 
-    def _whole(self, lines: Mapping[int, IndexLine]) -> Found:
+    def _whole(self, lines: Mapping[int, IndexLine]) -> StoredRendition:
         """Leave out what contradicts the rest, and segments whose init segments aren't there."""
         wrong = index.impossible(lines)
         stored = (line for line in lines.values() if line.init is not None and line.parts)
@@ -165,7 +165,7 @@ class BucketFolder:
             for number, line in lines.items()
             if number not in wrong and (not line.parts or (line.init, line.stored_by) in there)
         }
-        return Found(kept, timelines)
+        return StoredRendition(kept, timelines)
 
     def _read_init(self, number: int, stored_by: int) -> Timeline | None:
         try:

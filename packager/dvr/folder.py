@@ -37,7 +37,7 @@ from packager.dvr.own_files import (
     is_unfinished,
 )
 from packager.dvr.rebuild import Dates, SegmentFile, rebuild
-from packager.dvr.restore import Found
+from packager.dvr.restore import StoredRendition
 from packager.publish.dash_periods import parse_time
 from packager.window.model import TEXT_EXTENSION, WEBVTT_ENTRY, LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
@@ -95,7 +95,7 @@ class Survey:
     strange: bool
 
 
-class Folder:
+class DvrFolder:
     """The files of one rendition.
 
     Args:
@@ -139,7 +139,7 @@ class Folder:
     def _init_of(timeline: int) -> str:
         return f"init-{timeline}.mp4"
 
-    def load(self, target_duration: int = index.LONGEST_SECONDS) -> Found:
+    def load(self, target_duration: int = index.LONGEST_SECONDS) -> StoredRendition:
         """Read what is there, and put it in order.
 
         Args:
@@ -226,7 +226,7 @@ class Folder:
             kept[number] = line
         return kept
 
-    def settle(self, survey: Survey, dates: Dates) -> Found:
+    def settle(self, survey: Survey, dates: Dates) -> StoredRendition:
         """Make the lines anew that are lost, and put everything in its place.
 
         Args:
@@ -265,7 +265,7 @@ class Folder:
                 # A full disk is no reason not to show what it has; the next line begins behind a torn
                 # one's end.
                 self._ragged = True
-        return Found(kept, inits)
+        return StoredRendition(kept, inits)
 
     def _rebuild(self, folder: OpenFolder, survey: Survey, dates: Dates) -> dict[int, IndexLine]:
         lost = survey.lost[-self._limits.rebuilt_segments :]

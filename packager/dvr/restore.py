@@ -19,7 +19,7 @@ MOST_TOLERATED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredRendition:
     """The stored segments of a rendition.
 
     Attributes:
@@ -31,12 +31,14 @@ class Found:
     timelines: Mapping[int, Timeline]
 
 
-def last_number(found: Mapping[str, Found]) -> int:
+def last_number(found: Mapping[str, StoredRendition]) -> int:
     """Return the last number of any rendition; -1 without any."""
     return max((next(reversed(one.lines)) for one in found.values() if one.lines), default=-1)
 
 
-def within(found: Mapping[str, Found], next_number: int, segment_duration: Fraction, kept: Fraction) -> bool:
+def within(
+    found: Mapping[str, StoredRendition], next_number: int, segment_duration: Fraction, kept: Fraction
+) -> bool:
     """Tell whether any found segment would still be listed before the next number.
 
     Args:
@@ -48,7 +50,7 @@ def within(found: Mapping[str, Found], next_number: int, segment_duration: Fract
     return (next_number - 1 - last_number(found)) * segment_duration < kept
 
 
-def is_recent(found: Mapping[str, Found], now: Fraction, kept: Fraction) -> bool:
+def is_recent(found: Mapping[str, StoredRendition], now: Fraction, kept: Fraction) -> bool:
     """Tell whether the newest found segment would still be listed, by its date.
 
     Args:
@@ -74,7 +76,7 @@ class ListableRange:
 
 
 def listable_range(
-    found: Mapping[str, Found], next_number: int, segment_duration: Fraction, kept: Fraction
+    found: Mapping[str, StoredRendition], next_number: int, segment_duration: Fraction, kept: Fraction
 ) -> ListableRange:
     """Find how far back numbers can be listed without a hole longer than the list.
 
@@ -95,7 +97,7 @@ def listable_range(
 
 
 def align_renditions(
-    found: Mapping[str, Found],
+    found: Mapping[str, StoredRendition],
     next_number: int,
     segment_duration: Fraction,
     now: Fraction | None = None,
@@ -133,7 +135,7 @@ def align_renditions(
 
 
 def _common(
-    found: Mapping[str, Found],
+    found: Mapping[str, StoredRendition],
     next_number: int,
     segment_duration: Fraction,
     now: Fraction | None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from packager.dvr.folder import Folder
+from packager.dvr.folder import DvrFolder
 from packager.window.model import LiveSegment, StoredSegment
 from packager.window.rendition_writer import RenditionWriter
 
@@ -187,7 +187,7 @@ class RenditionStore:
         refused: why nothing is stored here; empty where it is.
     """
 
-    def __init__(self, queue: WriteQueue, folder: Folder) -> None:
+    def __init__(self, queue: WriteQueue, folder: DvrFolder) -> None:
         self._queue = queue
         self.folder = folder
         self.refused = ""

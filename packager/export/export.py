@@ -31,7 +31,7 @@ from packager.export.record import (
     require_ours,
     written,
 )
-from packager.export.sources import Folders, Source, find_sources
+from packager.export.sources import Folders, PackagedFilm, find_sources
 from packager.library.folder_titles import RENDITION
 from packager.library.storage import LocalFile, NotFoundError
 
@@ -49,7 +49,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ExportReport:
     """The functions that an export calls as it goes on.
 
     Attributes:
@@ -64,7 +64,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FilmOutcome:
     """The playlists that an export has written, and why other inputs failed.
 
     Attributes:
@@ -82,7 +82,7 @@ class Outcome:
         """All multivariant playlists, those of titles last."""
         return self.films + self.titles
 
-    def add(self, other: Outcome) -> None:
+    def add(self, other: FilmOutcome) -> None:
         """Take over what has come of other films."""
         self.films.extend(other.films)
         self.titles.extend(other.titles)
@@ -107,7 +107,7 @@ class Package:
         layout: how segments are laid out in files.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[PackagedFilm, ...]
     out: Path
     layout: str
 
@@ -124,7 +124,7 @@ def plan(inputs: Sequence[Path], out: Path, *, single_file: bool = False) -> lis
         MediaError: two inputs would have one place.
         OSError: a folder can't be read.
     """
-    groups: dict[tuple[str, ...], list[Source]] = {}
+    groups: dict[tuple[str, ...], list[PackagedFilm]] = {}
     for source in find_sources(inputs, out):
         match = RENDITION.fullmatch(source.path.name)
         place = source.place if match is None else (*source.folder, match["title"], "")
@@ -136,11 +136,11 @@ def plan(inputs: Sequence[Path], out: Path, *, single_file: bool = False) -> lis
 def export(
     inputs: Sequence[Path],
     out: Path,
-    report: Report | None = None,
+    report: ExportReport | None = None,
     *,
     single_file: bool = False,
     limits: ExportLimits | None = None,
-) -> Outcome:
+) -> FilmOutcome:
     """Package films; what is there from an earlier run and unchanged isn't written again.
 
     Args:
@@ -157,16 +157,18 @@ def export(
         MediaError: two inputs would have one place.
         OSError: writing failed; what was there before still is.
     """
-    outcome = Outcome()
+    outcome = FilmOutcome()
     for one in plan(inputs, out, single_file=single_file):
         outcome.add(package(one, report, limits))
     return outcome
 
 
-def package(one: Package, report: Report | None = None, limits: ExportLimits | None = None) -> Outcome:
+def package(
+    one: Package, report: ExportReport | None = None, limits: ExportLimits | None = None
+) -> FilmOutcome:
     """Package some films, and the title whose renditions they are; see `export`."""
-    report = report or Report()
-    outcome = Outcome()
+    report = report or ExportReport()
+    outcome = FilmOutcome()
     exporter = _Exporter(one.out, one.layout, report, limits or ExportLimits())
     done: list[_Done] = []
     for source in one.sources:
@@ -182,7 +184,7 @@ def package(one: Package, report: Report | None = None, limits: ExportLimits | N
 
 
 @contextmanager
-def _noting_failure(outcome: Outcome, report: Report) -> Iterator[None]:
+def _noting_failure(outcome: FilmOutcome, report: ExportReport) -> Iterator[None]:
     """Note that an input can't be packaged, so that others are; a full disk ends all."""
     try:
         yield
@@ -208,7 +210,7 @@ def _removing_empty(folder: Path) -> Iterator[None]:
 class _Done:
     """A film that is packaged, by this run or an earlier one."""
 
-    source: Source
+    source: PackagedFilm
     identities: tuple[Identity, ...]
 
 
@@ -238,11 +240,11 @@ class _Exporter:
 
     out: Path
     layout: str
-    report: Report
+    report: ExportReport
     limits: ExportLimits
     folders: Folders = field(default_factory=Folders)
 
-    def export_film(self, source: Source) -> _Done:
+    def export_film(self, source: PackagedFilm) -> _Done:
         with source.open() as file:
             identities = self.folders.identities(source, file)
             wanted = Record(self.layout, identities)
@@ -273,7 +275,7 @@ class _Exporter:
         return None
 
     def _write_film(
-        self, parent: OpenFolder, source: Source, file: LocalFile, wanted: Record
+        self, parent: OpenFolder, source: PackagedFilm, file: LocalFile, wanted: Record
     ) -> Record | None:
         """Write a film and put it in its place; None where another run has just done so."""
         # Not before there is something to write: of a rerun it would take most of the time.
@@ -298,7 +300,7 @@ class _Exporter:
             raise kind(f"{source.path}: {error}") from error
         return record
 
-    def _read_film(self, source: Source, file: LocalFile) -> Film:
+    def _read_film(self, source: PackagedFilm, file: LocalFile) -> Film:
         from packager.export.film import read_film
         from packager.vod.sidecars import SidecarLimits, Sidecars
 

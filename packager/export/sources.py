@@ -18,7 +18,7 @@ MAX_NAMES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PackagedFilm:
     """A film to package.
 
     Attributes:
@@ -59,12 +59,12 @@ class Folders:
 
     _known: dict[Path, FolderTitles] = field(default_factory=dict)
 
-    def titles(self, source: Source) -> FolderTitles:
+    def titles(self, source: PackagedFilm) -> FolderTitles:
         """Give what knows the names in a source's folder."""
         folder = source.path.absolute().parent
         return self._known.setdefault(folder, FolderTitles(folder, MAX_NAMES))
 
-    def identities(self, source: Source, file: LocalFile) -> tuple[Identity, ...]:
+    def identities(self, source: PackagedFilm, file: LocalFile) -> tuple[Identity, ...]:
         """Tell the version of a source: of its file, and of each subtitle file beside it."""
         found = [Identity.of(file)]
         for stem in media_stems(source.path.name):
@@ -77,7 +77,7 @@ class Folders:
         return tuple(dict.fromkeys(found))
 
 
-def find_sources(inputs: Iterable[Path], out: Path) -> list[Source]:
+def find_sources(inputs: Iterable[Path], out: Path) -> list[PackagedFilm]:
     """Find the films of some files and folders; those of a folder keep their places in it.
 
     Args:
@@ -88,9 +88,9 @@ def find_sources(inputs: Iterable[Path], out: Path) -> list[Source]:
         UnsupportedError: two of them would have the same place, or a folder has none.
         OSError: a folder can't be read.
     """
-    sources: list[Source] = []
+    sources: list[PackagedFilm] = []
     for path in inputs:
-        sources += _in_folder(path, out) if path.is_dir() else [Source(path)]
+        sources += _in_folder(path, out) if path.is_dir() else [PackagedFilm(path)]
     places: dict[tuple[str, ...], Path] = {}
     for source in sources:
         if source.place in places:
@@ -100,11 +100,11 @@ def find_sources(inputs: Iterable[Path], out: Path) -> list[Source]:
     return sources
 
 
-def _in_folder(folder: Path, out: Path) -> list[Source]:
+def _in_folder(folder: Path, out: Path) -> list[PackagedFilm]:
     # Only for folders: a rerun over a file is to be done before it is noticed.
     from packager.library.file_facts import CONTAINERS
 
     listing = asyncio.run(FileListing(ListedFolder(folder, Withheld(folders=(out,))), CONTAINERS).latest())
     if not listing.files:
         raise UnsupportedError(f"{folder}: there are no media files in it")
-    return [Source(folder / file.path, tuple(file.path.split("/")[:-1])) for file in listing.files]
+    return [PackagedFilm(folder / file.path, tuple(file.path.split("/")[:-1])) for file in listing.files]

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from packager.export.export import Outcome, Package, Report, package, plan
+from packager.export.export import ExportReport, FilmOutcome, Package, package, plan
 from packager.export.limits import ExportLimits
-from packager.export.sources import Source
+from packager.export.sources import PackagedFilm
 from packager.jobs.job import Arguments, Job, JobKind, Progress
 from packager.jobs.limits import JobLimits
 
@@ -88,7 +88,7 @@ async def _run(limits: ExportLimits, arguments: Arguments, progress: Progress) -
     """Package in a thread; one that is to end does so behind its next segment, and another goes on there."""
     request = msgspec.convert(arguments, _Request)
     one = Package(
-        tuple(Source(_absolute(film.path), _names(film.folder)) for film in request.films),
+        tuple(PackagedFilm(_absolute(film.path), _names(film.folder)) for film in request.films),
         _absolute(request.out),
         request.layout,
     )
@@ -101,7 +101,7 @@ async def _run(limits: ExportLimits, arguments: Arguments, progress: Progress) -
         progress(done, total)
 
     working = asyncio.ensure_future(
-        asyncio.to_thread(package, one, Report(told, left_out.append, lambda _: None), limits)
+        asyncio.to_thread(package, one, ExportReport(told, left_out.append, lambda _: None), limits)
     )
     try:
         outcome = await asyncio.shield(working)
@@ -117,7 +117,7 @@ class _EndedError(Exception):
     """The worker is to end."""
 
 
-def _packaged(outcome: Outcome, left_out: Sequence[str]) -> Packaged:
+def _packaged(outcome: FilmOutcome, left_out: Sequence[str]) -> Packaged:
     return Packaged(
         tuple(map(str, outcome.films)),
         tuple(map(str, outcome.titles)),

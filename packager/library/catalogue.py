@@ -22,7 +22,7 @@ from packager.library.file_listing import (
     ListingLimits,
     Renditions,
 )
-from packager.library.library_view import Folder, ViewItem, ViewLimits, ViewQuery, Views
+from packager.library.library_view import ListedSubfolder, ViewItem, ViewLimits, ViewQuery, Views
 from packager.library.storage import NotFoundError
 from packager.process.tools import BusyError, Tools
 
@@ -71,7 +71,7 @@ class CataloguePage:
         total: of a view, the number of its items.
     """
 
-    items: tuple[Folder | LibraryTitle | Entry, ...]
+    items: tuple[ListedSubfolder | LibraryTitle | Entry, ...]
     after: tuple[str, str] | None
     version: tuple[int, ...]
     offset: int = 0
@@ -255,7 +255,7 @@ class Catalogue:
         patience: float | None,
     ) -> CataloguePage:
         # A title is looked at behind its files: their indexes, which tell whether it is one, are there then.
-        files = [item for item in found if not isinstance(item, Folder)]
+        files = [item for item in found if not isinstance(item, ListedSubfolder)]
         items = list(dict.fromkeys((*_files_of(files), *files)))
         self._want(items)
         if patience is None or sum(one not in self._known for one in items) <= self.limits.awaited_files:
@@ -344,8 +344,10 @@ def _files_of(items: Iterable[Renditions | File]) -> Iterable[File]:
         yield from item.files if isinstance(item, Renditions) else (item,)
 
 
-def _described(item: ViewItem, facts: dict[Renditions | File, Facts | None]) -> Folder | LibraryTitle | Entry:
-    if isinstance(item, Folder):
+def _described(
+    item: ViewItem, facts: dict[Renditions | File, Facts | None]
+) -> ListedSubfolder | LibraryTitle | Entry:
+    if isinstance(item, ListedSubfolder):
         return item
     if isinstance(item, Renditions):
         entries = tuple(Entry(file.path, file.size, facts[file], file.modified) for file in item.files)

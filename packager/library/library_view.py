@@ -67,7 +67,7 @@ class ViewQuery:
     descending: bool = False
 
 
-class Folder(NamedTuple):
+class ListedSubfolder(NamedTuple):
     """A folder with files in it.
 
     Attributes:
@@ -79,7 +79,7 @@ class Folder(NamedTuple):
     files: int
 
 
-ViewItem = Folder | Renditions | File
+ViewItem = ListedSubfolder | Renditions | File
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def make_view(
         name_order: keeps the order of all items for the views to come.
     """
     items: list[Renditions | File] = []
-    folders: list[Folder] = []
+    folders: list[ListedSubfolder] = []
     words = list(dict.fromkeys(folded(query.search).split()))
     prefix = f"{query.folder}/" if query.folder else ""
     for listed in (listing.titles, listing.files):
@@ -235,7 +235,7 @@ def _look_into(
     items: Sequence[Renditions | File],
     prefix: str,
     found: list[Renditions | File],
-    folders: list[Folder] | None,
+    folders: list[ListedSubfolder] | None,
 ) -> None:
     """Collect the items that lie in a folder itself, and its folders."""
     position = bisect.bisect_left(items, prefix, key=_path_of)
@@ -249,7 +249,7 @@ def _look_into(
             continue
         behind = _end_of(items, f"{prefix}{name}/")
         if folders is not None:
-            folders.append(Folder(f"{prefix}{name}", behind - position))
+            folders.append(ListedSubfolder(f"{prefix}{name}", behind - position))
         position = behind
 
 

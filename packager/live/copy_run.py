@@ -21,7 +21,7 @@ from media.mp4.moof import total_duration
 from media.stream_reader import StreamChunk
 from packager.concurrency import LAST_LOOK_SECONDS
 from packager.live.feed import Feed
-from packager.live.joint_start import SOUND, JointStart, TrackFragment
+from packager.live.joint_start import SOUND, JointFragment, JointStart
 from packager.live.run import Run, SourceEndedError
 from packager.segment.part_packer import CadenceError
 from packager.sources.copied import REWRITERS, FragmentRewriter
@@ -125,7 +125,7 @@ class _Output:
 
     Attributes:
         name: what it is, for whoever reads the reason of an end.
-        track: as in ``TrackFragment``.
+        track: as in ``JointFragment``.
         feed: brings it into its window.
         shift: ticks from the stream's times to those of the channel; None before it is known.
         timescale: ticks per second; 0 before its init segment.
@@ -243,7 +243,7 @@ class _Taker:
 
     async def _take(self, picture: int, steps: Iterable[Sequence[InitSegment | Fragment]]) -> None:
         """Take what comes of reading a picture, step by step."""
-        found: list[TrackFragment] = []
+        found: list[JointFragment] = []
         budget = StepBudget()
         # What one picture's fragment releases of another one comes before that one's next.
         async with self._turn:
@@ -265,7 +265,7 @@ class _Taker:
             feed.looked(whole=has_part)
         self._published.needed_at = feed.due
 
-    def _read(self, picture: int, event: InitSegment | Fragment) -> list[TrackFragment]:
+    def _read(self, picture: int, event: InitSegment | Fragment) -> list[JointFragment]:
         """Take an event of a picture's stream; give what can be played then."""
         if isinstance(event, InitSegment):
             (track,) = event.tracks
@@ -277,9 +277,9 @@ class _Taker:
                 output.feed.begin(event)
             return []
         output = self._track_ids[picture, event.track_id]
-        return self._joint_start.receive(TrackFragment(output.track, output.timescale, event))
+        return self._joint_start.receive(JointFragment(output.track, output.timescale, event))
 
-    async def _bring(self, found: Sequence[TrackFragment], budget: StepBudget) -> bool:
+    async def _bring(self, found: Sequence[JointFragment], budget: StepBudget) -> bool:
         """Bring fragments to their feeds, from where all pictures begin; tell if the main one has a part."""
         zero = self._joint_start.time
         if zero is None:
@@ -304,7 +304,7 @@ class _Taker:
         """Say that an error is a further picture's, where it is: the others can go on without it."""
         return FurtherPicturesError(f"its {output.name}: {error}") if output.track > 0 else error
 
-    def _moved(self, one: TrackFragment, zero: Fraction) -> Fragment:
+    def _moved(self, one: JointFragment, zero: Fraction) -> Fragment:
         """Move a fragment to the channel's times: ``zero`` seconds of the stream are its start."""
         output, fragment = self._outputs[one.track], one.fragment
         if output.shift is None:

@@ -17,7 +17,7 @@ from packager.data_folder import ASIDE, DataFolder, NotOursError, OpenFolder
 from packager.dvr.archive import FORMER
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import FOLDER_NAME, erase_in
-from packager.live.limits import DEFAULT_LIMITS, EventLimits
+from packager.live.limits import DEFAULT_LIMITS, LiveEventLimits
 from packager.recordings import note as notes
 from packager.recordings.collection import Recordings, Retention
 from packager.recordings.note import EventEnd
@@ -53,7 +53,7 @@ class LiveEvent:
         channel: str,
         data: Path | DataFolder | None,
         retention: Retention | None,
-        limits: EventLimits = DEFAULT_LIMITS.event,
+        limits: LiveEventLimits = DEFAULT_LIMITS.event,
     ) -> None:
         self._limits = limits
         self._channel = channel

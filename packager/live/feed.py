@@ -127,7 +127,7 @@ class Feed:
     Args:
         run: what the feeds of the run share.
         writer: where the rendition's parts go.
-        cutter: makes what cuts the rendition, from its timescale.
+        make_segmenter: makes what cuts the rendition, from its timescale.
         follow: called behind each part, where captions follow this rendition.
 
     Attributes:

@@ -17,7 +17,7 @@ SOUND = -1
 
 
 @dataclass(frozen=True, slots=True)
-class TrackFragment:
+class JointFragment:
     """A fragment of one track.
 
     Attributes:
@@ -45,12 +45,12 @@ class JointStart:
     def __init__(self, pictures: int, limits: SegmentLimits) -> None:
         self._keys: list[list[Fraction]] = [[] for _ in range(pictures)]
         self._most_bytes, self._most_samples = limits.held_bytes, limits.held_samples * pictures
-        self._held: list[TrackFragment] = []
+        self._held: list[JointFragment] = []
         self._bytes = self._samples = 0
         self.time: Fraction | None = None
         self._failure = CadenceError if pictures == 1 else FurtherPicturesError
 
-    def receive(self, one: TrackFragment) -> list[TrackFragment]:
+    def receive(self, one: JointFragment) -> list[JointFragment]:
         """Take the next fragment; give what can be played, the main picture from that key frame on.
 
         Raises:
@@ -84,7 +84,7 @@ class JointStart:
         return None
 
 
-def _from_start(held: Iterable[TrackFragment], start: Fraction) -> Iterator[TrackFragment]:
+def _from_start(held: Iterable[JointFragment], start: Fraction) -> Iterator[JointFragment]:
     """Leave out what the main picture has before its start; the others are cut where it is cut."""
     has_begun = False
     for item in held:
@@ -95,7 +95,7 @@ def _from_start(held: Iterable[TrackFragment], start: Fraction) -> Iterator[Trac
             yield replace(item, fragment=_behind(item.fragment, index))
 
 
-def _index_of_key(item: TrackFragment, start: Fraction) -> int | None:
+def _index_of_key(item: JointFragment, start: Fraction) -> int | None:
     found = (index for index, shown in _keys(item) if shown >= start)
     return next(found, None)
 
@@ -111,7 +111,7 @@ def _behind(fragment: Fragment, index: int) -> Fragment:
     )
 
 
-def _keys(item: TrackFragment) -> Iterator[tuple[int, Fraction]]:
+def _keys(item: JointFragment) -> Iterator[tuple[int, Fraction]]:
     """Yield the index of each key frame in a fragment, and the time in seconds at which it is shown."""
     time = item.fragment.base_media_decode_time
     for index, sample in enumerate(item.fragment.samples):

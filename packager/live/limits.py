@@ -59,7 +59,7 @@ class MetadataLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventLimits:
+class LiveEventLimits:
     """How long the end of a channel's event is waited for, and what is kept of events.
 
     Attributes:
@@ -127,7 +127,7 @@ class LiveLimits:
     forward: ForwardLimits = field(default_factory=ForwardLimits)
     captions: CaptionLimits = field(default_factory=CaptionLimits)
     metadata: MetadataLimits = field(default_factory=MetadataLimits)
-    event: EventLimits = field(default_factory=EventLimits)
+    event: LiveEventLimits = field(default_factory=LiveEventLimits)
     publish: PublishLimits = field(default_factory=PublishLimits)
     dvr: DvrLimits = field(default_factory=DvrLimits)
 

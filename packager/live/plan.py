@@ -33,7 +33,7 @@ class ChannelContext:
         options: what the channel is.
         tools: the ffmpeg that it uses.
         ladder: its video renditions, or none.
-        sounds: its audio renditions.
+        audio_ladder: its audio renditions.
         numbers: say with which number new windows begin, and when a number may be used.
         timed_metadata: the channel's events.
         captions: its captions, which follow its first rendition.

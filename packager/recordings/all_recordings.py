@@ -10,7 +10,7 @@ from typing import Protocol
 from packager.concurrency import Threads
 from packager.library.library_file import LibraryFile
 from packager.library.storage import LocalFile
-from packager.recordings.movie import Layout
+from packager.recordings.movie import MovieLayout
 from packager.recordings.note import Note
 
 
@@ -37,7 +37,7 @@ class AnyRecording(Protocol):
     def open(self, name: str) -> LibraryFile:
         """Open one of its files; blocks."""
 
-    def movie(self) -> tuple[LocalFile, Layout]:
+    def movie(self) -> tuple[LocalFile, MovieLayout]:
         """Open the head of its MP4, and tell which files follow it; blocks."""
 
 

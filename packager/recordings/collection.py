@@ -19,7 +19,7 @@ from packager.dvr.own_files import erase_in
 from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.recordings import note as notes
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
-from packager.recordings.movie import Layout, lay_out, make_head
+from packager.recordings.movie import MovieLayout, lay_out, make_head
 from packager.recordings.note import EventEnd, Note
 from packager.recordings.seal import DRAFT, HEAD, NOTE, read_back, seal
 
@@ -76,7 +76,7 @@ class Recording:
         self.ended = max(note.end, note.start + note.duration)
         self.obstacle = "" if note.video or note.audio else "it has neither picture nor sound"
         self._library = Library(path)
-        self._layout: Layout | None = None
+        self._layout: MovieLayout | None = None
         self._readers = 0
         self._lock = threading.Lock()
 
@@ -103,7 +103,7 @@ class Recording:
         """
         return self._library.open(name)
 
-    def movie(self) -> tuple[LocalFile, Layout]:
+    def movie(self) -> tuple[LocalFile, MovieLayout]:
         """Open the head of its MP4, and tell which files follow it. Blocks, for long on the first call.
 
         Raises:
@@ -119,7 +119,7 @@ class Recording:
                     log.warning("no MP4 of a recording", recording=str(self.path), reason=str(error))
         raise NotFoundError(self.obstacle)
 
-    def _movie(self) -> tuple[LocalFile, Layout]:
+    def _movie(self) -> tuple[LocalFile, MovieLayout]:
         names = [name for name in (self.note.video, self.note.audio) if name is not None]
         if self._layout is None:
             with self._place.open() as folder:

@@ -41,7 +41,7 @@ _Run = tuple[int, tuple[Sample, ...], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class MovieLayout:
     """Places a recording's segment files in its MP4 in a row: of each number the video, then the audio.
 
     Attributes:
@@ -69,9 +69,9 @@ class Layout:
         return name, begin, self.ends[index]
 
 
-def lay_out(listed: Listed) -> Layout:
+def lay_out(listed: Listed) -> MovieLayout:
     """Arrange the segment files."""
-    layout = Layout(tuple(listed))
+    layout = MovieLayout(tuple(listed))
     end = 0
     for row in zip(*listed.values(), strict=True):
         for index, segment in enumerate(row):

@@ -14,12 +14,12 @@ from media.mp4 import wvtt
 from packager.data_folder import ASIDE, DataFolder, OpenFolder
 from packager.dvr import index
 from packager.dvr.archive import FORMER
-from packager.dvr.folder import Folder, read_timelines
+from packager.dvr.folder import DvrFolder, read_timelines
 from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.rebuild import Dates
-from packager.dvr.restore import Found, align_renditions, last_number
+from packager.dvr.restore import StoredRendition, align_renditions, last_number
 from packager.recordings import captions
 from packager.recordings import note as notes
 from packager.recordings.manifest import manifest
@@ -81,7 +81,7 @@ def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Note | No
     return made
 
 
-def _load(dvr: DataFolder, ending: EventEnd) -> dict[str, Found]:
+def _load(dvr: DataFolder, ending: EventEnd) -> dict[str, StoredRendition]:
     """Read the DVR's renditions, those with an index or in the master playlist."""
     named = set(_RENDITION.findall(ending.master))
     try:
@@ -92,7 +92,7 @@ def _load(dvr: DataFolder, ending: EventEnd) -> dict[str, Found]:
         there = {one.name for one in folder.entries() if one.is_dir(follow_symlinks=False)}
         names = [name for name in sorted(there - {FORMER, ASIDE}) if FOLDER_NAME.fullmatch(name)]
         names = [name for name in names if name in named or _has_index(folder, name)]
-    folders = {name: Folder(dvr / name) for name in names}
+    folders = {name: DvrFolder(dvr / name) for name in names}
     surveys = {name: one.survey(ending.target_duration) for name, one in folders.items()}
     dates = Dates()
     if any(survey.lost for survey in surveys.values()):
@@ -109,7 +109,7 @@ def _has_index(dvr: OpenFolder, name: str) -> bool:
         return folder.status(INDEX) is not None
 
 
-def listed(found: dict[str, Found], segment_duration: Fraction) -> dict[str, list[LiveSegment]]:
+def listed(found: dict[str, StoredRendition], segment_duration: Fraction) -> dict[str, list[LiveSegment]]:
     """Align a recording's renditions, without the gaps that all share."""
     if not found:
         return {}
@@ -126,7 +126,7 @@ def read_back(folder: OpenFolder, renditions: Iterable[str]) -> dict[str, list[L
     found = {}
     for name in renditions:
         with folder.folder(name) as inner:
-            found[name] = Found(index.read(inner).lines, read_timelines(inner))
+            found[name] = StoredRendition(index.read(inner).lines, read_timelines(inner))
     return listed(found, Fraction(1))
 
 

@@ -21,7 +21,7 @@ _POSITION = struct.Struct(">Q")
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class LogFrame:
     """One message of the connection over which the logs of live channels go.
 
     Attributes:
@@ -53,7 +53,7 @@ def write_gone(log: str) -> bytes:
     return write_frame(log, 0, b"")
 
 
-class FrameReader:
+class LogFrameReader:
     """Reads frames out of bytes that come in any pieces.
 
     Args:
@@ -68,7 +68,7 @@ class FrameReader:
         """Take more bytes."""
         self._buffer += data
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[LogFrame]:
         """Give the frames that have come whole.
 
         Raises:
@@ -90,11 +90,11 @@ class FrameReader:
             del buffer[:begin]
 
 
-def _frame(body: bytes) -> Frame:
+def _frame(body: bytes) -> LogFrame:
     try:
         (size,) = _NAME.unpack_from(body)
         behind = _NAME.size + size
         (position,) = _POSITION.unpack_from(body, behind)
-        return Frame(body[_NAME.size : behind].decode(), position, body[behind + _POSITION.size :])
+        return LogFrame(body[_NAME.size : behind].decode(), position, body[behind + _POSITION.size :])
     except (struct.error, UnicodeDecodeError) as error:
         raise MalformedError(f"no frame: {error}") from error

@@ -21,7 +21,7 @@ from packager.publish.live_stream import LiveStream
 from packager.replication.limits import ReplicationLimits
 from packager.replication.log_follower import Place
 from packager.window.log import CadenceEntry, Entry
-from packager.window.log_encoding import LogReader, encode
+from packager.window.log_encoding import LogDecoder, encode
 from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
 
 LIVE = "live"
@@ -65,7 +65,7 @@ def read_entry(message: bytes) -> Entry:
     Raises:
         MalformedError: it is no whole entry.
     """
-    reader = LogReader()
+    reader = LogDecoder()
     reader.receive_data(message)
     found = list(reader.entries())
     reader.receive_eof()

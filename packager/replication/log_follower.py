@@ -14,7 +14,7 @@ import structlog
 
 from media.errors import MalformedError
 from packager.concurrency import background_task
-from packager.replication.frames import Frame, FrameReader, write_frame
+from packager.replication.frames import LogFrame, LogFrameReader, write_frame
 from packager.replication.limits import ReplicationLimits
 from packager.retry_policy import FailureCount
 from packager.step_budget import StepBudget
@@ -171,14 +171,14 @@ class LogFollower:
                 await writer.wait_closed()
 
     async def _fold(self, reader: asyncio.StreamReader) -> None:
-        frames, budget = FrameReader(self._limits.frame_bytes), StepBudget()
+        frames, budget = LogFrameReader(self._limits.frame_bytes), StepBudget()
         while data := await reader.read(self._limits.read_bytes):
             frames.receive_data(data)
             for frame in frames.frames():
                 self._take(frame)
                 await budget.spend()
 
-    def _take(self, frame: Frame) -> None:
+    def _take(self, frame: LogFrame) -> None:
         name = frame.log
         if not frame.message:
             if (gone := self._followed.pop(name, None)) is not None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, cast
 import structlog
 
 from media.errors import MalformedError
-from packager.replication.frames import FrameReader, write_frame, write_gone
+from packager.replication.frames import LogFrameReader, write_frame, write_gone
 from packager.replication.limits import ReplicationLimits
 
 log = structlog.get_logger()
@@ -140,7 +140,7 @@ class _Connection(asyncio.Protocol):
         self._logs = logs
         self._on_lost = on_lost
         self._limits = limits
-        self._reader = FrameReader(limits.frame_bytes)
+        self._reader = LogFrameReader(limits.frame_bytes)
         self._transport: asyncio.WriteTransport | None = None
         self._is_paused = False
         self._pump: asyncio.Handle | None = None

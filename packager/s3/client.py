@@ -88,7 +88,7 @@ class UnavailableError(OSError):
         return str(self.strerror)
 
 
-class RefusedError(UnavailableError):
+class AccessRefusedError(UnavailableError):
     """S3 refuses the credentials, or there is no such bucket."""
 
 
@@ -419,7 +419,7 @@ class S3Client:
             reason = f"S3 refuses bucket {self.bucket}: {code or 'denied'}"
             self.counters.failed(REFUSED)
             self.reachability.refused(reason)
-            return RefusedError(reason)
+            return AccessRefusedError(reason)
         reason = f"S3 doesn't answer as it should: {code}" if code else "S3 doesn't answer"
         self.counters.failed(UNAVAILABLE)
         self.reachability.failed(reason)

@@ -37,7 +37,7 @@ class HttpFile:
     Args:
         client: sends the requests.
         url: the URL.
-        asking: counts the attempts.
+        retries: counts the attempts.
         limits: what fetching an index may cost that stands behind the media.
 
     Attributes:

@@ -14,7 +14,7 @@ import structlog
 from media.errors import MediaError
 from packager.library.library_file import Identity, LibraryFile
 from packager.vod.index import FileIndex, read_beginning, read_index
-from packager.vod.index_memory import IndexMemory, Reading
+from packager.vod.index_memory import IndexMemory, IndexReading
 from packager.vod.limits import TitleLimits
 from packager.vod.versions import version_of
 
@@ -99,7 +99,7 @@ class IndexCache:
             return None
 
     @contextmanager
-    def _turn(self, file: LibraryFile, deadline: float) -> Iterator[Reading]:
+    def _turn(self, file: LibraryFile, deadline: float) -> Iterator[IndexReading]:
         """Wait until an index may be made, but no longer than to the deadline, and give what reads its file.
 
         So many are made at a time: what is read for one is bounded, and so is what is read for all.

@@ -67,13 +67,13 @@ class IndexMemory:
         """Bytes that indexes take which somebody holds."""
         return sum(index.nbytes for index in list(self._held.values()))
 
-    def reading(self, read: Read) -> Reading:
+    def reading(self, read: Read) -> IndexReading:
         """Give what reads a file for its index, within the limit.
 
         Args:
             read: reads from the file.
         """
-        return Reading(read, self, self._limits.small_read)
+        return IndexReading(read, self, self._limits.small_read)
 
     def reserve(self, count: int, own: int = 0) -> None:
         """Wait for room for bytes that are about to be read, and take it.
@@ -114,7 +114,7 @@ class IndexMemory:
             self._reserved -= count
 
 
-class Reading:
+class IndexReading:
     """Reads a file for its index, and holds the room for what was read until the end.
 
     Args:

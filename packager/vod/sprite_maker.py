@@ -76,7 +76,7 @@ class _Wanted:
         return self.storyboard.key, self.number
 
 
-class Elsewhere(Protocol):
+class RemoteDrawing(Protocol):
     """Draws sprites on other machines."""
 
     async def draw(self, storyboard: Storyboard, number: int) -> bytes | None:
@@ -114,7 +114,7 @@ class SpriteMaker:
         folder: DataFolder | None,
         limits: SpriteLimits,
         clock: Callable[[], float],
-        elsewhere: Elsewhere | None = None,
+        elsewhere: RemoteDrawing | None = None,
     ) -> None:
         self._titles = titles
         self._elsewhere = elsewhere

@@ -177,7 +177,7 @@ def _restore(message: _Restored) -> RestoredEntry:
     return RestoredEntry(message.rendition, segments, message.next_number, message.discontinuity_sequence)
 
 
-class LogReader:
+class LogDecoder:
     """Reads the entries of a log out of bytes that come in any pieces.
 
     Args:

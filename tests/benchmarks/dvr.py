@@ -21,7 +21,7 @@ from pathlib import Path
 from media.mp4.boxes import box
 from media.mp4.codecs import SampleEntry
 from media.mp4.init_segment import write_init_segment
-from packager.dvr.folder import Folder
+from packager.dvr.folder import DvrFolder
 from packager.dvr.index import INDEX, IndexLine, encode
 from packager.dvr.restore import align_renditions
 from packager.publish.hls import Presentation
@@ -166,7 +166,7 @@ def take_up(folder: Path) -> tuple[float, float, float]:
         _fill(folder / name)
     resident = _resident()
     began, cpu = time.perf_counter(), time.process_time()
-    found = {name: Folder(folder / name).load() for name in names}
+    found = {name: DvrFolder(folder / name).load() for name in names}
     segments, sequence = align_renditions(found, FIRST + DAY, times.segment_duration)
     renditions = {}
     for name in names:

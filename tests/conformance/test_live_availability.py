@@ -32,7 +32,7 @@ from packager.publish.live_stream import FoldedLog
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
-from packager.window.log_encoding import LogReader, encode
+from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment, StoredSegment
 from packager.window.rendition_writer import RenditionWriter
 
@@ -132,7 +132,7 @@ class Availability(RuleBasedStateMachine):
         self.inits = 0
         self.lossy = False
         self.disks: dict[str, Disk] = {}
-        self.reader = LogReader()
+        self.reader = LogDecoder()
 
     @initialize(
         disk=st.sampled_from([True, True, False]),

@@ -16,7 +16,7 @@ from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, Log, RenditionFormat
-from packager.window.log_encoding import LogReader, encode
+from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment, StoredSegment
 from packager.window.rendition_writer import RenditionWriter
 from tests.origin.live.served_log import NoCommands
@@ -186,7 +186,7 @@ class Maker:
 
 def follow(stream: LiveStream, entry: Entry) -> None:
     """Fold an entry that has come as bytes."""
-    reader = LogReader()
+    reader = LogDecoder()
     reader.receive_data(encode(entry))
     for one in reader.entries():
         stream.fold(one)

@@ -12,7 +12,7 @@ from pathlib import Path
 from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import write_fragment
 from media.mp4.moof import Sample
-from packager.dvr.folder import Folder
+from packager.dvr.folder import DvrFolder
 from packager.window.model import LivePart, LiveSegment, Timeline, join_parts
 from tests.conformance.handfed import NUMBER, Track
 
@@ -75,7 +75,7 @@ def make_segments(
 
 def store(path: Path, segments: Sequence[LiveSegment]) -> None:
     """Let a channel's process store them, and end."""
-    folder, left = Folder(path), 0
+    folder, left = DvrFolder(path), 0
     folder.load()
     for segment in segments:
         folder.store(segment, left)

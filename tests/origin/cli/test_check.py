@@ -15,7 +15,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from origin.cli.check import CheckError, Report, check
+from origin.cli.check import CheckError, CheckReport, check
 from origin.cli.check_low_latency import control_problems, part_problems, progress
 from tests.conftest import ServerProcess, small_demo
 from tests.fork_server import run_headwater
@@ -141,7 +141,7 @@ def test_what_is_no_playlist_is_said(careless_server: str, tmp_path: Path) -> No
 
 async def judged(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> Report:
+) -> CheckReport:
     """Have a server judged that answers so."""
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:

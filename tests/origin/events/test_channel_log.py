@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from media.errors import MalformedError
-from origin.events.channel import ChannelEntry, ChannelOptions, EventChannel
+from origin.events.channel import ChannelEntry, EventChannel, EventChannelOptions
 from origin.events.channel_log import FollowedEventLog, ServedEventLog
 from origin.events.event_log import Event, Past, PastEpoch
 from origin.events.limits import ChannelLimits
@@ -28,7 +28,7 @@ class Pair:
         self.connected = False
 
     def make(self, epoch: str) -> EventChannel:
-        return EventChannel("test", epoch, ChannelOptions(limits=LIMITS))
+        return EventChannel("test", epoch, EventChannelOptions(limits=LIMITS))
 
     @property
     def followed(self) -> EventChannel:

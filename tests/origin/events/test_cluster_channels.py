@@ -11,7 +11,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from origin.events.channel import NO_EPOCH, ChannelOptions, EventChannel, NumberingUnavailableError
+from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, NumberingUnavailableError
 from origin.events.channel_log import FollowedEventLog, ServedEventLog
 from origin.events.cluster_channels import ClusterChannels
 from origin.events.limits import ChannelLimits
@@ -38,7 +38,7 @@ class Node:
         self,
         connection: RedisConnection,
         limits: EventStreamLimits = LIMITS,
-        options: ChannelOptions | ChannelLimits = ChannelLimits(history=5),  # noqa: B008
+        options: EventChannelOptions | ChannelLimits = ChannelLimits(history=5),  # noqa: B008
     ) -> None:
         self.connection = connection
         self.channel = EventChannel(NAME, NO_EPOCH, options)
@@ -66,7 +66,7 @@ async def running(node: Node) -> AsyncIterator[Node]:
 async def make(
     server: RedisServer,
     limits: EventStreamLimits = LIMITS,
-    options: ChannelOptions | ChannelLimits = ChannelLimits(history=5),  # noqa: B008
+    options: EventChannelOptions | ChannelLimits = ChannelLimits(history=5),  # noqa: B008
 ) -> Node:
     return Node(await asyncio.to_thread(RedisConnection, server.url, REDIS), limits, options)
 
@@ -76,7 +76,7 @@ async def nodes(
     server: RedisServer,
     count: int = 2,
     limits: EventStreamLimits = LIMITS,
-    options: ChannelOptions | ChannelLimits = ChannelLimits(history=5),  # noqa: B008
+    options: EventChannelOptions | ChannelLimits = ChannelLimits(history=5),  # noqa: B008
 ) -> AsyncIterator[Sequence[Node]]:
     server.command("FLUSHALL")
     made = [await make(server, limits, options) for _ in range(count)]
@@ -313,7 +313,7 @@ async def test_workers_of_a_node_follow_what_it_shares(redis_server: RedisServer
 
 
 async def test_readers_of_all_nodes_are_counted_and_told_once(redis_server: RedisServer) -> None:
-    async with nodes(redis_server, options=ChannelOptions(presence=True, presence_seconds=0.0)) as every:
+    async with nodes(redis_server, options=EventChannelOptions(presence=True, presence_seconds=0.0)) as every:
         one, other = every
         with one.channel.polling(), other.channel.polling():
             await until(lambda: all(node.channel.readers_of_cluster == 2 for node in every))

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from origin.events.channel import ChannelOptions
-from origin.events.limits import ChannelLimits, EventLimits, PublishLimits
+from origin.events.channel import EventChannelOptions
+from origin.events.limits import ChannelLimits, EventLimits, EventPublishLimits
 from tests.event_server import LIMIT, TOKEN, WAYS, Got, Server, a_channel, reading, serving
 from tests.keys import ADMIN_TOKEN
 from tests.waiting import until
@@ -92,7 +92,7 @@ async def test_a_stream_that_is_wrong_in_the_middle_says_what_was_published() ->
         assert server.channel.published == 2
 
 
-SMALL = EventLimits(publish=PublishLimits(event_bytes=1000, rate=5.0, burst_seconds=1.0))
+SMALL = EventLimits(publish=EventPublishLimits(event_bytes=1000, rate=5.0, burst_seconds=1.0))
 
 
 @pytest.mark.parametrize("kind", ["text/plain", JSON, NDJSON])
@@ -127,7 +127,7 @@ async def test_more_events_than_the_rate_allows_are_refused_with_the_time_to_wai
 
 
 async def test_of_very_many_events_the_newest_ids_are_named() -> None:
-    limits = EventLimits(publish=replace(PublishLimits(), answered_ids=3))
+    limits = EventLimits(publish=replace(EventPublishLimits(), answered_ids=3))
     async with serving(limits=limits) as server:
         answer = await server.post(b'{"data":1}\n' * 10, NDJSON)
         assert answer.json() == {"count": 10, "ids": ["e-8", "e-9", "e-10"]}
@@ -287,7 +287,7 @@ async def test_who_publishes_behind_the_end_begins_anew(way: Any) -> None:
 
 async def test_the_number_of_readers_is_published_where_that_is_wanted() -> None:
     limits = ChannelLimits(history=10, beat_seconds=0.01)
-    options = ChannelOptions(presence=True, presence_seconds=0.01, limits=limits)
+    options = EventChannelOptions(presence=True, presence_seconds=0.01, limits=limits)
     async with serving(a_channel(options=options)) as server:
         async with reading(WAYS[1], server) as (got, _):
             await until(lambda: Got("presence", '{"readers":1}', "e-1") in got)

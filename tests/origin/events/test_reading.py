@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from origin.access.credentials import signature
-from origin.events.channel import ChannelOptions
+from origin.events.channel import EventChannelOptions
 from origin.events.limits import ChannelLimits
 from origin.http.client_limits import ClientLimit
 from tests.event_server import LIMIT, PROTECTED, READ_KEY, TOKEN, WAYS, Server, a_channel, reading, serving
@@ -63,7 +63,7 @@ async def test_a_stream_begins_at_once_and_no_proxy_holds_it_back() -> None:
 async def test_who_waits_for_new_events_alone_can_still_resume_from_where_it_came() -> None:
     """An id without data tells an EventSource where it is, before there is an event."""
     limits = ChannelLimits(history=10)
-    async with serving(a_channel(options=ChannelOptions(replay=False, limits=limits))) as server:
+    async with serving(a_channel(options=EventChannelOptions(replay=False, limits=limits))) as server:
         server.channel.publish_text("before")
         client = await opened(server)
         first = await client.chunk()

@@ -31,13 +31,13 @@ from origin.http1.states import (
     UNFRAMED,
     UPGRADE,
     IllegalTransitionError,
-    Reading,
     ReadingEvent,
+    ReadingState,
 )
 from origin.http1.timeouts import AwaitedFromClient
 from tests.origin.http1.test_wire_steps import Wire
 
-EXPECTED: dict[Reading, dict[ReadingEvent, Reading]] = {
+EXPECTED: dict[ReadingState, dict[ReadingEvent, ReadingState]] = {
     IDLE: {BEGIN: HEAD, UPGRADE: STOPPED, FAULT: STOPPED, END_OF_INPUT: STOPPED},
     HEAD: {
         END_OF_HEAD: BODY,
@@ -116,7 +116,7 @@ class Driven:
         config = configuration()
         protocol: Any = config.http_protocol_class
         self.connection: Any = protocol(config, ServerState(), app_state={})
-        self.steps: list[tuple[Reading, ReadingEvent]] = []
+        self.steps: list[tuple[ReadingState, ReadingEvent]] = []
         self.connection.steps = self.steps
         self.wire.connection = self.connection
         self.connection.connection_made(self.wire)
@@ -205,9 +205,9 @@ def places(stream: bytes) -> list[int]:
 
 
 @pytest.mark.clause("RFC 9112 §2.1", "RFC 9112 §9.3", "RFC 9112 §9.6")
-@pytest.mark.parametrize(("state", "event"), list(product(Reading, ReadingEvent)))
+@pytest.mark.parametrize(("state", "event"), list(product(ReadingState, ReadingEvent)))
 async def test_every_event_in_every_state_goes_where_it_may_or_cuts_the_connection(
-    state: Reading, event: ReadingEvent
+    state: ReadingState, event: ReadingEvent
 ) -> None:
     driven = Driven()
     driven.connection._reading = state

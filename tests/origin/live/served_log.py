@@ -22,7 +22,7 @@ from media.subtitles.webvtt import Cue
 from origin.live import routes as live
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry
-from packager.window.log_encoding import LogReader, encode
+from packager.window.log_encoding import LogDecoder, encode
 
 Answer = tuple[str, int, list[tuple[str, str]], bytes]
 """Target, status, header fields and body."""
@@ -106,7 +106,7 @@ async def answers(stream: LiveStream, targets: Sequence[str]) -> list[Answer]:
 
 def folded(data: bytes, clock: LogClock) -> LiveStream:
     """Fold a log."""
-    stream, reader = LiveStream("test", NoCommands(), clock=clock), LogReader()
+    stream, reader = LiveStream("test", NoCommands(), clock=clock), LogDecoder()
     reader.receive_data(data)
     for entry in reader.entries():
         stream.fold(entry)

@@ -30,7 +30,7 @@ from packager.process.tools import Tools
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
-from packager.window.log_encoding import LogReader, encode
+from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import LivePart, LiveSegment
 from packager.window.rendition_writer import RenditionWriter
 from tests.copied_channel import film
@@ -105,7 +105,7 @@ class Recording:
     """
 
     def __init__(self, data: bytes) -> None:
-        reader = LogReader()
+        reader = LogDecoder()
         reader.receive_data(data)
         first, *self.entries = reader.entries()
         reader.receive_eof()
@@ -226,7 +226,7 @@ async def test_a_channel_that_goes_on_with_what_was_left_on_disk(tools: Tools, t
 
 
 async def test_who_waits_where_a_log_is_served_is_answered_when_the_part_comes() -> None:
-    stream, reader = LiveStream("test", NoCommands()), LogReader()
+    stream, reader = LiveStream("test", NoCommands()), LogDecoder()
 
     def follow(entry: Entry) -> None:
         reader.receive_data(encode(entry))

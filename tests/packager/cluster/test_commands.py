@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from packager.cluster.commands import (
-    Answer,
     ClusterCommands,
     Command,
+    CommandAnswer,
     CommandTooLongError,
     OwnerUnavailableError,
 )
@@ -46,16 +46,16 @@ class Nodes:
     def command(self, body: bytes = b"{}") -> Command:
         return Command(self.channel, "metadata", KEY, b"", b"application/json", "192.0.2.7", body)
 
-    async def carry_out(self, command: Command) -> Answer:
+    async def carry_out(self, command: Command) -> CommandAnswer:
         self.taken.append(command)
-        return Answer(201, {"content-type": "text/plain"}, command.body)
+        return CommandAnswer(201, {"content-type": "text/plain"}, command.body)
 
 
 @contextlib.asynccontextmanager
 async def nodes(
     server: RedisServer,
     limits: CommandLimits = LIMITS,
-    carry_out: Callable[[Command], Awaitable[Answer]] | None = None,
+    carry_out: Callable[[Command], Awaitable[CommandAnswer]] | None = None,
     *,
     runs: bool = True,
 ) -> AsyncIterator[Nodes]:
@@ -129,11 +129,11 @@ async def test_there_are_only_so_many_commands_at_once_and_of_such_a_length(
 ) -> None:
     began, finish = 0, asyncio.Event()
 
-    async def wait(_: Command) -> Answer:
+    async def wait(_: Command) -> CommandAnswer:
         nonlocal began
         began += 1
         await finish.wait()
-        return Answer(200, {}, b"")
+        return CommandAnswer(200, {}, b"")
 
     few = replace(LIMITS, at_once=2, waiting=1)
     async with nodes(redis_server, few, wait) as one:

@@ -17,7 +17,7 @@ from packager.dvr.bucket import DvrBucket
 from packager.dvr.limits import BucketLimits
 from packager.library.storage import NotFoundError
 from packager.process.tools import Tools
-from packager.s3.client import RefusedError, S3Client
+from packager.s3.client import AccessRefusedError, S3Client
 from packager.s3.limits import S3Limits, S3RequestLimits
 from packager.window.segments import MEMORY_TARGET_DURATIONS
 from tests.conformance.handfed import NUMBER, Track
@@ -222,7 +222,7 @@ async def test_who_may_not_remove_anything_stores_all_the_same(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: S3Client, key: str) -> None:
-        raise RefusedError(f"not {key}")
+        raise AccessRefusedError(f"not {key}")
 
     monkeypatch.setattr(S3Client, "delete", refuse)
     async with place.on_air(dvr=0.001) as station:

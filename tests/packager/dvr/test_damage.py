@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from packager.dvr.folder import Folder
+from packager.dvr.folder import DvrFolder
 from packager.dvr.index import INDEX
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import NUMBER, Track
@@ -74,7 +74,7 @@ def test_whatever_happens_to_the_index_and_to_files_a_start_loses_no_more(
     if init:
         (path / f"init-{NUMBER + 6}.mp4").write_bytes(b"gone")
     before = [what for name, what in contents(path).items() if name != INDEX and what[1][4:8] != b"ftyp"]
-    found = Folder(path).load()
+    found = DvrFolder(path).load()
     media = {number: line for number, line in found.lines.items() if line.parts}
     listed = {number: (path / f"{number}.m4s").read_bytes() for number in media}
     assert listed.items() <= published.items()
@@ -85,7 +85,7 @@ def test_whatever_happens_to_the_index_and_to_files_a_start_loses_no_more(
     after = list(contents(path).values())
     for what in before:
         assert after.count(what) >= before.count(what), "nothing that was there is gone"
-    again = Folder(path).load()
+    again = DvrFolder(path).load()
     assert dict(again.lines) == dict(found.lines)
 
 

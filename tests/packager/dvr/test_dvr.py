@@ -17,7 +17,7 @@ from origin.live.open_segment import OpenSegmentResponse
 from packager.data_lock import DataInUseError, DataLock
 from packager.dvr import index
 from packager.dvr.index import IndexLine
-from packager.dvr.restore import Found, align_renditions
+from packager.dvr.restore import StoredRendition, align_renditions
 from packager.live.channel import Channel
 from packager.process.tools import Tools
 from packager.window.segments import MEMORY_TARGET_DURATIONS
@@ -233,8 +233,8 @@ def test_renditions_take_up_the_same_numbers_and_lost_discontinuities() -> None:
         return IndexLine(number, (number, 1), (1, 1), left, 5, discontinuity=discontinuity, parts=(7,))
 
     found = {
-        "720p": Found({5: line(5), 6: line(6), 9: line(9, 1)}, {}),
-        "audio": Found({6: line(6), 9: line(9, 1)}, {}),
+        "720p": StoredRendition({5: line(5), 6: line(6), 9: line(9, 1)}, {}),
+        "audio": StoredRendition({6: line(6), 9: line(9, 1)}, {}),
     }
     segments, sequence = align_renditions(found, 12, Fraction(1))
     assert sequence == 0
@@ -259,7 +259,7 @@ def test_renditions_take_up_the_same_numbers_and_lost_discontinuities() -> None:
 )
 def test_gaps_behind_what_is_taken_up_end_before_what_comes_next(now: int | str, gaps: list[str]) -> None:
     # §6.2.1: no two segments share a date; numbers that were reserved may be ahead of the clock
-    found = {"720p": Found({9: IndexLine(9, (9, 1), (1, 1), init=5, parts=(7,))}, {})}
+    found = {"720p": StoredRendition({9: IndexLine(9, (9, 1), (1, 1), init=5, parts=(7,))}, {})}
     segments, _ = align_renditions(found, 13, Fraction(1), Fraction(now))
     listed = segments["720p"][1:]
     assert [one.number for one in listed] == [10, 11, 12]

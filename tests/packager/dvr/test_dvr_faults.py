@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.data_folder import TEMPORARY
-from packager.dvr.folder import Folder
+from packager.dvr.folder import DvrFolder
 from packager.dvr.index import INDEX
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
@@ -46,7 +46,7 @@ def segments(tools: Tools, material: dict[str, Track]) -> list[LiveSegment]:
 
 def whole(path: Path, segments: list[LiveSegment]) -> set[int]:
     """The numbers that a start finds; each is there with all its bytes."""
-    found = Folder(path).load()
+    found = DvrFolder(path).load()
     for number, line in found.lines.items():
         assert (path / f"{number}.m4s").read_bytes() == segments[number - NUMBER].data
         assert line.size == len(segments[number - NUMBER].data)
@@ -78,7 +78,7 @@ def test_an_error_at_any_step_costs_one_segment_at_most_and_never_shows_half_of_
 ) -> None:
     steps = 0
     for at in range(100):
-        folder = Folder(tmp_path / str(at))
+        folder = DvrFolder(tmp_path / str(at))
         folder.load()
         count = iter(range(10_000))
         stored, failed = set(), 0
@@ -104,7 +104,7 @@ def test_names_of_segments_are_not_interned(
     tmp_path: Path, segments: list[LiveSegment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CPython's table of interned strings would grow with them, long after they have gone."""
-    folder, interned, real = Folder(tmp_path), [], sys.intern
+    folder, interned, real = DvrFolder(tmp_path), [], sys.intern
     folder.load()
 
     def intern(name: str) -> str:
@@ -125,7 +125,7 @@ def test_names_of_segments_are_not_interned(
 def test_short_writes_are_gone_on_with(
     tmp_path: Path, segments: list[LiveSegment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, real = Folder(tmp_path), os.write
+    folder, real = DvrFolder(tmp_path), os.write
     folder.load()
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[: max(len(data) // 3, 1)]))
@@ -142,7 +142,7 @@ def test_of_what_a_power_cut_may_lose_only_what_is_whole_is_listed(
     """Whatever wasn't synchronised may be missing: a renaming, the end of the index; blocks may be zeros."""
     for count in range(1, COUNT):
         path = tmp_path / str(count)
-        folder = Folder(path)
+        folder = DvrFolder(path)
         folder.load()
         for segment in segments:
             folder.store(segment, 0)
@@ -166,7 +166,7 @@ def test_of_what_a_power_cut_may_lose_only_what_is_whole_is_listed(
         left = {segment.number for segment in (segments if lines_alone else segments[:-count])}
         assert whole(path, segments) == left
         # What is written next is found behind it, and a second start has nothing more to mend.
-        again = Folder(path)
+        again = DvrFolder(path)
         again.load()
         assert again.troubles == 0
         if not lines_alone:
@@ -176,12 +176,12 @@ def test_of_what_a_power_cut_may_lose_only_what_is_whole_is_listed(
 
 @pytest.mark.clause("Faults on disk cost themselves, and the start goes on")
 def test_a_line_without_its_init_segment_is_not_listed(tmp_path: Path, segments: list[LiveSegment]) -> None:
-    folder = Folder(tmp_path)
+    folder = DvrFolder(tmp_path)
     folder.load()
     for segment in segments:
         folder.store(segment, 0)
     (tmp_path / f"init-{NUMBER}.mp4").write_bytes(b"\0" * 700)
-    assert not Folder(tmp_path).load().lines
+    assert not DvrFolder(tmp_path).load().lines
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def test_a_crash_at_any_step_of_a_write_leaves_all_segments_that_were_stored(
 ) -> None:
     steps = 0
     for crash_at in range(100):
-        folder = Folder(tmp_path / str(crash_at))
+        folder = DvrFolder(tmp_path / str(crash_at))
         folder.load()
         stored = _write_until(folder, segments, crash_at, monkeypatch)
         found = whole(folder.path, segments)
@@ -302,7 +302,7 @@ def test_a_crash_at_any_step_of_a_write_leaves_all_segments_that_were_stored(
 
 
 def _write_until(
-    folder: Folder, segments: list[LiveSegment], crash_at: int, monkeypatch: pytest.MonkeyPatch
+    folder: DvrFolder, segments: list[LiveSegment], crash_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> set[int]:
     """Store segments until a step of it crashes, in its middle where it has one; give what was stored."""
     count = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.dvr.folder import Folder
+from packager.dvr.folder import DvrFolder
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
 from tests.packager.stored_segments import make_segments
@@ -21,12 +21,12 @@ def test_whenever_a_process_is_killed_what_it_stored_is_listed_and_nothing_half_
 ) -> None:
     segments = make_segments(material["240p"], 600)
     path, known = tmp_path / "240p", dict[int, bytes]()
-    Folder(path).load()
+    DvrFolder(path).load()
     published = {one.number: one.data for one in segments}
     for round_ in range(12):
         left = segments[len(known) :]
         stored = kill_a_writer(path, left, 3 + 5 * round_ % 17)
-        lines = Folder(path).load().lines
+        lines = DvrFolder(path).load().lines
         found = {number: (path / f"{number}.m4s").read_bytes() for number in lines}
         assert found.items() <= published.items()
         assert len(known) + stored <= len(found) <= len(known) + stored + 1
@@ -42,7 +42,7 @@ def kill_a_writer(path: Path, segments: list[LiveSegment], most: int) -> int:
     child = os.fork()
     if child == 0:
         try:
-            folder = Folder(path)
+            folder = DvrFolder(path)
             folder.load()
             for segment in segments:
                 folder.store(segment, 0)

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from packager.data_folder import MAX_ASIDE_FOLDERS, DataFolder, NotOursError
 from packager.data_lock import DataLock
-from packager.dvr.folder import Folder
+from packager.dvr.folder import DvrFolder
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import erase_in
 from packager.live.event import _forget
@@ -118,7 +118,7 @@ def test_a_segment_or_an_index_that_leads_elsewhere_is_neither_read_nor_written_
     replace_by(path / INDEX, lambda place: os.link(outside / "letter.txt", place))
     (path / f"{NUMBER + 6}.m4s").symlink_to(precious)
     (path / f"init-{NUMBER}.mp4.tmp").symlink_to(precious)
-    folder = Folder(path)
+    folder = DvrFolder(path)
     assert set(folder.load().lines) == {NUMBER, NUMBER + 1, NUMBER + 4, NUMBER + 5}
     for segment in segments[6:]:
         folder.store(segment, 0)
@@ -138,7 +138,7 @@ def test_only_files_of_the_length_that_we_wrote_are_removed(
 ) -> None:
     path = tmp_path / "240p"
     store(path, segments)
-    folder = Folder(path)
+    folder = DvrFolder(path)
     folder.load()
     for segment in segments[:3]:
         (path / f"{segment.number}.m4s").write_bytes(b"mine now")
@@ -173,7 +173,7 @@ def test_a_folder_that_holds_other_peoples_files_keeps_them_all(
     for start in range(MAX_ASIDE_FOLDERS + 4):
         (path / f"{start}.m4s").write_bytes(b"%d" % start)
         kinds = sorted([*kinds, ("file", b"%d" % start)])
-        folder = Folder(path)
+        folder = DvrFolder(path)
         assert not folder.load().lines or start > 0
         if start == 0:
             for segment in segments:
@@ -191,7 +191,7 @@ def test_a_file_that_comes_under_a_name_of_ours_later_is_moved_out_of_the_way(
     tmp_path: Path, segments: list[LiveSegment]
 ) -> None:
     path = tmp_path / "240p"
-    folder = Folder(path)
+    folder = DvrFolder(path)
     folder.load()
     (path / f"{NUMBER}.m4s").write_bytes(b"mine")
     (path / f"init-{NUMBER}.mp4").write_bytes(b"mine, too")
@@ -335,7 +335,7 @@ def test_as_another_user_the_same_holds(segments: list[LiveSegment]) -> None:
             (base / "data").mkdir()
             (base / "data" / "240p").symlink_to(outside)
             try:
-                Folder(DataFolder(base / "data") / "240p").load()
+                DvrFolder(DataFolder(base / "data") / "240p").load()
             except NotOursError:
                 pass
             else:
@@ -345,7 +345,7 @@ def test_as_another_user_the_same_holds(segments: list[LiveSegment]) -> None:
             (path / INDEX).write_bytes(os.urandom(1000))
             (path / f"{NUMBER + 2}.m4s").unlink()
             (path / f"{NUMBER + 2}.m4s").symlink_to(outside / "letter.txt")
-            assert len(Folder(path).load().lines) == len(segments) - 1
+            assert len(DvrFolder(path).load().lines) == len(segments) - 1
 
         assert as_nobody(work) == 0
         assert contents(outside) == before

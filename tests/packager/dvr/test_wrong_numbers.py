@@ -18,7 +18,7 @@ from media.mp4.live_segment import read_live_segment
 from media.mp4.moof import Sample
 from packager.dvr import index
 from packager.dvr.archive import Archive
-from packager.dvr.folder import Folder
+from packager.dvr.folder import DvrFolder
 from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.limits import DvrLimits
 from packager.process.tools import Tools
@@ -162,7 +162,7 @@ def test_all_of_two_hundred_segments_are_there_after_the_index_is_destroyed(
     store(path, segments)
     files = contents(path)
     (path / INDEX).write_bytes(os.urandom(9000))
-    found = Folder(path).load()
+    found = DvrFolder(path).load()
     assert list(found.lines) == [one.number for one in segments]
     assert [one for one in found.lines if found.lines[one].discontinuity] == [NUMBER + 50, NUMBER + 130]
     assert [line.left for line in found.lines.values()] == [0] * 51 + [1] * 80 + [2] * 69
@@ -181,7 +181,7 @@ def test_where_only_lengths_differ_the_line_is_believed_and_the_file_kept_aside(
     path = tmp_path / "240p"
     store(path, segments)
     (path / INDEX).write_bytes(saying(NUMBER + 4, parts=[1, 2, 3])((path / INDEX).read_bytes()))
-    assert set(Folder(path).load().lines) == {one.number for one in segments} - {NUMBER + 4}
+    assert set(DvrFolder(path).load().lines) == {one.number for one in segments} - {NUMBER + 4}
     assert (path / "aside" / "1" / f"{NUMBER + 4}.m4s").read_bytes() == segments[4].data
 
 
@@ -197,7 +197,7 @@ def test_what_is_cut_off_or_not_where_it_belongs_is_not_listed(
     (path / f"{NUMBER + 8}.m4s").write_bytes(segments[14].data)
     (path / f"{NUMBER + 12}.m4s").write_bytes(segments[12].data[:-1])
     (path / f"{NUMBER + 19}.m4s").write_bytes(os.urandom(2000))
-    found = Folder(path).load()
+    found = DvrFolder(path).load()
     gone = {NUMBER + 3, NUMBER + 8, NUMBER + 12, NUMBER + 19}
     assert set(found.lines) == {one.number for one in segments} - gone
     assert {place.name for place in path.glob("aside/1/*")} == {f"{number}.m4s" for number in gone}
@@ -211,11 +211,11 @@ def test_an_index_of_a_gigabyte_is_not_read_and_one_of_empty_lines_not_to_its_en
     store(path, segments)
     os.truncate(path / INDEX, 1 << 30)
     began = time.process_time()
-    folder = Folder(path)
+    folder = DvrFolder(path)
     assert len(folder.load().lines) == 20
     assert os.stat(path / "aside" / "1" / INDEX).st_size == 1 << 30
     (path / INDEX).write_bytes((b"[]" + b" " * 500 + b"\n") * 200_000)
-    folder = Folder(path)
+    folder = DvrFolder(path)
     assert len(folder.load().lines) == 20
     assert folder.faults.unreadable == DvrLimits().unreadable_lines + 1
     assert time.process_time() - began < 30
@@ -227,7 +227,7 @@ def test_of_an_index_that_is_too_long_as_many_lines_are_made_anew_as_the_limits_
     segments = make_segments(material["240p"], 20)
     path = tmp_path / "240p"
     store(path, segments)
-    folder = Folder(path, DvrLimits(index_bytes=100, rebuilt_segments=5))
+    folder = DvrFolder(path, DvrLimits(index_bytes=100, rebuilt_segments=5))
     assert list(folder.load().lines) == [one.number for one in segments[-5:]]
     assert (folder.faults.rebuilt, folder.faults.stuck) == (5, 15)
 

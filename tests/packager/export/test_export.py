@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from media.errors import MalformedError, UnsupportedError
-from packager.export.export import Report, export
+from packager.export.export import ExportReport, export
 from packager.library.storage import Library, NotFoundError
 from packager.process.tools import Tools
 from packager.vod import Titles
@@ -45,7 +45,7 @@ def test_the_folder_holds_what_is_served_and_plays(tools: Tools, tmp_path: Path)
     make(tools, inputs[1], "160x90")
     told: list[tuple[str, int, int]] = []
     out = tmp_path / "out"
-    playlists = export(inputs, out, Report(lambda *news: told.append(news))).require()
+    playlists = export(inputs, out, ExportReport(lambda *news: told.append(news))).require()
     assert [path.relative_to(out).as_posix() for path in playlists] == [
         "film.180p.mp4/master.m3u8",
         "film.90p.mp4/master.m3u8",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from packager.data_folder import NotOursError
-from packager.export.export import Report, export
+from packager.export.export import ExportReport, export
 from packager.export.record import RECORD_BEGIN
 from tests.fork_server import HEADWATER, run_headwater
 from tests.packager import films
@@ -40,7 +40,7 @@ def test_what_is_complete_is_not_written_again(film: Path, tmp_path: Path, singl
     export([film], out, single_file=single_file).require()
     before = versions(out)
     told: list[tuple[str, int, int]] = []
-    export([film], out, Report(lambda *news: told.append(news)), single_file=single_file).require()
+    export([film], out, ExportReport(lambda *news: told.append(news)), single_file=single_file).require()
     assert versions(out) == before
     assert told[-1][1] == told[-1][2] > 1
 
@@ -68,9 +68,9 @@ def test_two_runs_at_the_same_time_give_what_one_gives(film: Path, tmp_path: Pat
         waits.set()
 
     with ThreadPoolExecutor(2) as threads:
-        one = threads.submit(export, [film], out, Report(first))
+        one = threads.submit(export, [film], out, ExportReport(first))
         wait_for((out / "film.mp4.part").exists, "the first run")
-        other = threads.submit(export, [film], out, Report(second))
+        other = threads.submit(export, [film], out, ExportReport(second))
         assert one.result(60).require() == other.result(60).require()
     export([film], tmp_path / "fresh").require()
     assert contents(out) == contents(tmp_path / "fresh")
@@ -102,12 +102,12 @@ class StoppedError(Exception):
     """Ends a run in the middle."""
 
 
-def stop_at(count: int) -> Report:
+def stop_at(count: int) -> ExportReport:
     def progress(_name: str, done: int, _total: int) -> None:
         if done == count:
             raise StoppedError
 
-    return Report(progress)
+    return ExportReport(progress)
 
 
 def test_a_run_that_was_cut_short_leaves_no_film_and_the_next_one_goes_on(film: Path, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_what_is_not_of_an_earlier_run_is_left_and_named(film: Path, tmp_path: P
     os.utime(film)
     there = contents(out)
     failed: list[Exception] = []
-    outcome = export([film], out, Report(failed=failed.append))
+    outcome = export([film], out, ExportReport(failed=failed.append))
     assert isinstance(outcome.failures[0], NotOursError)
     assert failed == outcome.failures
     assert str(out / "film.mp4") in str(failed[0])

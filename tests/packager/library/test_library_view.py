@@ -15,7 +15,7 @@ from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue, Entry, LibraryTitle
 from packager.library.file_listing import File, ListedFolder, Listing, Renditions
 from packager.library.library_view import (
-    Folder,
+    ListedSubfolder,
     NameOrder,
     Sort,
     TooManyViewsError,
@@ -42,7 +42,7 @@ def seen(listing: Listing, durations: dict[str, float] | None = None, /, **query
         lambda item: known.get(item.path),
         unknown_files=9,
     )
-    return [f"{item.path}/" if isinstance(item, Folder) else item.path for item in view.items]
+    return [f"{item.path}/" if isinstance(item, ListedSubfolder) else item.path for item in view.items]
 
 
 FILMS = listing_of("Film 10.mp4", "film 9.mp4", "a/b/deep.mp4", "a/b.mp4", "a.mp4", "z/last.mp4")
@@ -57,7 +57,10 @@ def test_a_folder_has_its_folders_and_what_lies_in_it() -> None:
 
 def test_a_folder_tells_how_many_files_are_in_it_and_beneath() -> None:
     view = make_view(FILMS, ViewQuery(""), lambda _: None, unknown_files=0)
-    assert [item for item in view.items if isinstance(item, Folder)] == [Folder("a", 2), Folder("z", 1)]
+    assert [item for item in view.items if isinstance(item, ListedSubfolder)] == [
+        ListedSubfolder("a", 2),
+        ListedSubfolder("z", 1),
+    ]
 
 
 def test_folders_whose_names_begin_alike_are_kept_apart() -> None:

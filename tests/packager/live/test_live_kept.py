@@ -18,7 +18,7 @@ import m3u8
 import pytest
 from structlog.testing import capture_logs
 
-from origin.cli.check import Report, check
+from origin.cli.check import CheckReport, check
 from packager.live.channel import Channel
 from packager.live.options import ChannelHooks, ChannelOptions
 from packager.process.tools import Tools, ToolsError
@@ -262,7 +262,7 @@ async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was
         assert told["target_duration"] == channel.target_duration
 
 
-def judged(url: str, parts: list[float]) -> Report:
+def judged(url: str, parts: list[float]) -> CheckReport:
     """Judge a channel while its parts come evenly.
 
     It is judged by the clock: what a machine that stands still makes late is no fault of the channel.

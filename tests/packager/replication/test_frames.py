@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.errors import MalformedError
-from packager.replication.frames import Frame, FrameReader, write_frame, write_gone
+from packager.replication.frames import LogFrame, LogFrameReader, write_frame, write_gone
 from packager.replication.live_log import Audience, read_audience, read_entry, write_audience
 from packager.window.log import DiscontinuityEntry, EndEntry, Entry, SegmentDoneEntry
 from packager.window.log_encoding import encode
@@ -24,8 +24,8 @@ WRITTEN = b"".join(write_frame("ü", number, encode(entry)) for number, entry in
 WRITTEN += write_gone("a")
 
 
-def read(*pieces: bytes) -> list[Frame]:
-    reader, found = FrameReader(LIMIT), list[Frame]()
+def read(*pieces: bytes) -> list[LogFrame]:
+    reader, found = LogFrameReader(LIMIT), list[LogFrame]()
     for piece in pieces:
         reader.receive_data(piece)
         found += reader.frames()
@@ -41,7 +41,7 @@ def test_frames_that_are_cut_anywhere_come_as_they_were(sizes: list[int]) -> Non
     *entries, gone = read(*pieces, data)
     assert [(one.log, one.position) for one in entries] == [("ü", 0), ("ü", 1), ("ü", 2)]
     assert [read_entry(one.message) for one in entries] == [*ENTRIES]
-    assert gone == Frame("a", 0, b"")
+    assert gone == LogFrame("a", 0, b"")
 
 
 def test_an_audience_comes_as_it_was() -> None:

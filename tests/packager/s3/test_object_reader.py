@@ -14,7 +14,7 @@ import pytest
 
 from packager.library.library_file import FileChangedError
 from packager.library.storage import NotFoundError
-from packager.s3.client import RefusedError, UnavailableError
+from packager.s3.client import AccessRefusedError, UnavailableError
 from packager.s3.library import S3Library
 from packager.s3.limits import BlockCacheLimits, S3Limits, S3RequestLimits
 from packager.vod import TitleLimits, Titles
@@ -220,16 +220,16 @@ def test_a_silent_s3_costs_its_time_out_and_not_more(opened: Opened) -> None:
 def test_a_missing_bucket_and_wrong_credentials_are_said_without_them(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(RefusedError, match="S3 refuses bucket nowhere: NoSuchBucket"):
+    with pytest.raises(AccessRefusedError, match="S3 refuses bucket nowhere: NoSuchBucket"):
         opened.library(bucket="nowhere").check()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
     library = opened.library()
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(AccessRefusedError) as refused:
         library.check()
     assert "SignatureDoesNotMatch" in str(refused.value)
     assert "wrong-secret" not in repr(refused.value)
     assert library.trouble == str(refused.value)
-    with pytest.raises(RefusedError):
+    with pytest.raises(AccessRefusedError):
         library.open("film.mp4")
 
 

@@ -32,7 +32,7 @@ from packager.window.log import (
     SegmentDoneEntry,
     StoredEntry,
 )
-from packager.window.log_encoding import LogReader, encode
+from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline
 
 SAMPLE_ENTRY = SampleEntry(b"avc1", "avc1.42c01f", bytes(78), (b"box",), width=1280, height=720)
@@ -73,7 +73,7 @@ ENTRIES: list[Entry] = [
 
 
 def read(*pieces: bytes) -> list[Entry]:
-    reader, found = LogReader(), list[Entry]()
+    reader, found = LogDecoder(), list[Entry]()
     for piece in pieces:
         reader.receive_data(piece)
         found += reader.entries()
