@@ -46,7 +46,7 @@ _AVC_HEADER, _AAC_HEADER = 5, 2
 
 
 class FlvToFragments:
-    """Rewrites a stream, without I/O.
+    """Rewrites one FLV stream as fragmented MP4, without I/O.
 
     Attributes:
         frame_samples: how many samples of sound each frame of AAC has; 0 before its configuration.

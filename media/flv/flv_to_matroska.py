@@ -50,7 +50,7 @@ class RemuxLimits:
 
 
 class FlvToMatroska:
-    """Rewrites a stream, without I/O.
+    """Rewrites one FLV stream as Matroska, without I/O.
 
     Args:
         limits: of what is held back.

@@ -29,7 +29,7 @@ _WITH_COMPOSITION_TIME = frozenset({"avc1", "hvc1", "vvc1"})
 
 
 class PacketKind(enum.Enum):
-    """What a packet is."""
+    """What a packet of FLV carries."""
 
     CONFIGURATION = enum.auto()
     FRAMES = enum.auto()
@@ -39,7 +39,7 @@ class PacketKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What a tag has for one track.
+    """What an audio or video tag of FLV has for one track.
 
     Attributes:
         kind: what it is.

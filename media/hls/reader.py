@@ -108,7 +108,7 @@ class ListedSegment:
 
 @dataclass(frozen=True, slots=True)
 class MediaListing:
-    """A media playlist.
+    """What a media playlist lists: segments, and whether more will come.
 
     Attributes:
         target_duration: seconds.

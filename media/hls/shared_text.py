@@ -36,7 +36,7 @@ def digest_of(text: bytes) -> bytes:
 
 
 class DigestedText(bytes):
-    """Text with its digest.
+    """A text together with its digest, so that who sends it again needn't make that.
 
     Attributes:
         digest: of the text.

@@ -30,7 +30,7 @@ class PublishedStreamLimits:
 
 
 class PublishedStream:
-    """Writes one published stream, without I/O.
+    """Writes one publisher's stream as FLV or Matroska, without I/O.
 
     Args:
         limits: of what is held back.

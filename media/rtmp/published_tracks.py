@@ -18,7 +18,7 @@ _AAC_SOUND = flv_tags.AAC << 4 | 0x0F
 
 
 class PublishedTracks:
-    """Divides one published stream, without I/O.
+    """Divides one publisher's stream into its main stream and further pictures, without I/O.
 
     Of the sound the first track goes on, and of the pictures beside the first one those in H.264.
 

@@ -195,7 +195,7 @@ def _datagram_port(config: Config, limits: DoctorTimeouts) -> Diagnosis:
 
 def _is_ours(config: Config, limits: DoctorTimeouts) -> bool:
     """Tell whether a server like this one answers where this one would."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104  # asked
     connection = http.client.HTTPConnection(host, config.server.port, timeout=limits.answer_seconds)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException, ValueError):
         connection.request("GET", "/health", headers={"host": "localhost"})

@@ -78,7 +78,7 @@ class IngestTarget:
 
 @dataclass(frozen=True, slots=True)
 class ServerAnswer:
-    """What the server says.
+    """The server's answer to a request to publish.
 
     Attributes:
         status: 100 where the stream may be sent.

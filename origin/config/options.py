@@ -193,7 +193,7 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """What several machines share."""
+    """Options of ``[cluster]``: the Redis over which several machines share channels."""
 
     url: Annotated[
         str,
@@ -249,7 +249,7 @@ EVENT_SECONDS = 86_400.0
 
 
 class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """A live channel."""
+    """Options of a live channel, ``[[live]]``."""
 
     name: Name
     source: Address = ""
@@ -306,7 +306,7 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """A radio station."""
+    """Options of a station, ``[[radio]]``."""
 
     name: Name
     source: Address = "folder"
@@ -356,7 +356,7 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """An event channel."""
+    """Options of an event channel, ``[[events]]``."""
 
     name: Name
     publish_token: Secret | None = None
@@ -392,7 +392,7 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """Limits; times in seconds."""
+    """Options of ``[limits]``; times are in seconds."""
 
     header_seconds: Seconds = 15.0
     header_bytes: Count = 32 << 10

@@ -39,7 +39,7 @@ _EVENT = msgspec.msgpack.Decoder(SharedEvent)
 
 
 class EventAppender(Protocol):
-    """Appends what this node publishes."""
+    """Appends the events that this node publishes to those that Redis has."""
 
     def append(self, channel: WrittenChannel, messages: Sequence[bytes]) -> asyncio.Future[list[EntryId]]:
         """Append events that belong together, soon; give their IDs once they are there."""

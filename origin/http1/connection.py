@@ -121,6 +121,7 @@ class Connection(asyncio.Protocol):
         # Whether the server is about to end, so that the next answer is the connection's last.
         self._retired = False
 
+    # asyncio says `BaseTransport`, as pipes have protocols, too.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve a client that has connected."""
         self.connections.add(self)

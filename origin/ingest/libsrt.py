@@ -61,7 +61,7 @@ class SrtError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a caller hears.
+    """The answer to a caller's SRT handshake.
 
     Attributes:
         code: of the refusal; 0 to let it in.

@@ -259,6 +259,7 @@ class _Session:
 
     async def _gather(self, publication: Publication) -> None:
         """Let messages come before they are read; what had come is read, so the reader has paused nothing."""
+        # asyncio says `WriteTransport`, as pipes have writers, too.
         transport = cast(asyncio.Transport, self._writer.transport)
         transport.pause_reading()
         try:

@@ -13,7 +13,7 @@ STANDARD = "#!::"
 
 @dataclass(frozen=True, slots=True)
 class StreamId:
-    """Whither somebody wants to publish.
+    """The channel that an SRT publisher names, and the key that it presents.
 
     Attributes:
         channel: the name that is published to; whatever came.

@@ -10,7 +10,7 @@ from packager.sources.publication import Publisher
 
 
 class PublishWebhook:
-    """Asks for each publisher anew.
+    """Asks a server of the administrator's whether a publisher may publish, for each one anew.
 
     Args:
         url: what is asked.

@@ -163,7 +163,7 @@ class LiveService:
 
 
 class RequestTarget(NamedTuple):
-    """A request target, parsed.
+    """What the target of a request for live media names: a channel, a rendition, a file.
 
     Attributes:
         stream: name of the channel.

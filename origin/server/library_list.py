@@ -192,6 +192,7 @@ def view_of(query: QueryParams, most_characters: int) -> ViewQuery | None:
     if order not in ("asc", "desc"):
         raise AskedWronglyError("order: asc or desc")
     folder = query.get("folder")
+    # mypy doesn't see that ``sort`` was checked.
     return ViewQuery(
         None if folder is None else folder.strip("/"), search, cast("Sort", sort), descending=order == "desc"
     )

@@ -197,6 +197,7 @@ class Server(uvicorn.Server):
 
     def _protocol(self) -> Connection:
         """Make a connection's protocol, as uvicorn does."""
+        # uvicorn says `asyncio.Protocol`, which takes no arguments.
         made = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )

@@ -33,7 +33,7 @@ NO_WORKERS: Mapping[int, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """How one service is.
+    """The state of one service, and what isn't well with it.
 
     Attributes:
         state: one of ``STATES``.

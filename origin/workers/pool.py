@@ -71,7 +71,7 @@ class WorkerSetup:
 
 
 class _Place:
-    """One of the workers that there are to be.
+    """The place of one worker, which another process takes when the one there dies.
 
     Args:
         number: the worker's, from 1.

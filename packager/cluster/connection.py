@@ -109,7 +109,7 @@ class RedisConnection:
                 pause = failures.failed()
                 if failures.failures <= failures.policy.quiet_after:
                     log.warning("Redis can't be used", reason=self.trouble, again_in=round(pause, 2))
-                await asyncio.sleep(pause * (1 - self._limits.jitter * random.random()))  # noqa: S311
+                await asyncio.sleep(pause * (1 - self._limits.jitter * random.random()))  # noqa: S311  # no secret
         finally:
             self._is_up.clear()
             await self._client.aclose()

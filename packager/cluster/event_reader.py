@@ -46,7 +46,7 @@ class FollowedChannel(Protocol):
 
 
 class EventReader:
-    """Reads what all nodes publish.
+    """Reads the events that all nodes of a cluster publish.
 
     Args:
         connection: to Redis.

@@ -80,32 +80,32 @@ class LogKeys:
     name: str
 
     def key(self, what: str) -> str:
-        """Name one of its keys."""
+        """Name one of the log's keys."""
         return f"{PREFIX}:{{{self.kind}/{self.name}}}:{what}"
 
     @property
     def lease(self) -> str:
-        """Who appends to it."""
+        """The key of the lease: which node appends to the log."""
         return self.key("lease")
 
     @property
     def entries(self) -> str:
-        """Its newest entries, a stream."""
+        """The key of the log's newest entries, a stream."""
         return self.key("entries")
 
     @property
     def snapshot(self) -> str:
-        """A snapshot of what it gives."""
+        """The key of the snapshot of what folding the log gives."""
         return self.key("snapshot")
 
     @property
     def wanted(self) -> str:
-        """Whether somebody waits for a snapshot, a list."""
+        """The key of a list that has an entry where somebody waits for a snapshot."""
         return self.key("wanted")
 
     @property
     def epoch(self) -> str:
-        """How often that has changed."""
+        """The key of a number: how often the log's owner has changed."""
         return self.key("epoch")
 
 

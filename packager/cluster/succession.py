@@ -46,7 +46,7 @@ def is_shared(entry: Entry) -> bool:
 
 
 class Dvr(Protocol):
-    """What the windows of a shared log have behind the live edge."""
+    """Stored segments of a shared channel, which its windows list behind the live edge."""
 
     def for_all(self, entry: CadenceEntry) -> CadenceEntry:
         """Tell all nodes where the segments of a channel's windows are, and how long they stay listed."""

@@ -28,7 +28,7 @@ NEAR = 1000
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """A segment's file.
+    """The file of a stored segment, as its name and size tell it.
 
     Attributes:
         size: its bytes.

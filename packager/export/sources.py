@@ -19,7 +19,7 @@ MAX_NAMES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class PackagedFilm:
-    """A film to package.
+    """A film that is to be packaged.
 
     Attributes:
         path: of its file.

@@ -18,7 +18,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something that is to be done.
+    """One piece of work for a queue.
 
     Attributes:
         key: equal only for the same inputs, which are then worked on once for all who want it.

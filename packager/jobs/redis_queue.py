@@ -78,7 +78,7 @@ class SweptQueue(RedisQueue):
 
     async def dequeue(
         self,
-        timeout: float = 0.0,  # noqa: ASYNC109
+        timeout: float = 0.0,  # noqa: ASYNC109  # SAQ's signature
         poll_interval: float = 0.0,
     ) -> SaqJob | None:
         """Take a job; None where there is none, or none that can be read, or Redis is away."""

@@ -33,7 +33,7 @@ class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Drawn(msgspec.Struct, frozen=True):
-    """What came of a job: the JPEG, or why no other attempt would have one."""
+    """What came of drawing a sprite: the JPEG, or why no other attempt would have one."""
 
     jpeg: str = ""
     reason: str = ""

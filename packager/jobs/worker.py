@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class _Worker(SaqWorker[Any]):
-    SIGNALS: list[Any] = []  # noqa: RUF012
+    SIGNALS: list[Any] = []  # noqa: RUF012  # as SAQ declares it
     """None: who runs it hears them."""
 
 

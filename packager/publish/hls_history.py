@@ -58,14 +58,14 @@ def _map(uri: str) -> Map:
 
 
 class _Lines(NamedTuple):
-    """Lines of one segment."""
+    """The lines of one segment in a media playlist."""
 
     number: int
     text: str
 
 
 class _Block(NamedTuple):
-    """A block of segments.
+    """The lines of some segments of a media playlist, which are written once.
 
     Attributes:
         number: of the first one.

@@ -72,7 +72,7 @@ class StationOptions:
 
 
 class Station:
-    """Plays a folder.
+    """Plays the tracks of a folder as a station, at real time.
 
     Args:
         tools: ffmpeg, for tracks that must be encoded again.

@@ -129,7 +129,7 @@ class LogServer:
 
 
 class _Connection(asyncio.Protocol):
-    """One who follows: snapshots of logs, one after the other, and the entries of those it has."""
+    """The connection to a process that follows logs: first a snapshot of each, then its entries."""
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ BlockKey = tuple[Identity, int]
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A place in the file.
+    """A place for one block in the cache's file.
 
     Attributes:
         number: of the place.
@@ -167,7 +167,7 @@ class BlockCache:
         with self._lock:
             if self._file is None:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115  # closed in ``close``
             return self._file.fileno()
 
     def _remember(self, key: BlockKey, data: bytes) -> None:

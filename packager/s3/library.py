@@ -158,7 +158,7 @@ class SparseCopy:
 
     def __init__(self, folder: Path, suffix: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = tempfile.NamedTemporaryFile(dir=folder, prefix="probe-", suffix=suffix)  # noqa: SIM115
+        self._file = tempfile.NamedTemporaryFile(dir=folder, prefix="probe-", suffix=suffix)  # noqa: SIM115  # closed in ``close``
 
     @property
     def path(self) -> Path:

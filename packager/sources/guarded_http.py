@@ -98,7 +98,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
         # The part of the head received so far; None once it is complete.
         self._head: bytes | None = b""
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # likewise
         data = await self._first(max_bytes, timeout)
         if self._head is not None:
             self._head += data
@@ -109,7 +109,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
             self._head = None if end else head
         return data
 
-    async def _first(self, max_bytes: int, timeout: float | None) -> bytes:  # noqa: ASYNC109
+    async def _first(self, max_bytes: int, timeout: float | None) -> bytes:  # noqa: ASYNC109  # likewise
         data = await self._stream.read(max_bytes, timeout)
         if self._begun:
             return data
@@ -121,7 +121,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
             data += more
         return _HTTP + data[len(_ICY) :] if data.startswith(_ICY) else data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # likewise
         self._head = b""  # another response follows
         await self._stream.write(buffer, timeout)
 
@@ -132,7 +132,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,  # noqa: ASYNC109  # likewise
     ) -> httpcore.AsyncNetworkStream:
         return _IcyStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._limits)
 

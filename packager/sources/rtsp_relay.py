@@ -123,6 +123,7 @@ class _UdpPort(asyncio.DatagramProtocol):
         self._client = client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's isn't an instance of asyncio's.
         self.transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:

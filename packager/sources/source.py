@@ -47,7 +47,7 @@ def usual_frame_rate(told: Fraction) -> Fraction:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An inspected source.
+    """Where a live channel's stream comes from, and what ffprobe has found there.
 
     Attributes:
         path: a file.

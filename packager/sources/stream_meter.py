@@ -25,7 +25,7 @@ DEFAULT_LIMITS = MeterLimits()
 
 
 class StreamMeter:
-    """Measures one stream.
+    """Measures the bytes, the bitrate and the key frames of one publisher's stream.
 
     Args:
         limits: over which time.

@@ -203,7 +203,7 @@ class PacketLosses:
 
 
 class UdpPuller:
-    """Receives one UDP URL.
+    """Receives the MPEG-TS of one UDP URL, and hands it to a pump.
 
     Args:
         url: ``udp://…``.
