@@ -14,7 +14,6 @@ from media.errors import MalformedError
 
 CAPTURE = b"OggS"
 HEADER_BYTES = 27
-LONGEST_PAGE = HEADER_BYTES + 255 + 255 * 255
 
 GARBAGE_BYTES = 64 * 1024
 """Most bytes between two pages until the input counts as malformed."""

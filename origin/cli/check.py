@@ -26,6 +26,9 @@ MAX_ALIKE = 3
 MAX_HINTS = 8
 """Most hinted parts that are asked for in turn, until one of them comes."""
 
+MAX_BYTES_BEFORE = 4 << 30
+"""Most bytes before a range that are passed over where a server gives no ranges."""
+
 MAX_PLAYLIST_BYTES = 4 << 20
 LONGEST_SEGMENT = 86_400.0
 """Longest EXTINF in seconds that is believed."""
@@ -351,19 +354,25 @@ class _Judge:
 
         A server that gives no ranges gives more, as it may (RFC 9110 §14.2).
         """
-        content = bytearray()
-        first, last = piece.span or (0, check_segments.MAX_SEGMENT_BYTES)
+        content, most = bytearray(), check_segments.MAX_SEGMENT_BYTES
+        first, last = piece.span or (0, most)
+        if piece.span is not None and (first > last or last - first >= most):
+            return b""
         headers = {} if piece.span is None else {"range": f"bytes={first}-{last}"}
         async with self._client.stream("GET", piece.url, headers=headers) as answer:
             if answer.status_code not in (200, 206):
                 return b""
-            first, last = (first, last) if answer.status_code == 200 else (0, last - first)
+            before = first if answer.status_code == 200 else 0
+            if before > MAX_BYTES_BEFORE:
+                return b""
             async for data in answer.aiter_raw():
-                content += data
-                if len(content) > (last if piece.span else check_segments.MAX_SEGMENT_BYTES):
+                passed_over = min(before, len(data))
+                before -= passed_over
+                content += memoryview(data)[passed_over:]
+                if len(content) > last - first:
                     break
-        too_large = len(content) - first > check_segments.MAX_SEGMENT_BYTES
-        return b"" if too_large else bytes(content[first : last + 1])
+        wanted = bytes(content[: last - first + 1])
+        return b"" if len(wanted) > most else wanted
 
     async def _advances(self, url: str, playlist: m3u8.M3U8, target: int) -> None:
         """Check that a live playlist has a new segment within 1.5 target durations (RFC 8216bis §6.2.2)."""

@@ -17,8 +17,6 @@ MAX_SEGMENTS = 100_000
 """Most segments of a representation that are listed."""
 
 MAX_REPRESENTATIONS = 64
-MAX_INDEX_BYTES = 1 << 20
-"""Largest segment index that is read."""
 
 _DURATION = re.compile(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?")
 _FIELD = re.compile(r"\$(?:(Number|Time|RepresentationID|Bandwidth)(?:%0(\d{1,2})d)?)?\$")

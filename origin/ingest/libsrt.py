@@ -36,7 +36,6 @@ class Option(enum.IntEnum):
     """Options of sockets (``SRT_SOCKOPT``)."""
 
     RECEIVE_BLOCKING = 2
-    WINDOW_PACKETS = 4
     RECEIVE_BYTES = 6
     PASSPHRASE = 26
     STREAM_ID = 46

@@ -31,7 +31,6 @@ from packager.vod.movie_reader import Read
 from packager.vod.segment import ShortReadError
 from packager.vod.versions import MediaVersion, version_of
 
-VTT_NAME = "thumbnails.vtt"
 PLAYLIST_NAME = "thumbnails.m3u8"
 FOLDER = "thumbnails"
 SUFFIX = ".jpg"

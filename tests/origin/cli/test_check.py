@@ -141,11 +141,12 @@ def test_what_is_no_playlist_is_said(careless_server: str, tmp_path: Path) -> No
 
 async def judged(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    name: str = "itself.m3u8",
 ) -> CheckReport:
     """Have a server judged that answers so."""
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
-        return await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/itself.m3u8")
+        return await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{name}")
     finally:
         server.close()
 
@@ -241,6 +242,37 @@ async def test_a_playlist_that_was_packed_is_not_inflated() -> None:
     report = await judged(answer)
     assert any("is coded as 'gzip'" in finding for finding in report.findings)
     assert any("doesn't begin with #EXTM3U" in finding for finding in report.findings)
+
+
+@pytest.mark.clause("CWE-770")
+@pytest.mark.parametrize(("told", "found"), [("0-999999999999", False), ("9000-9999", True)])
+async def test_a_range_of_a_file_without_an_end_is_read_within_limits(told: str, found: bool) -> None:
+    lists = f'<SegmentList duration="1"><SegmentURL mediaRange="{told}"/></SegmentList>'
+    inner = f'<Representation id="v" mimeType="video/mp4" bandwidth="1">{lists}</Representation>'
+    manifest = (
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" mediaPresentationDuration="PT1S">'
+        f"<Period><AdaptationSet>{inner}</AdaptationSet></Period></MPD>"
+    )
+    sent = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        head = await reader.readuntil(b"\r\n\r\n")
+        is_manifest = b"bytes=" not in head
+        media_type = b"application/dash+xml" if is_manifest else b"video/mp4"
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: %b\r\n\r\n" % media_type)
+        with contextlib.suppress(ConnectionError):
+            while not is_manifest:
+                writer.write(bytes(100_000))
+                await writer.drain()
+                sent += 100_000
+        if is_manifest:
+            writer.write(manifest.encode())
+        writer.close()
+
+    report = await judged(answer, "itself.mpd")
+    assert sent < 64 << 20
+    assert any(finding.endswith("isn't there") for finding in report.findings) is not found
 
 
 def test_an_endless_stream_is_not_judged(demo_server: ServerProcess) -> None:
