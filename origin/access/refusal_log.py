@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -33,23 +34,25 @@ class RefusalLog:
         self._written: Counter[str] = Counter()
         self._lines = 0
         self._not_logged = 0
+        self._lock = threading.Lock()
 
     def write(self, address: str, **told: object) -> None:
-        """Log a refused client, unless there were many.
+        """Log a refused client, unless there were many; any thread may call.
 
         Args:
             address: the client's.
             told: what else the line says.
         """
-        if self._clock() - self._since >= self._limits.seconds:
-            if self._not_logged:
-                log.warning("more were refused", like=self._event, count=self._not_logged)
-            self._since, self._lines, self._not_logged = self._clock(), 0, 0
-            self._written.clear()
-        network = network_of(address)
-        if self._lines >= self._limits.lines or self._written[network] >= self._limits.address_lines:
-            self._not_logged += 1
-            return
-        self._lines += 1
-        self._written[network] += 1
+        with self._lock:
+            if self._clock() - self._since >= self._limits.seconds:
+                if self._not_logged:
+                    log.warning("more were refused", like=self._event, count=self._not_logged)
+                self._since, self._lines, self._not_logged = self._clock(), 0, 0
+                self._written.clear()
+            network = network_of(address)
+            if self._lines >= self._limits.lines or self._written[network] >= self._limits.address_lines:
+                self._not_logged += 1
+                return
+            self._lines += 1
+            self._written[network] += 1
         log.warning(self._event, client=address, **told)

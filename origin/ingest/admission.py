@@ -10,15 +10,12 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-import structlog
-
 from origin.access.credentials import GuessDelay, Secret, fits_any
 from origin.access.publish_keys import PublishKeys
+from origin.access.refusal_log import RefusalLog
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
 from packager.sources.published import PublishedSource, TakenError, TooManyPublishersError
-
-log = structlog.get_logger()
 
 Webhook = Callable[[str, Publisher], Awaitable[None]]
 """Asks about a publisher to a channel; raises ``RefusedError`` where it may not."""
@@ -93,6 +90,7 @@ class IngestAdmission:
         self._guess_delay = guess_delay
         self.limits = limits
         self._webhook = webhook
+        self._refusals = RefusalLog("publisher refused", limits.refusal_log)
 
     def admit(
         self,
@@ -144,7 +142,7 @@ class IngestAdmission:
         if not self.has_key(channel, key):
             # No key at all is no guess: some encoders ask once without, and then with it.
             delay = self._guess_delay.failed(address) if key else 0.0
-            log.warning("publisher refused", channel=channel, client=address, reason="wrong key")
+            self._refusals.write(address, channel=channel, reason="wrong key")
             raise RefusedError(RefusalReason.WRONG_KEY, "the channel's publish_key is needed", delay)
 
     async def approve(self, channel: str, publisher: Publisher) -> Approval:
@@ -159,7 +157,7 @@ class IngestAdmission:
         try:
             await self._webhook(channel, publisher)
         except RefusedError as error:
-            log.warning("publisher refused", channel=channel, client=publisher.address, reason=str(error))
+            self._refusals.write(publisher.address, channel=channel, reason=str(error))
             raise
         return approval
 
@@ -184,7 +182,7 @@ class IngestAdmission:
         try:
             return self.check_room(channel).begin(publisher, container, on_end)
         except RefusedError as error:
-            log.warning("publisher refused", channel=channel, client=publisher.address, reason=str(error))
+            self._refusals.write(publisher.address, channel=channel, reason=str(error))
             raise
 
     def check_room(self, channel: str) -> PublishedSource:

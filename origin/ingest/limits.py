@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from media.mp4.track_uploads import TrackUploadLimits
+from origin.access.limits import RefusalLogLimits
 from origin.ingest.client_configuration import ClientConfigurationLimits
 
 
@@ -25,6 +26,7 @@ class IngestLimits:
         upload_requests: Most of these at once.
         folders_seconds: For how long further folders of one encoder are tracks of the stream that it begins.
         manifest_bytes: Largest playlist or manifest that comes with them.
+        refusal_log: Of the lines about those who are refused, whatever their protocol.
         client_configuration: Of what OBS may say of its machine, and is asked to encode.
     """
 
@@ -40,6 +42,7 @@ class IngestLimits:
     upload_requests: int = 8
     folders_seconds: float = 2.0
     manifest_bytes: int = 1 << 20
+    refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     client_configuration: ClientConfigurationLimits = field(default_factory=ClientConfigurationLimits)
 
 

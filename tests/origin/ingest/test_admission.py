@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog.testing
 
 from origin.access.credentials import GuessDelay
 from origin.access.publish_keys import PublishKeys
@@ -58,6 +59,19 @@ def test_who_presents_no_key_has_guessed_none() -> None:
         with pytest.raises(RefusedError) as told:
             door.admit("studio", key, SOMEBODY)
         assert told.value.delay_seconds == 0
+
+
+@pytest.mark.clause("CWE-779")
+@pytest.mark.parametrize("key", ["", "wrong"])
+def test_strangers_cant_fill_the_log(key: str) -> None:
+    door = admission()
+    with structlog.testing.capture_logs() as lines:
+        for number in range(1000):
+            with pytest.raises(RefusedError):
+                door.admit("studio", key, Publisher("rtmp", f"198.51.100.{number % 200}"))
+    assert {line["event"] for line in lines} == {"publisher refused"}
+    assert 1 < len(lines) <= IngestLimits().refusal_log.lines
+    assert lines[0]["reason"] == "wrong key"
 
 
 @pytest.mark.clause("CWE-307", "The answer to a wrong key comes later and later, but within seconds")
