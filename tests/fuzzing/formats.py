@@ -19,6 +19,7 @@ from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.mp4.fragments import FragmentReader, write_fragment
 from media.mp4.live_segment import read_live_segment
 from media.mp4.moof import Sample
+from media.ogg.page import checksum
 from media.ogg.reader import OggReader
 from media.rtsp.messages import RtspReader
 from media.subtitles.subtitle_file import read_subtitle_file
@@ -173,6 +174,19 @@ def boxes(data: bytes) -> list[bytes]:
     return found
 
 
+def whole_box(part: bytes) -> bytes:
+    """Let a box say how long it is."""
+    return len(part).to_bytes(4, "big") + part[4:] if len(part) >= 8 else part
+
+
+def whole_page(part: bytes) -> bytes:
+    """Give a page its checksum (RFC 3533 §6)."""
+    if len(part) < 27:
+        return part
+    without = part[:22] + bytes(4) + part[26:]
+    return part[:22] + checksum(without).to_bytes(4, "little") + part[26:]
+
+
 def portions(data: bytes, size: int = 64) -> list[bytes]:
     """Divide what has no parts of its own."""
     return [data[at : at + size] for at in range(0, len(data), size)]
@@ -299,8 +313,10 @@ def oggs() -> list[Parts]:
 
 
 TARGETS: dict[str, Target] = {
-    "fragments": Target(seeds=lambda: [fragmented()], read=of_events(FragmentReader)),
-    "fragmented": Target(seeds=lambda: [fragmented()], read=of_chunks(FragmentedStreamReader)),
+    "fragments": Target(seeds=lambda: [fragmented()], read=of_events(FragmentReader), mend=whole_box),
+    "fragmented": Target(
+        seeds=lambda: [fragmented()], read=of_chunks(FragmentedStreamReader), mend=whole_box
+    ),
     "matroska": Target(
         seeds=lambda: [portions(encoded(H264_AAC, "matroska")), portions(hostile.small_blocks(300), 16)],
         read=of_chunks(MatroskaStreamReader),
@@ -313,7 +329,7 @@ TARGETS: dict[str, Target] = {
     "mp3": Target(seeds=sounds, read=of_events(MpegAudioReader)),
     "sound": Target(seeds=sounds, read=of_chunks(AudioStreamReader)),
     "icy": Target(seeds=lambda: [portions(hostile.titles_between_bytes(200), 19)], read=read_titles),
-    "ogg": Target(seeds=oggs, read=of_events(OggReader)),
+    "ogg": Target(seeds=oggs, read=of_events(OggReader), mend=whole_page),
     "amf0": Target(
         seeds=lambda: [[METADATA], [write_values(["a", 1.0, None, {"b": [True, {"c": "d"}]}])]],
         read=of_whole(lambda data: read_values(data, AmfLimits())),

@@ -62,6 +62,7 @@ class Target:
         read: reads an input in pieces, each time anew.
         follow: does what comes behind the reading with its result, once for each input; gives its error.
         words: parts that can stand anywhere in an input.
+        mend: makes a damaged part whole again on its outside: its length, or its checksum.
         head: bytes at the beginning of each input that are seldom cut.
         hangs_seconds: of the process' computing, after which a reading is broken off.
     """
@@ -70,6 +71,7 @@ class Target:
     read: Callable[[Sequence[bytes]], Outcome]
     follow: Callable[[Any], str] = lambda _: ""
     words: Sequence[bytes] = ()
+    mend: Callable[[bytes], bytes] = bytes
     head: int = 0
     hangs_seconds: float = HANGS_SECONDS
 
@@ -116,7 +118,7 @@ class Fuzzer:
 
     def __init__(self, target: Target, seed: int) -> None:
         self._target = target
-        self._mutator = Mutator(target.seeds(), target.words, Random(seed))
+        self._mutator = Mutator(target.seeds(), target.words, target.mend, Random(seed))
         self._known = set[str]()
         self.count = Count()
 

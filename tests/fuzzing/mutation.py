@@ -14,6 +14,9 @@ _NUMBERS = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0xFFFFFF, 0x7FFFFFFF, 
 _MOST_PARTS = 64
 _MOST_BYTES = 8192
 _MOST_KEPT = 256
+_MENDED = 0.7
+"""Chance that a damaged part is made whole again on its outside."""
+
 _KEPT = 0.3
 """Chance that an input is made of one that was kept instead of a seed."""
 
@@ -24,13 +27,17 @@ class Mutator:
     Args:
         seeds: inputs that are damaged.
         words: parts that a format can have anywhere, and that no seed has.
+        mend: makes a damaged part whole again on its outside; it is done with most.
         chance: all that is random here.
     """
 
-    def __init__(self, seeds: Sequence[Parts], words: Sequence[bytes], chance: Random) -> None:
+    def __init__(
+        self, seeds: Sequence[Parts], words: Sequence[bytes], mend: Callable[[bytes], bytes], chance: Random
+    ) -> None:
         self._seeds = [tuple(seed) for seed in seeds]
         self._kept = list[Parts]()
         self._words = tuple(words)
+        self._mend = mend
         self._chance = chance
 
     def keep(self, parts: Parts) -> None:
@@ -54,7 +61,8 @@ class Mutator:
             least = 1 if len(parts) > 1 and draw() < 0.9 else 0
             at = least + self._below(len(parts) - least)
             if parts[at]:
-                parts[at] = self._damaged(parts[at])
+                damaged = self._damaged(parts[at])
+                parts[at] = self._mend(damaged) if draw() < _MENDED else damaged
         while len(parts) > 1 and sum(map(len, parts)) > _MOST_BYTES:
             parts.pop()
         return parts

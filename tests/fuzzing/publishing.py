@@ -230,6 +230,20 @@ FLV_WORDS = (
 )  # fmt: skip
 
 
+def whole_tag(part: bytes) -> bytes:
+    """Let a tag say how long it is, and the file's header be."""
+    if part.startswith(b"FLV") or len(part) < flv_tags.TAG_HEADER + flv_tags.SIZE_BEHIND:
+        return part
+    size = len(part) - flv_tags.SIZE_BEHIND
+    told = (size - flv_tags.TAG_HEADER).to_bytes(3, "big")
+    return part[:1] + told + part[4:size] + size.to_bytes(4, "big")
+
+
+def whole_packet(part: bytes) -> bytes:
+    """Give a packet its length."""
+    return part.ljust(PACKET, b"\xff")[:PACKET]
+
+
 def read_publisher(
     make_reader: Callable[[], StreamReader],
     make_rewriter: Callable[[], FlvToFragments | TransportToFragments],
@@ -244,8 +258,7 @@ def read_publisher(
         # How much was told before it depends on where the pieces ended.
         error = error_text(broken)
         return Outcome(error, error)
-    given = (b"".join([chunk.data for chunk in some]) for some in chunks_of)
-    rewritten, error = _rewritten(make_rewriter(), given)
+    rewritten, error = _rewritten(make_rewriter, chunks_of)
     # Which one of several errors comes first may depend on what is looked at together.
     result = *joined(itertools.chain.from_iterable(chunks_of)), reader.signature, rewritten
     return Outcome(result, error)
@@ -263,16 +276,34 @@ def joined(chunks_of: Iterable[StreamChunk]) -> list[tuple[bool, bool, bool, byt
     return found
 
 
-def _rewritten(rewriter: FlvToFragments | TransportToFragments, given: Iterable[bytes]) -> tuple[object, str]:
-    """Give the samples, which may come in any number of fragments, or the error."""
-    found = list[InitSegment | Fragment]()
+def _rewritten(
+    make: Callable[[], FlvToFragments | TransportToFragments], chunks_of: Iterable[Sequence[StreamChunk]]
+) -> tuple[object, str]:
+    """Give the samples, which may come in any number of fragments, or the error.
+
+    Behind a change another rewriter goes on, as another decoder would.
+    """
+    rewriter, found, told = make(), list[InitSegment | Fragment](), list[object]()
     try:
-        for data in given:
+        for some in chunks_of:
+            data = b""
+            for chunk in some:
+                if chunk.changes:
+                    found += rewriter.receive_data(data)
+                    told.append(_samples_of(rewriter, found))
+                    rewriter, found, data = make(), [], b""
+                data += chunk.data
             found += rewriter.receive_data(data)
     except MediaError as error:
         return None, error_text(error)
+    return [*told, _samples_of(rewriter, found)], ""
+
+
+def _samples_of(
+    rewriter: FlvToFragments | TransportToFragments, found: Sequence[InitSegment | Fragment]
+) -> object:
     inits = [one for one in found if isinstance(one, InitSegment)]
-    return (inits, samples(found), rewriter.told_frame_rate), ""
+    return inits, samples(found), rewriter.told_frame_rate
 
 
 # MPEG-TS
@@ -318,10 +349,12 @@ TARGETS: dict[str, Target] = {
         seeds=flv_seeds,
         read=functools.partial(read_publisher, FlvReader, FlvToFragments),
         words=FLV_WORDS,
+        mend=whole_tag,
     ),
     "ts": Target(
         seeds=ts_seeds,
         read=functools.partial(read_publisher, TransportReader, TransportToFragments),
         words=TS_WORDS,
+        mend=whole_packet,
     ),
 }

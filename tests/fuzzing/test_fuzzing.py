@@ -20,7 +20,9 @@ INPUTS = 150
 @pytest.mark.parametrize("name", command.TARGETS)
 def test_a_target_stands_some_inputs_and_they_do_more_than_to_fail(name: str) -> None:
     target = command.TARGETS[name]
-    assert "" in {target.read([b"".join(seed)]).told for seed in target.seeds()}
+    seeds = target.seeds()
+    assert "" in {target.read([b"".join(seed)]).told for seed in seeds}
+    assert [target.mend(part) for part in seeds[0]] == list(seeds[0])
     fuzzing = Fuzzer(target, 1)
     fuzzing.run(INPUTS)
     count = fuzzing.count
@@ -110,7 +112,7 @@ def test_a_target_without_a_fault_has_none_found() -> None:
 
 def test_a_seed_repeats_a_run() -> None:
     def made(seed: int) -> list[list[bytes]]:
-        mutator = Mutator([[b"head", b"one", b"two"], [b"head", b"three"]], [b"word"], Random(seed))
+        mutator = Mutator([[b"head", b"one", b"two"], [b"head", b"three"]], [b"word"], bytes, Random(seed))
         return [mutator.make() for _ in range(200)]
 
     assert made(1) == made(1) != made(2)
