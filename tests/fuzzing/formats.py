@@ -19,6 +19,7 @@ from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.mp4.fragments import FragmentReader, write_fragment
 from media.mp4.live_segment import read_live_segment
 from media.mp4.moof import Sample
+from media.mp4.track_uploads import TrackUploadLimits, TrackUploads, UnknownTrackError, UploadReader
 from media.ogg.page import checksum
 from media.ogg.reader import OggReader
 from media.rtsp.messages import RtspReader
@@ -37,7 +38,7 @@ from tests.fuzzing.publishing import METADATA, encoded, error_text, joined
 from tests.media.rtsp.test_messages import STREAM as RTSP_STREAM
 from tests.origin.ingest.test_client_configuration import ASKED
 
-ERRORS = (MediaError, WebSocketError, SseError, ManifestError)
+ERRORS = (MediaError, UnknownTrackError, WebSocketError, SseError, ManifestError)
 """What readers document."""
 
 MOST_MOOV = 1 << 20
@@ -120,6 +121,20 @@ def read_rtsp(pieces: Sequence[bytes]) -> Outcome:
     except MediaError as broken:
         return Outcome(None, error_text(broken))
     return Outcome((messages, frames))
+
+
+def read_upload(pieces: Sequence[bytes]) -> Outcome:
+    """Read a request of an encoder, and join what it uploads."""
+    reader, uploads = UploadReader("video.mp4", TrackUploadLimits()), TrackUploads(TrackUploadLimits())
+    found = bytearray()
+    try:
+        for piece in pieces:
+            for one in reader.receive_data(piece):
+                for data in uploads.receive(reader.track or "", one):
+                    found += data
+    except ERRORS as broken:
+        return Outcome(None, error_text(broken))
+    return Outcome((found, reader.track))
 
 
 def read_titles(pieces: Sequence[bytes]) -> Outcome:
@@ -316,6 +331,11 @@ TARGETS: dict[str, Target] = {
     "fragments": Target(seeds=lambda: [fragmented()], read=of_events(FragmentReader), mend=whole_box),
     "fragmented": Target(
         seeds=lambda: [fragmented()], read=of_chunks(FragmentedStreamReader), mend=whole_box
+    ),
+    "uploads": Target(
+        seeds=lambda: [fragmented(), portions(encoded(H264_AAC, "mpegts"), 188)[:8]],
+        read=read_upload,
+        mend=whole_box,
     ),
     "matroska": Target(
         seeds=lambda: [portions(encoded(H264_AAC, "matroska")), portions(hostile.small_blocks(300), 16)],

@@ -14,7 +14,7 @@ from tests.fuzzing import __main__ as command
 from tests.fuzzing.fuzzer import Fuzzer, Outcome, Target, cut
 from tests.fuzzing.mutation import Mutator
 
-INPUTS = 150
+INPUTS = 100
 
 
 @pytest.mark.parametrize("name", command.TARGETS)

@@ -21,7 +21,7 @@ ENCODINGS = {
 }
 WIDE_PIXELS = "-r 25 -c:v libx264 -bsf:v h264_metadata=sample_aspect_ratio=60000/1 -an"
 EXECUTIONS = 300
-"""Of hostile streams here; a script runs hundreds of thousands."""
+"""Of hostile streams here; ``make fuzz`` runs as many as one likes."""
 
 
 @pytest.fixture(scope="module")
