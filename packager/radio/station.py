@@ -295,4 +295,5 @@ async def _opened(path: Path) -> AsyncIterator[AsyncBufferedReader]:
     try:
         yield file
     finally:
-        await file.close()
+        # Whoever is cancelled once more meanwhile doesn't wait for it; it is closed nevertheless.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, opened.close))

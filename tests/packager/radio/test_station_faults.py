@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import groupby
@@ -259,4 +261,30 @@ async def test_a_track_that_is_given_up_while_it_is_opened_is_closed(tmp_path: P
         await beginning
     # It opens where somebody writes to it.
     os.close(await asyncio.to_thread(os.open, path, os.O_WRONLY))
+    await until(lambda: descriptors() <= before, "it to be closed")
+
+
+async def test_a_track_is_closed_though_who_closes_it_is_cancelled_once_more(tmp_path: Path) -> None:
+    path = tmp_path / "track.mp3"
+    path.write_bytes(bytes(10))
+    free, reading = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    before = descriptors()
+
+    async def read() -> None:
+        async with _opened(path):
+            reading.set()
+            await asyncio.sleep(3600)
+
+    work = asyncio.create_task(read())
+    await reading.wait()
+    # The only thread has something else to do.
+    busy = loop.run_in_executor(None, free.wait)
+    for _ in range(2):
+        work.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([work])
+    free.set()
+    await busy
     await until(lambda: descriptors() <= before, "it to be closed")
