@@ -197,7 +197,8 @@ async def test_ffmpeg_plays_hls_and_dash_without_a_complaint(
         # It complains about breaks, too, which a starved encoder makes.
         if not done.stderr or await asyncio.to_thread(kept_pace, live_server, "test", since):
             break
-    assert (done.returncode, done.stderr) == (0, "")
+    missed = [line for line in live_server.output if "status=404" in line]
+    assert (done.returncode, done.stderr) == (0, ""), missed
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError
-from media.flv.tags import FILE_HEADER, MAX_TAG, SCRIPT, VIDEO, FlvReader, file_header, write_tag
+from media.flv.tags import FILE_HEADER, MAX_TAG, ON_METADATA, SCRIPT, VIDEO, FlvReader, file_header, write_tag
 from media.stream_reader import StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.sources.gop_cache import GopCache
@@ -170,12 +170,12 @@ def test_what_is_repeated_at_each_key_frame_leaves_the_headers_of_flv_as_they_ar
     reader, cache = FlvReader(), GopCache()
     for time in range(0, 40_000, 1000):
         repeated = write_tag(VIDEO, time, b"\x17\0\0\0\0avcC")
-        metadata = write_tag(SCRIPT, 0, b"%d" % time + bytes(1 << 20))
+        metadata = write_tag(SCRIPT, 0, ON_METADATA + b"%d" % time + bytes(1 << 20))
         data = metadata + repeated + write_tag(VIDEO, time, b"\x17\1\0\0\0picture")
         for piece in reader.receive_data(data if time else file_header() + data):
             cache.receive(piece)
     beginning = cache.beginning()
-    assert beginning.startswith(file_header() + write_tag(SCRIPT, 0, b"0" + bytes(1 << 20)))
+    assert beginning.startswith(file_header() + write_tag(SCRIPT, 0, ON_METADATA + b"0" + bytes(1 << 20)))
     assert b"avcC" in beginning
     assert len(beginning) < 4 << 20
 
