@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -11,8 +12,9 @@ import pytest
 
 from media.errors import MalformedError, MediaError
 from tests.fuzzing import __main__ as command
-from tests.fuzzing.fuzzer import Fuzzer, Outcome, Target, cut
+from tests.fuzzing.fuzzer import LONGEST_SECONDS, Fuzzer, Outcome, Target, cut, examine
 from tests.fuzzing.mutation import Mutator
+from tests.loop_watch import slowness
 
 INPUTS = 100
 
@@ -41,14 +43,14 @@ def read_numbers(pieces: Sequence[bytes]) -> Outcome:
     return Outcome(found)
 
 
-def planted(fault: Callable[[Sequence[bytes]], None]) -> Target:
+def planted(fault: Callable[[Sequence[bytes]], None], hangs: float = 20) -> Target:
     """Make a target with a fault."""
 
     def read(pieces: Sequence[bytes]) -> Outcome:
         fault(pieces)
         return read_numbers(pieces)
 
-    return Target(seeds=lambda: [[b"head", bytes(range(40)), b"tail"]], read=read, hangs_seconds=0.05)
+    return Target(seeds=lambda: [[b"head", bytes(range(40)), b"tail"]], read=read, hangs_seconds=hangs)
 
 
 def crash(pieces: Sequence[bytes]) -> None:
@@ -80,7 +82,7 @@ def depend(pieces: Sequence[bytes]) -> Outcome:
     ("target", "words"),
     [
         (planted(crash), "IndexError: planted"),
-        (planted(hang), "HangsError"),
+        (planted(hang, 0.05), "HangsError"),
         (planted(allocate), "MemoryError"),
         (planted(forget), "cut at 7"),
         (Target(seeds=lambda: [[b"a", b"b"]], read=depend), "it gives something else"),
@@ -101,6 +103,16 @@ def test_a_planted_fault_is_found_and_found_again(
     folder = tmp_path / "planted-1"
     assert words in (folder / "found-0.txt").read_text()
     assert command.main(["planted", "--again", str(folder / "found-0.bin")]) == 1
+
+
+def test_what_takes_long_when_it_is_cut_is_told() -> None:
+    def compute(pieces: Sequence[bytes]) -> None:
+        end = time.thread_time() + (3 * LONGEST_SECONDS * slowness() if len(pieces) > 1 else 0)
+        while time.thread_time() < end:
+            pass
+
+    assert "it takes" in examine(planted(compute), b"input")[0]
+    assert examine(planted(lambda _: None), b"input")[0] == ""
 
 
 def test_a_target_without_a_fault_has_none_found() -> None:
