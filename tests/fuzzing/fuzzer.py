@@ -82,7 +82,7 @@ class Count:
 
     Attributes:
         inputs: how many were read.
-        executions: of the reader: an input that is read whole and cut is two.
+        executions: of the reader: an input that is read whole and cut is two, and no more.
         size: bytes of all inputs.
         failed: inputs of which an error came.
         kept: inputs that were damaged further.
@@ -137,7 +137,6 @@ class Fuzzer:
         if seconds > count.slowest and not why:
             # Where a machine is busy, most of it may be others' doing.
             seconds = min(seconds, *(_seconds(self._target, [data]) for _ in range(3)))
-            count.executions += 3
         if seconds > count.slowest:
             count.slowest, count.slowest_input = seconds, data
         if why and len(count.found) < _MOST_FOUND:
@@ -176,7 +175,7 @@ def _examine(target: Target, data: bytes) -> tuple[str, str, int, float]:
         if longest > LONGEST_SECONDS:
             # Once may have been chance: a collection of garbage, or a machine that did other things.
             again = [max(_seconds(target, [data]), _seconds(target, pieces)) for _ in range(3)]
-            executions, longest = executions + 6, min(again)
+            longest = min(again)
             if longest > LONGEST_SECONDS * slowness():
                 return f"cut at {_places(pieces)} it takes {longest:.3f} s", "", executions, seconds
         return "", told, executions, seconds

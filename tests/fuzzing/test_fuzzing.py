@@ -29,7 +29,7 @@ def test_a_target_stands_some_inputs_and_they_do_more_than_to_fail(name: str) ->
     fuzzing.run(INPUTS)
     count = fuzzing.count
     assert count.found == []
-    assert (count.inputs, count.executions >= 2 * INPUTS) == (INPUTS, True)
+    assert (count.inputs, count.executions) == (INPUTS, 2 * INPUTS)
 
 
 def read_numbers(pieces: Sequence[bytes]) -> Outcome:
