@@ -362,6 +362,11 @@ def rtmp_tracks_of_nothing(size: int) -> bytes:
     return _rtmp_messages(b"\x96\x13hvc1" + bytes(4) * 30, size)
 
 
+def rtmp_messages_of_no_kind(size: int) -> bytes:
+    """Messages of a byte each of a kind that nobody knows."""
+    return b"\6\0\0\0\0\0\1\x63\1\0\0\0a" + _repeated(b"\xc6a", size)
+
+
 def rtmp_chunks_of_a_byte(size: int) -> bytes:
     """Two messages whose chunks of a byte each are interleaved."""
     sizes = b"\2\0\0\0\0\0\4\1\0\0\0\0" + (1).to_bytes(4, "big")

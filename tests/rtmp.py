@@ -27,8 +27,8 @@ HANDSHAKE = b"\3" + bytes(1536) + bytes(1536)
 """C0, C1 and C2 of a plain handshake."""
 
 
-def connection(limits: RtmpConnectionLimits = LIMITS) -> PublisherConnection:
-    return PublisherConnection(limits, bytes(RANDOM_BYTES))
+def connection(limits: RtmpConnectionLimits = LIMITS, *, joins_frames: bool = False) -> PublisherConnection:
+    return PublisherConnection(limits, bytes(RANDOM_BYTES), joins_frames=joins_frames)
 
 
 def read(pieces: Iterable[bytes], limits: RtmpConnectionLimits = LIMITS) -> tuple[list[Event], bytes, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from media.errors import MalformedError, TooLargeError
+from media.flv.tags import Tag
 
 SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, USER_CONTROL, WINDOW_SIZE, PEER_BANDWIDTH = 1, 2, 3, 4, 5, 6
 AUDIO, VIDEO, DATA_AMF3, COMMAND_AMF3, DATA, COMMAND, AGGREGATE = 8, 9, 15, 17, 18, 20, 22
@@ -33,8 +33,13 @@ _LONGEST_PLAIN_HEADER = _PLAIN_HEADER.size + _MESSAGE_STREAM.size
 """A chunk's headers where number and timestamp aren't extended: format and number, in one byte, and the
 timestamp; the message's size, and its type in one byte; its message stream, of format 0 alone."""
 
+_AWAITED_BYTES = 16 << 10
+"""Up to this size, a message that lacks nothing but its end stays unread until that has come."""
+
 _CHANGES = frozenset({SET_CHUNK_SIZE, ABORT})
 """Messages that change how chunks are read."""
+
+_FRAMES = frozenset({AUDIO, VIDEO})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +73,6 @@ class Message(NamedTuple):
     stream: int
     timestamp: int
     payload: bytes
-
-
-_made_message = functools.partial(tuple.__new__, Message)
-"""Makes a message of a tuple, in half of the time."""
 
 
 class _ChunkStream:
@@ -114,6 +115,7 @@ class ChunkReader:
         self._chunk_bytes = DEFAULT_CHUNK_BYTES
         self._most_bytes = limits.command_bytes
         self._open_bytes = 0
+        self._is_awaited = False
         self._control_messages = 0
         self._repeats_timestamps: bool | None = None
         # The chunk that is being read: how much of it is still to come.
@@ -127,11 +129,12 @@ class ChunkReader:
     @property
     def is_within_message(self) -> bool:
         """Whether a message has begun that isn't complete."""
-        return self._open_bytes > 0
+        return self._open_bytes > 0 or self._is_awaited
 
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes."""
         self._buffer, self._place = self._buffer[self._place :] + data, 0
+        self._is_awaited = False
 
     def events(self) -> Iterator[Message]:
         """Yield the messages that the bytes so far complete.
@@ -140,63 +143,74 @@ class ChunkReader:
             MalformedError: they aren't RTMP's chunks.
             TooLargeError: a limit is exceeded.
         """
-        while True:
-            message = self._take_whole()
+        while not self._is_awaited:
+            if self._current is None and not self._begin_chunk():
+                return
+            message = None if self._current is None else self._continue_chunk(self._current)
             if message is None:
-                if self._current is None and not self._begin_chunk():
+                if self._current is not None:
                     return
-                message = None if self._current is None else self._continue_chunk(self._current)
-                if message is None:
-                    if self._current is not None:
-                        return
-                    continue
+                continue
             if message.kind in _CHANGES:
                 self._control(message)
             else:
                 self._control_messages = 0
                 yield message
 
-    def _take_whole(self) -> Message | None:
-        """Take the next message at once where all of it is there, with nothing in between: most come so.
+    def take_frames(self, most: int) -> list[Tag]:
+        """Take the next messages at once, as tags of FLV, as far as they are audio and video that came whole.
 
-        None where it is otherwise, or has an extended timestamp, or may be too large: then it is read chunk
-        by chunk.
+        Most do, with nothing in between. It ends with one where that is otherwise, or which has nothing or an
+        extended timestamp, or may be too large: ``events`` reads such ones chunk by chunk. Where only the end
+        of one is missing, it stays unread.
+
+        Args:
+            most: how many are taken at most.
         """
-        data, place = self._buffer, self._place
-        if self._current is not None or len(data) - place < _LONGEST_PLAIN_HEADER:
-            return None
-        field, told = _PLAIN_HEADER.unpack_from(data, place)
-        first, field = field >> 24, field & _EXTENDED
-        stream = self._streams.get(first & 0x3F)
-        if stream is None or stream.is_open or (first >= 0x80 and stream.is_extended):
-            return None
-        if first < 0x80:
-            size, kind = told >> 8, told & 0xFF
-        else:
-            size, kind = stream.size, stream.kind
-            field = field if first < 0xC0 else stream.field
-        most = self._chunk_bytes
-        begin = place + 1 + _HEADER_BYTES[first >> 6]
-        continuations = (size - 1) // most if size else 0
-        end = begin + size + continuations
-        if end > len(data) or field == _EXTENDED or self._open_bytes + size > self._most_bytes:
-            return None
-        payload = data[begin:end]
-        if continuations:
-            header = bytes((first | 0xC0,))
-            if continuations >= _MOST_AT_ONCE or payload[most :: most + 1] != header * continuations:
-                return None
-            joined = bytearray(payload)
-            del joined[most :: most + 1]
-            payload = bytes(joined)
-        stream.field, stream.size, stream.kind, stream.is_extended = field, size, kind, False
-        if first >= 0x40:
-            stream.timestamp = field = (stream.timestamp + field) % _WRAP
-        else:
-            stream.timestamp = field
-            (stream.stream,) = _MESSAGE_STREAM.unpack_from(data, place + 8)
-        self._place = end
-        return _made_message((kind, stream.stream, field, payload))
+        tags = list[Tag]()
+        if self._current is not None or self._is_awaited:
+            return tags
+        data, place, streams, chunk_bytes = self._buffer, self._place, self._streams, self._chunk_bytes
+        last, room = len(data) - _LONGEST_PLAIN_HEADER, self._most_bytes - self._open_bytes
+        while place <= last and len(tags) < most:
+            field, told = _PLAIN_HEADER.unpack_from(data, place)
+            first, field = field >> 24, field & _EXTENDED
+            stream = streams.get(first & 0x3F)
+            if stream is None or stream.is_open or (first >= 0x80 and stream.is_extended):
+                break
+            if first < 0x80:
+                size, kind = told >> 8, told & 0xFF
+            else:
+                size, kind = stream.size, stream.kind
+                field = field if first < 0xC0 else stream.field
+            begin = place + 1 + _HEADER_BYTES[first >> 6]
+            end = begin + size + (size - 1) // chunk_bytes
+            is_whole = end <= len(data)
+            if not 0 < size <= room or kind not in _FRAMES or field == _EXTENDED:
+                break
+            if not is_whole and size > _AWAITED_BYTES:
+                break
+            payload = data[begin:end]
+            if size > chunk_bytes and not _is_in_a_row(payload, chunk_bytes, first | 0xC0):
+                break
+            if not is_whole:
+                self._is_awaited = True
+                break
+            if size > chunk_bytes:
+                joined = bytearray(payload)
+                del joined[chunk_bytes :: chunk_bytes + 1]
+                payload = bytes(joined)
+            stream.field, stream.size, stream.kind, stream.is_extended = field, size, kind, False
+            if first >= 0x40:
+                stream.timestamp = field = (stream.timestamp + field) % _WRAP
+            else:
+                stream.timestamp = field
+                (stream.stream,) = _MESSAGE_STREAM.unpack_from(data, place + 8)
+            place = end
+            tags.append((kind, field, payload))
+        if tags:
+            self._place, self._control_messages = place, 0
+        return tags
 
     def _begin_chunk(self) -> bool:
         """Read the headers of a chunk; False if they are incomplete."""
@@ -349,6 +363,12 @@ class ChunkReader:
         if not 0 < value < 1 << 31:
             raise MalformedError(f"chunks of {value} bytes")
         self._chunk_bytes = value
+
+
+def _is_in_a_row(chunks: bytes, size: int, header: int) -> bool:
+    """Tell whether chunks of a size, but for the first one with its header, have headers of a byte each."""
+    headers = chunks[size :: size + 1]
+    return len(headers) < _MOST_AT_ONCE and headers == bytes((header,)) * len(headers)
 
 
 def write_message(chunk_stream: int, message: Message, chunk_bytes: int) -> bytes:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from media.errors import MalformedError, TooLargeError
 from media.flv.amf0 import AmfLimits, Value, read_values, write_values
+from media.flv.tags import Tag
 from media.rtmp import chunks
 from media.rtmp.chunks import ChunkLimits, ChunkReader, Message, write_message
 from media.rtmp.handshake import ServerHandshake
@@ -37,6 +38,7 @@ class RtmpConnectionLimits:
         values: Of what its commands say.
         messages: Before it publishes, and between two streams.
         aggregated_messages: In an aggregate message, all of which are taken at once: seconds of a stream.
+        tags: Given at once, where many come.
         parameters: In a query.
         window_bytes: What it may send before we acknowledge it, where it says nothing else.
         least_window_bytes: The same at least: each acknowledgement is a packet of ours.
@@ -47,6 +49,7 @@ class RtmpConnectionLimits:
     values: AmfLimits = field(default_factory=AmfLimits)
     messages: int = 256
     aggregated_messages: int = 1024
+    tags: int = 64
     parameters: int = 32
     window_bytes: int = 2_500_000
     least_window_bytes: int = 64 << 10
@@ -94,8 +97,12 @@ class StreamEnded:
     """The client has ended its stream; it may publish another one."""
 
 
-Event = ConnectRequest | PublishRequest | Message | StreamEnded
-"""What a client does; its messages are audio, video and data, as the bodies of FLV tags."""
+Event = ConnectRequest | PublishRequest | Message | list[Tag] | StreamEnded
+"""What a client does; its messages are audio, video and data, as the bodies of FLV tags.
+
+Many come as tags at once where that is wanted. Then there is a list without any behind each other message,
+which may have been nothing that anybody needs: whoever takes the events lets others have their turn.
+"""
 
 
 class State(enum.Enum):
@@ -126,14 +133,16 @@ class PublisherConnection:
     Args:
         limits: of what it may send.
         random: for the handshake, ``handshake.RANDOM_BYTES`` of random data.
+        joins_frames: whether audio and video may come as lists of tags, which costs less.
 
     Attributes:
         state: how far it has come.
         received: bytes so far.
     """
 
-    def __init__(self, limits: RtmpConnectionLimits, random: bytes) -> None:
+    def __init__(self, limits: RtmpConnectionLimits, random: bytes, *, joins_frames: bool = False) -> None:
         self._limits = limits
+        self._joins_frames = joins_frames
         self._handshake = ServerHandshake(random)
         self._chunks = ChunkReader(limits.chunks)
         self._sent = bytearray()
@@ -205,13 +214,23 @@ class PublisherConnection:
             return
         # An enumeration's member costs as much to find as all that is done with most messages here.
         publishing = State.PUBLISHING
-        for message in self._chunks.events():
+        messages = self._chunks.events()
+        while True:
+            while self._joins_frames and self.state is publishing:
+                if not (tags := self._chunks.take_frames(self._limits.tags)):
+                    break
+                yield tags
+            message = next(messages, None)
+            if message is None:
+                return
             if self.state is publishing and message.kind in _FRAMES:
                 yield message
                 continue
             yield from self._on_message(message)
             if self._pending is not None or self.is_closed:
                 return
+            if self._joins_frames:
+                yield []
 
     def accept_connect(self) -> None:
         """Let the client connect."""

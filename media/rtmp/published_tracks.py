@@ -6,7 +6,7 @@ tags that say its number. Each further picture goes on as FLV of its own, in tag
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 
 from media.flv import tags as flv_tags
 from media.flv.packets import Packet, PacketKind, has_track_numbers, read_packets
@@ -54,7 +54,7 @@ class PublishedTracks:
         return b"".join(self._main.receive(kind, timestamp, one) for one in bodies if one)
 
     @property
-    def plain(self) -> Collection[tuple[int, int]]:
+    def plain(self) -> AbstractSet[tuple[int, int]]:
         """Kinds and first bytes of messages that are tags just as they are, and needn't be received here."""
         return self._main.plain
 

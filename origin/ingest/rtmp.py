@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -74,7 +73,7 @@ class RtmpLimits:
     soonest_seconds: float = 0.025
     rest_seconds: float = 0.4
     unread_bytes: int = 64 << 10
-    portion_bytes: int = 16 << 10
+    portion_bytes: int = 24 << 10
     portion_messages: int = 64
     ping_share: float = 0.4
     answer_share: float = 0.5
@@ -191,7 +190,7 @@ class _Session:
         self._refusals = refusals
         self._reader = reader
         self._writer = writer
-        self._connection = PublisherConnection(limits.connection, os.urandom(RANDOM_BYTES))
+        self._connection = PublisherConnection(limits.connection, os.urandom(RANDOM_BYTES), joins_frames=True)
         self._address = str((writer.get_extra_info("peername") or [""])[0])
         self.network = network_of(self._address)
         self._encoder = ""
@@ -205,7 +204,6 @@ class _Session:
         # What was read, as the channel takes it: bytes, and tags behind them.
         self._data = bytearray()
         self._tags = list[Tag]()
-        self._plain: Collection[tuple[int, int]] = frozenset()
 
     async def run(self) -> None:
         """Carry one publisher's streams until it goes or is refused."""
@@ -300,25 +298,39 @@ class _Session:
             return await self._reader.read(self._limits.read_bytes)
 
     async def _on_events(self) -> None:
-        count = 0
+        has_come = False
         for count, event in enumerate(self._connection.events(), 1):
-            if isinstance(event, Message):
-                kind, _, timestamp, body = event
-                if body and (kind, body[0]) in self._plain:
-                    self._tags.append((kind, timestamp, body))
-                elif self._stream is not None:
-                    await self._receive(self._stream, event)
+            has_come = has_come or event != []
+            if isinstance(event, list):
+                await self._receive_tags(event)
+                await self._budget.spend()
+            elif isinstance(event, Message):
+                await self._receive(event.kind, event.timestamp, event.payload)
             else:
                 await self._give()
                 await self._on_request(event)
             if count % self._limits.portion_messages == 0:
                 await self._budget.spend()
-        if count:
+        if has_come:
             self._progressed = self._loop.time()
 
-    async def _receive(self, stream: PublishedTracks, message: Message) -> None:
-        """Take a message of the stream that isn't passed on just as it is."""
-        if data := stream.receive(message.kind, message.timestamp, message.payload):
+    async def _receive_tags(self, tags: list[Tag]) -> None:
+        """Take audio and video, of which each has something."""
+        if self._stream is None:
+            return
+        if {(kind, body[0]) for kind, _, body in tags} <= self._stream.plain:
+            self._tags += tags
+        else:
+            for kind, timestamp, body in tags:
+                await self._receive(kind, timestamp, body)
+
+    async def _receive(self, kind: int, timestamp: int, body: bytes) -> None:
+        """Take a message of the stream, which is passed on just as it is where others like it were."""
+        if self._stream is None:
+            return
+        if body and (kind, body[0]) in self._stream.plain:
+            self._tags.append((kind, timestamp, body))
+        elif data := self._stream.receive(kind, timestamp, body):
             if self._tags:
                 await self._give()
             self._data += data
@@ -372,7 +384,6 @@ class _Session:
         self._budget = publication.budget
         self._progressed = self._loop.time()
         self._stream = PublishedTracks(self._limits.stream)
-        self._plain = self._stream.plain
         self._connection.accept_publish()
 
     def _end_publication(self) -> None:

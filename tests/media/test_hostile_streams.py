@@ -95,7 +95,8 @@ def packed_sound() -> Take:
 
 def published() -> Take:
     """Make what reads a publisher's messages and rewrites them, behind its being let in."""
-    connection, stream = rtmp.connection(), PublishedStream(PublishedStreamLimits())
+    connection = rtmp.connection(joins_frames=True)
+    stream = PublishedStream(PublishedStreamLimits())
     connection.receive_data(rtmp.publishing())
     list(rtmp.accepted(connection))
 
@@ -104,6 +105,8 @@ def published() -> Take:
         for event in connection.events():
             if isinstance(event, Message):
                 yield stream.receive(event.kind, event.timestamp, event.payload)
+            elif isinstance(event, list):
+                yield [stream.receive(*tag) for tag in event]
 
     return take
 
@@ -169,6 +172,7 @@ CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] 
     ("messages of RTMP of nothing", published, hostile.rtmp_messages_of_nothing, RTMP, 30),
     ("messages of RTMP without frames", published, hostile.rtmp_frames_of_nothing, RTMP, 15),
     ("messages of RTMP of many tracks", published, hostile.rtmp_tracks_of_nothing, RTMP, 10),
+    ("messages of RTMP of no kind", published, hostile.rtmp_messages_of_no_kind, RTMP, 15),
     ("chunks of RTMP of a byte", published, hostile.rtmp_chunks_of_a_byte, RTMP, 15),
     ("titles between bytes", titles, hostile.titles_between_bytes, SOUND, 8),
 ]

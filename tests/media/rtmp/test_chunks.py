@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, TooLargeError
+from media.flv.tags import Tag
 from media.rtmp.chunks import (
     AUDIO,
     COMMAND,
@@ -266,6 +267,68 @@ def test_what_is_written_is_read_again_however_it_is_cut(
     places = sorted({0, *(min(cut, len(wire)) for cut in cuts), len(wire)})
     pieces = [wire[start:end] for start, end in itertools.pairwise(places)]
     assert read(pieces) == [one for _, one in messages]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(3, 5), MESSAGES), max_size=12),
+    st.sampled_from([1, 3, 128, 4096]),
+    st.lists(st.integers(0, 4000), max_size=6),
+    st.one_of(st.none(), st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=3))),
+)
+def test_frames_that_are_taken_at_once_are_those_of_their_chunks(
+    messages: list[tuple[int, Message]],
+    size: int,
+    cuts: list[int],
+    damage: tuple[int, bytes] | None,
+) -> None:
+    wire = chunk_size(size) + b"".join(write_message(number, one, size) for number, one in messages)
+    if damage is not None:
+        place = min(damage[0], len(wire))
+        wire = wire[:place] + damage[1] + wire[place + len(damage[1]) :]
+    places = sorted({0, *(min(cut, len(wire)) for cut in cuts), len(wire)})
+
+    def told(*, at_once: bool) -> tuple[list[Tag], bool, str]:
+        reader, found = ChunkReader(SMALL), list[Tag]()
+        reader.expect_media()
+        try:
+            for start, end in itertools.pairwise(places):
+                reader.receive_data(wire[start:end])
+                events = reader.events()
+                while True:
+                    while at_once and (tags := reader.take_frames(3)):
+                        assert len(tags) <= 3
+                        found += tags
+                    message = next(events, None)
+                    if message is None:
+                        break
+                    found.append((message.kind, message.timestamp, message.payload))
+        except MediaError as error:
+            return found, False, str(error)
+        return found, reader.is_within_message, ""
+
+    assert told(at_once=True) == told(at_once=False)
+
+
+def test_frames_between_whose_chunks_there_is_something_are_not_taken_at_once() -> None:
+    between = head(0, 4, AUDIO, number=4) + b"tone"
+    wire = head(0, 300) + BODY[:128] + between + b"\xc6" + BODY[128:256] + b"\xc6" + BODY[256:]
+    reader = ChunkReader(LIMITS)
+    reader.expect_media()
+    # Chunk streams that are known, so that what comes on them may be as usual.
+    reader.receive_data(head(0, 1) + b"a" + head(0, 1, AUDIO, number=4) + b"b")
+    assert len(list(reader.events())) == 2
+    reader.receive_data(wire)
+    assert reader.take_frames(9) == []
+    assert [one.payload for one in reader.events()] == [b"tone", BODY]
+    reader.receive_data(head(40, 300) + BODY[:100])
+    assert reader.take_frames(9) == []
+    assert reader.is_within_message
+    assert list(reader.events()) == []
+    rest = BODY[100:128] + b"\xc6" + BODY[128:256] + b"\xc6" + BODY[256:]
+    reader.receive_data(rest + head(80, 5) + b"later")
+    assert reader.take_frames(9) == [(VIDEO, 40, BODY), (VIDEO, 80, b"later")]
+    assert not reader.is_within_message
 
 
 @settings(max_examples=200, deadline=None)
