@@ -34,11 +34,10 @@ class FragmentTrack:
         self._farthest_back = round(FARTHEST_BACK * timescale)
         self._longest_reordering = LONGEST_REORDERING * timescale
         self._count = 0
-        # Of the samples that wait, the newest last: when they are decoded, and what else is known of them.
-        self._times: list[int] = []
-        self._syncs: list[bool] = []
-        self._offsets: list[int] = []
-        self._pieces: list[bytes] = []
+        # When the newest sample is decoded.
+        self._newest: int | None = None
+        # Of those that wait: the same, how much later they are shown, whether decoding can begin with them.
+        self._waiting: list[tuple[int, int, bool, bytes]] = []
 
     def add_picture(self, time: int, shown: int, data: bytes, *, is_sync: bool) -> None:
         """Take the next picture.
@@ -52,7 +51,7 @@ class FragmentTrack:
         Raises:
             MalformedError: the times go back, or are too far apart.
         """
-        newest = self._times[-1] if self._times else None
+        newest = self._newest
         # ISO/IEC 14496-12 §8.6.1.1: decode times rise. What is shown when stays as it was.
         decoded = time if newest is None or time > newest else newest + 1
         if decoded - time > self._farthest_back:
@@ -61,7 +60,8 @@ class FragmentTrack:
         if not -self._longest_reordering <= offset <= self._longest_reordering:
             seconds = offset // self.timescale
             raise MalformedError(f"a picture that is shown {seconds} s behind its decoding")
-        self._add(decoded, offset, is_sync, data)
+        self._newest = decoded
+        self._waiting.append((decoded, offset, is_sync, data))
 
     def add_sound(self, time: int, lasts: int, data: bytes) -> None:
         """Take the next frame of sound.
@@ -74,33 +74,26 @@ class FragmentTrack:
         Raises:
             MalformedError: the times go back.
         """
-        newest = self._times[-1] if self._times else None
+        newest = self._newest
         if newest is not None:
             # Streams' clocks are coarser: frames follow each other without a gap, unless one is missing.
             following = newest + lasts
             if following - time > self._farthest_back:
                 raise MalformedError("the times of its sound go back")
             time = following if time - following <= lasts else time
-        self._add(time, 0, True, data)
-
-    def _add(self, decode_time: int, composition_offset: int, is_sync: bool, data: bytes) -> None:
-        self._times.append(decode_time)
-        self._offsets.append(composition_offset)
-        self._syncs.append(is_sync)
-        self._pieces.append(data)
+        self._newest = time
+        self._waiting.append((time, 0, True, data))
 
     def take(self) -> Fragment | None:
         """Give the samples that came since it was called last; None where there are none."""
-        times, pieces = self._times, self._pieces
-        if len(times) < 2:
+        if len(self._waiting) < 2:
             return None
         self._count += 1
+        times, offsets, syncs, pieces = zip(*self._waiting, strict=True)
+        self._waiting = self._waiting[-1:]
         durations = map(operator.sub, times[1:], times)
-        samples = tuple(samples_of(durations, map(len, pieces), self._syncs, self._offsets))
-        data = b"".join(pieces[:-1])
-        self._times, self._pieces = times[-1:], pieces[-1:]
-        self._syncs, self._offsets = self._syncs[-1:], self._offsets[-1:]
-        return Fragment(self.track_id, self._count, times[0], samples, data)
+        samples = tuple(samples_of(durations, map(len, pieces), syncs, offsets))
+        return Fragment(self.track_id, self._count, times[0], samples, b"".join(pieces[:-1]))
 
 
 def begin_track(
