@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 CLOCK_RATE = 90_000
 """Ticks per second of ``StreamChunk.clock``."""
@@ -64,8 +63,7 @@ class UnwrittenBytes(Protocol):
         """Make them, in pieces that are to be joined."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamChunk:
+class StreamChunk(NamedTuple):
     """Consecutive bytes of a stream.
 
     Attributes:

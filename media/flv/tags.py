@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE, StreamChunk, without_front
@@ -102,25 +102,26 @@ class FlvReader:
             Chunks that have them as tags, too, but for what a new decoder is given first behind a change.
         """
         found: list[StreamChunk] = []
-        begin = 0
+        begin, last = 0, self._time
         for index, tag in enumerate(tags):
             kind, time, body = tag
             if kind == SCRIPT:
                 tag = kind, 0, body
-            last = self._time
             if last is not None and len(body) > 1 and self._goes_on(kind, body[0], body[1], time - last):
-                self._elapsed += TICKS * (time - last)
-                self._time = time
+                last = time
             else:
                 self._join_tags(tags[begin:index], found)
                 begin = index + 1
                 chunks = self._tag(kind, time, write_tag(kind, time, body))
-                found += [replace(chunks[0], tags=(tag,))] if len(chunks) == 1 else chunks
+                found += [chunks[0]._replace(tags=(tag,))] if len(chunks) == 1 else chunks
+                last = self._time
         self._join_tags(tags[begin:], found)
         return found
 
     def _join_tags(self, tags: Sequence[Tag], found: list[StreamChunk]) -> None:
+        """Give tags with which nothing begins as one chunk: a chunk costs as much as ten of them."""
         if tags:
+            self._advance(tags[-1][1])
             found.append(StreamChunk(UnwrittenTags.of(tags), clock=self._elapsed, tags=tags))
 
     def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:
@@ -154,7 +155,7 @@ class FlvReader:
         return kind == AUDIO and (second != SEQUENCE_HEADER or first >> 4 != AAC)
 
     def _join(self, tags: memoryview, found: list[StreamChunk]) -> None:
-        """Give tags with which nothing begins as one chunk: a chunk costs as much as ten of them."""
+        """Do the same with written tags."""
         if tags:
             found.append(StreamChunk(bytes(tags), clock=self._elapsed))
 
@@ -199,8 +200,7 @@ class FlvReader:
         return [first, *(StreamChunk(tag, header=True) for tag in tags)]
 
 
-@dataclass(frozen=True, slots=True)
-class UnwrittenTags:
+class UnwrittenTags(NamedTuple):
     """Tags whose bytes are made only when somebody asks for them: of a copied stream hardly anybody does.
 
     Attributes:

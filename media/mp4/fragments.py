@@ -9,6 +9,7 @@ import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -204,8 +205,7 @@ class InitSegment:
     tracks: tuple[Track, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """The samples of one track in one ``moof``.
 
     Attributes:

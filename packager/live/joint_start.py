@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from media.mp4.fragments import Fragment
 from packager.segment.keyframe_segmenter import NEAR
@@ -16,8 +18,7 @@ SOUND = -1
 """What is given in place of a picture's index for the sound."""
 
 
-@dataclass(frozen=True, slots=True)
-class JointFragment:
+class JointFragment(Struct, frozen=True):
     """A fragment of one track.
 
     Attributes:
@@ -103,8 +104,7 @@ def _index_of_key(item: JointFragment, start: Fraction) -> int | None:
 def _behind(fragment: Fragment, index: int) -> Fragment:
     """Leave out the first samples of a fragment."""
     left_out = fragment.samples[:index]
-    return replace(
-        fragment,
+    return fragment._replace(
         base_media_decode_time=fragment.base_media_decode_time + sum(one.duration for one in left_out),
         samples=fragment.samples[index:],
         data=fragment.data[sum(one.size for one in left_out) :],

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from msgspec import Struct
+
 from media.mp4.emsg import EventMessage
 from packager.live.limits import DEFAULT_LIMITS, MetadataLimits
 from packager.publish.commands import TooManyEventsError
@@ -35,8 +37,7 @@ class TimedEvent:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PartPosition:
+class PartPosition(Struct, frozen=True):
     """The presentation times of a part.
 
     Attributes:

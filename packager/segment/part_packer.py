@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from media.mp4.moof import Sample
 from packager.segment.limits import SegmentLimits
@@ -13,8 +14,7 @@ class CadenceError(Exception):
     """The samples don't come in the cadence that was promised: a gap, or no key frame at a boundary."""
 
 
-@dataclass(frozen=True, slots=True)
-class CutPart:
+class CutPart(Struct, frozen=True):
     """A part that has been cut, with all that a window has to know of it.
 
     Attributes:

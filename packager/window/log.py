@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from msgspec import Struct
+
 from media.hls.date_range import DateRange
 from media.mp4.codecs import SampleEntry
 from packager.window.cadence import Cadence
@@ -95,8 +97,7 @@ class DiscontinuityEntry:
     rendition: str
 
 
-@dataclass(frozen=True, slots=True)
-class PartEntry:
+class PartEntry(Struct, frozen=True):
     """A rendition has another part; of captions, the part is a WebVTT text.
 
     Attributes:

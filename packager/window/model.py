@@ -65,8 +65,7 @@ class Timeline:
         return self.entry.kind != WEBVTT_ENTRY.kind
 
 
-@dataclass(frozen=True, slots=True)
-class LivePart:
+class LivePart(Struct, frozen=True, gc=False):
     """A published part; its duration in seconds."""
 
     data: bytes | memoryview

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from fractions import Fraction
 
+from msgspec import Struct
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -46,8 +48,7 @@ KEPT_SEGMENTS = 8
 """How many segments' datings are kept for the renditions that come to them later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(Struct, frozen=True):
     """A moment by both clocks, in seconds: ``monotonic`` from anywhere, ``wall`` since the epoch."""
 
     monotonic: float

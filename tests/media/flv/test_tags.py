@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,7 +75,7 @@ def test_metadata_go_on_at_time_0_as_ffmpeg_expects_them_and_other_scripts_do_no
 
 
 def without_tags(chunk: StreamChunk) -> StreamChunk:
-    return replace(chunk, content=chunk.data, tags=())
+    return chunk._replace(content=chunk.data, tags=())
 
 
 @pytest.mark.parametrize("seed", range(20))
