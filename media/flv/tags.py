@@ -105,14 +105,13 @@ class FlvReader:
         begin, last = 0, self._time
         for index, tag in enumerate(tags):
             kind, time, body = tag
-            if kind == SCRIPT:
-                tag = kind, 0, body
             if last is not None and len(body) > 1 and self._goes_on(kind, body[0], body[1], time - last):
                 last = time
             else:
                 self._join_tags(tags[begin:index], found)
                 begin = index + 1
                 chunks = self._tag(kind, time, write_tag(kind, time, body))
+                tag = (kind, 0, body) if kind == SCRIPT else tag
                 found += [chunks[0]._replace(tags=(tag,))] if len(chunks) == 1 else chunks
                 last = self._time
         self._join_tags(tags[begin:], found)

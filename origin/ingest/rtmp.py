@@ -190,6 +190,9 @@ class _Session:
         self._refusals = refusals
         self._reader = reader
         self._writer = writer
+        # asyncio says `WriteTransport`, as pipes have writers, too.
+        self._transport = cast(asyncio.Transport, writer.transport)
+        self._is_paused = False
         self._connection = PublisherConnection(limits.connection, os.urandom(RANDOM_BYTES), joins_frames=True)
         self._address = str((writer.get_extra_info("peername") or [""])[0])
         self.network = network_of(self._address)
@@ -256,21 +259,14 @@ class _Session:
                 await self._gather(self._publication)
 
     async def _gather(self, publication: Publication) -> None:
-        """Let messages come before they are read; what had come is read, so the reader has paused nothing."""
-        # asyncio says `WriteTransport`, as pipes have writers, too.
-        transport = cast(asyncio.Transport, self._writer.transport)
-        transport.pause_reading()
-        try:
-            # Who plays it does so now, and then knows when it needs more.
-            await asyncio.sleep(0)
-            limits, rest = self._limits, publication.rest(self._limits.unread_bytes)
-            seconds = limits.gather_seconds
-            if rest is not None:
-                seconds = max(limits.soonest_seconds, min(rest, limits.rest_seconds))
-            await asyncio.sleep(seconds)
-        finally:
-            if not transport.is_closing():
-                transport.resume_reading()
+        """Let messages come before they are read."""
+        # Who plays it does so now, and then knows when it needs more.
+        await asyncio.sleep(0)
+        limits, rest = self._limits, publication.rest(self._limits.unread_bytes)
+        seconds = limits.gather_seconds
+        if rest is not None:
+            seconds = max(limits.soonest_seconds, min(rest, limits.rest_seconds))
+        await asyncio.sleep(seconds)
 
     def _check_progress(self) -> None:
         """Check that messages are completed: single bytes of one now and then are no stream.
@@ -286,7 +282,48 @@ class _Session:
 
     async def _read(self) -> bytes:
         if self._publication is None:
+            self._resume()
             return await self._reader.read(self._limits.read_bytes)
+        data = self._read_at_once()
+        if data is None:
+            self._resume()
+            data = await self._wait_for_data()
+            if data and len(data) < self._limits.read_bytes:
+                # What had come is read, so that the reader holds nothing back, and has paused nothing.
+                self._pause()
+        elif len(data) == self._limits.read_bytes:
+            # There may be more, and nothing was waited for: others have their turn.
+            await asyncio.sleep(0)
+        return data
+
+    def _pause(self) -> None:
+        if not self._transport.is_closing():
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._is_paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._is_paused = False
+
+    def _read_at_once(self) -> bytes | None:
+        """Read what has come while reading is paused: to let the event loop do so takes it two more turns.
+
+        None where nothing has, or reading isn't paused.
+        """
+        # Behind its end its descriptor may be another connection's.
+        if not self._is_paused or self._transport.is_closing():
+            return None
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self._transport.get_extra_info("socket").fileno(), self._limits.read_bytes)
+        return None
+
+    async def _wait_for_data(self) -> bytes:
+        """Read what comes next.
+
+        Raises:
+            TimeoutError: the publisher is silent.
+        """
         # A publisher that has nothing to send answers a ping, a frozen one doesn't.
         silent = self._admission.limits.silent_seconds
         with contextlib.suppress(TimeoutError):
@@ -406,6 +443,7 @@ class _Session:
 
     async def _say_goodbye(self) -> None:
         """Send what is left, and wait until the client has closed: else what it sent would reset all."""
+        self._resume()
         # Where the client has reset the connection, ending our side of it isn't a ConnectionError.
         with contextlib.suppress(OSError):
             async with asyncio.timeout(self._limits.linger_seconds):
