@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError
@@ -90,6 +90,7 @@ def test_an_entry_comes_as_it_was(entry: Entry) -> None:
     assert read(encode(entry)) == [entry]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 400)))
 def test_a_log_that_is_cut_anywhere_gives_the_same_entries(sizes: list[int]) -> None:
     data, pieces = b"".join(map(encode, ENTRIES)), []
