@@ -49,6 +49,8 @@ LEFT = [
     f"{FOLDER}/init-{OPEN}.mp4",
     f"{FOLDER}/{NUMBER - 1}.m4s",
     f"{FOLDER}/{NUMBER}.vtt",
+    f"/live/test/captions-en/{NUMBER - 1}.m4s",
+    f"/live/test/captions-en/{OPEN + 2}.m4s",
     # Another worker may have told of them.
     f"{FOLDER}/{OPEN}.3.m4s",
     f"{FOLDER}/{OPEN + 1}.0.m4s",

@@ -155,6 +155,16 @@ async def test_there_are_only_so_many_commands_at_once_and_of_such_a_length(
         assert +other.outcomes == {"owner_busy": 1, "answered": 1}
 
 
+@pytest.mark.parametrize("token", ["", "a:b", "\xff" * 9, "0" * 1_000_000])
+async def test_an_owner_that_is_no_node_is_none(redis_server: RedisServer, token: str) -> None:
+    async with nodes(redis_server) as one:
+        redis_server.command("HSET", LogKeys("live", one.channel).lease, "token", token.encode("latin-1"))
+        with pytest.raises(OwnerUnavailableError, match="no node owns"):
+            await one.asking.ask(one.command())
+        assert one.taken == []
+        assert redis_server.command("KEYS", "headwater:node:*") == b"*0\r\n"
+
+
 async def test_without_redis_nobody_waits(redis_server: RedisServer) -> None:
     async with nodes(redis_server) as one:
         one.connection._went(OSError("a moment's loss"))
