@@ -21,7 +21,8 @@ from packager.vod.i_frames import (
     decodable_i_frames,
     marked_i_frames,
 )
-from packager.vod.index import FileIndex, OfferedTrack, read_index
+from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.index_reader import read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import (
     CHAPTERS_NAME,

@@ -13,8 +13,9 @@ import structlog
 
 from media.errors import MediaError
 from packager.library.library_file import Identity, LibraryFile
-from packager.vod.index import FileIndex, read_beginning, read_index
+from packager.vod.index import FileIndex
 from packager.vod.index_memory import IndexMemory, IndexReading
+from packager.vod.index_reader import read_beginning, read_index
 from packager.vod.limits import TitleLimits
 from packager.vod.versions import version_of
 

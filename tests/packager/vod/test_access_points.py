@@ -19,7 +19,7 @@ from packager.library.file_listing import ListedFolder
 from packager.library.storage import Library
 from packager.vod import Titles
 from packager.vod.access_points import READS_PER_SEGMENT, segment_starts
-from packager.vod.index import read_index
+from packager.vod.index_reader import read_index
 from tests.packager.films import FFMPEG, FFPROBE, run_ffmpeg
 from tests.packager.vod.test_vod import titles_of, write_out
 

@@ -22,7 +22,7 @@ from media.errors import MediaError
 from media.mp4.boxes import box, full_box
 from packager.library.storage import Library
 from packager.vod import Titles
-from packager.vod.index import IndexLimits, read_index
+from packager.vod.index_reader import IndexLimits, read_index
 from packager.vod.segment import make_segment
 from tests.packager import crafted, films
 from tests.packager.crafted import (

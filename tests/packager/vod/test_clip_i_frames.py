@@ -15,7 +15,8 @@ from packager.library.storage import Library, NotFoundError
 from packager.vod import TitleLimits, Titles
 from packager.vod.clip import Clip, ClipError, clipped, read_clip, shown_bounds
 from packager.vod.i_frames import IFrames, decodable_i_frames, marked_i_frames
-from packager.vod.index import OfferedTrack, read_index
+from packager.vod.index import OfferedTrack
+from packager.vod.index_reader import read_index
 from packager.vod.movie_reader import Read
 from tests.packager import films
 from tests.packager.films import FFMPEG, Packet, packets

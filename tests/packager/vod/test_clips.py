@@ -14,7 +14,7 @@ import pytest
 from packager.library.storage import Library
 from packager.vod import Titles
 from packager.vod.clip import WHOLE, Clip, ClipError, clipped, read_clip
-from packager.vod.index import read_index
+from packager.vod.index_reader import read_index
 from packager.vod.segment import make_segment
 from tests.packager import films
 from tests.packager.films import packets, run_ffmpeg

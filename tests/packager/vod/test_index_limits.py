@@ -18,7 +18,8 @@ from packager.library.storage import Library, LocalFile
 from packager.process.tools import BusyError
 from packager.vod import TitleLimits, Titles
 from packager.vod.bit_rates import MAX_CONTIGUOUS, peak_bandwidth
-from packager.vod.index import FileIndex, IndexLimits, read_index
+from packager.vod.index import FileIndex
+from packager.vod.index_reader import IndexLimits, read_index
 from packager.vod.segment import MAX_SEGMENT_SAMPLES, make_segment
 from tests.packager import crafted
 from tests.packager.crafted import (

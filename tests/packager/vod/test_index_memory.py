@@ -14,8 +14,9 @@ import pytest
 from media.mp4.sample_boxes import Reserve, reserve_nothing
 from packager.library.storage import Library
 from packager.vod import TitleLimits, Titles
-from packager.vod.index import FileIndex, IndexLimits, read_index
+from packager.vod.index import FileIndex
 from packager.vod.index_memory import IndexMemory, IndexMemoryLimits
+from packager.vod.index_reader import IndexLimits, read_index
 from tests.packager.crafted import film, write
 from tests.packager.films import derived
 from tests.waiting import wait_for

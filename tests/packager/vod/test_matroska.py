@@ -20,7 +20,8 @@ from media.mp4.boxes import box
 from media.mp4.codecs import without_parameter_sets
 from packager.library.storage import Library
 from packager.vod import Titles
-from packager.vod.index import FileIndex, IndexLimits, read_index
+from packager.vod.index import FileIndex
+from packager.vod.index_reader import IndexLimits, read_index
 from packager.vod.segment import make_segment
 from tests.media.matroska.test_blocks import (
     PACKET,

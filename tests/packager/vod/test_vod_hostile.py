@@ -13,7 +13,8 @@ from media.mp4.boxes import box
 from media.mp4.movie import MAX_MOOV
 from packager.library.storage import Library
 from packager.vod import Titles
-from packager.vod.index import FileIndex, read_index
+from packager.vod.index import FileIndex
+from packager.vod.index_reader import read_index
 from tests.packager import films
 
 
