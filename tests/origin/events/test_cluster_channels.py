@@ -111,9 +111,20 @@ async def test_what_any_node_publishes_all_have_with_the_same_ids(redis_server: 
         with pytest.raises(ValueError, match="doesn't fit"):
             await one.publish("fits", "x" * (5 << 20))
         # Published side by side, each node has them in one order.
-        await asyncio.gather(*(node.publish(f"{index}") for index in range(20) for node in (one, other)))
+        pairs = [(f"{index} of {node.token}", f"{index}") for index in range(10) for node in (one, other)]
+        told = await asyncio.gather(
+            *(node.publish(*pair) for node, pair in zip((one, other) * 10, pairs, strict=True))
+        )
         await until(lambda: one.channel.log.offset == other.channel.log.offset == 43)
         assert one.shown() == other.shown()
+        # Each publisher was told the ids of its own events.
+        given = {
+            identity: text
+            for ids, pair in zip(told, pairs, strict=True)
+            for identity, text in zip(ids, pair, strict=True)
+        }
+        assert len(given) == 40
+        assert one.shown() == [(identity, given[identity]) for identity, _ in one.shown()]
         assert len(one.shown()) == 5
         assert redis_server.command("XLEN", key("entries")) == b":5\r\n"
         # A node that comes later has what is kept.
@@ -196,6 +207,19 @@ async def test_without_redis_events_are_refused_in_time(redis_server: RedisServe
         await until(lambda: one.connection.is_up)
         await one.publish("f")
         await until(lambda: one.texts() == ["a", "f"])
+
+
+async def test_of_what_redis_may_have_taken_it_is_not_said_that_it_was_not_published(
+    redis_server: RedisServer,
+) -> None:
+    redis_server.command("FLUSHALL")
+    redis = replace(REDIS, call_seconds=4.0)
+    connection = await asyncio.to_thread(RedisConnection, redis_server.url, redis)
+    async with running(Node(connection, replace(LIMITS, publish_seconds=2.0))) as one:
+        await until(lambda: connection.is_up)
+        told = "what was sent may have been published"
+        with redis_server.stopped(), pytest.raises(NumberingUnavailableError, match=told):
+            await one.publish("a")
 
 
 async def test_an_answer_that_was_lost_publishes_nothing_twice(redis_server: RedisServer) -> None:
