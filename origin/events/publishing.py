@@ -63,7 +63,7 @@ class RateLimit:
         return 0.0
 
 
-class Publisher:
+class EventPublisher:
     """Takes events for one channel from all who may publish to it.
 
     Args:

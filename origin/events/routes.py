@@ -13,7 +13,7 @@ from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.events.limits import EventLimits
-from origin.events.publishing import Publisher
+from origin.events.publishing import EventPublisher
 from origin.events.reading import EventReading
 from origin.events.sockets import EventSocket
 from origin.http1 import websocket
@@ -42,7 +42,9 @@ class EventsEndpoint:
         self._limits = limits
         self._admission = admission
         self._reading = EventReading(admission)
-        self._publishers = {name: Publisher(channel, limits.publish) for name, channel in channels.items()}
+        self._publishers = {
+            name: EventPublisher(channel, limits.publish) for name, channel in channels.items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from origin.events.channel import EventChannel
 from origin.events.delivery import Reader
 from origin.events.formats import WEBSOCKET
-from origin.events.publishing import Publisher
+from origin.events.publishing import EventPublisher
 from origin.http1 import websocket
 from origin.http1.exchange import take_slowly
 from origin.http1.stream import STREAM, Stream
@@ -38,7 +38,7 @@ class EventSocket:
     """
 
     def __init__(
-        self, channel: EventChannel, publisher: Publisher | None, limits: websocket.WebSocketLimits
+        self, channel: EventChannel, publisher: EventPublisher | None, limits: websocket.WebSocketLimits
     ) -> None:
         self._channel = channel
         self._publisher = publisher

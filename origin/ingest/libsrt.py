@@ -43,7 +43,7 @@ class Option(enum.IntEnum):
     PEER_IDLE_MILLISECONDS = 55
 
 
-class Ready(enum.IntFlag):
+class SocketEvents(enum.IntFlag):
     """What has happened to a socket (``SRT_EPOLL_OPT``)."""
 
     IN = 0x1
@@ -59,7 +59,7 @@ class SrtError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HandshakeAnswer:
     """The answer to a caller's SRT handshake.
 
     Attributes:
@@ -113,7 +113,7 @@ _ListenCallback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p
 )
 
-Judge = Callable[[str, bytes], Answer]
+Judge = Callable[[str, bytes], HandshakeAnswer]
 """Called with a caller's address and stream ID; gives what it hears.
 
 It is called in a thread of libsrt, which reads nothing from anybody meanwhile: it must not wait.
@@ -233,7 +233,7 @@ class Libsrt:
 
     def watch(self, epoll: int, sock: int) -> None:
         """Wait for a socket, too."""
-        events = ctypes.c_int(Ready.IN | Ready.ERROR)
+        events = ctypes.c_int(SocketEvents.IN | SocketEvents.ERROR)
         self._check(self._library.srt_epoll_add_usock(epoll, sock, ctypes.byref(events)))
 
     def ignore(self, epoll: int, sock: int) -> None:

@@ -21,7 +21,7 @@ from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import network_of
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.feeding import Feeding
-from origin.ingest.libsrt import PACKAGE, Answer, Libsrt, LibsrtMissingError, SrtError
+from origin.ingest.libsrt import PACKAGE, HandshakeAnswer, Libsrt, LibsrtMissingError, SrtError
 from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
 from origin.ingest.stream_id import StreamId, read_stream_id
 from packager.sources.publication import Publisher
@@ -177,14 +177,14 @@ class SrtGate:
         self._refusals = RefusalLog("srt connection refused", limits.refusal_log, clock)
         self.receiver: SrtReceiver | None = None
 
-    def judge(self, address: str, stream_id: bytes) -> Answer:
+    def judge(self, address: str, stream_id: bytes) -> HandshakeAnswer:
         """Give what a caller hears."""
         if self.receiver is None or self.receiver.is_full:
-            return Answer(OVERLOAD)
+            return HandshakeAnswer(OVERLOAD)
         try:
             wanted = _stream_id_of(stream_id)
             if self._has_to_wait(address, wanted):
-                return Answer(OVERLOAD)
+                return HandshakeAnswer(OVERLOAD)
             self._admission.find(wanted.channel)
             self._admission.check_key(wanted.channel, wanted.key, address)
             self._admission.check_room(wanted.channel)
@@ -192,18 +192,18 @@ class SrtGate:
             self._remember(address, error.delay_seconds)
             code = CODES[error.reason]
             if error.reason is RefusalReason.WRONG_KEY:
-                return Answer(code)  # It is in the log already.
+                return HandshakeAnswer(code)  # It is in the log already.
             return self._refused(code, address, error)
         except UnsupportedError as error:
             return self._refused(BAD_MODE, address, error)
         except MalformedError as error:
             return self._refused(BAD_REQUEST, address, error)
-        return Answer(passphrase=self._passphrases.get(wanted.channel, ""))
+        return HandshakeAnswer(passphrase=self._passphrases.get(wanted.channel, ""))
 
-    def _refused(self, code: int, address: str, error: Exception) -> Answer:
+    def _refused(self, code: int, address: str, error: Exception) -> HandshakeAnswer:
         """Say in the log why a caller is refused, as libsrt tells it only the code; give that."""
         self._refusals.write(address, code=code, reason=str(error))
-        return Answer(code)
+        return HandshakeAnswer(code)
 
     def _has_to_wait(self, address: str, wanted: StreamId) -> bool:
         network = network_of(address)

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from origin.ingest.libsrt import Answer, Libsrt
+from origin.ingest.libsrt import HandshakeAnswer, Libsrt
 from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
 from tests.srt import calling, udp_port
 from tests.waiting import until
@@ -20,7 +20,7 @@ MESSAGES = 1000
 @pytest.mark.timeout(300)
 async def test_an_event_loop_that_takes_nothing_is_not_given_more() -> None:
     port, found = udp_port(), list[SrtConnection]()
-    receiver = SrtReceiver(Libsrt(), lambda _address, _stream_id: Answer(), found.append, LIMITS)
+    receiver = SrtReceiver(Libsrt(), lambda _address, _stream_id: HandshakeAnswer(), found.append, LIMITS)
     thread = threading.Thread(target=receiver.run, args=([(socket.AF_INET, ("127.0.0.1", port))], 60.0))
     thread.start()
     done, hang_up = threading.Event(), threading.Event()
