@@ -10,6 +10,7 @@ What the log is doesn't matter here: live channels, stations and event channels 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +28,13 @@ LONGEST_LEASES = 10
 
 # A lease is a hash: who has it, and whether that one has something to append.
 _ACQUIRE = """
-local lease, epoch = KEYS[1], KEYS[2]
+local lease, epoch, reached = KEYS[1], KEYS[2], KEYS[3]
 local token, expiry, has_media, remembered = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local ahead, longest = tonumber(ARGV[5]), tonumber(ARGV[6])
 local held, left = redis.call('HMGET', lease, 'token', 'has_media'), redis.call('PTTL', lease)
 local is_ours = left >= 0 and left <= longest
 if is_ours and held[1] and held[1] ~= token and (held[2] == '1' or has_media == '0') then
-  return 0
+  return {'0', ''}
 end
 -- From the clock, too: a Redis that has lost its data gives no epoch a second time.
 local now = redis.call('TIME')
@@ -45,11 +46,11 @@ end
 redis.call('SET', epoch, string.format('%d', following), 'EX', remembered)
 redis.call('HSET', lease, 'token', token, 'has_media', has_media)
 redis.call('PEXPIRE', lease, expiry)
-return string.format('%d', following)
+return {string.format('%d', following), redis.call('GET', reached) or ''}
 """
 
 _RENEW = """
-local lease, epoch = KEYS[1], KEYS[2]
+local lease, epoch, reached = KEYS[1], KEYS[2], KEYS[3]
 local token, expiry, has_media, remembered, mine = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if redis.call('GET', epoch) ~= mine then
   return 0
@@ -57,6 +58,9 @@ end
 redis.call('EXPIRE', epoch, remembered)
 redis.call('HSET', lease, 'token', token, 'has_media', has_media)
 redis.call('PEXPIRE', lease, expiry)
+if ARGV[6] ~= '' then
+  redis.call('SET', reached, ARGV[6], 'EX', remembered)
+end
 return 1
 """
 
@@ -65,6 +69,22 @@ if redis.call('GET', KEYS[2]) == ARGV[1] then
   redis.call('DEL', KEYS[1])
 end
 """
+
+
+_REACHED = re.compile(rb"([0-9]{1,15}) ([0-9]{1,15})")
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a live channel's log has come, which whoever knows nothing else of it goes on behind.
+
+    Attributes:
+        number: the media sequence number behind all segments.
+        discontinuity_sequence: the discontinuity sequence number of the newest one.
+    """
+
+    number: int
+    discontinuity_sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +128,11 @@ class LogKeys:
         """The key of a number: how often the log's owner has changed."""
         return self.key("epoch")
 
+    @property
+    def reached(self) -> str:
+        """How far it has come, when its owner last renewed the lease."""
+        return self.key("reached")
+
 
 class Lease:
     """The lease of one log, as one node sees it.
@@ -120,6 +145,7 @@ class Lease:
 
     Attributes:
         epoch: with which this node appends; 0 while it doesn't have the lease.
+        reached: how far the log had come when this node took it; None where nobody has told.
     """
 
     def __init__(self, connection: RedisConnection, keys: LogKeys, token: str, limits: LeaseLimits) -> None:
@@ -131,6 +157,7 @@ class Lease:
         # So that none is renewed with an epoch that was replaced meanwhile.
         self._changing = asyncio.Lock()
         self.epoch = 0
+        self.reached: Reached | None = None
 
     @property
     def is_certain(self) -> bool:
@@ -151,21 +178,26 @@ class Lease:
             ahead = str(round(AHEAD_SECONDS * 1000))
             longest = str(round(self._limits.lease_seconds * 1000 * LONGEST_LEASES))
             terms = *self._terms(has_media=has_media), ahead, longest
-            epoch = int(await self._eval(_ACQUIRE, *terms))
+            given, told = await self._eval(_ACQUIRE, *terms)
+            epoch = int(given)
             if epoch:
                 self.epoch, self._certain_until = epoch, asked + self._limits.lease_seconds
+                found = _REACHED.fullmatch(told)
+                self.reached = None if found is None else Reached(int(found[1]), int(found[2]))
             return epoch > 0
 
-    async def renew(self, *, has_media: bool) -> bool:
+    async def renew(self, *, has_media: bool, reached: Reached | None = None) -> bool:
         """Renew it, if need be behind its end; tell whether this node still has it.
 
         Args:
             has_media: as for ``acquire``.
+            reached: how far the log has come; None leaves what was told.
         """
         async with self._changing:
             asked = time.monotonic()
             epoch = self.epoch
-            kept = bool(await self._eval(_RENEW, *self._terms(has_media=has_media), str(epoch)))
+            told = "" if reached is None else f"{reached.number} {reached.discontinuity_sequence}"
+            kept = bool(await self._eval(_RENEW, *self._terms(has_media=has_media), str(epoch), told))
             if kept:
                 self._certain_until = asked + self._limits.lease_seconds
             elif self.epoch == epoch:
@@ -188,8 +220,8 @@ class Lease:
         return self._token, expiry, "1" if has_media else "0", str(limits.epoch_seconds)
 
     async def _eval(self, script: str, *arguments: str) -> Any:
-        keys = self._keys.lease, self._keys.epoch
-        types = {self._keys.lease: "hash", self._keys.epoch: "string"}
+        keys = self._keys.lease, self._keys.epoch, self._keys.reached
+        types = dict(zip(keys, ("hash", "string", "string"), strict=True))
         return await self._connection.call(
             lambda client: client.eval(script, len(keys), *keys, *arguments), types
         )

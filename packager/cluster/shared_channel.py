@@ -19,12 +19,12 @@ import structlog
 
 from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.lease import Lease
+from packager.cluster.lease import Lease, Reached
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import LogStream
 from packager.cluster.log_writer import LogWriter
 from packager.cluster.shared_log import SharedLog
-from packager.cluster.succession import begin_empty, go_on, is_shared, needs_new_windows
+from packager.cluster.succession import begin_empty, go_on, is_shared, needs_new_windows, reached_by
 from packager.concurrency import background_task
 from packager.publish.live_stream import LiveStream
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry
@@ -98,6 +98,8 @@ class SharedChannel:
         # Whether every entry since this node took over is its own.
         self._is_level = False
         self._begins_anew = False
+        # How far the log had come, where this node may not have all of it.
+        self._reached: Reached | None = None
         # The one with which this node appended last.
         self._epoch = 0
         self._waiting: deque[Entry] = deque()
@@ -189,8 +191,10 @@ class SharedChannel:
         """Renew the lease, or take it."""
         if not self._connection.is_up:
             return
-        if self._lease.epoch and not await self._lease.renew(has_media=self._has_media()):
-            self._lease.lose()
+        if self._lease.epoch:
+            reached = reached_by(self.shared.stream) if self._is_level and self.shared.is_owned else None
+            if not await self._lease.renew(has_media=self._has_media(), reached=reached):
+                self._lease.lose()
         self._note_owner()
         if (
             not self._lease.epoch
@@ -249,7 +253,11 @@ class SharedChannel:
             self._writer.forget()
             if last is not None:
                 self._begins_anew = not await self._wait_until_level(last.position)
-            shared.own(self._lease.epoch, max(shared.position, 0 if last is None else last.position))
+            knows_all = shared.is_whole and not self._begins_anew
+            self._reached = None if knows_all else self._lease.reached
+            # A position that others may have is never given again: it is of the clock where none is known.
+            first = 0 if knows_all else self._lease.epoch
+            shared.own(self._lease.epoch, max(shared.position, first if last is None else last.position))
             self._writer.sent = shared.position
         else:
             shared.own(self._lease.epoch, shared.position)
@@ -278,7 +286,10 @@ class SharedChannel:
         # Behind a time in which nobody asked for the channel gaps would lead nowhere.
         anew = self._begins_anew or (on_demand is not None and not shared.ready)
         try:
-            done = go_on(shared, self._own, self._append, dvr, anew=anew, keeps_ranges=on_demand is None)
+            ranges, reached = on_demand is None, self._reached
+            done = go_on(
+                shared, self._own, self._append, dvr, anew=anew, keeps_ranges=ranges, reached=reached
+            )
             if done and on_demand is not None:
                 for tag in on_demand.ranges_behind(shared.presentation.date_ranges.tags()):
                     self._append(DateRangeEntry(tag))
@@ -287,7 +298,7 @@ class SharedChannel:
             self._begins_anew = True
             return
         if done:
-            self._is_level, self._begins_anew = True, False
+            self._is_level, self._begins_anew, self._reached = True, False, None
             if dvr is not None:
                 dvr.begin(shared, self._append, self._may_append)
 

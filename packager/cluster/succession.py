@@ -13,6 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Protocol
 
+from packager.cluster.lease import Reached
 from packager.publish.live_stream import LiveStream
 from packager.window.log import (
     CadenceEntry,
@@ -29,6 +30,12 @@ from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import Rendition
 
 Append = Callable[[Entry], None]
+
+WAITED_SECONDS = 60
+"""Where the former owner's numbers are further ahead, nobody waits for them: its log has gone by then."""
+
+UNTOLD_DISCONTINUITIES = 2
+"""An owner may not have told of its last discontinuity yet; the next one is behind that."""
 
 
 def is_shared(entry: Entry) -> bool:
@@ -63,6 +70,7 @@ def go_on(
     *,
     anew: bool = False,
     keeps_ranges: bool = True,
+    reached: Reached | None = None,
 ) -> bool:
     """Bring a shared log to where a packager's own one is, so that its next entries fit there.
 
@@ -73,6 +81,7 @@ def go_on(
         dvr: what the shared log has behind the live edge; None: nothing.
         anew: whether what the shared log has given isn't all of it, so that new windows must begin.
         keeps_ranges: whether new windows begin with the date ranges that the shared log has.
+        reached: how far the shared log had come, where what it has given may not be all of it.
 
     Returns:
         False where that isn't possible yet, and nothing was appended: the shared log is ahead.
@@ -82,8 +91,14 @@ def go_on(
         return False
     wanted = _for_all(own_entry, dvr)
     following = -1 if entry is None else _next_number(shared.renditions)
+    own_next = _own_next(own.renditions)
+    if reached is not None:
+        ahead = (reached.number - own_next) * own.cadence.segment_duration
+        following = max(following, reached.number if ahead <= WAITED_SECONDS else -1)
+        told = reached.discontinuity_sequence + UNTOLD_DISCONTINUITIES
+        wanted = replace(wanted, discontinuity_sequence=max(wanted.discontinuity_sequence, told))
     number = max(_oldest_number(own.renditions), following)
-    if number > _own_next(own.renditions):
+    if number > own_next:
         return False
     if anew or needs_new_windows(shared, own_entry, dvr):
         ended = entry is not None and _has_ended(shared)
@@ -94,6 +109,15 @@ def go_on(
         _close(shared, number, own, append)
     _copy(own.renditions, number, append)
     return True
+
+
+def reached_by(shared: LiveStream) -> Reached | None:
+    """Tell how far a shared log has come; None where it has given nothing yet."""
+    if shared.begun_with is None:
+        return None
+    windows = [one.window for one in shared.renditions.values()]
+    newest = max(one.newest_discontinuity_sequence for one in windows)
+    return Reached(_next_number(shared.renditions), newest)
 
 
 def begin_empty(shared: LiveStream, entry: CadenceEntry, append: Callable[[CadenceEntry], None]) -> None:

@@ -214,7 +214,7 @@ async def test_a_frozen_owner_that_wakes_is_refused_and_follows(redis_server: Re
             assert alike(edge, other)
 
 
-async def _never(*, has_media: bool) -> bool:
+async def _never(*, has_media: bool, reached: object = None) -> bool:
     return True
 
 

@@ -20,7 +20,7 @@ from tests.packager.made_channel import Maker, answers
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
-SHORT = replace(LIMITS, streams=replace(LIMITS.streams, gone_seconds=1))
+SHORT = replace(LIMITS, streams=replace(LIMITS.streams, gone_seconds=2))
 
 
 @dataclass
