@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from packager.cluster.lease import LogKeys
 from packager.cluster.node import LOGS
-from tests.packager.cluster.test_node import alike, clear, is_level, node, playing
+from tests.packager.cluster.test_node import LIMITS, alike, clear, is_level, node, playing
 from tests.packager.made_channel import same
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
 KEYS = LogKeys("live", "test")
+# A busy machine answers late, which isn't what is looked at here.
+PATIENT = replace(LIMITS, redis=replace(LIMITS.redis, call_seconds=60.0))
 FOREIGN: dict[str, tuple[str, ...]] = {
     "a lease of another type": ("SET", KEYS.lease, "x"),
     "a lease that never ends": ("HSET", KEYS.lease, "token", "x", "has_media", "1"),
@@ -36,13 +40,16 @@ async def test_a_key_that_no_node_wrote_holds_up_no_channel(
     clear(redis_server)
     write()
     maker = playing()
-    async with node(redis_server, maker) as packager, node(redis_server) as edge:
+    async with (
+        node(redis_server, maker, limits=PATIENT) as packager,
+        node(redis_server, limits=PATIENT) as edge,
+    ):
         await until(lambda: is_level(maker, edge), "the first segment")
         write()
         maker.act("segment")
         await until(lambda: is_level(maker, edge), "the second one")
         write()
-        async with node(redis_server) as late:
+        async with node(redis_server, limits=PATIENT) as late:
             maker.act("parts")
             await until(lambda: is_level(maker, late), "a new edge")
             # For none of this was Redis given up, which would have held up all other channels.
