@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SHORT_POLL_SECONDS, POLL_SECONDS, LONGEST_POLL_SECONDS = 0.01, 0.02, 0.1
+SHORT_POLL_SECONDS, POLL_SECONDS, LONGEST_POLL_SECONDS = 0.01, 0.02, 0.2
 PATIENT_SHARE = 40
 """What has taken long is asked for less often: in steps of a fortieth of it, since asking costs time, too."""
 

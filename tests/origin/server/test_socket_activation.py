@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from origin.server.limits import ServerLimits
+from origin.server.limits import Limits, ServerLimits, WorkerLimits
 from tests.conftest import START_SECONDS
 from tests.copied_channel import copied_channel
-from tests.patience import patient_server
+from tests.patience import patient_server, program
 from tests.succession import Succession, end, start
 from tests.waiting import wait_for
 
 REQUESTS = 100
-HURRY_SECONDS, LEISURE_SECONDS = 0.005, 0.05
+HURRY_SECONDS, LEISURE_SECONDS = 0.01, 0.05
 """Pauses between the requests of one who asks: those at leisure leave the processor to a server's start."""
 
 
@@ -108,7 +108,9 @@ def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket
     config = tmp_path / "workers.toml"
     config.write_text(f"[server]\nworkers = {workers}\n")
     with contextlib.ExitStack() as stack:
-        servers = Succession(tmp_path, stack, "--config", str(config))
+        # Each server would start a spare worker, too, which nobody waits for.
+        without_spare = program(Limits(workers=WorkerLimits(spares=0)))
+        servers = Succession(tmp_path, stack, "--config", str(config), program=without_spare)
         player_requests = [Asker(servers.address, keeps=keeps) for keeps in (True, True, False)]
 
         def more() -> None:
