@@ -85,6 +85,21 @@ async def wait_for_part(
     return data
 
 
+async def wait_for_bytes(window: Window, number: int) -> bool:
+    """Wait for the bytes of a segment that is listed already; False where they don't come in time.
+
+    Args:
+        window: the rendition's.
+        number: media sequence number.
+
+    Raises:
+        TooManyWaitersError: as many as may wait already.
+    """
+    waiters = window.waiters
+    seconds = waiters.limits.blocked_target_durations * window.target_duration
+    return await waiters.wait(lambda: not window.awaits(number), seconds, ("bytes", number))
+
+
 async def wait_for_first_part(window: Window, number: int, now: float) -> bool:
     """Wait until a segment has its first part.
 

@@ -23,7 +23,13 @@ from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, Too
 from origin.live.dash_captions import is_dash_captions, render_dash_captions
 from origin.live.directives import CARRIED, DirectiveError
 from origin.live.dvr_segments import StoredSegments, media_tag
-from origin.live.open_segment import OpenSegmentResponse, is_due, wait_for_first_part, wait_for_part
+from origin.live.open_segment import (
+    OpenSegmentResponse,
+    is_due,
+    wait_for_bytes,
+    wait_for_first_part,
+    wait_for_part,
+)
 from origin.live.playlist_request import (
     Reload,
     may_be_elsewhere,
@@ -212,6 +218,8 @@ class _Live:
             with contextlib.suppress(TooManyWaitersError):
                 await _wait_until_ready(stream)
             rendition = stream.renditions[rendition.name]
+        if not await _has_bytes(rendition.window, read_name(request.path_params["name"])):
+            return refusal(503, 0, retry_after=stream.target_duration)
         return await self._answer_file(request, stream, rendition)
 
     async def _answer_file(self, request: Request, stream: LiveStream, rendition: Rendition) -> Response:
@@ -319,6 +327,15 @@ def _answer_missing(name: str, named: RenditionFile, stream: LiveStream, renditi
 def _is_starting(stream: LiveStream, window: Window) -> bool:
     """Tell whether a channel still looks what there is in its folder."""
     return stream.restores and not stream.ready and not window.ended and not window.waiters.closed
+
+
+async def _has_bytes(window: Window, named: RenditionFile) -> bool:
+    """Tell whether the bytes of a file are here, for which it is waited where it is listed without them."""
+    is_media = named.kind in (RenditionFileKind.SEGMENT, RenditionFileKind.PART)
+    try:
+        return not (is_media and window.awaits(named.number)) or await wait_for_bytes(window, named.number)
+    except TooManyWaitersError:
+        return False
 
 
 async def _wait_until_ready(stream: LiveStream) -> bool:

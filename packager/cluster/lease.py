@@ -119,8 +119,21 @@ class LogKeys:
         return self.key("snapshot")
 
     @property
+    def listing(self) -> str:
+        """The key of the snapshot without the bytes of segments."""
+        return self.key("listing")
+
+    def media(self, token: str) -> str:
+        """Name the key of a stream with the bytes of segments that a listing lacks.
+
+        Args:
+            token: which the listing has.
+        """
+        return self.key(f"media:{token}")
+
+    @property
     def wanted(self) -> str:
-        """The key of a list that has an entry where somebody waits for a snapshot."""
+        """The key of a list that tells whether somebody waits for a snapshot, and of which kind."""
         return self.key("wanted")
 
     @property

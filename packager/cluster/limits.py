@@ -68,8 +68,15 @@ class LogStreamLimits:
         read_seconds: for how long a read waits for entries.
         snapshot_bytes: longest snapshot that is read.
         snapshot_seconds: for how long a snapshot stays in Redis.
+        media_seconds: for how long the bytes of segments that a listing lacks stay there, from the last
+            moment on at which some were added or read; longer than listings stay.
+        media_wait_seconds: for how long the next of them are waited for.
         transfer_seconds: for how long a snapshot may be on its way, beyond what any answer may take.
-        snapshots_at_once: most snapshots that a node waits for and reads.
+        media_bytes: most bytes of segments that are read at once, by what they have on average.
+        media_writes: most listings whose bytes wait to be written.
+        snapshots_at_once: most snapshots that a node waits for and reads, with the bytes that they lack.
+        listing_seconds: for how long a listing is waited for where there is a whole snapshot: owners of
+            earlier versions write no other.
         wanted_seconds: for how long a snapshot is waited for before it is asked for again.
         look_seconds: between two looks whether it is there.
         level_seconds: for how long who takes a log over waits to have all of it.
@@ -88,8 +95,13 @@ class LogStreamLimits:
     read_seconds: float = 0.5
     snapshot_bytes: int = 256 << 20
     snapshot_seconds: int = 5
+    media_seconds: int = 8
+    media_wait_seconds: float = 5.0
     transfer_seconds: float = 10.0
-    snapshots_at_once: int = 4
+    media_bytes: int = 2 << 20
+    media_writes: int = 64
+    snapshots_at_once: int = 8
+    listing_seconds: float = 0.1
     wanted_seconds: float = 1.0
     look_seconds: float = 0.02
     level_seconds: float = 0.5

@@ -7,6 +7,7 @@ a snapshot. Until that is there, what it has given is served on.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
@@ -15,7 +16,7 @@ from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import LogKeys
 from packager.cluster.limits import LogStreamLimits
-from packager.cluster.log_stream import EntryId, LogStream
+from packager.cluster.log_stream import LISTING, WHOLE, EntryId, LogStream, Snapshot
 from packager.cluster.shared_log import SharedLog
 from packager.replication.log_follower import HoleError
 from packager.step_budget import StepBudget
@@ -49,7 +50,7 @@ class LogReader:
                     lambda slot: self._repeat(lambda: self._read_entries(slot)),
                 )
             )
-            group.create_task(self._repeat(self._read_snapshots))
+            group.create_task(self._read_snapshots())
 
     async def _repeat(self, work: Callable[[], Awaitable[bool]]) -> None:
         """Do something again and again; behind what found nothing to do after a pause."""
@@ -110,23 +111,29 @@ class LogReader:
             shared.lose()
         return shared.is_whole
 
-    async def _read_snapshots(self) -> bool:
-        """Read snapshots of the logs that need one."""
-        lacking = [
-            (keys, shared)
-            for keys, shared in self._logs.items()
-            if not shared.is_whole and not shared.is_owned
-        ]
-        await asyncio.gather(*(self._restore(keys, shared) for keys, shared in lacking))
-        return False
+    async def _read_snapshots(self) -> None:
+        """Read snapshots of the logs that need one, those of some at once."""
+        async with asyncio.TaskGroup() as group:
+            restoring: dict[LogKeys, asyncio.Task[None]] = {}
+            while True:
+                await self._connection.wait_until_up()
+                restoring = {keys: task for keys, task in restoring.items() if not task.done()}
+                for keys, shared in self._logs.items():
+                    if not shared.is_whole and not shared.is_owned and keys not in restoring:
+                        restoring[keys] = group.create_task(self._restore(keys, shared))
+                await asyncio.sleep(self._limits.look_seconds)
 
     async def _restore(self, keys: LogKeys, shared: SharedLog) -> None:
+        limits = self._limits
         try:
             async with self._restoring:
-                stream = LogStream(self._connection, keys, self._limits)
-                snapshot = await stream.find_snapshot()
-                if not shared.is_owned:
-                    await shared.restore(snapshot, self._limits.entry_bytes)
+                stream = LogStream(self._connection, keys, limits)
+                snapshot = await stream.find_snapshot(LISTING if shared.takes_listing else WHOLE)
+                if shared.is_owned:
+                    return
+                most_lacking = limits.snapshot_bytes if snapshot.media else 0
+                if await shared.restore(snapshot, limits.entry_bytes, most_lacking):
+                    await self._read_media(keys, snapshot, shared)
         except RedisUnavailableError:
             return
         except TimeoutError:
@@ -135,4 +142,35 @@ class LogReader:
             if not shared.is_owned:
                 shared.lose()
             log.exception("a snapshot can't be read", channel=keys.name)
-            await asyncio.sleep(self._limits.wanted_seconds)
+            await asyncio.sleep(limits.wanted_seconds)
+
+    async def _read_media(self, keys: LogKeys, snapshot: Snapshot, shared: SharedLog) -> None:
+        """Read the bytes of segments that a snapshot lacks, while the log goes on.
+
+        Where they don't come, a snapshot is needed that has them.
+        """
+        limits, stream, budget = self._limits, LogStream(self._connection, keys, self._limits), StepBudget()
+        behind, count, came = b"0", 1, time.monotonic()
+        while shared.is_whole and not shared.is_owned and shared.awaits_media:
+            try:
+                found = await stream.read_media(snapshot.media, behind, count)
+            except RedisUnavailableError:
+                await self._connection.wait_until_up()
+                came = time.monotonic()
+                continue
+            is_replaced = shared.read.epoch != snapshot.last.epoch
+            patience = limits.wanted_seconds if is_replaced else limits.media_wait_seconds
+            if found:
+                came = time.monotonic()
+                size = sum(len(message) for _, message in found)
+                count = max(1, min(limits.media_bytes * len(found) // max(size, 1), limits.read_entries))
+            elif time.monotonic() > came + patience or self._logs.get(keys) is not shared:
+                log.warning("the bytes of segments don't come", channel=keys.name)
+                shared.lose()
+            for number, message in found:
+                behind = number
+                if len(message) > limits.entry_bytes:
+                    raise MalformedError(f"an entry of {len(message)} bytes")
+                if shared.is_whole and not shared.is_owned:
+                    shared.take_media(message)
+                await budget.spend()

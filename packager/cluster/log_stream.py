@@ -2,16 +2,20 @@
 
 A channel has one stream for all its renditions, since its log has one order; an entry's ID there is
 EPOCH-POSITION. So Redis itself refuses what comes twice, late, or from an owner that has been replaced.
+
+Who doesn't serve a channel yet asks for a listing: a snapshot that lacks the bytes of segments. They follow
+it in a stream of their own, so that they can be listed at once, however many they are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import struct
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection
@@ -70,10 +74,44 @@ end
 return false
 """
 
+_LOOK = """
+local entries, listing, snapshot, head_bytes = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local first = redis.call('XRANGE', entries, '-', '+', 'COUNT', 1)[1]
+return {
+  first and first[1] or '',
+  redis.call('GETRANGE', listing, 0, head_bytes - 1), redis.call('STRLEN', listing),
+  redis.call('GETRANGE', snapshot, 0, head_bytes - 1), redis.call('STRLEN', snapshot)
+}
+"""
+
+# Who asks at the same time, for the same, waits for the same one.
+_ASK = """#!lua
+local wanted, what, remembered = KEYS[1], ARGV[1], ARGV[2]
+for _, one in ipairs(redis.call('LRANGE', wanted, 0, 15)) do
+  if one == what then
+    return
+  end
+end
+redis.call('RPUSH', wanted, what)
+redis.call('EXPIRE', wanted, remembered)
+"""
+
+_ADD_MEDIA = """#!lua
+local media, remembered = KEYS[1], ARGV[1]
+for number = 2, #ARGV do
+  redis.call('XADD', media, '*', 'entry', ARGV[number])
+end
+redis.call('EXPIRE', media, remembered)
+"""
+
+WHOLE, LISTING = b"1", b"2"
+"""What who wants a snapshot may ask for: one with the bytes of segments, or without them."""
+
 LARGEST = 1 << 53
 """Numbers of Lua are exact below; what is larger in Redis wasn't written by a node."""
 
 _HEAD = struct.Struct(">QQ")
+_TOKEN_BYTES = 16
 _ID = re.compile(rb"([0-9]{1,16})-([0-9]{1,16})")
 
 
@@ -123,10 +161,12 @@ class Snapshot(NamedTuple):
     Attributes:
         last: that entry.
         data: entries, one behind the other.
+        media: token of the stream in which the bytes of segments are that it lacks; empty where it has all.
     """
 
     last: EntryId
     data: bytes
+    media: str = ""
 
 
 class LogStream:
@@ -182,18 +222,6 @@ class LogStream:
         found = await self._connection.call(lambda client: client.eval(_LAST, 1, entries, mine))
         return None if found is None else EntryId.read(found)
 
-    async def first(self) -> EntryId | None:
-        """Give the ID of the oldest entry that is kept.
-
-        Raises:
-            MalformedError: no owner has written it.
-        """
-        entries = self.keys.entries
-        found = await self._connection.call(
-            lambda client: client.xrange(entries, count=1), {entries: "stream"}
-        )
-        return EntryId.read(found[0][0]) if found else None
-
     async def store_snapshot(
         self, last: EntryId, messages: Sequence[bytes], *, is_last: bool = False
     ) -> None:
@@ -204,56 +232,115 @@ class LogStream:
             messages: its entries.
             is_last: whether nobody will write another one, so that it stays as long as the log does.
         """
-        value = b"".join((_HEAD.pack(*last), *messages))
         seconds = self._limits.gone_seconds if is_last else self._limits.snapshot_seconds
+        await self._set(self.keys.snapshot, (_HEAD.pack(*last), *messages), seconds)
+
+    async def store_listing(self, last: EntryId, messages: Sequence[bytes]) -> str:
+        """Keep a snapshot without the bytes of segments, which are to be added at once; give its token.
+
+        Args:
+            last: the entry up to which it goes.
+            messages: its entries.
+        """
+        token = os.urandom(_TOKEN_BYTES)
+        value = _HEAD.pack(*last), token, *messages
+        await self._set(self.keys.listing, value, self._limits.snapshot_seconds)
+        return token.hex()
+
+    async def _set(self, key: str, pieces: Iterable[bytes], seconds: int) -> None:
+        value = b"".join(pieces)
         await self._connection.wait(
-            lambda client: client.set(self.keys.snapshot, value, ex=seconds),
-            self._limits.transfer_seconds,
+            lambda client: client.set(key, value, ex=seconds), self._limits.transfer_seconds
         )
 
-    async def find_snapshot(self) -> Snapshot:
+    async def add_media(self, token: str, messages: Sequence[bytes]) -> None:
+        """Add bytes of segments that a listing lacks.
+
+        Args:
+            token: the listing's.
+            messages: entries.
+        """
+        key, seconds = self.keys.media(token), str(self._limits.media_seconds)
+        await self._connection.wait(
+            lambda client: client.eval(_ADD_MEDIA, 1, key, seconds, *messages), self._limits.transfer_seconds
+        )
+
+    async def read_media(self, token: str, behind: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        """Give bytes of segments that a listing lacks, once there are some; nothing where none come.
+
+        They stay a while longer for who reads on.
+
+        Args:
+            token: the listing's.
+            behind: the ID behind which they are read.
+            count: most entries.
+
+        Returns:
+            The ID of each entry, and its bytes.
+        """
+        key, limits = self.keys.media(token), self._limits
+        found = await self._connection.read_streams({key.encode(): behind}, count, limits.read_seconds)
+        if not found:
+            return []
+        await self._connection.call(lambda client: client.expire(key, limits.media_seconds))
+        return [(number, fields.get(b"entry", b"")) for _, entries in found for number, fields in entries]
+
+    async def find_snapshot(self, wanted: bytes = WHOLE) -> Snapshot:
         """Give a snapshot from which the entries that are kept go on; have one made where there is none.
+
+        Args:
+            wanted: ``LISTING`` where one without the bytes of segments is preferred.
 
         Raises:
             TimeoutError: nobody made one in time.
             MalformedError: it can't be read.
         """
-        key = self.keys.snapshot
         while True:
             async with asyncio.timeout(self._limits.wanted_seconds):
-                await self._wait_for_snapshot()
+                key = await self._wait_for_snapshot(wanted)
             # It may have many megabytes: the network has its own time for them.
             value: bytes | None = await self._connection.wait(
-                lambda client: client.get(key), self._limits.transfer_seconds
+                lambda client: client.get(key),  # noqa: B023
+                self._limits.transfer_seconds,
             )
-            if value is not None and len(value) >= _HEAD.size:
-                return Snapshot(EntryId(*_HEAD.unpack_from(value)), value[_HEAD.size :])
+            begin = _HEAD.size + (_TOKEN_BYTES if key == self.keys.listing else 0)
+            if value is not None and len(value) >= begin:
+                token = value[_HEAD.size : begin].hex()
+                return Snapshot(EntryId(*_HEAD.unpack_from(value)), value[begin:], token)
 
-    async def _wait_for_snapshot(self) -> None:
-        asked = False
-        while not await self._has_snapshot():
+    async def _wait_for_snapshot(self, wanted: bytes) -> str:
+        """Give the key of a snapshot, once there is one from which the entries that are kept go on."""
+        begun, asked = time.monotonic(), False
+        while True:
+            found = await self._look()
+            is_late = time.monotonic() > begun + self._limits.listing_seconds
+            for key in (self.keys.listing, self.keys.snapshot):
+                is_wanted = (key == self.keys.listing) == (wanted == LISTING)
+                if key in found and (is_wanted or (wanted == LISTING and is_late)):
+                    return key
             if not asked:
                 asked = True
-                await self._connection.call(self._ask, {self.keys.wanted: "list"})
+                await self._ask(wanted)
             await asyncio.sleep(self._limits.look_seconds)
 
-    async def _ask(self, redis: Any) -> None:
-        # Who asks at the same time waits for the same one.
-        if not await redis.llen(self.keys.wanted):
-            await redis.rpush(self.keys.wanted, b"1")
-        await redis.expire(self.keys.wanted, max(round(self._limits.wanted_seconds), 1))
+    async def _ask(self, wanted: bytes) -> None:
+        key, seconds = self.keys.wanted, str(max(round(self._limits.wanted_seconds), 1))
+        await self._connection.call(lambda client: client.eval(_ASK, 1, key, wanted, seconds), {key: "list"})
 
-    async def _has_snapshot(self) -> bool:
-        """Tell whether there is a snapshot from which the entries that are kept go on."""
-        key, most = self.keys.snapshot, self._limits.snapshot_bytes
-        head: bytes = await self._connection.call(
-            lambda client: client.getrange(key, 0, _HEAD.size - 1), {key: "string"}
+    async def _look(self) -> set[str]:
+        """Give the keys of the snapshots from which the entries that are kept go on."""
+        keys, most = self.keys, self._limits.snapshot_bytes
+        asked = keys.entries, keys.listing, keys.snapshot
+        found = await self._connection.call(
+            lambda client: client.eval(_LOOK, len(asked), *asked, str(_HEAD.size)),
+            {keys.entries: "stream", keys.listing: "string", keys.snapshot: "string"},
         )
-        if len(head) < _HEAD.size:
-            return False
-        first = await self.first()
-        if first is None or first.position > _HEAD.unpack(head)[1] + 1:
-            return False
-        if await self._connection.call(lambda client: client.strlen(key)) > most:
-            raise MalformedError(f"a snapshot of more than {most} bytes")
-        return True
+        first = EntryId.read(found[0]) if found[0] else None
+        fitting = set[str]()
+        for key, head, size in ((keys.listing, *found[1:3]), (keys.snapshot, *found[3:])):
+            if first is None or len(head) < _HEAD.size or first.position > _HEAD.unpack(head)[1] + 1:
+                continue
+            if size > most:
+                raise MalformedError(f"a snapshot of more than {most} bytes")
+            fitting.add(key)
+        return fitting

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -17,7 +17,7 @@ from packager.cluster.demand import Demand, MadeOnDemand
 from packager.cluster.lease import PREFIX, Lease, LogKeys
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_reader import LogReader
-from packager.cluster.log_stream import LogStream
+from packager.cluster.log_stream import LISTING, LogStream
 from packager.cluster.shared_channel import OnDemand, SharedChannel
 from packager.cluster.shared_log import CommandsOnDemand, SharedLog
 from packager.publish.limits import PublishLimits
@@ -117,6 +117,9 @@ class ClusterNode:
         self._logs: dict[LogKeys, SharedLog] = {}
         # The logs of stations' live channels, those too that nobody makes now and that aren't followed.
         self._simulcast_logs: dict[LogKeys, SharedLog] = {}
+        self._media_writes: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(
+            limits.streams.media_writes
+        )
         self._has_listed = False
 
     def share(
@@ -133,7 +136,8 @@ class ClusterNode:
             What is to be called with each entry of its own log.
         """
         keys = LogKeys(LIVE, own.name)
-        channel = self.channels[own.name] = self._make(keys, own, has_media, self._follow(keys), dvr=dvr)
+        shared = self._follow(keys, may_be_owned=True)
+        channel = self.channels[own.name] = self._make(keys, own, has_media, shared, dvr=dvr)
         return channel.take
 
     def share_simulcast(
@@ -153,7 +157,7 @@ class ClusterNode:
             demand.note(name)
 
         commands = CommandsOnDemand(note_viewer, lambda: simulcast.is_postponed)
-        keys, shared = self._wait_for_simulcast(name, awaited, commands)
+        keys, shared = self._wait_for_simulcast(name, awaited, commands, may_be_owned=True)
         channel = self.simulcasts[name] = self._make(
             keys, own, lambda: simulcast.has_media, shared, on_demand=simulcast
         )
@@ -169,15 +173,18 @@ class ClusterNode:
         """
         demand = self._demand
         self._wait_for_simulcast(
-            name, awaited, CommandsOnDemand(lambda: demand.note(name), is_postponed=lambda: False)
+            name,
+            awaited,
+            CommandsOnDemand(lambda: demand.note(name), is_postponed=lambda: False),
+            may_be_owned=False,
         )
 
     def _wait_for_simulcast(
-        self, name: str, awaited: CadenceEntry, commands: CommandsOnDemand
+        self, name: str, awaited: CadenceEntry, commands: CommandsOnDemand, *, may_be_owned: bool
     ) -> tuple[LogKeys, SharedLog]:
         keys = LogKeys(SIMULCAST, name)
         relay, publish = self._relay.take, self._publish_limits
-        shared = SharedLog(name, self._streams, publish, relay, commands, awaited)
+        shared = SharedLog(name, self._streams, publish, relay, commands, awaited, may_be_owned=may_be_owned)
         self._simulcast_logs[keys] = shared
         return keys, shared
 
@@ -221,6 +228,7 @@ class ClusterNode:
                 for one in (
                     reader.run(),
                     self._list_logs(),
+                    self._write_media(),
                     self.connection.for_each_slot(
                         lambda: [keys.wanted for keys in self._owned()], self._write_snapshots
                     ),
@@ -244,9 +252,9 @@ class ClusterNode:
         for shared in {*self._logs.values(), *self._simulcast_logs.values()}:
             shared.close()
 
-    def _follow(self, keys: LogKeys) -> SharedLog:
+    def _follow(self, keys: LogKeys, *, may_be_owned: bool) -> SharedLog:
         shared = self._logs[keys] = SharedLog(
-            keys.name, self._streams, self._publish_limits, self._relay.take
+            keys.name, self._streams, self._publish_limits, self._relay.take, may_be_owned=may_be_owned
         )
         return shared
 
@@ -274,7 +282,7 @@ class ClusterNode:
             if (simulcast := self._simulcast_logs.get(keys)) is not None:
                 self._logs[keys] = simulcast
             elif self._follows_all and keys.kind == LIVE:
-                self._follow(keys)
+                self._follow(keys, may_be_owned=False)
         for keys in self._logs.keys() - wanted - made - self._owned().keys():
             gone = self._logs.pop(keys)
             if keys.kind == LIVE:
@@ -308,5 +316,17 @@ class ClusterNode:
         asked = await self.connection.wait(
             lambda client: client.blpop([*owned], timeout=seconds), seconds, lists
         )
-        if asked is not None:
-            await owned[asked[0].decode()].store_snapshot()
+        if asked is None:
+            return
+        channel, wanted = owned[asked[0].decode()], asked[1]
+        if wanted != LISTING:
+            await channel.store_snapshot()
+        elif (write_media := await channel.store_listing()) is not None:
+            await self._media_writes.put(write_media)
+
+    async def _write_media(self) -> None:
+        """Write the bytes of segments that listings lack, behind all listings that are wanted."""
+        while True:
+            write = await self._media_writes.get()
+            with contextlib.suppress(RedisUnavailableError):  # who reads them asks anew
+                await write()

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -27,7 +27,10 @@ from packager.cluster.shared_log import SharedLog
 from packager.cluster.succession import begin_empty, go_on, is_shared, needs_new_windows, reached_by
 from packager.concurrency import background_task
 from packager.publish.live_stream import LiveStream
+from packager.step_budget import StepBudget
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry
+from packager.window.log_encoding import encode
+from packager.window.snapshot import SegmentMediaEntry
 
 if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr
@@ -179,6 +182,28 @@ class SharedChannel:
         """Write a snapshot of the log for somebody who begins to follow it."""
         if self.is_owner and self._is_level:
             await self._stream.store_snapshot(*await self.shared.snapshot())
+
+    async def store_listing(self) -> Callable[[], Awaitable[None]] | None:
+        """Write one without the bytes of segments.
+
+        Returns:
+            What is to be called so that they are written, too; None where there was nothing to write.
+        """
+        if not (self.is_owner and self._is_level):
+            return None
+        last, messages, media = await self.shared.listing()
+        token = await self._stream.store_listing(last, messages)
+        return functools.partial(self._add_media, token, media)
+
+    async def _add_media(self, token: str, media: Sequence[SegmentMediaEntry]) -> None:
+        batch, size, budget = list[bytes](), 0, StepBudget()
+        for number, entry in enumerate(media):
+            batch.append(encode(entry))
+            size += len(batch[-1])
+            if size >= self._limits.streams.append_bytes or number == len(media) - 1:
+                await self._stream.add_media(token, batch)
+                batch, size = [], 0
+            await budget.spend()
 
     def _serve_own(self) -> None:
         """Serve what this packager makes, where the shared log can't be served without Redis."""

@@ -16,6 +16,7 @@ from packager.replication.log_follower import FollowedPosition, HoleError
 from packager.step_budget import StepBudget
 from packager.window.log import CadenceEntry, Entry
 from packager.window.log_encoding import encode
+from packager.window.snapshot import HeldSegmentsEntry, SegmentMediaEntry, WindowStateEntry
 
 _LENGTH_BYTES = 4
 _AVERAGED = 16
@@ -56,6 +57,10 @@ class _SharedLiveLog(FollowedLiveLog):
 
     relay: Callable[[LiveStream, Entry], None]
 
+    # How many bytes the snapshot lacks that is being read, and how many it may lack.
+    lacking_bytes = 0
+    most_lacking_bytes = 0
+
     def offer(self) -> None:
         """Let the channel be served once it can be; new windows are waited for like an owner's."""
         if self.stream.ready:
@@ -67,7 +72,14 @@ class _SharedLiveLog(FollowedLiveLog):
             super().withdraw()
 
     def fold(self, entry: Entry) -> None:
-        """Take an entry."""
+        """Take an entry.
+
+        Raises:
+            MalformedError: the bytes that a snapshot lacks are too many.
+        """
+        self.lacking_bytes += _lacking_bytes(entry)
+        if self.lacking_bytes > self.most_lacking_bytes:
+            raise MalformedError(f"a snapshot that lacks more than {self.most_lacking_bytes} bytes")
         super().fold(entry)
         self.relay(self.stream, entry)
 
@@ -82,6 +94,7 @@ class SharedLog:
         relay: is called with each entry behind its folding, for other processes of this node.
         commands: what requests may cause; None: nothing here.
         awaited: windows that are served at once, and waited at; None: it isn't served before it can be.
+        may_be_owned: whether this node may come to own the log, for which it needs all bytes of segments.
 
     Attributes:
         stream: what is served of it.
@@ -99,7 +112,10 @@ class SharedLog:
         relay: Callable[[LiveStream, Entry], None],
         commands: Commands | None = None,
         awaited: CadenceEntry | None = None,
+        *,
+        may_be_owned: bool = True,
     ) -> None:
+        self._may_be_owned = may_be_owned
         self._folding = _SharedLiveLog(name, streams, ReplicationLimits(), publish_limits)
         self._folding.relay = relay
         self._publish_limits = publish_limits
@@ -121,6 +137,19 @@ class SharedLog:
         return not self._position.is_restoring
 
     @property
+    def takes_listing(self) -> bool:
+        """Whether a snapshot that lacks the bytes of segments is better than a whole one.
+
+        It isn't for who has what is served meanwhile, and would lose the bytes which that has.
+        """
+        return not self._may_be_owned and (self.stream.begun_with is None or not self.stream.ready)
+
+    @property
+    def awaits_media(self) -> bool:
+        """Whether bytes of segments that a snapshot lacked haven't come yet."""
+        return self.stream.awaits_media
+
+    @property
     def position(self) -> int:
         """The position of the newest entry."""
         return self._position.number
@@ -140,37 +169,59 @@ class SharedLog:
             return  # an owner sends again what Redis may have lost
         self._position.take(number.position, message)
 
-    async def restore(self, snapshot: Snapshot, most_bytes: int) -> None:
+    async def restore(self, snapshot: Snapshot, most_bytes: int, most_lacking_bytes: int = 0) -> int:
         """Begin with a snapshot; others have their turn in between.
 
         It ends where it is if this node comes to own the log meanwhile.
+
+        Args:
+            snapshot: it.
+            most_bytes: of an entry.
+            most_lacking_bytes: of segments that are told without them.
+
+        Returns:
+            How many bytes the snapshot lacks.
 
         Raises:
             MalformedError: it can't be read.
             HoleError: the same.
         """
         budget = StepBudget()
+        self._folding.lacking_bytes, self._folding.most_lacking_bytes = 0, most_lacking_bytes
         for message in _messages(snapshot.data, most_bytes):
             self._position.take(snapshot.last.position, message)
             self._note_length(message)
             await budget.spend()
             if self.is_owned:
-                return
+                return 0
         if not self.is_whole:
             raise MalformedError("a snapshot without an end")
         self.read, self.may_differ = snapshot.last, False
+        return self._folding.lacking_bytes
+
+    def take_media(self, message: bytes) -> None:
+        """Take the bytes of a segment that a snapshot lacked.
+
+        Raises:
+            MalformedError: it can't be read, or there are others than it lacked.
+        """
+        _, entry = self._folding.read(message)
+        if not isinstance(entry, SegmentMediaEntry) or entry.rendition not in self.stream.renditions:
+            raise MalformedError(f"{type(entry).__name__} among the bytes of segments")
+        self._folding.fold(entry)
 
     def _note_length(self, message: bytes) -> None:
         self.mean_entry_bytes += (len(message) - self.mean_entry_bytes) / _AVERAGED
 
     async def snapshot(self) -> tuple[EntryId, list[bytes]]:
         """Write a snapshot; others have their turn in between."""
-        budget, last = StepBudget(), EntryId(self.read.epoch, self.position)
-        messages = []
-        for entry in self.stream.snapshot():
-            messages.append(encode(entry))
-            await budget.spend()
-        return last, messages
+        last = EntryId(self.read.epoch, self.position)
+        return last, await _encoded(self.stream.snapshot())
+
+    async def listing(self) -> tuple[EntryId, list[bytes], list[SegmentMediaEntry]]:
+        """Write a snapshot without the bytes of segments, and give those; others have their turn."""
+        last, media = EntryId(self.read.epoch, self.position), self.stream.media()
+        return last, await _encoded(self.stream.snapshot(has_media=False)), media
 
     def own(self, epoch: int, position: int) -> None:
         """Append from now on, behind a position."""
@@ -214,6 +265,21 @@ class SharedLog:
         """Serve it no more: there is no such channel."""
         self._folding.withdraw()
         self._folding.close()
+
+
+async def _encoded(entries: Iterator[Entry]) -> list[bytes]:
+    budget, messages = StepBudget(), []
+    for entry in entries:
+        messages.append(encode(entry))
+        await budget.spend()
+    return messages
+
+
+def _lacking_bytes(entry: Entry) -> int:
+    """Count the bytes of segments that an entry of a snapshot tells without them."""
+    if isinstance(entry, WindowStateEntry):
+        return 0 if entry.open is None else sum(entry.open.sizes)
+    return sum(sum(one.sizes) for one in entry.segments) if isinstance(entry, HeldSegmentsEntry) else 0
 
 
 def _messages(data: bytes, most: int) -> Iterator[bytes]:

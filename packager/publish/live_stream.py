@@ -25,6 +25,7 @@ from packager.window.snapshot import (
     DateRangesEntry,
     HeldSegmentsEntry,
     PeriodsEntry,
+    SegmentMediaEntry,
     SnapshotBeginEntry,
     SnapshotEndEntry,
     SnapshotEntry,
@@ -174,6 +175,8 @@ class FoldedLog:
         """
         if isinstance(entry, DateRangeEntry):
             self.presentation.add_date_range(entry.tag)
+        elif isinstance(entry, SegmentMediaEntry):
+            self.renditions[entry.rendition].window.fill(entry.number, entry.data)
         elif not isinstance(entry, CadenceEntry | SnapshotEntry):
             self.renditions[entry.rendition].window.fold(entry)
 
@@ -188,12 +191,25 @@ class FoldedLog:
             case DateRangesEntry() | PeriodsEntry():
                 self.presentation.begin_from(entry)
 
-    def snapshot(self) -> Iterator[Entry]:
+    @property
+    def awaits_media(self) -> bool:
+        """Whether bytes of segments that a snapshot told without them haven't come yet."""
+        return any(one.window.awaits_media for one in self.renditions.values())
+
+    def media(self) -> list[SegmentMediaEntry]:
+        """Give what a snapshot without media lacks that is taken now: the newest segments come first."""
+        found = [one.window.media(name) for name, one in self.renditions.items()]
+        return sorted(itertools.chain(*found), key=lambda entry: -entry.number)
+
+    def snapshot(self, *, has_media: bool = True) -> Iterator[Entry]:
         """Give the entries from which another process makes the same windows and playlists.
 
         What is folded while they are taken isn't in them: it follows them.
+
+        Args:
+            has_media: whether with the bytes of segments; else those of ``media`` are to follow.
         """
-        states = [one.window.state(name) for name, one in self.renditions.items()]
+        states = [one.window.state(name, has_media=has_media) for name, one in self.renditions.items()]
         return itertools.chain(
             (SnapshotBeginEntry(), self.entry),
             [state for state, _ in states],
@@ -301,9 +317,22 @@ class LiveStream:
         else:
             self.adopt(restored)
 
-    def snapshot(self) -> Iterator[Entry]:
-        """Give the entries from which another process makes the same stream; none before a cadence."""
-        return iter(()) if self._folded is None else self._folded.snapshot()
+    def snapshot(self, *, has_media: bool = True) -> Iterator[Entry]:
+        """Give the entries from which another process makes the same stream; none before a cadence.
+
+        Args:
+            has_media: as for ``FoldedLog.snapshot``.
+        """
+        return iter(()) if self._folded is None else self._folded.snapshot(has_media=has_media)
+
+    def media(self) -> list[SegmentMediaEntry]:
+        """Give what a snapshot without media lacks that is taken now: the newest segments come first."""
+        return [] if self._folded is None else self._folded.media()
+
+    @property
+    def awaits_media(self) -> bool:
+        """Whether bytes of segments that a snapshot told without them haven't come yet."""
+        return self._folded is not None and self._folded.awaits_media
 
     def adopt(self, folded: FoldedLog) -> None:
         """Go on with other windows; who waits at the former ones is released."""

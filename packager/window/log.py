@@ -17,7 +17,7 @@ from media.hls.date_range import DateRange
 from media.mp4.codecs import SampleEntry
 from packager.window.cadence import Cadence
 from packager.window.model import LivePart, LiveSegment, StoredSegment
-from packager.window.snapshot import SnapshotEntry
+from packager.window.snapshot import SegmentMediaEntry, SnapshotEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ RenditionEntry = (
     | ForgottenEntry
     | EndEntry
 )
-Entry = CadenceEntry | DateRangeEntry | SnapshotEntry | RenditionEntry
+Entry = CadenceEntry | DateRangeEntry | SnapshotEntry | SegmentMediaEntry | RenditionEntry
 
 
 class Log:

@@ -157,6 +157,8 @@ class LiveSegment(Struct, frozen=True, gc=False):
         gap: whether it stands for a segment that never came (RFC 8216bis §4.4.4.7).
         duration: seconds.
         stored: what is known of its bytes once they are on disk.
+        awaited: how many bytes each of its first parts has, where a snapshot told of them and their bytes
+            come behind it; empty once they are here.
     """
 
     number: int
@@ -168,6 +170,7 @@ class LiveSegment(Struct, frozen=True, gc=False):
     gap: bool = False
     duration: Fraction = Fraction(0)
     stored: StoredSegment | None = None
+    awaited: tuple[int, ...] = ()
 
     @property
     def program_date_time(self) -> Fraction:
@@ -188,7 +191,27 @@ class LiveSegment(Struct, frozen=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes of a finished segment, wherever they are."""
-        return self.stored.size if self.stored else len(self.data)
+        return self.stored.size if self.stored else self.memory_size
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of a finished segment that are in memory, or soon will be."""
+        if not self.awaited:
+            return len(self.data)
+        return sum(self.awaited) + sum(len(part.data) for part in self.parts)
+
+    def filled(self, data: bytes) -> LiveSegment:
+        """Give the same with the bytes that are awaited; they are as many.
+
+        Args:
+            data: those of its first parts, in a row.
+        """
+        view, start, parts = memoryview(data), 0, []
+        for part, size in zip(self.parts, self.awaited, strict=False):
+            parts.append(LivePart(view[start : start + size], part.duration, part.independent))
+            start += size
+        parts += self.parts[len(self.awaited) :]
+        return replace(self, parts=tuple(parts), awaited=())
 
 
 def join_parts(segment: LiveSegment) -> LiveSegment:

@@ -185,6 +185,8 @@ class FinishedSegments:
         self._leaving: dict[int, float] = {}
         # Those of them for whose bytes the store has reserved memory until they are on disk.
         self._reserved: set[int] = set()
+        # Segments that were told without their bytes, which haven't come yet.
+        self._awaited: set[int] = set()
 
     @property
     def oldest_number(self) -> int:
@@ -195,7 +197,12 @@ class FinishedSegments:
     def waiting(self) -> Mapping[int, int]:
         """Bytes of the segments behind the live edge that stay in memory until they are stored, by number."""
         found = {number: self.find(number) for number in self._reserved}
-        return {number: len(one.data) for number, one in found.items() if one is not None}
+        return {number: one.memory_size for number, one in found.items() if one is not None}
+
+    @property
+    def awaits_media(self) -> bool:
+        """Whether bytes of segments that were told without them haven't come yet."""
+        return bool(self._awaited)
 
     @property
     def may_retire(self) -> bool:
@@ -265,9 +272,13 @@ class FinishedSegments:
             leaving=tuple((number, max(until - now, 0.0)) for number, until in self._leaving.items()),
         )
 
-    def held(self, rendition: str, now: float) -> Iterator[HeldSegmentsEntry]:
+    def held(self, rendition: str, now: float, *, has_media: bool) -> Iterator[HeldSegmentsEntry]:
         """Tell the segments that there are now, some at a time; what changes meanwhile isn't in them."""
-        return self._told(rendition, tuple(self._unlisted), tuple(self.listed), now)
+        return self._told(rendition, tuple(self._unlisted), tuple(self.listed), now, has_media=has_media)
+
+    def fetchable(self) -> Iterator[LiveSegment]:
+        """Give the segments that there are, the newest first."""
+        return itertools.chain(reversed(self.listed), (one.segment for one in reversed(self._unlisted)))
 
     def _told(
         self,
@@ -275,10 +286,12 @@ class FinishedSegments:
         unlisted: Sequence[_UnlistedSegment],
         listed: Sequence[LiveSegment],
         now: float,
+        *,
+        has_media: bool,
     ) -> Iterator[HeldSegmentsEntry]:
         left = ((one.segment, Unlisted(one.published, now - one.moment)) for one in unlisted)
         rows = itertools.chain(left, ((segment, None) for segment in listed))
-        return in_pieces(rendition, rows, text=self._text)
+        return in_pieces(rendition, rows, text=self._text, has_media=has_media)
 
     def begin_from(self, state: SegmentsState, now: float) -> None:
         """Go on with what another process has told; its segments follow."""
@@ -303,7 +316,8 @@ class FinishedSegments:
         )
         self.listed.extend(segments[left:])
         self.totals.add_all(segments[left:])
-        self._memory_bytes += sum(len(one.data) for one in segments)
+        self._memory_bytes += sum(one.memory_size for one in segments)
+        self._awaited.update(one.number for one in segments if one.awaited)
         if self._segment_store is not None:
             at_edge = (one.duration for one in segments if one.number >= self._edge_number)
             self._edge_duration += sum(at_edge, Fraction(0))
@@ -315,10 +329,17 @@ class FinishedSegments:
         self.next_number = segment.number + 1
         self._published += segment.duration
         self.totals.add(segment)
-        self._memory_bytes += len(segment.data)
+        self._memory_bytes += segment.memory_size
+        if segment.awaited:
+            self._awaited.add(segment.number)
         if self._segment_store is not None:
             self._edge_duration += segment.duration
             self._segment_store.put(segment)
+
+    def fill(self, segment: LiveSegment) -> None:
+        """Put a segment that has its bytes in the place of the same one that lacked them."""
+        self._awaited.discard(segment.number)
+        self._exchange(segment)
 
     def confirm(self, number: int, stored: StoredSegment, now: float) -> None:
         """Note that a segment whose bytes are in memory is on disk."""
@@ -349,7 +370,8 @@ class FinishedSegments:
         timelines = self._forget_timelines(oldest)
         self._release_reserved(oldest)
         self._leaving.pop(oldest.number, None)
-        self._memory_bytes -= len(oldest.data)
+        self._awaited.discard(oldest.number)
+        self._memory_bytes -= oldest.memory_size
         if self._segment_store is not None:
             self._segment_store.remove(oldest.number, oldest.stored.size if oldest.stored else 0, timelines)
 
@@ -417,7 +439,7 @@ class FinishedSegments:
             self._edge_duration -= segment.duration
             # A text isn't its parts in a row: only memory has those, and they must stay fetchable for a time.
             stays = self._text and not segment.gap
-            waits = segment.stored is None and not segment.gap and segment_store.hold(len(segment.data))
+            waits = segment.stored is None and not segment.gap and segment_store.hold(segment.memory_size)
             if waits:
                 self._reserved.add(segment.number)
             if waits or (stays and segment.stored is not None):
@@ -437,12 +459,13 @@ class FinishedSegments:
         """Give back the memory in which a segment waited for the disk, if it did."""
         if self._segment_store is not None and segment.number in self._reserved:
             self._reserved.remove(segment.number)
-            self._segment_store.release(len(segment.data))
+            self._segment_store.release(segment.memory_size)
 
     def _drop(self, segment: LiveSegment) -> None:
         """Let a segment's bytes leave memory; what isn't on disk is a gap from now on (§4.4.4.7)."""
-        self._memory_bytes -= len(segment.data)
+        self._memory_bytes -= segment.memory_size
+        self._awaited.discard(segment.number)
         lost = segment.stored is None and not segment.gap
-        self._exchange(replace(segment, data=b"", parts=(), gap=segment.stored is None))
+        self._exchange(replace(segment, data=b"", parts=(), gap=segment.stored is None, awaited=()))
         if lost:
             self._on_lost(segment.number)

@@ -2,6 +2,9 @@
 
 They stand between ``SnapshotBeginEntry``, which a cadence follows, and ``SnapshotEndEntry``. Long windows
 come in pieces, so that neither who writes nor who reads them is held up.
+
+A snapshot may leave out what its segments consist of, and tell how many bytes each of their parts has. Who
+reads it can list them at once; the bytes come behind it in ``SegmentMediaEntry``, those of the newest first.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
         parts: those that are in memory.
         text: of captions, the whole segment, which isn't its parts in a row.
         stored: what is known of its bytes on disk.
+        sizes: of its first parts, whose bytes come later; these parts are told without them.
     """
 
     number: int
@@ -58,15 +62,25 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
     parts: tuple[HeldPart, ...]
     text: bytes
     stored: StoredSegment | None
+    sizes: tuple[Annotated[int, Meta(gt=0)], ...] = ()
+
+    def __post_init__(self) -> None:
+        awaited, whole = self.parts[: len(self.sizes)], bool(self.text)
+        if len(awaited) < len(self.sizes) or (awaited and whole) or any(part.data for part in awaited):
+            raise ValueError("bytes that come later of parts that don't lack them")
 
     @classmethod
-    def of(cls, segment: LiveSegment, *, text: bool) -> HeldSegment:
+    def of(cls, segment: LiveSegment, *, text: bool, has_media: bool = True) -> HeldSegment:
         """Tell a segment.
 
         Args:
             segment: finished, or open.
             text: whether it is one of captions.
+            has_media: whether with its bytes, as far as they are here; texts, which are short, always are.
         """
+        sizes = segment.awaited
+        if not has_media and is_told_later(segment, text=text):
+            sizes = tuple(len(part.data) for part in segment.parts)
         return cls(
             segment.number,
             -1 if segment.timeline is None else segment.timeline.number,
@@ -74,9 +88,13 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
             segment.discontinuity,
             segment.gap,
             segment.duration,
-            tuple(HeldPart(bytes(one.data), one.duration, one.independent) for one in segment.parts),
+            tuple(
+                HeldPart(b"" if index < len(sizes) else bytes(one.data), one.duration, one.independent)
+                for index, one in enumerate(segment.parts)
+            ),
             segment.data if text else b"",
             segment.stored,
+            sizes,
         )
 
     def segment(self, timelines: Mapping[int, Timeline], *, finished: bool, text: bool) -> LiveSegment:
@@ -97,8 +115,19 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
             self.gap,
             self.duration,
             self.stored,
+            self.sizes,
         )
-        return join_parts(found) if finished and found.parts and not text else found
+        return join_parts(found) if finished and found.parts and not text and not found.awaited else found
+
+
+def is_told_later(segment: LiveSegment, *, text: bool) -> bool:
+    """Tell whether a segment's bytes come behind a snapshot that is told without media.
+
+    Args:
+        segment: finished, or open.
+        text: whether it is one of captions.
+    """
+    return not text and not segment.awaited and bool(segment.parts) and all(one.data for one in segment.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +210,21 @@ class HeldSegmentsEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentMediaEntry:
+    """The bytes of a segment that a snapshot told without them.
+
+    Attributes:
+        rendition: its name.
+        number: media sequence number.
+        data: of the parts that were told, in a row.
+    """
+
+    rendition: str
+    number: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class HeldStretch:
     """A stretch of segments without a break, of which a manifest's period is made.
 
@@ -243,7 +287,11 @@ SnapshotEntry = (
 
 
 def in_pieces(
-    rendition: str, segments: Iterable[tuple[LiveSegment, Unlisted | None]], *, text: bool
+    rendition: str,
+    segments: Iterable[tuple[LiveSegment, Unlisted | None]],
+    *,
+    text: bool,
+    has_media: bool = True,
 ) -> Iterator[HeldSegmentsEntry]:
     """Tell a rendition's finished segments, some at a time.
 
@@ -251,13 +299,14 @@ def in_pieces(
         rendition: its name.
         segments: the oldest first, each with when it left the playlist; None of those that are listed.
         text: whether it is one of captions.
+        has_media: whether with their bytes.
     """
     left: list[Unlisted] = []
     held: list[HeldSegment] = []
     size = 0
     for segment, when in segments:
-        held.append(HeldSegment.of(segment, text=text))
-        size += len(segment.data)
+        held.append(HeldSegment.of(segment, text=text, has_media=has_media))
+        size += len(segment.data) if has_media or text else 0
         if when is not None:
             left.append(when)
         if len(held) >= PIECE_SEGMENTS or size >= PIECE_BYTES:

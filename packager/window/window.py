@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from msgspec.structs import replace
 
+from media.errors import MalformedError
 from media.mp4.codecs import SampleEntry
 from packager.window.limits import DEFAULT_LIMITS, WindowLimits
 from packager.window.log import (
@@ -40,7 +41,13 @@ from packager.window.model import (
     join_parts,
 )
 from packager.window.segments import FinishedSegments, SegmentTotals
-from packager.window.snapshot import HeldSegment, HeldSegmentsEntry, WindowStateEntry
+from packager.window.snapshot import (
+    HeldSegment,
+    HeldSegmentsEntry,
+    SegmentMediaEntry,
+    WindowStateEntry,
+    is_told_later,
+)
 from packager.window.waiters import Waiters
 
 
@@ -255,11 +262,14 @@ class Window:
             case EndEntry():
                 self.end()
 
-    def state(self, rendition: str) -> tuple[WindowStateEntry, Iterator[HeldSegmentsEntry]]:
+    def state(
+        self, rendition: str, *, has_media: bool = True
+    ) -> tuple[WindowStateEntry, Iterator[HeldSegmentsEntry]]:
         """Tell what there is now to a process that goes on with it; what changes meanwhile isn't in that.
 
         Args:
             rendition: its name.
+            has_media: whether with the segments' bytes; else those of ``media`` are for who goes on with it.
 
         Returns:
             The state, and the finished segments, some at a time.
@@ -268,11 +278,24 @@ class Window:
         entry = WindowStateEntry(
             rendition,
             self._finished.state(now),
-            None if self.open is None else HeldSegment.of(self.open, text=self._text),
+            None if self.open is None else HeldSegment.of(self.open, text=self._text, has_media=has_media),
             self._begins,
             self.ended,
         )
-        return entry, self._finished.held(rendition, now)
+        return entry, self._finished.held(rendition, now, has_media=has_media)
+
+    def media(self, rendition: str) -> list[SegmentMediaEntry]:
+        """Give the bytes of all segments that are told without them now, those of the newest first.
+
+        Args:
+            rendition: its name.
+        """
+        finished = (one for one in self._finished.fetchable() if is_told_later(one, text=self._text))
+        entries = [SegmentMediaEntry(rendition, one.number, one.data) for one in finished]
+        if self.open is not None and is_told_later(self.open, text=self._text):
+            data = b"".join(part.data for part in self.open.parts)
+            entries.insert(0, SegmentMediaEntry(rendition, self.open.number, data))
+        return entries
 
     def begin_from(self, entry: WindowStateEntry) -> None:
         """Go on with what another process has told; its finished segments follow."""
@@ -287,6 +310,40 @@ class Window:
     def hold(self, entry: HeldSegmentsEntry) -> None:
         """Take up some of the finished segments that another process has told."""
         self._finished.hold(entry, self.clock())
+
+    @property
+    def awaits_media(self) -> bool:
+        """Whether bytes of segments that were told without them haven't come yet."""
+        return self._finished.awaits_media or (self.open is not None and bool(self.open.awaited))
+
+    def awaits(self, number: int) -> bool:
+        """Tell whether a segment was told without its bytes, which haven't come yet."""
+        found = self._told(number)
+        return found is not None and bool(found.awaited)
+
+    def fill(self, number: int, data: bytes) -> None:
+        """Take the bytes of a segment that was told without them; nobody needs those of another one.
+
+        Raises:
+            MalformedError: they aren't as many as was told.
+        """
+        found = self._told(number)
+        if found is None or not found.awaited:
+            return
+        if len(data) != sum(found.awaited):
+            raise MalformedError(f"{len(data)} bytes of a segment that has {sum(found.awaited)}")
+        filled = found.filled(data)
+        if found is self.open:
+            self.open = filled
+        elif len(found.awaited) == len(found.parts):
+            self._finished.fill(replace(filled, data=data))
+        else:
+            self._finished.fill(join_parts(filled))
+        self.waiters.notify()
+
+    def _told(self, number: int) -> LiveSegment | None:
+        """Give a segment that is open, or fetchable."""
+        return self.open if self.open is not None and self.open.number == number else self.at(number)
 
     def take_over(self, newer: Window) -> None:
         """Go on with the contents of another window, which is given up; who waits here waits for those.
@@ -382,10 +439,9 @@ class Window:
 
     def part(self, number: int, index: int) -> bytes | memoryview | None:
         """Give the bytes of a published part."""
-        found = (
-            self.open if self.open is not None and self.open.number == number else self._finished.find(number)
-        )
-        return None if found is None or index >= len(found.parts) else found.parts[index].data
+        found = self._told(number)
+        is_here = found is not None and len(found.awaited) <= index < len(found.parts)
+        return found.parts[index].data if found is not None and is_here else None
 
     def init(self, number: int) -> bytes | None:
         """Give the init segment of the timeline that begins with a number."""
@@ -417,8 +473,11 @@ class Window:
 
     def _finish(self, segment: LiveSegment, text: bytes = b"") -> None:
         self.open = None
-        finished = replace(segment, data=text) if self._text else join_parts(segment)
-        self._list(finished)
+        if self._text:
+            segment = replace(segment, data=text)
+        elif not segment.awaited:
+            segment = join_parts(segment)
+        self._list(segment)
 
     def _list(self, segment: LiveSegment) -> None:
         self._finished.append(segment)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, Log
 from packager.window.model import LiveSegment
 from packager.window.rendition_writer import RenditionWriter
-from packager.window.snapshot import SnapshotEntry
+from packager.window.snapshot import SegmentMediaEntry, SnapshotEntry
 from packager.window.window import Window
 
 
@@ -17,7 +17,7 @@ def writer_of(
     """Give what publishes in a window."""
 
     def fold(entry: Entry) -> None:
-        assert not isinstance(entry, CadenceEntry | DateRangeEntry | SnapshotEntry)
+        assert not isinstance(entry, CadenceEntry | DateRangeEntry | SnapshotEntry | SegmentMediaEntry)
         window.fold(entry)
 
     return RenditionWriter(Log(fold), name, window, compose)

@@ -25,6 +25,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "a list of logs of another type": ("SET", LOGS, "x"),
     "a wish of another type": ("SET", KEYS.wanted, "x"),
     "a snapshot of another type": ("RPUSH", KEYS.snapshot, "x"),
+    "a listing of another type": ("RPUSH", KEYS.listing, "x"),
     "entries of another type": ("SET", KEYS.entries, "x"),
 }
 

@@ -117,9 +117,14 @@ def playing(acts: int = 1) -> Maker:
 
 def is_level(maker: Shareable, one: Node, channel: str = "test") -> bool:
     stream = one.streams.get(channel)
-    return stream is not None and all(
-        mine.window.next_part == stream.renditions[name].window.next_part
-        for name, mine in maker.folded.renditions.items()
+    is_whole = stream is not None and not stream.awaits_media
+    return (
+        stream is not None
+        and is_whole
+        and all(
+            mine.window.next_part == stream.renditions[name].window.next_part
+            for name, mine in maker.folded.renditions.items()
+        )
     )
 
 

@@ -42,6 +42,39 @@ def test_who_comes_late_serves_what_who_was_there_from_the_beginning_serves(
     same(maker, begin_late(maker))
 
 
+@settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(st.lists(ACTION, max_size=40), st.integers(0, 40), st.booleans(), st.integers(0, 5), st.booleans())
+@example([*USUAL, "one part", "segment", "parts", "begin", *USUAL], 15, False, 2, False)
+@example([*USUAL, "one part", "stored", "segment", "full", *USUAL, "stored"], 13, True, 1, True)
+def test_who_has_the_bytes_later_serves_the_same_whatever_comes_in_between(
+    acts: list[str], cut: int, dvr: bool, pace: int, again: bool
+) -> None:
+    maker = Maker(dvr=dvr)
+    for act in acts[:cut]:
+        maker.act(act)
+    late, media = maker.follower(), maker.folded.media()
+    for entry in maker.folded.snapshot(has_media=False):
+        follow(late, entry)
+    maker.followers.append(late)
+    for act in acts[cut:]:
+        maker.act(act)
+        for _ in range(pace):
+            if media:
+                follow(late, media.pop(0))
+        if again:
+            # A process that follows the one which awaits them is told which these are.
+            further = maker.follower()
+            for entry in late.snapshot() if late.begun_with else ():
+                follow(further, entry)
+            maker.followers[2:] = [further]
+    for entry in media:
+        for stream in maker.followers[1:]:
+            follow(stream, entry)
+    assert not late.awaits_media
+    for stream in maker.followers[1:]:
+        same(maker, stream)
+
+
 def test_who_lost_some_entries_goes_on_with_a_snapshot_and_keeps_the_playlists_that_are_asked_for() -> None:
     maker = Maker(dvr=False)
     other = begin_late(maker)

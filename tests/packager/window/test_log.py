@@ -34,6 +34,7 @@ from packager.window.log import (
 )
 from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline
+from packager.window.snapshot import SegmentMediaEntry
 
 SAMPLE_ENTRY = SampleEntry(b"avc1", "avc1.42c01f", bytes(78), (b"box",), width=1280, height=720)
 TIMELINE = Timeline(7, b"init", SAMPLE_ENTRY)
@@ -69,6 +70,7 @@ ENTRIES: list[Entry] = [
     ForgottenEntry("720p"),
     DateRangeEntry(DateRange("a", LONG, None, SECONDS, None, {"X-A": 1.5, "X-B": "ü"})),
     EndEntry("720p"),
+    SegmentMediaEntry("720p", 9, b"media"),
 ]
 
 
