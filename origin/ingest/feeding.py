@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
 from media.errors import MediaError
 from packager.concurrency import expire
 from packager.sources.publication import Publication, PublicationEndedError
+
+LAST_SHARE = 0.1
+"""Of the time for which a publisher may be silent, what is counted anew once the rest is over."""
 
 
 class FeedEnd(Enum):
@@ -80,14 +84,23 @@ class Feeding:
             PublicationEndedError: as TimeoutError's second case.
         """
         loop = asyncio.get_running_loop()
-        received, heard = 0, loop.time()
+        received, heard, last_until = 0, loop.time(), math.inf
         while True:
-            self._limit.reschedule(heard + self._silent_seconds(publication))
-            data = await receive()
-            # Time for which it is made to wait doesn't count as its silence.
-            self._limit.reschedule(None)
+            data: bytes | None = b""
+            seconds = self._silent_seconds(publication)
+            if last_until == math.inf:
+                try:
+                    async with asyncio.timeout_at(heard + seconds * (1 - LAST_SHARE)):
+                        data = await receive()
+                except TimeoutError:
+                    # If this process stood still, what came meanwhile is still to be read.
+                    last_until = loop.time() + seconds * LAST_SHARE
+            if last_until < math.inf:
+                async with asyncio.timeout_at(last_until):
+                    data = await receive()
             if data is None:
                 return
+            # Time for which it is made to wait doesn't count as its silence.
             await publication.receive(data)
             if publication.received > received:
-                received, heard = publication.received, loop.time()
+                received, heard, last_until = publication.received, loop.time(), math.inf
