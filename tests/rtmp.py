@@ -31,9 +31,11 @@ def connection(limits: RtmpConnectionLimits = LIMITS, *, joins_frames: bool = Fa
     return PublisherConnection(limits, bytes(RANDOM_BYTES), joins_frames=joins_frames)
 
 
-def read(pieces: Iterable[bytes], limits: RtmpConnectionLimits = LIMITS) -> tuple[list[Event], bytes, str]:
+def read(
+    pieces: Iterable[bytes], limits: RtmpConnectionLimits = LIMITS, *, joins_frames: bool = False
+) -> tuple[list[Event], bytes, str]:
     """Give the events of a connection on which everything is accepted, what it is sent, and its error."""
-    one = connection(limits)
+    one = connection(limits, joins_frames=joins_frames)
     events, sent, error = list[Event](), b"", ""
     try:
         for piece in pieces:

@@ -175,15 +175,23 @@ RTMP_WORDS = (
 
 
 def read_rtmp(pieces: Sequence[bytes]) -> Outcome:
-    """Read a connection on which all that is asked for is accepted."""
-    events, sent, error = rtmp.read(pieces)
+    """Read a connection on which all that is asked for is accepted; one that is cut as servers do."""
+    events, sent, error = rtmp.read(pieces, joins_frames=len(pieces) > 1)
+    found = list[Event | Tag]()
+    for event in events:
+        if isinstance(event, list):
+            found += event
+        else:
+            found.append(
+                (event.kind, event.timestamp, event.payload) if isinstance(event, Message) else event
+            )
     # Of answers behind an error nobody hears.
-    return Outcome((events, b"" if error else sent, error), error)
+    return Outcome((found, b"" if error else sent, error), error)
 
 
-def follow_rtmp(result: tuple[list[Event], bytes, str]) -> str:
+def follow_rtmp(result: tuple[list[Event | Tag], bytes, str]) -> str:
     """Write what was published as channels take it, and read it again."""
-    tags = [(one.kind, one.timestamp, one.payload) for one in result[0] if isinstance(one, Message)]
+    tags = [one for one in result[0] if isinstance(one, tuple) and not isinstance(one, Message)]
     tracks, written = PublishedTracks(PublishedStreamLimits()), list[bytes]()
     try:
         written.extend(tracks.receive(*tag) for tag in tags)
