@@ -302,6 +302,8 @@ REQUIREMENTS = (
     "Pictures of several tracks are a channel's renditions, without any encoder",
     "OBS is told what to encode once its key was checked, and shows why where it is refused",
     "A spare publisher takes over in less than a segment",
+    "A segment that an encoder sends once more is taken once",
+    "A clock that is wrong is told to the publisher, who isn't held back for hours meanwhile",
     "Clocks that jump or wrap are discontinuities, and the playlist goes on",
     "Sound that comes late is heard, without a reload",
     "While nobody publishes, viewers see the slate on the same address",
