@@ -320,7 +320,7 @@ INPUTS = "-f lavfi -i testsrc2=size=16x16:rate=5 -f lavfi -i sine=440 -t 0.6 -pi
 TRANSPORTS = (
     "-c:v libx264 -preset ultrafast -bsf:v filter_units=remove_types=6 -g 2 -c:a aac -ar 8000 -b:a 8k",
     "-c:v libx264 -preset fast -bsf:v filter_units=remove_types=6 -bf 2 -g 10 -c:a ac3 -ar 48000 -b:a 32k",
-    "-c:v libx265 -preset ultrafast -x265-params log-level=none:info=0:pools=none:frame-threads=1 -c:a eac3 -b:a 32k",
+    "-c:v libx265 -preset ultrafast -x265-params log-level=none:info=0 -c:a eac3 -b:a 32k",
     "-vn -c:a aac -b:a 8k",
 )
 
