@@ -127,13 +127,14 @@ def serve(
         library={"path": library},
         log={"format": log_format, "level": "debug" if verbose else None},
     )
-    named, file = file, _file_of(file)
+    given, file = file, _file_of(file)
     config = load_config(file, options)
     if print_config:
         click.echo(load.as_toml(config), nl=False)
         return
-    own_library = _names(file, options, "library", "path")
-    asks_for_rtmp = demo and config.server.port and not _names(file, options, "server", "rtmp_port")
+    named = _named(file, options)
+    own_library = ("library", "path") in named
+    asks_for_rtmp = demo and bool(config.server.port) and ("server", "rtmp_port") not in named
     if asks_for_rtmp:
         rtmp_port = start.demo_rtmp_port(config.server.host)
         options = {**options, "server": {**options.get("server", {}), "rtmp_port": rtmp_port}}
@@ -150,7 +151,7 @@ def serve(
         log.warning("the demo takes no RTMP", reason=taken, advice="set server.rtmp_port")
 
     def read() -> Config:
-        return load_config(_file_of(named), options)
+        return load_config(_file_of(given), options)
 
     _run(
         lambda: start.serve(config, read, bound, demo=demo, own_library=own_library, file=file, limits=limits)
@@ -321,7 +322,7 @@ def doctor(file: Path | None) -> None:
     file = _file_of(file)
     config = load_config(file, {})
     redactor = redactor_of(config)
-    found = examine(config, file, own_library=_names(file, {}, "library", "path"))
+    found = examine(config, file, own_library=("library", "path") in _named(file, {}))
     for one in found:
         click.echo(redactor(str(one)))
     if any(one.verdict is Verdict.FAULT for one in found):
@@ -351,11 +352,17 @@ def _layer(**sections: dict[str, Any]) -> load.Layer:
     return {section: table for section, table in given.items() if table}
 
 
-def _names(file: Path | None, options: load.Layer, section: str, key: str) -> bool:
-    """Return whether an option is configured anywhere; where it isn't, the demo has its own."""
+def _named(file: Path | None, options: load.Layer) -> set[tuple[str, str]]:
+    """Return which options of sections are configured anywhere; for some others the demo has its own."""
     layers = [options, load.read_environment(os.environ)]
     layers += [] if file is None else [load.read_file(file)]
-    return any(key in layer.get(section, {}) for layer in layers)
+    return {
+        (section, key)
+        for layer in layers
+        for section, table in layer.items()
+        if isinstance(table, dict)
+        for key in table
+    }
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

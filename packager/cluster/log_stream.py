@@ -298,26 +298,29 @@ class LogStream:
         while True:
             async with asyncio.timeout(self._limits.wanted_seconds):
                 key = await self._wait_for_snapshot(wanted)
-            # It may have many megabytes: the network has its own time for them.
-            value: bytes | None = await self._connection.wait(
-                lambda client: client.get(key),  # noqa: B023
-                self._limits.transfer_seconds,
-            )
+            value = await self._get(key)
             begin = _HEAD.size + (_TOKEN_BYTES if key == self.keys.listing else 0)
             if value is not None and len(value) >= begin:
                 token = value[_HEAD.size : begin].hex()
                 return Snapshot(EntryId(*_HEAD.unpack_from(value)), value[begin:], token)
+
+    async def _get(self, key: str) -> bytes | None:
+        """Read a snapshot, which may have many megabytes: the network has its own time for them."""
+        value: bytes | None = await self._connection.wait(
+            lambda client: client.get(key), self._limits.transfer_seconds
+        )
+        return value
 
     async def _wait_for_snapshot(self, wanted: bytes) -> str:
         """Give the key of a snapshot, once there is one from which the entries that are kept go on."""
         begun, asked = time.monotonic(), False
         while True:
             found = await self._look()
+            if wanted == LISTING and self.keys.listing in found:
+                return self.keys.listing
             is_late = time.monotonic() > begun + self._limits.listing_seconds
-            for key in (self.keys.listing, self.keys.snapshot):
-                is_wanted = (key == self.keys.listing) == (wanted == LISTING)
-                if key in found and (is_wanted or (wanted == LISTING and is_late)):
-                    return key
+            if self.keys.snapshot in found and (wanted != LISTING or is_late):
+                return self.keys.snapshot
             if not asked:
                 asked = True
                 await self._ask(wanted)

@@ -117,22 +117,6 @@ async def test_readers_of_all_ways_have_the_same_ids_in_workers_and_resume_in_an
     assert metric(two, 'headwater_events_resumed_total{channel="news"}') >= 8
 
 
-async def test_more_readers_than_may_be_are_refused_whichever_worker_they_ask(two: ServerProcess) -> None:
-    url = f"{two.url}/events/news"
-    async with AsyncClient(timeout=LIMIT) as client:
-        opened = []
-        for _ in range(12):
-            request = client.build_request("GET", url, headers={"Accept": "text/event-stream"})
-            opened.append(await client.send(request, stream=True))
-        assert {one.status_code for one in opened} == {200}
-        await asyncio.to_thread(wait_for, lambda: readers(two) == 12, "the reports of both")
-
-        await asyncio.to_thread(wait_for, lambda: is_refused(url), "what the workers are told")
-        for one in opened:
-            await one.aclose()
-    await asyncio.to_thread(wait_for, lambda: readers(two) == 0, "their end")
-
-
 def test_who_needs_a_key_is_answered_by_the_started_process(two: ServerProcess) -> None:
     before = handed_over(two)
     request = urllib.request.Request(
@@ -162,3 +146,19 @@ async def test_a_reader_whose_worker_is_killed_misses_nothing(two: ServerProcess
             await one.aclose()
     await asyncio.to_thread(ready, two, 2)
     wait_for(lambda: readers(two) == 0, "their end")
+
+
+async def test_more_readers_than_may_be_are_refused_whichever_worker_they_ask(two: ServerProcess) -> None:
+    url = f"{two.url}/events/news"
+    async with AsyncClient(timeout=LIMIT) as client:
+        opened = []
+        for _ in range(12):
+            request = client.build_request("GET", url, headers={"Accept": "text/event-stream"})
+            opened.append(await client.send(request, stream=True))
+        assert {one.status_code for one in opened} == {200}
+        await asyncio.to_thread(wait_for, lambda: readers(two) == 12, "the reports of both")
+
+        await asyncio.to_thread(wait_for, lambda: is_refused(url), "what the workers are told")
+        for one in opened:
+            await one.aclose()
+    await asyncio.to_thread(wait_for, lambda: readers(two) == 0, "their end")
