@@ -98,7 +98,7 @@ audit: setup
 		$(UV) export --frozen --quiet --all-groups --all-extras --no-emit-project --output-file "$$list" && \
 		$(UV) tool run "pip-audit==$(PIP_AUDIT_VERSION)" --strict --disable-pip --require-hashes --requirement "$$list"
 
-soak: setup
+soak: setup $(if $(CLUSTER),.venv/.setup-test)
 	$(BIN)/python -m tests.benchmarks.$(if $(CLUSTER),cluster_soak,soak) $(MINUTES) $(ARGS)
 
 fuzz: setup
