@@ -22,12 +22,14 @@ from packager.retry_policy import FailureCount
 log = structlog.get_logger()
 
 # Redis refuses a script with such a first line, whatever it does, while it takes no writes: it is a replica,
-# its memory or its disk is full, or it lacks replicas. Where nodes aren't allowed to ask for its memory, the
-# script tells nothing of it.
+# its memory or its disk is full, or it lacks replicas. What nodes aren't allowed to ask for, the script doesn't
+# tell.
 _PROBE = """#!lua
-local told = redis.pcall('INFO', 'memory')
-return type(told) == 'string' and told or ''
+local now, memory = redis.pcall('TIME'), redis.pcall('INFO', 'memory')
+local told = type(memory) == 'string' and memory or ''
+return now.err and told or 'time:' .. now[1] .. '.' .. string.format('%06d', now[2]) .. '\\n' .. told
 """
+_TIME = re.compile(rb"^time:([0-9]{1,12}\.[0-9]{6})\r?$", re.MULTILINE)
 _MOST_MEMORY = re.compile(rb"^maxmemory:([0-9]+)\r?$", re.MULTILINE)
 _POLICY = re.compile(rb"^maxmemory_policy:([a-z-]{1,32})\r?$", re.MULTILINE)
 
@@ -45,11 +47,13 @@ class RedisConnection:
     Args:
         url: as ``redis_client`` or ``redis_cluster_client`` takes it.
         limits: of the connections.
+        clock: tells this node's date, in seconds since 1970.
 
     Attributes:
         is_cluster: whether it is a Redis Cluster, where a command can have keys of one slot alone.
         trouble: why Redis can't be used now, in one line; empty while it can.
         risk: what in its configuration may lose entries, in one line; empty where nothing is known to.
+        clock_difference: the same of a clock of this node that differs from that of Redis.
         lost: how often it was lost.
         up_since: the moment of the monotonic clock since which it can be reached.
 
@@ -58,13 +62,14 @@ class RedisConnection:
         ValueError: the URL is wrong.
     """
 
-    def __init__(self, url: str, limits: RedisLimits) -> None:
+    def __init__(self, url: str, limits: RedisLimits, clock: Callable[[], float] = time.time) -> None:
         # Here and not above: it is an extra, and most servers don't have it.
         from redis.exceptions import RedisError
 
         from packager.cluster.redis_client import CLUSTER, redis_client, redis_cluster_client
 
         self._limits = limits
+        self._clock = clock
         self.is_cluster = CLUSTER in url
         self._failures: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
         if self.is_cluster:
@@ -83,6 +88,7 @@ class RedisConnection:
         self._is_up, self._is_down = asyncio.Event(), asyncio.Event()
         self.trouble = "Redis wasn't asked yet"
         self.risk = ""
+        self.clock_difference = ""
         self.lost = 0
         self.up_since = 0.0
 
@@ -94,7 +100,7 @@ class RedisConnection:
     @property
     def told(self) -> str:
         """What an operator should know of Redis, in one line; empty where all is well."""
-        return self.trouble or self.risk
+        return self.trouble or self.risk or self.clock_difference
 
     async def run(self) -> None:
         """Look whether Redis is there, again and again while it isn't, until cancelled."""
@@ -254,8 +260,8 @@ class RedisConnection:
         return True
 
     async def _look(self) -> None:
-        """Ask whether Redis takes writes, and what it drops where its memory is full."""
-        asked = "EVAL", _PROBE, 0
+        """Ask whether Redis takes writes, what it drops where its memory is full, and for its date."""
+        asked, began = ("EVAL", _PROBE, 0), self._clock()
         if self.is_cluster:
             there = self._client.get_primaries()
             told = await self._client.execute_command(*asked, target_nodes=there)
@@ -265,6 +271,28 @@ class RedisConnection:
         was, self.risk = self.risk, next(filter(None, map(_risk, told)), "")
         if self.risk and self.risk != was:
             log.warning("Redis may lose entries", reason=self.risk)
+        was, self.clock_difference = self.clock_difference, self._compare(told, began)
+        if self.clock_difference and not was:
+            log.warning("the clocks of the cluster differ", reason=self.clock_difference)
+
+    def _compare(self, told: Iterable[bytes], began: float) -> str:
+        """Tell by how much this node's clock differs at least from those of Redis; nothing where it's little.
+
+        Args:
+            told: what each server told.
+            began: this node's date before they were asked.
+        """
+        ended = self._clock()
+        times = [float(found[1]) for found in map(_TIME.search, told) if found is not None]
+        # They told it between those two dates.
+        ahead = max((began - one for one in times), default=0.0)
+        behind = max((one - ended for one in times), default=0.0)
+        seconds, word = max((ahead, "ahead of"), (behind, "behind"))
+        if seconds < self._limits.clock_seconds:
+            return ""
+        return (
+            f"this node's clock is {seconds:.0f} s {word} that of Redis: numbers of segments come from clocks"
+        )
 
     async def _look_for_servers(self) -> None:
         """Ask a Redis Cluster which servers have which slots now."""

@@ -19,7 +19,8 @@ class RedisLimits:
         calls_at_once: most commands that wait for their answers; further ones wait for a place.
         connections: most connections, those of reads that wait included.
         cluster_connections: the same to each server of a Redis Cluster, where a read that waits has one log.
-        look_seconds: how often Redis is asked whether it takes writes, and how it uses its memory.
+        look_seconds: how often Redis is asked whether it takes writes, how it uses its memory, and its date.
+        clock_seconds: by so much this node's clock may differ from that of Redis before operators are told.
         slots_seconds: how often it is looked of which slots there is something to read.
         reconnects: when Redis is tried again behind a failure.
         jitter: by which part of itself a pause is shortened at most, so that nodes don't come all at once.
@@ -31,6 +32,7 @@ class RedisLimits:
     connections: int = 64
     cluster_connections: int = 1024
     look_seconds: float = 30.0
+    clock_seconds: float = 1.0
     slots_seconds: float = 0.05
     reconnects: RetryPolicy = RECONNECTS
     jitter: float = 0.5

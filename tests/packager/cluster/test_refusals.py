@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
-from packager.cluster.connection import RedisUnavailableError
+from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import EventStreams, Kept
 from packager.cluster.limits import EventStreamLimits
+from packager.concurrency import background_task
 from tests.packager.cluster.test_lease import LIMITS as REDIS_LIMITS
 from tests.packager.cluster.test_lease import connected
 from tests.packager.cluster.test_node import alike, clear, is_level, node, playing
@@ -114,3 +116,35 @@ async def test_a_redis_that_may_drop_keys_is_told_of(redis_server: RedisServer) 
         ]
     finally:
         give(redis_server, ["CONFIG SET maxmemory 0", "CONFIG SET maxmemory-policy noeviction"])
+
+
+@pytest.mark.parametrize(("seconds", "word"), [(-90, "behind"), (90, "ahead of")])
+async def test_a_clock_that_differs_from_that_of_redis_is_told_of(
+    redis_server: RedisServer, seconds: int, word: str
+) -> None:
+    fault = float(seconds)
+    connection = await asyncio.to_thread(
+        RedisConnection, redis_server.url, OFTEN, lambda: time.time() + fault
+    )
+    with capture_logs() as logs:
+        async with background_task(connection.run()):
+            await connection.wait_until_up()
+            assert word in connection.told
+            assert 88 <= int(connection.told.partition(" s ")[0].rpartition(" ")[2]) <= 90
+            fault = 0.0
+            await until(lambda: not connection.told, "the clock to be set")
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+        "the clocks of the cluster differ"
+    ]
+
+
+async def test_what_may_not_ask_redis_for_its_memory_and_clock_is_up_all_the_same(
+    redis_server: RedisServer,
+) -> None:
+    give(redis_server, ["ACL SETUSER default -info -time"])
+    try:
+        async with connected(redis_server, OFTEN) as connection:
+            assert connection.is_up
+            assert not connection.told
+    finally:
+        give(redis_server, ["ACL SETUSER default +info +time"])
