@@ -22,8 +22,7 @@ from packager.retry_policy import FailureCount
 log = structlog.get_logger()
 
 # Redis refuses a script with such a first line, whatever it does, while it takes no writes: it is a replica,
-# its memory or its disk is full, or it lacks replicas. What nodes aren't allowed to ask for, the script doesn't
-# tell.
+# its memory or its disk is full, or it lacks replicas. The script leaves out what nodes may not ask for.
 _PROBE = """#!lua
 local now, memory = redis.pcall('TIME'), redis.pcall('INFO', 'memory')
 local told = type(memory) == 'string' and memory or ''
