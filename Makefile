@@ -45,7 +45,7 @@ help:
 .tools/bin/uv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
 	@test -n "$(WITH_PIP)" || .ci/system-packages pip
-	"$(or $(WITH_PIP),$(PYTHON))" -m pip install --quiet --disable-pip-version-check --target .tools "uv==$(UV_VERSION)"
+	"$(or $(WITH_PIP),$(PYTHON))" -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .tools "uv==$(UV_VERSION)"
 
 # One stamp per kind of set-up; make compares it with what it was made from.
 .venv/.setup: pyproject.toml uv.lock hatch_build.py player/package-lock.json | $(filter .tools/%,$(UV))
