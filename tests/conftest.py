@@ -43,8 +43,11 @@ OURS = ("HEADWATER_WATCH_SECONDS",)
 
 QUICK_WING = "media"
 PATIENT_WINGS = {"clients", "e2e"}
-PATIENT_SHARE = 0.8
-"""Their files come in the first part of a run: otherwise one process is left with a long one at the end."""
+EARLY = {"clients": 0.8, "e2e": 0.8, "origin/workers": 0.6}
+"""Folders whose files take long, and in which first part of a run they come.
+
+Otherwise one process is left with a long one at the end.
+"""
 
 PATIENT_SECONDS = 1500
 """How long a test of these wings may take: it waits for live media, and may be a server's first start."""
@@ -62,6 +65,12 @@ sys.dont_write_bytecode = False
 def wing_of(path: Path) -> str:
     """Name the wing of a test file: the first folder below that of the tests."""
     return path.relative_to(Path(__file__).parent).parts[0]
+
+
+def folder_of(path: Path) -> str:
+    """Name the folder whose files are spread over the run together: one that comes early, or the wing."""
+    folder = path.parent.relative_to(Path(__file__).parent).as_posix()
+    return folder if folder in EARLY else wing_of(path)
 
 
 def fixtures_of(item: pytest.Item) -> Sequence[str]:
@@ -91,18 +100,17 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread each wing's files over the run, so that neither browsers nor encoders come all at once.
+    """Spread each folder's files over the run, so that neither browsers nor encoders come all at once.
 
     What needs no media comes last: small pieces, which the processes share until all of them are done. Within
     a file those come last that look at the demo's server: its encoder takes a third of a core while it runs.
     """
-    wings: dict[str, list[Path]] = {}
+    folders: dict[str, list[Path]] = {}
     for path in dict.fromkeys(item.path for item in items):
-        wings.setdefault(wing_of(path), []).append(path)
-    shares = dict.fromkeys(PATIENT_WINGS, PATIENT_SHARE)
+        folders.setdefault(folder_of(path), []).append(path)
     places = {
-        path: (wing == QUICK_WING, (number + 0.5) / len(paths) * shares.get(wing, 1.0), path)
-        for wing, paths in wings.items()
+        path: (folder == QUICK_WING, (number + 0.5) / len(paths) * EARLY.get(folder, 1.0), path)
+        for folder, paths in folders.items()
         for number, path in enumerate(paths)
     }
     items.sort(key=lambda item: (places[item.path], "demo_server" in fixtures_of(item)))

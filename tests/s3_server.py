@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ import obstore
 from obstore.store import S3Store
 
 from tests.ports import kept_port
-from tests.processes import end
 from tests.waiting import wait_for
 
 KEY, SECRET = "AKIAHEADWATERTEST", "s3-secret-nobody-may-see"
@@ -27,6 +26,9 @@ BUCKET = "media"
 
 S3_SERVER = Path(sys.executable).parent / "weed"
 """SeaweedFS, which ``make test`` installs."""
+
+SOCKETS = Path("/tmp")
+"""Where it has its Unix sockets, whatever its options are."""
 
 
 @dataclass
@@ -130,9 +132,16 @@ def s3_server_running(folder: Path) -> Iterator[S3Server]:
             yield server
         finally:
             if server.process is not None:
-                server.process.send_signal(signal.SIGCONT)
-                end(server.process)
+                server.kill()  # it takes half a minute to end where it is asked to
+                _remove_sockets(given.values())
             shutil.rmtree(data, ignore_errors=True)
+
+
+def _remove_sockets(ports: Iterable[int]) -> None:
+    """Remove what a server that was killed leaves outside its folder: sockets that are named by its ports."""
+    for port in ports:
+        for path in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+            path.unlink()
 
 
 def _has_bucket(server: S3Server) -> bool:
