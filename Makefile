@@ -15,8 +15,8 @@ PORT ?= 8000
 HOST ?=
 LIBRARY ?=
 MINUTES ?= $(if $(CLUSTER),20,60)
-# Tests wait for media at real time more than they compute: five of them share a processor.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 5 * n : 10)))
+# Tests wait for media at real time more than they compute: four of them share a processor.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 4 * n : 8)))
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
