@@ -1,6 +1,8 @@
-"""Rewrites FLV's H.264 and AAC as fragmented MP4: an init segment and fragments for each of the two tracks.
+"""Rewrites FLV as fragmented MP4: an init segment and fragments for each of the two tracks.
 
-Nothing is decoded: the frames go out byte for byte, with the times that the publisher gave them.
+H.264, HEVC, AV1 or VP9, and AAC, Opus, FLAC, AC-3 or E-AC-3, in tags of old and in those of Enhanced RTMP; of
+several tracks the first. Nothing is decoded: the frames go out as they came, at the times that the publisher
+gave them, and decoding can begin where the publisher says so.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
+from media.flv.packets import Packet, PacketKind, has_enhanced_header, read_packets
 from media.flv.tags import (
     AAC,
     AUDIO,
@@ -25,17 +28,23 @@ from media.flv.tags import (
     Tag,
     read_tag_header,
 )
+from media.flv.track_codings import (
+    WITHOUT_CONFIGURATION,
+    PictureCoder,
+    SoundCoder,
+    begin_picture,
+    begin_sound,
+    check_copied,
+    picture_facts,
+    picture_track,
+    sound_track,
+)
 from media.matroska.sample_entries import codec_facts
-from media.matroska.tracks import AUDIO as SOUND_TRACK
-from media.matroska.tracks import VIDEO as PICTURE_TRACK
-from media.matroska.tracks import MatroskaTrack
-from media.mp4.fragment_track import FragmentTrack, begin_track
+from media.mp4.audio_specific_config import core_frames
+from media.mp4.fragment_track import FragmentTrack
 from media.mp4.fragments import Fragment, InitSegment
 from media.mp4.sequence_parameters import avc_parameters
 from media.stream_reader import CLOCK_RATE, without_front
-
-TRACKS = {VIDEO: 1, AUDIO: 2}
-"""Track IDs, by the kind of tag."""
 
 _COMMAND = 5
 _HALF = 1 << 31
@@ -43,6 +52,9 @@ _HALF = 1 << 31
 
 _AVC_HEADER, _AAC_HEADER = 5, 2
 """Bytes in front of a frame (§E.4.3.1, §E.4.2.1)."""
+
+_SECOND = 10**9
+"""Nanoseconds of a second."""
 
 
 class FlvToFragments:
@@ -56,8 +68,14 @@ class FlvToFragments:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._is_at_start = True
+        # By the kind of tag: all that have begun, and of these H.264 and AAC, which come in tags of old, too.
         self._tracks: dict[int, FragmentTrack] = {}
-        self._configurations: dict[int, bytes] = {}
+        self._older: dict[int, FragmentTrack] = {}
+        # How the others' frames become samples.
+        self._picture_coder: PictureCoder | None = None
+        self._sound_coder: SoundCoder | None = None
+        # By the kind of tag.
+        self._configurations: dict[int, Packet] = {}
         # What comes before the tracks' newest samples: their init segments, and the end of what they replace.
         self._begun: list[InitSegment | Fragment] = []
         self._last: int | None = None
@@ -140,13 +158,16 @@ class FlvToFragments:
         if first >> 4 == _COMMAND:
             return
         if first & 0x8F != AVC:
-            raise UnsupportedError("video that isn't H.264")
+            if not has_enhanced_header(VIDEO, first):
+                raise UnsupportedError("video of old that isn't H.264")
+            self._enhanced(VIDEO, bytes(view[body:end]))
+            return
         if end < data:
             raise MalformedError("an FLV tag that ends too early")
         kind = view[body + 1]
         if kind == SEQUENCE_HEADER:
-            self._configure(VIDEO, bytes(view[data:end]))
-        track = self._tracks.get(VIDEO)
+            self._configure(VIDEO, Packet(PacketKind.CONFIGURATION, "avc1", bytes(view[data:end])))
+        track = self._older.get(VIDEO)
         if kind != CODED or track is None or end == data:
             return
         time = TICKS * self._time
@@ -159,56 +180,106 @@ class FlvToFragments:
         """Take the body of a tag, which is at these offsets."""
         data = body + _AAC_HEADER
         if view[body] >> 4 != AAC:
-            raise UnsupportedError("sound that isn't AAC")
+            if not has_enhanced_header(AUDIO, view[body]):
+                raise UnsupportedError("sound of old that isn't AAC")
+            self._enhanced(AUDIO, bytes(view[body:end]))
+            return
         if end < data:
             raise MalformedError("an FLV tag that ends too early")
         kind = view[body + 1]
         if kind == SEQUENCE_HEADER:
-            self._configure(AUDIO, bytes(view[data:end]))
-        track = self._tracks.get(AUDIO)
+            self._configure(AUDIO, Packet(PacketKind.CONFIGURATION, "mp4a", bytes(view[data:end])))
+        track = self._older.get(AUDIO)
         if kind != CODED or track is None or end == data:
             return
         time = self._time * track.timescale // 1000
         track.add_sound(time, self.frame_samples, bytes(view[data:end]))
 
-    def _configure(self, kind: int, configuration: bytes) -> None:
+    def _enhanced(self, kind: int, body: bytes) -> None:
+        """Take the body of a tag whose header is that of Enhanced RTMP."""
+        for packet in read_packets(kind, body):
+            if packet.track or packet.kind is PacketKind.OTHER:
+                continue
+            check_copied(kind, packet.codec)
+            if packet.kind is PacketKind.CONFIGURATION:
+                self._configure(kind, packet)
+            elif packet.data and self._is_configured(kind, packet.codec):
+                if kind == VIDEO:
+                    self._enhanced_picture(packet)
+                else:
+                    self._enhanced_sound(packet)
+
+    def _is_configured(self, kind: int, codec: str) -> bool:
+        """Tell whether a track has this codec; frames whose header hasn't come yet are left out."""
+        configuration = self._configurations.get(kind)
+        if configuration is not None and configuration.codec == codec:
+            return True
+        if codec in WITHOUT_CONFIGURATION:
+            self._configure(kind, Packet(PacketKind.CONFIGURATION, codec))
+        return codec in WITHOUT_CONFIGURATION
+
+    def _enhanced_picture(self, packet: Packet) -> None:
+        time = TICKS * self._time + packet.nanoseconds * CLOCK_RATE // _SECOND
+        shown = time + TICKS * packet.composition_time
+        track, data = self._older.get(VIDEO), packet.data
+        if track is None:
+            coder = self._picture_coder
+            if coder is None:
+                if not packet.is_key:
+                    return
+                coder = self._picture_coder = begin_picture(self._configurations[VIDEO], data)
+                self._begin(VIDEO, coder.track)
+            track, data = coder.track, coder.as_sample(data)
+        if data:
+            track.add_picture(time, shown, data, is_sync=packet.is_key)
+
+    def _enhanced_sound(self, packet: Packet) -> None:
+        track, lasts = self._older.get(AUDIO), self.frame_samples
+        if track is None:
+            coder = self._sound_coder
+            if coder is None:
+                coder = self._sound_coder = begin_sound(self._configurations[AUDIO], packet.data)
+                self._begin(AUDIO, coder.track)
+            track, lasts = coder.track, coder.samples(packet.data)
+        time = (self._time * (_SECOND // 1000) + packet.nanoseconds) * track.timescale // _SECOND
+        track.add_sound(time, lasts, packet.data)
+
+    def _configure(self, kind: int, configuration: Packet) -> None:
         """Take a decoder's configuration; one that is repeated says nothing."""
-        if self._configurations.get(kind) == configuration:
+        known = self._configurations.get(kind)
+        if known is not None and known.told == configuration.told:
             return
         self._configurations[kind] = configuration
-        former = self._tracks.get(kind)
+        former = self._tracks.pop(kind, None)
+        self._older.pop(kind, None)
         if former is not None and (rest := former.take()) is not None:
             self._begun.append(rest)
-        track = self._tracks[kind] = (self._video if kind == VIDEO else self._audio)(configuration)
-        self._begun.append(track.init)
+        if kind == VIDEO:
+            self._picture_coder = self.told_frame_rate = None
+        else:
+            self._sound_coder = None
+        if configuration.codec == "avc1":
+            self._older[kind] = self._begin(kind, self._avc(configuration.data))
+        elif configuration.codec == "mp4a":
+            self._older[kind] = self._begin(kind, self._aac(configuration.data))
 
-    def _video(self, configuration: bytes) -> FragmentTrack:
+    def _begin(self, kind: int, track: FragmentTrack) -> FragmentTrack:
+        self._tracks[kind] = track
+        self._begun.append(track.init)
+        return track
+
+    def _avc(self, configuration: bytes) -> FragmentTrack:
         # ISO/IEC 14496-15 §5.3.3.1: the first sequence parameter set, behind its length.
         size = int.from_bytes(configuration[6:8], "big")
         if len(configuration) < 8 + size or size < 4 or not configuration[5] & 31:
             raise MalformedError("avcC without a sequence parameter set")
         told = avc_parameters(configuration[8 : 8 + size])
         self.told_frame_rate = told.frame_rate
-        (width, height), (across, down) = told.size, told.pixel_aspect
-        entry = codec_facts(
-            MatroskaTrack(
-                TRACKS[VIDEO],
-                PICTURE_TRACK,
-                "V_MPEG4/ISO/AVC",
-                configuration,
-                pixels=told.size,
-                display=(width * across, height * down),
-            ),
-            b"",
-            0.0,
-        ).sample_entry
-        shown = Fraction(width * across, down), Fraction(height)
-        return begin_track(TRACKS[VIDEO], b"vide", CLOCK_RATE, entry, shown)
+        facts = picture_facts("V_MPEG4/ISO/AVC", configuration, told.size, told.pixel_aspect)
+        return picture_track(codec_facts(facts, b"", 0.0).sample_entry, told.size, told.pixel_aspect)
 
-    def _audio(self, configuration: bytes) -> FragmentTrack:
-        track = MatroskaTrack(TRACKS[AUDIO], SOUND_TRACK, "A_AAC", configuration, channels=2)
-        facts = codec_facts(track, b"", 0.0)
-        if not configuration or not 0 < facts.rate < 1 << 24:
+    def _aac(self, configuration: bytes) -> FragmentTrack:
+        rate, self.frame_samples = core_frames(configuration)
+        if not configuration or not 0 < rate < 1 << 24:
             raise MalformedError("AAC of no rate")
-        self.frame_samples = facts.frame_samples
-        return begin_track(TRACKS[AUDIO], b"soun", facts.rate, facts.sample_entry)
+        return sound_track("A_AAC", configuration, b"", rate, 2)

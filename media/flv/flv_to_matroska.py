@@ -13,11 +13,21 @@ from dataclasses import dataclass, field
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.flv.amf0 import AmfLimits, read_values
 from media.flv.packets import Packet, PacketKind, read_packets
-from media.flv.tags import AUDIO, SCRIPT, VIDEO
+from media.flv.tags import (
+    AUDIO,
+    FILE_HEADER,
+    MAX_TAG,
+    SCRIPT,
+    SIZE_BEHIND,
+    TAG_HEADER,
+    VIDEO,
+    read_tag_header,
+)
 from media.matroska.live_writer import LiveBlockWriter, LiveTrack, write_head
 from media.mp4.audio_specific_config import audio_specific_config
+from media.stream_reader import without_front
 
-_VIDEO_CODECS = {
+VIDEO_CODECS = {
     "avc1": "V_MPEG4/ISO/AVC",
     "hvc1": "V_MPEGH/ISO/HEVC",
     "av01": "V_AV1",
@@ -49,6 +59,9 @@ class RemuxLimits:
     values: AmfLimits = field(default_factory=AmfLimits)
 
 
+DEFAULT_LIMITS = RemuxLimits()
+
+
 class FlvToMatroska:
     """Rewrites one FLV stream as Matroska, without I/O.
 
@@ -56,10 +69,12 @@ class FlvToMatroska:
         limits: of what is held back.
     """
 
-    def __init__(self, limits: RemuxLimits) -> None:
+    def __init__(self, limits: RemuxLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
+        self._buffer = bytearray()
+        self._is_at_start = True
         self._metadata = _Metadata()
-        self._configurations = dict[int, tuple[str, bytes]]()
+        self._configurations = dict[int, Packet]()
         self._tracks = dict[int, LiveTrack]()
         self._held: list[tuple[int, int, Packet]] | None = []
         self._held_bytes = 0
@@ -67,6 +82,32 @@ class FlvToMatroska:
         self._written: tuple[LiveTrack, ...] = ()
         self._blocks = LiveBlockWriter()
         self._times: tuple[int, int] | None = None
+
+    def receive_data(self, data: bytes) -> bytes:
+        """Rewrite the next bytes of the stream, which begin with FLV's header.
+
+        Raises:
+            MediaError: as for ``receive``; also where a track comes that wasn't there at the beginning.
+        """
+        self._buffer += data
+        found, position = list[bytes](), 0
+        with memoryview(self._buffer) as view:
+            if self._is_at_start and len(view) >= FILE_HEADER:
+                self._is_at_start, position = False, FILE_HEADER
+            while not self._is_at_start and len(view) - position >= TAG_HEADER:
+                kind, size, time = read_tag_header(view, position)
+                if size > MAX_TAG:
+                    raise MalformedError(f"a tag of {size} bytes")
+                body, end = position + TAG_HEADER, position + TAG_HEADER + size + SIZE_BEHIND
+                if len(view) < end:
+                    break
+                before = self._written
+                found.append(self.receive(kind, time, bytes(view[body : body + size])))
+                if before and before != self._written:
+                    raise UnsupportedError("its tracks change")
+                position = end
+        self._buffer = without_front(self._buffer, position)
+        return b"".join(found)
 
     def receive(self, kind: int, timestamp: int, body: bytes) -> bytes:
         """Rewrite a tag.
@@ -104,7 +145,9 @@ class FlvToMatroska:
 
     def _packet(self, kind: int, time: int, packet: Packet) -> bytes:
         if packet.kind is PacketKind.CONFIGURATION:
-            self._configurations[kind] = packet.codec, packet.data
+            former = self._configurations.get(kind)
+            if former is None or former.told != packet.told:
+                self._configurations[kind] = packet
             return b""
         if packet.kind is PacketKind.OTHER or not packet.data:
             return b""
@@ -135,24 +178,44 @@ class FlvToMatroska:
 
     def _track(self, kind: int, packet: Packet) -> LiveTrack | None:
         """Describe a packet's track; None while its configuration hasn't come."""
-        codec, configuration = self._configurations.get(kind, ("", b""))
-        own = configuration if codec == packet.codec else b""
+        configuration = self._configurations.get(kind)
+        own = b""
+        if configuration is not None and configuration.codec == packet.codec:
+            own = configuration.data
         if kind in self._tracks and self._described[kind] == (packet.codec, own, self._metadata):
             return self._tracks[kind]
         self._described[kind] = packet.codec, own, self._metadata
         if kind == VIDEO:
-            name = _VIDEO_CODECS.get(packet.codec)
-            if name is None:
-                raise UnsupportedError(f"video {packet.codec!r} isn't taken")
+            check_taken(kind, packet.codec)
+            name = VIDEO_CODECS[packet.codec]
             if not own:
                 return None
             # Matroska has nothing of what describes VP9 in MP4.
             private, told = b"" if name == "V_VP9" else own, self._metadata
             return LiveTrack(_TRACKS[kind], name, private, told.pixels, told.frame_rate)
-        describe = _AUDIO_CODECS.get(packet.codec)
-        if describe is None:
-            raise UnsupportedError(f"audio {packet.codec!r} isn't taken")
-        return describe(own, packet.data)
+        check_taken(kind, packet.codec)
+        return _AUDIO_CODECS[packet.codec](own, packet.data)
+
+
+def check_taken(kind: int, codec: str, configuration: bytes = b"") -> None:
+    """Check that a codec can be rewritten.
+
+    Args:
+        kind: of its tags.
+        codec: its FourCC, or its name where it has none.
+        configuration: of a decoder; empty where there is none.
+
+    Raises:
+        UnsupportedError: it can't.
+        MalformedError: its configuration isn't one.
+    """
+    if kind == VIDEO:
+        if codec not in VIDEO_CODECS:
+            raise UnsupportedError(f"video {codec!r} isn't taken")
+    elif codec not in _AUDIO_CODECS:
+        raise UnsupportedError(f"audio {codec!r} isn't taken")
+    elif configuration:
+        _AUDIO_CODECS[codec](configuration, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +264,16 @@ def _opus(configuration: bytes, _frame: bytes) -> LiveTrack | None:
 def _flac(configuration: bytes, _frame: bytes) -> LiveTrack | None:
     if not configuration:
         return None
+    whole, rate, channels = flac_facts(configuration)
+    return LiveTrack(2, "A_FLAC", whole, sample_rate=rate, channels=channels)
+
+
+def flac_facts(configuration: bytes) -> tuple[bytes, int, int]:
+    """Give FLAC's configuration as files begin with it, the sampling rate and the channels.
+
+    Raises:
+        MalformedError: it isn't one.
+    """
     # RFC 9639 §8.2: STREAMINFO has 34 bytes, which ffmpeg sends alone.
     if len(configuration) == 34:
         configuration = b"fLaC\x80\0\0\x22" + configuration
@@ -210,7 +283,7 @@ def _flac(configuration: bytes, _frame: bytes) -> LiveTrack | None:
     rate, channels = packed >> 12, (packed >> 9 & 7) + 1
     if not rate:
         raise MalformedError("FLAC of no rate")
-    return LiveTrack(2, "A_FLAC", configuration, sample_rate=rate, channels=channels)
+    return configuration, rate, channels
 
 
 def _dolby(codec: str) -> Callable[[bytes, bytes], LiveTrack | None]:

@@ -1,4 +1,4 @@
-"""Reads what is in FLV's audio and video tags: Adobe's of old, and those of Enhanced RTMP v2."""
+"""Reads and writes what is in FLV's audio and video tags: Adobe's of old, and those of Enhanced RTMP v2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from media.errors import MalformedError, UnsupportedError
-from media.flv.tags import AUDIO, KEY_FRAME, VIDEO
+from media.flv.tags import AAC, AUDIO, AVC, CODED, KEY_FRAME, SEQUENCE_HEADER, VIDEO
 
 _VIDEO_CODECS = {2: "H.263", 3: "Screen Video", 4: "VP6", 5: "VP6", 6: "Screen Video", 7: "avc1"}
 _AUDIO_CODECS = {
@@ -25,7 +25,11 @@ _NANOSECONDS = 0
 _ONE_TRACK, _MANY_TRACKS, _MANY_CODECS = 0, 1, 2
 _MOST_TRACKS = 32
 _MOST_EXTENSIONS = 16
+_STREAMINFO = 34
 _WITH_COMPOSITION_TIME = frozenset({"avc1", "hvc1", "vvc1"})
+_INTER_FRAME = 2
+_AAC_SOUND = AAC << 4 | 0x0F
+"""FLV 10.1 §E.4.2.1: AAC is always said to be of 44 kHz, 16 bits and two channels."""
 
 
 class PacketKind(enum.Enum):
@@ -59,25 +63,28 @@ class Packet:
     track: int = 0
     nanoseconds: int = 0
 
+    @property
+    def told(self) -> bytes:
+        """What a configuration tells: while it is equal, a decoder goes on."""
+        data = self.data
+        if self.codec == "fLaC" and len(data) in (_STREAMINFO, 8 + _STREAMINFO):
+            # RFC 9639 §8.2: of the samples themselves it tells at the end, when ffmpeg sends it again.
+            info = data[0 if len(data) == _STREAMINFO else 8 :]
+            data = info[:4] + info[10:13] + bytes((info[13] & 0xF0,))
+        return self.codec.encode("latin-1") + data
 
-def is_read_in_flv(kind: int, body: bytes) -> bool:
-    """Tell whether ffmpegs of every age read a tag's codec in FLV: H.264, AAC and MP3 in tags of old.
 
-    Raises:
-        MediaError: the tag is malformed.
-    """
-    if body[0] & _ENHANCED_VIDEO if kind == VIDEO else body[0] >> 4 == _ENHANCED_AUDIO:
-        return False
-    codecs = {"avc1"} if kind == VIDEO else {"mp4a", ".mp3"}
-    return all(packet.codec in codecs for packet in read_packets(kind, body))
+def has_enhanced_header(kind: int, first: int) -> bool:
+    """Tell by the first byte of a tag whether its header is that of Enhanced RTMP."""
+    return bool(first & _ENHANCED_VIDEO) if kind == VIDEO else first >> 4 == _ENHANCED_AUDIO
 
 
 def has_track_numbers(kind: int, body: bytes) -> bool:
     """Tell whether a tag says of which tracks it has packets; another one has those of the first track."""
-    if not body or not (body[0] & _ENHANCED_VIDEO if kind == VIDEO else body[0] >> 4 == _ENHANCED_AUDIO):
+    if kind not in _MULTITRACK or not body or not has_enhanced_header(kind, body[0]):
         return False
     # Behind extensions of the header there may be any type.
-    return kind in _MULTITRACK and body[0] & 0x0F in (_MULTITRACK[kind], _MODEX)
+    return body[0] & 0x0F in (_MULTITRACK[kind], _MODEX)
 
 
 def read_packets(kind: int, body: bytes) -> list[Packet]:
@@ -96,13 +103,43 @@ def read_packets(kind: int, body: bytes) -> list[Packet]:
     reader = _Reader(body)
     first = reader.number(1)
     if kind == VIDEO:
-        if first & _ENHANCED_VIDEO:
+        if has_enhanced_header(VIDEO, first):
             frame_type = first >> 4 & 7
             return list(_enhanced(reader, VIDEO, first & 0x0F, frame_type))
         return [_older_video(reader, first)]
-    if first >> 4 == _ENHANCED_AUDIO:
+    if has_enhanced_header(AUDIO, first):
         return list(_enhanced(reader, AUDIO, first & 0x0F, KEY_FRAME))
     return [_older_audio(reader, first)]
+
+
+def write_packet(kind: int, packet: Packet) -> bytes:
+    """Write the body of a tag with a packet alone, which is of the first track there.
+
+    Args:
+        kind: of the tag, ``AUDIO`` or ``VIDEO``.
+        packet: a configuration, or frames. What tags of old can carry goes into such, so that every reader
+            knows it.
+    """
+    is_configuration = packet.kind is PacketKind.CONFIGURATION
+    if packet.codec in ("avc1", "mp4a") and not packet.nanoseconds:
+        packet_type = SEQUENCE_HEADER if is_configuration else CODED
+        if kind == AUDIO:
+            return bytes((_AAC_SOUND, packet_type)) + packet.data
+        frame_type = KEY_FRAME if packet.is_key else _INTER_FRAME
+        composition = packet.composition_time.to_bytes(3, "big", signed=True)
+        return bytes((frame_type << 4 | AVC, packet_type)) + composition + packet.data
+    packet_type, composition = _SEQUENCE_START if is_configuration else _CODED_FRAMES, b""
+    if packet_type == _CODED_FRAMES and packet.codec in _WITH_COMPOSITION_TIME:
+        composition = packet.composition_time.to_bytes(3, "big", signed=True)
+    first = _ENHANCED_AUDIO << 4
+    if kind == VIDEO:
+        first = _ENHANCED_VIDEO | (KEY_FRAME if packet.is_key else _INTER_FRAME) << 4
+    head = bytes((first | packet_type,))
+    if packet.nanoseconds:
+        # Three bytes, whose number is written less one.
+        extension = b"\2" + packet.nanoseconds.to_bytes(3, "big") + bytes((_NANOSECONDS << 4 | packet_type,))
+        head = bytes((first | _MODEX,)) + extension
+    return head + packet.codec.encode("latin-1") + composition + packet.data
 
 
 def _older_video(reader: _Reader, first: int) -> Packet:

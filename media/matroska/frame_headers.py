@@ -7,6 +7,9 @@ from media.mp4.bits import BitReader
 
 AC3_SAMPLES = 1536
 _EC3_BLOCKS = (1, 2, 3, 6)
+_FLAC_CODED = {6: 1, 7: 2}
+"""Codes of a FLAC frame's samples that say how many bytes of the header tell them (RFC 9639 §9.1.1)."""
+
 _VP9_LEVELS = (
     *((829440, 36864, 10), (2764800, 73728, 11), (4608000, 122880, 20), (9216000, 245760, 21)),
     *((20736000, 552960, 30), (36864000, 983040, 31), (83558400, 2228224, 40), (160432128, 2228224, 41)),
@@ -109,6 +112,26 @@ def vp9_configuration(
     Raises:
         MalformedError: it's no key frame of VP9.
     """
+    profile, depth, chroma, full, _ = _vp9_key_frame(frame)
+    pixels = size[0] * size[1]
+    fits = [level for speed, most, level in _VP9_LEVELS if pixels <= most and pixels * rate <= speed]
+    level = fits[0] if fits else 62
+    body = bytes((profile, level, depth << 4 | chroma << 1 | full, *colour, 0, 0))
+    return b"\x01\0\0\0" + body
+
+
+def vp9_size(frame: bytes) -> tuple[int, int]:
+    """Read width and height in pixels from a key frame of VP9.
+
+    Raises:
+        MalformedError: it's none.
+    """
+    bits = _vp9_key_frame(frame)[-1]
+    return bits.take(16) + 1, bits.take(16) + 1
+
+
+def _vp9_key_frame(frame: bytes) -> tuple[int, int, int, int, BitReader]:
+    """Read a key frame's header (VP9 §6.2): profile, depth, chroma, range, and what is before its size."""
     bits = BitReader(frame[:16], "VP9")
     if bits.take(2) != 2:
         raise MalformedError("a frame that isn't VP9")
@@ -124,14 +147,12 @@ def vp9_configuration(
         full = bits.take(1)
         if profile & 1:
             horizontal, vertical = bits.take(1), bits.take(1)
+            bits.take(1)
             chroma = 3 if not horizontal else 1 if vertical else 2
     else:
         full, chroma = 1, 3
-    pixels = size[0] * size[1]
-    fits = [level for speed, most, level in _VP9_LEVELS if pixels <= most and pixels * rate <= speed]
-    level = fits[0] if fits else 62
-    body = bytes((profile, level, depth << 4 | chroma << 1 | full, *colour, 0, 0))
-    return b"\x01\0\0\0" + body
+        bits.take(profile & 1)
+    return profile, depth, chroma, full, bits
 
 
 def mp3_samples(frame: bytes) -> int:
@@ -154,6 +175,27 @@ def opus_samples(packet: bytes) -> int:
         length = (120, 240, 480, 960)[configuration & 3]
     frames = (1, 2, 2, packet[1] & 0x3F if len(packet) > 1 else 0)[code]
     return length * frames
+
+
+def flac_samples(frame: bytes) -> int:
+    """Tell how many samples per channel a frame of FLAC has (RFC 9639 §9.1).
+
+    Raises:
+        MalformedError: it's no frame of FLAC.
+    """
+    if len(frame) < 5 or frame[0] != 0xFF or frame[1] & 0xFE != 0xF8:
+        raise MalformedError("a frame that isn't FLAC")
+    code = frame[2] >> 4
+    if code == 0:
+        raise MalformedError("a frame of FLAC of a reserved size")
+    if code not in _FLAC_CODED:
+        return 192 if code == 1 else 576 << code - 2 if code <= 5 else 256 << code - 8
+    # §9.1.5: the number of the frame or sample comes first, which is written as UTF-8 writes characters.
+    ones = 8 - (frame[4] ^ 0xFF).bit_length()
+    at, size = 4 + max(ones, 1), _FLAC_CODED[code]
+    if ones == 1 or len(frame) < at + size:
+        raise MalformedError("a frame of FLAC that is cut off")
+    return int.from_bytes(frame[at : at + size], "big") + 1
 
 
 def _packed(*fields: tuple[int, int]) -> bytes:

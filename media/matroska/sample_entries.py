@@ -103,7 +103,17 @@ def _private(track: MatroskaTrack, length: int) -> bytes:
     return track.private
 
 
-def _video(track: MatroskaTrack, kind: bytes, configuration: bytes) -> bytes:
+def visual_sample_entry(track: MatroskaTrack, kind: bytes, configuration: bytes) -> bytes:
+    """Write the sample entry of a picture.
+
+    Args:
+        track: what is said of it.
+        kind: of the entry.
+        configuration: the codec's box.
+
+    Raises:
+        MalformedError: its size is impossible.
+    """
     width, height = track.pixels
     if not 0 < width < 1 << 16 or not 0 < height < 1 << 16:
         raise MalformedError(f"a picture of {width} by {height} pixels")
@@ -131,24 +141,23 @@ def _sound(track: MatroskaTrack, kind: bytes, configuration: bytes, rate: int) -
 
 
 def _avc(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
-    return CodecFacts(_video(track, b"avc1", box(b"avcC", _private(track, 7))), reordered=True)
+    return CodecFacts(visual_sample_entry(track, b"avc1", box(b"avcC", _private(track, 7))), reordered=True)
 
 
 def _hevc(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
     # Where no frame has parameter sets of its own, the index makes it hvc1.
-    return CodecFacts(_video(track, b"hev1", box(b"hvcC", _private(track, 23))), reordered=True)
+    return CodecFacts(visual_sample_entry(track, b"hev1", box(b"hvcC", _private(track, 23))), reordered=True)
 
 
 def _av1(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
-    return CodecFacts(_video(track, b"av01", box(b"av1C", _private(track, 4))))
+    return CodecFacts(visual_sample_entry(track, b"av01", box(b"av1C", _private(track, 4))))
 
 
 def _vp9(track: MatroskaTrack, frame: bytes, rate: float) -> CodecFacts:
     one = track.colour or Colour()
     colour = min(one.primaries, 255), min(one.transfer, 255), min(one.matrix, 255)
-    return CodecFacts(
-        _video(track, b"vp09", box(b"vpcC", vp9_configuration(frame, track.pixels, rate, colour)))
-    )
+    configuration = vp9_configuration(frame, track.pixels, rate, colour)
+    return CodecFacts(visual_sample_entry(track, b"vp09", box(b"vpcC", configuration)))
 
 
 def _aac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
@@ -182,10 +191,11 @@ def _eac3(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:
 def _opus(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:
     head = _private(track, 19)  # RFC 7845 §5.1, little-endian; dOps has the same in the other order
     channels, skip, rate, gain = struct.unpack_from("<BHIh", head, 9)
-    dops = (
-        struct.pack(">BBHIh", 0, channels, skip, rate, gain)
-        + head[18 : 19 if not head[18] else 21 + channels]
-    )
+    # §5.1.1: but for family 0 it says which channel comes from which stream.
+    end = 19 if not head[18] else 21 + channels
+    if not channels or len(head) < end:
+        raise MalformedError("Opus without its channels")
+    dops = struct.pack(">BBHIh", 0, channels, skip, rate, gain) + head[18:end]
     entry = _sound(track, b"Opus", box(b"dOps", dops), OPUS_RATE)
     return CodecFacts(entry, OPUS_RATE, opus_samples(frame))
 

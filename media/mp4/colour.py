@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from media.errors import MalformedError
+from media.mp4.av1 import find_sequence
 from media.mp4.sequence_parameters import SequenceParameters, avc_parameters, hevc_parameters
 
 UNSPECIFIED = 2
@@ -46,7 +47,7 @@ def colour_of_configuration(kind: bytes, configuration: bytes) -> Colour | None:
     """Read what a decoder's configuration says of colours; None where it says nothing, or can't be read.
 
     Args:
-        kind: ``avcC``, ``hvcC`` or ``vpcC``.
+        kind: ``avcC``, ``hvcC``, ``av1C`` or ``vpcC``.
         configuration: the box's payload.
     """
     try:
@@ -58,6 +59,9 @@ def colour_of_configuration(kind: bytes, configuration: bytes) -> Colour | None:
         if kind == b"hvcC":
             unit = next((unit for kind, unit in hevc_parameter_sets(configuration) if kind == 33), b"")
             return _colour(hevc_parameters(unit)) if unit else None
+        if kind == b"av1C" and (found := find_sequence(configuration[4:])) is not None:
+            colour = found[1].colour
+            return None if colour is None else Colour(*colour)
         if kind == b"vpcC" and len(configuration) >= 10:
             return Colour(*configuration[7:10])
     except (MalformedError, IndexError):

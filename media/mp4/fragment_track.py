@@ -34,8 +34,9 @@ class FragmentTrack:
         self._farthest_back = round(FARTHEST_BACK * timescale)
         self._longest_reordering = LONGEST_REORDERING * timescale
         self._count = 0
-        # When the newest sample is decoded.
+        # When the newest sample is decoded, and how long a frame of sound lasts.
         self._newest: int | None = None
+        self._lasts = 0
         # Of those that wait: the same, how much later they are shown, whether decoding can begin with them.
         self._waiting: list[tuple[int, int, bool, bytes]] = []
 
@@ -68,7 +69,7 @@ class FragmentTrack:
 
         Args:
             time: when it begins, in ticks, as exactly as the stream tells it.
-            lasts: how many ticks every frame lasts.
+            lasts: how many ticks it lasts.
             data: it.
 
         Raises:
@@ -77,11 +78,11 @@ class FragmentTrack:
         newest = self._newest
         if newest is not None:
             # Streams' clocks are coarser: frames follow each other without a gap, unless one is missing.
-            following = newest + lasts
+            following = newest + self._lasts
             if following - time > self._farthest_back:
                 raise MalformedError("the times of its sound go back")
             time = following if time - following <= lasts else time
-        self._newest = time
+        self._newest, self._lasts = time, lasts
         self._waiting.append((time, 0, True, data))
 
     def take(self) -> Fragment | None:

@@ -76,6 +76,7 @@ class HttpPublishing(PublishingEndpoint):
 
     def _silent_seconds(self, publication: Publication) -> float:
         """Return the seconds for which a publisher may send nothing."""
-        is_fragmented = publication.pump is not None and publication.pump.container in ("mp4", "matroska")
+        pump = publication.pump
+        is_fragmented = pump is not None and pump.received_container in ("mp4", "matroska")
         silent = self._limits.silent_seconds
         return max(silent, self._limits.fragment_seconds) if is_fragmented else silent

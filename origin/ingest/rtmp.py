@@ -25,8 +25,7 @@ from media.rtmp.connection import (
     RtmpConnectionLimits,
 )
 from media.rtmp.handshake import RANDOM_BYTES
-from media.rtmp.published_stream import PublishedStreamLimits
-from media.rtmp.published_tracks import PublishedTracks
+from media.rtmp.published_tracks import PublishedTracks, PublishedTracksLimits
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import network_of
@@ -63,7 +62,7 @@ class RtmpLimits:
         farewell_seconds: The same when the server ends, of all connections together.
         refusal_log: Of the lines about connections that are refused.
         connection: What may be sent over each.
-        stream: Of what is held back until its container is known.
+        stream: Of its tracks.
     """
 
     connections: int = 256
@@ -81,7 +80,7 @@ class RtmpLimits:
     farewell_seconds: float = 0.5
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     connection: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
-    stream: PublishedStreamLimits = field(default_factory=PublishedStreamLimits)
+    stream: PublishedTracksLimits = field(default_factory=PublishedTracksLimits)
 
 
 class RtmpServer:

@@ -231,7 +231,7 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
         return told
     told |= {
         "protocol": live.publisher.protocol,
-        "container": published.container,
+        "container": published.received_container,
         "since": live.began,
         "received_bytes": live.received,
         "bitrate": live.bitrate,

@@ -8,7 +8,7 @@ import enum
 import ssl
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from packager.process.tools import Tools, ToolsError
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.sources.branch import StreamBranch
 from packager.sources.published import PublishedSource
-from packager.sources.pump import Pump
+from packager.sources.pump import Pump, StreamTaker
 from packager.sources.remux import INTERPRETER, find_libavformat
 from packager.sources.schemes import without_url_secrets
 
@@ -175,7 +175,8 @@ class Forwarder:
         branch = pump.branch(self._limits.waiting_bytes)
         try:
             async with self._writing() as writer, self._repackaging(pump.container, writer) as first:
-                async with background_task(self._feed(branch, first)):
+                taker = pump.for_ffmpeg(_Receiver(first, self._write))
+                async with background_task(self._feed(branch, taker)):
                     await self._watch(writer)
                 if not branch.has_ended:
                     reason = _reason(writer.errors) or _reason(first.errors)
@@ -218,14 +219,14 @@ class Forwarder:
         finally:
             await ffmpeg.stop()
 
-    async def _feed(self, branch: StreamBranch, process: Process) -> None:
+    async def _feed(self, branch: StreamBranch, taker: StreamTaker) -> None:
         with contextlib.suppress(BrokenPipeError):
             while data := await branch.read():
-                await self._write(process, data)
+                await taker.write(data)
                 self.sent += len(data)
             if branch.has_overflown:
                 raise ToolsError("it takes the stream too slowly")
-            process.close_stdin()
+            taker.close_stdin()
             # Cancelled when the other server has taken the rest.
             await asyncio.sleep(self._limits.stalled_seconds)
             raise ToolsError("it didn't take the end")
@@ -258,6 +259,22 @@ class Forwarder:
             log.info("forwarding", **self._named)
             await writer.read()
         await writer.wait()
+
+
+class _Receiver:
+    """Takes the stream for the first program on its way, in the time that the other server has for it."""
+
+    def __init__(self, process: Process, write: Callable[[Process, bytes], Awaitable[None]]) -> None:
+        self._process = process
+        self._write = write
+
+    async def write(self, data: bytes) -> None:
+        """Take the next bytes; BrokenPipeError where nothing more is taken."""
+        await self._write(self._process, data)
+
+    def close_stdin(self) -> None:
+        """Take notice of the stream's end."""
+        self._process.close_stdin()
 
 
 def _find_authorities() -> str:

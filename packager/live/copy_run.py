@@ -59,7 +59,7 @@ class CopyRun(Run):
         """
         reason = "it ended"
         try:
-            make = REWRITERS[published.container]
+            make = REWRITERS[published.received_container]
             taker = _Taker(self, published, lambda: make(self.limits.source), start, clock)
             await self._carry(published, taker, oldest)
         except FurtherPicturesError as error:
@@ -168,7 +168,7 @@ class _Taker:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._make_rewriter = make_rewriter
-        self._portion_bytes = portion_bytes(published.container)
+        self._portion_bytes = portion_bytes(published.received_container)
         *pictures, sound = run.feeds
         self._rewriters = [make_rewriter() for _ in pictures]
         self._joint_start = JointStart(len(pictures), run.limits.segment)

@@ -47,7 +47,17 @@ REWRITERS: Mapping[str, Callable[[SourceLimits], FragmentRewriter]] = {
 }
 """What rewrites a container, by ffmpeg's name of it."""
 
-CODEC_NAMES = {b"avc1": "h264", b"hvc1": "hevc", b"mp4a": "aac", b"ac-3": "ac3", b"ec-3": "eac3"}
+CODEC_NAMES = {
+    b"avc1": "h264",
+    b"hvc1": "hevc",
+    b"av01": "av1",
+    b"vp09": "vp9",
+    b"mp4a": "aac",
+    b"Opus": "opus",
+    b"fLaC": "flac",
+    b"ac-3": "ac3",
+    b"ec-3": "eac3",
+}
 """ffmpeg's names of codecs, by the type of their sample entries."""
 
 SEEN_KEY_FRAMES = 3
@@ -98,7 +108,7 @@ async def inspect_copied(
 
 async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Source | None:
     """Look at the main picture and the sound."""
-    make, live = REWRITERS.get(published.container), published.live
+    make, live = REWRITERS.get(published.received_container), published.live
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
     if make is None or live is None or branch is None:
         return None

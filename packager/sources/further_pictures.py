@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from media.errors import MediaError
 from media.flv.flv_to_fragments import FlvToFragments
-from media.flv.tags import FlvReader
+from media.flv.reader import FlvReader
 from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
 from media.stream_reader import CLOCK_RATE

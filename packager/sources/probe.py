@@ -112,9 +112,12 @@ async def inspect_supply(
         return await _inspect_by_ffprobe(pump, pump.give, tools, limits, keep=keep)
     while True:
         await pump.wait_until_flowing()
-        publication = pump.live
+        publication, stream = pump.live, pump.stream
         try:
             found = await inspect_copied(pump, copied, limits) if copied else None
+            if found is None and copied and pump.live is publication and pump.stream != stream:
+                # Sound came later, or the encoder changed something, while it was looked at.
+                continue
             if found is None:
                 give = functools.partial(pump.give_only, publication)
                 return await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep)

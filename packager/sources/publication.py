@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from media.errors import MalformedError, UnsupportedError
-from media.flv.tags import FlvReader, Tag, write_tags
+from media.flv.reader import FlvReader
+from media.flv.tags import Tag, write_tags
 from media.stream_reader import StreamChunk
 from media.ts.reader import TransportReader
 from packager.sources.container_detection import HEAD_BYTES, detect_published_container

@@ -65,7 +65,7 @@ class PublishedSource:
 
     Attributes:
         live: the publication that the channel plays; None while there is none.
-        container: ffmpeg's name of the container of the stream on air, or of the last one.
+        received_container: ffmpeg's name of the container of the stream on air, or of the last one.
         last_error: why the last publication was refused or ended from this side; empty if none was.
         is_closed: whether nobody is taken any more.
         needed_at: when who plays the stream on air needs more of it, by the monotonic clock; None where that
@@ -95,7 +95,8 @@ class PublishedSource:
         self._changed = asyncio.Event()
         self._given: Publication | None = None
         self._last_stream: object = None
-        self.container = ""
+        self.received_container = ""
+        self._last_container = ""
 
     @property
     def publications(self) -> tuple[Publication, ...]:
@@ -218,7 +219,7 @@ class PublishedSource:
     def _put_on_air(self, publication: Publication) -> None:
         self.live = publication
         if publication.pump is not None:
-            self.container = publication.pump.container
+            self.received_container = publication.pump.received_container
         publisher = publication.publisher
         log.info(
             "publisher is on air",
@@ -252,6 +253,13 @@ class PublishedSource:
             further = [(track, one.signature) for track, one in sorted(self.pictures.items())]
             self._last_stream = (pump.stream, further) if further else pump.stream
         return self._last_stream
+
+    @property
+    def container(self) -> str:
+        """Name the container in which ffmpeg gets the stream on air, or the last one; see ``Supply``."""
+        if self._pump is not None:
+            self._last_container = self._pump.container
+        return self._last_container
 
     @property
     def pictures(self) -> Mapping[int, FurtherPicture]:

@@ -20,8 +20,9 @@ from typing import Protocol, runtime_checkable
 
 import structlog
 
-from media.errors import MalformedError
-from media.flv.tags import FlvReader
+from media.errors import MalformedError, MediaError
+from media.flv.flv_to_matroska import FlvToMatroska
+from media.flv.reader import FlvReader
 from media.matroska.stream import MatroskaStreamReader
 from media.mp3.stream import AudioStreamReader
 from media.mp4.fragmented_stream import FragmentedStreamReader
@@ -100,6 +101,36 @@ class ChunkTaker(Protocol):
         """Take the next chunks."""
 
 
+class _RewritingTaker:
+    """Takes FLV, and brings it to an ffmpeg as Matroska.
+
+    Args:
+        taker: writes it there.
+        channel: the channel's name, for the log.
+    """
+
+    def __init__(self, taker: StreamTaker, channel: str) -> None:
+        self._taker = taker
+        self._channel = channel
+        self._rewriter = FlvToMatroska()
+        self._budget = StepBudget()
+
+    async def write(self, data: bytes) -> None:
+        """Take the next bytes; BrokenPipeError where nothing more is taken, or they can't be rewritten."""
+        try:
+            async for portion in self._budget.portions(data, FLV_PORTION_BYTES):
+                if written := self._rewriter.receive_data(portion):
+                    await self._taker.write(written)
+        except MediaError as error:
+            log.warning("source can't be given to ffmpeg", channel=self._channel, reason=str(error))
+            self._taker.close_stdin()
+            raise BrokenPipeError from error
+
+    def close_stdin(self) -> None:
+        """Take notice of the stream's end."""
+        self._taker.close_stdin()
+
+
 class SupportsSignature(Protocol):
     """A parser that knows the signature of the stream's format."""
 
@@ -124,7 +155,7 @@ class Pump:
         held_seconds: for which the producer may have to wait at once for the stream's time.
 
     Attributes:
-        container: ffmpeg's name of the current stream's container.
+        received_container: ffmpeg's name of the current stream's container.
         budget: of what the producer does between two waits.
     """
 
@@ -142,7 +173,7 @@ class Pump:
         on_late: Callable[[], None] | None = None,
         held_seconds: float = math.inf,
     ) -> None:
-        self.container = container
+        self.received_container = container
         self._limits = limits
         self._set_reader(reader)
         self._cushion = cushion
@@ -169,20 +200,34 @@ class Pump:
             reader: as for the constructor.
         """
         self.receive_eof()
-        self.container = container
+        self.received_container = container
         self._set_reader(reader)
         self._gop_cache.clear()
         self._pacing.begin()
         self._begun = self._received
 
     def _set_reader(self, reader: SupportsSignature | None) -> None:
-        self._cutter = None if reader is not None else READERS[self.container]()
+        self._cutter = None if reader is not None else READERS[self.received_container]()
         self._signed = reader or self._cutter
+
+    @property
+    def container(self) -> str:
+        """Name the container in which ffmpeg gets the current stream, as ffmpeg does."""
+        return "matroska" if self._is_rewritten else self.received_container
+
+    @property
+    def _is_rewritten(self) -> bool:
+        """Whether ffmpeg gets Matroska in place of FLV, since not every ffmpeg reads its codecs there."""
+        return isinstance(self._signed, FlvReader) and self._signed.is_enhanced
+
+    def for_ffmpeg(self, taker: StreamTaker) -> StreamTaker:
+        """Give what takes the current stream from its beginning, and passes it on as ffmpeg needs it."""
+        return _RewritingTaker(taker, self._channel) if self._is_rewritten else taker
 
     @property
     def stream(self) -> object:
         """Identifies the stream's format; see ``Supply``."""
-        return self.container, b"" if self._signed is None else self._signed.signature
+        return self.received_container, b"" if self._signed is None else self._signed.signature
 
     @property
     def has_stream(self) -> bool:
@@ -197,7 +242,7 @@ class Pump:
         """
         cutter = self._cutter
         if cutter is not None:
-            async for portion in self.budget.portions(data, portion_bytes(self.container)):
+            async for portion in self.budget.portions(data, portion_bytes(self.received_container)):
                 await self.take(cutter.receive_data(portion))
 
     async def take(self, pieces: Iterable[StreamChunk]) -> None:
@@ -312,6 +357,7 @@ class Pump:
         )
         budget = StepBudget()
         takes_chunks = taker if isinstance(taker, ChunkTaker) else None
+        taker = self.for_ffmpeg(taker)
         try:
             while True:
                 if not queue:

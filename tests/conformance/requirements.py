@@ -295,6 +295,7 @@ REQUIREMENTS = (
     "Another publisher with the key takes over, one without it disturbs nobody",
     "A publisher that is frozen is noticed in seconds, and one that is gone at once",
     "Newer codecs of Enhanced RTMP are played, whatever the age of ffmpeg",
+    "Newer codecs of Enhanced RTMP are copied packet by packet, at the publisher's times",
     "OBS publishes with the server and the stream key that the README names",
     "Viewers stay when a publisher is killed and comes back",
     "The slate is joined and left without a reload",

@@ -13,14 +13,14 @@ from media.errors import MediaError
 from media.flv import tags as flv_tags
 from media.flv.amf0 import write_values
 from media.flv.flv_to_fragments import FlvToFragments
-from media.flv.tags import AUDIO, SCRIPT, VIDEO, FlvReader, Tag, write_tag
+from media.flv.reader import FlvReader
+from media.flv.tags import AUDIO, SCRIPT, VIDEO, Tag, write_tag
 from media.matroska.stream import MatroskaStreamReader
 from media.mp4.fragments import Fragment, InitSegment
 from media.rtmp import chunks
 from media.rtmp.chunks import Message, write_message
 from media.rtmp.connection import Event
-from media.rtmp.published_stream import PublishedStreamLimits
-from media.rtmp.published_tracks import PublishedTracks
+from media.rtmp.published_tracks import PublishedTracks, PublishedTracksLimits
 from media.stream_reader import StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from media.ts.tables import PACKET
@@ -29,6 +29,7 @@ from tests import hostile_media as hostile
 from tests import rtmp
 from tests.fuzzing.fuzzer import Outcome, Target
 from tests.fuzzing.mutation import Parts
+from tests.media.flv import test_track_codings as enhanced
 from tests.media.flv.test_flv_to_fragments import samples
 from tests.media.flv.test_tags import AAC, AVCC, some_tags
 
@@ -66,7 +67,35 @@ def streams() -> list[list[Tag]]:
         stream[0] = (SCRIPT, 0, METADATA)
     newer = [list(ENHANCED[:3]), list(ENHANCED[4:9]), [*ENHANCED[:2], *ENHANCED[10:12]], list(ENHANCED[9:])]
     sound: list[Tag] = [(AUDIO, 0, AAC[0]), *((AUDIO, time, b"\xaf\1a") for time in range(0, 1500, 300))]
-    return [*older, *newer, sound, [*older[0][:3], *ENHANCED[6:8], *older[0][3:6]]]
+    return [*older, *newer, *copied(), sound, [*older[0][:3], *ENHANCED[6:8], *older[0][3:6]]]
+
+
+def copied() -> list[list[Tag]]:
+    """Give streams in newer codecs that go on as fragments, and one that goes from one codec to the next."""
+    dolby = b"\x0b\x77\0\0\x14\x40\x40" + bytes(249)
+    found: list[list[Tag]] = []
+    for picture, frame, sound, heard in (
+        (
+            enhanced.HEVC,
+            b"hvc1\0\0\x28" + enhanced.sized(enhanced.PPS, enhanced.KEY_SLICE),
+            enhanced.OPUS,
+            b"\x98a",
+        ),
+        (
+            enhanced.AV1,
+            b"av01\x12\0" + enhanced.AV1_SEQUENCE + enhanced.AV1_FRAME,
+            enhanced.FLAC,
+            enhanced.FLAC_FRAME,
+        ),
+        (enhanced.VP9, b"vp09" + enhanced.VP9_KEY, (AUDIO, 0, b"\x90ac-3"), dolby),
+    ):
+        codec = sound[2][1:5]
+        stream = [picture, sound]
+        for index in range(4):
+            mark = b"\x91" if index % 2 == 0 else b"\xa1"
+            stream += [(VIDEO, 40 * index, mark + frame), (AUDIO, 32 * index, b"\x91" + codec + heard)]
+        found.append(stream)
+    return [*found, [tag for stream in found for tag in stream[:6]]]
 
 
 def error_text(error: Exception) -> str:
@@ -192,7 +221,7 @@ def read_rtmp(pieces: Sequence[bytes]) -> Outcome:
 def follow_rtmp(result: tuple[list[Event | Tag], bytes, str]) -> str:
     """Write what was published as channels take it, and read it again."""
     tags = [one for one in result[0] if isinstance(one, tuple) and not isinstance(one, Message)]
-    tracks, written = PublishedTracks(PublishedStreamLimits()), list[bytes]()
+    tracks, written = PublishedTracks(PublishedTracksLimits()), list[bytes]()
     try:
         written.extend(tracks.receive(*tag) for tag in tags)
     except MediaError as error:
@@ -228,8 +257,8 @@ def flv_seeds() -> list[Parts]:
 
 
 FLV_WORDS = (
-    # Most are of no codec that goes on as fragments.
     *(write_tag(*tag) for tag in ENHANCED[::4]),
+    *(write_tag(*tag) for tag in (enhanced.HEVC, enhanced.AV1, enhanced.VP9, enhanced.OPUS, enhanced.FLAC)),
     write_tag(VIDEO, 90_000, b"\x17\1\0\0\0ab"), write_tag(AUDIO, 0xFFFFFFFF, b"\xaf\1a"),
     write_tag(VIDEO, 0, b""),
     write_tag(AUDIO, 0, AAC[1]), write_tag(VIDEO, 0, b"\x17\0\0\0\0" + AVCC), write_tag(SCRIPT, 0, METADATA),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from media.errors import MediaError
-from media.flv.tags import FlvReader
+from media.flv.reader import FlvReader
 from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
 from media.matroska.stream import MatroskaStreamReader
 from media.mp3.icy import Deinterleaver, clean_title
@@ -24,7 +24,7 @@ from media.mp4.fragment_join import FragmentJoiner
 from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.ogg.reader import OggReader
 from media.rtmp.chunks import Message
-from media.rtmp.published_stream import PublishedStream, PublishedStreamLimits
+from media.rtmp.published_tracks import PublishedTracks, PublishedTracksLimits
 from media.rtsp.messages import RtspReader
 from media.subtitles.webvtt import CueReader
 from media.ts.join import TransportJoiner
@@ -96,7 +96,7 @@ def packed_sound() -> Take:
 def published() -> Take:
     """Make what reads a publisher's messages and rewrites them, behind its being let in."""
     connection = rtmp.connection(joins_frames=True)
-    stream = PublishedStream(PublishedStreamLimits())
+    stream = PublishedTracks(PublishedTracksLimits())
     connection.receive_data(rtmp.publishing())
     list(rtmp.accepted(connection))
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError
-from media.flv.tags import FILE_HEADER, MAX_TAG, ON_METADATA, SCRIPT, VIDEO, FlvReader, file_header, write_tag
+from media.flv.reader import FlvReader
+from media.flv.tags import FILE_HEADER, MAX_TAG, ON_METADATA, SCRIPT, VIDEO, file_header, write_tag
 from media.stream_reader import StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.sources.gop_cache import GopCache

@@ -14,6 +14,7 @@ from media.errors import MediaError
 from media.flv import tags as flv_tags
 from media.flv.flv_to_fragments import FlvToFragments
 from media.mp4.fragments import Fragment, InitSegment, write_fragment
+from media.mp4.moof import Sample
 
 ENCODINGS = {
     "B-frames at 29.97 a second": "-r 30000/1001 -c:v libx264 -preset fast -bf 3 -g 30 -c:a aac -ar 44100",
@@ -104,9 +105,9 @@ def test_a_stream_may_come_in_any_pieces(recorded: Callable[[str], Path]) -> Non
         assert samples(rewritten(cut)) == samples(whole)
 
 
-def samples(events: Iterable[InitSegment | Fragment]) -> dict[int, list[object]]:
+def samples(events: Iterable[InitSegment | Fragment]) -> dict[int, list[tuple[int, Sample, bytes]]]:
     """List each track's samples, with their decode times and bytes."""
-    found = dict[int, list[object]]()
+    found = dict[int, list[tuple[int, Sample, bytes]]]()
     for event in events:
         if isinstance(event, Fragment):
             time, place = event.base_media_decode_time, 0

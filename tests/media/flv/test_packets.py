@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, UnsupportedError
-from media.flv.packets import Packet, PacketKind, is_read_in_flv, read_packets
+from media.flv.packets import Packet, PacketKind, read_packets, write_packet
 from media.flv.tags import AUDIO, VIDEO
 
 CONFIGURATION, FRAMES, OTHER = PacketKind.CONFIGURATION, PacketKind.FRAMES, PacketKind.OTHER
+
+WRITTEN = {"avc1", "hvc1", "av01", "vp09", "mp4a", "Opus", "fLaC", "ac-3", "ec-3"}
+"""Codecs of packets that are passed on as packets."""
 
 CASES: list[tuple[int, bytes, list[Packet]]] = [
     (VIDEO, b"", []),
@@ -99,19 +103,42 @@ def test_more_tracks_and_extensions_than_anybody_needs_are_refused(body: bytes) 
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "expected"),
+    ("kind", "packet"),
     [
-        (VIDEO, b"\x17\0\0\0\0a", True),
-        (AUDIO, b"\xaf\0\x12\x10", True),
-        (AUDIO, b"\x2fabc", True),
-        (VIDEO, b"\x90avc1a", False),
-        (VIDEO, b"\x1cabc", False),
-        (VIDEO, b"\x12abc", False),
-        (AUDIO, b"\x90Opusa", False),
+        (kind, packet)
+        for kind, _, packets in CASES
+        for packet in packets
+        if packet.kind is not OTHER and packet.codec in WRITTEN
     ],
 )
-def test_what_every_ffmpeg_reads_in_flv_is_known(kind: int, body: bytes, expected: bool) -> None:
-    assert is_read_in_flv(kind, body) is expected
+def test_a_packet_that_is_written_is_read_again_as_the_only_track(kind: int, packet: Packet) -> None:
+    assert read_packets(kind, write_packet(kind, packet)) == [replace(packet, track=0)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "packet", "body"),
+    [
+        (VIDEO, Packet(FRAMES, "avc1", b"a", is_key=True, composition_time=-40), b"\x17\1\xff\xff\xd8a"),
+        (VIDEO, Packet(FRAMES, "hvc1", b"a", composition_time=40), b"\xa1hvc1\0\0\x28a"),
+        (VIDEO, Packet(FRAMES, "av01", b"a", is_key=True), b"\x91av01a"),
+        (VIDEO, Packet(FRAMES, "av01", b"a", nanoseconds=500), b"\xa7\2\0\1\xf4\1av01a"),
+        (AUDIO, Packet(CONFIGURATION, "mp4a", b"\x12\x10"), b"\xaf\0\x12\x10"),
+        (AUDIO, Packet(CONFIGURATION, "Opus", b"head"), b"\x90Opushead"),
+        (AUDIO, Packet(FRAMES, "Opus", b"a", is_key=True), b"\x91Opusa"),
+    ],
+)
+def test_packets_are_written(kind: int, packet: Packet, body: bytes) -> None:
+    assert write_packet(kind, packet) == body
+
+
+def test_of_flac_only_what_a_decoder_needs_is_told() -> None:
+    info = bytes.fromhex("120012000000000000000bb800f000000000") + bytes(16)
+    at_the_end = bytes.fromhex("1200120000041f0004f30bb800f000017700") + b"0123456789abcdef"
+    first, last, other = (
+        Packet(CONFIGURATION, "fLaC", data).told for data in (info, at_the_end, b"\x10" + info[1:])
+    )
+    assert first == last == Packet(CONFIGURATION, "fLaC", b"fLaC\x80\0\0\x22" + info).told
+    assert other != first
 
 
 @given(st.sampled_from([AUDIO, VIDEO]), st.binary(max_size=80))

@@ -9,12 +9,11 @@ import pytest
 
 from media.errors import MalformedError
 from media.flv import tags as flv_tags
-from media.rtmp.published_stream import PublishedStreamLimits
-from media.rtmp.published_tracks import PublishedTracks
+from media.rtmp.published_tracks import PublishedTracks, PublishedTracksLimits
 from tests.media.flv.test_flv_to_fragments import tags_of
 from tests.media.rtmp.test_publishers import newer_ffmpeg
 
-LIMITS = PublishedStreamLimits(pictures=2)
+LIMITS = PublishedTracksLimits(pictures=2)
 
 
 def divided(tags: list[tuple[int, int, bytes]]) -> tuple[bytes, dict[int, bytes]]:
@@ -64,16 +63,23 @@ def test_ffmpegs_tracks_arrive_packet_by_packet(tmp_path: Path) -> None:
         (b"\xa6\x01avc1\1\xff\xff\xd8abc", {1: [b"\x27\1\xff\xff\xd8abc"]}),
         (b"\x96\x03avc1\1abc", {1: [b"\x17\1\0\0\0abc"]}),
         (b"\x96\x02avc1\1", {}),
-        # ManyTracks, ManyTracksManyCodecs: what isn't H.264 is left out.
+        # ManyTracks, ManyTracksManyCodecs: each codec that is taken goes on.
         (b"\x96\x13avc1\1\0\0\2ab\2\0\0\1c", {1: [b"\x17\1\0\0\0ab"], 2: [b"\x17\1\0\0\0c"]}),
-        (b"\x96\x23avc1\1\0\0\2abav01\2\0\0\1c", {1: [b"\x17\1\0\0\0ab"]}),
+        (
+            b"\x96\x23avc1\1\0\0\2abav01\2\0\0\1c",
+            {1: [b"\x17\1\0\0\0ab"], 2: [b"\x91av01c"]},
+        ),
+        (b"\x96\x23avc1\1\0\0\2abvvc1\2\0\0\1c", {1: [b"\x17\1\0\0\0ab"]}),
+        (b"\xa6\x01hvc1\1\xff\xff\xd8abc", {1: [b"\xa1hvc1\xff\xff\xd8abc"]}),
         # ModEx with nanoseconds before the tracks.
-        (b"\x97\2\x00\x01\x00\x06\x03avc1\1abc", {1: [b"\x17\1\0\0\0abc"]}),
+        (b"\x97\2\x00\x01\x00\x06\x03hvc1\1abc", {1: [b"\x97\2\x00\x01\x00\x01hvc1\0\0\0abc"]}),
         # One more than is taken.
         (b"\x96\x13avc1\1\0\0\1a\2\0\0\1b\3\0\0\1c", {1: [b"\x17\1\0\0\0a"], 2: [b"\x17\1\0\0\0b"]}),
     ],
 )
-def test_further_pictures_go_on_in_tags_of_old(body: bytes, expected: dict[int, list[bytes]]) -> None:
+def test_further_pictures_go_on_in_tags_without_numbers(
+    body: bytes, expected: dict[int, list[bytes]]
+) -> None:
     _, pictures = divided([(flv_tags.VIDEO, 40, body)])
     assert all(stream.startswith(flv_tags.file_header()) for stream in pictures.values())
     found = {track: bodies(stream) for track, stream in pictures.items()}

@@ -1,0 +1,250 @@
+"""Divides FLV into chunks for restarts of a decoder, without I/O.
+
+Finds sequence headers, key frames, and changes that a decoder can't follow: of codecs, of sizes, or jumps in
+time; in tags of old, and in those of Enhanced RTMP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from media.errors import MalformedError
+from media.flv.packets import PacketKind, has_enhanced_header, has_track_numbers, read_packets
+from media.flv.tags import (
+    AAC,
+    AUDIO,
+    AVC,
+    CODED,
+    FILE_HEADER,
+    KEY_FRAME,
+    MAX_TAG,
+    ON_METADATA,
+    SCRIPT,
+    SEQUENCE_HEADER,
+    SIZE_BEHIND,
+    TAG_HEADER,
+    TICKS,
+    VIDEO,
+    Tag,
+    UnwrittenTags,
+    read_tag_header,
+    write_tag,
+)
+from media.stream_reader import CLOCK_RATE, StreamChunk, without_front
+
+LATE = CLOCK_RATE
+"""Clock ticks from the stream's beginning behind which the first sound or picture begins another one."""
+
+LONGEST_STEP = 3000
+"""Milliseconds by which timestamps may advance, or go back due to interleaving, between tags."""
+
+
+class FlvReader:
+    """Divides a stream at its key frames, without I/O; without video each audio tag is an access point."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._file_header = b""
+        # By kind of tag: the newest that a decoder needs first, and what it tells.
+        self._headers: dict[int, bytes] = {}
+        self._told: dict[int, bytes] = {}
+        # By kind: the FourCC of Enhanced RTMP's header, or nothing in tags of old.
+        self._codecs: dict[int, str] = {}
+        # Kinds and first bytes of tags of Enhanced RTMP with which nothing begins.
+        self._continuing = set[tuple[int, int, int]]()
+        self._seen_video = False
+        self._time: int | None = None
+        self._elapsed = 0
+        self._jumped = False
+
+    @property
+    def signature(self) -> bytes:
+        """What the sequence headers tell, and of Enhanced RTMP the codecs: some have no header."""
+        kinds = (VIDEO, AUDIO)
+        codecs = "".join(self._codecs.get(kind, "") for kind in kinds).encode("latin-1")
+        return b"".join(self._told.get(kind, b"") for kind in kinds) + codecs
+
+    @property
+    def is_enhanced(self) -> bool:
+        """Whether a track has codecs in the manner of Enhanced RTMP, which old ffmpegs misread."""
+        return any(self._codecs.values())
+
+    def receive_data(self, data: bytes) -> list[StreamChunk]:
+        """Take the next bytes.
+
+        Returns:
+            Completed tags, in order; those between a jump in time and the next key frame are dropped, and
+            scripts that aren't metadata.
+
+        Raises:
+            MalformedError: it isn't FLV.
+        """
+        self._buffer += data
+        found: list[StreamChunk] = []
+        if not self._file_header and len(self._buffer) >= FILE_HEADER:
+            if self._buffer[:3] != b"FLV":
+                raise MalformedError("no FLV header")
+            self._file_header = bytes(self._buffer[:FILE_HEADER])
+            del self._buffer[:FILE_HEADER]
+            found.append(StreamChunk(self._file_header, header=True))
+        # Tags of megabytes are copied once.
+        with memoryview(self._buffer) as view:
+            position = self._tags(view, found)
+        self._buffer = without_front(self._buffer, position)
+        return found
+
+    def receive_tags(self, tags: Sequence[Tag]) -> list[StreamChunk]:
+        """Take the next tags, behind the file's header and between two others.
+
+        Returns:
+            Chunks that have them as tags, too, but for what a new decoder is given first behind a change.
+        """
+        found: list[StreamChunk] = []
+        begin, last = 0, self._time
+        for index, tag in enumerate(tags):
+            kind, time, body = tag
+            if last is not None and len(body) > 1 and self._goes_on(kind, body[0], body[1], time - last):
+                last = time
+            else:
+                self._join_tags(tags[begin:index], found)
+                begin = index + 1
+                chunks = self._tag(kind, time, write_tag(kind, time, body))
+                tag = (kind, 0, body) if kind == SCRIPT else tag
+                found += [chunks[0]._replace(tags=(tag,))] if len(chunks) == 1 else chunks
+                last = self._time
+        self._join_tags(tags[begin:], found)
+        return found
+
+    def _join_tags(self, tags: Sequence[Tag], found: list[StreamChunk]) -> None:
+        """Give tags with which nothing begins as one chunk: a chunk costs as much as ten of them."""
+        if tags:
+            self._advance(tags[-1][1])
+            found.append(StreamChunk(UnwrittenTags.of(tags), clock=self._elapsed, tags=tags))
+
+    def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:
+        """Take the complete tags; return the offset behind them."""
+        position = begin = 0
+        while self._file_header and len(view) - position >= TAG_HEADER:
+            kind, size, time = read_tag_header(view, position)
+            if size > MAX_TAG:
+                raise MalformedError(f"a tag of {size} bytes")
+            body, end = position + TAG_HEADER, position + TAG_HEADER + size + SIZE_BEHIND
+            if len(view) < end:
+                break
+            last = self._time
+            if size > 1 and last is not None and self._goes_on(kind, view[body], view[body + 1], time - last):
+                self._elapsed += TICKS * (time - last)
+                self._time = time
+            else:
+                self._join(view[begin:position], found)
+                found += self._tag(kind, time, bytes(view[position:end]))
+                begin = end
+            position = end
+        self._join(view[begin:position], found)
+        return position
+
+    def _goes_on(self, kind: int, first: int, second: int, step: int) -> bool:
+        """Tell by a tag's first bytes and its step in time whether nothing begins or changes: most are so."""
+        if self._jumped or not self._seen_video or not -LONGEST_STEP <= step <= LONGEST_STEP:
+            return False
+        if kind == VIDEO:
+            if first & 0x80:
+                return (kind, first, second) in self._continuing
+            return first >> 4 != KEY_FRAME and (second != SEQUENCE_HEADER or first & 0x0F != AVC)
+        if first >> 4 == 9:
+            return (kind, first, second) in self._continuing
+        return kind == AUDIO and (second != SEQUENCE_HEADER or first >> 4 != AAC)
+
+    def _join(self, tags: memoryview, found: list[StreamChunk]) -> None:
+        """Do the same with written tags."""
+        if tags:
+            found.append(StreamChunk(bytes(tags), clock=self._elapsed))
+
+    def _advance(self, time: int) -> None:
+        if self._time is not None:
+            self._elapsed += TICKS * (time - self._time)
+        self._time = time
+
+    def _tag(self, kind: int, time: int, tag: bytes) -> list[StreamChunk]:
+        if kind == SCRIPT:
+            # ffmpeg takes other scripts, and metadata at any other time, for a stream of text.
+            is_metadata, text = tag.startswith(ON_METADATA, TAG_HEADER), _body(tag)
+            return self._header(kind, write_tag(kind, 0, text), text) if is_metadata else []
+        if kind not in (AUDIO, VIDEO):
+            return [StreamChunk(tag)]
+        body = tag[TAG_HEADER : min(TAG_HEADER + 2, len(tag) - SIZE_BEHIND)]
+        if body and has_enhanced_header(kind, body[0]):
+            return self._enhanced(kind, time, tag)
+        if _is_sequence_header(kind, body):
+            self._codecs[kind] = ""
+            return self._header(kind, tag, _body(tag))
+        return self._frame(kind, time, tag, is_key=kind == VIDEO and _is_key_frame(body))
+
+    def _enhanced(self, kind: int, time: int, tag: bytes) -> list[StreamChunk]:
+        """Take a tag in the manner of Enhanced RTMP."""
+        body = _body(tag)
+        of_first = (one for one in read_packets(kind, body) if not one.track)
+        packet = next((one for one in of_first if one.kind is not PacketKind.OTHER), None)
+        if packet is None:
+            return self._frame(kind, time, tag, is_key=False)
+        former, was_enhanced = self._codecs.get(kind), self.is_enhanced
+        self._codecs[kind] = packet.codec
+        if former != packet.codec:
+            self._continuing = {one for one in self._continuing if one[0] != kind}
+        # What was given so far was for a decoder that doesn't know such tags.
+        changes = not was_enhanced and self._time is not None
+        if packet.kind is PacketKind.CONFIGURATION:
+            return self._header(kind, tag, packet.told, changes=changes)
+        if former != packet.codec:
+            # Some codecs of sound have no header.
+            changes = changes or former is not None or self._elapsed >= LATE
+            self._headers.pop(kind, None)
+            self._told.pop(kind, None)
+        elif not has_track_numbers(kind, body) and not (kind == VIDEO and packet.is_key):
+            self._continuing.add((kind, body[0], body[1]))
+        anew = self._anew() if changes and former != packet.codec else []
+        return anew + self._frame(kind, time, tag, is_key=kind == VIDEO and packet.is_key)
+
+    def _frame(self, kind: int, time: int, tag: bytes, *, is_key: bool) -> list[StreamChunk]:
+        """Take audio or video."""
+        if self._time is not None and abs(time - self._time) > LONGEST_STEP:
+            self._jumped, self._time = True, time
+        self._advance(time)
+        self._seen_video |= kind == VIDEO
+        access = is_key if kind == VIDEO else not self._seen_video
+        if self._jumped and not access:
+            return []
+        if self._jumped:
+            self._jumped = False
+            return [*self._anew(), StreamChunk(tag, access=True, clock=self._elapsed)]
+        return [StreamChunk(tag, access=access, clock=self._elapsed)]
+
+    def _header(self, kind: int, tag: bytes, told: bytes, *, changes: bool = False) -> list[StreamChunk]:
+        """Take what a decoder needs first, and what it tells; ``changes`` where none goes on in any case."""
+        former, self._told[kind], self._headers[kind] = self._told.get(kind), told, tag
+        # Sound that comes late is none that a decoder of the stream so far knows of.
+        is_known = not changes and (self._elapsed < LATE if former is None else former == told)
+        # What is repeated, perhaps at each key frame, isn't one more that a decoder needs first.
+        return [StreamChunk(tag, header=former is None)] if kind == SCRIPT or is_known else self._anew()
+
+    def _anew(self) -> list[StreamChunk]:
+        """Return what a new decoder needs first."""
+        tags = [self._headers[kind] for kind in (SCRIPT, VIDEO, AUDIO) if kind in self._headers]
+        first = StreamChunk(self._file_header, header=True, changes=True)
+        return [first, *(StreamChunk(tag, header=True) for tag in tags)]
+
+
+def _body(tag: bytes) -> bytes:
+    return tag[TAG_HEADER:-SIZE_BEHIND]
+
+
+def _is_sequence_header(kind: int, body: bytes) -> bool:
+    """Tell by a tag's first bytes whether it has a decoder's configuration (§E.4.2.2, §E.4.3.2)."""
+    if len(body) < 2 or body[1] != SEQUENCE_HEADER:
+        return False
+    return (kind == VIDEO and body[0] & 0x0F == AVC) or (kind == AUDIO and body[0] >> 4 == AAC)
+
+
+def _is_key_frame(body: bytes) -> bool:
+    coded = len(body) >= 2 and (body[0] & 0x0F != AVC or body[1] == CODED)
+    return coded and body[0] >> 4 == KEY_FRAME

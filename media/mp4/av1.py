@@ -1,0 +1,146 @@
+"""AV1's bitstream as far as MP4 needs it: OBUs in low-overhead format, and what a sequence header says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from media.errors import MalformedError
+from media.mp4.bits import BitReader
+
+SEQUENCE_HEADER, TEMPORAL_DELIMITER = 1, 2
+"""Types of OBUs (AV1 §6.2.2)."""
+
+MAX_OBUS = 64
+"""Most OBUs that are looked at before what is sought."""
+
+_MOST_HEADER_BYTES = 128
+"""Most bytes of a sequence header that are read: 32 operating points take less."""
+
+_SELECT = 2
+"""SELECT_SCREEN_CONTENT_TOOLS (§3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Av1Sequence:
+    """What a sequence header says.
+
+    Attributes:
+        size: largest width and height of a frame in pixels.
+        colour: primaries, transfer and matrix, as ITU-T H.273 numbers them; None where it doesn't say.
+    """
+
+    size: tuple[int, int]
+    colour: tuple[int, int, int] | None
+
+
+def obus(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Give the first OBUs (§5.3): the type of each, where it begins, where its payload does, where it ends.
+
+    Raises:
+        MalformedError: one is cut off.
+    """
+    position = 0
+    for _ in range(MAX_OBUS):
+        if position >= len(data):
+            return
+        begin, first = position, data[position]
+        position += 2 if first & 4 else 1
+        end = len(data)
+        if first & 2:  # obu_has_size_field
+            size, position = _leb128(data, position)
+            end = position + size
+        if first & 0x80 or end > len(data) or position > end:
+            raise MalformedError("AV1 whose OBUs are cut off")
+        yield first >> 3 & 15, begin, position, end
+        position = end
+
+
+def _leb128(data: bytes, position: int) -> tuple[int, int]:
+    """Read a number (§4.10.5); give the offset behind it, too."""
+    value = 0
+    for index, byte in enumerate(data[position : position + 8]):
+        value |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return value, position + index + 1
+    raise MalformedError("AV1 whose OBUs are cut off")
+
+
+def without_delimiters(data: bytes) -> bytes:
+    """Give a temporal unit as MP4 has it ("AV1 Codec ISO Media File Format Binding" §2.4).
+
+    Raises:
+        MalformedError: its first OBUs are cut off.
+    """
+    for kind, begin, _, _ in obus(data):
+        if kind != TEMPORAL_DELIMITER:
+            return data[begin:] if begin else data
+    return b""
+
+
+def find_sequence(data: bytes) -> tuple[bytes, Av1Sequence] | None:
+    """Find the first sequence header among OBUs; give it whole, and what it says; None where there is none.
+
+    Raises:
+        MalformedError: an OBU is cut off, or the header is impossible.
+    """
+    for kind, begin, payload, end in obus(data):
+        if kind == SEQUENCE_HEADER:
+            found = _parse_sequence(data[payload : min(end, payload + _MOST_HEADER_BYTES)])
+            return data[begin:end], found
+    return None
+
+
+def _parse_sequence(payload: bytes) -> Av1Sequence:
+    """Read a sequence header (§5.5.1) up to its colours."""
+    bits = BitReader(payload, "sequence header of AV1")
+    profile, _still, reduced = bits.take(3), bits.take(1), bits.take(1)
+    if reduced:
+        bits.take(5)
+    else:
+        _skip_operating_points(bits)
+    sizes = bits.take(4) + 1, bits.take(4) + 1
+    size = bits.take(sizes[0]) + 1, bits.take(sizes[1]) + 1
+    if not reduced and bits.take(1):  # frame_id_numbers_present_flag
+        bits.take(4 + 3)
+    bits.take(3)  # use_128x128_superblock, enable_filter_intra, enable_intra_edge_filter
+    if not reduced:
+        bits.take(4)
+        order = bits.take(1)  # enable_order_hint
+        bits.take(2 * order)
+        tools = _SELECT if bits.take(1) else bits.take(1)
+        if tools and not bits.take(1):
+            bits.take(1)
+        bits.take(3 * order)
+    bits.take(3)  # enable_superres, enable_cdef, enable_restoration
+    return Av1Sequence(size, _colour(bits, profile))
+
+
+def _skip_operating_points(bits: BitReader) -> None:
+    delay_bits = 0
+    if bits.take(1):  # timing_info_present_flag
+        bits.take(32 + 32)
+        if bits.take(1):  # equal_picture_interval
+            bits.golomb()
+        if bits.take(1):  # decoder_model_info_present_flag
+            delay_bits = bits.take(5) + 1
+            bits.take(32 + 5 + 5)
+    has_delays = bits.take(1)
+    for _ in range(bits.take(5) + 1):
+        bits.take(12)
+        if bits.take(5) > 7:
+            bits.take(1)
+        if delay_bits and bits.take(1):
+            bits.take(2 * delay_bits + 1)
+        if has_delays and bits.take(1):
+            bits.take(4)
+
+
+def _colour(bits: BitReader, profile: int) -> tuple[int, int, int] | None:
+    """Read the beginning of ``color_config`` (§5.5.2)."""
+    high = bits.take(1)
+    if profile == 2 and high:
+        bits.take(1)
+    if profile != 1:
+        bits.take(1)  # mono_chrome
+    return (bits.take(8), bits.take(8), bits.take(8)) if bits.take(1) else None
