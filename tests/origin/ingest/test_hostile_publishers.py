@@ -24,8 +24,12 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         yield one
 
 
-def recorded(more: str = "", container: str = "mpegts", sound: bool = True, seconds: int = 15) -> bytes:
-    """Make a stream, long enough to be played while it comes."""
+SECONDS = 10
+"""How long a stream is, and comes: long enough to be played meanwhile."""
+
+
+def recorded(more: str = "", container: str = "mpegts", sound: bool = True, seconds: int = SECONDS) -> bytes:
+    """Make a stream."""
     arguments = encoder_arguments(container, more=f"-t {seconds} {more}").replace("-re ", "")
     if not sound:
         arguments = arguments.replace("-c:a aac", "-an")
@@ -53,14 +57,14 @@ def publish(hall: Studio, data: bytes, chunk: int = 1 << 14, seconds: float = 0)
 
 def test_chunks_of_a_single_byte_are_a_stream_as_well(hall: Studio) -> None:
     before = hall.media_playlist_so_far()
-    assert publish(hall, recorded(), 1, seconds=15).startswith(b"HTTP/1.1 200 ")
+    assert publish(hall, recorded(), 1, seconds=SECONDS).startswith(b"HTTP/1.1 200 ")
     hall.wait_for_timeline(before)
 
 
 def test_a_stream_with_a_single_key_frame_is_cut_into_segments_all_the_same(hall: Studio) -> None:
     before = hall.media_playlist_so_far()
     stream = recorded("-g 100000 -sc_threshold 0")
-    assert publish(hall, stream, 256, seconds=15).startswith(b"HTTP/1.1 200 ")
+    assert publish(hall, stream, 256, seconds=SECONDS).startswith(b"HTTP/1.1 200 ")
     listed = hall.wait_for_timeline(before).rpartition("#EXT-X-DISCONTINUITY\n")[2]
     # Its segments are as long as those of any other stream (``segment_duration``), not as its only group.
     assert listed.count("#EXTINF:1.0") > 1
@@ -71,15 +75,15 @@ def test_clocks_that_jump_by_a_day_and_wrap_are_discontinuities(hall: Studio) ->
     before = hall.media_playlist_so_far()
     # Ahead and back by ten seconds and more, ahead by a day; the last one wraps (ISO/IEC 13818-1 §2.4.3.7).
     data = b"".join(recorded(f"-output_ts_offset {offset}") for offset in (10, 35, 20, 95_436))
-    assert publish(hall, data, 188, seconds=60).startswith(b"HTTP/1.1 200 ")
+    assert publish(hall, data, 188, seconds=4 * SECONDS).startswith(b"HTTP/1.1 200 ")
     wait_for(lambda: timelines(hall.media_playlist()) >= timelines(before) + 2, "the discontinuities")
 
 
 @pytest.mark.clause("Sound that comes late is heard, without a reload")
 def test_a_program_map_that_changes_is_a_discontinuity(hall: Studio) -> None:
     before = hall.media_playlist_so_far()
-    data = recorded(sound=False) + recorded("-output_ts_offset 15") + recorded(sound=False)
-    assert publish(hall, data, 188, seconds=45).startswith(b"HTTP/1.1 200 ")
+    data = recorded(sound=False) + recorded(f"-output_ts_offset {SECONDS}") + recorded(sound=False)
+    assert publish(hall, data, 188, seconds=3 * SECONDS).startswith(b"HTTP/1.1 200 ")
     wait_for(lambda: timelines(hall.media_playlist()) >= timelines(before) + 2, "the discontinuities")
     hall.has_played = True
 
@@ -92,7 +96,7 @@ def test_packets_of_all_8192_streams_among_its_own_do_no_harm(hall: Studio) -> N
         spoilt += good[start : start + 188]
         pid = rng.randrange(0x300, 0x1FFF)
         spoilt += bytes((0x47, pid >> 8, pid & 0xFF, 0x10 | rng.randrange(16))) + rng.randbytes(184)
-    assert publish(hall, bytes(spoilt), 188, seconds=15).startswith(b"HTTP/1.1 200 ")
+    assert publish(hall, bytes(spoilt), 188, seconds=SECONDS).startswith(b"HTTP/1.1 200 ")
     hall.wait_for_timeline(before)
 
 
@@ -101,7 +105,7 @@ def test_packets_of_all_8192_streams_among_its_own_do_no_harm(hall: Studio) -> N
     ["two inits", "moof without mdat", "moof of another track"],
 )
 def test_fragments_that_contradict_each_other_are_refused_or_begin_anew(hall: Studio, damage: str) -> None:
-    seconds = 15 if damage == "two inits" else 4
+    seconds = SECONDS if damage == "two inits" else 4
     data = recorded("-movflags frag_keyframe+empty_moov+default_base_moof", "mp4", seconds=seconds)
     first = data.index(b"moof") - 4
     mdat = data.index(b"mdat", first) - 4
@@ -109,7 +113,7 @@ def test_fragments_that_contradict_each_other_are_refused_or_begin_anew(hall: St
     if damage == "two inits":
         other = recorded("-s 320x240 -movflags frag_keyframe+empty_moov+default_base_moof", "mp4")
         before = hall.media_playlist_so_far()
-        assert publish(hall, data + other, 188, seconds=30).startswith(b"HTTP/1.1 200 ")
+        assert publish(hall, data + other, 188, seconds=2 * SECONDS).startswith(b"HTTP/1.1 200 ")
         hall.wait_for_timeline(before)
         return
     if damage == "moof without mdat":
