@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
+from functools import partial
 
 import pytest
 
 from tests.conftest import ServerProcess
-from tests.origin.workers.asking import asked, exchange, metric
+from tests.origin.workers.asking import CLIENT_SECONDS, address_of, asked, exchange, metric
 from tests.waiting import wait_for
 
 HOST = b"Host: localhost\r\n"
@@ -99,3 +102,19 @@ def test_metrics_speak_for_all_processes(three: ServerProcess) -> None:
     assert metric(three, "headwater_workers") == 3
     lines = [line for line in asked(three, "/metrics").splitlines() if line.startswith("# TYPE")]
     assert len(lines) == len(set(lines))
+
+
+def counts(server: ServerProcess, least: int, most: int) -> bool:
+    """Tell whether a server counts between so many open connections."""
+    return least <= metric(server, "headwater_connections") <= most
+
+
+def test_open_connections_are_counted_in_one_process_and_in_many(
+    alone: ServerProcess, three: ServerProcess
+) -> None:
+    for server in (alone, three):
+        with contextlib.ExitStack() as clients:
+            for _ in range(20):
+                clients.enter_context(socket.create_connection(address_of(server), CLIENT_SECONDS))
+            wait_for(partial(counts, server, 21, 99), "all connections")
+        wait_for(partial(counts, server, 1, 9), "their ends")

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import threading
 import time
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -136,22 +135,6 @@ def test_a_killed_worker_is_back_and_nobody_who_comes_later_is_refused(library: 
     # Those of the killed worker are cut, so that they don't look complete; those of the other go on.
     assert {is_whole(client) for client in downloads} == {True, False}
     assert server.stop() == 0
-
-
-def counts(server: ServerProcess, least: int, most: int) -> bool:
-    """Tell whether a server counts between so many open connections."""
-    return least <= metric(server, "headwater_connections") <= most
-
-
-def test_open_connections_are_counted_in_one_process_and_in_many(
-    alone: ServerProcess, three: ServerProcess
-) -> None:
-    for server in (alone, three):
-        with contextlib.ExitStack() as clients:
-            for _ in range(20):
-                clients.enter_context(socket.create_connection(address_of(server), CLIENT_SECONDS))
-            wait_for(partial(counts, server, 21, 99), "all connections")
-        wait_for(partial(counts, server, 1, 9), "their ends")
 
 
 def test_without_any_worker_the_started_process_serves(library: Path, tmp_path: Path) -> None:
