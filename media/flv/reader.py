@@ -73,8 +73,8 @@ class FlvReader:
         """Take the next bytes.
 
         Returns:
-            Completed tags, in order; those between a jump in time and the next key frame are dropped, and
-            scripts that aren't metadata.
+            Completed tags, in order; those between a jump in time and the next key frame are dropped, scripts
+            that aren't metadata, and what Enhanced RTMP has beside the first track's frames.
 
         Raises:
             MalformedError: it isn't FLV.
@@ -186,7 +186,8 @@ class FlvReader:
         of_first = (one for one in read_packets(kind, body) if not one.track)
         packet = next((one for one in of_first if one.kind is not PacketKind.OTHER), None)
         if packet is None:
-            return self._frame(kind, time, tag, is_key=False)
+            # Other tracks, and messages beside the frames: ffmpeg would take them for other codecs.
+            return []
         former, was_enhanced = self._codecs.get(kind), self.is_enhanced
         self._codecs[kind] = packet.codec
         if former != packet.codec:

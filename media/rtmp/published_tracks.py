@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 from media.flv import tags as flv_tags
 from media.flv.flv_to_matroska import VIDEO_CODECS, check_taken
-from media.flv.packets import Packet, PacketKind, has_track_numbers, read_packets, write_packet
+from media.flv.packets import (
+    Packet,
+    PacketKind,
+    has_enhanced_header,
+    has_track_numbers,
+    read_packets,
+    write_packet,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +76,14 @@ class PublishedTracks:
     def _main(self, kind: int, timestamp: int, body: bytes) -> Iterator[bytes]:
         """Yield the bodies of the main stream's tags, and pass on further pictures."""
         has_numbers = has_track_numbers(kind, body)
+        is_enhanced = bool(body) and has_enhanced_header(kind, body[0])
         for packet in read_packets(kind, body):
             if packet.kind is PacketKind.OTHER:
                 continue
             if not packet.track:
-                is_configuration = packet.kind is PacketKind.CONFIGURATION
-                check_taken(kind, packet.codec, packet.data if is_configuration else b"")
+                # What comes in tags of old goes to ffmpeg as it is.
+                is_checked = is_enhanced and packet.kind is PacketKind.CONFIGURATION
+                check_taken(kind, packet.codec, packet.data if is_checked else b"")
                 if has_numbers:
                     yield write_packet(kind, packet)
             elif kind == flv_tags.VIDEO:

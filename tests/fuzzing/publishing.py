@@ -13,6 +13,7 @@ from media.errors import MediaError
 from media.flv import tags as flv_tags
 from media.flv.amf0 import write_values
 from media.flv.flv_to_fragments import FlvToFragments
+from media.flv.flv_to_matroska import FlvToMatroska
 from media.flv.reader import FlvReader
 from media.flv.tags import AUDIO, SCRIPT, VIDEO, Tag, write_tag
 from media.matroska.stream import MatroskaStreamReader
@@ -231,11 +232,11 @@ def follow_rtmp(result: tuple[list[Event | Tag], bytes, str]) -> str:
         FlvReader().receive_data(picture)
     if not data:
         return "nothing"
-    if not data.startswith(b"FLV"):
-        MatroskaStreamReader().receive_data(data)
-        return "Matroska"
-    FlvReader().receive_data(data)
+    reader = FlvReader()
+    reader.receive_data(data)
     try:
+        if reader.is_enhanced:
+            MatroskaStreamReader().receive_data(FlvToMatroska().receive_data(data))
         FlvToFragments().receive_tags(tags)
     except MediaError as error:
         return error_text(error)

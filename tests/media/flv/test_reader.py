@@ -59,9 +59,13 @@ def test_key_frames_are_access_points_and_other_frames_are_not(mark: bytes) -> N
 
 def test_frames_with_extensions_of_the_header_or_numbers_of_tracks_are_known_likewise() -> None:
     extended, numbered = b"\x97\2\0\0\1\1av01a", b"\x96\1av01\0a"
-    other = b"\x96\1av01\1a"
-    tags = [AV1, (VIDEO, 0, extended), (VIDEO, 40, numbered), (VIDEO, 80, other)]
-    assert [one.access for one in divided(tags)] == [False, True, True, False]
+    tags = [AV1, (VIDEO, 0, extended), (VIDEO, 40, numbered)]
+    assert [one.access for one in divided(tags)] == [False, True, True]
+
+
+def test_other_tracks_and_messages_beside_the_frames_are_left_out() -> None:
+    beside = [(VIDEO, 80, b"\x96\1av01\1a"), (VIDEO, 80, b"\xd4avc1\2"), (AUDIO, 80, b"\x94Opus\1\2\0\0\0\3")]
+    assert divided([H264, SOUND, key("avc1"), *beside]) == divided([H264, SOUND, key("avc1")])
 
 
 @pytest.mark.parametrize(
