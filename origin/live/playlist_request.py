@@ -100,24 +100,32 @@ class Reload(NamedTuple):
         Raises:
             DirectiveError: it does.
         """
-        window, wanted = self.window, self.wanted
-        number, part = wanted.number or 0, wanted.part or 0
-        if not window.ended and not may_be_elsewhere(self.stream, window, number, part):
+        wanted = self.wanted
+        if wanted.number is None:
+            return
+        window = self.window
+        if not window.ended and not may_be_elsewhere(self.stream, window, wanted.number, wanted.part or 0):
             last = window.last or (window.next_number - 1, 0)
-            directives.check(self.wanted, last, self.stream.cadence)
+            directives.check(wanted, last, self.stream.cadence)
 
     def is_sent_in_steps(self) -> bool:
         """Tell whether the playlist has so many addresses to be changed that it is made while it is sent."""
-        suffix, window = self.wanted.suffix, self.window
+        suffix = self.wanted.suffix
+        if not suffix:
+            return False
+        window = self.window
         # §6.2.5.1: with EXT-X-ENDLIST a delta update is the whole.
         whole = not self.wanted.skip or window.ended
-        return bool(suffix) and whole and len(window.listed) * (LINE_BYTES + len(suffix)) > MOST_AT_ONCE
+        return whole and len(window.listed) * (LINE_BYTES + len(suffix)) > MOST_AT_ONCE
 
     def has_come(self) -> bool:
         """Tell whether the playlist has what is asked for (§6.2.5.2)."""
-        number, window = self.wanted.number, self.window
+        number = self.wanted.number
+        if number is None:
+            return True
+        window = self.window
         # §6.2.5.2: with EXT-X-ENDLIST the directives are ignored.
-        return number is None or window.ended or window.reached(number, self.wanted.part)
+        return window.ended or window.reached(number, self.wanted.part)
 
     def render(self) -> Pieces:
         """Give the playlist as of now, in pieces; the same object to all who ask in the same state."""
@@ -181,8 +189,10 @@ def may_be_elsewhere(stream: LiveStream, window: Window, number: int, part: int 
         number: media sequence number.
         part: part index.
     """
+    if not stream.is_followed or window.ended or number < window.next_number:
+        return False
     newest = window.newest
-    if not stream.is_followed or window.ended or newest is None or number < window.next_number:
+    if newest is None:
         return False
     cadence = stream.cadence
     ahead = (number - newest.number) * cadence.segment_duration + part * cadence.part_target
