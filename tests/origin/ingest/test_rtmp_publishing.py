@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -286,9 +287,12 @@ def test_a_publisher_that_sends_single_bytes_of_a_message_is_told_to_go(hall: Rt
 
 
 def test_guessing_keys_is_slowed_down_and_the_right_one_is_not(hall: RtmpStudio) -> None:
+    guess = publishing("studio?key=guess")
     for _ in range(8):
-        guess = publishing("studio?key=guess")
+        began = time.monotonic()
         assert b"publish_key" in answered(hall, guess, end=False, up_to=b"publish_key")
+    # Behind the fifth answers are held back: for 0.1 s, and twice as long each time.
+    assert time.monotonic() - began > 0.3
     right = publishing(f"studio?key={KEY}")
     assert b"NetStream.Publish.Start" in answered(hall, right + command("deleteStream", 6, None, 1))
 
