@@ -2,7 +2,7 @@
 
 H.264, HEVC, AV1 or VP9, and AAC, Opus, FLAC, AC-3 or E-AC-3, in tags of old and in those of Enhanced RTMP; of
 several tracks the first. Nothing is decoded: the frames go out as they came, at the times that the publisher
-gave them, and decoding can begin where the publisher says so.
+gave them. Decoding can begin where the publisher says so; frames of HEVC, AV1 and VP9 must say so, too.
 """
 
 from __future__ import annotations
@@ -221,17 +221,21 @@ class FlvToFragments:
     def _enhanced_picture(self, packet: Packet) -> None:
         time = TICKS * self._time + packet.nanoseconds * CLOCK_RATE // _SECOND
         shown = time + TICKS * packet.composition_time
-        track, data = self._older.get(VIDEO), packet.data
+        track, data, is_sync = self._older.get(VIDEO), packet.data, packet.is_key
         if track is None:
             coder = self._picture_coder
             if coder is None:
-                if not packet.is_key:
+                if not is_sync:
                     return
                 coder = self._picture_coder = begin_picture(self._configurations[VIDEO], data)
+            is_sync = is_sync and coder.can_begin(data)
+            if VIDEO not in self._tracks:
+                if not is_sync:
+                    return
                 self._begin(VIDEO, coder.track)
             track, data = coder.track, coder.as_sample(data)
         if data:
-            track.add_picture(time, shown, data, is_sync=packet.is_key)
+            track.add_picture(time, shown, data, is_sync=is_sync)
 
     def _enhanced_sound(self, packet: Packet) -> None:
         track, lasts = self._older.get(AUDIO), self.frame_samples

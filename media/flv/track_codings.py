@@ -19,11 +19,12 @@ from media.matroska.sample_entries import OPUS_RATE, codec_facts, visual_sample_
 from media.matroska.tracks import AUDIO as SOUND_TRACK
 from media.matroska.tracks import VIDEO as PICTURE_TRACK
 from media.matroska.tracks import MatroskaTrack
-from media.mp4.av1 import find_sequence, without_delimiters
+from media.mp4.av1 import begins_with_key_frame, find_sequence, without_delimiters
 from media.mp4.boxes import box
-from media.mp4.codecs import parse_sample_entry, without_parameter_sets
+from media.mp4.codecs import SampleEntry, parse_sample_entry, without_parameter_sets
 from media.mp4.colour import UNSPECIFIED, Colour, hevc_parameter_sets
 from media.mp4.fragment_track import FragmentTrack, begin_track
+from media.mp4.sample_start import Access, sample_starts
 from media.mp4.sequence_parameters import hevc_parameters
 from media.stream_reader import CLOCK_RATE
 from media.ts.sound_frames import AC3, EAC3, SoundCoding
@@ -56,10 +57,12 @@ class PictureCoder:
     Attributes:
         track: it.
         as_sample: gives a frame as MP4 has it; nothing where there is no picture in it.
+        can_begin: tells whether decoding can begin with a frame, whatever its publisher says.
     """
 
     track: FragmentTrack
     as_sample: Callable[[bytes], bytes]
+    can_begin: Callable[[bytes], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +152,27 @@ def _hevc(configuration: bytes, _frame: bytes) -> PictureCoder:
     told = hevc_parameters(sequence)
     facts = picture_facts("V_MPEGH/ISO/HEVC", configuration, told.size, told.pixel_aspect)
     entry = codec_facts(facts, b"", 0.0).sample_entry
-    complete = without_parameter_sets(parse_sample_entry(entry))
+    parsed = parse_sample_entry(entry)
+    complete, can_begin = without_parameter_sets(parsed), _looking(parsed)
     track_of = functools.partial(picture_track, size=told.size, pixel_aspect=told.pixel_aspect)
     if complete is None:
-        return PictureCoder(track_of(entry), lambda frame: frame)
+        return PictureCoder(track_of(entry), lambda frame: frame, can_begin)
     length_size = (configuration[21] & 3) + 1
     # ISO/IEC 14496-15 §8.4.1.1: what the sample entry has mustn't be in samples of hvc1.
     known = frozenset(unit for kind, unit in sets if kind in _HEVC_SETS)
     entry = box(complete.kind, complete.fixed, *complete.boxes)
-    return PictureCoder(track_of(entry), functools.partial(_without_sets, known, length_size))
+    as_sample = functools.partial(_without_sets, known, length_size)
+    return PictureCoder(track_of(entry), as_sample, can_begin)
+
+
+def _looking(entry: SampleEntry) -> Callable[[bytes], bool]:
+    """Give what tells by its beginning whether decoding can begin with a frame."""
+    look = sample_starts(entry)
+
+    def can_begin(frame: bytes) -> bool:
+        return look(len(frame), lambda at, size: frame[at : at + size]).access > Access.NONE
+
+    return can_begin
 
 
 def _without_sets(known: frozenset[bytes], length_size: int, frame: bytes) -> bytes:
@@ -188,7 +203,7 @@ def _av1(configuration: bytes, frame: bytes) -> PictureCoder:
         configuration = configuration[:4] + found[0]
     size = found[1].size
     entry = codec_facts(picture_facts("V_AV1", configuration, size), b"", 0.0).sample_entry
-    return PictureCoder(picture_track(entry, size), without_delimiters)
+    return PictureCoder(picture_track(entry, size), without_delimiters, begins_with_key_frame)
 
 
 def _vp9(configuration: bytes, frame: bytes) -> PictureCoder:
@@ -204,7 +219,7 @@ def _vp9(configuration: bytes, frame: bytes) -> PictureCoder:
     has_colour = numbers != (UNSPECIFIED,) * 3
     facts = picture_facts("V_VP9", b"", size, colour=colour if has_colour else None)
     entry = visual_sample_entry(facts, b"vp09", box(b"vpcC", made))
-    return PictureCoder(picture_track(entry, size), lambda frame: frame)
+    return PictureCoder(picture_track(entry, size), lambda frame: frame, _looking(parse_sample_entry(entry)))
 
 
 # Sound

@@ -9,7 +9,8 @@ from media.errors import MalformedError
 from media.mp4.bits import BitReader
 
 SEQUENCE_HEADER, TEMPORAL_DELIMITER = 1, 2
-"""Types of OBUs (AV1 §6.2.2)."""
+FRAMES = (3, 6)
+"""Types of OBUs (AV1 §6.2.2): of frames, a header alone and one with its tiles."""
 
 MAX_OBUS = 64
 """Most OBUs that are looked at before what is sought."""
@@ -76,6 +77,18 @@ def without_delimiters(data: bytes) -> bytes:
         if kind != TEMPORAL_DELIMITER:
             return data[begin:] if begin else data
     return b""
+
+
+def begins_with_key_frame(data: bytes) -> bool:
+    """Tell whether the first frame of a temporal unit is a key frame that is shown (§5.9.2).
+
+    Raises:
+        MalformedError: its first OBUs are cut off.
+    """
+    found = ((payload, end) for kind, _, payload, end in obus(data) if kind in FRAMES)
+    payload, end = next(found, (0, 0))
+    # show_existing_frame 1 bit, frame_type 2 (0 is KEY_FRAME), show_frame 1
+    return payload < end and data[payload] >> 4 == 1
 
 
 def find_sequence(data: bytes) -> tuple[bytes, Av1Sequence] | None:

@@ -38,6 +38,7 @@ def sized(*units: bytes) -> bytes:
 
 
 HVCC = hvcc(VPS, SPS, PPS)
+KEY = sized(KEY_SLICE)
 HEVC: Tag = (VIDEO, 0, b"\x90hvc1" + HVCC)
 AV1_SEQUENCE = bytes.fromhex("0a0a00000003b4ff700be001")
 """By SVT-AV1, of 160 by 120 pixels."""
@@ -76,7 +77,7 @@ def kinds(tags: Sequence[Tag]) -> list[bytes]:
 
 
 def test_composition_times_are_signed_and_frames_may_have_none() -> None:
-    key, ahead, behind = b"\x93hvc1key", b"\xa1hvc1\0\0\x50a", b"\xa1hvc1\xff\xff\xb0b"
+    key, ahead, behind = b"\x93hvc1" + KEY, b"\xa1hvc1\0\0\x50a", b"\xa1hvc1\xff\xff\xb0b"
     tags = [HEVC, *((VIDEO, 40 * index, body) for index, body in enumerate((key, ahead, behind, key)))]
     assert times(tags, 1) == [(0, 0, 3600), (3600, 80 * 90, 3600), (7200, -80 * 90, 3600)]
 
@@ -85,7 +86,7 @@ def test_nanoseconds_are_added_to_both_times() -> None:
     # 16 and 2/3 ms, as 60 pictures a second have them.
     tags = [
         HEVC,
-        (VIDEO, 0, b"\x93hvc1a"),
+        (VIDEO, 0, b"\x93hvc1" + KEY),
         (VIDEO, 16, b"\xa7\2" + (666_667).to_bytes(3, "big") + b"\1hvc1\0\0\x10b"),
         (VIDEO, 33, b"\xa7\2" + (333_334).to_bytes(3, "big") + b"\3hvc1c"),
         (VIDEO, 50, b"\xa3hvc1d"),
@@ -194,8 +195,8 @@ def test_frames_before_their_header_and_of_other_codecs_are_left_out() -> None:
     frames: list[Tag] = [(VIDEO, 0, b"\x91av01" + AV1_FRAME), (AUDIO, 0, b"\x91Opus\x98a")]
     older: list[Tag] = [(VIDEO, 0, b"\x17\1\0\0\0avc"), (AUDIO, 0, b"\xaf\1aac")]
     assert rewritten([*frames, *older]) == []
-    tags = [HEVC, OPUS, *frames, *older, (VIDEO, 0, b"\x93hvc1a"), (VIDEO, 40, b"\x93hvc1b")]
-    assert contents(tags, 1) == [b"a"]
+    tags = [HEVC, OPUS, *frames, *older, (VIDEO, 0, b"\x93hvc1" + KEY), (VIDEO, 40, b"\xa3hvc1b")]
+    assert contents(tags, 1) == [KEY]
     assert kinds(tags) == [b"Opus", b"hvc1"]
 
 
@@ -208,6 +209,25 @@ def test_a_header_that_is_repeated_says_nothing_and_another_one_begins_a_track()
     assert kinds(mixed) == [b"hvc1", b"av01", b"vp09"]
     sound = [OPUS, (AUDIO, 0, b"\x91Opus\x98a"), FLAC, (AUDIO, 20, bytes.fromhex("91664c6143fff85a0800"))]
     assert kinds(sound) == [b"Opus", b"fLaC"]
+
+
+@pytest.mark.parametrize(
+    ("header", "key", "other"),
+    [
+        (HEVC, b"\x93hvc1" + sized(b"\x46\1\x50", KEY_SLICE), b"\x93hvc1" + sized(SLICE)),
+        (HEVC, b"\x93hvc1" + sized(b"\x2a\1open group"), b"\x93hvc1" + sized(b"\x4e\1sei", SLICE)),
+        (AV1, b"\x91av01\x12\0" + AV1_SEQUENCE + AV1_FRAME, b"\x91av01\x12\0\x32\3\x30ab"),
+        (VP9, b"\x91vp09" + VP9_KEY, b"\x91vp09\x86\0\0"),
+    ],
+)
+def test_decoding_begins_only_with_frames_that_are_key_frames_whatever_is_said(
+    header: Tag, key: bytes, other: bytes
+) -> None:
+    frames = [(VIDEO, 40 * index, body) for index, body in enumerate((key, other, key, other))]
+    found = samples(rewritten([header, *frames]))[1]
+    assert [one.is_sync for _, one, _ in found] == [True, False, True]
+    if header is not VP9:
+        assert len(contents([header, (VIDEO, 0, other), *frames], 1)) == 3
 
 
 def test_messages_beside_the_frames_are_left_out() -> None:
