@@ -33,11 +33,12 @@ class Stream:
 
     Attributes:
         coding: its codecs, as ffmpeg's arguments.
-        container: of the stream, by ffmpeg's name; FLV is sent over RTMP, any other over HTTP.
+        container: of the stream, by ffmpeg's name.
         codecs: how the strings of its codecs begin.
         needs_ffmpeg: whether an ffmpeg runs for it.
         more: further arguments of who sends it.
         ladder: of its channel.
+        is_put: whether FLV is sent over HTTP, as any other container is, and not over RTMP.
     """
 
     coding: str
@@ -46,6 +47,7 @@ class Stream:
     needs_ffmpeg: bool
     more: str = ""
     ladder: tuple[str, ...] = ("source",)
+    is_put: bool = False
 
 
 STREAMS = {
@@ -59,6 +61,9 @@ STREAMS = {
     "H.264 and E-AC-3 over RTMP": Stream(f"{H264} -c:a eac3", "flv", ("avc1.", "ec-3"), needs_ffmpeg=False),
     "HEVC with a ladder that is made, too": Stream(
         f"{HEVC} -c:a libopus", "flv", ("hvc1.", "Opus"), needs_ffmpeg=True, ladder=("source", "240p")
+    ),
+    "HEVC and Opus in FLV over HTTP": Stream(
+        f"{HEVC} -c:a libopus", "flv", ("hvc1.", "Opus"), needs_ffmpeg=False, is_put=True
     ),
     "HEVC and AC-3 in MPEG-TS": Stream(f"{HEVC} -c:a ac3", "mpegts", ("hvc1.", "ac-3"), needs_ffmpeg=False),
     "fragmented MP4": Stream(
@@ -108,7 +113,7 @@ def test_viewers_decode_what_was_published(hall: tuple[Studio, int], tmp_path: P
     address = f"{one.server.url}/live/{channel}/ingest?key={KEY}"
     arguments = f"-nostdin -v error -re -stream_loop -1 -i {recording} -c copy {stream.more}"
     output = ["-f", stream.container, "-method", "PUT", address]
-    if stream.container == "flv":
+    if stream.container == "flv" and not stream.is_put:
         output = ["-f", "flv", f"rtmp://127.0.0.1:{port}/live/{channel}?key={KEY}"]
     with encoding(*arguments.split(), *output, program=newer_ffmpeg()):
         playlist = m3u8.loads(one.wait_for_timeline(rendition="source", name=channel))
