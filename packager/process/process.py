@@ -224,6 +224,7 @@ class Process:
                 if self._child.returncode is None:
                     self._signal(signal.SIGKILL)
             status = await self.wait()
+            await self._abandon_stdin()
             # One iteration in which asyncio closes the child's transport, as the loop may be closed next.
             await asyncio.sleep(0)
             return status
@@ -231,6 +232,16 @@ class Process:
             if self._child.returncode is None:
                 self._signal(signal.SIGKILL)
             self._release()
+
+    async def _abandon_stdin(self) -> None:
+        """Close standard input, and take notice of its error: Python before 3.11.4 would log it as unseen."""
+        pipe = self._child.stdin
+        if pipe is None:
+            return
+        self.close_stdin()
+        closing = asyncio.ensure_future(pipe.wait_closed())
+        closing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait((closing,), timeout=self._limits.stop_seconds)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from media.flv.flv_to_matroska import RemuxLimits
 from media.ts.ts_to_fragments import LiveTransportLimits
 from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy
@@ -79,6 +80,7 @@ class PumpLimits:
         headless_bytes: Bytes to wait for an access point, since some streams don't mark theirs.
         pacing: How far the stream may be ahead of real time, or behind it.
         gop_cache: How much is kept for an ffmpeg that joins later.
+        remux: How much of FLV is held back until all tracks are known with which Matroska begins.
     """
 
     ahead_bytes: int = 32 << 20
@@ -86,6 +88,7 @@ class PumpLimits:
     headless_bytes: int = 1 << 19
     pacing: PacingLimits = field(default_factory=PacingLimits)
     gop_cache: GopCacheLimits = field(default_factory=GopCacheLimits)
+    remux: RemuxLimits = field(default_factory=RemuxLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

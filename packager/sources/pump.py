@@ -21,7 +21,7 @@ from typing import Protocol, runtime_checkable
 import structlog
 
 from media.errors import MalformedError, MediaError
-from media.flv.flv_to_matroska import FlvToMatroska
+from media.flv.flv_to_matroska import FlvToMatroska, RemuxLimits
 from media.flv.reader import FlvReader
 from media.matroska.stream import MatroskaStreamReader
 from media.mp3.stream import AudioStreamReader
@@ -107,12 +107,13 @@ class _RewritingTaker:
     Args:
         taker: writes it there.
         channel: the channel's name, for the log.
+        limits: of what is held back.
     """
 
-    def __init__(self, taker: StreamTaker, channel: str) -> None:
+    def __init__(self, taker: StreamTaker, channel: str, limits: RemuxLimits) -> None:
         self._taker = taker
         self._channel = channel
-        self._rewriter = FlvToMatroska()
+        self._rewriter = FlvToMatroska(limits)
         self._budget = StepBudget()
 
     async def write(self, data: bytes) -> None:
@@ -222,7 +223,7 @@ class Pump:
 
     def for_ffmpeg(self, taker: StreamTaker) -> StreamTaker:
         """Give what takes the current stream from its beginning, and passes it on as ffmpeg needs it."""
-        return _RewritingTaker(taker, self._channel) if self._is_rewritten else taker
+        return _RewritingTaker(taker, self._channel, self._limits.remux) if self._is_rewritten else taker
 
     @property
     def stream(self) -> object:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -66,6 +68,30 @@ def test_a_program_that_reads_no_more_is_a_broken_pipe_each_time(
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(write_on())
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_who_stops_a_program_that_left_its_input_hears_no_more_of_it(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    told = list[str]()
+
+    async def leave() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+        process = await Process.start([sys.executable, "-c", "import os; os.close(0); print()"], stdin=True)
+        with contextlib.suppress(BrokenPipeError):
+            async with asyncio.timeout(LONGEST_SECONDS):
+                while True:
+                    await process.write(bytes(1 << 20))
+        await process.stop()
+        del process
+        gc.collect()
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(leave())
+    gc.collect()
+    assert not told
 
 
 async def test_standard_input_goes_in_and_its_end_ends_the_output(tools: Tools) -> None:
