@@ -32,6 +32,18 @@ KEYS_IN_QUERY = (b"key=", b"signature=")
 """Parts of a query with which a client may show that it may publish."""
 
 
+class _OwnReaders(Admission):
+    """Lets readers in as long as this worker's own leave room, once ``is_answered`` has asked for all.
+
+    What it is told of other processes' readers may be a second old. Who comes at a limit by that is handed
+    over to the control process, which knows better; here they would be refused though there is room.
+    """
+
+    def has_room(self, channel: EventChannel) -> bool:
+        """Tell whether one more reader of a channel is let in."""
+        return channel.readers_here < channel.limits.readers
+
+
 class WorkerEventChannels:
     """The event channels that a worker serves.
 
@@ -105,9 +117,7 @@ class WorkerEventChannels:
         config = self._config
         keys = {name: ChannelKeys(allow_origin=one.allow_origin) for name, one in self._options.items()}
         authorization = EventAuthorization(Authenticator(), "", keys, config.server.allow_origin)
-        admission = Admission(
-            self._served.values(), config.limits.all_event_readers, client_limits.event_readers
-        )
+        admission = _OwnReaders(client_readers=client_limits.event_readers)
         limits = event_limits(config.limits, self._limits.events)
         return routes(self._served, authorization, limits, admission)
 
