@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from httpx import ASGITransport, AsyncClient
+from starlette.applications import Starlette
 
 from origin.config.options import Config, EventOptions, LimitOptions, LogOptions, RadioOptions
 from origin.events.channel import EventChannel
 from origin.events.channel_log import ServedEventLog
 from origin.events.limits import ChannelLimits
+from origin.http.client_limits import ClientLimits
 from origin.radio.icy_headers import StationDescription
 from origin.radio.mount_entries import StationFacts
 from origin.radio.mount_log import SnapshotBegin, SnapshotEnd
@@ -66,6 +69,15 @@ def event_channels(readers: int = 0) -> WorkerEventChannels:
 )
 async def test_a_worker_answers_who_reads_what_it_has(path: str, options: dict[str, str]) -> None:
     assert event_channels().is_answered(scope(path, **options), upgrading=False)
+
+
+async def test_who_was_let_in_is_not_refused_for_readers_that_a_worker_is_told_of_meanwhile() -> None:
+    channels = event_channels(readers=10)
+    assert not channels.is_answered(scope("/events/news"), upgrading=False)
+    transport = ASGITransport(Starlette(routes=channels.routes(ClientLimits())))
+    async with AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/events/news?since=e1-0", headers={"Accept": "application/json"})
+    assert [one["data"] for one in answer.json()] == ["one"]
 
 
 @pytest.mark.parametrize(
