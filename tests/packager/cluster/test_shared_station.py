@@ -107,7 +107,8 @@ async def test_one_source_is_heard_on_all_nodes_and_then_the_other(redis_server:
             await until(lambda: not edge.station.available)
             other_feed.available = True
             await until(lambda: edge.station.available)
-        assert redis_server.command("EXISTS", LogKeys(RADIO, NAME).lease) == b":0\r\n"
+        # It is given back, or ends by itself where Redis doesn't answer that in time.
+        await until(lambda: redis_server.command("EXISTS", LogKeys(RADIO, NAME).lease) == b":0\r\n")
 
 
 async def test_an_owner_that_stood_still_is_not_heard_any_more(redis_server: RedisServer) -> None:
