@@ -133,7 +133,9 @@ def owner(*nodes: Node) -> Node | None:
 
 
 def alike(one: Node, other: Node) -> bool:
-    return [*answers(one.streams["test"])] == [*answers(other.streams["test"])]
+    """Tell whether both serve the channel, and with the same answers."""
+    mine, its = one.streams.get("test"), other.streams.get("test")
+    return mine is not None and its is not None and [*answers(mine)] == [*answers(its)]
 
 
 def clear(server: RedisServer) -> None:
