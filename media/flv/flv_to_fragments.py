@@ -19,14 +19,12 @@ from media.flv.tags import (
     CODED,
     FILE_HEADER,
     KEY_FRAME,
-    MAX_TAG,
     SEQUENCE_HEADER,
     SIZE_BEHIND,
-    TAG_HEADER,
     TICKS,
     VIDEO,
     Tag,
-    read_tag_header,
+    complete_tags,
 )
 from media.flv.track_codings import (
     WITHOUT_CONFIGURATION,
@@ -126,20 +124,14 @@ class FlvToFragments:
             if bytes(view[:3]) != b"FLV":
                 raise MalformedError("no FLV header")
             self._is_at_start, position = False, FILE_HEADER
-        while len(view) - position >= TAG_HEADER:
-            kind, size, time = read_tag_header(view, position)
-            if size > MAX_TAG:
-                raise MalformedError(f"a tag of {size} bytes")
-            body = position + TAG_HEADER
-            position = body + size + SIZE_BEHIND
-            if len(view) < position:
-                return body - TAG_HEADER
-            if size and kind == VIDEO:
+        for kind, time, body, end in complete_tags(view, position):
+            position = end + SIZE_BEHIND
+            if end > body and kind == VIDEO:
                 self._advance(time)
-                self._picture(view, body, body + size)
-            elif size and kind == AUDIO:
+                self._picture(view, body, end)
+            elif end > body and kind == AUDIO:
                 self._advance(time)
-                self._sound(view, body, body + size)
+                self._sound(view, body, end)
         return position
 
     def _advance(self, timestamp: int) -> None:

@@ -13,16 +13,7 @@ from dataclasses import dataclass, field
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.flv.amf0 import AmfLimits, read_values
 from media.flv.packets import Packet, PacketKind, read_packets
-from media.flv.tags import (
-    AUDIO,
-    FILE_HEADER,
-    MAX_TAG,
-    SCRIPT,
-    SIZE_BEHIND,
-    TAG_HEADER,
-    VIDEO,
-    read_tag_header,
-)
+from media.flv.tags import AUDIO, FILE_HEADER, SCRIPT, SIZE_BEHIND, VIDEO, complete_tags
 from media.matroska.live_writer import LiveBlockWriter, LiveTrack, write_head
 from media.mp4.audio_specific_config import audio_specific_config
 from media.stream_reader import without_front
@@ -94,18 +85,13 @@ class FlvToMatroska:
         with memoryview(self._buffer) as view:
             if self._is_at_start and len(view) >= FILE_HEADER:
                 self._is_at_start, position = False, FILE_HEADER
-            while not self._is_at_start and len(view) - position >= TAG_HEADER:
-                kind, size, time = read_tag_header(view, position)
-                if size > MAX_TAG:
-                    raise MalformedError(f"a tag of {size} bytes")
-                body, end = position + TAG_HEADER, position + TAG_HEADER + size + SIZE_BEHIND
-                if len(view) < end:
-                    break
+            tags = () if self._is_at_start else complete_tags(view, position)
+            for kind, time, body, end in tags:
                 before = self._written
-                found.append(self.receive(kind, time, bytes(view[body : body + size])))
+                found.append(self.receive(kind, time, bytes(view[body:end])))
                 if before and before != self._written:
                     raise UnsupportedError("its tracks change")
-                position = end
+                position = end + SIZE_BEHIND
         self._buffer = without_front(self._buffer, position)
         return b"".join(found)
 

@@ -17,7 +17,6 @@ from media.flv.tags import (
     CODED,
     FILE_HEADER,
     KEY_FRAME,
-    MAX_TAG,
     ON_METADATA,
     SCRIPT,
     SEQUENCE_HEADER,
@@ -27,7 +26,7 @@ from media.flv.tags import (
     VIDEO,
     Tag,
     UnwrittenTags,
-    read_tag_header,
+    complete_tags,
     write_tag,
 )
 from media.stream_reader import CLOCK_RATE, StreamChunk, without_front
@@ -124,22 +123,17 @@ class FlvReader:
     def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:
         """Take the complete tags; return the offset behind them."""
         position = begin = 0
-        while self._file_header and len(view) - position >= TAG_HEADER:
-            kind, size, time = read_tag_header(view, position)
-            if size > MAX_TAG:
-                raise MalformedError(f"a tag of {size} bytes")
-            body, end = position + TAG_HEADER, position + TAG_HEADER + size + SIZE_BEHIND
-            if len(view) < end:
-                break
-            last = self._time
-            if size > 1 and last is not None and self._goes_on(kind, view[body], view[body + 1], time - last):
+        tags = complete_tags(view, position) if self._file_header else ()
+        for kind, time, body, end in tags:
+            tag, position = position, end + SIZE_BEHIND
+            last, has_two = self._time, end - body > 1
+            if has_two and last is not None and self._goes_on(kind, view[body], view[body + 1], time - last):
                 self._elapsed += TICKS * (time - last)
                 self._time = time
             else:
-                self._join(view[begin:position], found)
-                found += self._tag(kind, time, bytes(view[position:end]))
-                begin = end
-            position = end
+                self._join(view[begin:tag], found)
+                found += self._tag(kind, time, bytes(view[tag:position]))
+                begin = position
         self._join(view[begin:position], found)
         return position
 

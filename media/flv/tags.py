@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE
 
 FILE_HEADER_BYTES = 9
@@ -65,10 +66,30 @@ def file_header() -> bytes:
     return b"FLV\1\5" + FILE_HEADER_BYTES.to_bytes(4, "big") + bytes(SIZE_BEHIND)
 
 
-def read_tag_header(data: memoryview, position: int) -> tuple[int, int, int]:
-    """Read the header of a tag (§E.4.1): its kind, the size of its body, and its time in milliseconds."""
-    head, time = _HEADER.unpack_from(data, position)
-    return head >> 24 & 0x1F, head & 0xFFFFFF, time >> 8 | (time & 0xFF) << 24
+def complete_tags(view: memoryview, position: int) -> Iterator[tuple[int, int, int, int]]:
+    """Find the tags behind an offset that have come whole (§E.4.1).
+
+    Args:
+        view: of a stream's bytes so far.
+        position: where a tag begins, or is to begin.
+
+    Yields:
+        A tag's kind, its timestamp in milliseconds, modulo 2^32, and the offsets at which its body begins and
+        ends; ``SIZE_BEHIND`` bytes behind that the next tag begins.
+
+    Raises:
+        MalformedError: a tag claims to be larger than ``MAX_TAG``.
+    """
+    while len(view) - position >= TAG_HEADER:
+        head, time = _HEADER.unpack_from(view, position)
+        size = head & 0xFFFFFF
+        if size > MAX_TAG:
+            raise MalformedError(f"a tag of {size} bytes")
+        body = position + TAG_HEADER
+        position = body + size + SIZE_BEHIND
+        if len(view) < position:
+            return
+        yield head >> 24 & 0x1F, time >> 8 | (time & 0xFF) << 24, body, body + size
 
 
 def write_tag(kind: int, timestamp: int, body: bytes) -> bytes:

@@ -200,6 +200,7 @@ class SourceLimits:
     Attributes:
         retry: Delays before a source that ended or is unavailable is requested again.
         probe_seconds: Timeout of ffprobe.
+        looks: How often a stream is looked at that changes meanwhile, before it is given to ffprobe.
         seen_seconds: Length of a stream that is searched for key frames if its video isn't encoded.
         seen_file_seconds: The same for a file.
         seen_grace_seconds: How much longer than its length a view of a stream may take.
@@ -230,6 +231,7 @@ class SourceLimits:
 
     retry: RetryPolicy = SOURCE_RETRY
     probe_seconds: float = 20.0
+    looks: int = 4
     seen_seconds: int = 6
     seen_file_seconds: int = 60
     seen_grace_seconds: float = 2.0

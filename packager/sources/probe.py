@@ -44,9 +44,6 @@ PUBLISHED = {"analyzeduration": 500_000, "fpsprobesize": 5}
 """ffprobe's look at a publisher's stream, whose viewers wait for it: of FLV it would see forty frames to
 reckon their rate, and of MPEG-TS all that it may."""
 
-MOST_LOOKS = 4
-"""How often a stream is looked at that changes meanwhile, before it is given to ffprobe."""
-
 KNOWN = {"analyzeduration": 300_000, "fpsprobesize": 0}
 """Short analysis for a stream that ffprobe has inspected, so that ffmpeg begins at once."""
 
@@ -121,7 +118,7 @@ async def inspect_supply(
         try:
             found = await inspect_copied(pump, copied, limits) if copied else None
             has_changed = pump.live is publication and pump.stream != stream
-            if found is None and copied and has_changed and looks < MOST_LOOKS:
+            if found is None and copied and has_changed and looks < limits.looks:
                 # Sound came later, or the encoder changed something, while it was looked at.
                 continue
             if found is None:
