@@ -53,8 +53,9 @@ def test_every_room_is_named_once_and_no_other() -> None:
     assert sorted(told_rooms()) == sorted([*rooms, "player"])
 
 
-def test_there_are_four_journeys() -> None:
-    assert list(journeys()) == ["A range", "A part", "An MP3 frame", "A VOD segment"]
+def test_there_is_a_journey_for_each_kind_of_stream() -> None:
+    names = ["A range", "A part", "An MP3 frame", "A VOD segment", "A publisher's stream", "An event"]
+    assert list(journeys()) == names
 
 
 @pytest.mark.parametrize("name", journeys())

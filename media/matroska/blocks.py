@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.matroska.ebml import UNKNOWN_SIZE, Element, children, header, unsigned
 from media.matroska.tracks import AUDIO, MAX_TRACKS, VIDEO, MatroskaTrack, parse_tracks
-from media.mp4.sample_boxes import Reserve, reserve_nothing
+from media.mp4.sample_table_writer import Reserve, reserve_nothing
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""

@@ -17,16 +17,16 @@ from media.matroska.timing import SECOND, Times, picture_times, sound_times
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
 from media.mp4.assembled_samples import AssembledSamples, Read
 from media.mp4.movie import MAX_NAME, Movie, Track
-from media.mp4.sample_boxes import (
+from media.mp4.sample_table import Int64, stretches
+from media.mp4.sample_table_writer import (
     Reserve,
-    SampleBoxes,
     SampleColumns,
+    SampleTableWriter,
     TableRoom,
     TrackStart,
     edit_lists,
     reserve_nothing,
 )
-from media.mp4.samples import Int64, stretches
 from media.mp4.track_box import IDENTITY
 
 MAGIC = b"\x1a\x45\xdf\xa3"
@@ -233,7 +233,7 @@ def _with_samples(
 def _tables(
     places: tuple[Int64, NDArray[np.integer]], times: Times, keys: NDArray[np.bool_], room: TableRoom
 ) -> dict[bytes, memoryview]:
-    boxes = SampleBoxes(room)
+    boxes = SampleTableWriter(room)
     offsets, sizes = places
     for begin, end in stretches(0, len(offsets)):
         part = slice(begin, end)

@@ -1,4 +1,4 @@
-"""Frames of which a Matroska file has the first bytes only once, for they are the same in all of a track."""
+"""Header stripping (Matroska): frames of a track that begin alike, with those bytes once in the file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from media.matroska.blocks import Frames
 from media.mp4.assembled_samples import Read
-from media.mp4.samples import Int64
+from media.mp4.sample_table import Int64
 
 MAX_STRIPPED_BYTES = 256
 """Most bytes that are put in front of every frame; muxers strip start codes, sync words and headers."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from media.mp4.samples import Int64, stretches
+from media.mp4.sample_table import Int64, stretches
 
 SECOND = 1_000_000_000
 """Nanoseconds, of which the file's ticks are some."""

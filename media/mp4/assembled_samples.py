@@ -1,4 +1,4 @@
-"""Samples that a file doesn't hold as MP4 has them: they are put together when they are read.
+"""Samples of MPEG-TS and Matroska that aren't in the file as MP4 has them: put together when they are read.
 
 Sample tables name their places as if they lay behind the file's end, each track's one behind the other.
 """

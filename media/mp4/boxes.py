@@ -1,7 +1,7 @@
 """ISO base media file format (ISO/IEC 14496-12): boxes, written and walked.
 
 A box is a 32-bit size, a four-character type and a payload (§4.2). What the boxes of a ``moov`` mean is
-in :mod:`media.mp4.samples`; what a fragment's mean in :mod:`media.mp4.fragments`.
+in :mod:`media.mp4.sample_table`; what a fragment's mean in :mod:`media.mp4.fragments`.
 """
 
 from __future__ import annotations

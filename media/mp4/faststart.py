@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import LARGEST_HEADER, MAX_BOXES, Box, full_box, header
 from media.mp4.movie import MAX_MOOV, MAX_TRACKS, Boxes
-from media.mp4.samples import STRETCH_LENGTH
+from media.mp4.sample_table import STRETCH_LENGTH
 
 _FIRST_BOXES = frozenset(
     (

@@ -25,16 +25,16 @@ from media.mp4.moof import (
     parse_trex,
 )
 from media.mp4.movie import Edit, Movie, Track
-from media.mp4.sample_boxes import (
+from media.mp4.sample_table import Int64, SampleTable, stretches
+from media.mp4.sample_table_writer import (
     Reserve,
-    SampleBoxes,
     SampleColumns,
+    SampleTableWriter,
     TableRoom,
     TrackStart,
     edit_lists,
     reserve_nothing,
 )
-from media.mp4.samples import Int64, SampleTable, stretches
 
 _FARTHEST = 1 << 62
 """Bound of places in a file and of times, so that sums with sizes stay inside 64 bits."""
@@ -193,7 +193,7 @@ class _TrackTables:
 
     def __init__(self, track: Track, room: TableRoom) -> None:
         self._track = track
-        self._boxes = SampleBoxes(room)
+        self._boxes = SampleTableWriter(room)
         self._description: int | None = None
         self._first: tuple[int, int] | None = None
         self.next_time = 0

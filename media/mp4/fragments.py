@@ -27,7 +27,7 @@ from media.mp4.moof import (
     total_size,
 )
 from media.mp4.movie import Track, parse_movie
-from media.mp4.samples import Samples
+from media.mp4.sample_table import Samples
 from media.stream_reader import without_front
 
 MAX_METADATA = 1 << 20

@@ -1,7 +1,7 @@
 """Parses ``moov`` boxes: a file's tracks (ISO/IEC 14496-12 §8, QuickTime File Format).
 
-The tables of samples are only located here; :mod:`media.mp4.samples` expands those of the tracks that are
-wanted.
+The tables of samples are only located here; :mod:`media.mp4.sample_table` expands those of the tracks
+that are wanted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_EDITS = 64
 """Most entries of one edit list; more than a few are a project file, not a film."""
 
 TABLES = frozenset((b"stts", b"ctts", b"stsc", b"stsz", b"stz2", b"stco", b"co64", b"stss"))
-"""The boxes of a sample table that are kept for :mod:`media.mp4.samples`."""
+"""The boxes of a sample table that are kept for :mod:`media.mp4.sample_table`."""
 
 MAX_CHAPTERS = 1 << 17
 """Most bytes of a list of chapters that are kept: it has at most 255 of them, each with 265."""

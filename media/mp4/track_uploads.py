@@ -1,7 +1,7 @@
-"""Joins a stream that an encoder uploads in many requests, without I/O: a track or a segment in each.
+"""Joins a stream that an encoder uploads in many requests (CMAF ingest), without I/O.
 
-As DASH-IF live ingest has it (a request for each track, or for each segment), ffmpeg's muxers of DASH and of
-HLS too. The tracks of several requests become one stream of movie fragments, in the order of their times.
+A track or a segment comes in each request, as DASH-IF live ingest has it, and ffmpeg's muxers of DASH and of
+HLS do. The tracks of several requests become one stream of movie fragments, in the order of their times.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Divides a published stream into its main picture with its sound, and further pictures, each as FLV.
+"""Divides a published stream into its main video track with the sound, and further ones, each as FLV.
 
-OBS's multitrack video and ffmpeg send the first picture and sound in tags without a number, and each further
-track in tags that say its number (Enhanced RTMP v2). Here each picture goes on in tags without one.
+OBS's multitrack video and ffmpeg send the first video and audio track in tags without a number, and each
+further track in tags that say its number (Enhanced RTMP v2). Here each track goes on in tags without one.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class PublishedTracksLimits:
     """Limits of a published stream.
 
     Attributes:
-        pictures: Pictures beside the first one that are passed on; OBS sends nine at most.
+        further_video_tracks: Video tracks beside the first one that are passed on; OBS sends nine at most.
     """
 
-    pictures: int = 9
+    further_video_tracks: int = 9
 
 
 class PublishedTracks:
-    """Divides one publisher's stream into its main stream and further pictures, without I/O.
+    """Divides one publisher's stream into its main stream and further video tracks, without I/O.
 
     Of the sound the first track goes on.
 
     Args:
-        limits: how many further pictures there may be; more are left out.
+        limits: how many further video tracks there may be; more are left out.
 
     Attributes:
         plain: kinds and first bytes of messages that are passed on as tags just as they are: those needn't be
@@ -46,10 +46,10 @@ class PublishedTracks:
     """
 
     def __init__(self, limits: PublishedTracksLimits) -> None:
-        self._most = limits.pictures
+        self._most = limits.further_video_tracks
         self._has_begun = False
         self._further = set[int]()
-        self._pictures: dict[int, bytes] = {}
+        self._video: dict[int, bytes] = {}
         self.plain = set[tuple[int, int]]()
 
     def receive(self, kind: int, timestamp: int, body: bytes) -> bytes:
@@ -74,7 +74,7 @@ class PublishedTracks:
         return flv_tags.file_header() + tags
 
     def _main(self, kind: int, timestamp: int, body: bytes) -> Iterator[bytes]:
-        """Yield the bodies of the main stream's tags, and pass on further pictures."""
+        """Yield the bodies of the main stream's tags, and pass on further video tracks."""
         has_numbers = has_track_numbers(kind, body)
         is_enhanced = bool(body) and has_enhanced_header(kind, body[0])
         for packet in read_packets(kind, body):
@@ -92,10 +92,10 @@ class PublishedTracks:
             self.plain.add((kind, body[0]))
             yield body
 
-    def take_pictures(self) -> dict[int, bytes]:
-        """Return what is to be passed on of further pictures, by the numbers of their tracks, once."""
-        pictures, self._pictures = self._pictures, {}
-        return pictures
+    def take_further_video_tracks(self) -> dict[int, bytes]:
+        """Return what is to be passed on of further video tracks, by the numbers of their tracks, once."""
+        tracks, self._video = self._video, {}
+        return tracks
 
     def _pass_on(self, timestamp: int, packet: Packet) -> None:
         if packet.codec not in VIDEO_CODECS:
@@ -107,4 +107,4 @@ class PublishedTracks:
             self._further.add(packet.track)
             beginning = flv_tags.file_header()
         tag = flv_tags.write_tag(flv_tags.VIDEO, timestamp, write_packet(flv_tags.VIDEO, packet))
-        self._pictures[packet.track] = self._pictures.get(packet.track, b"") + beginning + tag
+        self._video[packet.track] = self._video.get(packet.track, b"") + beginning + tag

@@ -15,7 +15,7 @@ import numpy as np
 
 from media.errors import UnsupportedError
 from media.mp4.assembled_samples import Read
-from media.mp4.samples import Int64
+from media.mp4.sample_table import Int64
 from media.ts.tables import CLOCK_WRAP, PACKET, SYNC
 
 BLOCK_BYTES = 64 << 10

@@ -16,16 +16,16 @@ import numpy as np
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.assembled_samples import AssembledSamples, Read
 from media.mp4.movie import Movie, Track
-from media.mp4.sample_boxes import (
+from media.mp4.sample_table import stretches
+from media.mp4.sample_table_writer import (
     Reserve,
-    SampleBoxes,
     SampleColumns,
+    SampleTableWriter,
     TableRoom,
     TrackStart,
     edit_lists,
     reserve_nothing,
 )
-from media.mp4.samples import stretches
 from media.mp4.track_box import IDENTITY
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import H264, HEVC
@@ -261,7 +261,7 @@ def _start(one: StreamSamples, origin: Fraction) -> TrackStart:
 
 
 def _tables(one: StreamSamples, begin: int, room: TableRoom) -> dict[bytes, memoryview]:
-    boxes = SampleBoxes(room)
+    boxes = SampleTableWriter(room)
     offsets = np.cumsum(one.sizes) - one.sizes + begin
     for start, stop in stretches(0, len(one.sizes)):
         part = slice(start, stop)

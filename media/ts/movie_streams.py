@@ -18,7 +18,7 @@ from media.matroska.timing import Times, sound_times
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
 from media.mp4.assembled_samples import Read, TrackSamples
 from media.mp4.colour import Colour
-from media.mp4.samples import Int64
+from media.mp4.sample_table import Int64
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import LENGTH_BYTES, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import Clock, Layout, PacketBlock, Unit, UnitReader, read_units

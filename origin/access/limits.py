@@ -1,4 +1,4 @@
-"""Limits of what decides about access."""
+"""Limits of webhooks that decide about access, and of logging those who are refused."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from origin.access.key_hash import KeyHash
 from origin.config.errors import CommandError
 from origin.config.options import Config
 from origin.config.stations import kind
-from packager.sources.published import PUBLISH
+from packager.sources.published_source import PUBLISH
 
 NAME = ".secrets.toml"
 """File in the data folder. Names with a leading dot are never served, even from a library."""

@@ -205,7 +205,7 @@ def _check_sources(channels: Sequence[LiveOptions]) -> None:
     """Check that what live channels play is there, as far as that can be told without asking for it."""
     # Here and not above: it is slow to import, and a server without channels needs none of it.
     from packager.sources.probe import playable
-    from packager.sources.published import PUBLISH
+    from packager.sources.published_source import PUBLISH
     from packager.sources.schemes import SCHEMES
     from packager.sources.source import TEST_SOURCE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from origin.config import stations
 from origin.config.options import GAPS, Config, LiveOptions, seconds
 from packager.redaction import redacted_url
-from packager.sources.published import PUBLISH
+from packager.sources.published_source import PUBLISH
 from packager.sources.schemes import is_url
 
 

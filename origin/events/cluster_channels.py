@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Collection
 
 from origin.events.channel import EventChannel
-from origin.events.shared_channel import SharedEventChannel
+from origin.events.shared_event_channel import SharedEventChannel
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_reader import EventReader
 from packager.cluster.event_streams import EventStreams

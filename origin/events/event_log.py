@@ -1,4 +1,4 @@
-"""The newest events of a channel, and which of them a reader has missed when it reconnects. Pure."""
+"""The newest events of a channel, and the replay by Last-Event-ID to who reconnects. Pure."""
 
 from __future__ import annotations
 

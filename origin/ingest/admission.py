@@ -1,7 +1,8 @@
 """Decides whether a channel takes a publisher now: it is known, nobody else publishes, a webhook allows it.
 
 The same for all protocols. Keys that come over RTMP and SRT are checked here, those of HTTP requests by
-`origin.access.publishers`.
+`origin.access.publishers`. What happens to a publisher that is there already is decided in
+`packager.sources.published_source`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from origin.access.publish_keys import PublishKeys
 from origin.access.refusal_log import RefusalLog
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
-from packager.sources.published import PublishedSource, TakenError, TooManyPublishersError
+from packager.sources.published_source import PublishedSource, TakenError, TooManyPublishersError
 
 Webhook = Callable[[str, Publisher], Awaitable[None]]
 """Asks about a publisher to a channel; raises ``RefusedError`` where it may not."""

@@ -1,4 +1,4 @@
-"""Tells OBS which pictures of a channel it is to encode, where it asks for a client configuration.
+"""Tells OBS which video tracks of a channel it is to encode, where it asks for a client configuration.
 
 With multitrack video (which Twitch calls Enhanced Broadcasting) OBS 30.2 and later POST what their machine
 can do, and do what the answer says. Its form is that of OBS's frontend/utility/models/multitrack-video.hpp.

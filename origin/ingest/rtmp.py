@@ -378,9 +378,9 @@ class _Session:
         publication, stream = self._publication, self._stream
         if publication is None or stream is None:
             return
-        # First, so that they are known once the main picture is on air.
-        for track, picture in stream.take_pictures().items():
-            await publication.receive_picture(track, picture)
+        # First, so that they are known once the main video track is on air.
+        for track, further in stream.take_further_video_tracks().items():
+            await publication.receive_further_video_track(track, further)
         if data:
             await publication.receive(data)
         if tags:

@@ -24,7 +24,7 @@ from origin.ingest.endpoint import Body, PublishingEndpoint, refusal
 from origin.ingest.limits import IngestLimits
 from packager.concurrency import expire
 from packager.sources.publication import Publication, PublicationEndedError
-from packager.sources.published import TAKEN_OVER
+from packager.sources.published_source import TAKEN_OVER
 
 _ENDS = {".mpd": b'type="static"', ".m3u8": b"#EXT-X-ENDLIST"}
 """Says in a manifest (ISO/IEC 23009-1 §5.3.1.2) or playlist (RFC 8216bis §4.4.3.4) that no more comes."""

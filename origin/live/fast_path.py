@@ -31,8 +31,8 @@ from origin.live.directives import CARRIED, DirectiveError, Directives
 from origin.live.dvr_segments import media_tag
 from origin.live.open_segment import PartWait
 from origin.live.playlist_request import Reload, may_be_elsewhere, not_found_max_age, read_query
+from origin.live.rendition_files import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.live.routes import refusal
-from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import (
     LatestReply,
     RequestTraits,

@@ -37,7 +37,7 @@ from origin.live.playlist_request import (
     read_query,
     refusal_max_age,
 )
-from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
+from origin.live.rendition_files import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import RequestTraits, media_response, text_response
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import RepresentationResponse

@@ -1,6 +1,7 @@
-"""Decides who may listen to a station, publish to it and change its titles.
+"""Decides who may listen to a station, publish to it and change its titles, by passwords and tokens.
 
-A station's titles, statistics and playlists need the same permission as its audio.
+A station's titles, statistics and playlists need the same permission as its audio. A station's webhook is
+asked in `origin.radio.station_webhooks`.
 """
 
 from __future__ import annotations

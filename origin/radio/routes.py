@@ -25,9 +25,9 @@ from origin.radio.listeners import Listener, ListenerClient
 from origin.radio.mount import Mount
 from origin.radio.playlist_files import DescribedStation, find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
+from origin.radio.station_webhooks import StationWebhooks
 from origin.radio.status import base_of, status, status_page
 from origin.radio.title_events import TitleEvents, token_of
-from origin.radio.webhooks import StationWebhooks
 from origin.responses.refusal import RefusalError, plain_refusal
 
 DEFAULT_LIMITS = RadioLimits()

@@ -47,14 +47,14 @@ _TYPES = {"m4s": "video/mp4", "mp4": "video/mp4", "vtt": "text/vtt"}
 
 def describe(channel: str, recording: AnyRecording) -> dict[str, object]:
     """Describe a recording for scripts and the page."""
-    note, base = recording.note, f"/live/{quote(channel)}/recordings/{recording.note.id}"
+    metadata, base = recording.metadata, f"/live/{quote(channel)}/recordings/{recording.metadata.id}"
     return {
-        "id": note.id,
-        "start": note.start,
-        "duration": note.duration,
-        "size": note.size,
+        "id": metadata.id,
+        "start": metadata.start,
+        "duration": metadata.duration,
+        "size": metadata.size,
         "hls": f"{base}/master.m3u8",
-        "dash": f"{base}/{MANIFEST}" if note.dash else None,
+        "dash": f"{base}/{MANIFEST}" if metadata.dash else None,
         "mp4": None if recording.obstacle else f"{base}/{MOVIE}",
     }
 
@@ -105,7 +105,7 @@ async def _answer(request: Request, channel: str, recording: AnyRecording, name:
     if name == MOVIE:
         with recording.reading():
             head, layout = await recording.threads.run(recording.movie)
-        attachment = {"content-disposition": f'attachment; filename="{channel}-{recording.note.id}.mp4"'}
+        attachment = {"content-disposition": f'attachment; filename="{channel}-{recording.metadata.id}.mp4"'}
         return RecordedResponse(recording, MovieRepresentation(recording, head, layout), attachment)
     if _PLAYLIST.fullmatch(name):
         media_type = mpd.MEDIA_TYPE if name == MANIFEST else MEDIA_TYPE
@@ -148,8 +148,8 @@ async def _answer_media(recording: AnyRecording, rendition: str, name: str) -> R
         OSError: it can't be read.
     """
     file = await recording.threads.run(recording.open, f"{rendition}/{name}")
-    sound = rendition != recording.note.video and name.endswith((".m4s", ".mp4"))
-    media_type = "audio/mp4" if sound and rendition == recording.note.audio else _TYPES[name[-3:]]
+    sound = rendition != recording.metadata.video and name.endswith((".m4s", ".mp4"))
+    media_type = "audio/mp4" if sound and rendition == recording.metadata.audio else _TYPES[name[-3:]]
     if sound and extension_of(rendition) == TEXT_EXTENSION:
         media_type = wvtt.MEDIA_TYPE
     representation = FileRepresentation(file, media_type)
@@ -199,9 +199,9 @@ class MovieRepresentation:
 
     def __init__(self, recording: AnyRecording, head: LocalFile, layout: MovieLayout) -> None:
         self.size = head.size + layout.size
-        self.etag: str | None = f'"{recording.note.id}-{self.size:x}"'
-        self.last_modified: float | None = recording.note.end
-        self.media_type = "video/mp4" if recording.note.video else "audio/mp4"
+        self.etag: str | None = f'"{recording.metadata.id}-{self.size:x}"'
+        self.last_modified: float | None = recording.metadata.end
+        self.media_type = "video/mp4" if recording.metadata.video else "audio/mp4"
         self._recording = recording
         self._head = head
         self._layout = layout

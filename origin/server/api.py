@@ -236,7 +236,7 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
         "received_bytes": live.received,
         "bitrate": live.bitrate,
         "keyframe_interval": live.keyframe_interval,
-        "pictures": 1 + len(live.pictures),
+        "pictures": 1 + len(live.further_video_tracks),
         "lost_packets": live.lost_packets,
         "link": live.link,
     }

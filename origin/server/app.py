@@ -22,7 +22,7 @@ from origin.events.routes import routes as event_routes
 from origin.files import routes as file_routes
 from origin.http.client_limits import ClientLimits
 from origin.ingest import routes as ingest_routes
-from origin.live import captions, event, metadata
+from origin.live import captions, live_event, metadata
 from origin.live import routes as live
 from origin.live.dvr_segments import StoredSegments
 from origin.radio.access_log import StationAccessLog
@@ -77,7 +77,7 @@ def _media_routes(
         ),
         *recordings.routes(services.recordings),
         *metadata.routes(streams, publishers, publishing),
-        *event.routes(
+        *live_event.routes(
             streams, publishers, functools.partial(recordings.describe_newest, services.recordings)
         ),
         *captions.routes(streams, publishers, publishing),

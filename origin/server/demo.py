@@ -15,7 +15,7 @@ from origin.config.options import Config, EventOptions, LiveOptions, RadioOption
 from origin.server.demo_text import CHANNEL
 from packager.library import demo_media as demo_media
 from packager.process.tools import Tools
-from packager.sources.published import PUBLISH
+from packager.sources.published_source import PUBLISH
 from packager.sources.source import TEST_SOURCE
 
 log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""All limits of a server that nobody configures, by the rooms that they bound."""
+"""All limits of a server that nobody configures, by the folder of the code that they bound."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from packager.radio.simulcast import Simulcast, empty_windows
 from packager.recordings.collection import Retention
 from packager.replication.live_log import ServedLiveLog
 from packager.replication.log_server import LogServer
-from packager.sources.published import Takeover
+from packager.sources.published_source import Takeover
 
 if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr

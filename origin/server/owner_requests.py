@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.access.credentials import client_address
 from origin.http.client_limits import ClientLimit, TooManyError
-from origin.live.event import END_SECONDS
+from origin.live.live_event import END_SECONDS
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
 from origin.server.error_responses import ERROR_RESPONSES

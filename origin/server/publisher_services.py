@@ -104,7 +104,7 @@ def make_webhook(url: str, limits: IngestLimits) -> Webhook | None:
     if not url:
         return None
     # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
-    from origin.ingest.webhook import PublishWebhook
+    from origin.ingest.publish_webhook import PublishWebhook
 
     return PublishWebhook(url, limits)
 

@@ -1,4 +1,4 @@
-"""Makes what copies the recordings of channels to S3, and what serves them from there."""
+"""Makes the services that copy recordings of channels to S3, and those that serve them from there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes what is in S3, as the configuration says: of an extra that most servers don't have."""
+"""Makes what keeps files in the S3 buckets that the configuration names, and bounds its cache on disk."""
 
 from __future__ import annotations
 

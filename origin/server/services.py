@@ -21,8 +21,8 @@ from origin.http1.access_log import RequestCounters
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mount import Mount
 from origin.radio.mount_log import ServedMountLog
+from origin.radio.station_webhooks import make_webhooks
 from origin.radio.stations import Stations, make_stations, needs_permission
-from origin.radio.webhooks import make_webhooks
 from origin.server import malloc
 from origin.server.cluster_services import SharedStations, is_edge, share_events
 from origin.server.event_services import is_followed, make_event_services

@@ -40,7 +40,7 @@ from origin.vod.segment_responses import I_FRAMES, metadata_of, unavailable
 from packager.library.library_file import Identity, LibraryFile
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod import IFrameFile, Titles
-from packager.vod.versions import version_of
+from packager.vod.versioned_addresses import version_of
 
 log = structlog.get_logger()
 

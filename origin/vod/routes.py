@@ -42,7 +42,7 @@ from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
 from packager.vod.clip_sequence import NO_TEXT, SUFFIX, TRACKS, ClipSequence
 from packager.vod.sprite_maker import NotReadyError, SpriteMaker
-from packager.vod.versions import VERSION_PREFIX, MediaVersion, version_of
+from packager.vod.versioned_addresses import VERSION_PREFIX, MediaVersion, version_of
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import ThreadReader
 from packager.vod import OpenIFrames, OpenSegment
-from packager.vod.versions import PACKAGING
+from packager.vod.versioned_addresses import PACKAGING
 
 I_FRAMES = "iframes"
 """What the entity-tag of a track's I-frames has in place of a segment's name."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from origin.live.dash_captions import is_dash_captions
 from origin.live.playlist_request import SEGMENTS_AHEAD
-from origin.live.uris import RenditionFile, RenditionFileKind, read_name
+from origin.live.rendition_files import RenditionFile, RenditionFileKind, read_name
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition
 from packager.window.window import Window

@@ -4,6 +4,8 @@ A lease is a key that expires unless it is renewed. Whoever takes it gets an *ep
 Redis compares it with whatever is done in its name. So a node that stood still, and wakes up when another has
 the lease, is refused, however certain it is of itself.
 
+The comparison (fencing) is part of the script that appends, in `packager.cluster.log_stream`.
+
 What the log is doesn't matter here: live channels, stations and event channels differ by their kind.
 """
 

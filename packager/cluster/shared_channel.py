@@ -19,12 +19,12 @@ import structlog
 
 from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.failover import begin_empty, go_on, is_shared, needs_new_windows, reached_by
 from packager.cluster.lease import Lease, Reached
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import LogStream
 from packager.cluster.log_writer import LogWriter
 from packager.cluster.shared_log import SharedLog
-from packager.cluster.succession import begin_empty, go_on, is_shared, needs_new_windows, reached_by
 from packager.concurrency import background_task
 from packager.publish.live_stream import LiveStream
 from packager.step_budget import StepBudget

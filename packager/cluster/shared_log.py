@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, MutableMapping
 
 from media.errors import MalformedError
+from packager.cluster.failover import begin_empty
 from packager.cluster.log_stream import EntryId, Snapshot
-from packager.cluster.succession import begin_empty
 from packager.publish.commands import Commands
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import FoldedLog, LiveStream

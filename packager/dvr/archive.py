@@ -12,12 +12,12 @@ import structlog
 
 from packager.concurrency import background_task
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
-from packager.dvr import cadence_note
+from packager.dvr import stored_cadence
 from packager.dvr.folder import DvrFolder, Faults, Survey
 from packager.dvr.index import let_go
+from packager.dvr.index_rebuild import Dates
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import erase_in
-from packager.dvr.rebuild import Dates
 from packager.dvr.restore import (
     ListableRange,
     StoredRendition,
@@ -137,14 +137,14 @@ class Archive:
     async def noted(self) -> Cadence | None:
         """Read the cadence of the stored segments; None if unknown."""
         try:
-            data = await asyncio.to_thread(self._read_note)
+            data = await asyncio.to_thread(self._read_cadence)
         except OSError:
             return None  # ``load`` meets the same, and says so
-        return cadence_note.decode(data)
+        return stored_cadence.decode(data)
 
-    def _read_note(self) -> bytes:
+    def _read_cadence(self) -> bytes:
         with self._place.open() as folder:
-            return folder.read(CADENCE, cadence_note.MAX_NOTE_BYTES)
+            return folder.read(CADENCE, stored_cadence.MAX_CADENCE_BYTES)
 
     def _load(self, cadence: Cadence) -> dict[str, StoredRendition]:
         with self._place.open(make=True) as folder:
@@ -152,9 +152,9 @@ class Archive:
             surveys = self._survey(cadence)
             if noted is None:
                 lines = (line for survey in surveys.values() for line in survey.lines.values())
-                alike = cadence_note.may_be_cut_for((Fraction(*line.duration) for line in lines), cadence)
+                alike = stored_cadence.may_be_cut_for((Fraction(*line.duration) for line in lines), cadence)
             else:
-                alike = cadence_note.lists_alike(noted, cadence)
+                alike = stored_cadence.lists_alike(noted, cadence)
             if not alike:
                 self._retire_all(folder)
                 surveys = self._survey(cadence)
@@ -166,13 +166,13 @@ class Archive:
             found = {name: StoredRendition({}, {}) for name in self._segment_stores}
             for name, survey in surveys.items():
                 found[name] = self._segment_stores[name].folder.settle(survey, dates)
-            folder.write_whole(CADENCE, cadence_note.encode(cadence))
+            folder.write_whole(CADENCE, stored_cadence.encode(cadence))
         return found
 
     def _noted(self, folder: OpenFolder) -> Cadence | None:
         """Read the cadence file; an unreadable one is moved aside, and the segments tell instead."""
         try:
-            noted = cadence_note.decode(folder.read(CADENCE, cadence_note.MAX_NOTE_BYTES))
+            noted = stored_cadence.decode(folder.read(CADENCE, stored_cadence.MAX_CADENCE_BYTES))
         except FileNotFoundError:
             return None
         except NotOursError:

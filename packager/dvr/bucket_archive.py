@@ -19,7 +19,7 @@ from fractions import Fraction
 import structlog
 
 from packager.concurrency import background_task
-from packager.dvr import cadence_note
+from packager.dvr import stored_cadence
 from packager.dvr.bucket import DvrBucket
 from packager.dvr.bucket_folder import BucketFolder
 from packager.dvr.index import stored_of
@@ -35,7 +35,7 @@ from packager.window.window import Window
 
 log = structlog.get_logger()
 
-_NOTE_TYPE = "application/json"
+_CADENCE_TYPE = "application/json"
 
 
 def _always() -> bool:
@@ -135,17 +135,19 @@ class BucketArchive:
         """Read the cadence of the stored segments; None if unknown."""
         try:
             async with asyncio.timeout(self._limits.bucket.load_seconds):
-                return await self._bucket.storing_threads.run(self._read_note)
+                return await self._bucket.storing_threads.run(self._read_cadence)
         except OSError as error:
             self._health.failed(str(error) or "S3 doesn't answer in time")
             return None
 
-    def _read_note(self) -> Cadence | None:
+    def _read_cadence(self) -> Cadence | None:
         try:
-            _, data = self._bucket.storing.read_first(f"{self._key}/cadence", cadence_note.MAX_NOTE_BYTES)
+            _, data = self._bucket.storing.read_first(
+                f"{self._key}/cadence", stored_cadence.MAX_CADENCE_BYTES
+            )
         except NotFoundError:
             return None
-        return cadence_note.decode(data)
+        return stored_cadence.decode(data)
 
     async def load(self, cadence: Cadence, names: Iterable[str]) -> int:
         """Read what was stored before.
@@ -187,8 +189,8 @@ class BucketArchive:
     async def _load(self, cadence: Cadence) -> None:
         threads, uploads = self._bucket.storing_threads, self._uploads
         found = await asyncio.gather(*(threads.run(one.folder.load, cadence) for one in uploads.values()))
-        note = cadence_note.encode(cadence)
-        await threads.run(self._bucket.storing.put, f"{self._key}/cadence", note, _NOTE_TYPE)
+        encoded = stored_cadence.encode(cadence)
+        await threads.run(self._bucket.storing.put, f"{self._key}/cadence", encoded, _CADENCE_TYPE)
         self._found = {
             name: StoredRendition(
                 {n: line for n, line in one.lines.items() if n >= self._ignored_before}, one.timelines

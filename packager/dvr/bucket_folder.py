@@ -17,7 +17,7 @@ from fractions import Fraction
 import structlog
 from msgspec.structs import replace
 
-from packager.dvr import cadence_note, index
+from packager.dvr import index, stored_cadence
 from packager.dvr.folder import parse_init
 from packager.dvr.index import IndexLine, line_of
 from packager.dvr.limits import BucketLimits
@@ -108,7 +108,7 @@ class BucketFolder:
         Raises:
             OSError: S3 can't be reached now, or refuses.
         """
-        self._header = cadence_note.encode(cadence) + b"\n"
+        self._header = stored_cadence.encode(cadence) + b"\n"
         named = self._named()
         with ThreadPoolExecutor(self._limits.reads_at_once) as threads:
             texts = list(threads.map(self._read, named))
@@ -117,8 +117,8 @@ class BucketFolder:
         strange = 0
         for piece, data in zip(named, texts, strict=True):
             noted, _, rest = data.partition(b"\n")
-            times = cadence_note.decode(noted)
-            if times is None or not cadence_note.lists_alike(times, cadence):
+            times = stored_cadence.decode(noted)
+            if times is None or not stored_cadence.lists_alike(times, cadence):
                 strange += 1
                 continue
             for line in index.decode(rest)[0].values():

@@ -26,6 +26,7 @@ from media.subtitles import webvtt
 from packager.data_folder import DataFolder, NotOursError, OpenFolder, write_all
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine
+from packager.dvr.index_rebuild import Dates, SegmentFile, rebuild
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import (
     INIT_NAME,
@@ -36,7 +37,6 @@ from packager.dvr.own_files import (
     is_text,
     is_unfinished,
 )
-from packager.dvr.rebuild import Dates, SegmentFile, rebuild
 from packager.dvr.restore import StoredRendition
 from packager.publish.dash_periods import parse_time
 from packager.window.model import TEXT_EXTENSION, WEBVTT_ENTRY, LiveSegment, Timeline

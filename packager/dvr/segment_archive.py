@@ -1,4 +1,4 @@
-"""What a live channel needs of its DVR, wherever that is."""
+"""The interface of a DVR, as a live channel needs it: on disk or in S3."""
 
 from __future__ import annotations
 

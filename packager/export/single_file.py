@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from media.errors import TooLargeError
-from media.mp4.samples import Int64
+from media.mp4.sample_table import Int64
 from media.mp4.sidx import MAX_ENTRIES, write_sidx
 from packager.vod.index import OfferedTrack
 from packager.vod.segment import Segment

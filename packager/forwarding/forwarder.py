@@ -23,11 +23,11 @@ from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
 from packager.retry_policy import FailureCount, RetryPolicy
-from packager.sources.branch import StreamBranch
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 from packager.sources.pump import Pump, StreamTaker
 from packager.sources.remux import INTERPRETER, find_libavformat
 from packager.sources.schemes import without_url_secrets
+from packager.sources.tee_branch import TeeBranch
 
 PORTS = {"rtmp": 1935, "rtmps": 443, "srt": 0}
 """Schemes of addresses that can be pushed to, with the TCP port of each; SRT has none."""
@@ -219,7 +219,7 @@ class Forwarder:
         finally:
             await ffmpeg.stop()
 
-    async def _feed(self, branch: StreamBranch, taker: StreamTaker) -> None:
+    async def _feed(self, branch: TeeBranch, taker: StreamTaker) -> None:
         with contextlib.suppress(BrokenPipeError):
             while data := await branch.read():
                 await taker.write(data)

@@ -20,8 +20,8 @@ from packager.dvr.segment_archive import SegmentArchive
 from packager.ffmpeg.ladder import AUDIO, Rung, audio_rungs, rungs
 from packager.forwarding.forwarder import Forwarder
 from packager.live.captions import Captions
-from packager.live.event import DVR, LiveEvent
 from packager.live.gaps import GapSchedule
+from packager.live.live_event import DVR, LiveEvent
 from packager.live.options import NO_HOOKS, ChannelHooks, ChannelOptions
 from packager.live.plan import ChannelContext, Plan, Planner
 from packager.live.restarts import Restarts
@@ -29,9 +29,9 @@ from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools, ToolsError
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
-from packager.recordings.note import EventEnd
+from packager.recordings.metadata import EventEnd
 from packager.sources.finder import SourceFinder
-from packager.sources.published import PUBLISH, PublishedSource, keys_too_far_apart
+from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pump import Supply
 from packager.sources.slate import Slate
 from packager.sources.source import Source

@@ -1,8 +1,8 @@
 """Brings a published stream into a channel's windows without any ffmpeg, until the stream ends.
 
-The publisher's own frames and times go out, of each picture that it sends beside the main one, too. Where the
-stream can't be cut any further, the run ends as an ffmpeg's does, and the next one begins with the next key
-frame, behind a discontinuity.
+The publisher's own frames and times go out, of each video track that it sends beside the main one, too. Where
+the stream can't be cut any further, the run ends as an ffmpeg's does, and the next one begins with the next
+key frame, behind a discontinuity.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from media.mp4.fragments import Fragment, InitSegment
 from media.mp4.moof import total_duration
 from media.stream_reader import StreamChunk
 from packager.concurrency import LAST_LOOK_SECONDS
+from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, TrackFragment
 from packager.live.feed import Feed
-from packager.live.joint_start import SOUND, JointFragment, JointStart
 from packager.live.run import Run, SourceEndedError
 from packager.segment.part_packer import CadenceError
-from packager.sources.copied import REWRITERS, FragmentRewriter
-from packager.sources.further_pictures import FurtherPicturesError
+from packager.sources.further_video_tracks import FurtherVideoTracksError
 from packager.sources.publication import TAGS_AT_ONCE
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 from packager.sources.pump import portion_bytes
+from packager.sources.stream_copy import REWRITERS, FragmentRewriter
 from packager.step_budget import StepBudget
 from packager.window.wall_clock import Instant, WallClock
 
@@ -36,13 +36,13 @@ from packager.window.wall_clock import Instant, WallClock
 class CopyRun(Run):
     """The copying of one stream; ``play`` is called once.
 
-    The arguments are those of ``Run``; the first feed takes the main picture, the last one the sound, and
-    those between them the further pictures.
+    The arguments are those of ``Run``; the first feed takes the main video track, the last one the sound, and
+    those between them the further video tracks.
     """
 
     @property
     def further(self) -> tuple[int, ...]:
-        """The tracks of the further pictures."""
+        """The numbers of the further video tracks."""
         return self._source.further
 
     async def play(self, published: PublishedSource, start: Fraction, clock: WallClock, oldest: float) -> str:
@@ -62,9 +62,9 @@ class CopyRun(Run):
             make = REWRITERS[published.received_container]
             taker = _Taker(self, published, lambda: make(self.limits.source), start, clock)
             await self._carry(published, taker, oldest)
-        except FurtherPicturesError as error:
+        except FurtherVideoTracksError as error:
             reason = str(error)
-            published.leave_pictures(reason)
+            published.leave_further_video_tracks(reason)
         except (SourceEndedError, MediaError, CadenceError) as error:
             reason = str(error)
         finally:
@@ -107,9 +107,9 @@ class CopyRun(Run):
     async def _follow(
         self, published: PublishedSource, taker: _Taker, index: int, track: int, oldest: float
     ) -> None:
-        """Take a further picture to its end; what was left of another stream doesn't count."""
-        while (picture := published.pictures.get(track)) is not None:
-            branch = picture.branch(oldest)
+        """Take a further video track to its end; what was left of another stream doesn't count."""
+        while (further := published.further_video_tracks.get(track)) is not None:
+            branch = further.branch(oldest)
             try:
                 while data := await branch.read():
                     await taker.receive(index, data)
@@ -125,7 +125,7 @@ class _Output:
 
     Attributes:
         name: what it is, for whoever reads the reason of an end.
-        track: as in ``JointFragment``.
+        track: as in ``TrackFragment``.
         feed: brings it into its window.
         shift: ticks from the stream's times to those of the channel; None before it is known.
         timescale: ticks per second; 0 before its init segment.
@@ -149,7 +149,7 @@ class _Taker:
     Args:
         run: whose feeds these are.
         published: is told when more is needed.
-        make_rewriter: makes what reads the stream, or a further picture.
+        make_rewriter: makes what reads the stream, or a further video track.
         start: media time in seconds that the first picture gets.
         clock: tells the dates of media times.
     """
@@ -169,25 +169,25 @@ class _Taker:
         self._loop = asyncio.get_running_loop()
         self._make_rewriter = make_rewriter
         self._portion_bytes = portion_bytes(published.received_container)
-        *pictures, sound = run.feeds
-        self._rewriters = [make_rewriter() for _ in pictures]
-        self._joint_start = JointStart(len(pictures), run.limits.segment)
+        *video, sound = run.feeds
+        self._rewriters = [make_rewriter() for _ in video]
+        self._gate = CommonKeyFrameGate(len(video), run.limits.segment)
         deadline = self._loop.time() + run.limits.start_seconds
         names = ["picture", *(f"track {track}" for track in run.further)]
-        self._pictures = [
+        self._video = [
             _Output(name, index, feed, deadline)
-            for index, (name, feed) in enumerate(zip(names, pictures, strict=True))
+            for index, (name, feed) in enumerate(zip(names, video, strict=True))
         ]
         self._sound = _Output("sound", SOUND, sound, deadline)
         # By the track of a fragment: SOUND is the last one.
-        self._outputs = [*self._pictures, self._sound]
+        self._outputs = [*self._video, self._sound]
         self._track_ids: dict[tuple[int, int], _Output] = {}
         self._turn = asyncio.Lock()
 
     @property
     def has_begun(self) -> bool:
         """Whether it is known where playing begins."""
-        return self._joint_start.time is not None
+        return self._gate.time is not None
 
     @property
     def deadline(self) -> float:
@@ -198,12 +198,12 @@ class _Taker:
         """Say of which track nothing has come for longest.
 
         Raises:
-            FurtherPicturesError: it is a further picture.
+            FurtherVideoTracksError: it is a further video track.
             SourceEndedError: it is another one.
         """
         output = min(self._outputs, key=lambda output: output.deadline)
         if output.track > 0:
-            raise FurtherPicturesError(f"its {output.name} stopped")
+            raise FurtherVideoTracksError(f"its {output.name} stopped")
         raise SourceEndedError(f"its {output.name} stopped")
 
     def close_stdin(self) -> None:
@@ -224,64 +224,64 @@ class _Taker:
             else:
                 await self.receive(0, b"".join([chunk.data for chunk in some]))
 
-    def forget(self, picture: int) -> None:
-        """Forget what has come of a further picture, since another stream of it follows."""
-        self._rewriters[picture] = self._make_rewriter()
-        self._joint_start.forget(picture)
+    def forget(self, video_track: int) -> None:
+        """Forget what has come of a further video track, since another stream of it follows."""
+        self._rewriters[video_track] = self._make_rewriter()
+        self._gate.forget(video_track)
 
-    async def receive(self, picture: int, data: bytes) -> None:
-        """Take the next bytes of a picture, or of the main one with its sound.
+    async def receive(self, video_track: int, data: bytes) -> None:
+        """Take the next bytes of a video track, or of the main one with its sound.
 
         Raises:
             MediaError: they can't be read.
             CadenceError: the samples don't come as they should.
-            FurtherPicturesError: either is so of a further picture.
+            FurtherVideoTracksError: either is so of a further video track.
         """
-        rewriter, most = self._rewriters[picture], self._portion_bytes
+        rewriter, most = self._rewriters[video_track], self._portion_bytes
         portions = (data[begin : begin + most] for begin in range(0, len(data), most))
-        await self._take(picture, map(rewriter.receive_data, portions))
+        await self._take(video_track, map(rewriter.receive_data, portions))
 
-    async def _take(self, picture: int, steps: Iterable[Sequence[InitSegment | Fragment]]) -> None:
-        """Take what comes of reading a picture, step by step."""
-        found: list[JointFragment] = []
+    async def _take(self, video_track: int, steps: Iterable[Sequence[InitSegment | Fragment]]) -> None:
+        """Take what comes of reading a video track, step by step."""
+        found: list[TrackFragment] = []
         budget = StepBudget()
-        # What one picture's fragment releases of another one comes before that one's next.
+        # What one track's fragment releases of another one comes before that one's next.
         async with self._turn:
             try:
                 for events in steps:
                     for event in events:
-                        found += self._read(picture, event)
+                        found += self._read(video_track, event)
                     await budget.spend()
             except MediaError as error:
-                raise self._of(self._pictures[picture], error) from error
+                raise self._of(self._video[video_track], error) from error
             has_part = await self._bring(found, budget)
-            if picture == 0:
+            if video_track == 0:
                 self._schedule(has_part=has_part)
 
     def _schedule(self, *, has_part: bool) -> None:
-        """Tell when the next part of the main picture is probably there, by how it was with this one."""
-        feed, due = self._pictures[0].feed, self._published.needed_at
+        """Tell when the next part of the main video track is probably there, by how it was with this one."""
+        feed, due = self._video[0].feed, self._published.needed_at
         if due is not None and time.monotonic() >= due:
             feed.looked(whole=has_part)
         self._published.needed_at = feed.due
 
-    def _read(self, picture: int, event: InitSegment | Fragment) -> list[JointFragment]:
-        """Take an event of a picture's stream; give what can be played then."""
+    def _read(self, video_track: int, event: InitSegment | Fragment) -> list[TrackFragment]:
+        """Take an event of a video track's stream; give what can be played then."""
         if isinstance(event, InitSegment):
             (track,) = event.tracks
-            output = self._pictures[picture] if track.handler == b"vide" else self._sound
-            self._track_ids[picture, track.track_id] = output
+            output = self._video[video_track] if track.handler == b"vide" else self._sound
+            self._track_ids[video_track, track.track_id] = output
             output.timescale = track.timescale
             if output.init != event.data:
                 output.init = event.data
                 output.feed.begin(event)
             return []
-        output = self._track_ids[picture, event.track_id]
-        return self._joint_start.receive(JointFragment(output.track, output.timescale, event))
+        output = self._track_ids[video_track, event.track_id]
+        return self._gate.receive(TrackFragment(output.track, output.timescale, event))
 
-    async def _bring(self, found: Sequence[JointFragment], budget: StepBudget) -> bool:
-        """Bring fragments to their feeds, from where all pictures begin; tell if the main one has a part."""
-        zero = self._joint_start.time
+    async def _bring(self, found: Sequence[TrackFragment], budget: StepBudget) -> bool:
+        """Bring fragments to their feeds, from where all begin; tell whether the main one has a part."""
+        zero = self._gate.time
         if zero is None:
             return False
         fragments = [(self._outputs[one.track], self._moved(one, zero)) for one in found]
@@ -295,16 +295,16 @@ class _Taker:
             try:
                 if output.feed.add(fragment, now):
                     self._run.flowing = True
-                    has_part = has_part or output is self._pictures[0]
+                    has_part = has_part or output is self._video[0]
             except (MediaError, CadenceError) as error:
                 raise self._of(output, error) from error
         return has_part
 
     def _of(self, output: _Output, error: Exception) -> Exception:
-        """Say that an error is a further picture's, where it is: the others can go on without it."""
-        return FurtherPicturesError(f"its {output.name}: {error}") if output.track > 0 else error
+        """Say that an error is a further video track's, where it is: the others can go on without it."""
+        return FurtherVideoTracksError(f"its {output.name}: {error}") if output.track > 0 else error
 
-    def _moved(self, one: JointFragment, zero: Fraction) -> Fragment:
+    def _moved(self, one: TrackFragment, zero: Fraction) -> Fragment:
         """Move a fragment to the channel's times: ``zero`` seconds of the stream are its start."""
         output, fragment = self._outputs[one.track], one.fragment
         if output.shift is None:

@@ -1,4 +1,4 @@
-"""When a late segment becomes a gap, and when media sequence numbers are reserved."""
+"""Timers of a channel: a segment that is too late becomes a gap, and numbers are reserved in time."""
 
 from __future__ import annotations
 

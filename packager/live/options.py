@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from packager.data_folder import DataFolder
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.recordings.collection import FOR_EVER, Retention
-from packager.sources.published import Takeover
+from packager.sources.published_source import Takeover
 from packager.sources.source import TEST_SOURCE
 
 if TYPE_CHECKING:

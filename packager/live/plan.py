@@ -14,7 +14,7 @@ from packager.live.options import ChannelOptions
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools
 from packager.publish.live_stream import FoldedLog
-from packager.recordings.note import EventEnd
+from packager.recordings.metadata import EventEnd
 from packager.segment.keyframe_cadence import keyframe_cadence
 from packager.sources.source import Source
 from packager.window.cadence import AUDIO_FRAME_RATE, Cadence, cadence

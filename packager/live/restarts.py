@@ -19,7 +19,7 @@ from packager.live.plan import ChannelContext, Plan
 from packager.live.run import Run
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
-from packager.sources.published import PublishedSource, keys_too_far_apart
+from packager.sources.published_source import PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.wall_clock import WallClock

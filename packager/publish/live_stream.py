@@ -1,4 +1,4 @@
-"""A live channel as it is served: what folding its log gives, what playlists say of that, and who asks."""
+"""A live channel as it is served: the state that its log's entries add up to, its playlists, its viewers."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from typing import Protocol
 from packager.concurrency import Threads
 from packager.library.library_file import LibraryFile
 from packager.library.storage import LocalFile
+from packager.recordings.metadata import RecordingMetadata
 from packager.recordings.movie import MovieLayout
-from packager.recordings.note import Note
 
 
 class AnyRecording(Protocol):
     """A recorded event, as it is served."""
 
-    note: Note
+    metadata: RecordingMetadata
 
     @property
     def path(self) -> Path | str:
@@ -69,8 +69,8 @@ class AllRecordings:
         found: dict[str, AnyRecording] = {}
         for place in self._places:
             for one in place:
-                found.setdefault(one.note.id, one)
-        return iter(sorted(found.values(), key=lambda one: one.note.age))
+                found.setdefault(one.metadata.id, one)
+        return iter(sorted(found.values(), key=lambda one: one.metadata.age))
 
     def get(self, name: str) -> AnyRecording | None:
         """Find a recording by its name."""

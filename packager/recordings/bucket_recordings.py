@@ -11,10 +11,10 @@ from typing import Never
 import structlog
 
 from packager.library.storage import NotFoundError
-from packager.recordings import note as notes
+from packager.recordings import metadata as metadata_files
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
-from packager.recordings.note import Note
-from packager.recordings.seal import NOTE
+from packager.recordings.metadata import RecordingMetadata
+from packager.recordings.seal import METADATA
 from packager.s3.bucket_files import BucketFiles
 from packager.s3.files import S3File
 
@@ -25,7 +25,7 @@ class BucketRecording:
     """A recorded event in S3; see `Recording`.
 
     Args:
-        note: what it is.
+        metadata: what it is.
         folder: what its keys begin with, without a slash at its end.
         bucket: where it is.
 
@@ -37,8 +37,8 @@ class BucketRecording:
 
     obstacle = "its MP4 is where it was recorded"
 
-    def __init__(self, note: Note, folder: str, bucket: BucketFiles) -> None:
-        self.note = note
+    def __init__(self, metadata: RecordingMetadata, folder: str, bucket: BucketFiles) -> None:
+        self.metadata = metadata
         self.path = f"{bucket.address}/{folder}"
         self.threads = bucket.threads
         self._folder = folder
@@ -85,7 +85,7 @@ class BucketRecordings:
 
     def __iter__(self) -> Iterator[BucketRecording]:
         """Iterate over them, the latest first."""
-        return iter(sorted(self._known.values(), key=lambda one: one.note.age))
+        return iter(sorted(self._known.values(), key=lambda one: one.metadata.age))
 
     def get(self, name: str) -> BucketRecording | None:
         """Find a recording by its name."""
@@ -93,7 +93,7 @@ class BucketRecordings:
 
     def having(self, number: int) -> BucketRecording | None:
         """Find the recording that has a segment."""
-        found = (one for one in self._known.values() if one.note.first <= number <= one.note.last)
+        found = (one for one in self._known.values() if one.metadata.first <= number <= one.metadata.last)
         return next(found, None)
 
     async def run(self) -> None:
@@ -126,18 +126,20 @@ class BucketRecordings:
 
     def _names(self) -> Sequence[str]:
         """Give the names of the newest recordings."""
-        names = filter(notes.ID.fullmatch, self._bucket.client.folders(self._channel))
+        names = filter(metadata_files.ID.fullmatch, self._bucket.client.folders(self._channel))
         return sorted(names)[-self._limits.bucket_recordings :]
 
     def _read(self, name: str) -> BucketRecording | None:
-        """Read a recording's note, which is there once all of it is."""
+        """Read a recording's metadata, which are there once all of it is."""
         folder = f"{self._channel}/{name}"
         try:
-            version, data = self._bucket.client.read_first(f"{folder}/{NOTE}", self._limits.note_bytes)
+            version, data = self._bucket.client.read_first(
+                f"{folder}/{METADATA}", self._limits.metadata_bytes
+            )
         except NotFoundError:
             return None
-        note = notes.decode_note(data) if version.size == len(data) else None
-        if note is None or note.id != name:
+        metadata = metadata_files.decode_metadata(data) if version.size == len(data) else None
+        if metadata is None or metadata.id != name:
             log.warning("no recording is in S3", place=f"{self._bucket.address}/{folder}")
             return None
-        return BucketRecording(note, folder, self._bucket)
+        return BucketRecording(metadata, folder, self._bucket)

@@ -17,11 +17,11 @@ from packager.concurrency import SHARED_THREADS, background_task
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr.own_files import erase_in
 from packager.library.storage import Library, LocalFile, NotFoundError
-from packager.recordings import note as notes
+from packager.recordings import metadata as metadata_files
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
+from packager.recordings.metadata import EventEnd, RecordingMetadata
 from packager.recordings.movie import MovieLayout, lay_out, make_head
-from packager.recordings.note import EventEnd, Note
-from packager.recordings.seal import DRAFT, HEAD, NOTE, read_back, seal
+from packager.recordings.seal import DRAFT, HEAD, METADATA, read_back, seal
 
 log = structlog.get_logger()
 
@@ -46,9 +46,9 @@ class Recording:
     """A recorded event.
 
     Args:
-        note: what it is.
+        metadata: what it is.
         place: its folder.
-        size: bytes of its files, where they were counted; else the note tells.
+        size: bytes of its files, where they were counted; else the metadata tell.
         limits: how much of it is read at once.
 
     Attributes:
@@ -63,18 +63,18 @@ class Recording:
 
     def __init__(
         self,
-        note: Note,
+        metadata: RecordingMetadata,
         place: Path | DataFolder,
         size: int | None = None,
         limits: RecordingsLimits = DEFAULT_LIMITS,
     ) -> None:
-        self.note = note
+        self.metadata = metadata
         self._limits = limits
         self._place = DataFolder.at(place)
         self.path = path = Path(str(self._place))
-        self.size = note.size if size is None else size
-        self.ended = max(note.end, note.start + note.duration)
-        self.obstacle = "" if note.video or note.audio else "it has neither picture nor sound"
+        self.size = metadata.size if size is None else size
+        self.ended = max(metadata.end, metadata.start + metadata.duration)
+        self.obstacle = "" if metadata.video or metadata.audio else "it has neither picture nor sound"
         self._library = Library(path)
         self._layout: MovieLayout | None = None
         self._readers = 0
@@ -120,7 +120,7 @@ class Recording:
         raise NotFoundError(self.obstacle)
 
     def _movie(self) -> tuple[LocalFile, MovieLayout]:
-        names = [name for name in (self.note.video, self.note.audio) if name is not None]
+        names = [name for name in (self.metadata.video, self.metadata.audio) if name is not None]
         if self._layout is None:
             with self._place.open() as folder:
                 listed = read_back(folder, names)
@@ -155,7 +155,7 @@ class Recordings:
 
     def __iter__(self) -> Iterator[Recording]:
         """Iterate over them, the latest first."""
-        return iter(sorted(self._known.values(), key=lambda one: one.note.age))
+        return iter(sorted(self._known.values(), key=lambda one: one.metadata.age))
 
     def get(self, name: str) -> Recording | None:
         """Find a recording by its name."""
@@ -163,7 +163,7 @@ class Recordings:
 
     def having(self, number: int) -> Recording | None:
         """Find the recording that has a segment, so that its live address remains valid."""
-        found = (one for one in self._known.values() if one.note.first <= number <= one.note.last)
+        found = (one for one in self._known.values() if one.metadata.first <= number <= one.metadata.last)
         return next(found, None)
 
     async def load(self) -> None:
@@ -173,7 +173,7 @@ class Recordings:
         except OSError as error:
             log.warning("recordings can't be read", channel=self._channel, reason=str(error))
         else:
-            self._known = {one.note.id: one for one in found}
+            self._known = {one.metadata.id: one for one in found}
 
     def _load(self) -> list[Recording]:
         found, unknown = [], 0
@@ -185,7 +185,7 @@ class Recordings:
             for name in [one.name for one in folder.entries() if one.is_dir(follow_symlinks=False)]:
                 if DRAFT.fullmatch(name):
                     unknown += not erase_in(folder, name)  # half made, or half removed
-                elif notes.ID.fullmatch(name):
+                elif metadata_files.ID.fullmatch(name):
                     recording = self._read(folder, name)
                     unknown += recording is None
                     found += [] if recording is None else [recording]
@@ -201,14 +201,14 @@ class Recordings:
     def _read(self, folder: OpenFolder, name: str) -> Recording | None:
         try:
             with folder.folder(name) as inner:
-                note = notes.decode_note(inner.read(NOTE, self._limits.note_bytes))
-                if note is None or note.id != name:
+                metadata = metadata_files.decode_metadata(inner.read(METADATA, self._limits.metadata_bytes))
+                if metadata is None or metadata.id != name:
                     return None
-                # The size decides what is removed, so the note's own word isn't enough.
-                size = _size_of(inner, note.renditions) if self._retention.size else None
+                # The size decides what is removed, so the metadata's own word isn't enough.
+                size = _size_of(inner, metadata.renditions) if self._retention.size else None
         except (NotOursError, FileNotFoundError):
             return None
-        return Recording(note, self._place / name, size, self._limits)
+        return Recording(metadata, self._place / name, size, self._limits)
 
     async def seal(self, dvr: Path | DataFolder, ending: EventEnd) -> None:
         """Make a recording of a DVR, then the head of its MP4.
@@ -216,11 +216,18 @@ class Recordings:
         Raises:
             OSError: it can't be made.
         """
-        note = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending)
-        if note is None:
+        metadata = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending)
+        if metadata is None:
             return
-        recording = self._known[note.id] = Recording(note, self._place / note.id, limits=self._limits)
-        log.info("event recorded", channel=self._channel, recording=note.id, seconds=round(note.duration, 1))
+        recording = self._known[metadata.id] = Recording(
+            metadata, self._place / metadata.id, limits=self._limits
+        )
+        log.info(
+            "event recorded",
+            channel=self._channel,
+            recording=metadata.id,
+            seconds=round(metadata.duration, 1),
+        )
         with recording.reading(), contextlib.suppress(NotFoundError):
             await self.expire(time.time())
             head, _ = await asyncio.to_thread(recording.movie)
@@ -239,18 +246,18 @@ class Recordings:
             too_much = 0 < self._retention.size < kept and index > 0
             if old or too_much:
                 kept -= recording.size
-                del self._known[recording.note.id]
+                del self._known[recording.metadata.id]
                 self._to_remove.append(recording)
         while (free := next((one for one in self._to_remove if not one.is_read), None)) is not None:
             self._to_remove.remove(free)
             try:
                 whole = await asyncio.to_thread(
-                    _remove, self._place, free.note.id, self._limits.removed_folders
+                    _remove, self._place, free.metadata.id, self._limits.removed_folders
                 )
             except OSError as error:
                 log.warning("recording can't be removed", channel=self._channel, reason=str(error))
             else:
-                log.info("recording removed", channel=self._channel, recording=free.note.id, whole=whole)
+                log.info("recording removed", channel=self._channel, recording=free.metadata.id, whole=whole)
 
     async def _keep(self) -> None:
         while True:

@@ -1,7 +1,7 @@
 """Copies a channel's recordings to an S3 bucket, once each is made: there they outlive this machine's disk.
 
-A recording is files for any web server, so its copy plays from the bucket. Its note comes last: a copy that
-has none isn't whole, and is gone on with. Nothing in the bucket is ever removed.
+A recording is files for any web server, so its copy plays from the bucket. Its metadata come last: a copy
+that has none isn't whole, and is gone on with. Nothing in the bucket is ever removed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import structlog
 from packager.library.storage import NotFoundError
 from packager.recordings.collection import Recording, Recordings
 from packager.recordings.limits import RecordingsLimits
-from packager.recordings.seal import HEAD, MANIFEST, MASTER, MEDIA, NOTE
+from packager.recordings.seal import HEAD, MANIFEST, MASTER, MEDIA, METADATA
 from packager.retry_policy import FailureCount
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LAST = (MEDIA, MASTER, MANIFEST, NOTE)
+LAST = (MEDIA, MASTER, MANIFEST, METADATA)
 """Files that come behind those that they name, in this order."""
 
 _MEDIA_TYPES = {
@@ -90,7 +90,7 @@ class RecordingCopies:
             NotFoundError: a file isn't there any more.
             OSError: a file can't be read, or S3 can't be reached, or refuses.
         """
-        there = {one.note.id: one for one in self._recordings}
+        there = {one.metadata.id: one for one in self._recordings}
         self._copied &= there.keys()
         for name, recording in there.items():
             if name in self._copied:
@@ -103,9 +103,9 @@ class RecordingCopies:
 
     def _copy(self, recording: Recording) -> int:
         """Copy the files that the bucket lacks; give how many these were."""
-        folder = f"{self._channel}/{recording.note.id}"
+        folder = f"{self._channel}/{recording.metadata.id}"
         sizes = {one.key: one.size for page in self._bucket.objects(folder) for one in page}
-        if f"{folder}/{NOTE}" in sizes:
+        if f"{folder}/{METADATA}" in sizes:
             return 0
         count = 0
         for name in _in_order(recording.path):
@@ -120,7 +120,7 @@ class RecordingCopies:
 
 
 def _in_order(folder: Path) -> Iterator[str]:
-    """Give the names of a recording's files, segments first and its note last."""
+    """Give the names of a recording's files, segments first and its metadata last."""
     names = sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")

@@ -13,7 +13,7 @@ class RecordingsLimits:
 
     Attributes:
         retention_look_seconds: How often it is looked whether recordings have become too old.
-        note_bytes: Longest note of a recording that is read.
+        metadata_bytes: Longest metadata of a recording that are read.
         rows_between_pauses: After so many segments of all renditions, writing the head of a recording's MP4
             pauses, since its thread holds up the parts that are due meanwhile.
         row_pause_seconds: How long.
@@ -25,7 +25,7 @@ class RecordingsLimits:
     """
 
     retention_look_seconds: float = 30.0
-    note_bytes: int = 64 << 10
+    metadata_bytes: int = 64 << 10
     rows_between_pauses: int = 32
     row_pause_seconds: float = 0.002
     copy_look_seconds: float = 5.0

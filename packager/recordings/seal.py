@@ -16,36 +16,36 @@ from packager.dvr import index
 from packager.dvr.archive import FORMER
 from packager.dvr.folder import DvrFolder, read_timelines
 from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES
+from packager.dvr.index_rebuild import Dates
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
-from packager.dvr.rebuild import Dates
 from packager.dvr.restore import StoredRendition, align_renditions, last_number
 from packager.recordings import captions
-from packager.recordings import note as notes
+from packager.recordings import metadata as metadata_files
 from packager.recordings.manifest import manifest
-from packager.recordings.note import EventEnd, Note
+from packager.recordings.metadata import EventEnd, RecordingMetadata
 from packager.recordings.periods import recorded_periods
 from packager.recordings.playlists import media_playlist, without_common_gaps
 from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment
 from packager.window.rendition import CAPTIONS_PREFIX, extension_of, segment_uri
 
-NOTE = "recording"
+METADATA = "recording"
 MASTER = "master.m3u8"
 MEDIA = "media.m3u8"
 MANIFEST = "manifest.mpd"
 HEAD = "event.head"
-"""Files of a recording besides its segments: its note, playlists, manifest and the head of its MP4."""
+"""Files of a recording besides its segments: its metadata, playlists, manifest and the head of its MP4."""
 
-DRAFT = re.compile(rf"\.{notes.ID.pattern}(?:-[0-9]{{1,2}})?")
+DRAFT = re.compile(rf"\.{metadata_files.ID.pattern}(?:-[0-9]{{1,2}})?")
 """Temporary names of folders that are being built or removed."""
 
 MOST_OF_A_NAME = 100
 """Most recordings that begin in the same second."""
 
-_RENDITION = re.compile(rf"({notes.RENDITION.pattern})/{re.escape(MEDIA)}")
+_RENDITION = re.compile(rf"({metadata_files.RENDITION.pattern})/{re.escape(MEDIA)}")
 
 
-def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Note | None:
+def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> RecordingMetadata | None:
     """Make a recording.
 
     Args:
@@ -54,7 +54,7 @@ def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Note | No
         ending: what was noted at the end of the event.
 
     Returns:
-        Its note; None if there are no segments.
+        Its metadata; None if there are no segments.
 
     Raises:
         OSError: it can't be made, for instance because the file system has no hard links.
@@ -64,7 +64,7 @@ def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Note | No
     if not playable:
         return None
     with recordings.open(make=True) as folder:
-        name = _free_name(folder, notes.name_of(playable[0].program_date_time))
+        name = _free_name(folder, metadata_files.name_of(playable[0].program_date_time))
         erase_in(folder, f".{name}")
         draft_name = folder.free_name(f".{name}", MOST_OF_A_NAME)
         with folder.folder(draft_name, make=True) as draft, dvr.open() as source:
@@ -75,8 +75,8 @@ def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Note | No
                     _link(lines, target, kept, extension)
                     target.write_whole(MEDIA, playlist.render().encode())
             draft.write_whole(MASTER, ending.master.encode())
-            made = _note(name, segments, ending, dash=_write_manifest(draft, segments, ending))
-            draft.write_whole(NOTE, notes.encode(made))
+            made = _metadata(name, segments, ending, dash=_write_manifest(draft, segments, ending))
+            draft.write_whole(METADATA, metadata_files.encode(made))
         folder.move(draft_name, folder, name)
     return made
 
@@ -166,10 +166,12 @@ def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], e
     target.write_whole(INDEX, source.read(INDEX, DEFAULT_LIMITS.index_bytes))
 
 
-def _note(name: str, segments: dict[str, list[LiveSegment]], ending: EventEnd, *, dash: bool) -> Note:
+def _metadata(
+    name: str, segments: dict[str, list[LiveSegment]], ending: EventEnd, *, dash: bool
+) -> RecordingMetadata:
     rows = next(iter(segments.values()))
     first, last = rows[0], rows[-1]
-    return Note(
+    return RecordingMetadata(
         id=name,
         start=float(first.program_date_time),
         end=float(last.program_date_time + last.duration),

@@ -14,7 +14,7 @@ from packager.ffmpeg.ladder import Rung
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.sources import probe
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.remux import Remuxer
 from packager.sources.slate_fallback import SlateFallback

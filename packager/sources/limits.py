@@ -58,7 +58,7 @@ class GopCacheLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FurtherPictureLimits:
+class FurtherVideoTrackLimits:
     """How much is kept of each picture that comes beside a publication's main one.
 
     Attributes:
@@ -222,7 +222,7 @@ class SourceLimits:
         transport: Limits of MPEG-TS that is copied without an ffmpeg.
         rtsp: Limits of the RTSP relay.
         pump: Limits of the buffer before ffmpeg.
-        further_picture: Of each picture that comes beside a publication's main one.
+        further_video_track: Of each picture that comes beside a publication's main one.
         playlist: Limits of following HLS.
         guard: Limits of connections to foreign servers.
         faststart: Limits of fetching a moov box behind the media.
@@ -253,7 +253,7 @@ class SourceLimits:
     transport: LiveTransportLimits = field(default_factory=LiveTransportLimits)
     rtsp: RtspLimits = field(default_factory=RtspLimits)
     pump: PumpLimits = field(default_factory=PumpLimits)
-    further_picture: FurtherPictureLimits = field(default_factory=FurtherPictureLimits)
+    further_video_track: FurtherVideoTrackLimits = field(default_factory=FurtherVideoTrackLimits)
     playlist: PlaylistLimits = field(default_factory=PlaylistLimits)
     guard: GuardLimits = field(default_factory=GuardLimits)
     faststart: FaststartLimits = field(default_factory=FaststartLimits)

@@ -18,7 +18,7 @@ from media.flv.tags import Tag, write_tags
 from media.stream_reader import StreamChunk
 from media.ts.reader import TransportReader
 from packager.sources.container_detection import HEAD_BYTES, detect_published_container
-from packager.sources.further_pictures import FurtherPicture
+from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import SourceLimits
 from packager.sources.pump import READERS, Pump, portion_bytes
 from packager.sources.stream_meter import StreamMeter
@@ -108,7 +108,7 @@ class Publication:
         began: when, in seconds since the epoch.
         pump: what ffmpeg is given of it; None until its container is known.
         link: what its protocol tells of its way here; None where it tells nothing.
-        pictures: those that come beside the main one, by the numbers of their tracks.
+        further_video_tracks: those that come beside the main one, by the numbers of their tracks.
         playable_since: when the first of it came with which decoding can begin, by the monotonic clock.
         budget: of what is done with it between two waits of whoever brings it.
     """
@@ -131,9 +131,9 @@ class Publication:
         self._meter = StreamMeter(owner.limits.meter)
         self.pump: Pump | None = None
         self.link: LinkStatistics | None = None
-        self.pictures: dict[int, FurtherPicture] = {}
+        self.further_video_tracks: dict[int, FurtherVideoTrack] = {}
         # Where nothing is copied, nobody takes them.
-        self._leaves_pictures = not owner.kept_seconds
+        self._leaves_further_video_tracks = not owner.kept_seconds
         if container:
             self._set_container(container)
 
@@ -245,8 +245,8 @@ class Publication:
             await self._take(reader.receive_tags(some))
             self._check()
 
-    async def receive_picture(self, track: int, data: bytes) -> None:
-        """Take the next bytes of a picture beside the main one, in FLV.
+    async def receive_further_video_track(self, track: int, data: bytes) -> None:
+        """Take the next bytes of a video track beside the main one, in FLV.
 
         Args:
             track: its number.
@@ -257,24 +257,24 @@ class Publication:
             PublicationEndedError: another publisher took over, or the channel is closed.
         """
         self._check()
-        if self._leaves_pictures:
+        if self._leaves_further_video_tracks:
             return
-        if track not in self.pictures:
-            limits = self._owner.limits.further_picture
-            self.pictures[track] = FurtherPicture(limits, self._owner.kept_seconds)
+        if track not in self.further_video_tracks:
+            limits = self._owner.limits.further_video_track
+            self.further_video_tracks[track] = FurtherVideoTrack(limits, self._owner.kept_seconds)
         self._meter.count(len(data))
-        await self.pictures[track].receive(data, self.budget, time.monotonic())
+        await self.further_video_tracks[track].receive(data, self.budget, time.monotonic())
         self._check()
 
-    def leave_pictures(self) -> None:
-        """Take nothing but the main picture from now on."""
-        self._leaves_pictures = True
-        self._end_pictures()
+    def leave_further_video_tracks(self) -> None:
+        """Take nothing but the main video track from now on."""
+        self._leaves_further_video_tracks = True
+        self._end_further_video_tracks()
 
-    def _end_pictures(self) -> None:
-        for picture in self.pictures.values():
-            picture.end()
-        self.pictures = {}
+    def _end_further_video_tracks(self) -> None:
+        for one in self.further_video_tracks.values():
+            one.end()
+        self.further_video_tracks = {}
 
     async def _take(self, chunks: Sequence[StreamChunk]) -> None:
         if self.pump is None:
@@ -313,7 +313,7 @@ class Publication:
         self._ended = reason
         if self.pump is not None:
             self.pump.receive_eof()
-        self._end_pictures()
+        self._end_further_video_tracks()
         self._owner.left(self, reason)
 
     def dismiss(self, reason: str) -> None:

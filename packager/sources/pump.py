@@ -29,10 +29,10 @@ from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.process.process import Process
-from packager.sources.branch import StreamBranch
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import DEFAULT_LIMITS, PumpLimits
 from packager.sources.pacing import Pacing
+from packager.sources.tee_branch import TeeBranch
 from packager.step_budget import AUDIO_PORTION_BYTES, FLV_PORTION_BYTES, PORTION_BYTES, StepBudget
 
 READERS: Mapping[str, Callable[[], StreamReader]] = {
@@ -186,7 +186,7 @@ class Pump:
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
-        self._branches: set[StreamBranch] = set()
+        self._branches: set[TeeBranch] = set()
         self.budget = StepBudget()
         self._received = self._begun = 0
         self._received_at = -math.inf
@@ -287,7 +287,7 @@ class Pump:
             log.info("source is ahead: its newest follows", channel=self._channel, seconds=round(waiting, 1))
             (self._on_late or self._detach)()
 
-    def branch(self, most_bytes: int, oldest: float | None = None) -> StreamBranch:
+    def branch(self, most_bytes: int, oldest: float | None = None) -> TeeBranch:
         """Let the stream go another way, too, from the newest access point on, and to its end.
 
         Args:
@@ -295,7 +295,7 @@ class Pump:
             oldest: nothing that came before this moment of the monotonic clock goes there; None: the newest
                 access point is the first.
         """
-        branch = StreamBranch(self._gop_cache.beginning(oldest), most_bytes)
+        branch = TeeBranch(self._gop_cache.beginning(oldest), most_bytes)
         self._branches.add(branch)
         return branch
 

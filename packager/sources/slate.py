@@ -15,7 +15,7 @@ from packager.retry_policy import FailureCount
 from packager.sources import probe
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import PublicationEndedError
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 from packager.sources.remux import mpegts_coding
 
 log = structlog.get_logger()

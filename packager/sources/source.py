@@ -15,7 +15,7 @@ from packager.ffmpeg.live import LiveInput
 from packager.process.process import Process
 from packager.process.sandbox import Sandbox
 from packager.segment.keyframe_cadence import KeyframePattern
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.schemes import SCHEMES, outgoing_ports
 

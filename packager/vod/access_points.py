@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from media.mp4.sample_start import Access, sample_starts
-from media.mp4.samples import Int64, stretches
+from media.mp4.sample_table import Int64, stretches
 from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.movie_reader import Read
 

@@ -11,7 +11,7 @@ import msgspec
 from media.errors import MalformedError, MediaError, TooLargeError
 from media.mp4.chapters import Chapter, chapter_title, parse_chapter_list
 from media.mp4.movie import Movie
-from media.mp4.samples import SampleTable
+from media.mp4.sample_table import SampleTable
 from packager.vod.edit_list import apply_edit_list
 from packager.vod.movie_reader import Read
 from packager.vod.text_tracks import TextLimits

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.mp4.samples import Int64, Samples
+from media.mp4.sample_table import Int64, Samples
 from packager.vod.decode_times import decode_times_in_turn
 from packager.vod.index import SAMPLE_BYTES, FileIndex, OfferedTrack
 

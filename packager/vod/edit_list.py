@@ -17,7 +17,7 @@ import numpy as np
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.movie import Edit
-from media.mp4.samples import STRETCH_LENGTH, Int64, Samples, SampleTable, stretches
+from media.mp4.sample_table import STRETCH_LENGTH, Int64, Samples, SampleTable, stretches
 
 MAX_PRIMING = Fraction(1, 4)
 """Seconds of sound before the edit's start that are sent along; HE-AAC's start-up is 0.12 s, Opus' 0.08 s."""

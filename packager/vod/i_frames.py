@@ -20,7 +20,7 @@ from media.mp4.boxes import box
 from media.mp4.fragments import write_fragment_header
 from media.mp4.moof import Sample
 from media.mp4.sample_start import Access, sample_starts
-from media.mp4.samples import Int64, stretches
+from media.mp4.sample_table import Int64, stretches
 from media.mp4.sidx import sidx_bytes, write_sidx
 from packager.vod.bit_rates import average_bandwidth, peak_bandwidth
 from packager.vod.index import OfferedTrack

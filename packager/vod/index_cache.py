@@ -1,4 +1,4 @@
-"""The indexes of a library's films: each is made once, whoever asks for it, and kept within a limit."""
+"""The indexes of a library's films: each is made once, whoever asks, and kept until others need room."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from packager.vod.index import FileIndex
 from packager.vod.index_memory import IndexMemory, IndexReading
 from packager.vod.index_reader import read_beginning, read_index
 from packager.vod.limits import TitleLimits
-from packager.vod.versions import version_of
+from packager.vod.versioned_addresses import version_of
 
 log = structlog.get_logger()
 

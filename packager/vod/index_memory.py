@@ -1,4 +1,7 @@
-"""Bounds the memory that indexes take together: those that are kept, in use or about to be read."""
+"""Bounds the memory that indexes take together: those that are kept, in use or about to be read.
+
+Which are forgotten where there is no room (eviction), `packager.vod.index_cache` decides.
+"""
 
 from __future__ import annotations
 

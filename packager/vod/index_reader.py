@@ -18,9 +18,9 @@ from media.mp4.codecs import SampleEntry, parse_sample_entry, without_parameter_
 from media.mp4.init_segment import write_init_segment
 from media.mp4.languages import language_tag
 from media.mp4.movie import MAX_MOOV, Movie, Track
-from media.mp4.sample_boxes import Reserve, reserve_nothing
 from media.mp4.sample_start import Access, sample_starts
-from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
+from media.mp4.sample_table import MAX_SAMPLES, Int64, SampleTable
+from media.mp4.sample_table_writer import Reserve, reserve_nothing
 from packager.vod.chapters import chapter_source
 from packager.vod.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
 from packager.vod.index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack

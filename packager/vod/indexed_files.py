@@ -18,7 +18,7 @@ from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.index_cache import IndexCache
 from packager.vod.limits import TitleLimits
 from packager.vod.sidecars import Sidecar, Sidecars
-from packager.vod.versions import version_of
+from packager.vod.versioned_addresses import version_of
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from media.mp4.boxes import LARGEST_HEADER, header
 from media.mp4.faststart import MoovFinder
 from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
 from media.mp4.movie import Movie, parse_movie
-from media.mp4.sample_boxes import Reserve, reserve_nothing
+from media.mp4.sample_table_writer import Reserve, reserve_nothing
 from media.ts.elementary_streams import HEAD_BYTES, layout_of
 from media.ts.limits import TransportLimits
 from media.ts.movie import read_transport_stream

@@ -1,4 +1,4 @@
-"""Segments and pictures of films, open: each knows what to read, and has the file to read it from."""
+"""Segments and thumbnails of films with their open files: each knows which bytes to read, and from where."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from media.errors import MalformedError, TooLargeError
 from media.mp4.fragments import write_samples_header
-from media.mp4.samples import Int64, Samples
+from media.mp4.sample_table import Int64, Samples
 from packager.vod.clip import trim
 from packager.vod.decode_times import decode_times_in_time
 from packager.vod.index import FileIndex, OfferedTrack

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from media.errors import TooLargeError
-from media.mp4.samples import Int64, stretches
+from media.mp4.sample_table import Int64, stretches
 from packager.vod.edit_list import Arrangement
 
 TARGET_SECONDS = 6

@@ -30,7 +30,7 @@ from packager.vod.text_tracks import (
     TextTrack,
     with_name,
 )
-from packager.vod.versions import UNVERSIONED, version_of
+from packager.vod.versioned_addresses import UNVERSIONED, version_of
 
 log = structlog.get_logger()
 

@@ -28,7 +28,7 @@ from packager.vod.segment import ShortReadError
 from packager.vod.sprite_cache import JPEG_BEGIN, Place, SpriteCache, SpriteCacheLimits
 from packager.vod.storyboard import Storyboard
 from packager.vod.titles import Titles
-from packager.vod.versions import MediaVersion
+from packager.vod.versioned_addresses import MediaVersion
 
 log = structlog.get_logger()
 

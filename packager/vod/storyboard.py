@@ -23,13 +23,13 @@ from media.mp4.codecs import SampleEntry
 from media.mp4.fragments import write_fragment_header
 from media.mp4.moof import Sample
 from media.mp4.sample_start import Access, as_first, sample_starts
-from media.mp4.samples import Int64
+from media.mp4.sample_table import Int64
 from media.subtitles.webvtt import timestamp
 from packager.vod.i_frames import IFrames
 from packager.vod.index import OfferedTrack
 from packager.vod.movie_reader import Read
 from packager.vod.segment import ShortReadError
-from packager.vod.versions import MediaVersion, version_of
+from packager.vod.versioned_addresses import MediaVersion, version_of
 
 PLAYLIST_NAME = "thumbnails.m3u8"
 FOLDER = "thumbnails"

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.mp4.samples import Int64
+from media.mp4.sample_table import Int64
 from packager.vod.text_tracks import TIMESCALE
 
 

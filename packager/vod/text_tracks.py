@@ -19,12 +19,12 @@ from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedE
 from media.mp4 import tx3g, wvtt
 from media.mp4.languages import language_tag
 from media.mp4.movie import Track
-from media.mp4.samples import Int64, SampleTable
+from media.mp4.sample_table import Int64, SampleTable
 from media.subtitles import webvtt
 from media.subtitles.webvtt import Cue
 from packager.vod.edit_list import Placement, apply_edit_list
 from packager.vod.movie_reader import Read
-from packager.vod.versions import UNVERSIONED, MediaVersion
+from packager.vod.versioned_addresses import UNVERSIONED, MediaVersion
 
 TIMESCALE = wvtt.TIMESCALE
 """Ticks per second of all text tracks, whatever clock the file's have."""

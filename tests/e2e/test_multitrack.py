@@ -89,5 +89,5 @@ async def test_hls_js_follows_the_connection_among_a_publishers_own_pictures(
             encoder.kill()
             await encoder.wait()
             await asyncio.to_thread(server.stop)
-        assert "further pictures aren't used" not in server.text()
+        assert "further video tracks aren't used" not in server.text()
         assert "Traceback" not in server.text()

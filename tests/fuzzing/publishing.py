@@ -228,7 +228,7 @@ def follow_rtmp(result: tuple[list[Event | Tag], bytes, str]) -> str:
     except MediaError as error:
         return error_text(error)
     data = b"".join(written)
-    for picture in tracks.take_pictures().values():
+    for picture in tracks.take_further_video_tracks().values():
         FlvReader().receive_data(picture)
     if not data:
         return "nothing"

@@ -16,7 +16,7 @@ from media.mp4.boxes import walk
 from media.mp4.fragments import FragmentReader, InitSegment
 from media.mp4.moof import Defaults, Sample, parse_moof
 from media.mp4.progressive import WIDE_FROM, MovieTrack, TrackTables, write_head
-from media.mp4.samples import SampleTable
+from media.mp4.sample_table import SampleTable
 from media.mp4.track_box import TrackFacts
 from packager.process.tools import Tools
 

@@ -13,15 +13,15 @@ from media.rtmp.published_tracks import PublishedTracks, PublishedTracksLimits
 from tests.media.flv.test_flv_to_fragments import tags_of
 from tests.media.rtmp.test_publishers import newer_ffmpeg
 
-LIMITS = PublishedTracksLimits(pictures=2)
+LIMITS = PublishedTracksLimits(further_video_tracks=2)
 
 
 def divided(tags: list[tuple[int, int, bytes]]) -> tuple[bytes, dict[int, bytes]]:
-    """Give what is passed on of the main stream, and of further pictures."""
+    """Give what is passed on of the main stream, and of further video tracks."""
     tracks, main, pictures = PublishedTracks(LIMITS), b"", dict[int, bytes]()
     for tag in tags:
         main += tracks.receive(*tag)
-        for track, data in tracks.take_pictures().items():
+        for track, data in tracks.take_further_video_tracks().items():
             pictures[track] = pictures.get(track, b"") + data
     return main, pictures
 

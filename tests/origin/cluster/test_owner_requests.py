@@ -17,7 +17,7 @@ from origin.access.credentials import Authenticator, client_address
 from origin.access.publish_keys import PublishKeys
 from origin.access.publishers import Publishers
 from origin.http.areas import port_of
-from origin.live import event
+from origin.live import live_event
 from origin.server.owner_requests import OwnerRequests
 from packager.cluster.commands import Command
 from packager.cluster.limits import ClusterLimits
@@ -180,7 +180,7 @@ async def test_who_ends_an_event_is_told_so_before_a_long_recording_is_finished(
         stream = both.owner_node.streams["test"]
         stream.commands = EndlessRecording()
         publishers = Publishers(Authenticator(), PublishKeys("", {"test": "right"}))
-        app = Starlette(routes=event.routes({"test": stream}, publishers, lambda _: None))
+        app = Starlette(routes=live_event.routes({"test": stream}, publishers, lambda _: None))
         OwnerRequests(app, both.owner_node.node)
         assert (await both.post("/live/test/end?key=wrong")).status_code == 401
         answer = await both.post("/live/test/end?key=right")

@@ -10,7 +10,7 @@ from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
 from packager.sources.publication import Publisher
-from packager.sources.published import PublishedSource, Takeover
+from packager.sources.published_source import PublishedSource, Takeover
 
 ADMIN, KEY = "of-the-admin", "of-the-studio"
 SOMEBODY = Publisher("rtmp", "192.0.2.1")

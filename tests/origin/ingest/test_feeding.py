@@ -13,7 +13,7 @@ import pytest
 from media.flv.tags import AUDIO, file_header, write_tag
 from origin.ingest.feeding import FeedEnd, Feeding
 from packager.sources.publication import Publication, Publisher
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import until
 

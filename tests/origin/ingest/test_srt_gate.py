@@ -11,7 +11,7 @@ from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.srt import SrtGate, SrtLimits
 from origin.ingest.srt_receiver import SrtReceiver
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 
 LONG, SHORT = "a-key-that-nobody-guesses", "short"
 ADDRESS, OTHER = "192.0.2.7", "192.0.2.8"

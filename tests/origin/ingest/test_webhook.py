@@ -17,9 +17,9 @@ from origin.access.credentials import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
-from origin.ingest.webhook import PublishWebhook
+from origin.ingest.publish_webhook import PublishWebhook
 from packager.sources.publication import Publisher
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 from tests.origin.ingest.studio import KEY, encoder_arguments, encoding, studio
 from tests.origin.ingest.test_rtmp_publishing import FLV, refused
 from tests.patience import CLIENT_SECONDS

@@ -20,7 +20,7 @@ from origin.access.webhook import Webhook
 from origin.radio.authorization import StationAuthorization
 from origin.radio.mount import Mount
 from origin.radio.routes import routes
-from origin.radio.webhooks import StationWebhooks
+from origin.radio.station_webhooks import StationWebhooks
 from packager.radio.source_client_station import SourceClientStation
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from packager.sources.publication import Publisher
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 from tests.conftest import ServerProcess, start_server
 from tests.ports import kept_port
 from tests.waiting import wait_for

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
+from packager.cluster.failover import go_on
 from packager.cluster.log_stream import EntryId, Snapshot
 from packager.cluster.shared_log import SharedLog
-from packager.cluster.succession import go_on
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.step_budget import STEP_SECONDS

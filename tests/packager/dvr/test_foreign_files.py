@@ -19,7 +19,7 @@ from packager.data_lock import DataLock
 from packager.dvr.folder import DvrFolder
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import erase_in
-from packager.live.event import _forget
+from packager.live.live_event import _forget
 from packager.process.tools import Tools
 from packager.recordings.collection import Recordings, Retention
 from packager.window.model import LiveSegment
@@ -285,18 +285,18 @@ async def test_a_recording_that_is_removed_takes_nobody_elses_files_with_it(
     before = contents(outside)
     recordings = Recordings(tmp_path / "recordings", "test", Retention(seconds=3600))
     await recordings.load()
-    assert [one.note.id for one in recordings] == [recording.note.id]
-    await recordings.expire(recording.note.end + 3601)
+    assert [one.metadata.id for one in recordings] == [recording.metadata.id]
+    await recordings.expire(recording.metadata.end + 3601)
     assert not recording.path.exists()
     again = Recordings(tmp_path / "recordings", "test", Retention(seconds=3600))
     await again.load()
     assert contents(outside) == before
     left = contents(tmp_path / "recordings")
     assert sorted(name for name, (kind, _) in left.items() if kind != "d") == [
-        f".{recording.note.id}/240p/notes/mine.m4s",
-        f".{recording.note.id}/audio/5.m4s",
-        f".{recording.note.id}/letter.txt",
-        f".{recording.note.id}/more",
+        f".{recording.metadata.id}/240p/notes/mine.m4s",
+        f".{recording.metadata.id}/audio/5.m4s",
+        f".{recording.metadata.id}/letter.txt",
+        f".{recording.metadata.id}/more",
         ".20270101T000000Z",
         ".Trash-1000/mine",
         ".cache/mine",

@@ -12,9 +12,9 @@ from packager.forwarding.forwarder import Forwarder, ForwardLimits
 from packager.process.process import Process
 from packager.process.tools import discover
 from packager.retry_policy import RetryPolicy
-from packager.sources.branch import StreamBranch
 from packager.sources.publication import Publication, Publisher
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
+from packager.sources.tee_branch import TeeBranch
 from tests.origin.ingest.studio import encoder_arguments
 from tests.waiting import until
 
@@ -68,7 +68,7 @@ async def test_a_server_that_says_nothing_is_given_up_and_asked_again() -> None:
 
 
 async def test_a_branch_that_nobody_reads_ends_at_its_limit() -> None:
-    branch = StreamBranch(b"headers", 100)
+    branch = TeeBranch(b"headers", 100)
     for _ in range(20):
         branch.receive(bytes(10))
     assert branch.has_overflown
@@ -80,7 +80,7 @@ async def test_a_branch_that_nobody_reads_ends_at_its_limit() -> None:
 
 
 async def test_a_group_of_pictures_larger_than_what_may_wait_is_no_fault_of_the_reader() -> None:
-    branch = StreamBranch(bytes(200), 100)
+    branch = TeeBranch(bytes(200), 100)
     branch.receive(bytes(10))
     assert not branch.has_overflown
     assert len(await branch.read()) == 210

@@ -198,7 +198,7 @@ async def test_a_recording_has_the_captions(
     # Once, although it may be in two segments.
     assert joined.read_bytes().count(b"payl") == 1
     assert f"paylat {NUMBER}".encode() in joined.read_bytes()
-    assert recording.note.audio == "audio"
+    assert recording.metadata.audio == "audio"
     with recording.movie()[0] as head:
         assert head.size > 0
 

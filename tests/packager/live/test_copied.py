@@ -22,7 +22,7 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
-from packager.sources.published import PUBLISH, PublishedSource, Takeover
+from packager.sources.published_source import PUBLISH, PublishedSource, Takeover
 from packager.window.window import Window
 from tests.live_server import running
 from tests.media.flv.test_flv_to_fragments import packets, tags_of

@@ -17,7 +17,7 @@ from packager.process.tools import Tools
 from tests.live_server import running
 from tests.media.flv.test_flv_to_fragments import packets, tags_of
 from tests.media.rtmp.test_publishers import newer_ffmpeg
-from tests.packager.live import test_further_pictures as several
+from tests.packager.live import test_further_video_tracks as several
 from tests.packager.live.test_copied import (
     FIRST,
     OPTIONS,

@@ -43,7 +43,7 @@ async def test_a_copy_is_whole_comes_once_and_its_note_last(
         return RecordingCopies("one", recordings, S3Client(f"s3://{BUCKET}/copies", REQUESTS), QUICK)
 
     def copied() -> dict[str, bytes]:
-        store = s3_server.store(f"copies/one/{recording.note.id}")
+        store = s3_server.store(f"copies/one/{recording.metadata.id}")
         return {one["path"]: bytes(obstore.get(store, one["path"]).bytes()) for one in store.list().collect()}
 
     expected = {
@@ -62,7 +62,7 @@ async def test_a_copy_is_whole_comes_once_and_its_note_last(
         assert [line["event"] for line in logs].count("recordings can't be copied") == 1
     assert await asyncio.to_thread(copied) == {}
     # As if copying had been cut behind a few files, of which one isn't the recording's.
-    store = s3_server.store(f"copies/one/{recording.note.id}")
+    store = s3_server.store(f"copies/one/{recording.metadata.id}")
     there = next(name for name in expected if name.endswith(".m4s"))
     obstore.put(store, there, b"other")
     again = copies()
@@ -70,7 +70,7 @@ async def test_a_copy_is_whole_comes_once_and_its_note_last(
         while await asyncio.to_thread(copied) != expected:
             await asyncio.sleep(0.05)
     written = [
-        line.split()[1] for line in s3_proxy.asked("PUT") if f"/copies/one/{recording.note.id}/" in line
+        line.split()[1] for line in s3_proxy.asked("PUT") if f"/copies/one/{recording.metadata.id}/" in line
     ]
     assert written[-1].endswith("/recording")
     assert [name.rpartition("/")[2] for name in written[-3:-1]] == ["master.m3u8", "manifest.mpd"]

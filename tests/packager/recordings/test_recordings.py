@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.library.storage import NotFoundError
-from packager.live.event import LiveEvent
+from packager.live.live_event import LiveEvent
 from packager.process.tools import Tools
 from packager.publish.dash import LiveManifest
 from packager.recordings.collection import Recording, Recordings, Retention
@@ -73,8 +73,8 @@ async def test_a_break_is_a_discontinuity_in_the_playlists_and_no_time_in_the_mp
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = await record(tmp_path / "data", material, tools, monkeypatch)
-    assert recording.note.duration == 9
-    assert recording.note.id == "20261118T110640Z", "the date of second 1,795,000,000"
+    assert recording.metadata.duration == 9
+    assert recording.metadata.id == "20261118T110640Z", "the date of second 1,795,000,000"
     for name in ("240p", "audio"):
         text = (recording.path / name / "media.m3u8").read_text()
         playlist = m3u8.loads(text)
@@ -178,7 +178,7 @@ async def test_what_was_interrupted_is_recorded_at_the_next_start(
             await finish(station)
             ending = station.channel._ending()
             live_event = station.channel.live_event
-            await asyncio.to_thread(live_event._note, data, ending)
+            await asyncio.to_thread(live_event._write_end, data, ending)
             with monkeypatch.context() as patch:
                 patch.setattr(os, step, crash)
                 with pytest.raises(Crash):
@@ -190,12 +190,12 @@ async def test_what_was_interrupted_is_recorded_at_the_next_start(
             assert again.recordings is not None
             (recording,) = again.recordings
         assert len(list(recording.path.glob("240p/*.m4s"))) == 3
-        assert [path.name for path in (data / "recordings").iterdir()] == [recording.note.id]
+        assert [path.name for path in (data / "recordings").iterdir()] == [recording.metadata.id]
         # Once it is made, it isn't made again, not even when it has been removed since.
         third = LiveEvent("test", data, Retention(seconds=1e-6))
         async with third.running():
             assert third.recordings is not None
-            await third.recordings.expire(recording.note.end + 1)
+            await third.recordings.expire(recording.metadata.end + 1)
             await third.load_ending()
             assert list(third.recordings) == []
 
@@ -224,13 +224,13 @@ async def test_old_recordings_go_and_those_that_are_read_go_later(
     recordings = Recordings(tmp_path / "recordings", "test", Retention(seconds=3600))
     await recordings.load()
     (recording,) = recordings
-    await recordings.expire(recording.note.end + 3599)
-    assert recordings.get(recording.note.id) is recording
+    await recordings.expire(recording.metadata.end + 3599)
+    assert recordings.get(recording.metadata.id) is recording
     with recording.reading():
-        await recordings.expire(recording.note.end + 3601)
-        assert recordings.get(recording.note.id) is None, "nobody finds it any more"
+        await recordings.expire(recording.metadata.end + 3601)
+        assert recordings.get(recording.metadata.id) is None, "nobody finds it any more"
         assert (recording.path / "master.m3u8").exists(), "but who reads it comes to the end"
-    await recordings.expire(recording.note.end + 3601)
+    await recordings.expire(recording.metadata.end + 3601)
     assert list((tmp_path / "recordings").iterdir()) == []
 
 
@@ -263,7 +263,7 @@ async def test_other_codec_parameters_behind_a_break_mean_no_mp4_and_say_so(
     at = data.index(b"avcC") + 7  # the level
     init.unlink()
     init.write_bytes(data[:at] + bytes([data[at] + 1]) + data[at + 1 :])
-    again = Recording(recording.note, recording.path)
+    again = Recording(recording.metadata, recording.path)
     with capture_logs() as logs, pytest.raises(NotFoundError, match="parameters change"):
         await asyncio.to_thread(again.movie)
     assert again.obstacle == "the codec's parameters change on the way"
@@ -276,9 +276,9 @@ async def test_a_folder_that_is_no_recording_is_left_alone(tmp_path: Path, data:
     folder = tmp_path / "20260101T000000Z"
     folder.mkdir()
     (folder / "recording").write_bytes(data)
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "metadata_files.txt").write_text("mine")
     recordings = Recordings(tmp_path, "test", Retention(seconds=1, size=1))
     await recordings.load()
     assert list(recordings) == []
     await recordings.expire(1e12)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, "notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, "metadata_files.txt"]

@@ -9,7 +9,7 @@ import pytest
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.movie import Edit
-from media.mp4.samples import SampleTable
+from media.mp4.sample_table import SampleTable
 from packager.vod.edit_list import Arrangement, Placement, apply_edit_list, arrange
 from packager.vod.segment_boundaries import cut_at_sync, cut_at_times
 from tests.packager.crafted import constant, rows

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from media.errors import TooLargeError
-from media.mp4.samples import STRETCH_LENGTH, Int64, SampleTable
+from media.mp4.sample_table import STRETCH_LENGTH, Int64, SampleTable
 from packager.library.storage import Library
 from packager.vod import Titles
 from packager.vod.edit_list import MAX_SEARCHED

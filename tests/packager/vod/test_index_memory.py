@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.mp4.sample_boxes import Reserve, reserve_nothing
+from media.mp4.sample_table_writer import Reserve, reserve_nothing
 from packager.library.storage import Library
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import FileIndex

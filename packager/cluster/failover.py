@@ -1,4 +1,4 @@
-"""Lets a shared log go on with what another packager makes of the same channel.
+"""Failover: lets the shared log of a channel go on with what another packager makes of it.
 
 Each packager makes the channel all the time, with numbers from its clock, whether or not its log is the one
 that all nodes serve. When it takes the shared log over, that goes on with the next segment which it has

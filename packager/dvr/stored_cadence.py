@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from packager.window.cadence import Cadence
 
-MAX_NOTE_BYTES = 4096
+MAX_CADENCE_BYTES = 4096
 """Longest file that is read."""
 
 LONGEST_SECONDS = 60
@@ -27,7 +27,7 @@ _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _Ratio = tuple[_Count, _Count]
 
 
-class _Note(Struct, frozen=True, forbid_unknown_fields=True):
+class _StoredCadence(Struct, frozen=True, forbid_unknown_fields=True):
     frame_rate: _Ratio
     segment_duration: _Ratio
     part_target: _Ratio
@@ -38,7 +38,7 @@ class _Note(Struct, frozen=True, forbid_unknown_fields=True):
 
 def encode(cadence: Cadence) -> bytes:
     """Write a cadence."""
-    note = _Note(
+    stored = _StoredCadence(
         frame_rate=cadence.frame_rate.as_integer_ratio(),
         segment_duration=cadence.segment_duration.as_integer_ratio(),
         part_target=cadence.part_target.as_integer_ratio(),
@@ -46,22 +46,22 @@ def encode(cadence: Cadence) -> bytes:
         longest=None if cadence.longest is None else cadence.longest.as_integer_ratio(),
         regular=cadence.regular,
     )
-    return msgspec.json.encode(note)
+    return msgspec.json.encode(stored)
 
 
 def decode(data: bytes) -> Cadence | None:
     """Read a cadence; None if it is unreadable or impossible."""
     try:
-        note = msgspec.json.decode(data, type=_Note)
+        stored = msgspec.json.decode(data, type=_StoredCadence)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     cadence = Cadence(
-        frame_rate=Fraction(*note.frame_rate),
-        segment_duration=Fraction(*note.segment_duration),
-        part_target=Fraction(*note.part_target),
-        target_duration=note.target_duration,
-        longest=None if note.longest is None else Fraction(*note.longest),
-        regular=note.regular,
+        frame_rate=Fraction(*stored.frame_rate),
+        segment_duration=Fraction(*stored.segment_duration),
+        part_target=Fraction(*stored.part_target),
+        target_duration=stored.target_duration,
+        longest=None if stored.longest is None else Fraction(*stored.longest),
+        regular=stored.regular,
     )
     return cadence if is_possible(cadence) else None
 

@@ -18,9 +18,9 @@ from packager.dvr.archive import FORMER
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.live.limits import DEFAULT_LIMITS, LiveEventLimits
-from packager.recordings import note as notes
+from packager.recordings import metadata as metadata_files
 from packager.recordings.collection import Recordings, Retention
-from packager.recordings.note import EventEnd
+from packager.recordings.metadata import EventEnd
 
 log = structlog.get_logger()
 
@@ -114,7 +114,7 @@ class LiveEvent:
             if folder.status(GONE) is not None and not erase_in(folder, GONE):
                 log.info("what isn't ours stays", channel=self._channel, folder=folder.place_of(GONE))
             try:
-                ending = notes.decode_ending(folder.read(ENDED, self._limits.ending_bytes))
+                ending = metadata_files.decode_ending(folder.read(ENDED, self._limits.ending_bytes))
             except NotOursError:
                 ending = None
             if ending is None:
@@ -124,22 +124,22 @@ class LiveEvent:
         return None
 
     async def record(self, ending: EventEnd) -> None:
-        """Note the end of the event, and record it."""
+        """RecordingMetadata the end of the event, and record it."""
         if self._data is None:
             return
         try:
-            await asyncio.to_thread(self._note, self._data, ending)
+            await asyncio.to_thread(self._write_end, self._data, ending)
             if self.recordings is not None and ending.master:
                 await self.recordings.seal(self._data / DVR, ending)
-            await asyncio.to_thread(self._note, self._data, notes.sealed(ending))
+            await asyncio.to_thread(self._write_end, self._data, metadata_files.sealed(ending))
         except OSError as error:
             self.trouble = error.strerror or str(error)
             log.warning("event can't be recorded", channel=self._channel, reason=self.trouble)
 
     @staticmethod
-    def _note(place: Path | DataFolder, ending: EventEnd) -> None:
+    def _write_end(place: Path | DataFolder, ending: EventEnd) -> None:
         with DataFolder.at(place).open(make=True) as folder:
-            folder.write_whole(ENDED, notes.encode(ending))
+            folder.write_whole(ENDED, metadata_files.encode(ending))
 
     async def wait_for_next(self) -> None:
         """Wait until another event is to begin, and remove what was served of the last one."""

@@ -1,4 +1,4 @@
-"""A second way on which a pumped stream goes, to something that must not make the channel wait."""
+"""A tee of a pumped stream: a further reader for which the channel never waits; one too slow is ended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 
-class StreamBranch:
+class TeeBranch:
     """What follows of one stream, from its newest access point on; made by ``Pump.branch``.
 
     Args:

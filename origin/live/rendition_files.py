@@ -1,4 +1,4 @@
-"""Resolves the file names in a rendition's folder, and finds what they name if it is in memory."""
+"""The files of a rendition's folder, by their names: what is meant, its media type and Cache-Control."""
 
 from __future__ import annotations
 

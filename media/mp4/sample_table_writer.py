@@ -1,4 +1,4 @@
-"""Sample tables (ISO/IEC 14496-12 §8.6, §8.7) written from what other containers say of their samples.
+"""Writes sample tables (ISO/IEC 14496-12 §8.6, §8.7) from what other containers say of their samples.
 
 Samples come in as arrays, some thousand at a time, and are kept as compactly as a ``moov`` has them.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.movie import Edit
-from media.mp4.samples import STRETCH_LENGTH, Int64
+from media.mp4.sample_table import STRETCH_LENGTH, Int64
 
 _LARGEST = (1 << 31) - 1
 """Bound of durations and composition offsets, which are signed in some readers."""
@@ -89,7 +89,7 @@ class SampleColumns(NamedTuple):
         return SampleColumns(times, offsets, sizes, self.composition_offset[part], self.is_sync[part])
 
 
-class SampleBoxes:
+class SampleTableWriter:
     """The sample table of one track, written as its samples become known.
 
     Args:

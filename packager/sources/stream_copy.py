@@ -23,9 +23,9 @@ from media.mp4.fragments import Fragment, InitSegment
 from media.ts.ts_to_fragments import TransportToFragments
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
 from packager.segment.keyframe_cadence import KeyframePattern
-from packager.sources.further_pictures import FurtherPicturesError, find_renditions
+from packager.sources.further_video_tracks import FurtherVideoTracksError, find_renditions
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
-from packager.sources.published import PublishedSource
+from packager.sources.published_source import PublishedSource
 from packager.sources.source import Source, usual_frame_rate
 from packager.step_budget import StepBudget
 
@@ -92,16 +92,18 @@ async def inspect_copied(
     Returns:
         None where ffmpeg must play it: it has no picture or no sound, or others than can be copied here.
     """
-    if len(ladder) > 1 and not published.pictures:
+    if len(ladder) > 1 and not published.further_video_tracks:
         return None
     source = await _inspect_main(published, limits)
     if source is None:
         return None
     try:
         keys = () if source.seen is None else source.seen.keys
-        further = await find_renditions(published.pictures, ladder[1:], keys, limits.seen_grace_seconds)
-    except FurtherPicturesError as error:
-        published.leave_pictures(str(error))
+        further = await find_renditions(
+            published.further_video_tracks, ladder[1:], keys, limits.seen_grace_seconds
+        )
+    except FurtherVideoTracksError as error:
+        published.leave_further_video_tracks(str(error))
         return None
     return replace(source, further=further)
 

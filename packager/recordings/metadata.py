@@ -43,7 +43,7 @@ _Date = Annotated[float, Meta(ge=0, lt=LATEST_DATE)]
 
 
 class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
-    """A note beside the DVR that an event has ended, to make its recording from.
+    """What is written beside the DVR when an event has ended: its recording is made from it.
 
     Attributes:
         frame_rate: as numerator and denominator.
@@ -66,7 +66,7 @@ class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
     sealed: bool = False
 
 
-class Note(Struct, frozen=True, forbid_unknown_fields=True):
+class RecordingMetadata(Struct, frozen=True, forbid_unknown_fields=True):
     """The metadata of a recording, kept beside its files.
 
     Attributes:
@@ -107,9 +107,9 @@ def name_of(start: Fraction) -> str:
     return datetime.fromtimestamp(int(start), UTC).strftime(_DATE)
 
 
-def encode(note: Note | EventEnd) -> bytes:
-    """Write a note."""
-    return msgspec.json.encode(note) + b"\n"
+def encode(metadata: RecordingMetadata | EventEnd) -> bytes:
+    """Write a metadata."""
+    return msgspec.json.encode(metadata) + b"\n"
 
 
 def sealed(ending: EventEnd) -> EventEnd:
@@ -117,33 +117,33 @@ def sealed(ending: EventEnd) -> EventEnd:
     return msgspec.structs.replace(ending, sealed=True)
 
 
-_NOTE = msgspec.json.Decoder(Note)
+_METADATA = msgspec.json.Decoder(RecordingMetadata)
 _ENDING = msgspec.json.Decoder(EventEnd)
 
 
-def decode_note(data: bytes) -> Note | None:
-    """Read a recording's note; None if it isn't one of ours."""
+def decode_metadata(data: bytes) -> RecordingMetadata | None:
+    """Read a recording's metadata; None if they aren't ours."""
     try:
-        note = _NOTE.decode(data)
+        metadata = _METADATA.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return note if _is_possible(note) else None
+    return metadata if _is_possible(metadata) else None
 
 
-def _is_possible(note: Note) -> bool:
-    """Tell whether a note is consistent with itself and with the date in its name."""
-    if ID.fullmatch(note.id) is None:
+def _is_possible(metadata: RecordingMetadata) -> bool:
+    """Tell whether metadata are consistent with themselves and with the date in its name."""
+    if ID.fullmatch(metadata.id) is None:
         return False
     try:
-        named = datetime.strptime(note.id.partition("-")[0], _DATE).replace(tzinfo=UTC).timestamp()
+        named = datetime.strptime(metadata.id.partition("-")[0], _DATE).replace(tzinfo=UTC).timestamp()
     except ValueError:
         return False
-    most = MOST_NUMBERS_A_SECOND * max(note.end - note.start, note.duration) + 1000
+    most = MOST_NUMBERS_A_SECOND * max(metadata.end - metadata.start, metadata.duration) + 1000
     return (
-        abs(named - note.start) <= MOST_STEP
-        and -MOST_STEP <= note.end - note.start <= LONGEST_RECORDING
-        and 0 <= note.last - note.first <= most
-        and _are_names((*note.renditions, *filter(None, (note.video, note.audio))))
+        abs(named - metadata.start) <= MOST_STEP
+        and -MOST_STEP <= metadata.end - metadata.start <= LONGEST_RECORDING
+        and 0 <= metadata.last - metadata.first <= most
+        and _are_names((*metadata.renditions, *filter(None, (metadata.video, metadata.audio))))
     )
 
 

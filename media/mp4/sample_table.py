@@ -1,4 +1,4 @@
-"""Sample tables (ISO/IEC 14496-12 §8.6, §8.7): a track's samples, from boxes that stay as the file has them.
+"""Reads sample tables (ISO/IEC 14496-12 §8.6, §8.7), from boxes that stay as the file has them.
 
 The boxes are compact: a run of 2^32 samples takes eight bytes. So they are read through once, to be sure that
 they agree, and from then on a stretch of samples is expanded when somebody wants it. Whatever a file says,

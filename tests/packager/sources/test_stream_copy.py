@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from media.flv.flv_to_fragments import FlvToFragments
-from packager.sources.copied import SeenStream
 from packager.sources.limits import SourceLimits
 from packager.sources.source import Source
+from packager.sources.stream_copy import SeenStream
 
 NTSC = Fraction(30_000, 1001)
 CODING = "-c:v libx264 -preset veryfast -pix_fmt yuv420p -c:a aac"

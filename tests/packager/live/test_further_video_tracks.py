@@ -89,7 +89,7 @@ async def publishing(
                 else:
                     beginning = b"" if track in begun else flv_tags.file_header()
                     begun.add(track)
-                    await publication.receive_picture(track, beginning + tag)
+                    await publication.receive_further_video_track(track, beginning + tag)
             await loop.create_future()
 
     try:
@@ -165,7 +165,7 @@ async def test_where_pictures_do_not_fit_the_ladder_is_made_of_the_main_one(
     async with running(channel), publishing(published_by(channel).begin(FIRST), main(recorded), further):
         await until(lambda: channel.pid is not None)
         assert told in published_by(channel).last_error
-        assert not published_by(channel).pictures
+        assert not published_by(channel).further_video_tracks
 
 
 async def test_where_a_picture_stops_the_main_one_makes_the_ladder(tools: Tools, recorded: Recorded) -> None:

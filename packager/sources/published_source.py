@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from packager.sources.branch import StreamBranch
-from packager.sources.further_pictures import FurtherPicture
+from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import (
     SLATE,
@@ -19,6 +18,7 @@ from packager.sources.publication import (
     Publisher,
 )
 from packager.sources.pump import Pump, StreamTaker
+from packager.sources.tee_branch import TeeBranch
 
 TAKEN_OVER = "another publisher took over"
 """Tells a publisher why it was ended."""
@@ -250,7 +250,7 @@ class PublishedSource:
         """Identifies the format of the stream on air, or of the last one; see ``Supply``."""
         pump = self._pump
         if pump is not None:
-            further = [(track, one.signature) for track, one in sorted(self.pictures.items())]
+            further = [(track, one.signature) for track, one in sorted(self.further_video_tracks.items())]
             self._last_stream = (pump.stream, further) if further else pump.stream
         return self._last_stream
 
@@ -262,17 +262,19 @@ class PublishedSource:
         return self._last_container
 
     @property
-    def pictures(self) -> Mapping[int, FurtherPicture]:
-        """The pictures beside the main one of the stream on air, by the numbers of their tracks."""
-        return {} if self.live is None else self.live.pictures
+    def further_video_tracks(self) -> Mapping[int, FurtherVideoTrack]:
+        """The video tracks beside the main one of the stream on air, by the numbers of their tracks."""
+        return {} if self.live is None else self.live.further_video_tracks
 
-    def leave_pictures(self, reason: str) -> None:
+    def leave_further_video_tracks(self, reason: str) -> None:
         """Go on with nothing but the main picture of the stream on air; the reason is logged."""
-        if self.live is not None and self.live.pictures:
-            tracks = sorted(self.live.pictures)
-            log.warning("further pictures aren't used", channel=self.channel, tracks=tracks, reason=reason)
+        if self.live is not None and self.live.further_video_tracks:
+            tracks = sorted(self.live.further_video_tracks)
+            log.warning(
+                "further video tracks aren't used", channel=self.channel, tracks=tracks, reason=reason
+            )
             self.last_error = reason
-            self.live.leave_pictures()
+            self.live.leave_further_video_tracks()
 
     def warn(self, reason: str) -> None:
         """Tell in the list of channels what is wrong with the stream on air, which goes on."""
@@ -321,7 +323,7 @@ class PublishedSource:
         else:
             taker.close_stdin()
 
-    def branch(self, most_bytes: int, oldest: float) -> StreamBranch | None:
+    def branch(self, most_bytes: int, oldest: float) -> TeeBranch | None:
         """Let the stream on air go another way, too; None where there is none. See ``Pump.branch``."""
         pump, self._given = self._pump, self.live
         return None if pump is None else pump.branch(most_bytes, oldest)

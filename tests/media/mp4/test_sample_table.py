@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
-from media.mp4.samples import MAX_SAMPLES, STRETCH_LENGTH, Samples, SampleTable
+from media.mp4.sample_table import MAX_SAMPLES, STRETCH_LENGTH, Samples, SampleTable
 
 
 def counted(*rows: Sequence[int], layout: str = "I") -> bytes:

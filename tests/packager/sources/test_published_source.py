@@ -22,7 +22,13 @@ from packager.process.tools import Tools
 from packager.sources.limits import PacingLimits, PumpLimits, SourceLimits
 from packager.sources.probe import inspect_supply
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
-from packager.sources.published import PUBLISH, PublishedSource, TakenError, Takeover, TooManyPublishersError
+from packager.sources.published_source import (
+    PUBLISH,
+    PublishedSource,
+    TakenError,
+    Takeover,
+    TooManyPublishersError,
+)
 from packager.sources.pump import StreamTaker
 from tests.live_server import running
 from tests.patience import CLIENT_SECONDS, LIVE

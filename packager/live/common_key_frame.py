@@ -1,4 +1,4 @@
-"""Finds where the pictures of one stream can begin together: at a key frame that all of them have."""
+"""Finds the first key frame that all video tracks of a published stream have: they begin there together."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from media.mp4.fragments import Fragment
 from packager.segment.keyframe_segmenter import NEAR
 from packager.segment.limits import SegmentLimits
 from packager.segment.part_packer import CadenceError
-from packager.sources.further_pictures import FurtherPicturesError
+from packager.sources.further_video_tracks import FurtherVideoTracksError
 
 SOUND = -1
-"""What is given in place of a picture's index for the sound."""
+"""What is given in place of a video track's index for the sound."""
 
 
-class JointFragment(Struct, frozen=True):
+class TrackFragment(Struct, frozen=True):
     """A fragment of one track.
 
     Attributes:
-        track: index of the picture, 0 for the main one, or ``SOUND``.
+        track: index of the video track, 0 for the main one, or ``SOUND``.
         timescale: ticks per second of its times.
         fragment: the samples.
     """
@@ -32,31 +32,31 @@ class JointFragment(Struct, frozen=True):
     fragment: Fragment
 
 
-class JointStart:
-    """Holds back what comes of a stream until all pictures have had a key frame at the same time.
+class CommonKeyFrameGate:
+    """Holds back what comes of a stream until all video tracks have had a key frame at the same time.
 
     Args:
-        pictures: how many there are.
+        video_tracks: how many there are.
         limits: what may be held back of each.
 
     Attributes:
         time: when that key frame is shown, in seconds of the stream; None before it is known.
     """
 
-    def __init__(self, pictures: int, limits: SegmentLimits) -> None:
-        self._keys: list[list[Fraction]] = [[] for _ in range(pictures)]
-        self._most_bytes, self._most_samples = limits.held_bytes, limits.held_samples * pictures
-        self._held: list[JointFragment] = []
+    def __init__(self, video_tracks: int, limits: SegmentLimits) -> None:
+        self._keys: list[list[Fraction]] = [[] for _ in range(video_tracks)]
+        self._most_bytes, self._most_samples = limits.held_bytes, limits.held_samples * video_tracks
+        self._held: list[TrackFragment] = []
         self._bytes = self._samples = 0
         self.time: Fraction | None = None
-        self._failure = CadenceError if pictures == 1 else FurtherPicturesError
+        self._failure = CadenceError if video_tracks == 1 else FurtherVideoTracksError
 
-    def receive(self, one: JointFragment) -> list[JointFragment]:
-        """Take the next fragment; give what can be played, the main picture from that key frame on.
+    def receive(self, one: TrackFragment) -> list[TrackFragment]:
+        """Take the next fragment; give what can be played, the main video track from that key frame on.
 
         Raises:
-            CadenceError: too much comes before the picture can begin.
-            FurtherPicturesError: the same, of more than one.
+            CadenceError: too much comes before the video can begin.
+            FurtherVideoTracksError: the same, of more than one.
         """
         if self.time is not None:
             return [one]
@@ -68,13 +68,13 @@ class JointStart:
             self.time = self._find()
         if self.time is None:
             if self._bytes > self._most_bytes or self._samples > self._most_samples:
-                raise self._failure("no key frame came with which all pictures can begin")
+                raise self._failure("no key frame came with which all video tracks can begin")
             return []
         held, self._held = self._held, []
         return list(_from_start(held, self.time))
 
     def forget(self, track: int) -> None:
-        """Forget what has come of a picture, since another stream of it follows."""
+        """Forget what has come of a video track, since another stream of it follows."""
         self._keys[track].clear()
         self._held = [item for item in self._held if item.track != track]
 
@@ -85,8 +85,8 @@ class JointStart:
         return None
 
 
-def _from_start(held: Iterable[JointFragment], start: Fraction) -> Iterator[JointFragment]:
-    """Leave out what the main picture has before its start; the others are cut where it is cut."""
+def _from_start(held: Iterable[TrackFragment], start: Fraction) -> Iterator[TrackFragment]:
+    """Leave out what the main video track has before its start; the others are cut where it is cut."""
     has_begun = False
     for item in held:
         if item.track != 0 or has_begun:
@@ -96,7 +96,7 @@ def _from_start(held: Iterable[JointFragment], start: Fraction) -> Iterator[Join
             yield replace(item, fragment=_behind(item.fragment, index))
 
 
-def _index_of_key(item: JointFragment, start: Fraction) -> int | None:
+def _index_of_key(item: TrackFragment, start: Fraction) -> int | None:
     found = (index for index, shown in _keys(item) if shown >= start)
     return next(found, None)
 
@@ -111,7 +111,7 @@ def _behind(fragment: Fragment, index: int) -> Fragment:
     )
 
 
-def _keys(item: JointFragment) -> Iterator[tuple[int, Fraction]]:
+def _keys(item: TrackFragment) -> Iterator[tuple[int, Fraction]]:
     """Yield the index of each key frame in a fragment, and the time in seconds at which it is shown."""
     time = item.fragment.base_media_decode_time
     for index, sample in enumerate(item.fragment.samples):

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from packager.dvr import cadence_note
+from packager.dvr import stored_cadence
 from packager.dvr.index import INDEX
-from packager.live.event import LiveEvent
+from packager.live.live_event import LiveEvent
 from packager.process.tools import Tools
 from packager.recordings.collection import Recordings, Retention
-from packager.recordings.note import EventEnd, decode_ending, decode_note
+from packager.recordings.metadata import EventEnd, decode_ending, decode_metadata
 from packager.window.cadence import cadence
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.recordings.test_recordings import record
@@ -68,8 +68,8 @@ async def test_without_the_note_segments_of_other_durations_are_not_listed_all_t
 
 def test_a_note_of_times_that_cannot_be_is_none() -> None:
     times = cadence(Fraction(30), 2.0, 0.333)
-    good = json.loads(cadence_note.encode(times))
-    assert cadence_note.decode(json.dumps(good).encode()) == times
+    good = json.loads(stored_cadence.encode(times))
+    assert stored_cadence.decode(json.dumps(good).encode()) == times
     for key, value in (
         ("frame_rate", [1, 2**62]),
         ("frame_rate", [2**62, 1]),
@@ -82,7 +82,7 @@ def test_a_note_of_times_that_cannot_be_is_none() -> None:
         ("longest", [1, 5]),
         ("longest", [2**62, 1]),
     ):
-        assert cadence_note.decode(json.dumps(good | {key: value}).encode()) is None, (key, value)
+        assert stored_cadence.decode(json.dumps(good | {key: value}).encode()) is None, (key, value)
 
 
 async def test_wrong_numbers_in_a_recordings_note_hide_it_and_remove_nothing(
@@ -117,7 +117,7 @@ async def test_wrong_numbers_in_a_recordings_note_hide_it_and_remove_nothing(
         assert (wrong, list(recordings)) == (wrong, [])
         assert [line["event"] for line in logs] == ["folders that are no recordings stay"]
         path.write_text(json.dumps(good))
-    path.write_bytes(before[f"{recording.note.id}/recording"][1])
+    path.write_bytes(before[f"{recording.metadata.id}/recording"][1])
     assert contents(tmp_path / "recordings") == before
 
 
@@ -130,7 +130,7 @@ async def test_by_its_size_a_recording_is_removed_for_its_files_and_not_for_its_
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"size": 2**50}))
     recordings = Recordings(tmp_path / "recordings", "test", Retention(size=1 << 40))
     await recordings.load()
-    await recordings.expire(recording.note.end + 1)
+    await recordings.expire(recording.metadata.end + 1)
     assert len(list(recordings)) == 2
 
 
@@ -188,4 +188,4 @@ def test_what_an_event_left_is_none_where_it_cannot_be(wrong: dict[str, object])
     said = json.loads(msgspec.json.encode(good))
     assert decode_ending(json.dumps(said).encode()) == good
     assert decode_ending(json.dumps(said | wrong).encode()) is None
-    assert decode_note(json.dumps(said).encode()) is None
+    assert decode_metadata(json.dumps(said).encode()) is None

@@ -1,4 +1,4 @@
-"""A publication's pictures beside its main one: the same scene in other sizes, each a stream of its own."""
+"""Video tracks beside a publication's main one (multitrack video): the same scene in other sizes."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from media.mp4.fragments import Fragment, InitSegment
 from media.stream_reader import CLOCK_RATE
 from packager.ffmpeg.ladder import Rung
 from packager.segment.keyframe_segmenter import NEAR
-from packager.sources.branch import StreamBranch
 from packager.sources.gop_cache import GopCache
-from packager.sources.limits import FurtherPictureLimits
+from packager.sources.limits import FurtherVideoTrackLimits
+from packager.sources.tee_branch import TeeBranch
 from packager.step_budget import StepBudget
 
 
-class FurtherPicturesError(Exception):
-    """The pictures beside a publication's main one can't be a channel's renditions; the text says why."""
+class FurtherVideoTracksError(Exception):
+    """The video tracks beside a publication's main one can't be a channel's renditions; the text says why."""
 
 
-class FurtherPicture:
-    """One further picture, in FLV; it goes to branches, and what is newest is kept for those to come.
+class FurtherVideoTrack:
+    """One further video track, in FLV; it goes to branches, and what is newest is kept for those to come.
 
     Args:
         limits: how much is kept.
         kept_seconds: seconds that are kept for who takes it from its beginning, as far as possible.
     """
 
-    def __init__(self, limits: FurtherPictureLimits, kept_seconds: float) -> None:
+    def __init__(self, limits: FurtherVideoTrackLimits, kept_seconds: float) -> None:
         self._reader = FlvReader()
         self._gop_cache = GopCache(0.0, limits.gop_cache, kept_seconds)
         self._ahead_bytes = limits.ahead_bytes
-        self._branches = set[StreamBranch]()
+        self._branches = set[TeeBranch]()
 
     @property
     def signature(self) -> bytes:
@@ -59,9 +59,9 @@ class FurtherPicture:
                 for branch in self._branches:
                     branch.receive(chunk.data)
 
-    def branch(self, oldest: float) -> StreamBranch:
+    def branch(self, oldest: float) -> TeeBranch:
         """Let it go to one more reader, from the first access point that came at ``oldest`` or later."""
-        branch = StreamBranch(self._gop_cache.beginning(oldest), self._ahead_bytes)
+        branch = TeeBranch(self._gop_cache.beginning(oldest), self._ahead_bytes)
         self._branches.add(branch)
         return branch
 
@@ -73,47 +73,47 @@ class FurtherPicture:
 
 
 async def find_renditions(
-    pictures: Mapping[int, FurtherPicture], rungs: Sequence[Rung], keys: Sequence[Fraction], seconds: float
+    tracks: Mapping[int, FurtherVideoTrack], rungs: Sequence[Rung], keys: Sequence[Fraction], seconds: float
 ) -> tuple[int, ...]:
-    """Find the pictures that are a channel's renditions beside the source's own.
+    """Find the video tracks that are a channel's renditions beside the source's own.
 
     Args:
-        pictures: those that come, by the numbers of their tracks.
+        tracks: those that come, by the numbers of their tracks.
         rungs: these renditions.
-        keys: when key frames of the main picture were shown, in seconds of the stream.
+        keys: when key frames of the main video track were shown, in seconds of the stream.
         seconds: for how long the others are waited for.
 
     Returns:
         The numbers of their tracks, in the order of the renditions.
 
     Raises:
-        FurtherPicturesError: one is missing, or has its key frames at other times than the main picture.
+        FurtherVideoTracksError: one is missing, or has its key frames at other times than the main one.
     """
     if not rungs:
         return ()
-    views = {track: SeenPicture() for track in pictures}
+    views = {track: SeenVideoTrack() for track in tracks}
     try:
         async with asyncio.timeout(seconds):
-            for track, picture in tuple(pictures.items()):
-                await views[track].look(picture, keys[-1])
+            for track, further in tuple(tracks.items()):
+                await views[track].look(further, keys[-1])
     except TimeoutError:
         pass  # what was seen in time decides
     except MediaError as error:
-        raise FurtherPicturesError(str(error)) from error
+        raise FurtherVideoTracksError(str(error)) from error
     found: list[int] = []
     for rung in rungs:
         fitting = [track for track, view in views.items() if min(view.size) == rung.height]
         if not fitting:
-            raise FurtherPicturesError(f"no track has a picture of {rung.height} lines, for {rung.name}")
+            raise FurtherVideoTracksError(f"no track has a picture of {rung.height} lines, for {rung.name}")
         if not any(views[track].has_all(keys) for track in fitting):
             at = f"track {fitting[0]} ({rung.name})"
-            raise FurtherPicturesError(f"{at} has its key frames at other times than the first one")
+            raise FurtherVideoTracksError(f"{at} has its key frames at other times than the first one")
         found.append(next(track for track in fitting if views[track].has_all(keys)))
     return tuple(found)
 
 
-class SeenPicture:
-    """What has been seen of a further picture.
+class SeenVideoTrack:
+    """What has been seen of a further video track.
 
     Attributes:
         size: width and height in pixels; 0 before they are known.
@@ -124,13 +124,13 @@ class SeenPicture:
         self._keys: list[Fraction] = []
         self._newest = Fraction(0)
 
-    async def look(self, picture: FurtherPicture, until: Fraction) -> None:
+    async def look(self, track: FurtherVideoTrack, until: Fraction) -> None:
         """Look at it up to a time of the stream.
 
         Raises:
             MediaError: it can't be copied.
         """
-        reader, branch, budget = FlvToFragments(), picture.branch(-math.inf), StepBudget()
+        reader, branch, budget = FlvToFragments(), track.branch(-math.inf), StepBudget()
         try:
             while self._newest < until and (data := await branch.read()):
                 async for portion in budget.portions(data):
@@ -153,7 +153,7 @@ class SeenPicture:
             time += sample.duration
 
     def has_all(self, keys: Sequence[Fraction]) -> bool:
-        """Tell whether it has a key frame wherever the main picture has one, as far as both were seen."""
+        """Tell whether it has a key frame wherever the main track has one, as far as both were seen."""
         if not self._keys:
             return False
         both = [key for key in keys if self._keys[0] - NEAR <= key <= self._newest + NEAR]
