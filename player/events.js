@@ -3,8 +3,8 @@
 import { byId, count, el, encodePath, say, syncRows } from "./dom.js";
 import { EventStream } from "./eventstream.js";
 import { FrameQueue } from "./framequeue.js";
-import { Gaps, SCALE } from "./gaps.js";
-import { TypedTexts, pieceOf } from "./tokens.js";
+import { Gaps, SCALE } from "./eventtiming.js";
+import { TypedTexts, pieceOf } from "./tokentexts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_MESSAGES = 100;

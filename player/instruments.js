@@ -2,7 +2,7 @@
 // the film is loaded. Fetched when they are first opened; closed, they hear, draw and count nothing.
 
 import { bits, byId, clock, el, say } from "./dom.js";
-import { Exercises } from "./exercises.js";
+import { Exercises } from "./stresstests.js";
 import { Graph } from "./graph.js";
 import { LoadedMap } from "./loadedmap.js";
 import { levelName, read } from "./stats.js";

@@ -2,7 +2,7 @@
 
 import { codecNames, isSmooth, judge } from "./capabilities.js";
 import { byId, bytes, clock, count, el, encodePath, getPage, say } from "./dom.js";
-import { addressesOf } from "./modes.js";
+import { addressesOf } from "./playmodes.js";
 import { Posters } from "./posters.js";
 import { VirtualList, makeScroller } from "./virtuallist.js";
 

@@ -1,7 +1,7 @@
 // The menu of settings: captions, quality, speed, and which engine plays in which way.
 
 import { byId, el, say } from "./dom.js";
-import { MODES } from "./modes.js";
+import { MODES } from "./playmodes.js";
 import { levelName } from "./stats.js";
 
 export const RATES = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2];
