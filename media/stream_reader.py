@@ -12,7 +12,7 @@ LONGEST_STEP = CLOCK_RATE
 """Ticks by which the times of one track may go back, due to reordered pictures; more is a jump."""
 
 LONGEST_PAUSE = 15 * CLOCK_RATE
-"""Ticks by which they may go forward: a fragment may have a group of pictures of ten seconds."""
+"""Ticks by which the times of one track may go forward: a fragment may have ten seconds of pictures."""
 
 
 class MediaClock:

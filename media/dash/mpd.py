@@ -77,7 +77,7 @@ class SegmentTemplate:
     presentation_time_offset: int = 0
 
     def element(self) -> Element:
-        """Build it."""
+        """Build the SegmentTemplate element, with its timeline."""
         template = Element(
             "SegmentTemplate",
             timescale=str(self.timescale),
@@ -110,7 +110,7 @@ class SegmentList:
     presentation_time_offset: int = 0
 
     def element(self) -> Element:
-        """Build it."""
+        """Build the SegmentList element, with its timeline."""
         listed = Element("SegmentList", timescale=str(self.timescale))
         if self.presentation_time_offset:
             listed.set("presentationTimeOffset", str(self.presentation_time_offset))
@@ -166,7 +166,7 @@ class NumberTemplate:
     last_duration: int | None = None
 
     def element(self) -> Element:
-        """Build it."""
+        """Build the SegmentTemplate element, without a timeline as long as segments may come."""
         template = Element(
             "SegmentTemplate",
             timescale=str(self.timescale),
@@ -208,7 +208,7 @@ class SegmentBase:
     offset: int = 0
 
     def element(self) -> Element:
-        """Build it."""
+        """Build the SegmentBase element."""
         first, behind = self.init_bytes, self.init_bytes + self.index_bytes
         base = Element("SegmentBase", timescale=str(self.timescale), indexRange=f"{first}-{behind - 1}")
         if self.offset:
@@ -226,7 +226,7 @@ class PictureTemplate:
     timescale: int = 1000
 
     def element(self) -> Element:
-        """Build it."""
+        """Build the SegmentTemplate element of pictures."""
         return Element(
             "SegmentTemplate",
             timescale=str(self.timescale),
@@ -272,7 +272,7 @@ class Representation:
     tiles: tuple[int, int] | None = None
 
     def element(self) -> Element:
-        """Build it; attributes that aren't known are left out."""
+        """Build the Representation element; attributes that aren't known are left out."""
         element = Element("Representation", id=self.id, bandwidth=str(self.bandwidth))
         if self.codecs:
             element.set("codecs", self.codecs)
@@ -325,7 +325,7 @@ class ReferenceTime:
     clock: str
 
     def element(self) -> Element:
-        """Build it."""
+        """Build the ProducerReferenceTime element."""
         element = Element("ProducerReferenceTime", id=str(self.id), type="encoder")
         element.set("wallClockTime", self.date)
         element.set("presentationTime", str(self.presentation_time))
@@ -366,7 +366,7 @@ class AdaptationSet:
     roles: Sequence[str] = ()
 
     def element(self) -> Element:
-        """Build it."""
+        """Build the AdaptationSet element."""
         mime_type = {"text": "application/mp4", "image": "image/jpeg"}.get(self.content_type)
         element = Element(
             "AdaptationSet",
@@ -430,7 +430,7 @@ class Period:
     adaptation_sets: Sequence[AdaptationSet]
 
     def element(self) -> Element:
-        """Build it."""
+        """Build the Period element."""
         element = Element("Period", id=self.id, start=duration(self.start))
         if self.duration is not None:
             element.set("duration", duration(self.duration))

@@ -51,7 +51,7 @@ Value: TypeAlias = "float | bool | str | Date | Reference | dict[str, Value] | l
 
 
 def read_values(data: bytes, limits: AmfLimits) -> list[Value]:
-    """Read all values.
+    """Read all AMF0 values in a message.
 
     Raises:
         MalformedError: it isn't AMF0.

@@ -150,7 +150,7 @@ class FlvReader:
         return kind == AUDIO and (second != SEQUENCE_HEADER or first >> 4 != AAC)
 
     def _join(self, tags: memoryview, found: list[StreamChunk]) -> None:
-        """Do the same with written tags."""
+        """Give written tags with which nothing begins as one chunk, as ``_join_tags`` does."""
         if tags:
             found.append(StreamChunk(bytes(tags), clock=self._elapsed))
 

@@ -21,10 +21,10 @@ _VIDEO_HEADER = 78
 """Bytes between a visual sample entry's box header and its boxes (§12.1.3)."""
 
 _SOUND_HEADER = 28
-"""The same of an audio sample entry (§12.2.3)."""
+"""Bytes between an audio sample entry's box header and its boxes (§12.2.3)."""
 
 _QUICKTIME_EXTRA = {0: 0, 1: 16, 2: 36}
-"""More of it in QuickTime's sound descriptions, by version."""
+"""Bytes by which that is longer in QuickTime's sound descriptions, by their version."""
 
 
 @dataclass(frozen=True, slots=True)

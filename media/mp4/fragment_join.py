@@ -23,7 +23,7 @@ RUN = Fraction(1, 10)
 """Seconds of a track that stay together at most."""
 
 RUN_BYTES = 4 << 20
-"""The same in bytes, but for a larger sample."""
+"""Bytes of a track that stay together at most; a larger sample stays whole."""
 
 MAX_SAMPLE_BYTES = 16 << 20
 """Largest sample; at 30 a second that would be 4 Gbit/s."""

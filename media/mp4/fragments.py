@@ -92,7 +92,10 @@ def write_fragment_header(
 def write_samples_header(
     *, sequence_number: int, track_id: int, base_media_decode_time: int, samples: Samples
 ) -> bytes:
-    """Write the same of samples in arrays, of which there may be very many; the arguments are alike."""
+    """Write a ``moof`` and the header of its ``mdat`` for samples in arrays, of which there may be very many.
+
+    The arguments are those of ``write_fragment_header``.
+    """
     durations = np.diff(samples.decode_time)
     flags = np.where(samples.is_sync, SYNC_FLAGS, OTHER_FLAGS)
     columns, run_flags = [samples.size], 0x201
@@ -267,7 +270,7 @@ class FragmentReader:
             yield from events
 
     def boxes(self) -> Iterator[Sequence[InitSegment | Fragment]]:
-        """Give the same by boxes, each looked at when it is asked for: what one ``moof`` has, say.
+        """Give what each box in the bytes so far contains; a box is looked at only when it is asked for.
 
         Raises:
             MalformedError: after the events before it; the reader then stays with this error.

@@ -47,7 +47,7 @@ FIRST_SAMPLE_FLAGS = 0x04
 """Bits of a run (§8.8.8.1) that says where its data are, and what the first of its samples is."""
 
 PER_SAMPLE = (0x100, 0x200, 0x400, 0x800)
-"""Likewise of one that has duration, size, flags and composition offset of each."""
+"""Bits of a run that has the duration, size, flags and composition offset of each of its samples."""
 
 
 class Sample(NamedTuple):

@@ -18,7 +18,7 @@ HEAD_BYTES = 256
 """How much of a sample is read at first: what comes before the first picture mostly has less."""
 
 MORE_BYTES = 64
-"""And how much where a header lies beyond: it and the beginning of what is behind it."""
+"""How much of a sample is read where a header lies beyond those: it, and the beginning of what is behind."""
 
 MAX_UNITS = 32
 """Most NAL units or OBUs of a sample that are looked at before its first picture."""

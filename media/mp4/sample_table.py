@@ -163,7 +163,7 @@ class SampleTable:
         return np.add(self.decode_times(start, stop)[:-1], self._composition_offsets(start, stop))
 
     def composition_times_of(self, samples: Int64) -> Int64:
-        """Give the same of some samples, by their rising indexes."""
+        """Give when each of some samples is presented, in ticks, by their rising indexes."""
         if len(samples) and int(samples[-1]) - int(samples[0]) < _DENSE * len(samples):
             first = int(samples[0])
             return self.composition_times(first, int(samples[-1]) + 1)[samples - first]

@@ -44,7 +44,7 @@ _TOP = "line:5%"
 
 
 def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> list[Cue]:
-    """Read a file.
+    """Read the cues of a subtitle file, in SubRip or WebVTT.
 
     Args:
         text: all of it; what WebVTT is begins with that word.

@@ -91,7 +91,7 @@ class TransportMovie:
 def read_transport_stream(
     read: Read, size: int, layout: Layout, limits: TransportLimits, reserve: Reserve = reserve_nothing
 ) -> TransportMovie:
-    """Read a file.
+    """Read a file of MPEG transport stream packets: its tracks, and where their samples lie.
 
     Args:
         read: reads from it; it may block.
@@ -160,7 +160,7 @@ class _FileReader:
         raise UnsupportedError(f"MPEG-TS without a {lacking}; {_REMEDY}")
 
     def run(self) -> None:
-        """Read all."""
+        """Read the file to its end, and give each stream its packets."""
         reference: int | None = None
         for position in self._blocks(self._size):
             block = self._block(position)

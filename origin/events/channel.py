@@ -205,7 +205,7 @@ class EventChannel:
 
     @property
     def readers_of_cluster(self) -> int:
-        """The same of all nodes."""
+        """Number of readers of all nodes of a cluster."""
         return self.readers + self.readers_of_other_nodes
 
     @property

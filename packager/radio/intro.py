@@ -42,7 +42,7 @@ class Intro:
 
 
 def read_intro(path: Path, limits: IntroLimits) -> Intro:
-    """Read a file. Blocks: call it in a thread.
+    """Read an intro from a file. Blocks: call it in a thread.
 
     Raises:
         OSError: it can't be read.

@@ -185,7 +185,7 @@ class Arrangement:
         return self.table.composition_times(self.first + start, self.first + stop) + self.shift
 
     def times_at(self, numbers: Int64) -> Int64:
-        """Give the same of some samples, by their rising numbers."""
+        """Give when each of some samples is presented, by their rising numbers, as ``times`` does."""
         return self.table.composition_times_of(numbers + self.first) + self.shift
 
     def earliest(self, stop: int) -> int:

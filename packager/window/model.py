@@ -201,7 +201,7 @@ class LiveSegment(Struct, frozen=True, gc=False):
         return sum(self.awaited) + sum(len(part.data) for part in self.parts)
 
     def filled(self, data: bytes) -> LiveSegment:
-        """Give the same with the bytes that are awaited; they are as many.
+        """Give the segment with the bytes that it awaits; they are as many.
 
         Args:
             data: those of its first parts, in a row.
