@@ -230,6 +230,7 @@ class MediaPlaylist:
         ended: whether EXT-X-ENDLIST ends it.
         i_frames_only: whether each segment is one I-frame.
         images_only: whether each segment is a picture (EXT-X-IMAGES-ONLY, Roku's).
+        comments: lines for people who read it (§4.1), without the ``#`` in front.
     """
 
     target_duration: int

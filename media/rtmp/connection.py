@@ -15,7 +15,7 @@ from media.rtmp import chunks
 from media.rtmp.chunks import ChunkLimits, ChunkReader, Message, write_message
 from media.rtmp.handshake import ServerHandshake
 
-RECONNECT, MULTITRACK, MODEX, NANOSECONDS = 1, 2, 4, 8
+RECONNECT, MODEX, NANOSECONDS = 1, 4, 8
 """Enhanced RTMP v2, capsEx: what a side can do beyond the codecs."""
 
 _STREAM_BEGIN, _PING_REQUEST, _PING_RESPONSE = 0, 6, 7

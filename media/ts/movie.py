@@ -276,8 +276,12 @@ def _tables(one: StreamSamples, begin: int, room: TableRoom) -> dict[bytes, memo
     return boxes.render()
 
 
+_SEVERAL_SAMPLES = struct.pack(">III", 0, 1, 2)
+"""A ``stsz`` (ISO/IEC 14496-12 §8.7.3.2) of two samples: a picture of a single one would be taken for a cover."""
+
+
 def _track(stream: ElementaryStream, video: bool) -> Track:
-    """Say of a stream what there is without its samples."""
+    """Describe the track of a stream without its samples, whose number isn't known."""
     return Track(
         track_id=stream.pid,
         handler=b"vide" if video else b"soun",
@@ -290,7 +294,7 @@ def _track(stream: ElementaryStream, video: bool) -> Track:
         display_height=Fraction(0),
         sample_entries=(),
         edits=(),
-        tables={b"stsz": memoryview(struct.pack(">III", 0, 1, 2))},
+        tables={b"stsz": memoryview(_SEVERAL_SAMPLES)},
         self_contained=True,
     )
 

@@ -229,7 +229,7 @@ class TransportReader:
         return header & 0x1F in (1, 5)  # ITU-T H.264 table 7-1
 
     def _settle(self) -> None:
-        """Emit the held access unit; return whether a decoder can continue with it."""
+        """Emit the held access unit as a chunk, which says whether a decoder can continue with it."""
         if self._pending is None:
             return
         unit, self._pending = self._pending, None
