@@ -277,7 +277,7 @@ def _tables(one: StreamSamples, begin: int, room: TableRoom) -> dict[bytes, memo
 
 
 _SEVERAL_SAMPLES = struct.pack(">III", 0, 1, 2)
-"""A ``stsz`` (ISO/IEC 14496-12 §8.7.3.2) of two samples: a picture of a single one would be taken for a cover."""
+"""A ``stsz`` (ISO/IEC 14496-12 §8.7.3.2) of two samples: a track of a single picture is taken for a cover."""
 
 
 def _track(stream: ElementaryStream, video: bool) -> Track:
