@@ -352,6 +352,9 @@ class FragmentReader:
         sequence_number, fragments = self._moof
         self._moof = None
         first = start + header(data, 0, len(data)).payload
+        # Each run is copied, and a moof may have thousands: of the same bytes that would be gigabytes.
+        if sum(length for fragment in fragments for _, length in fragment.spans) > start + len(data) - first:
+            raise MalformedError(f"moof before {start}: samples of more bytes than the mdat behind it")
         for fragment in fragments:
             time = fragment.base_media_decode_time
             # §8.8.12: without tfdt a fragment begins where the track's last one ended

@@ -222,10 +222,14 @@ def test_boxes_that_declare_more_than_the_limits_are_refused_before_they_are_buf
             read(declared, ended=False)
 
 
+def init() -> bytes:
+    """What stands before the first moof of the stream."""
+    return stream()[: stream().index(b"moof") - 4]
+
+
 def moof(*runs: bytes, track_id: int = 1, media: bytes = bytes(10)) -> bytes:
-    head = stream()[: stream().index(b"moof") - 4]
     tfhd = full_box(b"tfhd", 0, 0x02_0000, struct.pack(">I", track_id))
-    return head + box(b"moof", box(b"traf", tfhd, *runs)) + box(b"mdat", media)
+    return init() + box(b"moof", box(b"traf", tfhd, *runs)) + box(b"mdat", media)
 
 
 def test_a_run_of_four_thousand_million_samples_in_twenty_bytes_is_refused() -> None:
@@ -245,6 +249,25 @@ def test_samples_outside_of_their_mdat_are_malformed(offset: int) -> None:
     run = full_box(b"trun", 0, 0x201, struct.pack(">IiI", 1, offset, 5))
     with pytest.raises(MalformedError):
         read(moof(run))
+
+
+def test_runs_of_the_same_bytes_are_malformed_however_little_they_cost_to_send() -> None:
+    """A thousand runs over one mdat of 100,000 bytes would be 100 MB, out of 124 kB received."""
+    size = 100_000
+    behind_moof = len(moof(*[full_box(b"trun", 0, 0x201, bytes(12))] * 1000, media=b"")) - len(init())
+    run = full_box(b"trun", 0, 0x201, struct.pack(">IiI", 1, behind_moof, size))
+    with pytest.raises(MalformedError, match="more bytes than the mdat"):
+        read(moof(*[run] * 1000, media=bytes(size)))
+
+
+def test_runs_may_lie_in_their_mdat_in_any_order() -> None:
+    def runs(*places: int) -> list[bytes]:
+        return [full_box(b"trun", 0, 0x201, struct.pack(">IiI", 1, place, 2)) for place in places]
+
+    first = len(moof(*runs(0, 0), media=b"")) - len(init())
+    _, fragment = read(moof(*runs(first + 2, first), media=b"abcd"))
+    assert isinstance(fragment, Fragment)
+    assert fragment.data == b"cdab"
 
 
 def test_a_fragment_of_an_unknown_track_is_malformed() -> None:
@@ -286,7 +309,7 @@ def test_what_is_written_is_read_again_sample_by_sample(samples: list[Sample], t
     written = write_fragment(
         sequence_number=1 << 33, track_id=1, base_media_decode_time=time, samples=samples, data=data
     )
-    _, fragment = read(stream()[: stream().index(b"moof") - 4], written)
+    _, fragment = read(init(), written)
     assert fragment == Fragment(1, 0, time, tuple(samples), data)
 
 
