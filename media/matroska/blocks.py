@@ -34,7 +34,7 @@ _DURATION, _REFERENCE, _ENCRYPTED = 0x9B, 0xFB, 0xAF
 _ENTERED = frozenset((SEGMENT, CLUSTER, _GROUP))
 
 SEARCHED_AT_ONCE = 1 << 20
-"""Bytes in which the next cluster is looked for at once."""
+"""Most bytes in which the next cluster is looked for at once."""
 
 _CLUSTER_BEGIN = CLUSTER.to_bytes(4, "big")
 
@@ -51,7 +51,7 @@ class MatroskaLimits:
         frames: most frames of all tracks together: six hours of film and sound have a million and a half.
         metadata_bytes: largest ``Info`` or ``Tracks``, which are read as a whole.
         table_bytes: memory for the tables of samples of all tracks.
-        searched_bytes: how many bytes are searched for clusters that lie behind damage.
+        searched_bytes: how many bytes are read in search of clusters that lie behind damage.
     """
 
     elements: int = 1 << 21
@@ -182,9 +182,9 @@ class _BlockReader:
                 if self.tracks is None or not self.frames:
                     raise
                 self.cut_short = True
-                position = self._behind_damage(position + 1)
+                position = self._behind_damage(position + 1, window, start)
                 continue
-            position = self._element(found, start + found.payload, window)
+            position = self._element(found, window, start)
 
     def _simple_blocks(self, window: bytes, start: int, at: int) -> tuple[int, int] | None:
         """Take simple blocks of one frame each, which nearly all are, as far as their headers are read.
@@ -216,9 +216,9 @@ class _BlockReader:
         self._check_count()
         return count, start + at
 
-    def _element(self, found: Element, payload: int, window: bytes) -> int | None:
+    def _element(self, found: Element, window: bytes, start: int) -> int | None:
         """Take an element; give where in the file the next one begins, or None: there is no more."""
-        kind, size = found.kind, found.size
+        kind, size, payload = found.kind, found.size, start + found.payload
         if kind in _ENTERED:
             self._enter(found)
             return payload
@@ -230,7 +230,7 @@ class _BlockReader:
         end = payload + size
         if end > self._size or size == UNKNOWN_SIZE:
             self.cut_short = kind in (_SIMPLE_BLOCK, _BLOCK, TRACKS, INFO) or size == UNKNOWN_SIZE
-            return self._behind_damage(payload) if within_film else None
+            return self._behind_damage(payload, window, start) if within_film else None
         if kind in (_SIMPLE_BLOCK, _BLOCK):
             head = window[found.payload : found.payload + min(size, HEAD_BYTES)]
             self._block(head, payload, end, kind)
@@ -243,22 +243,22 @@ class _BlockReader:
             raise UnsupportedError("encrypted media")
         return end
 
-    def _behind_damage(self, position: int) -> int | None:
-        """Find the next cluster where something impossible was found; None where the file just ends."""
-        end = min(self._size, position + self._limits.searched_bytes - self._searched)
-        begin = position
-        while position < end:
-            data = self._read(position, min(SEARCHED_AT_ONCE, end - position))
-            at = data.find(_CLUSTER_BEGIN)
-            if at >= 0:
-                self._searched += position + at - begin
-                self.cut_short, self.damaged = False, True
-                return position + at
-            if len(data) <= len(_CLUSTER_BEGIN):
-                break
-            position += len(data) - len(_CLUSTER_BEGIN) + 1
-        self._searched += max(end - begin, 0)
-        return None
+    def _behind_damage(self, position: int, window: bytes, start: int) -> int | None:
+        """Find the next cluster where something impossible was found; None where the file just ends.
+
+        What was read anyway is searched first, and then more each time: damage may lie behind every cluster.
+        """
+        at, length = window.find(_CLUSTER_BEGIN, position - start), WINDOW_BYTES
+        while at < 0:
+            start = max(position, start + len(window) - len(_CLUSTER_BEGIN) + 1)
+            left = min(self._size - start, self._limits.searched_bytes - self._searched)
+            window = self._read(start, min(length, left)) if left > 0 else b""
+            if len(window) < len(_CLUSTER_BEGIN):
+                return None
+            self._searched += len(window)
+            at, length = window.find(_CLUSTER_BEGIN), min(2 * length, SEARCHED_AT_ONCE)
+        self.cut_short, self.damaged = False, True
+        return start + at
 
     def _enter(self, found: Element) -> None:
         if found.kind != _GROUP:
