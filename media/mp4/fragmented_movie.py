@@ -143,8 +143,11 @@ class FragmentedMovie:
         return end
 
     def _run(self, track: _TrackTables, run: _Run, end: int) -> int:
+        """Take a ``trun``; give the place in the file behind its data, if it has any samples."""
         place = run.place
         for begin, stop in stretches(0, run.count):
+            if track.ended:
+                break  # the rest is beyond the file's end, too, and may be billions
             durations, sizes, flags, offsets = run.columns(begin, stop)
             ends = np.cumsum(sizes) + place
             places = ends - sizes
@@ -154,19 +157,19 @@ class FragmentedMovie:
             samples = SampleColumns(times[:-1], places, sizes, offsets, flags & NON_SYNC == 0)
             self._add(track, samples, int(times[-1]))
             place = int(ends[-1])
-            if track.ended:
-                break  # the rest is beyond the file's end, too, and may be billions
+        if track.ended:
+            place = min(run.place + run.size, _FARTHEST)
         return place if run.count else end
 
     def _add(self, track: _TrackTables, samples: SampleColumns, end: int) -> None:
         """Add samples of a track up to the first one that isn't whole."""
+        if track.ended:
+            return
         whole = samples.offset + samples.size <= self._size
         count = len(whole) if whole.all() else int(whole.argmin())
         self._samples += count
         if self._samples > self._limits.samples:
             raise TooLargeError(f"more than {self._limits.samples} samples")
-        if track.ended:
-            return
         if count < len(whole):
             self.cut_short = track.ended = True
             end = int(samples.decode_time[count])
@@ -294,6 +297,13 @@ class _Run:
         self._rows = rows.reshape(self.count if width else 0, width)
         self._said, self._first_flags = said, first_flags
         self._defaults = defaults.duration, defaults.size, defaults.flags, 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes all of its samples have."""
+        if not self._said[1]:
+            return int(self.count) * self._defaults[1]
+        return int(self._rows[:, sum(self._said[:1])].sum(dtype=np.int64))
 
     def columns(self, begin: int, stop: int) -> tuple[Int64, Int64, Int64, Int64]:
         """Give durations, sizes, flags and composition offsets of a range of the samples."""

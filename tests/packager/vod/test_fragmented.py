@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MediaError, TooLargeError, UnsupportedError
+from media.mp4 import fragmented_movie
 from media.mp4.boxes import box, full_box
 from media.mp4.fragmented_movie import FragmentedLimits
 from packager.library.storage import Library
@@ -227,6 +228,23 @@ def test_billions_of_samples_that_were_never_written_are_none() -> None:
     with pytest.raises(MediaError):
         indexed(head_of() + data)
     assert time.thread_time() - began < 2 * slowness(), "not one by one"
+
+
+def test_runs_behind_the_end_of_the_file_are_not_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand runs in 16 kB would be fifteen million samples, which the limit of samples doesn't count."""
+    defaults = (512).to_bytes(4, "big") + (1 << 20).to_bytes(4, "big")
+    runs = [full_box(b"trun", 0, 0, (15_360).to_bytes(4, "big"))] * 1000
+    expanded: list[int] = []
+    columns = fragmented_movie._Run.columns
+
+    def counted(run: fragmented_movie._Run, begin: int, stop: int) -> object:
+        expanded.append(stop - begin)
+        return columns(run, begin, stop)
+
+    monkeypatch.setattr(fragmented_movie._Run, "columns", counted)
+    with pytest.raises(MediaError):
+        indexed(head_of() + fragment(*runs, flags=0x02_0018, more=defaults))
+    assert 0 < sum(expanded) <= 15_360
 
 
 @settings(max_examples=150, deadline=None)
