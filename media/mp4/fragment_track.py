@@ -10,6 +10,7 @@ from media.errors import MalformedError
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import samples_of
+from media.mp4.track_box import TrackFacts
 
 LONGEST_REORDERING = 10
 """Seconds by which a picture may be shown before or after its decoding; no encoder needs so many."""
@@ -113,14 +114,8 @@ def begin_track(
         entry: its sample entry.
         display_size: width and height as shown.
     """
-    written = write_init_segment(
-        track_id=track_id,
-        handler=handler,
-        timescale=timescale,
-        sample_entry=entry,
-        display_size=display_size,
-        brands=(b"cmfc",),
-    )
+    facts = TrackFacts(track_id, handler, timescale, entry, display_size=display_size)
+    written = write_init_segment(facts, brands=(b"cmfc",))
     reader = FragmentReader()
     reader.receive_data(written)
     found: Sequence[object] = list(reader.events())

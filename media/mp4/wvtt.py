@@ -15,6 +15,7 @@ from media.mp4.boxes import box, walk
 from media.mp4.fragments import write_fragment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import Sample
+from media.mp4.track_box import TrackFacts
 from media.subtitles.webvtt import TICKS, WRAP, Cue, CueReader, valid_settings, without_empty_lines
 
 TIMESCALE = 1000
@@ -28,7 +29,7 @@ _MAPPED = re.compile(rb"WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00\.000,MPEGTS:([0-9
 CUE_BYTES = 24
 """What a cue takes in a sample beside its text and its settings: the headers of three boxes."""
 
-INIT = write_init_segment(track_id=1, handler=b"text", timescale=TIMESCALE, sample_entry=_ENTRY)
+INIT = write_init_segment(TrackFacts(1, b"text", TIMESCALE, _ENTRY))
 """The init segment, the same for all."""
 
 

@@ -21,6 +21,7 @@ from media.mp4.movie import MAX_MOOV, Movie, Track
 from media.mp4.sample_start import Access, sample_starts
 from media.mp4.sample_table import MAX_SAMPLES, Int64, SampleTable
 from media.mp4.sample_table_writer import Reserve, reserve_nothing
+from media.mp4.track_box import TrackFacts
 from packager.vod.chapters import chapter_source
 from packager.vod.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
 from packager.vod.index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
@@ -318,14 +319,17 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
     if times[-1] <= times[0]:
         raise MalformedError(f"track {track.track_id} has no duration")
     name = "video" if one.video else "audio" if number == 1 else f"audio-{number}"
-    init = write_init_segment(
-        track_id=number + 1,
-        handler=track.handler,
-        timescale=track.timescale,
-        sample_entry=one.entry.render(),
+    facts = TrackFacts(
+        number + 1,
+        track.handler,
+        track.timescale,
+        one.entry.render(),
         language=track.language,
         matrix=track.matrix,
         display_size=(track.display_width, track.display_height),
+    )
+    init = write_init_segment(
+        facts,
         media_start=arrangement.start,
         brands=[] if one.entry.brand is None else [one.entry.brand],
     )

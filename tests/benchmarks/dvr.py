@@ -21,6 +21,7 @@ from pathlib import Path
 from media.mp4.boxes import box
 from media.mp4.codecs import SampleEntry
 from media.mp4.init_segment import write_init_segment
+from media.mp4.track_box import TrackFacts
 from packager.dvr.folder import DvrFolder
 from packager.dvr.index import INDEX, IndexLine, encode
 from packager.dvr.restore import align_renditions
@@ -183,7 +184,7 @@ def take_up(folder: Path) -> tuple[float, float, float]:
 def _fill(folder: Path) -> None:
     """Make a day's files of one rendition, all bytes of them zero."""
     folder.mkdir(parents=True)
-    init = write_init_segment(track_id=1, handler=b"vide", timescale=90_000, sample_entry=SAMPLE_ENTRY)
+    init = write_init_segment(TrackFacts(1, b"vide", 90_000, SAMPLE_ENTRY))
     (folder / f"init-{FIRST}.mp4").write_bytes(init)
     with (folder / INDEX).open("wb") as file:
         for number in range(FIRST, FIRST + DAY):

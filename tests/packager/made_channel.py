@@ -12,6 +12,7 @@ from media.mp4.codecs import SampleEntry
 from media.mp4.fragments import write_fragment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import Sample
+from media.mp4.track_box import TrackFacts
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
@@ -30,10 +31,7 @@ ENTRIES = {
     "audio": SampleEntry(b"mp4a", "mp4a.40.2", b"", (), channels=2, sample_rate=48_000),
     "captions-en": WEBVTT_ENTRY,
 }
-INITS = [
-    write_init_segment(track_id=1, handler=b"vide", timescale=SCALE, sample_entry=box(b"free", bytes(size)))
-    for size in range(2)
-]
+INITS = [write_init_segment(TrackFacts(1, b"vide", SCALE, box(b"free", bytes(size)))) for size in range(2)]
 ACTS = ("parts", "segment", "one part", "begin", "break", "gap", "range", "range ends", "stored", "full")
 
 

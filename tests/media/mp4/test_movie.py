@@ -15,6 +15,7 @@ from media.errors import MalformedError, MediaError, UnsupportedError
 from media.mp4.boxes import box, full_box, walk
 from media.mp4.init_segment import write_init_segment
 from media.mp4.movie import MAX_TRACKS, Edit, Movie, parse_movie
+from media.mp4.track_box import TrackFacts
 
 ENTRY = box(b"mp4a", bytes(28))
 QUARTER_TURN = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 360 << 16, 0, 1 << 30)
@@ -55,13 +56,7 @@ def movie(*boxes: bytes) -> Movie:
 
 def test_what_an_init_segment_says_is_read_back() -> None:
     init = write_init_segment(
-        track_id=2,
-        handler=b"vide",
-        timescale=30000,
-        sample_entry=ENTRY,
-        language="deu",
-        matrix=QUARTER_TURN,
-        display_size=(Fraction(640), Fraction(721, 2)),
+        TrackFacts(2, b"vide", 30000, ENTRY, "deu", QUARTER_TURN, (Fraction(640), Fraction(721, 2))),
         media_start=2002,
     )
     parsed = parse_movie(moov_of(init))

@@ -14,6 +14,7 @@ from media.mp4.codecs import SampleEntry
 from media.mp4.fragments import write_fragment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import Sample
+from media.mp4.track_box import TrackFacts
 from packager.publish.dash import LiveManifest
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
@@ -51,9 +52,7 @@ class Air:
         }
         self.aligned = AlignedWindows([writer_of(one.window, name) for name, one in self.renditions.items()])
         self.manifest = LiveManifest(self.renditions, cadence(rate, 1.0, 0.1))
-        self.init = write_init_segment(
-            track_id=1, handler=b"vide", timescale=scale, sample_entry=box(b"free")
-        )
+        self.init = write_init_segment(TrackFacts(1, b"vide", scale, box(b"free")))
         self.delay = delay
 
     def run(

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from media.mp4.boxes import box
 from media.mp4.codecs import SampleEntry
 from media.mp4.init_segment import write_init_segment
+from media.mp4.track_box import TrackFacts
 from packager.recordings.captions import chunks
 from packager.recordings.manifest import manifest
 from packager.recordings.periods import recorded_periods
@@ -36,7 +37,7 @@ Runs = list[tuple[float, float]]
 def cut(name: str, number: int, seconds: float) -> list[LiveSegment]:
     """Cut one run into segments of a second: of sound, each begins with its first whole frame."""
     frame, scale = FRAMES[name], TIMESCALES[name]
-    init = write_init_segment(track_id=1, handler=b"vide", timescale=scale, sample_entry=box(b"free"))
+    init = write_init_segment(TrackFacts(1, b"vide", scale, box(b"free")))
     timeline = Timeline(number, init, ENTRIES[name])
     starts = [math.ceil((number + at) / frame) * frame for at in range(math.ceil(seconds))]
     end = starts[0] + math.floor(Fraction(seconds) / frame) * frame
