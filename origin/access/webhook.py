@@ -45,7 +45,7 @@ class Webhook:
         self._asking = 0
 
     async def ask(self, asked: Mapping[str, object]) -> None:
-        """Ask anew.
+        """Ask the server whether this may be done, and return if it allows it.
 
         Raises:
             DeniedError: it doesn't allow it.

@@ -52,7 +52,7 @@ class EventChannelOptions:
     limits: ChannelLimits = field(default_factory=ChannelLimits)
 
     def without_presence(self) -> EventChannelOptions:
-        """Give those of a process that publishes nothing."""
+        """Return the options for a process that publishes nothing itself: it announces no readers either."""
         return replace(self, presence=False)
 
 
@@ -195,7 +195,7 @@ class EventChannel:
 
     @property
     def limits(self) -> ChannelLimits:
-        """Of the channel and its readers."""
+        """The limits of this channel and its readers."""
         return self._limits
 
     @property
@@ -210,7 +210,7 @@ class EventChannel:
 
     @property
     def readers_here(self) -> int:
-        """Number of those that this process serves."""
+        """Number of readers that this process serves."""
         return len(self._readers) + self._polls
 
     @property

@@ -90,7 +90,7 @@ class Resumption:
 
     @property
     def complete(self) -> bool:
-        """Whether it misses none."""
+        """Whether the reader misses no event."""
         return not self.reason
 
 

@@ -284,7 +284,7 @@ class _Joined:
             self._events.append(event)
 
     def past(self) -> Past:
-        """Give what was put together."""
+        """Return the epochs and events that were read, the oldest first."""
         return Past(tuple(reversed(self.epochs)), tuple(reversed(self._events)))
 
 

@@ -80,7 +80,7 @@ class EventPublisher:
 
     @property
     def _most_bytes(self) -> int:
-        """Of an event as it comes."""
+        """How long the body of an event may be, in which JSON can escape each character."""
         return ESCAPED * self._limits.event_bytes + ENVELOPE_BYTES
 
     def check_json(self, raw: bytes | str) -> tuple[str, str]:

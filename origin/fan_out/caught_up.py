@@ -77,7 +77,7 @@ class CaughtUpReaders(Generic[T]):
     def begin(self, data: bytes) -> None:
         """Set the block that ``go_on`` writes; the one before must be finished."""
         if len(self._places) < len(self._members):
-            self._close_ranks()
+            self._compact()
         self._data, self._next = data, 0
 
     def go_on(self, most: int) -> int:
@@ -117,7 +117,7 @@ class CaughtUpReaders(Generic[T]):
         """Write the current block, if any, to all remaining members; return the bytes."""
         return self.go_on(len(self._members))
 
-    def _close_ranks(self) -> None:
+    def _compact(self) -> None:
         kept = [(m, d) for m, d in zip(self._members, self._descriptors, strict=True) if m is not None]
         self._members = [member for member, _ in kept]
         self._descriptors = [descriptor for _, descriptor in kept]

@@ -20,7 +20,7 @@ class OtherProcess(Protocol):
         """Whether it takes one more connection now; otherwise the request is answered with 503."""
 
     def answers(self, scope: Scope, *, upgrading: bool) -> bool:
-        """Tell whether it answers a request, and this process doesn't.
+        """Tell whether the other process answers a request, and this one doesn't.
 
         Args:
             scope: with the request's method, path, query and fields.
@@ -28,7 +28,7 @@ class OtherProcess(Protocol):
         """
 
     def take(self, descriptor: int, data: bytes) -> None:
-        """Give it a connection.
+        """Hand a connection over to the other process.
 
         Args:
             descriptor: of the connection's socket; the caller closes it afterwards.

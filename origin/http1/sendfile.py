@@ -2,7 +2,7 @@
 
 As long as the socket takes bytes at once, the transport's own descriptor is used. It is duplicated only to
 wait for room, because asyncio doesn't let others watch a descriptor that a transport uses. Nothing else may
-write to the connection meanwhile, which ``origin/http1/protocol.py`` ensures.
+write to the connection meanwhile: ``origin/http1/connection.py`` and ``exchange.py`` see to that.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class Libsrt:
         self._buffer = ctypes.create_string_buffer(MESSAGE_BYTES)
 
     def startup(self) -> None:
-        """Start its threads."""
+        """Start the threads of libsrt."""
         self._library.srt_setloglevel(CRITICAL)
         self._check(self._library.srt_startup())
 
@@ -224,20 +224,20 @@ class Libsrt:
         self._library.srt_close(sock)
 
     def create_epoll(self) -> int:
-        """Create what waits for sockets."""
+        """Create an epoll, which waits for several sockets at once."""
         return self._check(self._library.srt_epoll_create())
 
     def release_epoll(self, epoll: int) -> None:
-        """Release that."""
+        """Release an epoll; the sockets that it waited for stay open."""
         self._library.srt_epoll_release(epoll)
 
     def watch(self, epoll: int, sock: int) -> None:
-        """Wait for a socket, too."""
+        """Let an epoll wait for a socket, too."""
         events = ctypes.c_int(SocketEvents.IN | SocketEvents.ERROR)
         self._check(self._library.srt_epoll_add_usock(epoll, sock, ctypes.byref(events)))
 
     def ignore(self, epoll: int, sock: int) -> None:
-        """Don't wait for it any more."""
+        """Let an epoll wait for a socket no longer."""
         self._library.srt_epoll_remove_usock(epoll, sock)
 
     def wait(self, epoll: int, most: int, seconds: float) -> Iterator[int]:

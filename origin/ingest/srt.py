@@ -178,7 +178,7 @@ class SrtGate:
         self.receiver: SrtReceiver | None = None
 
     def judge(self, address: str, stream_id: bytes) -> HandshakeAnswer:
-        """Give what a caller hears."""
+        """Decide how a caller's handshake is answered."""
         if self.receiver is None or self.receiver.is_full:
             return HandshakeAnswer(OVERLOAD)
         try:

@@ -80,7 +80,7 @@ class SrtConnection:
         return data
 
     def close(self) -> None:
-        """Disconnect it."""
+        """Disconnect the publisher."""
         self.is_closing = True
         self._receiver.attend(self)
 

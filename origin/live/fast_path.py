@@ -453,7 +453,7 @@ class RepeatedMediaRequest:
         self._target = target
 
     def reply(self, data: bytes, common: bytes) -> Again | None:
-        """Answer it, as long as its media is there and has a copy; see `Repeat`."""
+        """Answer it, as long as its media is there and has a copy; see `RepeatedRequest`."""
         if data != self._data:
             return None
         found = self._find()

@@ -24,7 +24,7 @@ class NamedStation(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the station, as addresses have it."""
 
     @property
     def options(self) -> MountOptions:

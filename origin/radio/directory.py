@@ -54,7 +54,7 @@ class Directory:
                 group.create_task(self._announce(mount))
 
     def close(self) -> None:
-        """Nobody waits for this."""
+        """Do nothing: no request waits for the list of stations."""
 
     async def _announce(self, mount: Mount) -> None:
         """Keep one station on the list."""

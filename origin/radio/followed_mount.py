@@ -173,7 +173,7 @@ class FollowedMount:
         self._has_news.set()
 
     def take(self, entry: StationEntry) -> None:
-        """Take anything else."""
+        """Take an entry that is no audio."""
         if isinstance(entry, StationFacts):
             self.facts = entry
         elif isinstance(entry, ListenersDisconnected):

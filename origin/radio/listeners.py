@@ -94,7 +94,7 @@ class Listener:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def take(self, stream: Stream) -> None:
-        """Have a stream."""
+        """Take the stream of the response, which has begun."""
         self.stream, self.begun = stream, True
 
     def start(self, cursor: AudioCursor, position: Fraction = Fraction(0)) -> None:
@@ -304,7 +304,7 @@ class Listeners:
     def close(self) -> None:
         """End all: in order where everything was sent, else by aborting the connection."""
         for caught_up in self._caught_up_groups.values():
-            self._disband(caught_up)
+            self._split_up(caught_up)
         for listener in tuple(self._introduced):
             listener.stream.abort()
             self._leave(listener)
@@ -324,7 +324,7 @@ class Listeners:
         if not caught_up or block is None or caught_up.cursor.sequence > newest:
             return
         if caught_up.cursor.sequence < newest:
-            self._disband(caught_up)
+            self._split_up(caught_up)
             return
         caught_up.cursor.move_behind(block)
         caught_up.begin(
@@ -349,7 +349,7 @@ class Listeners:
         del self._alone[listener]
         caught_up.add(listener, descriptor)
 
-    def _disband(self, caught_up: CaughtUpListeners) -> None:
+    def _split_up(self, caught_up: CaughtUpListeners) -> None:
         """Finish the current block, and let each member go on with its own cursor."""
         self._count(caught_up.finish())
         for listener in caught_up.members:

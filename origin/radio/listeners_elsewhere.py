@@ -117,21 +117,21 @@ class ListenersElsewhere:
         self.connections = self.dropped = self.sent_bytes = 0
 
     def __len__(self) -> int:
-        """Count them."""
+        """Count the listeners that other processes serve."""
         return sum(len(process.present) for process in self._processes.values())
 
     def __contains__(self, number: int) -> bool:
-        """Tell whether a listener is there."""
+        """Tell whether another process serves the listener with this number."""
         return any(number in process.present for process in self._processes.values())
 
     @property
     def settled(self) -> int:
-        """How many of them are no probes."""
+        """How many of the listeners elsewhere are no probes."""
         return sum(process.settled for process in self._processes.values())
 
     @property
     def present(self) -> list[ListenerThere]:
-        """All of them."""
+        """All listeners that other processes serve."""
         now = self._clock()
         return [
             ListenerThere(number, client, now - came)

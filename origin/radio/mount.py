@@ -164,7 +164,7 @@ class ListenerDemand:
         await self._wanted.wait()
 
     async def unwanted(self) -> None:
-        """Wait until it should stop."""
+        """Wait until the source should stop."""
         await self._unwanted.wait()
 
 
@@ -265,7 +265,7 @@ class Mount:
 
     @property
     def media_type(self) -> str:
-        """Such as ``audio/mpeg``."""
+        """The media type of the audio, such as ``audio/mpeg``."""
         return self._type.media_type(self.station.media_type)
 
     @property
@@ -404,7 +404,7 @@ class Mount:
         self.close()
 
     def close(self) -> None:
-        """Disconnect all listeners; those that don't read, after ``CLOSE_SECONDS``."""
+        """Disconnect all listeners; those that don't read, after `ListenerLimits.close_seconds`."""
         self._closed = True
         if self._dismiss is not None:
             self._dismiss()

@@ -19,11 +19,11 @@ class DescribedStation(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the station, as addresses have it."""
 
     @property
     def description(self) -> StationDescription:
-        """What is told of it."""
+        """What listeners and players are told of the station."""
 
 
 def find_station(mounts: Mapping[str, StationT], name: str) -> tuple[StationT | None, str]:

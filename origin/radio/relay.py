@@ -67,7 +67,7 @@ class Relay:
 
     @property
     def bitrate(self) -> int:
-        """In kbit/s."""
+        """The bitrate of the upstream stream in kbit/s: as its header says, else as configured."""
         return self._bitrate or self.options.bitrate
 
     async def blocks(self) -> AsyncGenerator[AudioBlock]:

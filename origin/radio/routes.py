@@ -40,15 +40,15 @@ class ListenedStation(NamedStation, DescribedStation, Protocol):
 
     @property
     def is_down(self) -> bool:
-        """Whether it gives no audio."""
+        """Whether the station has no audio now."""
 
     @property
     def full(self) -> bool:
-        """Whether it takes no more listeners."""
+        """Whether the station takes no more listeners."""
 
     @property
     def listeners(self) -> int:
-        """How many it has."""
+        """How many listeners the station has."""
 
     @property
     def has_own_titles(self) -> bool:

@@ -38,7 +38,7 @@ class Sockets(NamedTuple):
 
     @property
     def every(self) -> list[socket.socket]:
-        """All of them."""
+        """All listening sockets, for HTTP and for RTMP."""
         return [*self.http, *self.rtmp]
 
 

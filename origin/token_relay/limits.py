@@ -94,5 +94,5 @@ class TokenRelayLimits:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of such a ring."""
+        """Bytes of a ring that has room for one answer, its error and its end."""
         return self.upstream.answer_bytes + 2 * self.upstream.line_bytes

@@ -61,7 +61,7 @@ class Upstream:
     async def stream(
         self, body: bytes, on_begin: Callable[[], None], on_event: Callable[[ServerSentEvent], bool]
     ) -> None:
-        """Ask for a stream.
+        """Ask the upstream for an answer that streams, and pass each of its events on.
 
         Args:
             body: of the request.

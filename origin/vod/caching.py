@@ -42,7 +42,7 @@ class VodCaching:
         return Lifetime(min(self.max_age, self.playlist_max_age))
 
     def media(self, settled: bool | None = None) -> Lifetime:
-        """Say it of media.
+        """Return what is said of segments and files of media.
 
         Args:
             settled: whether nothing else can get the version in their address; None: it has none.

@@ -119,7 +119,7 @@ class WorkerPool:
 
     @property
     def _workers(self) -> dict[int, WorkerProcess]:
-        """Those that have a place, by number."""
+        """The workers that run now, by their numbers."""
         return {one.number: one.worker for one in self._places if one.worker is not None}
 
     @property
