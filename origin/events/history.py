@@ -61,11 +61,6 @@ class EventHistory:
         channel.on_publish = self._note
         channel.stored = self._wait_until_stored
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether events wait for the disk, or are being written."""
-        return bool(self._waiting) or (self._job is not None and not self._job.done())
-
     async def wait_until_restored(self) -> None:
         """Wait for the past, unless it takes too long: it may still come later."""
         with contextlib.suppress(TimeoutError):

@@ -47,7 +47,6 @@ class EventSocket:
             limits = replace(limits, message_bytes=limits.listener_bytes)
         self._frames = websocket.FrameReader(limits)
         self._reader: Reader | None = None
-        self._is_closing = False
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the handshake and serve until one side closes.

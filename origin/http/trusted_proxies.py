@@ -49,12 +49,10 @@ class Client:
     Attributes:
         host: its address.
         scheme: the scheme of the requested URL; None for that of the connection.
-        is_trusted: whether it is a trusted proxy itself, as in a request without forwarded addresses.
     """
 
     host: str
     scheme: str | None = None
-    is_trusted: bool = False
 
 
 class _Hop(NamedTuple):
@@ -129,11 +127,11 @@ class TrustedProxies:
         scheme = standard.scheme or common.scheme or (protocols[0] if len(protocols) == 1 else None)
         address = standard.address or common.address
         if address is None:
-            return Client(peer, scheme, is_trusted=True)
+            return Client(peer, scheme)
         if common.address not in (None, address):
             # A proxy that writes only one of the two fields passes the other on as the client has written it.
             return Client(peer)
-        return Client(str(address), scheme, self._trusts(address))
+        return Client(str(address), scheme)
 
     def _outermost(self, hops: Iterable[_Hop]) -> _Hop:
         """Return the first hop from the right that isn't trusted, or else the leftmost one."""

@@ -242,7 +242,11 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """Close the connection, behind the answer that is being sent if there is one: the server ends."""
+        """Close the connection, behind the answer that is being sent if there is one: the server ends.
+
+        `uvicorn.Server` asks each of its connections for this; the server of ``origin/server/server.py`` uses
+        `retire` and `close_idle` instead.
+        """
         self._unread = b""
         self._repeat = None
         if self._active is None:

@@ -68,7 +68,7 @@ class Approval:
 
 
 class IngestAdmission:
-    """Lets publishers in.
+    """Decides who may publish to the channels of this server, by any protocol.
 
     Args:
         sources: what is published to, by the channel's name; None for a channel whose source is another one.
@@ -92,30 +92,6 @@ class IngestAdmission:
         self.limits = limits
         self._webhook = webhook
         self._refusals = RefusalLog("publisher refused", limits.refusal_log)
-
-    def admit(
-        self,
-        channel: str,
-        key: str,
-        publisher: Publisher,
-        container: str = "",
-        on_end: Callable[[str], None] | None = None,
-    ) -> Publication:
-        """Let somebody publish who presented a key outside of HTTP, where there is no webhook.
-
-        Args:
-            channel: the name that is published to; whatever came.
-            key: the key; empty where none was presented.
-            publisher: who it is.
-            container: ffmpeg's name of the container; empty where the first bytes must tell it.
-            on_end: called with the reason when the publication is ended from this side.
-
-        Raises:
-            RefusedError: no.
-        """
-        self.find(channel)
-        self.check_key(channel, key, publisher.address)
-        return self.begin(channel, publisher, container, on_end)
 
     def find(self, channel: str) -> PublishedSource:
         """Find what is published to.
@@ -172,11 +148,15 @@ class IngestAdmission:
     ) -> Publication:
         """Begin the publication of somebody whose key was checked.
 
-        The arguments are those of ``admit``, and the approval, without which nobody begins where there is a
-        webhook.
+        Args:
+            channel: the name that is published to; whatever came.
+            publisher: who it is.
+            container: ffmpeg's name of the container; empty where the first bytes must tell it.
+            on_end: called with the reason when the publication is ended from this side.
+            approval: what `approve` gave; without it nobody begins where there is a webhook.
 
         Raises:
-            RefusedError: there is no room.
+            RefusedError: there is no such channel, no approval, or no room.
         """
         self.find(channel)
         self._check_approval(channel, publisher, approval)

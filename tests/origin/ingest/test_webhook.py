@@ -172,7 +172,7 @@ async def test_nobody_begins_without_the_answer_or_with_a_key_that_was_changed(j
         sources, keys, GuessDelay(2, 5.0), IngestLimits(), PublishWebhook(judge.url("200"))
     )
     with pytest.raises(RefusedError) as told:
-        door.admit("studio", KEY, SOMEBODY)
+        door.begin("studio", SOMEBODY)
     assert told.value.reason is RefusalReason.DENIED
     approval = await door.approve("studio", SOMEBODY)
     with pytest.raises(RefusedError):
