@@ -11,7 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.matroska.ebml import UNKNOWN_SIZE, Element, children, header, unsigned
+from media.matroska.ebml import UNKNOWN_SIZE, Element, children, header, number, unsigned
+from media.matroska.element_ids import (
+    BLOCK,
+    BLOCK_DURATION,
+    BLOCK_GROUP,
+    CLUSTER,
+    EBML,
+    ENCRYPTED_BLOCK,
+    INFO,
+    REFERENCE_BLOCK,
+    SEGMENT,
+    SIMPLE_BLOCK,
+    TIMESTAMP,
+    TIMESTAMP_SCALE,
+    TRACKS,
+)
 from media.matroska.tracks import AUDIO, MAX_TRACKS, VIDEO, MatroskaTrack, parse_tracks
 from media.mp4.sample_table_writer import Reserve, reserve_nothing
 
@@ -27,11 +42,17 @@ HEAD_BYTES = 32
 LACED_BYTES = 2048
 """Bytes in which the header of a block is with the sizes of the frames in it: up to 256 (§10.3)."""
 
-EBML, SEGMENT, INFO, TRACKS, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
-_TIMESTAMP, _SIMPLE_BLOCK, _GROUP, _BLOCK = 0xE7, 0xA3, 0xA0, 0xA1
-_TIMESTAMP_SCALE = 0x2AD7B1
-_DURATION, _REFERENCE, _ENCRYPTED = 0x9B, 0xFB, 0xAF
-_ENTERED = frozenset((SEGMENT, CLUSTER, _GROUP))
+BLOCK_HEADER_BYTES = 11
+"""Bytes that always suffice for :func:`block_header`: eight of a number, two of a time and one of flags."""
+
+DEFAULT_SCALE = 1_000_000
+"""Nanoseconds of a tick where ``Info`` doesn't say (§5.1.2.9)."""
+
+LONGEST_TICK = 10**9
+"""Most nanoseconds of a tick. Nearly all files have milliseconds, those of sound alone shorter ticks, one for
+each sample: by ticks of more than a second no picture could be told from the next."""
+
+_ENTERED = frozenset((SEGMENT, CLUSTER, BLOCK_GROUP))
 
 SEARCHED_AT_ONCE = 1 << 20
 """Most bytes in which the next cluster is looked for at once."""
@@ -146,7 +167,7 @@ class _BlockReader:
         self._reserved = 0
         self.tracks: tuple[MatroskaTrack, ...] | None = None
         self.frames: dict[int, Frames] = {}
-        self.timestamp_scale = 1_000_000
+        self.timestamp_scale = DEFAULT_SCALE
         self.cut_short = False
         self.damaged = False
         self._searched = 0
@@ -193,11 +214,11 @@ class _BlockReader:
             How many, and where in the file the next element begins; None where no such block is next.
         """
         count, known, cluster_time = 0, self.frames, self._cluster_time
-        while at + HEAD_BYTES <= len(window) and window[at] == _SIMPLE_BLOCK:
+        while at + HEAD_BYTES <= len(window) and window[at] == SIMPLE_BLOCK:
             body = at + 10 - window[at + 1].bit_length()
-            number, flags = window[body], window[body + 3]
-            frames = known.get(number & 0x7F)
-            if body > at + 9 or number < 0x80 or flags & 0x06 or frames is None:
+            track, flags = window[body], window[body + 3]
+            frames = known.get(track & 0x7F)
+            if body > at + 9 or track < 0x80 or flags & 0x06 or frames is None:
                 break
             mask = (1 << 7 * (body - at - 1)) - 1
             size = int.from_bytes(window[at + 1 : body], "big") & mask
@@ -229,9 +250,9 @@ class _BlockReader:
             raise MalformedError(f"element {kind:#x} of unknown size")
         end = payload + size
         if end > self._size or size == UNKNOWN_SIZE:
-            self.cut_short = kind in (_SIMPLE_BLOCK, _BLOCK, TRACKS, INFO) or size == UNKNOWN_SIZE
+            self.cut_short = kind in (SIMPLE_BLOCK, BLOCK, TRACKS, INFO) or size == UNKNOWN_SIZE
             return self._behind_damage(payload, window, start) if within_film else None
-        if kind in (_SIMPLE_BLOCK, _BLOCK):
+        if kind in (SIMPLE_BLOCK, BLOCK):
             head = window[found.payload : found.payload + min(size, HEAD_BYTES)]
             self._block(head, payload, end, kind)
         elif self._in_cluster and size <= 8:
@@ -239,7 +260,7 @@ class _BlockReader:
         elif kind in (INFO, TRACKS) and kind not in self._read_once:
             self._read_once.add(kind)  # §5.1.2, §5.1.4: others of its kind are the same once more
             self._metadata(kind, payload, size)
-        elif kind == _ENCRYPTED and not self.frames:  # behind frames in the clear it is damage
+        elif kind == ENCRYPTED_BLOCK and not self.frames:  # behind frames in the clear it is damage
             raise UnsupportedError("encrypted media")
         return end
 
@@ -261,7 +282,7 @@ class _BlockReader:
         return start + at
 
     def _enter(self, found: Element) -> None:
-        if found.kind != _GROUP:
+        if found.kind != BLOCK_GROUP:
             self._in_cluster = found.kind == CLUSTER
             self._cluster_time = 0
         elif found.size == UNKNOWN_SIZE:
@@ -278,44 +299,34 @@ class _BlockReader:
             self.tracks = parse_tracks(data)
             self._wanted = {track.number for track in self.tracks if track.kind in (VIDEO, AUDIO)}
         else:
-            self._information(data)
-
-    def _information(self, data: bytes) -> None:
-        for found in children(data, 0, len(data)):
-            if found.kind == _TIMESTAMP_SCALE:
-                scale = unsigned(data, found)
-                if not 0 < scale < 1 << 40:
-                    raise MalformedError(f"ticks of {scale} nanoseconds")
-                self.timestamp_scale = scale
+            self.timestamp_scale = timestamp_scale(data)
 
     def _value(self, kind: int, payload: bytes) -> None:
-        if kind == _TIMESTAMP:
+        if kind == TIMESTAMP:
             self._cluster_time = min(int.from_bytes(payload, "big"), LATEST)
-        elif kind == _REFERENCE and not self._referenced:  # §5.1.3.5.5: what needs another is no key frame
-            self._referenced = True
+        elif kind == REFERENCE_BLOCK and not self._referenced:
+            self._referenced = True  # §5.1.3.5.5: what needs another is no key frame
             if self._group is not None:
                 for index in range(self._group_from, len(self._group)):
                     self._group.flags[index] &= ~KEY
-        elif kind == _DURATION and self._group is not None:
+        elif kind == BLOCK_DURATION and self._group is not None:
             self._group.last_duration = min(int.from_bytes(payload, "big"), LATEST)
 
     def _block(self, head: bytes, payload: int, end: int, kind: int) -> None:
         """Take the header of a block (§10.1): its track, its time, and the sizes of the frames in it."""
         try:
-            number, at = _number(head, 0)
-            flags = head[at + 2]
+            track, time, flags, at = block_header(head)
         except IndexError:
             raise MalformedError(f"the block at {payload} is cut off") from None
-        if self._wanted is not None and number not in self._wanted:
+        if self._wanted is not None and track not in self._wanted:
             return
-        frames = self.frames.get(number)
+        frames = self.frames.get(track)
         if frames is None:
             if len(self.frames) >= MAX_TRACKS:
                 raise TooLargeError(f"blocks of more than {MAX_TRACKS} tracks")
-            frames = self.frames[number] = Frames()
-        first, time = len(frames), self._cluster_time + int.from_bytes(head[at : at + 2], "big", signed=True)
-        key = flags >> 7 if kind == _SIMPLE_BLOCK else int(not self._referenced)
-        at += 3
+            frames = self.frames[track] = Frames()
+        first, time = len(frames), self._cluster_time + time
+        key = flags >> 7 if kind == SIMPLE_BLOCK else int(not self._referenced)
         if flags & 0x06:
             head = self._read(payload, min(end - payload, LACED_BYTES))
             self._laced(frames, head, at, (flags & 0x06, payload, end, time, key))
@@ -325,7 +336,7 @@ class _BlockReader:
             frames.offsets.append(payload + at)
             frames.flags.append(key)
         frames.last_duration = None
-        self._group, self._group_from = (frames, first) if kind == _BLOCK else (None, 0)
+        self._group, self._group_from = (frames, first) if kind == BLOCK else (None, 0)
         self._count += len(frames) - first
         self._check_count()
 
@@ -344,11 +355,11 @@ class _BlockReader:
         except IndexError:
             raise MalformedError(f"the lacing of the block at {payload} is cut off") from None
         place = payload + at
-        for number, size in enumerate(sizes):
+        for index, size in enumerate(sizes):
             frames.sizes.append(_bounded(size))
             frames.times.append(time)
             frames.offsets.append(place)
-            frames.flags.append(number << 1 | key)
+            frames.flags.append(index << 1 | key)
             place += size
 
 
@@ -358,18 +369,38 @@ def _bounded(size: int) -> int:
     return size
 
 
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """Read a number that is as long as its first bits say; give it and where it ends."""
-    first = data[at]
-    if first & 0x80:
-        return first & 0x7F, at + 1
-    width = 9 - first.bit_length()
-    if width > 8:
-        raise MalformedError("a number of no length")
-    end = at + width
-    if end > len(data):
-        raise IndexError
-    return int.from_bytes(data[at:end], "big") & (1 << 7 * width) - 1, end
+def block_header(data: bytes) -> tuple[int, int, int, int]:
+    """Read the header of a block (§10.1).
+
+    Args:
+        data: a block's payload, or the beginning of it.
+
+    Returns:
+        The number of its track, its time in ticks since that of its cluster, its flags, and where what is
+        behind its header begins.
+
+    Raises:
+        MalformedError: no number of a track is there.
+        IndexError: it is cut off.
+    """
+    track, at = number(data, 0)
+    flags = data[at + 2]
+    return track, int.from_bytes(data[at : at + 2], "big", signed=True), flags, at + 3
+
+
+def timestamp_scale(info: bytes) -> int:
+    """Read from the payload of an ``Info`` element how many nanoseconds a tick has.
+
+    Raises:
+        MalformedError: an element is cut off, or no clock has such ticks.
+    """
+    for one in children(info, 0, len(info)):
+        if one.kind == TIMESTAMP_SCALE:
+            scale = unsigned(info, one)
+            if not 0 < scale <= LONGEST_TICK:
+                raise MalformedError(f"ticks of {scale} nanoseconds")
+            return scale
+    return DEFAULT_SCALE
 
 
 def _lace_sizes(head: bytes, at: int, lacing: int, length: int) -> tuple[list[int], int]:
@@ -390,7 +421,7 @@ def _lace_sizes(head: bytes, at: int, lacing: int, length: int) -> tuple[list[in
             size, at = size + head[at], at + 1
         else:  # EBML's: the first is a number, each other the difference to the one before
             before = at
-            size, at = _number(head, at)
+            size, at = number(head, at)
             if sizes:
                 size += sizes[-1] - ((1 << 7 * (at - before) - 1) - 1)
         sizes.append(size)

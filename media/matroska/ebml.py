@@ -14,6 +14,9 @@ MAX_ELEMENTS = 8192
 UNKNOWN_SIZE = -1
 """Size of an element that ends where one begins that can't be in it (§6.2)."""
 
+UNKNOWN_SIZE_BYTES = b"\x01" + b"\xff" * 7
+"""An unknown size as it is written, in eight bytes."""
+
 HEADER_BYTES = 12
 """Bytes that always suffice for :func:`header`: four of an ID and eight of a size (RFC 9559 §4.1)."""
 
@@ -81,6 +84,25 @@ def children(data: bytes, start: int, end: int) -> Iterator[Element]:
         yield found
         start = found.end
     raise MalformedError(f"more than {MAX_ELEMENTS} elements beside each other")
+
+
+def number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a number that is as long as its first bits say (§4); give it, and where it ends.
+
+    Raises:
+        MalformedError: no number begins so.
+        IndexError: it is cut off; who reads it knows what that means.
+    """
+    first = data[at]
+    if first & 0x80:
+        return first & 0x7F, at + 1
+    width = 9 - first.bit_length()
+    if width > 8:
+        raise MalformedError("a number of no length")
+    end = at + width
+    if end > len(data):
+        raise IndexError
+    return int.from_bytes(data[at:end], "big") & (1 << 7 * width) - 1, end
 
 
 def unsigned(data: bytes, found: Element) -> int:

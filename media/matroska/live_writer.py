@@ -6,10 +6,11 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from media.matroska.blocks import CLUSTER, EBML, INFO, SEGMENT, TRACKS
-from media.matroska.stream import SIMPLE_BLOCK, TIMESTAMP
+from media.matroska import element_ids as ids
+from media.matroska.blocks import DEFAULT_SCALE
+from media.matroska.ebml import UNKNOWN_SIZE_BYTES
 
-_UNKNOWN = b"\x01" + b"\xff" * 7
+_CLUSTER_HEAD = ids.CLUSTER.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
 _FARTHEST = 30_000
 """Milliseconds from a cluster's time to a block's; it has 16 bits with a sign."""
 
@@ -41,14 +42,23 @@ class LiveTrack:
 
 def write_head(tracks: Sequence[LiveTrack]) -> bytes:
     """Write what stands before the first cluster; times are in milliseconds."""
-    ebml = element(0x4286, b"\1") + element(0x42F7, b"\1") + element(0x42F2, b"\4") + element(0x42F3, b"\x08")
-    ebml += element(0x4282, b"matroska") + element(0x4287, b"\4") + element(0x4285, b"\2")
-    info = element(0x2AD7B1, (1_000_000).to_bytes(4, "big"))
-    info += element(0x4D80, b"Headwater") + element(0x5741, b"Headwater")
-    segment = SEGMENT.to_bytes(4, "big") + _UNKNOWN
-    return (
-        element(EBML, ebml) + segment + element(INFO, info) + element(TRACKS, b"".join(map(_track, tracks)))
+    ebml = _elements(
+        (ids.EBML_VERSION, b"\1"),
+        (ids.EBML_READ_VERSION, b"\1"),
+        (ids.EBML_MAX_ID_LENGTH, b"\4"),
+        (ids.EBML_MAX_SIZE_LENGTH, b"\x08"),
+        (ids.DOC_TYPE, b"matroska"),
+        (ids.DOC_TYPE_VERSION, b"\4"),
+        (ids.DOC_TYPE_READ_VERSION, b"\2"),
     )
+    info = _elements(
+        (ids.TIMESTAMP_SCALE, DEFAULT_SCALE.to_bytes(4, "big")),
+        (ids.MUXING_APP, b"Headwater"),
+        (ids.WRITING_APP, b"Headwater"),
+    )
+    segment = ids.SEGMENT.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
+    described = _elements((ids.INFO, info), (ids.TRACKS, b"".join(map(_track, tracks))))
+    return element(ids.EBML, ebml) + segment + described
 
 
 def element(kind: int, payload: bytes) -> bytes:
@@ -57,22 +67,32 @@ def element(kind: int, payload: bytes) -> bytes:
     return name + (1 << 56 | len(payload)).to_bytes(8, "big") + payload
 
 
+def _elements(*parts: tuple[int, bytes]) -> bytes:
+    """Write elements of these IDs and payloads, one behind the other."""
+    return b"".join([element(kind, payload) for kind, payload in parts])
+
+
 def _track(track: LiveTrack) -> bytes:
     number = bytes((track.number,))
-    body = (
-        element(0xD7, number) + element(0x73C5, number) + element(0x83, b"\2" if track.sample_rate else b"\1")
+    body = _elements(
+        (ids.TRACK_NUMBER, number),
+        (ids.TRACK_UID, number),
+        (ids.TRACK_TYPE, b"\2" if track.sample_rate else b"\1"),
+        # §5.1.4.1.12: no frame refers to those of another block, as laced ones would.
+        (ids.FLAG_LACING, b"\0"),
+        (ids.CODEC_ID, track.codec.encode()),
     )
-    # §5.1.4.1.12: no frame refers to those of another block, as laced ones would.
-    body += element(0x9C, b"\0") + element(0x86, track.codec.encode())
     if track.private:
-        body += element(0x63A2, track.private)
+        body += element(ids.CODEC_PRIVATE, track.private)
     if track.sample_rate:
-        sound = element(0xB5, struct.pack(">d", track.sample_rate)) + element(0x9F, bytes((track.channels,)))
-        return element(0xAE, body + element(0xE1, sound))
+        rate = struct.pack(">d", track.sample_rate)
+        sound = _elements((ids.SAMPLING_FREQUENCY, rate), (ids.CHANNELS, bytes((track.channels,))))
+        return element(ids.TRACK_ENTRY, body + element(ids.AUDIO, sound))
     if track.frame_rate:
-        body += element(0x23E383, round(1e9 / track.frame_rate).to_bytes(8, "big"))
+        body += element(ids.DEFAULT_DURATION, round(1e9 / track.frame_rate).to_bytes(8, "big"))
     width, height = (length.to_bytes(4, "big") for length in track.pixels)
-    return element(0xAE, body + element(0xE0, element(0xB0, width) + element(0xBA, height)))
+    video = _elements((ids.PIXEL_WIDTH, width), (ids.PIXEL_HEIGHT, height))
+    return element(ids.TRACK_ENTRY, body + element(ids.VIDEO, video))
 
 
 class LiveBlockWriter:
@@ -97,6 +117,6 @@ class LiveBlockWriter:
         begin = b""
         if self._cluster is None or abs(time - self._cluster) > _FARTHEST:
             self._cluster = time
-            begin = CLUSTER.to_bytes(4, "big") + _UNKNOWN + element(TIMESTAMP, time.to_bytes(8, "big"))
+            begin = _CLUSTER_HEAD + element(ids.TIMESTAMP, time.to_bytes(8, "big"))
         head = bytes((0x80 | track,)) + (time - self._cluster).to_bytes(2, "big", signed=True)
-        return begin + element(SIMPLE_BLOCK, head + bytes((_KEY_FRAME * is_key,)) + data)
+        return begin + element(ids.SIMPLE_BLOCK, head + bytes((_KEY_FRAME * is_key,)) + data)

@@ -9,24 +9,39 @@ from __future__ import annotations
 import struct
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.matroska.blocks import CLUSTER, EBML, INFO, SEGMENT, TRACKS
-from media.matroska.ebml import HEADER_BYTES, UNKNOWN_SIZE, Element, children, header, unsigned
+from media.matroska.blocks import BLOCK_HEADER_BYTES, DEFAULT_SCALE, block_header, timestamp_scale
+from media.matroska.ebml import (
+    HEADER_BYTES,
+    UNKNOWN_SIZE,
+    UNKNOWN_SIZE_BYTES,
+    Element,
+    children,
+    header,
+    unsigned,
+)
+from media.matroska.element_ids import (
+    BLOCK,
+    BLOCK_GROUP,
+    CLUSTER,
+    EBML,
+    INFO,
+    REFERENCE_BLOCK,
+    SEGMENT,
+    SIMPLE_BLOCK,
+    TIMESTAMP,
+    TRACKS,
+)
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack, parse_tracks
 from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk, without_front
 
 MAX_ELEMENT_BYTES = 8 << 20
 """Largest element that is taken: a key frame of 64 Mbit."""
 
-TIMESTAMP, SIMPLE_BLOCK, BLOCK_GROUP, BLOCK, REFERENCE = 0xE7, 0xA3, 0xA0, 0xA1, 0xFB
-TIMESTAMP_SCALE = 0x2AD7B1
-DEFAULT_SCALE = 1_000_000
-"""Nanoseconds of a tick where ``Info`` doesn't say (§5.1.2.9)."""
-
 LONGEST_TIME = 1 << 62
 """Bound of times in nanoseconds."""
 
-_UNKNOWN = b"\x01" + b"\xff" * 7
-_CLUSTER_HEAD = CLUSTER.to_bytes(4, "big") + _UNKNOWN
+_SEGMENT_HEAD = SEGMENT.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
+_CLUSTER_HEAD = CLUSTER.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
 
 
 class MatroskaStreamReader:
@@ -100,7 +115,7 @@ class MatroskaStreamReader:
         elif kind == EBML:
             self._ebml, self._info, self._tracks_element = whole, b"", b""
         elif kind == INFO:
-            self._info, self._scale = whole, _scale_of(whole, payload)
+            self._info, self._scale = whole, timestamp_scale(whole[payload:])
         elif kind == TRACKS:
             self._tracks_element = whole
             return self._begin(parse_tracks(whole[payload:]))
@@ -109,7 +124,7 @@ class MatroskaStreamReader:
     def _begin(self, tracks: tuple[MatroskaTrack, ...]) -> list[StreamChunk]:
         if any(track.encrypted for track in tracks):
             raise UnsupportedError("its tracks are encrypted")
-        head = self._ebml + SEGMENT.to_bytes(4, "big") + _UNKNOWN + self._info + self._tracks_element
+        head = self._ebml + _SEGMENT_HEAD + self._info + self._tracks_element
         if head == self._head:
             return []
         changes, self._head = bool(self._head), head
@@ -148,16 +163,6 @@ def _cluster_head(time: int) -> bytes:
     return _CLUSTER_HEAD + struct.pack(">BBQ", TIMESTAMP, 0x88, time)
 
 
-def _scale_of(info: bytes, payload: int) -> int:
-    for one in children(info, payload, len(info)):
-        if one.kind == TIMESTAMP_SCALE:
-            scale = unsigned(info, one)
-            if not 0 < scale <= 10**9:
-                raise MalformedError(f"ticks of {scale} nanoseconds")
-            return scale
-    return DEFAULT_SCALE
-
-
 def _block_facts(kind: int, whole: bytes, payload: int) -> tuple[int, int, bool]:
     """Read a block's track, its time relative to its cluster's, and whether it is a key frame (§10)."""
     if kind == SIMPLE_BLOCK:
@@ -168,12 +173,9 @@ def _block_facts(kind: int, whole: bytes, payload: int) -> tuple[int, int, bool]
         if block is None:
             raise MalformedError("a group without a block")
         start, end = block.payload, block.end
-        is_key = not any(one.kind == REFERENCE for one in inside)
-    width = 9 - whole[start].bit_length() if end > start else 9
-    if width > 8 or end - start < width + 3:
-        raise MalformedError("a block without a head")
-    number = int.from_bytes(whole[start : start + width], "big") & (1 << 7 * width) - 1
-    relative = int.from_bytes(whole[start + width : start + width + 2], "big", signed=True)
-    if is_key is None:
-        is_key = bool(whole[start + width + 2] & 0x80)
-    return number, relative, is_key
+        is_key = not any(one.kind == REFERENCE_BLOCK for one in inside)
+    try:
+        track, relative, flags, _ = block_header(whole[start : min(end, start + BLOCK_HEADER_BYTES)])
+    except IndexError:
+        raise MalformedError("a block without a head") from None
+    return track, relative, bool(flags & 0x80) if is_key is None else is_key

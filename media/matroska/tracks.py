@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from media.errors import MalformedError, TooLargeError
+from media.matroska import element_ids as ids
 from media.matroska.ebml import Element, children, real, text, unsigned
 from media.mp4.colour import UNSPECIFIED, Colour
 
@@ -145,7 +146,7 @@ def parse_tracks(data: bytes) -> tuple[MatroskaTrack, ...]:
         MalformedError: an element is cut off or impossible, or two tracks have the same number.
         TooLargeError: there are too many tracks or elements, or a track's configuration is too large.
     """
-    entries = [one for one in children(data, 0, len(data)) if one.kind == 0xAE]
+    entries = [one for one in children(data, 0, len(data)) if one.kind == ids.TRACK_ENTRY]
     if len(entries) > MAX_TRACKS:
         raise TooLargeError(f"{len(entries)} tracks: more than {MAX_TRACKS}")
     room = _Room()
@@ -156,29 +157,29 @@ def parse_tracks(data: bytes) -> tuple[MatroskaTrack, ...]:
 
 
 def _track(entry: _Values) -> MatroskaTrack:
-    video, audio = entry.inside(0xE0), entry.inside(0xE1)
-    encrypted, compression, stripped = _encodings(entry.inside(0x6D80))
-    rate = audio.real(0xB5, 8000.0)
+    video, audio = entry.inside(ids.VIDEO), entry.inside(ids.AUDIO)
+    encrypted, compression, stripped = _encodings(entry.inside(ids.CONTENT_ENCODINGS))
+    rate = audio.real(ids.SAMPLING_FREQUENCY, 8000.0)
     if not 1 <= rate < 1 << 24:
         raise MalformedError(f"sound of {rate} Hz")
     return MatroskaTrack(
-        number=entry.number(0xD7),
-        kind=entry.number(0x83),
-        codec=entry.text(0x86),
-        private=_bounded(entry.data_of(0x63A2)),
-        enabled=bool(entry.number(0xB9, 1)),
-        default=bool(entry.number(0x88, 1)),
-        name=entry.text(0x536E),
-        language=entry.text(0x22B59C, "eng"),  # §5.1.4.1.19: English where it doesn't say
-        extended_language=entry.text(0x22B59D),
-        default_duration=entry.number(0x23E383),
-        codec_delay=entry.number(0x56AA),
-        pixels=(video.number(0xB0), video.number(0xBA)),
+        number=entry.number(ids.TRACK_NUMBER),
+        kind=entry.number(ids.TRACK_TYPE),
+        codec=entry.text(ids.CODEC_ID),
+        private=_bounded(entry.data_of(ids.CODEC_PRIVATE)),
+        enabled=bool(entry.number(ids.FLAG_ENABLED, 1)),
+        default=bool(entry.number(ids.FLAG_DEFAULT, 1)),
+        name=entry.text(ids.NAME),
+        language=entry.text(ids.LANGUAGE, "eng"),  # §5.1.4.1.19: English where it doesn't say
+        extended_language=entry.text(ids.LANGUAGE_BCP47),
+        default_duration=entry.number(ids.DEFAULT_DURATION),
+        codec_delay=entry.number(ids.CODEC_DELAY),
+        pixels=(video.number(ids.PIXEL_WIDTH), video.number(ids.PIXEL_HEIGHT)),
         display=_display(video),
-        colour=_colour(video.inside(0x55B0)) if 0x55B0 in video.found else None,
-        full_range=video.inside(0x55B0).number(0x55B9) == 2,
+        colour=_colour(video.inside(ids.COLOUR)) if ids.COLOUR in video.found else None,
+        full_range=video.inside(ids.COLOUR).number(ids.RANGE) == 2,
         sample_rate=rate,
-        channels=audio.number(0x9F, 1),
+        channels=audio.number(ids.CHANNELS, 1),
         encrypted=encrypted,
         compression=compression,
         stripped=stripped,
@@ -194,31 +195,33 @@ def _bounded(configuration: bytes) -> bytes:
 
 def _display(video: _Values) -> tuple[int, int]:
     """Give the size as shown (§5.1.4.1.28.12): in pixels, or of units other than these the ratio."""
-    return (0, 0) if video.number(0x54B2) > 3 else (video.number(0x54B0), video.number(0x54BA))
+    shown = video.number(ids.DISPLAY_WIDTH), video.number(ids.DISPLAY_HEIGHT)
+    return (0, 0) if video.number(ids.DISPLAY_UNIT) > 3 else shown
 
 
 def _colour(colour: _Values) -> Colour:
     """Read how the numbers of a picture are meant (§5.1.4.1.28.16)."""
-    numbers = (colour.number(kind, UNSPECIFIED) for kind in (0x55BB, 0x55BA, 0x55B1))
-    return Colour(*numbers)
+    kinds = ids.PRIMARIES, ids.TRANSFER_CHARACTERISTICS, ids.MATRIX_COEFFICIENTS
+    return Colour(*(colour.number(kind, UNSPECIFIED) for kind in kinds))
 
 
 def _encodings(encodings: _Values) -> tuple[bool, int | None, bytes]:
     """Say whether the frames are encrypted, how they are compressed, and what was stripped (§5.1.4.1.31)."""
     encrypted, compression, stripped = False, None, b""
     for one in encodings.several:
-        if one.kind != 0x6240:
+        if one.kind != ids.CONTENT_ENCODING:
             continue
         encoding = _values(encodings.data, one, encodings.room)
-        if encoding.number(0x5033) == 1:
+        if encoding.number(ids.CONTENT_ENCODING_TYPE) == 1:
             encrypted = True
             continue
-        if not encoding.number(0x5032, 1) & 1:  # §5.1.4.1.31.3: it isn't the frames that are compressed
+        # §5.1.4.1.31.3: it isn't the frames that are compressed
+        if not encoding.number(ids.CONTENT_ENCODING_SCOPE, 1) & 1:
             continue
-        settings = encoding.inside(0x5034)
-        algorithm = settings.number(0x4254)
+        settings = encoding.inside(ids.CONTENT_COMPRESSION)
+        algorithm = settings.number(ids.CONTENT_COMP_ALGO)
         if algorithm == STRIPPED and not stripped:
-            stripped = settings.data_of(0x4255)
+            stripped = settings.data_of(ids.CONTENT_COMP_SETTINGS)
         else:
             compression = algorithm
     return encrypted, compression, stripped
@@ -227,9 +230,9 @@ def _encodings(encodings: _Values) -> tuple[bool, int | None, bytes]:
 def _dolby_vision(entry: _Values) -> tuple[bytes, bytes] | None:
     """Find the configuration of Dolby Vision (§5.1.4.1.17), whose type is that of its box."""
     for one in entry.several:
-        if one.kind == 0x41E4:
+        if one.kind == ids.BLOCK_ADDITION_MAPPING:
             mapping = _values(entry.data, one, entry.room)
-            kind = mapping.number(0x41E7).to_bytes(8, "big")[4:]
+            kind = mapping.number(ids.BLOCK_ADD_ID_TYPE).to_bytes(8, "big")[4:]
             if kind in (b"dvcC", b"dvvC"):
-                return kind, _bounded(mapping.data_of(0x41ED))
+                return kind, _bounded(mapping.data_of(ids.BLOCK_ADD_ID_EXTRA_DATA))
     return None
