@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
@@ -9,10 +10,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from media.mp4.fragments import Fragment
-from packager.segment.keyframe_segmenter import NEAR
+from media.stream_reader import CLOCK_RATE
 from packager.segment.limits import SegmentLimits
 from packager.segment.part_packer import CadenceError
-from packager.sources.further_video_tracks import FurtherVideoTracksError
+from packager.sources.further_video_tracks import NEAR_TICKS, FurtherVideoTracksError, has_near
 
 SOUND = -1
 """What is given in place of a video track's index for the sound."""
@@ -44,7 +45,7 @@ class CommonKeyFrameGate:
     """
 
     def __init__(self, video_tracks: int, limits: SegmentLimits) -> None:
-        self._keys: list[list[Fraction]] = [[] for _ in range(video_tracks)]
+        self._matches = _KeyFrameMatches(video_tracks - 1)
         self._most_bytes, self._most_samples = limits.held_bytes, limits.held_samples * video_tracks
         self._held: list[TrackFragment] = []
         self._bytes = self._samples = 0
@@ -64,8 +65,8 @@ class CommonKeyFrameGate:
         self._bytes += len(one.fragment.data)
         self._samples += len(one.fragment.samples)
         if one.track != SOUND:
-            self._keys[one.track] += [shown for _, shown in _keys(one)]
-            self.time = self._find()
+            found = [time for _, key in _keys(one) for time in self._matches.add(one.track, key)]
+            self.time = Fraction(min(found), CLOCK_RATE) if found else None
         if self.time is None:
             if self._bytes > self._most_bytes or self._samples > self._most_samples:
                 raise self._failure("no key frame came with which all video tracks can begin")
@@ -74,15 +75,62 @@ class CommonKeyFrameGate:
         return list(_from_start(held, self.time))
 
     def forget(self, track: int) -> None:
-        """Forget what has come of a video track, since another stream of it follows."""
-        self._keys[track].clear()
+        """Forget what has come of a further video track, since another stream of it follows."""
+        self._matches.forget(track)
         self._held = [item for item in self._held if item.track != track]
+        self._bytes = sum(len(item.fragment.data) for item in self._held)
+        self._samples = sum(len(item.fragment.samples) for item in self._held)
 
-    def _find(self) -> Fraction | None:
-        for key in self._keys[0]:
-            if all(any(abs(key - own) <= NEAR for own in keys) for keys in self._keys[1:]):
-                return key
-        return None
+
+class _KeyFrameMatches:
+    """Tells which key frames of the main video track all further ones have, too.
+
+    Each key frame is looked up in sorted times once, and each of the main one is found once for each further
+    track: what comes may be nothing but key frames, and none of them near another one.
+
+    Args:
+        further: how many further video tracks there are.
+    """
+
+    def __init__(self, further: int) -> None:
+        self._missing: dict[int, int] = {}
+        self._keys: list[list[int]] = [[] for _ in range(further)]
+        self._unmatched: list[list[int]] = [[] for _ in range(further)]
+
+    def add(self, track: int, key: int) -> list[int]:
+        """Add a key frame of a video track at a time; give those of the main one that all have by it."""
+        return self._add_main(key) if track == 0 else self._add_further(track - 1, key)
+
+    def _add_main(self, key: int) -> list[int]:
+        if key not in self._missing:
+            unmatched = [
+                times
+                for times, own in zip(self._unmatched, self._keys, strict=True)
+                if not has_near(own, key)
+            ]
+            for times in unmatched:
+                bisect.insort(times, key)
+            self._missing[key] = len(unmatched)
+        return [] if self._missing[key] else [key]
+
+    def _add_further(self, index: int, key: int) -> list[int]:
+        bisect.insort(self._keys[index], key)
+        unmatched = self._unmatched[index]
+        begin = bisect.bisect_left(unmatched, key - NEAR_TICKS)
+        end = bisect.bisect_right(unmatched, key + NEAR_TICKS)
+        matched = unmatched[begin:end]
+        del unmatched[begin:end]
+        for time in matched:
+            self._missing[time] -= 1
+        return [time for time in matched if not self._missing[time]]
+
+    def forget(self, track: int) -> None:
+        """Forget the key frames of a further video track."""
+        unmatched = set(self._unmatched[track - 1])
+        for time in self._missing:
+            self._missing[time] += time not in unmatched
+        self._keys[track - 1] = []
+        self._unmatched[track - 1] = sorted(self._missing)
 
 
 def _from_start(held: Iterable[TrackFragment], start: Fraction) -> Iterator[TrackFragment]:
@@ -97,7 +145,7 @@ def _from_start(held: Iterable[TrackFragment], start: Fraction) -> Iterator[Trac
 
 
 def _index_of_key(item: TrackFragment, start: Fraction) -> int | None:
-    found = (index for index, shown in _keys(item) if shown >= start)
+    found = (index for index, shown in _keys(item) if shown >= start * CLOCK_RATE)
     return next(found, None)
 
 
@@ -111,10 +159,11 @@ def _behind(fragment: Fragment, index: int) -> Fragment:
     )
 
 
-def _keys(item: TrackFragment) -> Iterator[tuple[int, Fraction]]:
-    """Yield the index of each key frame in a fragment, and the time in seconds at which it is shown."""
+def _keys(item: TrackFragment) -> Iterator[tuple[int, int]]:
+    """Yield the index of each key frame in a fragment, and when it is shown, in ticks of ``CLOCK_RATE``."""
     time = item.fragment.base_media_decode_time
     for index, sample in enumerate(item.fragment.samples):
         if sample.is_sync:
-            yield index, Fraction(time + sample.composition_offset, item.timescale)
+            # Without any rounding: all streams that are copied have their pictures' times of this clock.
+            yield index, (time + sample.composition_offset) * CLOCK_RATE // item.timescale
         time += sample.duration

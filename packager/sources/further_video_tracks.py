@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -16,9 +17,12 @@ from media.stream_reader import CLOCK_RATE
 from packager.ffmpeg.ladder import Rung
 from packager.segment.keyframe_segmenter import NEAR
 from packager.sources.gop_cache import GopCache
-from packager.sources.limits import FurtherVideoTrackLimits
+from packager.sources.limits import FurtherVideoTrackLimits, SourceLimits
 from packager.sources.tee_branch import TeeBranch
 from packager.step_budget import StepBudget
+
+NEAR_TICKS = int(NEAR * CLOCK_RATE)
+"""Ticks by which key frames differ at most that are the same moment's in two video tracks."""
 
 
 class FurtherVideoTracksError(Exception):
@@ -73,7 +77,10 @@ class FurtherVideoTrack:
 
 
 async def find_renditions(
-    tracks: Mapping[int, FurtherVideoTrack], rungs: Sequence[Rung], keys: Sequence[Fraction], seconds: float
+    tracks: Mapping[int, FurtherVideoTrack],
+    rungs: Sequence[Rung],
+    keys: Sequence[Fraction],
+    limits: SourceLimits,
 ) -> tuple[int, ...]:
     """Find the video tracks that are a channel's renditions beside the source's own.
 
@@ -81,7 +88,7 @@ async def find_renditions(
         tracks: those that come, by the numbers of their tracks.
         rungs: these renditions.
         keys: when key frames of the main video track were shown, in seconds of the stream.
-        seconds: for how long the others are waited for.
+        limits: how much of the others is looked at, and for how long they are waited for.
 
     Returns:
         The numbers of their tracks, in the order of the renditions.
@@ -91,51 +98,61 @@ async def find_renditions(
     """
     if not rungs:
         return ()
-    views = {track: SeenVideoTrack() for track in tracks}
+    views = {track: SeenVideoTrack(limits.seen_keys) for track in tracks}
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(limits.seen_grace_seconds):
             for track, further in tuple(tracks.items()):
                 await views[track].look(further, keys[-1])
     except TimeoutError:
         pass  # what was seen in time decides
     except MediaError as error:
         raise FurtherVideoTracksError(str(error)) from error
-    found: list[int] = []
+    found, budget = list[int](), StepBudget()
     for rung in rungs:
         fitting = [track for track, view in views.items() if min(view.size) == rung.height]
         if not fitting:
             raise FurtherVideoTracksError(f"no track has a picture of {rung.height} lines, for {rung.name}")
-        if not any(views[track].has_all(keys) for track in fitting):
+        for track in fitting:
+            await budget.spend()
+            if views[track].has_all(keys):
+                found.append(track)
+                break
+        else:
             at = f"track {fitting[0]} ({rung.name})"
             raise FurtherVideoTracksError(f"{at} has its key frames at other times than the first one")
-        found.append(next(track for track in fitting if views[track].has_all(keys)))
     return tuple(found)
 
 
 class SeenVideoTrack:
     """What has been seen of a further video track.
 
+    Args:
+        most_keys: how many of its key frames are looked at.
+
     Attributes:
         size: width and height in pixels; 0 before they are known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_keys: int) -> None:
+        self._most_keys = most_keys
         self.size = (0, 0)
-        self._keys: list[Fraction] = []
-        self._newest = Fraction(0)
+        self._keys: list[int] = []
+        self._newest = 0
 
     async def look(self, track: FurtherVideoTrack, until: Fraction) -> None:
-        """Look at it up to a time of the stream.
+        """Look at it up to a time of the stream, or until it has had that many key frames.
 
         Raises:
             MediaError: it can't be copied.
         """
         reader, branch, budget = FlvToFragments(), track.branch(-math.inf), StepBudget()
         try:
-            while self._newest < until and (data := await branch.read()):
+            while self._newest < until * CLOCK_RATE and (data := await branch.read()):
                 async for portion in budget.portions(data):
                     for event in reader.receive_data(portion):
                         self.receive(event)
+                    if len(self._keys) >= self._most_keys:
+                        return
         finally:
             branch.receive_eof()
 
@@ -147,14 +164,21 @@ class SeenVideoTrack:
             return
         time = event.base_media_decode_time
         for sample in event.samples:
-            self._newest = Fraction(time + sample.composition_offset, CLOCK_RATE)
+            self._newest = time + sample.composition_offset
             if sample.is_sync:
-                self._keys.append(self._newest)
+                bisect.insort(self._keys, self._newest)
             time += sample.duration
 
     def has_all(self, keys: Sequence[Fraction]) -> bool:
         """Tell whether it has a key frame wherever the main track has one, as far as both were seen."""
         if not self._keys:
             return False
-        both = [key for key in keys if self._keys[0] - NEAR <= key <= self._newest + NEAR]
-        return bool(both) and all(any(abs(key - own) <= NEAR for own in self._keys) for key in both)
+        begin, end = self._keys[0] - NEAR_TICKS, self._newest + NEAR_TICKS
+        both = [key for key in (round(key * CLOCK_RATE) for key in keys) if begin <= key <= end]
+        return bool(both) and all(has_near(self._keys, key) for key in both)
+
+
+def has_near(times: Sequence[int], time: int) -> bool:
+    """Tell whether one of the times, sorted ticks, is that of the same moment as another one."""
+    index = bisect.bisect_left(times, time - NEAR_TICKS)
+    return index < len(times) and times[index] <= time + NEAR_TICKS

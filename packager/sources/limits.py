@@ -204,6 +204,7 @@ class SourceLimits:
         seen_seconds: Length of a stream that is searched for key frames if its video isn't encoded.
         seen_file_seconds: The same for a file.
         seen_grace_seconds: How much longer than its length a view of a stream may take.
+        seen_keys: Most key frames of a video track that are looked at, however little time they take.
         seen_apart_seconds: Length of a picture without any sound, or the other way, that has none.
         connect_seconds: Timeout of connecting to one address over HTTP or RTSP.
         silent_seconds: How long an HTTP server may send nothing.
@@ -235,6 +236,7 @@ class SourceLimits:
     seen_seconds: int = 6
     seen_file_seconds: int = 60
     seen_grace_seconds: float = 2.0
+    seen_keys: int = 1024
     seen_apart_seconds: float = 1.0
     connect_seconds: float = 10.0
     silent_seconds: float = 10.0

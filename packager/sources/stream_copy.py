@@ -99,9 +99,7 @@ async def inspect_copied(
         return None
     try:
         keys = () if source.seen is None else source.seen.keys
-        further = await find_renditions(
-            published.further_video_tracks, ladder[1:], keys, limits.seen_grace_seconds
-        )
+        further = await find_renditions(published.further_video_tracks, ladder[1:], keys, limits)
     except FurtherVideoTracksError as error:
         published.leave_further_video_tracks(str(error))
         return None
@@ -200,7 +198,9 @@ class SeenStream:
         )
 
     def is_enough(self, limits: SourceLimits) -> bool:
-        """Tell whether all is known that is to be known of a stream."""
+        """Tell whether all is known that is to be known of a stream, or as much was seen as may be."""
+        if len(self._keys) >= limits.seen_keys:
+            return True
         seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
         if self._track(has_picture=True) is None or self._track(has_picture=False) is None:
             return seconds >= limits.seen_apart_seconds

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
+import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from media.flv.flv_to_fragments import FlvToFragments
+from packager.sources.further_video_tracks import FurtherVideoTrack, SeenVideoTrack
 from packager.sources.limits import SourceLimits
 from packager.sources.source import Source
 from packager.sources.stream_copy import SeenStream
+from packager.step_budget import StepBudget
 
 NTSC = Fraction(30_000, 1001)
 CODING = "-c:v libx264 -preset veryfast -pix_fmt yuv420p -c:a aac"
@@ -68,3 +73,30 @@ def test_two_groups_are_looked_at_where_the_first_may_not_be_like_all(tmp_path: 
     assert keys == 3
     assert source is not None
     assert source.frame_rate == 25
+
+
+@pytest.fixture(scope="module")
+def key_frames(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Record a picture of nothing but key frames, without any sound."""
+    made = tmp_path_factory.mktemp("published") / "stream.flv"
+    words = f"-nostdin -v error -f lavfi -i testsrc2=size=160x120:rate=25 -t 2 {CODING} -g 1 {made}"
+    subprocess.run(["ffmpeg", *words.split()], check=True)
+    return made.read_bytes()
+
+
+def test_no_more_key_frames_are_looked_at_than_a_stream_may_have(key_frames: bytes) -> None:
+    reader, limits = FlvToFragments(), replace(SourceLimits(), seen_keys=5, seen_apart_seconds=60.0)
+    seen, looked = SeenStream(reader), 0
+    while not seen.is_enough(limits):
+        for event in reader.receive_data(key_frames[looked : looked + 100]):
+            seen.receive(event)
+        looked += 100
+    assert looked < len(key_frames) / 2
+
+
+async def test_no_more_key_frames_are_looked_at_than_a_further_track_may_have(key_frames: bytes) -> None:
+    track, seen = FurtherVideoTrack(SourceLimits().further_video_track, 60.0), SeenVideoTrack(most_keys=5)
+    await track.receive(key_frames, StepBudget(), time.monotonic())
+    async with asyncio.timeout(60):
+        await seen.look(track, Fraction(3600))
+    assert seen.has_all([Fraction(0)])
