@@ -18,10 +18,11 @@ import structlog
 
 from media.hls.date_range import DateRange
 from media.mp3.id3 import write_id3v2
+from packager.concurrency import background_task
 from packager.ffmpeg.ladder import audio_rungs
 from packager.live.channel import Channel
 from packager.live.options import ChannelHooks, ChannelOptions
-from packager.process.tools import Tools, ToolsError
+from packager.process.tools import Tools
 from packager.publish.commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError
 from packager.radio.block_queue import BlockQueue
@@ -171,24 +172,16 @@ class Simulcast:
         while True:
             await self._wanted.wait()
             log.info("channel begins", station=self.name)
-            try:
-                await self._run_once()
-            except* ToolsError as errors:
-                raise errors.exceptions[0] from None
+            with self._subscribe() as queue:
+                self._supply.queue = queue
+                async with background_task(self.channel.run()):
+                    await self._until_idle()
             log.info("channel ends, nobody follows it", station=self.name)
             self._renew(self.channel)
 
     def close(self) -> None:
         """Release all waiting requests."""
         self.channel.close()
-
-    async def _run_once(self) -> None:
-        with self._subscribe() as queue:
-            self._supply.queue = queue
-            async with asyncio.TaskGroup() as group:
-                running = group.create_task(self.channel.run())
-                await self._until_idle()
-                running.cancel()
 
     async def _until_idle(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from origin.live import routes
-from packager.process.tools import Tools
+from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import Throttle
 from packager.radio.block_queue import BlockQueue
 from packager.radio.limits import LiveSourceLimits
@@ -149,3 +149,12 @@ async def test_a_channel_does_not_end_while_somebody_waits_for_its_first_segment
         assert not waiting.done()
         waiting.cancel()
         await until(lambda: simulcast.channel is not channel, "the channel's end")
+
+
+async def test_what_ffmpeg_lacks_ends_a_stations_channel_as_that_error_alone(tools: Tools) -> None:
+    """In a group of errors, whoever supervises it would take it for a fault and try again for ever."""
+    without_aac = replace(tools, encoders=tools.encoders - {"aac"})
+    simulcast = Simulcast(OPTIONS, Mount(b"").subscribe, without_aac)
+    with pytest.raises(ToolsError, match="needs encoder aac"):
+        await simulcast.run()
+    assert simulcast.channel.state == "down"
