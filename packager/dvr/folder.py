@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -113,6 +113,7 @@ class DvrFolder:
         self._segment_name = re.compile(rf"{NUMBER}\.{self._extension}")
         self.faults = Faults()
         self._inits: dict[int, int] = {}
+        self._unneeded: set[int] = set()
         self._lines = 0
         self._live = 0
         self._first = 0
@@ -362,33 +363,49 @@ class DvrFolder:
             folder.set_aside([name])
         folder.write_whole(name, data, replaces=False)
 
-    def remove(self, number: int, size: int, timelines: Sequence[int] = (), *, oldest: bool = True) -> int:
-        """Remove a segment and init segments, if they are what we wrote.
+    def remove(self, number: int, size: int, *, oldest: bool = True) -> int:
+        """Remove a segment's file, if it is what we wrote; ``tidy`` removes what else isn't needed then.
 
         Args:
             number: the segment's; it may be a gap's.
             size: its bytes; 0 of what has none.
-            timelines: the init segments'.
             oldest: whether it is the first one, whose line goes with it in time.
 
         Returns:
             How many bytes the segment had.
 
         Raises:
-            OSError: it can't be removed.
+            OSError: it can't be removed; it may be tried again.
         """
         with self._place.open() as folder:
             there = size and folder.status(self._name_of(number)) is not None
             removed = bool(there) and folder.remove(self._name_of(number), size)
-            for timeline in timelines:
-                if timeline in self._inits:
-                    folder.remove(self._init_of(timeline), self._inits.pop(timeline))
-            if oldest:
-                self._live, self._first = max(self._live - 1, 0), max(self._first, number + 1)
-                if self._lines > 2 * self._live + self._limits.compact_slack_lines:
-                    lines = index.read(folder, self._limits).lines.values()
-                    self._write_index(folder, [line for line in lines if line.number >= self._first])
+        if oldest:
+            self._live, self._first = max(self._live - 1, 0), max(self._first, number + 1)
         return size if removed else 0
+
+    def tidy(self, timelines: Iterable[int]) -> None:
+        """Remove init segments that aren't needed any more, and lines of removed segments once they are many.
+
+        Args:
+            timelines: the init segments'; those that an earlier call couldn't remove are tried again.
+
+        Raises:
+            OSError: not all of it can be done; the next call does the rest.
+        """
+        self._unneeded.update(timelines)
+        self._unneeded.intersection_update(self._inits)
+        is_long = self._lines > 2 * self._live + self._limits.compact_slack_lines
+        if not self._unneeded and not is_long:
+            return
+        with self._place.open() as folder:
+            for timeline in sorted(self._unneeded):
+                folder.remove(self._init_of(timeline), self._inits[timeline])
+                del self._inits[timeline]
+                self._unneeded.discard(timeline)
+            if is_long:
+                lines = index.read(folder, self._limits).lines.values()
+                self._write_index(folder, [line for line in lines if line.number >= self._first])
 
     def _append(self, folder: OpenFolder, data: bytes) -> None:
         descriptor = folder.open_to_append(INDEX)

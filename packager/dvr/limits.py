@@ -41,6 +41,8 @@ class DvrLimits:
         settle_seconds: How long the end of an event waits for the same.
         retry_seconds: How long the disk is left alone once it has failed.
         attempts: How often a segment is written where removing the oldest ones may make room for it.
+        failed_removals: Most segments that wait for another attempt to remove them; what is more stays on
+            disk until the next start.
         calm_writes: So many segments stored without trouble end it.
         former_folders: Most folders of one rendition that are set aside: of earlier generations what isn't
             ours stays.
@@ -64,6 +66,7 @@ class DvrLimits:
     settle_seconds: float = 30.0
     retry_seconds: float = 1.0
     attempts: int = 3
+    failed_removals: int = 4096
     calm_writes: int = 20
     former_folders: int = 16
     compact_slack_lines: int = 4096

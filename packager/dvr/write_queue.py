@@ -154,6 +154,10 @@ class WriteQueue:
         self._removals.clear()
         return removals
 
+    def put_back_removals(self, removals: Sequence[Removal]) -> None:
+        """Queue removals again that failed, before all others; they are tried when there is other work."""
+        self._removals.extendleft(reversed(removals))
+
     def look(self) -> None:
         """Begin a round of work: anything queued from now on ends ``work``."""
         self._work.clear()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from packager.dvr.folder import DvrFolder
 from packager.dvr.index import IndexLine, stored_of
 from packager.dvr.limits import DvrLimits
 from packager.dvr.write_queue import DiskHealth, PendingWrite, Removal, RenditionStore, WriteQueue
@@ -83,7 +85,9 @@ class Writer:
         while self._max_bytes and 2 * self._listed_bytes > self._max_bytes and retire_oldest(self._writers):
             pass
         while self._max_bytes and self.used > self._max_bytes and self._shorten():
-            await self._remove_all()
+            if not await self._remove_all():
+                # Forgetting more segments makes no room as long as the disk removes none.
+                break
 
     async def _write(self, put: PendingWrite, segment: LiveSegment) -> IndexLine | None:
         """Write a segment, or note a gap; None if the disk fails."""
@@ -97,13 +101,17 @@ class Writer:
                 await self._remove_all()
         return None
 
-    async def _remove_all(self) -> None:
+    async def _remove_all(self) -> bool:
+        """Remove all that is to go; what the disk refuses is tried again later. Tell whether it all went."""
         removals = self._queue.take_removals()
-        if removals:
-            try:
-                self.used -= await asyncio.to_thread(_remove, removals)
-            except OSError as error:
-                self._health.failed(str(error))
+        if not removals:
+            return True
+        outcome = await asyncio.to_thread(_remove, removals)
+        self.used -= outcome.bytes
+        self._queue.put_back_removals(outcome.refused[-self._limits.failed_removals :])
+        if outcome.reason:
+            self._health.failed(outcome.reason)
+        return not outcome.refused
 
     @property
     def _writers(self) -> list[RenditionWriter]:
@@ -129,8 +137,37 @@ def retire_oldest(writers: Iterable[RenditionWriter]) -> bool:
     return any(retired)
 
 
-def _remove(removals: Sequence[Removal]) -> int:
-    return sum(
-        one.segment_store.folder.remove(one.number, one.size, one.timelines, oldest=one.oldest)
-        for one in removals
-    )
+@dataclass(slots=True)
+class _Outcome:
+    """What came of some removals.
+
+    Attributes:
+        bytes: of the segments that are gone.
+        refused: those whose segment the disk didn't remove.
+        reason: why something couldn't be done, the last time; empty where all was.
+    """
+
+    bytes: int = 0
+    refused: list[Removal] = field(default_factory=list)
+    reason: str = ""
+
+
+def _remove(removals: Sequence[Removal]) -> _Outcome:
+    """Remove segments one by one, then what else their folders don't need any more; it blocks."""
+    outcome = _Outcome()
+    unneeded: dict[DvrFolder, set[int]] = {}
+    for one in removals:
+        folder = one.segment_store.folder
+        try:
+            outcome.bytes += folder.remove(one.number, one.size, oldest=one.oldest)
+        except OSError as error:
+            outcome.refused.append(one)
+            outcome.reason = str(error)
+        else:
+            unneeded.setdefault(folder, set()).update(one.timelines)
+    for folder, timelines in unneeded.items():
+        try:
+            folder.tidy(timelines)
+        except OSError as error:
+            outcome.reason = str(error)
+    return outcome

@@ -152,6 +152,7 @@ class Recordings:
         self._retention = retention
         self._known: dict[str, Recording] = {}
         self._to_remove: list[Recording] = []
+        self._refused: set[str] = set()
 
     def __iter__(self) -> Iterator[Recording]:
         """Iterate over them, the latest first."""
@@ -248,16 +249,28 @@ class Recordings:
                 kept -= recording.size
                 del self._known[recording.metadata.id]
                 self._to_remove.append(recording)
+        refused = []
         while (free := next((one for one in self._to_remove if not one.is_read), None)) is not None:
             self._to_remove.remove(free)
-            try:
-                whole = await asyncio.to_thread(
-                    _remove, self._place, free.metadata.id, self._limits.removed_folders
-                )
-            except OSError as error:
+            if not await self._remove(free.metadata.id):
+                refused.append(free)
+        self._to_remove += refused
+
+    async def _remove(self, name: str) -> bool:
+        """Remove a recording that isn't known any more; False where that is to be tried again."""
+        try:
+            whole = await asyncio.to_thread(_remove, self._place, name, self._limits.removed_folders)
+        except FileNotFoundError:
+            pass  # somebody else has removed it, or the next start removes what an earlier attempt has left
+        except OSError as error:
+            if name not in self._refused:
                 log.warning("recording can't be removed", channel=self._channel, reason=str(error))
-            else:
-                log.info("recording removed", channel=self._channel, recording=free.metadata.id, whole=whole)
+            self._refused.add(name)
+            return False
+        else:
+            log.info("recording removed", channel=self._channel, recording=name, whole=whole)
+        self._refused.discard(name)
+        return True
 
     async def _keep(self) -> None:
         while True:

@@ -117,7 +117,8 @@ def test_names_of_segments_are_not_interned(
         for segment in segments:
             folder.store(segment, 0)
         for segment in segments:
-            folder.remove(segment.number, len(segment.data), [NUMBER])
+            folder.remove(segment.number, len(segment.data))
+        folder.tidy([NUMBER])
     assert not [name for name in interned if name.endswith((".m4s", ".mp4", TEMPORARY))]
 
 

@@ -123,7 +123,8 @@ def test_a_segment_or_an_index_that_leads_elsewhere_is_neither_read_nor_written_
     for segment in segments[6:]:
         folder.store(segment, 0)
     for segment in segments:
-        folder.remove(segment.number, len(segment.data), [NUMBER])
+        folder.remove(segment.number, len(segment.data))
+    folder.tidy([NUMBER])
     assert contents(outside) == before
     assert os.readlink(path / "aside" / "1" / f"{NUMBER + 2}.m4s") == str(precious)
 
@@ -145,7 +146,7 @@ def test_only_files_of_the_length_that_we_wrote_are_removed(
     (path / f"{segments[3].number}.m4s").unlink()
     (path / f"{segments[3].number}.m4s").mkdir()
     for segment in segments:
-        folder.remove(segment.number, len(segment.data), ())
+        folder.remove(segment.number, len(segment.data))
     left = {path.name: path.is_dir() or path.read_bytes() for path in path.glob("*.m4s")}
     assert left == {f"{one.number}.m4s": b"mine now" for one in segments[:3]} | {
         f"{segments[3].number}.m4s": True

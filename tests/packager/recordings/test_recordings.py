@@ -234,6 +234,26 @@ async def test_old_recordings_go_and_those_that_are_read_go_later(
     assert list((tmp_path / "recordings").iterdir()) == []
 
 
+async def test_a_recording_that_the_disk_refuses_to_remove_goes_later_and_the_log_tells_once(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    recording = await record(tmp_path, material, tools, monkeypatch)
+    recordings = Recordings(tmp_path / "recordings", "test", Retention(seconds=1))
+    await recordings.load()
+    with capture_logs() as logs:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", refuse)
+            for _ in range(2):
+                await recordings.expire(recording.metadata.end + 2)
+        assert recording.path.exists()
+        await recordings.expire(recording.metadata.end + 2)
+    assert not recording.path.exists()
+    assert [line["event"] for line in logs] == ["recording can't be removed", "recording removed"]
+
+
 async def test_the_oldest_go_where_all_are_too_much_but_never_the_latest(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:

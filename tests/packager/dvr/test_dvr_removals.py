@@ -1,0 +1,136 @@
+"""Removing segments of a DVR on a disk that refuses some of it: nothing is lost, and it is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from packager.concurrency import background_task
+from packager.dvr.folder import DvrFolder
+from packager.dvr.index import INDEX
+from packager.dvr.limits import DvrLimits
+from packager.dvr.write_queue import DiskHealth, RenditionStore, WriteQueue
+from packager.dvr.writer import Writer
+from packager.process.tools import Tools
+from packager.window.model import LiveSegment
+from tests.conformance.handfed import NUMBER, Track
+from tests.packager.station import on_air
+from tests.packager.stored_segments import make_segments, store
+from tests.patience import DVR
+from tests.waiting import until
+
+COUNT = 5
+
+
+class Stored:
+    """Segments on disk, and what removes them."""
+
+    def __init__(self, path: Path, segments: list[LiveSegment], limits: DvrLimits) -> None:
+        store(path, segments)
+        self.path = path
+        self.folder = DvrFolder(path, limits)
+        self.folder.load()
+        self.health = DiskHealth("test", limits.calm_writes)
+        self.queue = WriteQueue(self.health, limits.waiting_bytes)
+        self.rendition = RenditionStore(self.queue, self.folder)
+        self.writer = Writer(self.queue, {"240p": self.rendition}, self.health, 0, limits)
+        self.writer.used = sum(segment.size for segment in segments)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The segments that are there."""
+        return sorted(int(path.stem) for path in self.path.glob("*.m4s"))
+
+    def look_again(self) -> None:
+        """Queue the removal of a gap that never was on disk, as something does with each new segment."""
+        self.rendition.remove(NUMBER - 1, 0, ())
+
+
+@pytest.fixture
+def segments(material: dict[str, Track]) -> list[LiveSegment]:
+    return make_segments(material["240p"], COUNT)
+
+
+def refuse(patch: pytest.MonkeyPatch, names: Collection[str]) -> None:
+    """Let nothing be removed that has one of these names."""
+    real = os.unlink
+
+    def unlink(path: str, *, dir_fd: int | None = None) -> None:
+        if path in names:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        real(path, dir_fd=dir_fd)
+
+    patch.setattr(os, "unlink", unlink)
+
+
+async def test_a_segment_that_the_disk_refuses_to_remove_holds_up_no_other_and_goes_later(
+    tmp_path: Path, segments: list[LiveSegment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = await asyncio.to_thread(Stored, tmp_path, segments, DVR)
+    stuck = segments[1]
+    with monkeypatch.context() as patch:
+        refuse(patch, {f"{stuck.number}.m4s"})
+        for segment in segments:
+            stored.rendition.remove(segment.number, segment.size, [NUMBER] if segment is segments[-1] else ())
+        async with background_task(stored.writer.run()):
+            await stored.queue.idle()
+            assert stored.numbers == [stuck.number]
+            assert stored.writer.used == stuck.size
+            assert "Too many open files" in stored.health.reason
+    async with background_task(stored.writer.run()):
+        stored.look_again()
+        await until(lambda: not stored.writer.used, "the last segment's removal")
+    assert not stored.numbers
+    assert not list(tmp_path.glob("init-*"))
+
+
+async def test_an_init_segment_or_an_index_that_the_disk_refuses_to_change_hides_no_removed_segment(
+    tmp_path: Path, segments: list[LiveSegment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk takes no shorter index: that is when segments are removed."""
+    limits = replace(DVR, compact_slack_lines=0)
+    stored = await asyncio.to_thread(Stored, tmp_path, segments, limits)
+
+    def refuse_writing(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        refuse(patch, {f"init-{NUMBER}.mp4"})
+        patch.setattr(os, "write", refuse_writing)
+        for segment in segments:
+            stored.rendition.remove(segment.number, segment.size, [NUMBER])
+        async with background_task(stored.writer.run()):
+            await stored.queue.idle()
+            assert (stored.numbers, stored.writer.used) == ([], 0)
+            assert stored.health.reason
+    assert (tmp_path / INDEX).read_bytes()
+    async with background_task(stored.writer.run()):
+        stored.look_again()
+        await until(lambda: not list(tmp_path.glob("init-*")), "the init segment's removal")
+        await until(lambda: not (tmp_path / INDEX).read_bytes(), "a shorter index")
+
+
+async def test_while_the_disk_removes_nothing_no_more_is_forgotten_than_comes(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 900_000
+    async with on_air(tmp_path, material, tools, monkeypatch, dvr_bytes=most) as station:
+        await station.segment(30)
+        listed, fetchable = len(station.window.listed), station.window.oldest_number
+        with monkeypatch.context() as patch:
+            folder = tmp_path / "dvr"
+            refuse(patch, {path.name for path in folder.rglob("*.m4s")})
+            await station.segment(3)
+            await until(lambda: station.archive.trouble, "the disk's refusal")
+            assert len(station.window.listed) >= listed - 3
+            # Each of two renditions' segments may push one number out.
+            assert station.window.oldest_number <= fetchable + 2 * 3 + 1
+        await station.segment(3)
+        await station.archive.settle()
+        assert sum(path.stat().st_size for path in folder.rglob("*.m4s")) <= most
