@@ -28,7 +28,7 @@ from media.matroska.element_ids import (
     TRACKS,
 )
 from media.matroska.tracks import AUDIO, MAX_TRACKS, VIDEO, MatroskaTrack, parse_tracks
-from media.mp4.sample_table_writer import Reserve, reserve_nothing
+from media.mp4.sample_table_writer import FrameRoom, Reserve, reserve_nothing
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""
@@ -126,13 +126,6 @@ class MatroskaFile:
     damaged: bool
 
 
-FRAME_BYTES = 80
-"""Memory that a frame takes at most until it is in its track's tables, with what is computed on the way."""
-
-FRAMES_AT_ONCE = 1 << 16
-"""Frames for which memory is reserved together."""
-
-
 def read_blocks(
     read: Read, size: int, limits: MatroskaLimits, reserve: Reserve = reserve_nothing
 ) -> MatroskaFile:
@@ -163,8 +156,7 @@ class _BlockReader:
     """Goes through a Matroska file: it enters the elements that contain blocks, and passes all others."""
 
     def __init__(self, read: Read, size: int, limits: MatroskaLimits, reserve: Reserve) -> None:
-        self._read, self._size, self._limits, self._reserve = read, size, limits, reserve
-        self._reserved = 0
+        self._read, self._size, self._limits, self._room = read, size, limits, FrameRoom(reserve)
         self.tracks: tuple[MatroskaTrack, ...] | None = None
         self.frames: dict[int, Frames] = {}
         self.timestamp_scale = DEFAULT_SCALE
@@ -343,9 +335,7 @@ class _BlockReader:
     def _check_count(self) -> None:
         if self._count > self._limits.frames:
             raise TooLargeError(f"more than {self._limits.frames} frames")
-        if self._count > self._reserved:
-            self._reserve(FRAMES_AT_ONCE * FRAME_BYTES)
-            self._reserved += FRAMES_AT_ONCE
+        self._room.reserve(self._count)
 
     @staticmethod
     def _laced(frames: Frames, head: bytes, at: int, block: tuple[int, int, int, int, int]) -> None:

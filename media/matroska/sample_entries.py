@@ -21,7 +21,7 @@ from media.matroska.frame_headers import (
 )
 from media.matroska.stripped_frames import MAX_STRIPPED_BYTES
 from media.matroska.tracks import ZLIB, MatroskaTrack
-from media.mp4.audio_specific_config import SAMPLE_RATES, core_frames
+from media.mp4.audio_specific_config import SAMPLE_RATES, core_frames, write_audio_specific_config
 from media.mp4.boxes import box, full_box
 from media.mp4.colour import Colour
 from media.mp4.esds import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, elementary_stream_box
@@ -174,7 +174,7 @@ def _aac_by_name(track: MatroskaTrack) -> bytes:
     rate = round(track.sample_rate)
     if profile is None or rate not in SAMPLE_RATES or not 1 <= track.channels <= 7:
         raise MalformedError(f"{track.codec} without its configuration")
-    return (profile << 11 | SAMPLE_RATES.index(rate) << 7 | track.channels << 3).to_bytes(2, "big")
+    return write_audio_specific_config(profile, rate, track.channels)
 
 
 def _ac3(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:

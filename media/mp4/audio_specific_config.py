@@ -11,6 +11,8 @@ SBR = 5
 PARAMETRIC_STEREO = 29
 
 SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Hz by samplingFrequencyIndex (table 1.18)."""
+
 _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 0, 8, 0)
 """Channels of each channelConfiguration (table 1.19); 0 where it doesn't say."""
 
@@ -79,6 +81,17 @@ def audio_specific_config(data: bytes) -> AudioSpecificConfig:
     if object_type == PARAMETRIC_STEREO and channels == 1:  # it makes two of one
         channels = 2
     return AudioSpecificConfig(object_type, rate, channels)
+
+
+def write_audio_specific_config(object_type: int, rate: int, channels: int) -> bytes:
+    """Write an AudioSpecificConfig without extensions.
+
+    Args:
+        object_type: below 31.
+        rate: one of ``SAMPLE_RATES``.
+        channels: number of the channelConfiguration.
+    """
+    return (object_type << 11 | SAMPLE_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
 
 
 def core_frames(data: bytes) -> tuple[int, int]:

@@ -31,12 +31,36 @@ Reserve = Callable[[int], None]
 RESERVED_AT_ONCE = 1 << 20
 """Bytes that are reserved together."""
 
+FRAME_BYTES = 80
+"""Memory that a frame takes at most until it is in its track's tables, with what is computed on the way."""
+
+FRAMES_AT_ONCE = 1 << 16
+"""Frames for which memory is reserved together."""
+
 WRITING_SHARE = 2
 """How many times the tables' memory is taken at most while they are written: the largest is copied."""
 
 
 def reserve_nothing(_nbytes: int) -> None:
     """Let memory be taken that nobody counts."""
+
+
+class FrameRoom:
+    """The memory for the frames that are found in a file, before they are in its tables.
+
+    Args:
+        reserve: called before it is taken.
+    """
+
+    def __init__(self, reserve: Reserve = reserve_nothing) -> None:
+        self._reserve = reserve
+        self._frames = 0
+
+    def reserve(self, frames: int) -> None:
+        """Reserve memory for so many frames of all tracks together, where that isn't done yet."""
+        while frames > self._frames:
+            self._reserve(FRAMES_AT_ONCE * FRAME_BYTES)
+            self._frames += FRAMES_AT_ONCE
 
 
 class TableRoom:

@@ -7,11 +7,12 @@ MP4 it is the unit's length (ISO/IEC 14496-15 §4.3.3).
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.sequence_parameters import SequenceParameters, avc_parameters, hevc_parameters
+from media.ts.tables import StreamType
 
 START_CODE = b"\0\0\1"
 LENGTH_BYTES = 4
@@ -55,6 +56,9 @@ class VideoCoding:
 
 H264 = VideoCoding("V_MPEG4/ISO/AVC", False, (7, 8), 7, 9, range(5, 6), range(1, 6))
 HEVC = VideoCoding("V_MPEGH/ISO/HEVC", True, (32, 33, 34), 33, 35, range(16, 22), range(32))
+
+VIDEO_CODINGS: Mapping[int, VideoCoding] = {StreamType.H264: H264, StreamType.HEVC: HEVC}
+"""By stream type."""
 
 
 def nal_units(data: bytes) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ import numpy as np
 from media.errors import UnsupportedError
 from media.mp4.assembled_samples import Read
 from media.mp4.sample_table import Int64
-from media.ts.tables import CLOCK_WRAP, PACKET, SYNC
+from media.ts.tables import CLOCK_WRAP, PACKET, SYNC, read_timestamp
 
 BLOCK_BYTES = 64 << 10
 """About how much of a file is looked at together."""
@@ -176,12 +176,8 @@ class PacketBlock:
         flags = header[7] >> 6
         if flags < 2 or length < _PES_HEADER + 5:
             return length, None, None
-        pts = _timestamp(header[9:14])
-        return length, _timestamp(header[14:19]) if flags == 3 and length >= 19 else pts, pts
-
-
-def _timestamp(field: bytes) -> int:
-    return (field[0] >> 1 & 7) << 30 | field[1] << 22 | field[2] >> 1 << 15 | field[3] << 7 | field[4] >> 1
+        pts = read_timestamp(header[9:14])
+        return length, read_timestamp(header[14:19]) if flags == 3 and length >= 19 else pts, pts
 
 
 @dataclass(frozen=True, slots=True)

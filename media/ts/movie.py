@@ -7,7 +7,7 @@ they are read; how large each one then is has to be known before, for which the 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -18,6 +18,7 @@ from media.mp4.assembled_samples import AssembledSamples, Read
 from media.mp4.movie import Movie, Track
 from media.mp4.sample_table import stretches
 from media.mp4.sample_table_writer import (
+    FrameRoom,
     Reserve,
     SampleColumns,
     SampleTableWriter,
@@ -28,15 +29,16 @@ from media.mp4.sample_table_writer import (
 )
 from media.mp4.track_box import IDENTITY
 from media.stream_reader import CLOCK_RATE
-from media.ts.annex_b import H264, HEVC
+from media.ts.annex_b import HEVC, VIDEO_CODINGS
 from media.ts.elementary_streams import Clock, Layout, PacketBlock
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import PictureStream, SoundStream, StreamSamples
-from media.ts.sound_frames import AAC, AC3, EAC3, MP3
+from media.ts.sound_frames import SOUND_CODINGS
 from media.ts.tables import (
     PAT_PID,
     ElementaryStream,
     ProgramMap,
+    StreamType,
     read_program_association,
     read_program_map,
     section_of,
@@ -44,35 +46,24 @@ from media.ts.tables import (
 
 _REMEDY = "ffmpeg -c copy makes an MP4 of it"
 
-_VIDEO = {0x1B: H264, 0x24: HEVC}
-_SOUND = {0x03: MP3, 0x04: MP3, 0x0F: AAC, 0x81: AC3, 0x87: EAC3}
-"""Stream types (table 2-34; ATSC A/53 part 3 §6.9.1) that can be carried."""
-
-_OTHER_VIDEO = {
-    0x01: "MPEG-1 video",
-    0x02: "MPEG-2 video",
-    0x10: "MPEG-4 Part 2 video",
-    0x33: "VVC",
-    0xEA: "VC-1",
+_OTHER_VIDEO: Mapping[int, str] = {
+    StreamType.MPEG1_VIDEO: "MPEG-1 video",
+    StreamType.MPEG2_VIDEO: "MPEG-2 video",
+    StreamType.MPEG4_VIDEO: "MPEG-4 Part 2 video",
+    StreamType.VVC: "VVC",
+    StreamType.VC1: "VC-1",
 }
-_OTHER_SOUND = {
-    0x11: "AAC in LATM",
-    0x80: "PCM",
-    0x82: "DTS",
-    0x83: "TrueHD",
-    0x85: "DTS-HD",
-    0x86: "DTS-HD",
+_OTHER_SOUND: Mapping[int, str] = {
+    StreamType.LATM: "AAC in LATM",
+    StreamType.PCM: "PCM",
+    StreamType.DTS: "DTS",
+    StreamType.TRUEHD: "TrueHD",
+    StreamType.DTS_HD: "DTS-HD",
+    StreamType.DTS_HD_MASTER: "DTS-HD",
 }
 
-_PRIVATE = 0x06
 _LANGUAGE, _REGISTRATION, _DVB_AC3, _DVB_EAC3, _DVB_DTS = 0x0A, 0x05, 0x6A, 0x7A, 0x7B
 """Tags of descriptors (§2.6; ETSI EN 300 468 §6.1)."""
-
-FRAME_BYTES = 80
-"""Memory that a frame takes at most until it is in its track's tables, with what is computed on the way."""
-
-FRAMES_AT_ONCE = 1 << 16
-"""Frames for which memory is reserved together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +113,7 @@ class _FileReader:
     ) -> None:
         self._read, self._size, self._layout = read, size - size % layout.stride, layout
         self._file_size = size
-        self._limits, self._reserve = limits, reserve
-        self._reserved = 0
+        self._limits, self._room = limits, FrameRoom(reserve)
         self._map_pid, self._program = self._find_program()
         self._streams: list[tuple[ElementaryStream, PictureStream | SoundStream | str]] = []
         self._failed: dict[int, str] = {}
@@ -204,9 +194,7 @@ class _FileReader:
         count = sum(0 if isinstance(found, str) else found.units for _, found in self._streams)
         if count > self._limits.frames:
             raise TooLargeError(f"more than {self._limits.frames} frames")
-        while count > self._reserved:
-            self._reserve(FRAMES_AT_ONCE * FRAME_BYTES)
-            self._reserved += FRAMES_AT_ONCE
+        self._room.reserve(count)
 
     def movie(self) -> TransportMovie:
         """Give the tracks, once all is read."""
@@ -320,28 +308,28 @@ def _language(stream: ElementaryStream) -> str:
 
 
 def _is_video(stream: ElementaryStream) -> bool:
-    return stream.kind in _VIDEO or stream.kind in _OTHER_VIDEO
+    return stream.kind in VIDEO_CODINGS or stream.kind in _OTHER_VIDEO
 
 
 def _found(stream: ElementaryStream, limits: TransportLimits) -> PictureStream | SoundStream | str | None:
     """Say what takes a stream, or why it can't be carried; None where it is neither picture nor sound."""
-    if stream.kind in _VIDEO:
-        return PictureStream(stream, _VIDEO[stream.kind], limits)
+    if stream.kind in VIDEO_CODINGS:
+        return PictureStream(stream, VIDEO_CODINGS[stream.kind], limits)
     kind = stream.kind
-    if kind == _PRIVATE:
+    if kind == StreamType.PRIVATE:
         descriptors = _descriptors(stream)
         registered = descriptors.get(_REGISTRATION, b"")[:4]
         if _DVB_AC3 in descriptors or registered == b"AC-3":
-            kind = 0x81
+            kind = StreamType.AC3
         elif _DVB_EAC3 in descriptors or registered == b"EAC3":
-            kind = 0x87
+            kind = StreamType.EAC3
         elif registered == b"Opus":
             return "codec Opus in MPEG-TS isn't one that can be packaged"
         elif _DVB_DTS in descriptors or registered[:3] == b"DTS":
-            kind = 0x82
+            kind = StreamType.DTS
         elif registered == b"HEVC":
             return PictureStream(stream, HEVC, limits)
-    if kind in _SOUND:
-        return SoundStream(stream, _SOUND[kind], limits)
+    if kind in SOUND_CODINGS:
+        return SoundStream(stream, SOUND_CODINGS[kind], limits)
     other = _OTHER_VIDEO.get(kind) or _OTHER_SOUND.get(kind)
     return f"codec {other} isn't one that can be packaged" if other else None

@@ -15,7 +15,7 @@ import numpy as np
 from media.errors import MediaError, UnsupportedError
 from media.matroska.sample_entries import codec_facts
 from media.matroska.timing import Times, sound_times
-from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
+from media.matroska.tracks import VIDEO, MatroskaTrack
 from media.mp4.assembled_samples import Read, TrackSamples
 from media.mp4.colour import Colour
 from media.mp4.sample_table import Int64
@@ -23,7 +23,7 @@ from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import LENGTH_BYTES, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import Clock, Layout, PacketBlock, Unit, UnitReader, read_units
 from media.ts.limits import TransportLimits
-from media.ts.sound_frames import AAC, ADTS_RATES, MP3, SoundCoding, SoundFrames
+from media.ts.sound_frames import SoundCoding, SoundFrames, sound_track
 from media.ts.tables import CLOCK_WRAP, ElementaryStream
 
 SOUND_SCALE = 100_000
@@ -304,20 +304,7 @@ class SoundStream:
         first, frames = self._frames.facts, self._frames
         if first is None:
             raise UnsupportedError("it has no samples")
-        private = b""
-        if self._coding is AAC:
-            # ISO/IEC 14496-3 §1.6.2.1: ADTS's profile is the object type less 1
-            profile, rate, channels = first.kind
-            private = (profile + 1 << 11 | ADTS_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
-        channels = first.kind[-1] if self._coding in (AAC, MP3) else 2
-        facts = MatroskaTrack(
-            number=self._pid,
-            kind=AUDIO,
-            codec=self._coding.codec,
-            private=private,
-            sample_rate=first.rate,
-            channels=channels,
-        )
+        facts = sound_track(self._pid, self._coding, first)
         entry = codec_facts(facts, frames.first, 0.0).sample_entry
         units = np.asarray(frames.units)
         ticks = (np.asarray(self._times, np.int64)[units] - self._times[0] + 4) // 9

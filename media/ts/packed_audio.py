@@ -13,10 +13,10 @@ from media.errors import MalformedError
 from media.mp3.id3 import id3v2_size
 from media.mp3.reader import Frame, MpegAudioReader
 from media.stream_reader import CLOCK_RATE
-from media.ts.tables import CLOCK_WRAP, PACKET, SYNC
+from media.ts.tables import CLOCK_WRAP, PACKET, SYNC, StreamType
 
-STREAM_TYPES = {"aac": 0x0F, "mp3": 0x03}
-"""ISO/IEC 13818-1 table 2-34."""
+STREAM_TYPES = {"aac": StreamType.AAC, "mp3": StreamType.MPEG1_AUDIO}
+"""By codec."""
 
 NEAR = CLOCK_RATE // 2
 """Largest difference in ticks between a segment's timestamp and the time counted by frames; else it restarts.

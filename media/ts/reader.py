@@ -17,6 +17,7 @@ from media.ts.tables import (
     PAT_PID,
     SYNC,
     ProgramMap,
+    StreamType,
     payload_offset,
     read_program_association,
     read_program_map,
@@ -27,9 +28,16 @@ NULL_PID = 0x1FFF
 MAX_RESYNC = 64 * PACKET
 """Most bytes that are skipped to find a packet."""
 
-H264, HEVC = 0x1B, 0x24
-VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, H264, HEVC})
-"""Stream types (table 2-34) of MPEG-1, -2 and -4 video, H.264, H.265."""
+VIDEO_TYPES = frozenset(
+    {
+        StreamType.MPEG1_VIDEO,
+        StreamType.MPEG2_VIDEO,
+        StreamType.MPEG4_VIDEO,
+        StreamType.H264,
+        StreamType.HEVC,
+    }
+)
+_WITH_PARAMETER_SETS = frozenset({StreamType.H264, StreamType.HEVC})
 
 LONGEST_STEP = 3 * CLOCK_RATE
 """Largest step between clock references (§2.7.2: 0.1 s); a larger one is a jump."""
@@ -215,7 +223,7 @@ class TransportReader:
 
     def _told(self, unit: _AccessUnit) -> bool:
         """Tell whether enough of an access unit is there: its first slice, or ``MAX_UNIT``."""
-        if self._video is None or self._video[1] not in (H264, HEVC):
+        if self._video is None or self._video[1] not in _WITH_PARAMETER_SETS:
             return True
         if len(unit.data) > MAX_UNIT or len(unit.packets) > MAX_HELD:
             return True
@@ -224,7 +232,7 @@ class TransportReader:
         return any(self._slice(match[1][0]) for match in START_CODE.finditer(unit.data, start))
 
     def _slice(self, header: int) -> bool:
-        if self._video is not None and self._video[1] == HEVC:
+        if self._video is not None and self._video[1] == StreamType.HEVC:
             return header >> 1 & 0x3F < 32  # ITU-T H.265 table 7-1
         return header & 0x1F in (1, 5)  # ITU-T H.264 table 7-1
 
@@ -247,9 +255,9 @@ class TransportReader:
         """Return the sequence parameter sets of an access unit, with profile and size."""
         kind = None if self._video is None else self._video[1]
         found: dict[bytes, None] = {}
-        for match in START_CODE.finditer(unit) if kind in (H264, HEVC) else ():
+        for match in START_CODE.finditer(unit) if kind in _WITH_PARAMETER_SETS else ():
             header = match[1][0]
-            if header & 0x1F == 7 if kind == H264 else header >> 1 & 0x3F == 33:
+            if header & 0x1F == 7 if kind == StreamType.H264 else header >> 1 & 0x3F == 33:
                 end = unit.find(b"\0\0\1", match.end())
                 found[unit[match.start() : end if end >= 0 else len(unit)].rstrip(b"\0")] = None
         return b"".join(found)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from media.errors import MalformedError, NeedMoreDataError, UnsupportedError
+from media.matroska.tracks import AUDIO, MatroskaTrack
 from media.mp3.frame import parse_frame_header
+from media.mp4.audio_specific_config import write_audio_specific_config
+from media.ts.tables import StreamType
 
 _AC3_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 """Rates of AC-3 (ETSI TS 102 366 table 4.13), each by two values of frmsizecod."""
-
-ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-"""Sampling rates of AAC by their index (ISO/IEC 14496-3 table 1.18)."""
 
 _AC3_RATES = (48_000, 44_100, 32_000)
 _HEADER_BYTES = 9
@@ -111,6 +111,33 @@ AAC = SoundCoding("A_AAC", "AAC", _adts)
 MP3 = SoundCoding("A_MPEG/L3", "MP3", _mp3)
 AC3 = SoundCoding("A_AC3", "AC-3", _ac3)
 EAC3 = SoundCoding("A_EAC3", "E-AC-3", _eac3)
+
+SOUND_CODINGS: Mapping[int, SoundCoding] = {
+    StreamType.MPEG1_AUDIO: MP3,
+    StreamType.MPEG2_AUDIO: MP3,
+    StreamType.AAC: AAC,
+    StreamType.AC3: AC3,
+    StreamType.EAC3: EAC3,
+}
+"""By stream type."""
+
+
+def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> MatroskaTrack:
+    """Describe a track of frames to ``codec_facts``.
+
+    Args:
+        number: the track's.
+        coding: that of the frames.
+        first: what the header of the first one says.
+    """
+    private = b""
+    if coding is AAC:
+        # ISO/IEC 14496-3 §1.6.2.1: ADTS's profile is the object type less 1.
+        profile, rate, channels = first.kind
+        private = write_audio_specific_config(profile + 1, rate, channels)
+    # Of AC-3 and E-AC-3 the configuration in the sample entry tells the channels.
+    channels = first.kind[-1] if coding in (AAC, MP3) else 2
+    return MatroskaTrack(number, AUDIO, coding.codec, private, sample_rate=first.rate, channels=channels)
 
 
 class SoundFrames:

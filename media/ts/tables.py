@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import struct
 from dataclasses import dataclass
 
@@ -14,12 +15,36 @@ CLOCK_WRAP = 1 << 33
 """§2.4.3.5, §2.4.3.7: clock references and timestamps have 33 bits, at 90 kHz."""
 
 
+class StreamType(enum.IntEnum):
+    """Types of elementary streams: table 2-34, ATSC A/53 part 3 §6.9.1, and those of discs."""
+
+    MPEG1_VIDEO = 0x01
+    MPEG2_VIDEO = 0x02
+    MPEG1_AUDIO = 0x03
+    MPEG2_AUDIO = 0x04
+    PRIVATE = 0x06  # its descriptors tell what it is
+    AAC = 0x0F
+    MPEG4_VIDEO = 0x10
+    LATM = 0x11
+    H264 = 0x1B
+    HEVC = 0x24
+    VVC = 0x33
+    PCM = 0x80
+    AC3 = 0x81
+    DTS = 0x82
+    TRUEHD = 0x83
+    DTS_HD = 0x85
+    DTS_HD_MASTER = 0x86
+    EAC3 = 0x87
+    VC1 = 0xEA
+
+
 @dataclass(frozen=True, slots=True)
 class ElementaryStream:
     """A stream of a program.
 
     Attributes:
-        kind: stream type (table 2-34).
+        kind: stream type, one of ``StreamType`` or another.
         pid: of its packets.
         descriptors: of its entry.
     """
@@ -117,8 +142,12 @@ def timestamp(packet: bytes) -> int | None:
     flags = header[7] >> 6
     if flags < 2:
         return None
-    told = header[14:19] if flags == 3 and len(header) == 19 else header[9:14]
-    return (told[0] >> 1 & 7) << 30 | told[1] << 22 | (told[2] >> 1) << 15 | told[3] << 7 | told[4] >> 1
+    return read_timestamp(header[14:19] if flags == 3 and len(header) == 19 else header[9:14])
+
+
+def read_timestamp(field: bytes) -> int:
+    """Read the 33 bits of a PTS or DTS from the five bytes that it takes (§2.4.3.6)."""
+    return (field[0] >> 1 & 7) << 30 | field[1] << 22 | field[2] >> 1 << 15 | field[3] << 7 | field[4] >> 1
 
 
 def _length(section: bytes) -> int:

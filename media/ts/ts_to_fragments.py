@@ -11,15 +11,15 @@ from fractions import Fraction
 
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.matroska.sample_entries import codec_facts
-from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
+from media.matroska.tracks import VIDEO, MatroskaTrack
 from media.mp4.boxes import box
 from media.mp4.codecs import parse_sample_entry, without_parameter_sets
 from media.mp4.fragment_track import FragmentTrack, begin_track
 from media.mp4.fragments import Fragment, InitSegment
 from media.stream_reader import CLOCK_RATE
-from media.ts.annex_b import H264, HEVC, VideoCoding, as_sample, configuration, look_at
+from media.ts.annex_b import VIDEO_CODINGS, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader
-from media.ts.sound_frames import AAC, AC3, ADTS_RATES, EAC3, FrameFacts, SoundCoding
+from media.ts.sound_frames import MP3, SOUND_CODINGS, FrameFacts, SoundCoding, sound_track
 from media.ts.tables import (
     CLOCK_WRAP,
     PACKET,
@@ -30,9 +30,7 @@ from media.ts.tables import (
     section_of,
 )
 
-VIDEO_CODINGS = {0x1B: H264, 0x24: HEVC}
-SOUND_CODINGS = {0x0F: AAC, 0x81: AC3, 0x87: EAC3}
-"""By stream type (table 2-34; ATSC A/53 part 3 §6.9.1)."""
+_LIVE_SOUND_CODINGS = {kind: coding for kind, coding in SOUND_CODINGS.items() if coding is not MP3}
 
 PICTURE_ID, SOUND_ID = 1, 2
 """Track IDs."""
@@ -218,15 +216,8 @@ class _Sound:
             self._time += facts.samples * CLOCK_RATE // facts.rate
 
     def _begin(self, facts: FrameFacts, frame: bytes) -> FragmentTrack:
-        private, channels = b"", 2
-        if self._coding is AAC:
-            # ISO/IEC 14496-3 §1.6.2.1: ADTS's profile is the object type less 1.
-            profile, rate, channels = facts.kind
-            private = (profile + 1 << 11 | ADTS_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
-        track = MatroskaTrack(
-            SOUND_ID, AUDIO, self._coding.codec, private, sample_rate=facts.rate, channels=channels
-        )
-        return begin_track(SOUND_ID, b"soun", facts.rate, codec_facts(track, frame, 0.0).sample_entry)
+        entry = codec_facts(sound_track(SOUND_ID, self._coding, facts), frame, 0.0).sample_entry
+        return begin_track(SOUND_ID, b"soun", facts.rate, entry)
 
 
 class TransportToFragments:
@@ -300,10 +291,10 @@ class TransportToFragments:
     def _streams_of(self, program: ProgramMap) -> dict[int, _Picture | _Sound]:
         clock = _Clock()
         video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
-        sound = next((one for one in program.streams if one.kind in SOUND_CODINGS), None)
+        sound = next((one for one in program.streams if one.kind in _LIVE_SOUND_CODINGS), None)
         if video is None or sound is None:
             raise UnsupportedError("no picture, or no sound, of a codec that is taken")
         return {
             video.pid: _Picture(VIDEO_CODINGS[video.kind], clock, self._limits),
-            sound.pid: _Sound(SOUND_CODINGS[sound.kind], clock, self._limits),
+            sound.pid: _Sound(_LIVE_SOUND_CODINGS[sound.kind], clock, self._limits),
         }
