@@ -23,6 +23,9 @@ _HEADER_BYTES = 9
 MAX_SKIPPED = 64 << 10
 """Most bytes between two frames that are none."""
 
+MAX_SUBSTREAMS = 8 * (1 + 8)
+"""Most frames of E-AC-3 for one time (ETSI TS 102 366 §E.1.3.1): eight, and eight that depend on each."""
+
 
 class FrameFacts(NamedTuple):
     """What the header of a frame says.
@@ -161,9 +164,10 @@ class SoundFrames:
         self._position = 0
         self._skipped = 0
         self._is_synchronised = False
+        self._substreams = 0
         self._bounds: list[tuple[int, int]] = []
         self.offsets, self.sizes = array("q"), array("I")
-        self.units, self.laced = array("I"), array("H")
+        self.units, self.laced = array("I"), array("I")
         self.facts: FrameFacts | None = None
         self.first = b""
 
@@ -212,6 +216,9 @@ class SoundFrames:
         return end
 
     def _add(self, facts: FrameFacts, data: bytes, at: int) -> None:
+        self._substreams = self._substreams + 1 if facts.continues else 1
+        if self._substreams > MAX_SUBSTREAMS:
+            raise UnsupportedError(f"{self._coding.name} of more than {MAX_SUBSTREAMS} substreams")
         if facts.continues:
             if len(self.sizes) and self.offsets[-1] + self.sizes[-1] == self._position + at:
                 self.sizes[-1] += facts.size
