@@ -203,7 +203,7 @@ def _with_samples(
         return replace(one, obstacle="it has no samples"), None
     first = track.stripped + read(frames.offsets[0], min(frames.sizes[0], FIRST_FRAME_BYTES))
     ticks, scale = np.asarray(frames.times, np.int64), found.timestamp_scale
-    if int(np.abs(ticks).max()) * scale > LONGEST:
+    if (int(np.abs(ticks).max()) + (frames.last_duration or 0)) * scale > LONGEST:
         raise TooLargeError("timestamps of more than a hundred years")
     seconds = int(ticks.max() - ticks.min()) * scale / SECOND
     facts = codec_facts(track, first, (len(frames) - 1) / seconds if seconds else 0.0)

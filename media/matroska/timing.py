@@ -213,4 +213,6 @@ def _rates_near(rate: Fraction, doubt: float) -> Sequence[Fraction]:
     """Give the common rates that one may mean, the nearest first, and it itself."""
     near = [one for one in RATES if abs(float(one / rate) - 1) <= doubt]
     near.sort(key=lambda one: abs(one - rate))
-    return [*near, rate.limit_denominator(1001)] if rate < 1000 else near
+    # Of less than a frame in half an hour there is none: they are as irregular as any.
+    own = rate.limit_denominator(1001)
+    return [*near, own] if own > 0 and rate < 1000 else near

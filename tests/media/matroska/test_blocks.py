@@ -297,6 +297,39 @@ def test_times_that_no_clock_has_are_refused_or_bounded() -> None:
         movie_of(data)
 
 
+VP9_PICTURE = bytes.fromhex("824983420000f000f000") + bytes(20)
+
+
+def video(*more: bytes) -> bytes:
+    """Write the entry of a track of VP9."""
+    sizes = element(0xE0, number_of(0xB0, 320) + number_of(0xBA, 180))
+    fixed = number_of(0xD7, 1) + number_of(0x83, 1) + element(0x86, b"V_VP9") + sizes
+    return element(0xAE, fixed + b"".join(more))
+
+
+@pytest.mark.parametrize("seconds", [1000, 2000, 2010, 100_000])
+@pytest.mark.parametrize("stated", [0, 3000])
+def test_pictures_may_be_shown_for_hours(seconds: int, stated: int) -> None:
+    """Of slides there is less than one in half an hour, whatever the file says of how long each is shown."""
+    clusters = [cluster(1000 * time, block(0, VP9_PICTURE)) for time in (0, seconds, 2 * seconds + 7)]
+    default_duration = [number_of(0x23E383, stated * 10**9)] if stated else []
+    (track,) = movie_of(segment(tracks(video(*default_duration)), *clusters)).tracks
+    assert not track.obstacle
+    durations = struct.unpack_from(">I4xI", track.tables[b"stts"], 12)
+    assert durations == (seconds * track.timescale, (seconds + 7) * track.timescale)
+
+
+def test_a_last_picture_of_centuries_is_refused() -> None:
+    data = segment(
+        element(0x1549A966, number_of(0x2AD7B1, (1 << 40) - 1)),
+        tracks(video()),
+        cluster(0, block(0, VP9_PICTURE)),
+        cluster(0, element(0xA0, block(1, VP9_PICTURE, flags=0, kind=0xA1) + number_of(0x9B, 1 << 53))),
+    )
+    with pytest.raises(TooLargeError, match="hundred years"):
+        movie_of(data)
+
+
 @pytest.mark.parametrize(
     ("display", "shown"),
     [((0, 0), (320, 180)), ((400, 200), (360, 180)), ((60_000, 1), (0, 0)), ((1 << 40, 1 << 40), (180, 180))],
