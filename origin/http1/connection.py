@@ -23,7 +23,7 @@ from origin.http1.fast_path import FastAnswer, FastPath, RepeatedRequest, Reply,
 from origin.http1.hand_over import OtherProcess
 from origin.http1.head_limits import HeadLimits
 from origin.http1.request_head import HttpLimits, RequestLine
-from origin.http1.response_head import STATUS_LINE, refusal
+from origin.http1.response_head import FAILURE, FAILURE_TEXT, STATUS_LINE, refusal
 from origin.http1.sendfile import FileSender, TruncatedFileError
 from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts
 from origin.http1.transport import (
@@ -40,14 +40,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CLOSING = b"connection: close\r\n"
-
-FAILURE_TEXT = b"Internal Server Error\n"
-FAILURE = (
-    (b"content-type", b"text/plain; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"content-length", b"%d" % len(FAILURE_TEXT)),
-)
-"""Header fields of the answer to a request whose fast answer failed; caches must not store it."""
 
 
 class Connection(asyncio.Protocol):

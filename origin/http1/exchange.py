@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from origin.http1.fast_path import FastPath
 from origin.http1.request_head import HttpLimits
-from origin.http1.response_head import kept_line, made_line, status_line
+from origin.http1.response_head import FAILURE, FAILURE_TEXT, kept_line, made_line, status_line
 from origin.http1.sendfile import ZERO_COPY, FileSender, TruncatedFileError
 from origin.http1.stream import STREAM, Stream
 from origin.http1.transport import FlowControl
@@ -33,13 +33,6 @@ JOIN_LIMIT = 16 * 1024
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-_FAILURE_TEXT = b"Internal Server Error"
-_FAILURE = [
-    (b"content-type", b"text/plain; charset=utf-8"),
-    (b"content-length", b"%d" % len(_FAILURE_TEXT)),
-    (b"connection", b"close"),
-]
 
 GONE = "headwater.gone"
 """ASGI extension with a weak reference to the request's exchange, which knows when its client has gone."""
@@ -222,8 +215,9 @@ class Exchange:
         if self.response_started:
             self._transport.close()
             return
-        await self.send({"type": "http.response.start", "status": 500, "headers": _FAILURE})
-        await self.send({"type": "http.response.body", "body": _FAILURE_TEXT})
+        headers = [*FAILURE, (b"connection", b"close")]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": FAILURE_TEXT})
 
     async def receive(self) -> Message:
         """Return the request's next ASGI event: bytes of its body, later that the client has gone."""

@@ -17,6 +17,14 @@ _NOT_IN_NAME = re.compile(rb'[\x00-\x1f\x7f()<>@,;:\[\]={} \t\\"]')
 # RFC 9110 §5.5: a server's own fields have no control characters; HTAB is white space.
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
+FAILURE_TEXT = b"Internal Server Error\n"
+FAILURE = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"content-length", b"%d" % len(FAILURE_TEXT)),
+)
+"""Header fields of the answer to a request for which the server failed; caches must not store it."""
+
 NAMES_KEPT = 64
 """Most names of header fields that are cached."""
 

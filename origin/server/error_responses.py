@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from origin.files.routes import ABSENT
 from origin.http1.exchange import SlowBodyError
+from origin.responses.common_headers import FAILURE
 from origin.responses.refusal import plain_refusal
 
 
@@ -30,7 +31,12 @@ async def _too_slow(_: Request, error: Exception) -> Response:
     return plain_refusal(408, str(error), headers)
 
 
+async def _failed(_: Request, __: Exception) -> Response:
+    """Answer 500 for a failed endpoint exactly as for what fails outside of them."""
+    return FAILURE
+
+
 ERROR_RESPONSES: Mapping[Any, Any] = MappingProxyType(
-    {404: _not_found, ClientDisconnect: _incomplete, SlowBodyError: _too_slow}
+    {404: _not_found, ClientDisconnect: _incomplete, SlowBodyError: _too_slow, Exception: _failed}
 )
 """By status or by error, as Starlette takes them."""

@@ -28,6 +28,7 @@ from origin.live import routes as live
 from origin.live.directives import CARRIED
 from origin.live.fast_path import LiveFastPath
 from origin.responses.common_headers import CommonHeaders, common_headers
+from origin.server.error_responses import ERROR_RESPONSES
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.live.timed_metadata import PartPosition
@@ -203,7 +204,8 @@ class HandFed:
         routes = [route for wing in wings for route in wing]
         self.traffic = RequestCounters()
         self.calls = 0
-        guarded = AccessMiddleware(Starlette(routes=routes), AccessPolicy(AccessOptions(), authenticator))
+        app = Starlette(routes=routes, exception_handlers=ERROR_RESPONSES)
+        guarded = AccessMiddleware(app, AccessPolicy(AccessOptions(), authenticator))
         self._inner = CommonHeaders(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
         access_log = AccessLog(self.traffic, log_requests=False)
         self.fast_path = FastPath({"live": LiveFastPath(streams, access_log, common_headers("*"), carried)})

@@ -69,7 +69,7 @@ def assert_failed(answer: Answer) -> None:
     assert answer["cache-control"] == "no-store"
     assert answer["access-control-allow-origin"] == "*"
     assert answer["x-content-type-options"] == "nosniff"
-    assert answer.body.rstrip(b"\n") == b"Internal Server Error"
+    assert answer.body == b"Internal Server Error\n"
 
 
 RENDERING = [

@@ -306,7 +306,9 @@ def test_a_failing_application_is_a_500_and_one_log_line(
         raise ValueError("on purpose")
 
     with serving(broken, library, loop) as running, running.connect() as client:
-        assert client.ask("/").status == 500
+        answer = client.ask("/")
+    assert (answer.status, answer.body) == (500, b"Internal Server Error\n")
+    assert (answer["cache-control"], answer["connection"]) == ("no-store", "close")
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == [
         "Exception in ASGI application\n"
     ]
