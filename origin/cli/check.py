@@ -18,6 +18,7 @@ import m3u8
 from origin.cli import check_dash, check_folder, check_low_latency, check_segments
 from origin.cli.check_dash import CheckedPiece
 from origin.config.errors import CommandError
+from origin.http.media_types import media_type_in
 
 MAX_VARIANTS = 32
 MAX_ALIKE = 3
@@ -178,7 +179,7 @@ class _Judge:
         self, url: str, answer: httpx.Response, media_types: Sequence[str], clause: str
     ) -> None:
         expect = self._report.expect
-        media_type = answer.headers.get("content-type", "").partition(";")[0].lower()
+        media_type = media_type_in(answer.headers.get("content-type", ""))
         expect(media_type in media_types, url, f"is sent as {media_type!r} ({clause})")
         expect("cache-control" in answer.headers, url, "has no Cache-Control (RFC 8216bis Appendix B)")
         expect("age" not in answer.headers, url, "an origin sends no Age (RFC 9111 §5.1)")

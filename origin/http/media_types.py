@@ -1,4 +1,4 @@
-"""Media types by file name, in a fixed table, so that every machine gives the same answer."""
+"""Media types: of files, in a fixed table that is the same on every machine, and as Content-Type has them."""
 
 from __future__ import annotations
 
@@ -50,3 +50,8 @@ def media_type(name: str) -> str:
     """Return the Content-Type (RFC 9110 §8.3) of a file by the last suffix of its name, or `DEFAULT`."""
     _, dot, suffix = name.rpartition(".")
     return _BY_SUFFIX.get(suffix.lower(), DEFAULT) if dot else DEFAULT
+
+
+def media_type_in(content_type: str) -> str:
+    """Return the media type of a Content-Type in lower case, without parameters (RFC 9110 §8.3.1)."""
+    return content_type.partition(";")[0].strip().lower()

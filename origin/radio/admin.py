@@ -28,7 +28,7 @@ from origin.radio.limits import AdminLimits
 from origin.radio.mount import Mount
 from origin.radio.status import base_of, describe_server, describe_source
 from origin.responses.refusal import RefusalError
-from origin.responses.request_body import receive_body
+from origin.responses.request_body import media_type_of, receive_body
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
 _NOT_KEPT = {"cache-control": "no-cache, no-store"}
@@ -108,8 +108,7 @@ class Admin:
         text: bytes = request.scope["query_string"]
         if request.method == "POST":
             body = await receive_body(request, self._limits.form_bytes)
-            declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if body and declared in (FORM, ""):
+            if body and media_type_of(request) in (FORM, ""):
                 text = b"%b&%b" % (text, body.strip())
         return read_query(text)
 

@@ -12,6 +12,7 @@ import structlog
 
 from media.errors import MediaError
 from media.mp3.icy import Deinterleaver
+from origin.http.media_types import media_type_in
 from origin.radio.icy_headers import announced_bitrate, station_info_of
 from origin.radio.limits import RelayLimits
 from origin.radio.source_clients import TYPES
@@ -136,7 +137,7 @@ class Relay:
         """Check the response's head; return its icy-metaint."""
         if response.status_code != 200:
             raise RelayError(f"it answers {response.status_code}")
-        declared = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        declared = media_type_in(response.headers.get("content-type", ""))
         if declared not in TYPES:
             raise RelayError(f"it sends {declared[:50] or 'no type'}")
         self.media_type = TYPES[declared]

@@ -25,6 +25,7 @@ from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.icy_headers import announced_bitrate, station_info_of
 from origin.radio.mount import Mount, SourceClient
 from origin.responses.refusal import RefusalError, plain_refusal
+from origin.responses.request_body import media_type_of
 from packager.concurrency import expire
 from packager.radio.ogg_block_reader import MEDIA_TYPE
 from packager.radio.source_client_station import InUseError, SourceClientSession
@@ -103,7 +104,7 @@ class SourceClients:
         # Exempt from the limit for slow bodies: _feed has its own, for frames instead of bytes.
         take_slowly(scope, math.inf)
         legacy = scope["method"] == "SOURCE"
-        media_type = _type_of(request)
+        media_type = TYPES.get(media_type_of(request))
         try:
             session = station.connect(
                 media_type or "audio/mpeg",
@@ -200,21 +201,14 @@ class SourceClients:
         if not await self._authorization.may_send(request, password):
             return RefusalError(401, "the password of this station's source is needed")
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
-        if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
+        declared = media_type_of(request)
+        if declared not in TYPES and (declared or request.method != "SOURCE"):
             return RefusalError(415, f"Content-Type must be one of {', '.join(sorted(TYPES))}")
         try:
             await self._check(name, request)
         except RefusalError as refusal:
             return refusal
         return None
-
-
-def _declared(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _type_of(request: Request) -> str | None:
-    return TYPES.get(_declared(request))
 
 
 def agent_of(request: Request) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from origin.http.media_types import media_type_in
 from origin.responses.refusal import RefusalError
 
 
 def media_type_of(request: Request) -> str:
     """Return the media type of a request's body, without its parameters; empty where none is told."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type_in(request.headers.get("content-type", ""))
 
 
 def require_type(request: Request, media_type: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 
+from origin.http.media_types import media_type_in
 from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import UpstreamLimits
 from origin.token_relay.sse_reader import ServerSentEvent, SseError, SseReader
@@ -154,7 +155,7 @@ class Upstream:
             seconds = response.headers.get("retry-after", "")
             retry_after = seconds if _SECONDS.fullmatch(seconds) else ""
             raise CompletionError(told, status, self._redactor(body), retry_after)
-        found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        found = media_type_in(response.headers.get("content-type", ""))
         if found != kind:
             raise CompletionError(f"the upstream server sends {found[:50] or 'no type'}, not {kind}")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
