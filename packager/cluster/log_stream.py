@@ -137,10 +137,9 @@ class EntryId(NamedTuple):
             MalformedError: it is no ID.
         """
         found = _ID.fullmatch(data)
-        number = None if found is None else cls(int(found[1]), int(found[2]))
-        if number is None or max(number) >= LARGEST:
+        if found is None:
             raise MalformedError(f"no ID of an entry: {data!r:.100}")
-        return number
+        return _checked(cls(int(found[1]), int(found[2])))
 
     @classmethod
     def read_owned(cls, data: bytes) -> EntryId:
@@ -149,10 +148,30 @@ class EntryId(NamedTuple):
         Raises:
             MalformedError: it is no ID, or of an epoch that is yet to come.
         """
-        number = cls.read(data)
-        if number.epoch > 1000 * (time.time() + AHEAD_SECONDS):
-            raise MalformedError(f"an entry of an epoch that is yet to come: {number}")
-        return number
+        return _owned(cls.read(data))
+
+    @classmethod
+    def read_head(cls, data: bytes) -> EntryId:
+        """Read the one with which a snapshot begins: that of the entry up to which it goes.
+
+        Raises:
+            MalformedError: there is none, or one that no owner has given.
+        """
+        if len(data) < _HEAD.size:
+            raise MalformedError(f"a snapshot of {len(data)} bytes")
+        return _owned(_checked(cls(*_HEAD.unpack_from(data))))
+
+
+def _checked(number: EntryId) -> EntryId:
+    if max(number) >= LARGEST:
+        raise MalformedError(f"no ID of an entry: {number}")
+    return number
+
+
+def _owned(number: EntryId) -> EntryId:
+    if number.epoch > 1000 * (time.time() + AHEAD_SECONDS):
+        raise MalformedError(f"an entry of an epoch that is yet to come: {number}")
+    return number
 
 
 class Snapshot(NamedTuple):
@@ -302,7 +321,7 @@ class LogStream:
             begin = _HEAD.size + (_TOKEN_BYTES if key == self.keys.listing else 0)
             if value is not None and len(value) >= begin:
                 token = value[_HEAD.size : begin].hex()
-                return Snapshot(EntryId(*_HEAD.unpack_from(value)), value[begin:], token)
+                return Snapshot(EntryId.read_head(value), value[begin:], token)
 
     async def _get(self, key: str) -> bytes | None:
         """Read a snapshot, which may have many megabytes: the network has its own time for them."""
@@ -341,7 +360,11 @@ class LogStream:
         first = EntryId.read(found[0]) if found[0] else None
         fitting = set[str]()
         for key, head, size in ((keys.listing, *found[1:3]), (keys.snapshot, *found[3:])):
-            if first is None or len(head) < _HEAD.size or first.position > _HEAD.unpack(head)[1] + 1:
+            try:
+                last = EntryId.read_head(head)
+            except MalformedError:
+                continue  # the owner writes another one where this is all there is
+            if first is None or first.position > last.position + 1:
                 continue
             if size > most:
                 raise MalformedError(f"a snapshot of more than {most} bytes")
