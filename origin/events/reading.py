@@ -239,8 +239,7 @@ async def _wait(request: Request, channel: EventChannel, sequence: int, seconds:
     finally:
         for wait in (coming, leaving):
             wait.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(coming, leaving)
+        await asyncio.gather(coming, leaving, return_exceptions=True)
         if leaving.done() and not leaving.cancelled():
             channel.note_cleanup(leaving.result())
 

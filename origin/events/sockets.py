@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from dataclasses import replace
 
@@ -96,8 +95,9 @@ class EventSocket:
                 await asyncio.wait((reading,), timeout=self._channel.limits.close_seconds)
         finally:
             reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
+            await asyncio.gather(reading, return_exceptions=True)
+        if not reading.cancelled():
+            reading.result()
 
     async def _read(self, reader: Reader, receive: Receive) -> None:
         while True:

@@ -149,7 +149,11 @@ def _content(media_type: str, length: int) -> tuple[tuple[bytes, bytes], tuple[b
 
 def _refusal(method: str, status: int, text: bytes, headers: Headers) -> Answer:
     content = _content("text/plain; charset=utf-8", len(text))
-    return Answer(status, (*headers, *content), (text,) if method == "GET" else ())
+    # RFC 9111 §3: what the representation says of caches would let them give one client's refusal to others.
+    kept = [field for field in headers if field[0] != b"cache-control"]
+    return Answer(
+        status, (*kept, (b"cache-control", b"no-store"), *content), (text,) if method == "GET" else ()
+    )
 
 
 def _part_overhead(representation: RepresentationMetadata) -> int:

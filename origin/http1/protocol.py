@@ -238,7 +238,7 @@ class HttpProtocol(Connection):
         if len(self.url) > self.limits.target_bytes:
             self._stop(414)
         if self.parser.get_method() == b"SOURCE":
-            # RFC 9112 §2.2: a line may end with a bare LF, as darkice's do; this is the last request.
+            # RFC 9112 §2.2: a line may end with a bare LF, as darkice's do; no other request follows.
             self.parser.set_dangerous_leniencies(
                 lenient_optional_cr_before_lf=True, lenient_optional_lf_after_cr=True
             )
@@ -278,8 +278,10 @@ class HttpProtocol(Connection):
         self.scope["extensions"] = extensions
         if self._zero_copy:
             extensions[ZERO_COPY] = {}
-        # Behind a request for an upgrade the parser reads nothing more, even if the upgrade is ignored.
-        keep_alive = version != "1.0" and not upgrading and self.parser.should_keep_alive()
+        # Behind a request for an upgrade the parser reads nothing more, even if the upgrade is ignored, and
+        # behind a SOURCE it would be lenient with heads that a proxy has let pass as something else.
+        has_next = method != "SOURCE" and not upgrading
+        keep_alive = version != "1.0" and has_next and self.parser.should_keep_alive()
         exchange = Exchange(
             self,
             self.scope,

@@ -13,7 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from packager.sources.publication import LinkStatistics
+
+log = structlog.get_logger()
 
 LIBRARIES = ("libsrt-gnutls.so.1.5", "libsrt.so.1.5")
 PACKAGE = "libsrt1.5-gnutls"
@@ -164,12 +168,14 @@ class Libsrt:
             _opaque: object, caller: int, _version: int, peer: int | None, stream_id: bytes | None
         ) -> int:
             code = 1500  # of an error of ours
-            with contextlib.suppress(Exception):  # an exception can't be told to libsrt
+            try:
                 raw = b"" if peer is None else ctypes.string_at(peer, 28)
                 answer = judge(_read_address(raw), stream_id or b"")
                 if answer.passphrase:
                     self._require_passphrase(caller, answer.passphrase)
                 code = answer.code
+            except Exception:  # an exception can't be told to libsrt
+                log.exception("an SRT caller is refused for an error of this server")
             if code:
                 self._library.srt_setrejectreason(caller, code)
             return -1 if code else 0

@@ -5,7 +5,6 @@ What OBS's user is to see comes with status 200, and a status in the answer: of 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from media.errors import MalformedError
 from media.rtmp.connection import read_query
 from origin.access.credentials import client_address
+from origin.http1.exchange import wait_while_connected
 from origin.ingest.admission import IngestAdmission, RefusedError
 from origin.ingest.client_configuration import (
     ChannelWish,
@@ -60,7 +60,7 @@ class MultitrackConfiguration:
         try:
             answer = self._configuration(request, client)
         except RefusedError as error:
-            await asyncio.sleep(error.delay_seconds)
+            await wait_while_connected(request, error.delay_seconds)
             answer = refusal_configuration(f"{error}.")
         return JSONResponse(answer, headers={"cache-control": "no-store"})
 

@@ -6,6 +6,7 @@ each of them one chunk of the body, from the same bytes that HLS players get as 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from origin.http1.sendfile import TruncatedFileError
 from origin.live.playlist_request import due_segments
+from packager.window.waiters import TooManyWaitersError
 from packager.window.window import Window
 
 if TYPE_CHECKING:
@@ -154,10 +156,14 @@ class OpenSegmentResponse(Response):
         number: media sequence number.
         media_type: Content-Type.
         cache_control: Cache-Control field.
+
+    Attributes:
+        held: is left when the response has ended.
     """
 
     def __init__(self, window: Window, number: int, media_type: str, cache_control: str) -> None:
         super().__init__()
+        self.held: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         self.raw_headers = [
             (b"content-type", media_type.encode("latin-1")),
             (b"cache-control", cache_control.encode("latin-1")),
@@ -172,10 +178,16 @@ class OpenSegmentResponse(Response):
             TruncatedFileError: the rest doesn't come: then the body must not look complete.
         """
         del receive
-        # RFC 9110 §14.2: a Range may be ignored; of what length it is a part isn't known.
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        with self.held:
+            # RFC 9110 §14.2: a Range may be ignored; of what length it is a part isn't known.
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if scope["method"] != "HEAD":
+                await self._send_parts(send)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_parts(self, send: Send) -> None:
         index = 0
-        while scope["method"] != "HEAD":
+        while True:
             data = self._window.part(self._number, index)
             if data is not None:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -184,7 +196,13 @@ class OpenSegmentResponse(Response):
                 finished = self._window.at(self._number)
                 if finished is None or finished.part_count > index:
                     raise TruncatedFileError(f"segment {self._number} has left memory before its reader")
-                break
-            elif not await PartWait(self._window, self._number, index).wait():
+                return
+            elif not await self._has_come(index):
                 raise TruncatedFileError(f"part {index} of segment {self._number} didn't come")
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _has_come(self, index: int) -> bool:
+        """Wait for a part; where too many wait already it is as if it didn't come, for the head is sent."""
+        try:
+            return await PartWait(self._window, self._number, index).wait()
+        except TooManyWaitersError:
+            return False

@@ -102,8 +102,13 @@ def routes(
 
         async def answer(request: Request) -> Response:
             try:
-                with blocked.held(client_address(request)):
-                    return await endpoint(request)
+                with contextlib.ExitStack() as held:
+                    held.enter_context(blocked.held(client_address(request)))
+                    response = await endpoint(request)
+                    if isinstance(response, OpenSegmentResponse):
+                        # It waits for parts while it is sent.
+                        response.held = held.pop_all()
+                    return response
             except TooManyError:
                 return refusal(429, 0, retry_after=RETRY_SECONDS)
 

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from origin.config.errors import CommandError
 from origin.http1.stream import Stream
 from origin.radio.limits import AccessLogLimits
+from origin.responses.common_headers import body_bytes
 
 LOGGED = ("/radio/", "/status-json.xsl", "/status.xsl", "/admin/")
 """Beginnings of the paths whose requests are logged: those that Icecast has, too."""
@@ -209,7 +210,7 @@ class StationAccessLog:
         async def count(message: Message) -> None:
             nonlocal status, sent
             status = message.get("status", status)
-            sent += len(message.get("body", b""))
+            sent += body_bytes(scope, message)
             await send(message)
             if "stream" in message:
                 streams.append(message["stream"])

@@ -121,7 +121,7 @@ class CommonHeaders:
                 await send(message)
                 return
             if kind != ZERO_COPY:
-                size = len(message.get("body", b""))
+                size = body_bytes(scope, message)
                 sent += size
                 self._access_log.count_bytes(area, size)
             try:
@@ -166,6 +166,11 @@ class CommonHeaders:
         if shared and _has(scope["headers"], b"access-control-request-method"):
             return PREFLIGHT
         return SERVER_OPTIONS if scope["path"] == "*" else self._app
+
+
+def body_bytes(scope: Scope, message: Message) -> int:
+    """Tell how many bytes of a message's body are sent: of an answer to HEAD none (RFC 9110 §9.3.2)."""
+    return 0 if scope["method"] == "HEAD" else len(message.get("body", b""))
 
 
 def _with_default_headers(status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

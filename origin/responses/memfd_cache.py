@@ -93,6 +93,7 @@ class MemfdCache:
         """
         known = self._known.get(id(data))
         if known is not None and known[1] is not None:
+            self._known.move_to_end(id(data))
             return known[1]
         if not READ_LIMIT < len(data) <= self._limits.media_bytes:
             return None
@@ -100,10 +101,12 @@ class MemfdCache:
 
     def _remember(self, data: Media, copy: MemfdCopy | None) -> MemfdCopy | None:
         self._known[id(data)] = data, copy
+        self._known.move_to_end(id(data))
         if copy is not None:
             self._bytes += len(data)
         limits = self._limits
-        while len(self._known) > limits.copies or self._bytes > limits.media_bytes:
+        # The newest one stays, however little is allowed: who asked for it is about to send it.
+        while len(self._known) > 1 and (len(self._known) > limits.copies or self._bytes > limits.media_bytes):
             _, (forgotten, gone) = self._known.popitem(last=False)
             if gone is not None:
                 self._bytes -= len(forgotten)

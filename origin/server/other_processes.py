@@ -28,8 +28,8 @@ class Workers(Protocol):
     def running(self) -> AbstractAsyncContextManager[None]:
         """Run the workers while the context is open."""
 
-    def take_log(self, config: Config) -> None:
-        """Let all workers write their log as a configuration says."""
+    def take_log(self, config: Config, known: Config) -> None:
+        """Let all workers write their log as a configuration says, without the secrets of both."""
 
     async def states(self) -> Mapping[int, str]:
         """Say what each worker does: ``ready`` where all is well."""

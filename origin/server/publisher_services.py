@@ -30,7 +30,8 @@ class PublisherServices:
         channels: the live channels, by name.
         guess_delay: counts wrong keys, and delays the answers to them.
         limits: those that aren't configured.
-        on_log_change: called with a configuration by which other processes must write their logs, too.
+        on_log_change: called with a configuration by which other processes must write their logs, too, and
+            another one whose secrets these mustn't show either.
 
     Attributes:
         keys: with which channels are published to.
@@ -44,7 +45,7 @@ class PublisherServices:
         channels: Mapping[str, Channel],
         guess_delay: GuessDelay,
         limits: IngestLimits,
-        on_log_change: Callable[[Config], None],
+        on_log_change: Callable[[Config, Config], None],
     ) -> None:
         self._config = self._newest_config = config
         self._made_keys = made_keys
@@ -91,7 +92,7 @@ class PublisherServices:
         self._newest_config = new
         redactor = redactor_of(self._config, new)
         await asyncio.to_thread(logs.configure, new.log.level, new.log.format, redactor)
-        self._on_log_change(new)
+        self._on_log_change(new, self._config)
         for name in self.keys.rotate(_keys_in(new)):
             if (channel := self._channels.get(name)) is not None:
                 log.info("publish_key was changed", channel=name)

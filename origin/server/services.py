@@ -281,10 +281,10 @@ class Services:
         stations = self.cluster_stations.stations
         return name not in stations or stations[name].is_owner
 
-    def _take_log(self, new: Config) -> None:
+    def _take_log(self, new: Config, known: Config) -> None:
         """Have the worker processes write their logs by another configuration."""
         if self.workers is not None:
-            self.workers.take_log(new)
+            self.workers.take_log(new, known)
 
     def _count(self, area: str, count: int) -> None:
         self.traffic.add_bytes(area, count)

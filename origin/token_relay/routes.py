@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 
 import msgspec
@@ -125,8 +124,7 @@ async def _comes(completion: Completion, request: Request, seconds: float | None
         return not leaving.done()
     finally:
         leaving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await leaving
+        await asyncio.gather(leaving, return_exceptions=True)
 
 
 def refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -36,9 +36,15 @@ class Listen(Struct, frozen=True, tag="listen"):
 
 
 class TakeLog(Struct, frozen=True, tag="log"):
-    """Tells a worker to write its log as a configuration says that was read again, without its secrets."""
+    """Tells a worker to write its log as a configuration says that was read again.
+
+    Attributes:
+        config: this configuration.
+        known: another one, with keys that were made meanwhile; the log shows the secrets of neither.
+    """
 
     config: Config
+    known: Config
 
 
 class Logs(Struct, frozen=True, tag="logs"):

@@ -107,7 +107,7 @@ class WorkerPool:
         # Either of these is empty.
         self._free, self._spares = deque(places), deque[WorkerProcess]()
         self._may_listen = False
-        self._read_again: Config | None = None
+        self._newest_log: TakeLog | None = None
         self._ending = asyncio.Event()
         self._changed = asyncio.Event()
         # What accepts connections while there is no worker, and whether it does.
@@ -222,11 +222,16 @@ class WorkerPool:
         except TimeoutError:
             return None
 
-    def take_log(self, config: Config) -> None:
-        """Let all workers write their log as a configuration says that was read again."""
-        self._read_again = config
+    def take_log(self, config: Config, known: Config) -> None:
+        """Let all workers write their log as a configuration says that was read again.
+
+        Args:
+            config: this configuration.
+            known: another one, with keys that were made meanwhile; the log shows the secrets of neither.
+        """
+        self._newest_log = TakeLog(config, known)
         for worker in self._workers.values():
-            worker.tell(TakeLog(config))
+            worker.tell(self._newest_log)
 
     async def _keep(self) -> None:
         """Keep one process running until the end, as a worker or as the spare one."""
@@ -313,8 +318,8 @@ class WorkerPool:
                 tuple(sock.fileno() for sock in setup.sockets),
             )
             worker.serve(start)
-            if self._read_again is not None:
-                worker.tell(TakeLog(self._read_again))
+            if self._newest_log is not None:
+                worker.tell(self._newest_log)
             if self._may_listen:
                 worker.listen()
 

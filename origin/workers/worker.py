@@ -200,7 +200,8 @@ class Worker:
             self._packets.send(messages.encode(self._report()))
         elif isinstance(message, messages.TakeLog):
             new = message.config
-            redactor, fields = redactor_of(self._start.config, new), {"worker": self._start.number}
+            redactor = redactor_of(self._start.config, message.known, new)
+            fields = {"worker": self._start.number}
             logs.configure(new.log.level, new.log.format, redactor, fields)
             log.debug("log options taken")
         elif isinstance(message, messages.End):

@@ -131,11 +131,15 @@ class WorkerProcess:
         self.tell(start)
 
     def listen(self) -> None:
-        """Let the worker accept connections, as soon as it can; one that can't in time is killed."""
+        """Let the worker accept connections, as soon as it can; one that can't in time is killed.
+
+        This may be said again, of further sockets.
+        """
         self.tell(Listen())
-        # Such as one that was stopped while it was a spare one.
-        loop = asyncio.get_running_loop()
-        self._start_timer = loop.call_later(self._limits.start_seconds, self._lost)
+        if self.state is WorkerState.STARTING and self._start_timer is None:
+            # It may be one that was stopped while it was a spare one.
+            loop = asyncio.get_running_loop()
+            self._start_timer = loop.call_later(self._limits.start_seconds, self._lost)
 
     def end(self, *, at_once: bool) -> None:
         """Let it end, behind its last response or at once."""

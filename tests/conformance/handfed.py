@@ -20,6 +20,7 @@ from origin.access.credentials import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
 from origin.access.publish_keys import PublishKeys
 from origin.access.publishers import Publishers
+from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.request_head import HttpLimits
@@ -189,7 +190,11 @@ class HandFed:
     """
 
     def __init__(
-        self, channel: Channel, material: dict[str, Track], carried: tuple[str, ...] = CARRIED
+        self,
+        channel: Channel,
+        material: dict[str, Track],
+        carried: tuple[str, ...] = CARRIED,
+        blocked: ClientLimit = UNLIMITED,
     ) -> None:
         self.channel = channel
         self.address = ("", 0)
@@ -200,7 +205,7 @@ class HandFed:
         streams = self.streams = {channel.name: channel.stream}
         authenticator = Authenticator()
         keys = streams, Publishers(authenticator, PublishKeys(ADMIN_TOKEN, {}))
-        wings = live.routes(streams, carried), metadata.routes(*keys), captions.routes(*keys)
+        wings = live.routes(streams, carried, blocked), metadata.routes(*keys), captions.routes(*keys)
         routes = [route for wing in wings for route in wing]
         self.traffic = RequestCounters()
         self.calls = 0
@@ -295,6 +300,7 @@ def on_air(
     *,
     patient: bool = True,
     carried: tuple[str, ...] = CARRIED,
+    blocked: ClientLimit = UNLIMITED,
 ) -> Iterator[HandFed]:
     """Serve a channel that has nothing yet, until the block ends.
 
@@ -305,6 +311,7 @@ def on_air(
         options: the channel's.
         patient: whether requests wait for ``HELD_TARGET_DURATIONS``; else for as long as they do elsewhere.
         carried: query parameters that playlists repeat.
+        blocked: how many requests of one client may wait at once, of those that the application answers.
     """
     if patient:
         publish = options.limits.publish
@@ -313,7 +320,7 @@ def on_air(
         limits = replace(options.limits, publish=publish)
         options = replace(options, limits=limits)
     channel = Channel(options, tools)
-    fed = HandFed(channel, material, carried)
+    fed = HandFed(channel, material, carried, blocked)
     with serving(fed, folder, "uvloop", PATIENT, fast_path=fed.fast_path) as running:
         fed.address = running.address
         with running.connect() as client:

@@ -100,6 +100,16 @@ def test_412_has_a_short_body(files_origin: Running) -> None:
     assert 0 < len(answer.body) < 100
 
 
+@pytest.mark.clause("RFC 9111 §3")
+@pytest.mark.parametrize("field", ['If-Match: "other"', "Range: bytes=99999999-"])
+def test_a_refusal_of_one_client_is_kept_by_no_cache(files_origin: Running, field: str) -> None:
+    """The file's own Cache-Control would have shared caches give it to others."""
+    answer = files_origin.ask(field)
+    assert answer.status in (412, 416)
+    assert answer["cache-control"] == "no-store"
+    assert answer["etag"] == ETAG
+
+
 @pytest.mark.clause("RFC 9110 §8.8.1", "RFC 9110 §13.1.5")
 def test_a_file_changed_just_now_has_a_weak_tag(files_origin: Running) -> None:
     """So its ranges can't be continued (§13.1.5), and it can be revalidated."""

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +14,20 @@ from xml.etree import ElementTree
 
 import pytest
 
+from origin.http.client_limits import ClientLimit
 from packager.process.tools import Tools
-from tests.conformance.handfed import HELD_TARGET_DURATIONS, NUMBER, PARTS, SOUND_PARTS, TARGET, HandFed
+from packager.publish.limits import PublishLimits
+from tests.conformance.handfed import (
+    HELD_TARGET_DURATIONS,
+    NUMBER,
+    OPTIONS,
+    PARTS,
+    SOUND_PARTS,
+    TARGET,
+    HandFed,
+    Track,
+    on_air,
+)
 from tests.conformance.raw import Client
 from tests.waiting import wait_for
 
@@ -175,6 +188,41 @@ def test_a_segment_that_never_ends_does_not_look_complete(fed: HandFed) -> None:
         fed.in_loop(fed.channel.close)
         # RFC 9112 §8: a chunked body without its last chunk is incomplete.
         assert not client.rest().endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.clause("CWE-770")
+def test_who_is_sent_an_open_segment_counts_among_those_who_wait(
+    material: dict[str, Track], tools: Tools, tmp_path: Path
+) -> None:
+    target = f"/live/test/240p/{NUMBER + 8}.m4s"
+    one = ClientLimit(1, lambda _: False)
+    with on_air(material, tools, tmp_path, blocked=one) as fed, Client(fed.address) as client:
+        fed.publish(8 * PARTS + 2)
+        client.send(f"GET {target} HTTP/1.1\r\nHost: origin\r\n\r\n")
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the wait for the third part")
+        assert fed.ask(target).status == 429
+        fed.publish(PARTS - 2)
+        assert client.answer().status == 200
+        assert fed.ask(f"/live/test/240p/{NUMBER + 8}.m4s").status == 200
+
+
+def test_an_open_segment_for_which_nobody_more_may_wait_does_not_look_complete(
+    material: dict[str, Track], tools: Tools, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish = PublishLimits().with_waiters(1)
+    options = replace(OPTIONS, limits=replace(OPTIONS.limits, publish=publish))
+    request = f"GET /live/test/240p/{NUMBER + 8}.m4s HTTP/1.1\r\nHost: origin\r\n\r\n"
+    with (
+        on_air(material, tools, tmp_path, options) as fed,
+        Client(fed.address) as first,
+        Client(fed.address) as second,
+    ):
+        fed.publish(8 * PARTS + 2)
+        first.send(request)
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the wait for the third part")
+        second.send(request)
+        assert not second.rest().endswith(b"0\r\n\r\n")
+        assert "Traceback" not in caplog.text
 
 
 @pytest.mark.clause("RFC 8216bis §4.4.4.3", "ISO/IEC 23009-1 §5.3.2")

@@ -275,6 +275,32 @@ async def test_a_range_of_a_file_without_an_end_is_read_within_limits(told: str,
     assert any(finding.endswith("isn't there") for finding in report.findings) is not found
 
 
+@pytest.mark.clause("CWE-770")
+async def test_of_a_server_that_ignores_ranges_no_whole_films_are_read() -> None:
+    sent = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = 4 << 30
+        writer.write(b'HTTP/1.0 200 OK\r\nContent-Length: %d\r\nETag: "film"\r\n\r\n' % size)
+        with contextlib.suppress(ConnectionError):
+            while not head.startswith(b"HEAD"):
+                writer.write(bytes(100_000))
+                await writer.drain()
+                sent += 100_000
+        writer.close()
+
+    report = await judged(answer, "film.mp4")
+    # What lies in the buffers of four connections is sent, too.
+    assert sent < 64 << 20
+    assert {finding.partition(": ")[2][:36] for finding in report.findings} >= {
+        "answers a range with 200 (RFC 9110 §",
+        "a suffix range isn't answered (RFC 9",
+        "If-None-Match gives 200 (RFC 9110 §1",
+    }
+
+
 def test_an_endless_stream_is_not_judged(demo_server: ServerProcess) -> None:
     result = run_headwater("check", f"{demo_server.url}/radio/demo.mp3")
     assert result.returncode == 1

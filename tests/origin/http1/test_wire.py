@@ -132,6 +132,17 @@ def test_a_refusal_waits_for_the_answers_before_it(origin: Running) -> None:
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9112 §2.2", "CWE-444")
+@pytest.mark.parametrize("field", ["Content-Length: 0\r\n", ""])
+def test_behind_a_source_no_head_with_bare_line_feeds_is_a_request(origin: Running, field: str) -> None:
+    """The parser is lenient with source clients; a proxy in front may see other requests there than we do."""
+    smuggled = "GET /media/small.mp3 HTTP/1.1\nHost: a\n\n"
+    with origin.connect() as client:
+        client.send(f"SOURCE /media/film.mp4 HTTP/1.1\r\nHost: a\r\n{field}\r\n{smuggled}{smuggled}")
+        assert client.answer().status in (400, 404, 405)
+        assert client.is_closed()
+
+
 @pytest.mark.clause("RFC 9112 §9.3.2", "RFC 9112 §9.6")
 def test_pipelined_requests_of_a_client_that_ends_its_side_are_all_answered(origin: Running) -> None:
     """As ``printf … | nc`` asks; also behind a body, and cut anywhere."""

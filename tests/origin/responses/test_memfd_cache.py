@@ -68,6 +68,26 @@ def test_the_oldest_copies_go_and_stay_open_for_who_holds_them() -> None:
     assert not is_open(second)
 
 
+def test_what_was_asked_for_last_keeps_its_copy() -> None:
+    kept, media = MemfdCache(MemfdLimits(copies=2, media_bytes=8 * SIZE)), [bytes(SIZE + n) for n in range(4)]
+    often = asked_twice(kept, media[0])
+    for other in media[1:]:
+        assert kept.of(other) is None
+        again = kept.of(media[0])
+        assert again is not None
+        assert again.fd == often
+
+
+def test_a_copy_is_not_the_one_that_makes_room_for_itself() -> None:
+    kept, first, second = MemfdCache(MemfdLimits(media_bytes=SIZE + 1)), bytes(SIZE), bytes(SIZE + 1)
+    assert kept.of(first) is None
+    other = asked_twice(kept, second)
+    copy = kept.of(first)
+    assert copy is not None
+    assert kept.of(first) is copy
+    assert not is_open(other)
+
+
 def test_without_descriptors_media_are_sent_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise OSError(24, "Too many open files")

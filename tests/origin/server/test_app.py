@@ -21,6 +21,7 @@ from packager.process.tools import Tools
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
 from tests.keys import BEARER_LINE
+from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.waiting import wait_for
 
@@ -171,6 +172,17 @@ def test_health_says_how_the_services_are(demo_server: ServerProcess) -> None:
     }
     # A busy machine may have starved it for a moment, which is told for fifteen seconds.
     wait_for(lambda: fetch_json(f"{demo_server.url}/health") == well, what="all well", seconds=600)
+
+
+def test_an_answer_to_head_counts_no_bytes(demo_server: ServerProcess) -> None:
+    requests = 'headwater_requests_total{area="api",status="200"}'
+    sent = 'headwater_sent_bytes_total{area="api"}'
+    before = samples(demo_server)
+    request = urllib.request.Request(f"{demo_server.url}/api/library", method="HEAD")
+    with urllib.request.urlopen(request, timeout=CLIENT_SECONDS) as answer:
+        assert int(answer.headers["content-length"]) > 0
+    wait_for(lambda: samples(demo_server).get(requests, 0) > before.get(requests, 0), what="the count")
+    assert samples(demo_server).get(sent, 0) == before.get(sent, 0)
 
 
 def test_metrics_count_requests_bytes_and_parts(demo_server: ServerProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,9 +10,17 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from origin.http1.connection import Connection
+from origin.server.limits import Limits, WorkerLimits
+from origin.workers import messages
+from origin.workers.messages import Ready
+from origin.workers.worker_process import WorkerProcess, WorkerState
+from packager.replication.limits import ReplicationLimits
+from packager.replication.log_server import LogServer
 from tests.conftest import STOP_SECONDS, ServerProcess
 from tests.fork_server import HEADWATER
 from tests.origin.workers.asking import (
@@ -232,6 +241,32 @@ def test_a_download_that_never_ends_is_cut_and_a_worker_that_stands_still_is_kil
 def silent(server: ServerProcess) -> dict[str, str]:
     workers = health(server)["workers"]
     return {name: state for name, state in workers.items() if state != "ready"}
+
+
+def no_connection() -> Connection:
+    raise AssertionError("nothing was handed over")
+
+
+async def test_a_worker_that_listens_at_two_sockets_is_not_given_up() -> None:
+    """It is told of each of them; that it is ready it tells once."""
+    lost: list[WorkerProcess] = []
+
+    class Watched(WorkerProcess):
+        def _lost(self) -> None:
+            lost.append(self)
+
+    limits = replace(Limits(), workers=replace(WorkerLimits(), start_seconds=0.05))
+    worker = Watched((), limits, no_connection, LogServer(ReplicationLimits()), lambda: None)
+    worker.state = WorkerState.STARTING
+    worker.listen()
+    worker.listen()
+    worker._take(messages.encode(Ready()), [])
+    worker.listen()
+    assert worker.state is WorkerState.READY
+    await asyncio.sleep(4 * limits.workers.start_seconds)
+    worker._packets.close()
+    worker._its_end.close()
+    assert not lost
 
 
 def test_a_configuration_that_is_read_again_reaches_all_workers(library: Path, tmp_path: Path) -> None:
