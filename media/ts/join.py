@@ -60,7 +60,8 @@ class TransportJoiner:
 
         Raises:
             MalformedError: it isn't such a stream.
-            UnsupportedError: it has no video or no audio, or one is much too far ahead of the other.
+            UnsupportedError: it has no video or no audio, one is much too far ahead of the other, or their
+                descriptors don't fit into one table.
         """
         self._inputs[index].receive(data)
         if any(one.held > MAX_HELD_BYTES for one in self._inputs):
@@ -82,8 +83,8 @@ class TransportJoiner:
                 return
             program = ProgramMap(picture.clock_pid, (picture.stream, sound.stream))
             if program != self._program:
-                self._program = program
                 yield write_tables(program, MAP_PID)
+                self._program = program
             yield (picture if not sound.packets or _precedes(picture, sound) else sound).pop()
 
 

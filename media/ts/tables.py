@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 
 from media.crc import crc32
+from media.errors import UnsupportedError
 
 PACKET = 188
 SYNC = 0x47
@@ -108,7 +109,7 @@ def write_tables(program: ProgramMap, pid: int) -> bytes:
     """Write the PAT and the PMT.
 
     Raises:
-        ValueError: a table doesn't fit into a packet.
+        UnsupportedError: a table doesn't fit into a packet, as their descriptors are too long.
     """
     entries = b"".join(
         struct.pack(">BHH", one.kind, 0xE000 | one.pid, 0xF000 | len(one.descriptors)) + one.descriptors
@@ -124,7 +125,7 @@ def _table(pid: int, table: int, content: bytes) -> bytes:
     section += struct.pack(">I", checksum(section))
     packet = struct.pack(">BHBB", SYNC, 0x4000 | pid, 0x10, 0) + section
     if len(packet) > PACKET:
-        raise ValueError("a table longer than a packet")
+        raise UnsupportedError(f"a table of {len(section)} bytes, which is longer than a packet")
     return packet.ljust(PACKET, b"\xff")
 
 

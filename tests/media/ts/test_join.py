@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import subprocess
 from pathlib import Path
@@ -11,7 +12,15 @@ import pytest
 from media.errors import MediaError, UnsupportedError
 from media.stream_reader import StreamChunk
 from media.ts.join import TransportJoiner
-from media.ts.tables import CLOCK_WRAP, checksum
+from media.ts.tables import (
+    CLOCK_WRAP,
+    PACKET,
+    ElementaryStream,
+    ProgramMap,
+    StreamType,
+    checksum,
+    write_tables,
+)
 
 SECONDS, SOUND_RATE = 4, 48_000
 MADE = f"-v error -f lavfi -i testsrc2=size=160x120:rate=25 -f lavfi -i sine=sample_rate={SOUND_RATE}"
@@ -116,6 +125,24 @@ def test_what_can_not_be_joined_is_refused(folder: Path) -> None:
         joined(picture.read_bytes(), (folder / "sound.aac").read_bytes(), 1 << 20)  # no tag says its time
     with pytest.raises(MediaError):
         joined(picture.read_bytes() + b"no packet" * 188, sound.read_bytes(), 1 << 20)
+
+
+def beginning(kind: int, descriptors: bytes) -> bytes:
+    """The tables of one stream, and a packet of it with a time."""
+    header = b"\0\0\1\xe0\0\0\x84\x80\5" + struct.pack(">BHH", 0x21, 1, 1)
+    packet = struct.pack(">BHB", 0x47, 0x4100, 0x10) + header.ljust(PACKET - 4, b"\0")
+    return write_tables(ProgramMap(0x100, (ElementaryStream(kind, 0x100, descriptors),)), 0x30) + packet
+
+
+@pytest.mark.parametrize("length", [60, 80])
+def test_descriptors_that_fit_no_joint_table_are_refused(length: int) -> None:
+    """Each table of a foreign server fits into its packet, but those of both don't fit into one."""
+    descriptors = bytes((5, length)) + bytes(length)
+    joiner = TransportJoiner()
+    joiner.receive_data(0, beginning(StreamType.H264, descriptors))
+    refused = pytest.raises(UnsupportedError, match="longer than a packet")
+    with refused if length == 80 else contextlib.nullcontext():
+        joiner.receive_data(1, beginning(StreamType.AAC, descriptors))
 
 
 def test_a_tables_checksum_is_that_of_the_catalogue() -> None:
