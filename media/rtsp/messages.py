@@ -198,7 +198,8 @@ def authorization_for_uri(authorization: str, method: str, uri: str, user: str, 
     after = _digest(told, method, uri, *known)
     if before is None or after is None or told.get("username") != known[0]:
         return None
-    if not hmac.compare_digest(before, told.get("response", "").lower()):
+    # As bytes: of texts it takes only those of ASCII.
+    if not hmac.compare_digest(before.encode(), told.get("response", "").lower().encode()):
         return None
     if '"' in uri:
         return None

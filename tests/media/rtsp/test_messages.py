@@ -122,6 +122,16 @@ def test_who_does_not_know_the_password_gets_no_digest_of_it(method: str, user: 
     assert messages.authorization_for_uri(EXAMPLE, method, "/other", user, password) is None
 
 
+def test_a_digest_that_is_not_of_ascii_is_refused_as_any_wrong_one() -> None:
+    """Heads are bytes, of which a peer may send any."""
+    (message,) = RtspReader().receive_data(
+        b'OPTIONS * RTSP/1.0\r\nAuthorization: Digest username="u", response="\xe9"\r\n\r\n'
+    )
+    assert isinstance(message, Message)
+    told = message.get("Authorization")
+    assert messages.authorization_for_uri(told, "OPTIONS", "/other", "u", "p") is None
+
+
 def test_a_digest_of_another_algorithm_is_not_passed_on_and_basic_is() -> None:
     other = EXAMPLE.replace("qop=auth", "qop=auth, algorithm=SHA-256")
     assert messages.authorization_for_uri(other, "GET", "/", "Mufasa", "Circle Of Life") is None
