@@ -149,9 +149,15 @@ async def test_nodes_of_a_version_without_listings_are_understood(redis_server: 
     async with node(redis_server, maker) as packager:
         channel = packager.node.channels["test"]
         await until(lambda: channel.is_certain_owner, "the owner")
+
+        def has_answered() -> bool:
+            # An owner that isn't level with its log yet has no answer; edges ask again, too.
+            if redis_server.command("EXISTS", KEYS.wanted) == b":0\r\n":
+                redis_server.command("RPUSH", KEYS.wanted, "1")
+            return redis_server.command("EXISTS", KEYS.snapshot) == b":1\r\n"
+
         # A new owner gives former edges what they ask for.
-        redis_server.command("RPUSH", KEYS.wanted, "1")
-        await until(lambda: redis_server.command("EXISTS", KEYS.snapshot) == b":1\r\n", "the snapshot")
+        await until(has_answered, "the snapshot")
         redis_server.command("DEL", KEYS.snapshot)
 
         # A former owner gives the same to whoever asks.
