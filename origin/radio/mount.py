@@ -31,6 +31,7 @@ from origin.radio.now_playing import NowPlaying
 from origin.radio.options import MountOptions
 from origin.radio.subscribers import Subscribers
 from packager.cluster.shared_station import SharedStation
+from packager.concurrency import background_task
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.audio_source import AudioSource
 from packager.radio.intro import Intro
@@ -393,14 +394,14 @@ class Mount:
         return bool(self.listeners) or bool(len(self.subscribers))
 
     async def run(self) -> None:
-        """Distribute the station's audio until it ends or the task is cancelled."""
+        """Distribute the station's audio until it ends or the task is cancelled.
+
+        Raises:
+            ToolsError: ffmpeg lacks what the station needs.
+        """
         self._silence.start()
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch())
-            try:
-                await (self._play_on_demand() if self.options.on_demand else self._play())
-            finally:
-                watching.cancel()
+        async with background_task(self._watch()):
+            await (self._play_on_demand() if self.options.on_demand else self._play())
         self.close()
 
     def close(self) -> None:
@@ -515,10 +516,8 @@ class Mount:
         while True:
             await self._demand.wanted()
             self._silence.restart()
-            async with asyncio.TaskGroup() as group:
-                playing = group.create_task(self._play())
+            async with background_task(self._play()):
                 await self._demand.unwanted()
-                playing.cancel()
 
     async def substitute(self, block: AudioBlock, fallback: Mount) -> None:
         """Take a block of the fallback; it is ignored while the own station plays.

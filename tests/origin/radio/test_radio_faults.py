@@ -13,6 +13,9 @@ import pytest
 from media.mp3.reader import Frame, MpegAudioReader
 from origin.radio.limits import ListenerLimits
 from origin.radio.listeners import Listener, ListenerClient
+from origin.radio.mount import Mount
+from packager.process.tools import Tools, ToolsError
+from packager.radio.station import Station, StationOptions
 from tests.keys import ADMIN_TOKEN
 from tests.patience import MOUNT
 from tests.radio_server import FRAME_BYTES, Client, Server, mount_options, one_mount
@@ -29,6 +32,18 @@ LEAVING = 200
 def enough_descriptors() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
+
+
+@pytest.mark.parametrize("on_demand", [False, True])
+async def test_what_ffmpeg_lacks_for_a_station_ends_its_mount_as_that_error_alone(
+    tmp_path: Path, tools: Tools, on_demand: bool
+) -> None:
+    """In a group of errors, whoever supervises it would take it for a fault and try again for ever."""
+    station = Station(StationOptions("test", tmp_path, loudness=-16.0), replace(tools, filters=frozenset()))
+    mount = Mount("test", station, mount_options(on_demand=on_demand))
+    mount._demand.update(has_listeners=True)
+    with pytest.raises(ToolsError, match="the loudness of radio station 'test' needs filter"):
+        await mount.run()
 
 
 def descriptors() -> int:
