@@ -86,6 +86,11 @@ class AudioBlock:
         """The duration in seconds."""
         return Fraction(self.duration, self.timescale)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the frames, or of the pages."""
+        return len(self.data) if self.ogg is None else sum(page.size for page in self.ogg.pages)
+
 
 def beginnings(frames: Sequence[bytes]) -> tuple[int, ...]:
     """Give the offset of each frame in their concatenation."""
@@ -110,7 +115,7 @@ class BlockSchedule:
         self._prefill = prefill
         self._late_seconds = late_seconds
         self._start: float | None = None
-        self._ticks = 0
+        self._ticks: float = 0
 
     def wait(self, now: float) -> float:
         """Give the seconds until the next block is due, 0 when it is.
@@ -125,29 +130,23 @@ class BlockSchedule:
             self._start = now - elapsed
         return max(self._start + elapsed - now, 0.0)
 
-    def advance(self, ticks: int) -> None:
+    def advance(self, ticks: float) -> None:
         """Note that a block of this duration was sent."""
         self._ticks += ticks
 
 
 class Throttle:
-    """Makes a live source wait that sends faster than real time."""
+    """Makes a live source wait that sends faster than real time, whatever its sample rates and times are."""
 
     def __init__(self, limits: LiveSourceLimits) -> None:
-        self._limits = limits
-        self._timescale = 0
-        self._pace = self._schedule(1)
+        self._bytes_per_second = limits.bytes_per_second
+        self._pace = BlockSchedule(1, limits.ahead_seconds, limits.late_seconds)
 
     async def wait(self, block: AudioBlock) -> None:
         """Wait until a block is due."""
-        if block.timescale != self._timescale:
-            self._timescale = block.timescale
-            self._pace = self._schedule(block.timescale)
         await asyncio.sleep(self._pace.wait(time.monotonic()))
-        self._pace.advance(block.duration)
-
-    def _schedule(self, timescale: int) -> BlockSchedule:
-        return BlockSchedule(timescale, self._limits.ahead_seconds, self._limits.late_seconds)
+        # Of Ogg's pages the source alone says how long they last, which may be no time at all.
+        self._pace.advance(max(float(block.seconds), block.size / self._bytes_per_second))
 
 
 class BlockGatherer:

@@ -59,11 +59,13 @@ class LiveSourceLimits:
     Attributes:
         ahead_seconds: how far it may be ahead before it is made to wait; clocks differ a little.
         late_seconds: how late it may be and still catch up.
+        bytes_per_second: more than any audio has; what claims to last less than that counts for longer.
         queue_blocks: blocks that may wait for the mount; beyond, the source waits.
     """
 
     ahead_seconds: float = 10.0
     late_seconds: float = 5.0
+    bytes_per_second: int = 4 << 20
     queue_blocks: int = 4
 
 

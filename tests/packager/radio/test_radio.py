@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,8 +16,9 @@ from structlog.testing import capture_logs
 from media.mp3.id3 import Tags
 from media.mp3.reader import Frame, MpegAudioReader
 from packager.process.tools import Tools
-from packager.radio.audio_blocks import AudioBlock, BlockSchedule
-from packager.radio.limits import StationLimits
+from packager.radio import audio_blocks
+from packager.radio.audio_blocks import AudioBlock, BlockSchedule, Throttle
+from packager.radio.limits import LiveSourceLimits, StationLimits
 from packager.radio.station import Station, StationOptions
 from packager.radio.tracks import find_tracks, natural_sort_key, shuffled, track_title
 from tests.fork_server import is_fork_server
@@ -271,6 +273,36 @@ def test_after_a_long_silence_the_pace_goes_on_from_now() -> None:
     assert pace.wait(2000.0) == 0
     pace.advance(44100)
     assert pace.wait(2000.0) == pytest.approx(1.0)
+
+
+def block(rate: int, seconds: int, size: int = 16_000) -> AudioBlock:
+    return AudioBlock(bytes(size), seconds * rate, rate, "", (0,))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "seconds"),
+    [
+        ([block(44100, 1), block(48000, 1)] * 300, 600),
+        ([block(48000, 0, size=1 << 20)] * 600, (600 << 20) / LiveSourceLimits().bytes_per_second),
+    ],
+    ids=["its sample rate changes with each block", "it says that its blocks last no time"],
+)
+async def test_a_live_source_that_comes_too_fast_has_to_wait_whatever_it_says_of_its_times(
+    monkeypatch: pytest.MonkeyPatch, blocks: list[AudioBlock], seconds: float
+) -> None:
+    now = 1000.0
+
+    async def sleep(waited: float) -> None:
+        nonlocal now
+        now += waited
+
+    monkeypatch.setattr(audio_blocks, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(audio_blocks, "time", SimpleNamespace(monotonic=lambda: now))
+    limits = LiveSourceLimits()
+    throttle = Throttle(limits)
+    for one in blocks:
+        await throttle.wait(one)
+    assert now - 1000 == pytest.approx(seconds - limits.ahead_seconds, abs=1.1)
 
 
 def test_numbers_in_names_count_as_numbers() -> None:
