@@ -68,6 +68,10 @@ class PipeReader:
             self._loop.remove_reader(self._descriptor)
 
     def _read(self) -> None:
+        if self.ended.done():
+            # Whoever waited was cancelled, and what has come since hasn't been told of it yet.
+            self.stop()
+            return
         try:
             data = bytes(_SCRATCH[: os.readv(self._descriptor, (_SCRATCH,))])
             idle_seconds = self._receive(data) if data else 0.0

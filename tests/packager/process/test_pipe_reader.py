@@ -74,6 +74,39 @@ async def test_what_comes_while_the_pipe_is_left_alone_is_read_in_one(pipe: tupl
     assert heard == [b"rest", b"onetwothree"]
 
 
+@pytest.mark.parametrize("last", [b"", b"unwanted"])
+async def test_what_comes_in_the_step_in_which_the_waiting_is_cancelled_is_left_alone(
+    pipe: tuple[int, int], last: bytes
+) -> None:
+    heard: list[bytes] = []
+    troubles: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: troubles.append(context["message"]))
+
+    def receive(data: bytes) -> float:
+        heard.append(data)
+        return 0.0
+
+    async def drain() -> None:
+        reader = PipeReader(pipe[0], receive)
+        try:
+            await reader.ended
+        finally:
+            reader.stop()
+
+    draining = asyncio.create_task(drain())
+    os.write(pipe[1], b"first")
+    await until(lambda: heard)
+    if last:
+        os.write(pipe[1], last)
+    os.close(pipe[1])
+    # The loop's next step looks at the pipe behind what was due before it.
+    loop.call_soon(draining.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await draining
+    assert (heard, troubles) == ([b"first"], [])
+
+
 async def test_the_end_of_the_program_ends_the_waiting() -> None:
     heard: list[bytes] = []
 
