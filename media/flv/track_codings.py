@@ -22,10 +22,10 @@ from media.matroska.tracks import MatroskaTrack
 from media.mp4.av1 import begins_with_key_frame, find_sequence, without_delimiters
 from media.mp4.boxes import box
 from media.mp4.codecs import SampleEntry, parse_sample_entry, without_parameter_sets
-from media.mp4.colour import UNSPECIFIED, Colour, hevc_parameter_sets
+from media.mp4.colour import UNSPECIFIED, Colour
 from media.mp4.fragment_track import FragmentTrack, begin_track
 from media.mp4.sample_start import Access, sample_starts
-from media.mp4.sequence_parameters import hevc_parameters
+from media.mp4.sequence_parameters import hevc_parameter_sets, hevc_parameters
 from media.stream_reader import CLOCK_RATE
 from media.ts.sound_frames import AC3, EAC3, SoundCoding
 

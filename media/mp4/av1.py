@@ -35,23 +35,28 @@ class Av1Sequence:
     colour: tuple[int, int, int] | None
 
 
-def obus(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+def obus(data: bytes, size: int | None = None) -> Iterator[tuple[int, int, int, int]]:
     """Give the first OBUs (§5.3): the type of each, where it begins, where its payload does, where it ends.
+
+    Args:
+        data: OBUs one behind the other, or the beginning of them.
+        size: how many bytes they all have, where there are more than those; an OBU may end behind these.
 
     Raises:
         MalformedError: one is cut off.
     """
+    size = len(data) if size is None else size
     position = 0
     for _ in range(MAX_OBUS):
         if position >= len(data):
             return
         begin, first = position, data[position]
         position += 2 if first & 4 else 1
-        end = len(data)
+        end = size
         if first & 2:  # obu_has_size_field
-            size, position = _leb128(data, position)
-            end = position + size
-        if first & 0x80 or end > len(data) or position > end:
+            length, position = _leb128(data, position)
+            end = position + length
+        if first & 0x80 or end > size or position > end:
             raise MalformedError("AV1 whose OBUs are cut off")
         yield first >> 3 & 15, begin, position, end
         position = end
@@ -79,16 +84,20 @@ def without_delimiters(data: bytes) -> bytes:
     return b""
 
 
-def begins_with_key_frame(data: bytes) -> bool:
+def begins_with_key_frame(data: bytes, size: int | None = None) -> bool:
     """Tell whether the first frame of a temporal unit is a key frame that is shown (§5.9.2).
+
+    Args:
+        data: the unit, or the beginning of it; of a frame that isn't there nothing is known.
+        size: how many bytes all of it has, where there are more than those.
 
     Raises:
         MalformedError: its first OBUs are cut off.
     """
-    found = ((payload, end) for kind, _, payload, end in obus(data) if kind in FRAMES)
+    found = ((payload, end) for kind, _, payload, end in obus(data, size) if kind in FRAMES)
     payload, end = next(found, (0, 0))
     # show_existing_frame 1 bit, frame_type 2 (0 is KEY_FRAME), show_frame 1
-    return payload < end and data[payload] >> 4 == 1
+    return payload < min(end, len(data)) and data[payload] >> 4 == 1
 
 
 def find_sequence(data: bytes) -> tuple[bytes, Av1Sequence] | None:

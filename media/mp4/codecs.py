@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.audio_specific_config import PARAMETRIC_STEREO, SBR, AudioSpecificConfig, audio_specific_config
 from media.mp4.boxes import box, header, walk
-from media.mp4.colour import Colour, colour_of_box, colour_of_configuration, hevc_parameter_sets
+from media.mp4.colour import Colour, colour_of_box, colour_of_configuration
 from media.mp4.dolby import ac3_channels, dolby_vision, enhanced_ac3
 from media.mp4.esds import MPEG1_AUDIO, MPEG2_AUDIO, elementary_stream_box
+from media.mp4.sequence_parameters import hevc_arrays
 
 _VIDEO_HEADER = 78
 """Bytes between a visual sample entry's box header and its boxes (§12.1.3)."""
@@ -168,18 +169,18 @@ def without_parameter_sets(entry: SampleEntry) -> SampleEntry | None:
     """
     kinds = {b"hev1": b"hvc1", b"dvhe": b"dvh1"}
     hvcc = next((_payload(one) for one in entry.boxes if one[4:8] == b"hvcC"), b"")
-    if entry.kind not in kinds or not {32, 33, 34} <= {kind for kind, _ in hevc_parameter_sets(hvcc)}:
+    if entry.kind not in kinds:
         return None
-    complete, position = bytearray(hvcc), 23
-    for _ in range(hvcc[22]):
-        if position + 3 > len(hvcc):
-            return None
-        complete[position] |= 0x80  # §8.3.3.1.2: array_completeness
-        count, position = int.from_bytes(hvcc[position + 1 : position + 3], "big"), position + 3
-        for _ in range(count):
-            position += 2 + int.from_bytes(hvcc[position : position + 2], "big")
-            if position > len(hvcc):
-                return None
+    complete, told = bytearray(hvcc), set[int]()
+    try:
+        for begin, units in hevc_arrays(hvcc):
+            complete[begin] |= 0x80  # §8.3.3.1.2: array_completeness
+            if units:
+                told.add(hvcc[begin] & 63)
+    except MalformedError:
+        return None
+    if not {32, 33, 34} <= told:
+        return None
     kind = kinds[entry.kind]
     supplemental = entry.supplemental_codec
     return replace(

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 from media.errors import MalformedError
 from media.mp4.av1 import find_sequence
-from media.mp4.sequence_parameters import SequenceParameters, avc_parameters, hevc_parameters
+from media.mp4.sequence_parameters import (
+    SequenceParameters,
+    avc_parameters,
+    hevc_parameter_sets,
+    hevc_parameters,
+)
 
 UNSPECIFIED = 2
 PQ = 16
 HLG = 18
-
-_MAX_UNITS = 256
-"""Bound of the parameter sets of one type in a configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +69,6 @@ def colour_of_configuration(kind: bytes, configuration: bytes) -> Colour | None:
     except (MalformedError, IndexError):
         pass  # it is the decoder's to judge; here nothing more is said
     return None
-
-
-def hevc_parameter_sets(hvcc: bytes) -> list[tuple[int, bytes]]:
-    """List the NAL units of an ``hvcC`` (ISO/IEC 14496-15 §8.3.3.1) by their types, as far as it goes."""
-    found: list[tuple[int, bytes]] = []
-    position = 23
-    for _ in range(hvcc[22] if len(hvcc) > 22 else 0):
-        if position + 3 > len(hvcc):
-            break
-        kind, count = hvcc[position] & 63, int.from_bytes(hvcc[position + 1 : position + 3], "big")
-        position += 3
-        for _ in range(min(count, _MAX_UNITS)):
-            length = int.from_bytes(hvcc[position : position + 2], "big")
-            found.append((kind, hvcc[position + 2 : position + 2 + length]))
-            position += 2 + length
-    return found
 
 
 def _colour(parameters: SequenceParameters) -> Colour | None:

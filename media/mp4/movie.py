@@ -16,6 +16,7 @@ from typing import Any
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import Box, header, walk
+from media.mp4.track_box import IDENTITY
 
 MAX_MOOV = 48 << 20
 """Largest ``moov`` in bytes that is read where nobody says otherwise; ten hours of film have 40 MB."""
@@ -51,7 +52,6 @@ _QUICKTIME_LANGUAGES = (
 )
 """QuickTime's languages by their codes, each a word (QuickTime File Format, "Language code values")."""
 
-_IDENTITY = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 _ROTATIONS = {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}
 _LONGEST = 1 << 62
 """Bound of 64-bit times, so that sums of two stay inside 64 bits."""
@@ -246,7 +246,7 @@ def _track(moov: Boxes, trak: Box) -> Track:
         timescale=timescale,
         duration=min(duration, _LONGEST),
         language=_language(language),
-        matrix=matrix if any(matrix) else _IDENTITY,
+        matrix=matrix if any(matrix) else IDENTITY,
         display_width=Fraction(width, 1 << 16),
         display_height=Fraction(height, 1 << 16),
         sample_entries=_sample_entries(moov, _need(stbl, b"stsd", "stbl")),

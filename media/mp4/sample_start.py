@@ -11,6 +11,8 @@ from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
 
+from media.errors import MalformedError
+from media.mp4.av1 import begins_with_key_frame
 from media.mp4.boxes import header
 from media.mp4.codecs import SampleEntry
 
@@ -21,7 +23,7 @@ MORE_BYTES = 64
 """How much of a sample is read where a header lies beyond those: it, and the beginning of what is behind."""
 
 MAX_UNITS = 32
-"""Most NAL units or OBUs of a sample that are looked at before its first picture."""
+"""Most NAL units of a sample that are looked at before its first picture."""
 
 _CAPTIONS = b"\xb5\x00\x31GA94"
 """How user data of captions begin (ANSI/SCTE 128-1 §8.1): country, provider, identifier."""
@@ -163,26 +165,12 @@ _ACCESS = {
 
 
 def _av1(size: int, read: Read) -> SampleStart:
-    """Go from one OBU to the next (AV1 §5.3) to the first frame header."""
-    head = read(0, min(size, HEAD_BYTES))
-    position = 0
-    for _ in range(MAX_UNITS):
-        if position >= len(head):
-            break
-        kind, has_extension, has_size = head[position] >> 3 & 15, head[position] & 4, head[position] & 2
-        position += 2 if has_extension else 1
-        length, shift = 0, 0
-        while has_size and position < len(head):
-            byte = head[position]
-            length |= (byte & 0x7F) << shift
-            position, shift = position + 1, shift + 7
-            if byte < 0x80 or shift > 28:
-                break
-        if kind in (3, 6) and position < len(head):  # OBU_FRAME_HEADER, OBU_FRAME
-            # §5.9.2: show_existing_frame 1 bit, frame_type 2 (0 is KEY_FRAME), show_frame 1
-            return SampleStart(Access.CLOSED if head[position] >> 4 == 1 else Access.NONE)
-        position += length
-    return UNKNOWN
+    """Look at the first frame header, which is behind a few OBUs at most."""
+    try:
+        begins = begins_with_key_frame(read(0, min(size, HEAD_BYTES)), size)
+    except MalformedError:
+        return UNKNOWN
+    return SampleStart(Access.CLOSED if begins else Access.NONE)
 
 
 def _vp9(size: int, read: Read) -> SampleStart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -151,6 +152,42 @@ def hevc_parameters(unit: bytes) -> SequenceParameters:
             bits.take(order + 1)
     bits.take(2)
     return SequenceParameters(size, chroma, depths, *_vui(bits, has_timing=False))
+
+
+def hevc_arrays(hvcc: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """Go through the arrays of NAL units in an ``hvcC`` (ISO/IEC 14496-15 §8.3.3.1).
+
+    Yields:
+        Where each array begins, with its units' type in the lower six bits there, and the units.
+
+    Raises:
+        MalformedError: it is cut off; what there is of its last array was given before.
+    """
+    position, size = 23, len(hvcc)
+    for _ in range(hvcc[22] if size > 22 else 0):
+        begin, position = position, position + 3
+        units: list[bytes] = []
+        if position <= size:
+            for _ in range(int.from_bytes(hvcc[begin + 1 : position], "big")):
+                unit = position + 2
+                position = unit + int.from_bytes(hvcc[position:unit], "big")
+                units.append(hvcc[unit:position])
+                if position > size:
+                    break
+            yield begin, units
+        if position > size:
+            raise MalformedError("hvcC that is cut off")
+
+
+def hevc_parameter_sets(hvcc: bytes) -> list[tuple[int, bytes]]:
+    """List the NAL units of an ``hvcC`` by their types, as far as it goes."""
+    found: list[tuple[int, bytes]] = []
+    try:
+        for begin, units in hevc_arrays(hvcc):
+            found += [(hvcc[begin] & 63, unit) for unit in units]
+    except MalformedError:
+        pass
+    return found
 
 
 def _hevc_scaling_lists(bits: BitReader) -> None:
