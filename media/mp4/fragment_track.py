@@ -18,6 +18,9 @@ LONGEST_REORDERING = 10
 FARTHEST_BACK = Fraction(1, 2)
 """Seconds by which a track's times may stay behind its frames; more isn't the same stream any more."""
 
+LONGEST_STEP = (1 << 32) - 1
+"""Most ticks from one sample to the next: a sample's duration has 32 bits (ISO/IEC 14496-12 §8.8.8)."""
+
 
 class FragmentTrack:
     """One track, whose newest sample waits for the next one: only then it is known how long it lasts.
@@ -51,13 +54,15 @@ class FragmentTrack:
             is_sync: whether decoding can begin with it.
 
         Raises:
-            MalformedError: the times go back, or are too far apart.
+            MalformedError: the times go back or jump, or it is shown long before or after it is decoded.
         """
         newest = self._newest
         # ISO/IEC 14496-12 §8.6.1.1: decode times rise. What is shown when stays as it was.
         decoded = time if newest is None or time > newest else newest + 1
         if decoded - time > self._farthest_back:
             raise MalformedError("the times of its picture go back")
+        if newest is not None and decoded - newest > LONGEST_STEP:
+            raise MalformedError("the times of its picture jump")
         offset = shown - decoded
         if not -self._longest_reordering <= offset <= self._longest_reordering:
             seconds = offset // self.timescale
@@ -74,7 +79,7 @@ class FragmentTrack:
             data: it.
 
         Raises:
-            MalformedError: the times go back.
+            MalformedError: the times go back or jump.
         """
         newest = self._newest
         if newest is not None:
@@ -83,6 +88,8 @@ class FragmentTrack:
             if following - time > self._farthest_back:
                 raise MalformedError("the times of its sound go back")
             time = following if time - following <= lasts else time
+            if time - newest > LONGEST_STEP:
+                raise MalformedError("the times of its sound jump")
         self._newest, self._lasts = time, lasts
         self._waiting.append((time, 0, True, data))
 
