@@ -148,11 +148,13 @@ class FragmentedMovie:
         for begin, stop in stretches(0, run.count):
             if track.ended:
                 break  # the rest is beyond the file's end, too, and may be billions
+            if track.next_time > _FARTHEST or place < 0:  # before sums could leave 64 bits
+                raise MalformedError("a fragment with impossible times or places")
             durations, sizes, flags, offsets = run.columns(begin, stop)
             ends = np.cumsum(sizes) + place
             places = ends - sizes
             times = np.append(0, np.cumsum(durations)) + track.next_time
-            if int(times[-1]) > _FARTHEST or int(ends[-1]) > _FARTHEST or place < 0:
+            if int(times[-1]) > _FARTHEST or int(ends[-1]) > _FARTHEST:
                 raise MalformedError("a fragment with impossible times or places")
             samples = SampleColumns(times[:-1], places, sizes, offsets, flags & NON_SYNC == 0)
             self._add(track, samples, int(times[-1]))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.errors import MediaError, TooLargeError, UnsupportedError
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4 import fragmented_movie
 from media.mp4.boxes import box, full_box
 from media.mp4.fragmented_movie import FragmentedLimits
@@ -179,6 +179,13 @@ def test_a_gap_between_fragments_makes_the_sample_before_it_longer() -> None:
 def test_impossible_fragments_are_malformed(data: bytes) -> None:
     with pytest.raises(MediaError):
         indexed(head_of() + data)
+
+
+@pytest.mark.parametrize("time", [(1 << 62) - 511, (1 << 62) + 1, (1 << 63) - 512, (1 << 63) - 1])
+def test_times_that_a_table_can_not_sum_up_are_malformed(time: int) -> None:
+    """Behind the last one of 63 bits comes the first one below 0, where it is added in 64 bits."""
+    with pytest.raises(MalformedError, match="impossible times"):
+        indexed(head_of() + fragment(run(1), time=time))
 
 
 def test_a_fragmented_file_without_fragments_has_nothing_to_package() -> None:
