@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -21,7 +20,7 @@ from origin.http1.sendfile import TruncatedFileError
 from origin.live.dvr_segments import media_tag
 from origin.responses.cached import RequestTraits, text_response
 from origin.responses.refusal import plain_refusal
-from origin.responses.representation import FileRepresentation, RepresentationResponse
+from origin.responses.representation import FileRepresentation, RepresentationResponse, ThreadReader
 from packager.library.library_file import LibraryFile
 from packager.library.storage import LocalFile, NotFoundError
 from packager.recordings.all_recordings import AnyRecording, KeptRecordings
@@ -188,7 +187,7 @@ class RecordedResponse(RepresentationResponse):
             await super().__call__(scope, receive, send)
 
 
-class MovieRepresentation:
+class MovieRepresentation(ThreadReader):
     """The MP4 of a recording: its head, then the segments' files one behind the other.
 
     Args:
@@ -198,6 +197,7 @@ class MovieRepresentation:
     """
 
     def __init__(self, recording: AnyRecording, head: LocalFile, layout: MovieLayout) -> None:
+        super().__init__(self._read_at, self._close_files, recording.threads)
         self.size = head.size + layout.size
         self.etag: str | None = f'"{recording.metadata.id}-{self.size:x}"'
         self.last_modified: float | None = recording.metadata.end
@@ -206,20 +206,13 @@ class MovieRepresentation:
         self._head = head
         self._layout = layout
         self._open: tuple[int, int, LibraryFile] | None = None
-        self._reading: asyncio.Future[bytes] | None = None
 
     def descriptor(self) -> int | None:
         """Give none: no file holds exactly these bytes."""
         return None
 
-    async def read(self, offset: int, length: int) -> bytes:
-        """Read up to `length` bytes from `offset`, of one file, in a thread."""
-        loop = asyncio.get_running_loop()
-        self._reading = loop.run_in_executor(None, self._read, offset, length)
-        # The thread goes on when the client is cancelled: `close` waits for it before it closes the files.
-        return await asyncio.shield(self._reading)
-
-    def _read(self, offset: int, length: int) -> bytes:
+    def _read_at(self, offset: int, length: int) -> bytes:
+        """Read up to `length` bytes from `offset`, of one file."""
         if offset < self._head.size:
             return self._head.pread(offset, min(length, self._head.size - offset))
         offset -= self._head.size
@@ -241,12 +234,7 @@ class MovieRepresentation:
         self._open = (begin, end, self._recording.open(name))
         return self._open
 
-    async def close(self) -> None:
-        """Close the files, as soon as nothing reads from them any more."""
-        try:
-            if self._reading is not None:
-                await asyncio.wait((self._reading,))
-        finally:
-            self._head.close()
-            if self._open is not None:
-                self._open[2].close()
+    def _close_files(self) -> None:
+        self._head.close()
+        if self._open is not None:
+            self._open[2].close()
