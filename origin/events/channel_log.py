@@ -15,7 +15,7 @@ from msgspec import Struct
 from media.errors import MalformedError
 from origin.events.channel import NO_EPOCH, ChannelEntry, ChannelState, EventChannel
 from origin.events.event_log import Event, PastEpoch
-from packager.replication.log_follower import Place
+from packager.replication.log_entries import Place, SnapshotEnd, place_of, read_message
 
 EVENTS = "events"
 """The kind of these logs: what their names begin with."""
@@ -57,10 +57,6 @@ class StateEntry(Struct, frozen=True, tag="state"):
     beginning: int | None
     ended: bool
     readers: int
-
-
-class SnapshotEnd(Struct, frozen=True, tag="end"):
-    """The last entry of a snapshot."""
 
 
 class Audience(Struct, frozen=True):
@@ -116,10 +112,8 @@ class ServedEventLog:
         Raises:
             MalformedError: the report can't be read.
         """
-        try:
-            self._channel.readers_elsewhere[follower] = _AUDIENCE.decode(message).readers
-        except msgspec.DecodeError as error:
-            raise MalformedError(f"no report of an event channel's readers: {error}") from error
+        report = read_message(_AUDIENCE, message, "report of an event channel's readers")
+        self._channel.readers_elsewhere[follower] = report.readers
 
     def forget(self, follower: Hashable) -> None:
         """Forget the readers of a follower that is gone."""
@@ -151,18 +145,13 @@ class FollowedEventLog:
         self._reported = 0
 
     def read(self, message: bytes) -> tuple[Place, FollowedEntry]:
-        """Read an entry.
+        """Read an entry, and tell where it stands.
 
         Raises:
             MalformedError: it is none.
         """
-        try:
-            entry = _ENTRY.decode(message)
-        except msgspec.DecodeError as error:
-            raise MalformedError(f"no entry of an event channel's log: {error}") from error
-        if isinstance(entry, SnapshotBegin):
-            return Place.BEGIN, entry
-        return Place.END if isinstance(entry, SnapshotEnd) else Place.ELSEWHERE, entry
+        entry = read_message(_ENTRY, message, "entry of an event channel's log")
+        return place_of(entry, SnapshotBegin), entry
 
     def fold(self, entry: FollowedEntry) -> None:
         """Take an entry."""

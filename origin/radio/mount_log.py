@@ -13,13 +13,12 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from media.errors import MalformedError
 from origin.radio.audio_ring import Block
 from origin.radio.followed_mount import FollowedMount
 from origin.radio.listeners_elsewhere import ListenerReport
 from origin.radio.mount import Mount
 from origin.radio.mount_entries import StationEntry
-from packager.replication.log_follower import Place
+from packager.replication.log_entries import Place, SnapshotEnd, place_of, read_message
 
 RADIO = "radio"
 """The kind of these logs: what their names begin with."""
@@ -45,10 +44,6 @@ class BlockEntry(Struct, frozen=True, tag="block"):
     ends: tuple[int, int]
     lead: bytes
     link: int
-
-
-class SnapshotEnd(Struct, frozen=True, tag="end"):
-    """The last entry of a snapshot."""
 
 
 ServedEntry: TypeAlias = Block | StationEntry | SnapshotBegin | SnapshotEnd
@@ -96,10 +91,7 @@ class ServedMountLog:
         Raises:
             MalformedError: the report can't be read.
         """
-        try:
-            report = _REPORT.decode(message)
-        except msgspec.DecodeError as error:
-            raise MalformedError(f"no report of a station's listeners: {error}") from error
+        report = read_message(_REPORT, message, "report of a station's listeners")
         self._mount.elsewhere.take(follower, report)
 
     def forget(self, follower: Hashable) -> None:
@@ -122,18 +114,13 @@ class FollowedMountLog:
         self._next = 0
 
     def read(self, message: bytes) -> tuple[Place, FollowedEntry]:
-        """Read an entry.
+        """Read an entry, and tell where it stands.
 
         Raises:
             MalformedError: it is none.
         """
-        try:
-            entry = _ENTRY.decode(message)
-        except msgspec.DecodeError as error:
-            raise MalformedError(f"no entry of a station's log: {error}") from error
-        if isinstance(entry, SnapshotBegin):
-            return Place.BEGIN, entry
-        return Place.END if isinstance(entry, SnapshotEnd) else Place.ELSEWHERE, entry
+        entry = read_message(_ENTRY, message, "entry of a station's log")
+        return place_of(entry, SnapshotBegin), entry
 
     def fold(self, entry: FollowedEntry) -> None:
         """Take an entry."""

@@ -73,28 +73,26 @@ class Api:
         self._event_authorization = event_authorization
 
     async def live(self, _: Request) -> Response:
-        """List the live channels."""
-        server = self._services_of.config.server
+        """List the live channels, those that other nodes of the cluster make behind the server's own."""
+        server, live = self._services_of.config.server, self._services_of.live
         return as_json(
             [
                 {
-                    "name": channel.name,
-                    "state": channel.state,
-                    "hls": f"/live/{channel.name}/master.m3u8",
-                    "renditions": [name for name, one in channel.renditions.items() if one.language is None],
-                    "captions": channel.stream.languages,
-                    "part_target": float(channel.part_target),
-                    "target_duration": channel.target_duration,
-                    "viewers": self._services_of.live.served_stream(channel).viewers,
+                    **describe_stream(channel.stream, channel.state, live.served_stream(channel).viewers),
                     "restarts": channel.restarts,
                     "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
                     "recordings": self._recordings(channel.name),
                 }
-                for channel in self._services_of.live.channels.values()
+                for channel in live.channels.values()
             ]
             + [
-                describe_channel_of_others(stream, self._recordings(stream.name))
-                for stream in self._services_of.live.streams_of_others()
+                {
+                    **describe_stream(stream, state_of_stream(stream), stream.viewers),
+                    "restarts": 0,
+                    "publisher": None,
+                    "recordings": self._recordings(stream.name),
+                }
+                for stream in live.streams_of_others()
             ]
         )
 
@@ -170,25 +168,23 @@ class Api:
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
 
 
-def describe_channel_of_others(stream: LiveStream, recordings: list[dict[str, object]]) -> dict[str, object]:
-    """Describe a channel that another node of the cluster makes.
+def describe_stream(stream: LiveStream, state: str, viewers: int) -> dict[str, object]:
+    """Describe what is published of a live channel, whichever node of a cluster makes it.
 
     Args:
-        stream: what is served of it.
-        recordings: those that are in S3, described.
+        stream: what is published.
+        state: the channel's, as far as this node knows it.
+        viewers: how many clients fetch its playlists here.
     """
     return {
         "name": stream.name,
-        "state": state_of_stream(stream),
+        "state": state,
         "hls": f"/live/{stream.name}/master.m3u8",
         "renditions": [name for name, one in stream.renditions.items() if one.language is None],
         "captions": stream.languages,
         "part_target": float(stream.cadence.part_target),
         "target_duration": stream.target_duration,
-        "viewers": stream.viewers,
-        "restarts": 0,
-        "publisher": None,
-        "recordings": recordings,
+        "viewers": viewers,
     }
 
 

@@ -19,7 +19,7 @@ from media.subtitles.webvtt import Cue
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.replication.limits import ReplicationLimits
-from packager.replication.log_follower import Place
+from packager.replication.log_entries import Place, place_of, read_message
 from packager.window.log import CadenceEntry, Entry
 from packager.window.log_encoding import LogDecoder, encode
 from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
@@ -50,10 +50,7 @@ def read_audience(message: bytes) -> Audience:
     Raises:
         MalformedError: it is none.
     """
-    try:
-        return _AUDIENCE.decode(message)
-    except msgspec.DecodeError as error:
-        raise MalformedError(f"no audience: {error}") from error
+    return read_message(_AUDIENCE, message, "audience")
 
 
 write_audience = msgspec.msgpack.Encoder().encode
@@ -191,9 +188,7 @@ class FollowedLiveLog:
             MalformedError: it is none.
         """
         entry = read_entry(message)
-        if isinstance(entry, SnapshotBeginEntry):
-            return Place.BEGIN, entry
-        return Place.END if isinstance(entry, SnapshotEndEntry) else Place.ELSEWHERE, entry
+        return place_of(entry, SnapshotBeginEntry, SnapshotEndEntry), entry
 
     def fold(self, entry: Entry) -> None:
         """Take an entry."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from media.errors import MalformedError
 from packager.concurrency import background_task
 from packager.replication.frames import LogFrame, LogFrameReader, write_frame
 from packager.replication.limits import ReplicationLimits
+from packager.replication.log_entries import Place
 from packager.retry_policy import FailureCount
 from packager.step_budget import StepBudget
 
@@ -24,14 +24,6 @@ log = structlog.get_logger()
 
 class HoleError(Exception):
     """An entry of a log is missing."""
-
-
-class Place(enum.Enum):
-    """Where an entry stands: at the beginning of a snapshot, at its end, or anywhere else."""
-
-    BEGIN = enum.auto()
-    END = enum.auto()
-    ELSEWHERE = enum.auto()
 
 
 EntryT = TypeVar("EntryT")

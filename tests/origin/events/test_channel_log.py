@@ -11,7 +11,7 @@ from origin.events.channel import ChannelEntry, EventChannel, EventChannelOption
 from origin.events.channel_log import FollowedEventLog, ServedEventLog
 from origin.events.event_log import Event, Past, PastEpoch
 from origin.events.limits import ChannelLimits
-from packager.replication.log_follower import Place
+from packager.replication.log_entries import Place
 
 LIMITS = ChannelLimits(history=5)
 
@@ -152,7 +152,8 @@ async def test_readers_are_counted_over_all_processes_and_told_to_them() -> None
 
 async def test_what_is_no_entry_and_no_report_is_refused() -> None:
     pair = Pair()
-    for message in (b"", b"\xc1", b"\x80", b"\x81\xa4type\xa5other"):
+    no_text, nested = b"\x81\xa4type\xa1\xff", b"\x81\xa1x" + b"\x91" * 100_000
+    for message in (b"", b"\xc1", b"\x80", b"\x81\xa4type\xa5other", no_text, nested):
         with pytest.raises(MalformedError):
             pair.follower.read(message)
         with pytest.raises(MalformedError):

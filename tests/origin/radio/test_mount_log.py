@@ -24,7 +24,7 @@ from origin.radio.options import MountOptions
 from origin.radio.routes import ListenerEndpoint
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 from packager.radio.ogg_block_reader import OggBlockReader
-from packager.replication.log_follower import Place
+from packager.replication.log_entries import Place
 from tests.keys import ADMIN_TOKEN
 from tests.ogg import encoded
 from tests.patience import MOUNT

@@ -15,10 +15,11 @@ from origin.events.limits import ChannelLimits
 from origin.http.client_limits import ClientLimits
 from origin.radio.icy_headers import StationDescription
 from origin.radio.mount_entries import StationFacts
-from origin.radio.mount_log import SnapshotBegin, SnapshotEnd
+from origin.radio.mount_log import SnapshotBegin
 from origin.server.limits import Limits
 from origin.workers.event_channels import WorkerEventChannels
 from origin.workers.stations import WorkerStations
+from packager.replication.log_entries import SnapshotEnd
 
 WEBSOCKET = {
     "connection": "upgrade",

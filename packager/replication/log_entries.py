@@ -1,0 +1,54 @@
+"""What all logs have in common: how messages of another process are read, and how a snapshot ends."""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeVar
+
+import msgspec
+
+from media.errors import MalformedError
+
+T = TypeVar("T")
+
+
+class Place(enum.Enum):
+    """Where an entry stands: at the beginning of a snapshot, at its end, or anywhere else."""
+
+    BEGIN = enum.auto()
+    END = enum.auto()
+    ELSEWHERE = enum.auto()
+
+
+class SnapshotEnd(msgspec.Struct, frozen=True, tag="end"):
+    """The last entry of a snapshot."""
+
+
+def place_of(entry: object, begin: type, end: type = SnapshotEnd) -> Place:
+    """Tell where an entry stands.
+
+    Args:
+        entry: any entry of a log.
+        begin: the type of those with which snapshots begin.
+        end: the type of those with which they end.
+    """
+    if isinstance(entry, begin):
+        return Place.BEGIN
+    return Place.END if isinstance(entry, end) else Place.ELSEWHERE
+
+
+def read_message(decoder: msgspec.msgpack.Decoder[T], message: bytes, what: str) -> T:
+    """Read a message of another process.
+
+    Args:
+        decoder: for messages of its type.
+        message: what came.
+        what: what it should be, for the error.
+
+    Raises:
+        MalformedError: it is something else.
+    """
+    try:
+        return decoder.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError(f"no {what}: {error}") from error
