@@ -18,6 +18,7 @@ class TransportLimits:
         frames: most frames of all tracks together.
         picture_bytes: largest picture.
         sound_bytes: largest PES packet of sound.
+        skipped_bytes: most bytes between two frames of sound that are none.
         span_bytes: in how much of the file one of either may lie, for so much is read for it.
         gap_ticks: longest time in which a stream has nothing, in ticks of 90 kHz.
         late_ticks: how long a picture may be shown after it is decoded, likewise.
@@ -30,6 +31,7 @@ class TransportLimits:
     frames: int = 3 << 19
     picture_bytes: int = 16 << 20
     sound_bytes: int = 1 << 20
+    skipped_bytes: int = 64 << 10
     span_bytes: int = 32 << 20
     gap_ticks: int = 10 * CLOCK_RATE
     late_ticks: int = 10 * CLOCK_RATE

@@ -274,7 +274,7 @@ class SoundStream:
         self._places = _Places()
         self._times, self._begins = array("q"), array("q")
         self._end = 0
-        self._frames = SoundFrames(coding)
+        self._frames = SoundFrames(coding, limits.skipped_bytes)
 
     @property
     def units(self) -> int:

@@ -20,9 +20,6 @@ _AC3_RATES = (48_000, 44_100, 32_000)
 _HEADER_BYTES = 9
 """Bytes in which the header of a frame of any of these codings is, as far as it is read."""
 
-MAX_SKIPPED = 64 << 10
-"""Most bytes between two frames that are none."""
-
 MAX_SUBSTREAMS = 8 * (1 + 8)
 """Most frames of E-AC-3 for one time (ETSI TS 102 366 §E.1.3.1): eight, and eight that depend on each."""
 
@@ -148,6 +145,7 @@ class SoundFrames:
 
     Args:
         coding: the stream's.
+        skipped_bytes: most bytes between two frames that are none.
 
     Attributes:
         offsets: where in the elementary stream each frame's data begin, as MP4 has them.
@@ -158,8 +156,8 @@ class SoundFrames:
         first: the first one's data.
     """
 
-    def __init__(self, coding: SoundCoding) -> None:
-        self._coding = coding
+    def __init__(self, coding: SoundCoding, skipped_bytes: int) -> None:
+        self._coding, self._skipped_bytes = coding, skipped_bytes
         self._pending = b""
         self._position = 0
         self._skipped = 0
@@ -208,7 +206,7 @@ class SoundFrames:
         except (MalformedError, NeedMoreDataError):
             self._is_synchronised = False
             self._skipped += 1
-            if self._skipped > MAX_SKIPPED:
+            if self._skipped > self._skipped_bytes:
                 raise UnsupportedError(f"no frames of {self._coding.name} in its sound") from None
             return at + 1
         self._is_synchronised, self._skipped = True, 0

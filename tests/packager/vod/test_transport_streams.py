@@ -242,7 +242,7 @@ def test_units_without_frames_count_as_frames_do() -> None:
 
 @pytest.mark.clause("CWE-770")
 def test_nothing_is_kept_of_units_without_bytes_behind_a_part_of_a_frame() -> None:
-    frames = SoundFrames(AAC)
+    frames = SoundFrames(AAC, TransportLimits().skipped_bytes)
     frames.receive(adts_frame(50) * 2 + adts_frame(8000)[:20], 0)
     tracemalloc.start()
     try:
