@@ -321,7 +321,7 @@ def test_pictures_may_be_shown_for_hours(seconds: int, stated: int) -> None:
 
 def test_a_last_picture_of_centuries_is_refused() -> None:
     data = segment(
-        element(0x1549A966, number_of(0x2AD7B1, (1 << 40) - 1)),
+        element(0x1549A966, number_of(0x2AD7B1, 10**9)),
         tracks(video()),
         cluster(0, block(0, VP9_PICTURE)),
         cluster(0, element(0xA0, block(1, VP9_PICTURE, flags=0, kind=0xA1) + number_of(0x9B, 1 << 53))),
