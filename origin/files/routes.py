@@ -12,26 +12,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from origin.files.open_files import OpenFileCache
 from origin.http.media_types import media_type
 from origin.responses.common_headers import NO_SNIFFING
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import (
+    ABSENT_FILE_SECONDS,
+    OPENING_RETRY_SECONDS,
+    absent,
+    plain_refusal,
+    unavailable,
+)
 from origin.responses.representation import RepresentationResponse
 from packager.library.library_file import LibraryFile, Storage
 from packager.library.storage import NotFoundError
 
 log = structlog.get_logger()
 
-NOT_FOUND_MAX_AGE = 5
-"""Seconds for which caches may keep a 404 response."""
-
-ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
-"""Header fields of 404 responses."""
-
 _ALLOWED = "GET, HEAD, OPTIONS"
 
 PREFIX = "/media/"
 """Path prefix of the files."""
-
-RETRY_SECONDS = 1
-"""Retry-After of a 503 response for a file that can't be opened."""
 
 
 class Files:
@@ -93,12 +90,11 @@ class Files:
             )
         except NotFoundError:
             # Hidden and missing files get the same response.
-            return plain_refusal(404, headers=ABSENT)
+            return absent(ABSENT_FILE_SECONDS)
         except OSError as error:
-            # RFC 9110 §15.6.4: a temporary failure of the server.
             level = log.debug if error.errno in (errno.EMFILE, errno.ENFILE) else log.warning
             level("a file can't be opened", path=path, reason=error.strerror)
-            return plain_refusal(503, headers={"retry-after": str(RETRY_SECONDS)})
+            return unavailable(OPENING_RETRY_SECONDS)
         headers = self._headers
         if (representation.etag or "").startswith("W/"):
             # The entity-tag becomes a strong one in two seconds; caches must not keep the weak one.

@@ -39,7 +39,7 @@ from origin.live.playlist_request import (
 )
 from origin.live.rendition_files import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import RequestTraits, media_response, text_response
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import ABSENT_LIVE_SECONDS, OPENING_RETRY_SECONDS, plain_refusal
 from origin.responses.representation import RepresentationResponse
 from packager.publish.hls import RenderingError
 from packager.publish.live_stream import LiveStream
@@ -56,13 +56,7 @@ Recorded = Callable[[str, str, str, int], Awaitable[Response | None]]
 """Answers with a file of a recorded event: of a channel, a rendition, a name in its folder, and the media
 sequence number which that stands for; None where it is in no recording."""
 
-BUSY_SECONDS = 1
-"""When a client may ask again for what the system can't open now."""
-
 OVER = "the event is over; /api/live lists its recordings"
-
-NOT_FOUND_SECONDS = 2
-"""For how long caches may keep the answer that there is no such channel."""
 
 
 async def _never_recorded(_: str, __: str, ___: str, ____: int) -> None:
@@ -149,7 +143,7 @@ class _Live:
         async def render(asked: RequestTraits, stream: LiveStream, suffix: str) -> Response:
             if not stream.cadence.regular:
                 # ISO/IEC 23009-1 §5.3.9.5.3: numbers alone tell a segment's time only where all are as long.
-                return refusal(404, NOT_FOUND_SECONDS, "no DASH: the source's key frames come irregularly")
+                return refusal(404, ABSENT_LIVE_SECONDS, "no DASH: the source's key frames come irregularly")
             for _ in stream.presentation.manifest_in_steps(stream.wall_clock()):
                 await asyncio.sleep(0)
             pieces = stream.presentation.manifest_pieces(stream.wall_clock(), suffix)
@@ -258,7 +252,7 @@ class _Live:
         except OSError as error:
             # RFC 9110 §15.6.4: what is there isn't unknown because it can't be opened now.
             log.debug("a segment can't be opened", stream=stream.name, name=name, reason=error.strerror)
-            return refusal(503, 0, retry_after=BUSY_SECONDS)
+            return refusal(503, 0, retry_after=OPENING_RETRY_SECONDS)
         if data is None:
             return _answer_missing(name, named, stream, rendition)
         tag, kind = media_tag(name, len(data)), media_type(rendition)
@@ -275,7 +269,7 @@ class _Live:
         except TooManyWaitersError:
             return refusal(503, target_duration, retry_after=target_duration)
         except OSError:
-            return refusal(503, 0, retry_after=BUSY_SECONDS)
+            return refusal(503, 0, retry_after=OPENING_RETRY_SECONDS)
         if data is None:
             return _answer_missing(name, named, stream, rendition)
         return media_response(data, wvtt.MEDIA_TYPE, media_tag(name, len(data)), cache_control(window))
@@ -299,8 +293,8 @@ class _Live:
     def _answer_unknown(self, request: Request) -> Response:
         """Answer for a channel that isn't here: there is none, or the node wasn't told of it yet."""
         if self._may_come(request.path_params["channel"]):
-            return refusal(503, 0, retry_after=NOT_FOUND_SECONDS)
-        return refusal(404, NOT_FOUND_SECONDS)
+            return refusal(503, 0, retry_after=ABSENT_LIVE_SECONDS)
+        return refusal(404, ABSENT_LIVE_SECONDS)
 
     def _find(self, request: Request) -> tuple[LiveStream | None, Rendition | None]:
         stream = self._streams.get(request.path_params["channel"])

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from origin.config.options import RadioOptions
     from origin.radio.limits import RadioLimits
 
-RETRY_AFTER = {"retry-after": "10"}
+RETRY_SECONDS = 10
+"""Retry-After where the administrator's server doesn't answer whether somebody may listen or send."""
 
 
 class StationWebhooks:
@@ -96,4 +97,5 @@ async def _ask(webhook: Webhook, asked: Mapping[str, object], name: str) -> None
     except DeniedError as error:
         raise RefusalError(403, f"the station's {name} {error}") from None
     except UnansweredError as error:
-        raise RefusalError(503, f"the station's {name} {error}", RETRY_AFTER) from None
+        headers = {"retry-after": str(RETRY_SECONDS)}
+        raise RefusalError(503, f"the station's {name} {error}", headers) from None

@@ -19,7 +19,7 @@ from origin.http.representation import Representation
 from origin.http1.sendfile import TruncatedFileError
 from origin.live.dvr_segments import media_tag
 from origin.responses.cached import RequestTraits, text_response
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import ABSENT_LIVE_SECONDS, READING_RETRY_SECONDS, absent, unavailable
 from origin.responses.representation import FileRepresentation, RepresentationResponse, ThreadReader
 from packager.library.library_file import LibraryFile
 from packager.library.storage import LocalFile, NotFoundError
@@ -35,9 +35,6 @@ MOVIE = "event.mp4"
 
 MAX_AGE = 3600
 """Seconds for which caches may keep what is of a recording: it never changes, but may be removed."""
-
-NOT_FOUND_SECONDS = 2
-"""For how long caches may keep the answer that there is none."""
 
 _PLAYLIST = re.compile(r"master\.m3u8|[A-Za-z0-9-]+/media\.m3u8|manifest\.mpd")
 _MEDIA = re.compile(r"([A-Za-z0-9-]+)/((?:init-)?(?:0|[1-9][0-9]{0,14})\.(?:m4s|mp4|vtt))")
@@ -76,22 +73,16 @@ def routes(recordings: Mapping[str, KeptRecordings]) -> list[BaseRoute]:
         kept = recordings.get(path["channel"])
         recording = None if kept is None else kept.get(path["id"])
         if recording is None:
-            return not_found()
+            return absent(ABSENT_LIVE_SECONDS)
         try:
             return await _answer(request, path["channel"], recording, path["name"])
         except NotFoundError as error:
-            return not_found(str(error) if path["name"] == MOVIE else "")
+            return absent(ABSENT_LIVE_SECONDS, str(error) if path["name"] == MOVIE else "")
         except OSError as error:
             log.error("recording can't be read", recording=str(recording.path), reason=str(error))
-            return plain_refusal(503, headers={"retry-after": "2"})
+            return unavailable(READING_RETRY_SECONDS)
 
     return [Route("/live/{channel}/recordings/{id}/{name:path}", endpoint)]
-
-
-def not_found(reason: str = "") -> Response:
-    """Answer that there is no such thing."""
-    caching = {"cache-control": f"public, max-age={NOT_FOUND_SECONDS}"}
-    return plain_refusal(404, reason, caching)
 
 
 async def _answer(request: Request, channel: str, recording: AnyRecording, name: str) -> Response:

@@ -20,7 +20,7 @@ from media.hls.shared_text import Pieces, rendered, size_of
 from origin.http.answer import Headers, answer
 from origin.http.byte_ranges import ByteRange
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import READING_RETRY_SECONDS, unavailable
 from packager.concurrency import SHARED_THREADS, Threads
 from packager.library.library_file import FileChangedError, LibraryFile
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 from origin.http.representation import Representation
 
 log = structlog.get_logger()
-
-RETRY_SECONDS = 2
-"""Retry-After of a 503 response for a file that can't be read."""
 
 COPY_STEP = 256 * 1024
 """Bytes of one step of a copy, which is the memory that a slow client costs."""
@@ -259,7 +256,7 @@ class RepresentationResponse(Response):
         if isinstance(error, FileChangedError) and self._again is not None:
             return await self._again()
         log.warning("file_unreadable", path=path, reason=str(error))
-        return plain_refusal(503, headers={"retry-after": str(RETRY_SECONDS)})
+        return unavailable(READING_RETRY_SECONDS)
 
     async def _first_bytes(self, body: Sequence[bytes | ByteRange]) -> bytes | memoryview:
         """Read what the first range begins with, before the response has begun."""

@@ -9,15 +9,14 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from origin.files.routes import ABSENT
 from origin.http1.exchange import SlowBodyError
 from origin.responses.common_headers import FAILURE
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import ABSENT_FILE_SECONDS, absent, plain_refusal
 
 
 async def _not_found(_: Request, __: Exception) -> Response:
     """Answer 404 for unknown addresses exactly as for missing files."""
-    return plain_refusal(404, headers=ABSENT)
+    return absent(ABSENT_FILE_SECONDS)
 
 
 async def _incomplete(_: Request, __: Exception) -> Response:

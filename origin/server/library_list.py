@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 from origin.access.credentials import client_address
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
 from origin.http.media_types import media_type
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import FOLDER_RETRY_SECONDS, plain_refusal, unavailable
 from packager.library.catalogue import Catalogue, CataloguePage, Entry, LibraryTitle
 from packager.library.file_facts import Facts, TextFacts
 from packager.library.library_view import ListedSubfolder, Sort, TooManyViewsError, ViewQuery
@@ -37,9 +37,6 @@ MOST_OFFSET_DIGITS = 9
 
 KEPT_PAGES = 16
 """Pages whose JSON is kept for further requests."""
-
-RETRY_SECONDS = 5
-"""Retry-After while the folder can't be read."""
 
 BUSY_RETRY_SECONDS = 2
 """Retry-After while too many look for different things."""
@@ -138,8 +135,7 @@ class LibraryList:
         if not self._is_gone:
             log.warning("the library can't be read", reason=error.strerror)
         self._is_gone = True
-        headers = {**UNCACHED, "retry-after": str(RETRY_SECONDS)}
-        return plain_refusal(503, "The library's folder can't be read now.", headers)
+        return unavailable(FOLDER_RETRY_SECONDS, "The library's folder can't be read now.")
 
     async def _write(self, key: object, page: CataloguePage) -> bytes:
         """Encode a page in a thread, once for all requests for it."""

@@ -32,11 +32,12 @@ from origin.responses.cached import (
     text_reply,
 )
 from origin.responses.memfd_cache import MemfdCopy
+from origin.responses.refusal import READING_RETRY_SECONDS, unavailable
 from origin.responses.templated import TemplatedRepresentation
 from origin.vod.answer_cache import AnswerCache, CachedInitSegment, Text
 from origin.vod.caching import VodCaching
 from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits
-from origin.vod.segment_responses import I_FRAMES, metadata_of, unavailable
+from origin.vod.segment_responses import I_FRAMES, metadata_of
 from packager.library.library_file import Identity, LibraryFile
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod import IFrameFile, Titles
@@ -415,7 +416,7 @@ class AwaitedSegmentAnswer(SegmentAnswer):
         if line is None:
             return
         frame = ResponseFrame(line.fields(self), self._fast_path.common_headers)
-        reply = reply_from_response(unavailable(), frame)
+        reply = reply_from_response(unavailable(READING_RETRY_SECONDS), frame)
         if self.request.method == "HEAD":
             reply = reply._replace(pieces=reply.pieces[:1], body_bytes=0)
         line.reply(self, reply)

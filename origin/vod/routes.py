@@ -24,7 +24,7 @@ from origin.files.open_files import OpenFileCache
 from origin.http import content_coding
 from origin.http.representation import Representation
 from origin.responses.cached import RequestTraits, text_response
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import ABSENT_FILE_SECONDS, READING_RETRY_SECONDS, absent, unavailable
 from origin.responses.representation import BytesRepresentation, RepresentationResponse
 from origin.vod.answer_cache import AnswerCache, CachedInitSegment, Text
 from origin.vod.caching import Lifetime, VodCaching
@@ -33,7 +33,6 @@ from origin.vod.segment_responses import (
     SegmentRepresentation,
     media_type_of,
     metadata_of,
-    unavailable,
 )
 from packager.library.library_file import FileChangedError
 from packager.library.storage import NotFoundError
@@ -46,11 +45,8 @@ from packager.vod.versioned_addresses import VERSION_PREFIX, MediaVersion, versi
 
 log = structlog.get_logger()
 
-NOT_FOUND_MAX_AGE = 5
-"""Seconds for which caches may keep the answer that something isn't there or can't be packaged."""
-
-ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
-"""What such answers say to caches."""
+PICTURE_RETRY_SECONDS = 2
+"""Retry-After of a picture for the seek bar that isn't made yet."""
 
 RAW_PATH = "raw path"
 """Where endpoints find the path as it was sent, beside its decoded parts."""
@@ -155,22 +151,23 @@ class _Vod:
             try:
                 found = await select(path, request.query_params)
             except NotFoundError:
-                return plain_refusal(404, "Not Found", ABSENT)
+                return absent(ABSENT_FILE_SECONDS)
             except NotReadyError:
                 # Players don't ask for a picture twice; this is for whoever overtakes the making of many.
-                return plain_refusal(503, "Not ready yet", {"retry-after": "2", "cache-control": "no-store"})
+                return unavailable(PICTURE_RETRY_SECONDS, "Not ready yet")
             except ClipError as error:
-                return plain_refusal(400, str(error), ABSENT)
+                return absent(ABSENT_FILE_SECONDS, str(error), 400)
             except MediaError as error:
                 # RFC 9110 §15.5.16, §15.5.21: of a kind that isn't supported, or of the right kind but wrong
                 supported = isinstance(error, TooLargeError) or not isinstance(error, UnsupportedError)
                 status = 422 if supported else 415
-                return plain_refusal(status, f"{path['path']} can't be packaged: {error}", ABSENT)
+                reason = f"{path['path']} can't be packaged: {error}"
+                return absent(ABSENT_FILE_SECONDS, reason, status)
             except OSError as error:
                 if again is not None and isinstance(error, FileChangedError):
                     return await again()
                 log.error("vod_unreadable", path=path["path"], error=str(error))
-                return unavailable()
+                return unavailable(READING_RETRY_SECONDS)
             if self._answers is not None and isinstance(found, Text | CachedInitSegment):
                 self._answers.keep(raw_path + b"?" + query if query else raw_path, found, looked_up)
             if isinstance(found, Text):

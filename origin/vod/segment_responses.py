@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.responses import Response
-
-from origin.responses.refusal import plain_refusal
 from origin.responses.representation import ThreadReader
 from packager.vod import OpenIFrames, OpenSegment
 from packager.vod.versioned_addresses import PACKAGING
@@ -39,11 +36,6 @@ def metadata_of(opened: OpenSegment | OpenIFrames, name: str, video: bool, now: 
     validator = opened.file.validator(now)
     etag = f'{validator[:-1]}-{name}-{PACKAGING}"'
     return SegmentMetadata(opened.size, etag, opened.file.modified, media_type_of(video))
-
-
-def unavailable() -> Response:
-    """Make the answer to who asks for a film that can't be read now: to come again."""
-    return plain_refusal(503, "Service Unavailable", {"retry-after": "2"})
 
 
 class SegmentRepresentation(ThreadReader):
