@@ -59,8 +59,8 @@ class Webhook:
                 status = await self._post(asked)
         except TimeoutError:
             raise UnansweredError("didn't answer in time") from None
-        except (httpx.HTTPError, httpx.InvalidURL, PullError, ExceptionGroup) as error:
-            # A group comes of a port beyond 65535. The text may contain the URL.
+        except (httpx.HTTPError, httpx.InvalidURL, PullError) as error:
+            # The text may contain the URL.
             raise UnansweredError(f"can't be asked: {type(error).__name__}") from None
         finally:
             self._asking -= 1

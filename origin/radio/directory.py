@@ -112,7 +112,7 @@ class Directory:
                 return answer.headers
         except TimeoutError:
             raise DirectoryError("it didn't answer in time") from None
-        except (httpx.HTTPError, httpx.InvalidURL, PullError, ExceptionGroup) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, PullError) as error:
             raise DirectoryError(f"it can't be asked: {type(error).__name__}") from None
 
 

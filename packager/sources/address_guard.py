@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import errno
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,8 @@ from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 from packager.sources.retries import PullError
 
 T = TypeVar("T")
+
+LARGEST_PORT = 65_535
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NO_HOST = ipaddress.IPv4Network("0.0.0.0/8")
@@ -100,8 +103,10 @@ class AddressGuard:
 
         Raises:
             PullError: none of its addresses is allowed.
-            OSError: the name doesn't resolve.
+            OSError: the name doesn't resolve, or there is no such port.
         """
+        if port is not None and not 0 <= port <= LARGEST_PORT:
+            raise OSError(errno.EINVAL, "its port is none")
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)
@@ -135,7 +140,7 @@ class AddressGuard:
 
         Raises:
             PullError: none of the addresses is allowed.
-            OSError: the name doesn't resolve.
+            OSError: the name doesn't resolve, or there is no such port.
             Exception: the failure at the last address.
         """
         *others, last = await self.resolve(host, port)

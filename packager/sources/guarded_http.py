@@ -13,7 +13,7 @@ import functools
 import re
 import ssl
 import urllib.request
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import httpcore
@@ -220,11 +220,26 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
     """
     guard = guard_for(url, limits)
     if not {"http", "https", "all"} & set(urllib.request.getproxies()):
-        return httpx.AsyncClient(transport=GuardedTransport(guard), **options)
+        hooks = {"response": [_check_location]}
+        return httpx.AsyncClient(transport=GuardedTransport(guard), event_hooks=hooks, **options)
 
     async def check(request: httpx.Request) -> None:
         # The proxy makes the connection, so only the local resolution of the name can be checked.
         with contextlib.suppress(OSError):
             await guard.resolve(request.url.host, request.url.port)
 
-    return httpx.AsyncClient(event_hooks={"request": [check]}, verify=certificates(), **options)
+    both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": [_check_location]}
+    return httpx.AsyncClient(event_hooks=both, verify=certificates(), **options)
+
+
+async def _check_location(response: httpx.Response) -> None:
+    """Refuse a redirect to a name that is none: httpx's own failure there is none of its errors.
+
+    Raises:
+        httpx.RemoteProtocolError: there is no such name.
+    """
+    with contextlib.suppress(httpx.InvalidURL):
+        try:
+            httpx.URL(response.headers.get("location", "")).host  # noqa: B018  # decoded here
+        except UnicodeError as error:
+            raise httpx.RemoteProtocolError("it redirects to a name that is none") from error

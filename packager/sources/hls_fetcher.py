@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit
@@ -140,6 +141,8 @@ def resolve(base: str, uri: str) -> str:
     try:
         url = urljoin(base, uri)
         parts = urlsplit(url)
+        with contextlib.suppress(httpx.InvalidURL):  # told when it is asked for
+            httpx.URL(url).host  # noqa: B018  # a name in Punycode is decoded here
     except ValueError as error:
         raise PullError("a playlist names no address") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from media.errors import MalformedError, MediaError
 from media.rtsp import messages
 from media.rtsp.messages import Message, RtspReader
-from packager.sources.address_guard import AddressGuard
+from packager.sources.address_guard import LARGEST_PORT, AddressGuard
 from packager.sources.limits import DEFAULT_LIMITS, RtspLimits, SourceLimits
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
@@ -315,8 +315,7 @@ class _Connection:
 
     async def _redirect(self, pending: _PendingRequest, message: Message) -> None:
         """Follow a redirect, which is possible only before the session begins."""
-        location = urljoin(self._target, message.get("location"))
-        parts = _split(location)
+        parts = _split(self._target, message.get("location"))
         self._redirects += 1
         if (
             pending.message.first[0] not in ("OPTIONS", "DESCRIBE")
@@ -360,9 +359,10 @@ class _Connection:
             return
         remote_host = self._server[1].get_extra_info("peername")[0]
         for port, remote, punch in zip(pending.ports, ports or (), _HOLE_PUNCHES, strict=False):
-            # RFC 2326 §12.39: the response may name another source; it is ignored, as it wasn't checked.
-            port.remote = (remote_host, remote)
-            port.send(punch)
+            if 0 < remote <= LARGEST_PORT:
+                # RFC 2326 §12.39: the response may name another source; it is ignored, as it wasn't checked.
+                port.remote = (remote_host, remote)
+                port.send(punch)
         _close(self._channels.pop(port.channel) for port in pending.ports if port.channel in self._channels)
         self._channels |= {port.channel: port for port in pending.ports}
         channels = "-".join(str(port.channel) for port in pending.ports)
@@ -460,9 +460,10 @@ def _server_of(url: str) -> tuple[str | None, int]:
     return parts.hostname, parts.port or DEFAULT_PORT
 
 
-def _split(url: str) -> SplitResult | None:
-    """Split a foreign URL; None if it is invalid."""
+def _split(base: str, location: str) -> SplitResult | None:
+    """Resolve a redirect's URL, which a foreign server has written, and split it; None if it is invalid."""
     try:
+        url = urljoin(base, location)
         parts = urlsplit(url)
         parts.port  # noqa: B018  # it is read here, and may be none
     except ValueError:

@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 
+import httpx
+import pytest
+
+from packager.sources.guarded_http import guarded_client
 from tests.hostile_upstream import answer, hostile_upstream
 
 LONGEST_SECONDS = 120
@@ -32,3 +36,12 @@ def test_a_first_request_imports_nothing_on_the_event_loop() -> None:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:99999", "127.0.0.1:-1", "xn--", "[::1", "a..b", "\xff"])
+async def test_a_redirect_to_no_address_fails_as_any_request(host: str) -> None:
+    told = f"HTTP/1.1 302 Found\r\nLocation: http://{host}/\r\nContent-Length: 0\r\n\r\n"
+    with hostile_upstream({"": told.encode("latin-1")}) as upstream:
+        async with guarded_client(upstream.url, follow_redirects=True) as client:
+            with pytest.raises((httpx.HTTPError, httpx.InvalidURL)):
+                await client.get(f"{upstream.url}/x")

@@ -68,7 +68,9 @@ def test_a_playlist_is_asked_for_once_a_segment_and_twice_as_often_without_news(
     assert reload_delay(listing(0, 3), PlaylistLimits(), changed=False) == 1
 
 
-@pytest.mark.parametrize("uri", ["file:///etc/passwd", "ftp://a/b", "data:,a", "http://[::", "concat:a|b"])
+@pytest.mark.parametrize(
+    "uri", ["file:///etc/passwd", "ftp://a/b", "data:,a", "http://[::", "http://xn--/", "concat:a|b"]
+)
 def test_a_playlist_names_nothing_but_http(uri: str) -> None:
     with pytest.raises(PullError):
         resolve("http://a.example/live/a.m3u8", uri)

@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import pytest
 from structlog.testing import capture_logs
@@ -49,6 +50,7 @@ class RtspServer:
 
     Attributes:
         url: of it.
+        server_port: what it tells of its ports of UDP.
         asked: the requests that came, with the number of their connection.
         connections: how many came.
     """
@@ -57,6 +59,7 @@ class RtspServer:
     answer: Answer
     tcp: bool = True
     url: str = ""
+    server_port: str = "9-10"
     asked: list[tuple[int, Message]] = field(default_factory=list)
     connections: int = 0
     sent_to: list[tuple[str, int]] = field(default_factory=list)
@@ -113,7 +116,8 @@ class RtspServer:
                 first, _ = messages.numbers(messages.transport(wanted)["client_port"]) or (0, 0)
                 self.sent_to.append((writer.get_extra_info("peername")[0], first))
                 # The source isn't where the connection leads: nothing is to be sent there.
-                answer = f"RTP/AVP;unicast;client_port={first}-{first + 1};server_port=9-10;source=192.0.2.1"
+                ports = f"client_port={first}-{first + 1};server_port={self.server_port}"
+                answer = f"RTP/AVP;unicast;{ports};source=192.0.2.1"
                 return response(200, ("Session", "1"), ("Transport", answer))
             case "SETUP":
                 return response(200, ("Session", "1"), ("Transport", wanted))
@@ -195,6 +199,19 @@ async def test_no_redirect_leads_to_another_protocol(tools: Tools, to: str) -> N
         assert canary.connections == 0
 
 
+@pytest.mark.parametrize("location", ["rtsp://[", "//[", "rtsp://127.0.0.1:99999/", "rtsp://xn--\\ /", ""])
+async def test_a_redirect_to_no_address_is_answered_and_told(tools: Tools, location: str) -> None:
+    async with RtspServer("127.0.0.1", leading(location, "DESCRIBE")).running() as server:
+        relay = RtspRelay(server.url)
+        async with relay.running() as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+            writer.write(f"DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
+            async with asyncio.timeout(LONGEST_SECONDS):
+                assert (await reader.read()).startswith(b"RTSP/1.0 502 ")
+            writer.close()
+    assert relay.trouble.startswith("it redirects ")
+
+
 async def test_a_redirect_to_where_the_source_may_lead_is_followed_and_the_password_stays_behind(
     tools: Tools,
 ) -> None:
@@ -240,8 +257,11 @@ async def test_a_server_sees_its_own_url_and_a_digest_made_for_it(tools: Tools) 
     assert not [uri for uri in uris if "tcp" in uri or "user" in uri]
 
 
-async def test_media_that_come_in_udp_alone_reach_an_ffmpeg_that_has_only_tcp(tools: Tools) -> None:
-    async with RtspServer("127.0.0.1", works, tcp=False).running() as server:
+@pytest.mark.parametrize("server_port", ["9-10", "99998-99999"])
+async def test_media_that_come_in_udp_alone_reach_an_ffmpeg_that_has_only_tcp(
+    tools: Tools, server_port: str
+) -> None:
+    async with RtspServer("127.0.0.1", works, tcp=False, server_port=server_port).running() as server:
         assert await played(tools, RtspRelay(server.url)) == 0
         ports = [port for _, port in server.sent_to]
     assert ports
