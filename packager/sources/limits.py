@@ -212,6 +212,7 @@ class SourceLimits:
         receive_bytes: Size of the UDP socket's receive buffer.
         silent_datagram_seconds: Time without a datagram after which a UDP source counts as gone.
         gathered_bytes: Most bytes of datagrams that are read at once.
+        gathered_datagrams: Most datagrams that are read at once, those of unwanted senders included.
         gather_seconds: Time between two reads of datagrams, since waking up for each would cost CPU.
         loss_log_seconds: Least time between two log messages about lost packets.
         remux_start_seconds: Time for a remuxing program to give its first bytes.
@@ -244,6 +245,7 @@ class SourceLimits:
     receive_bytes: int = 4 << 20
     silent_datagram_seconds: float = 3.0
     gathered_bytes: int = 1 << 20
+    gathered_datagrams: int = 1024
     gather_seconds: float = 0.005
     loss_log_seconds: float = 60.0
     remux_start_seconds: float = 20.0

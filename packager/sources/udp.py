@@ -88,13 +88,13 @@ class UdpReceiver:
 
     Args:
         bound: the socket.
-        senders: as of ``Address``.
-        gathered_bytes: how much of what is there is taken at once.
+        senders: as of ``UdpAddress``.
+        limits: how much of what is there is taken at once.
     """
 
-    def __init__(self, bound: socket.socket, senders: frozenset[str], gathered_bytes: int) -> None:
+    def __init__(self, bound: socket.socket, senders: frozenset[str], limits: SourceLimits) -> None:
         self._socket = bound
-        self._gathered_bytes = gathered_bytes
+        self._limits = limits
         self._senders = senders
 
     @classmethod
@@ -127,7 +127,7 @@ class UdpReceiver:
         except BaseException:
             bound.close()
             raise
-        return cls(bound, senders, limits.gathered_bytes)
+        return cls(bound, senders, limits)
 
     @property
     def dropped(self) -> int:
@@ -139,7 +139,7 @@ class UdpReceiver:
         return int(struct.unpack("=9I", told)[-1]) if len(told) == MEMINFO_BYTES else 0
 
     async def receive(self) -> bytes:
-        """Wait for datagrams; give the contents of all that are there, in order.
+        """Wait for datagrams; give the contents of those that are there, in order, as far as may be at once.
 
         Raises:
             OSError: the socket is broken.
@@ -147,7 +147,10 @@ class UdpReceiver:
         found = bytearray()
         while not found:
             await readable(self._socket.fileno())
-            while len(found) < self._gathered_bytes:
+            # Empty ones, and those of others, add nothing, and may come as fast as they are taken.
+            for _ in range(self._limits.gathered_datagrams):
+                if len(found) >= self._limits.gathered_bytes:
+                    break
                 try:
                     data, sender = self._socket.recvfrom(MAX_DATAGRAM)
                 except BlockingIOError:

@@ -244,3 +244,30 @@ async def test_only_the_named_senders_are_heard() -> None:
         async with asyncio.timeout(120):
             assert await receiver.receive() == b"other"
     receiver.close()
+
+
+@pytest.mark.parametrize("data", [b"one", b""], ids=["another sender's", "empty"])
+async def test_datagrams_that_do_not_count_leave_others_their_turn(data: bytes) -> None:
+    port, turns = udp_port(), 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    # From any sender, but empty; or from another one than is named.
+    address = UdpAddress("127.0.0.1", port, senders=frozenset(("127.0.0.2",) if data else ()))
+    receiver = await UdpReceiver.open(address, SourceLimits(gathered_datagrams=5))
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        other.bind(("127.0.0.2", 0))
+        for _ in range(FEW):
+            one.sendto(data, ("127.0.0.1", port))
+        other.sendto(b"other", ("127.0.0.1", port))
+        async with background_task(count()), asyncio.timeout(120):
+            assert await receiver.receive() == b"other"
+    receiver.close()
+    assert turns > FEW / 5
