@@ -18,7 +18,7 @@ class TransportLimits:
         frames: most frames of all tracks together.
         picture_bytes: largest picture.
         sound_bytes: largest PES packet of sound.
-        skipped_bytes: most bytes between two frames of sound that are none.
+        skipped_bytes: most bytes of sound that are no frames, beyond the bytes of frames.
         span_bytes: in how much of the file one of either may lie, for so much is read for it.
         gap_ticks: longest time in which a stream has nothing, in ticks of 90 kHz.
         late_ticks: how long a picture may be shown after it is decoded, likewise.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,17 +57,27 @@ class SoundCoding:
         codec: its codec ID in Matroska.
         name: what people call it.
         parse: reads a frame's header.
+        sync: the two bytes with which it begins.
     """
 
     codec: str
     name: str
     parse: Parse
+    sync: re.Pattern[bytes]
+
+    def next_sync(self, data: bytes, at: int) -> int:
+        """Find where a frame may begin from an offset on, be it at the last byte, behind which more comes.
+
+        To parse what lies before it byte by byte would cost an exception each.
+        """
+        found = self.sync.search(data, at)
+        return found.start() if found else max(at, len(data) - 1)
 
 
 def _adts(data: bytes) -> FrameFacts:
-    found = parse_frame_header(data)
-    if found.codec != "aac":
+    if data[1] & 0xF6 != 0xF0:  # of MPEG audio, maybe, but it is garbage here
         raise MalformedError("no frame of AAC")
+    found = parse_frame_header(data)
     if found.samples != 1024:
         raise UnsupportedError("frames of AAC with several blocks of data")
     if not found.channels:
@@ -107,10 +118,11 @@ def _eac3(data: bytes) -> FrameFacts:
     return FrameFacts(size, 0, 1536, _AC3_RATES[rate], (rate, mode), continues)
 
 
-AAC = SoundCoding("A_AAC", "AAC", _adts)
-MP3 = SoundCoding("A_MPEG/L3", "MP3", _mp3)
-AC3 = SoundCoding("A_AC3", "AC-3", _ac3)
-EAC3 = SoundCoding("A_EAC3", "E-AC-3", _eac3)
+_AC3_SYNC = re.compile(rb"\x0b\x77")
+AAC = SoundCoding("A_AAC", "AAC", _adts, re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"))
+MP3 = SoundCoding("A_MPEG/L3", "MP3", _mp3, re.compile(rb"\xff[\xe0-\xff]"))
+AC3 = SoundCoding("A_AC3", "AC-3", _ac3, _AC3_SYNC)
+EAC3 = SoundCoding("A_EAC3", "E-AC-3", _eac3, _AC3_SYNC)
 
 SOUND_CODINGS: Mapping[int, SoundCoding] = {
     StreamType.MPEG1_AUDIO: MP3,
@@ -145,7 +157,7 @@ class SoundFrames:
 
     Args:
         coding: the stream's.
-        skipped_bytes: most bytes between two frames that are none.
+        skipped_bytes: most bytes that are no frames, beyond the bytes of frames.
 
     Attributes:
         offsets: where in the elementary stream each frame's data begin, as MP4 has them.
@@ -191,7 +203,7 @@ class SoundFrames:
             del self._bounds[0]
 
     def _frame(self, data: bytes, at: int) -> int | None:
-        """Take the frame at an offset, or skip a byte; None where there is too little to tell."""
+        """Take the frame at an offset, or skip to the next; None where there is too little to tell."""
         if at + _HEADER_BYTES > len(data):
             return None
         try:
@@ -205,11 +217,13 @@ class SoundFrames:
                 self._coding.parse(data[end : end + _HEADER_BYTES])
         except (MalformedError, NeedMoreDataError):
             self._is_synchronised = False
-            self._skipped += 1
+            following = self._coding.next_sync(data, at + 1)
+            self._skipped += following - at
             if self._skipped > self._skipped_bytes:
                 raise UnsupportedError(f"no frames of {self._coding.name} in its sound") from None
-            return at + 1
-        self._is_synchronised, self._skipped = True, 0
+            return following
+        # Not from anew for each frame: searching costs more than frames do.
+        self._is_synchronised, self._skipped = True, max(self._skipped - facts.size, 0)
         self._add(facts, data, at)
         return end
 

@@ -48,7 +48,7 @@ class LiveTransportLimits:
         span_bytes: in how much of the stream one may lie.
         table_search_bytes: how much of its beginning is searched for its tables.
         broken_units: most pictures in a row that can't be read.
-        skipped_bytes: most bytes between two frames of sound that are none.
+        skipped_bytes: most bytes of sound that are no frames, beyond the bytes of frames.
     """
 
     unit_bytes: int = 8 << 20
@@ -172,10 +172,12 @@ class _Sound:
         while at + _HEADER_BYTES <= len(data):
             facts = self._frame(data, at)
             if facts is None:
-                at += 1
+                at = self._skip(data, at)
                 continue
             if at + facts.size > len(data):
                 break
+            # Not from anew for each frame: searching costs more than frames do.
+            self._skipped = max(self._skipped - facts.size, 0)
             if at >= own and told is not None:
                 self._time, told = told, None
             self._take(facts, data[at + facts.header : at + facts.size])
@@ -194,15 +196,18 @@ class _Sound:
         except MediaError as error:
             if isinstance(error, UnsupportedError) and self._facts is None:
                 raise
-            # Where a packet was lost, a header goes on as anything that follows it.
-            self._skipped += 1
-            if self._skipped > self._limits.skipped_bytes:
-                raise UnsupportedError(f"no frames of {self._coding.name} in its sound") from None
-            return None
-        self._skipped = 0
+            return None  # where a packet was lost, a header goes on as anything that follows it
         if facts.continues:
             raise UnsupportedError(f"{self._coding.name} of several substreams")
         return facts
+
+    def _skip(self, data: bytes, at: int) -> int:
+        """Pass over what is no frame; give where the next one may begin."""
+        following = self._coding.next_sync(data, at + 1)
+        self._skipped += following - at
+        if self._skipped > self._limits.skipped_bytes:
+            raise UnsupportedError(f"no frames of {self._coding.name} in its sound")
+        return following
 
     def _take(self, facts: FrameFacts, data: bytes) -> None:
         if self._facts is None:
