@@ -97,8 +97,8 @@ class LogReader:
 
     def _take(self, shared: SharedLog, number: bytes, message: bytes) -> bool:
         """Fold an entry; tell whether what follows can be folded, too."""
-        if shared.is_owned:
-            return False  # taken over while the read waited
+        if shared.is_owned or not shared.is_whole:
+            return False  # taken over or given up while the read waited
         try:
             if len(message) > self._limits.entry_bytes:
                 raise MalformedError(f"an entry of {len(message)} bytes")
@@ -129,7 +129,7 @@ class LogReader:
             async with self._restoring:
                 stream = LogStream(self._connection, keys, limits)
                 snapshot = await stream.find_snapshot(LISTING if shared.takes_listing else WHOLE)
-                if shared.is_owned:
+                if shared.is_owned or self._logs.get(keys) is not shared:
                     return
                 most_lacking = limits.snapshot_bytes if snapshot.media else 0
                 if await shared.restore(snapshot, limits.entry_bytes, most_lacking):
@@ -164,7 +164,7 @@ class LogReader:
                 came = time.monotonic()
                 size = sum(len(message) for _, message in found)
                 count = max(1, min(limits.media_bytes * len(found) // max(size, 1), limits.read_entries))
-            elif time.monotonic() > came + patience or self._logs.get(keys) is not shared:
+            elif time.monotonic() > came + patience:
                 log.warning("the bytes of segments don't come", channel=keys.name)
                 shared.lose()
             for number, message in found:

@@ -129,6 +129,8 @@ class SharedLog:
         self.is_owned = False
         self.may_differ = False
         self.mean_entry_bytes = 0.0
+        # How often this node began to own it, or gave it up: a snapshot that is read meanwhile is of no use.
+        self._changes = 0
         self._position = FollowedPosition(self._folding)
 
     @property
@@ -172,7 +174,7 @@ class SharedLog:
     async def restore(self, snapshot: Snapshot, most_bytes: int, most_lacking_bytes: int = 0) -> int:
         """Begin with a snapshot; others have their turn in between.
 
-        It ends where it is if this node comes to own the log meanwhile.
+        It ends where it is if this node comes to own the log meanwhile, or gives it up.
 
         Args:
             snapshot: it.
@@ -186,13 +188,13 @@ class SharedLog:
             MalformedError: it can't be read.
             HoleError: the same.
         """
-        budget = StepBudget()
+        budget, changes = StepBudget(), self._changes
         self._folding.lacking_bytes, self._folding.most_lacking_bytes = 0, most_lacking_bytes
         for message in _messages(snapshot.data, most_bytes):
             self._position.take(snapshot.last.position, message)
             self._note_length(message)
             await budget.spend()
-            if self.is_owned:
+            if self._changes != changes:
                 return 0
         if not self.is_whole:
             raise MalformedError("a snapshot without an end")
@@ -225,6 +227,7 @@ class SharedLog:
 
     def own(self, epoch: int, position: int) -> None:
         """Append from now on, behind a position."""
+        self._changes += 1
         self.is_owned, self.read = True, EntryId(epoch, position)
         self._position.number, self._position.is_restoring = position, False
         self.stream.forget_snapshot()
@@ -250,7 +253,7 @@ class SharedLog:
 
     def wait_again(self) -> None:
         """Let what is awaited be waited for anew: nobody makes it now."""
-        self.lose()
+        self._give_up()
         if self._awaited is not None and self.stream.ready:
             adopt = self.stream.adopt
             begin_empty(
@@ -263,8 +266,14 @@ class SharedLog:
 
     def withdraw(self) -> None:
         """Serve it no more: there is no such channel."""
+        self._give_up()
         self._folding.withdraw()
         self._folding.close()
+
+    def _give_up(self) -> None:
+        """Take nothing more of what is being read."""
+        self._changes += 1
+        self.lose()
 
 
 async def _encoded(entries: Iterator[Entry]) -> list[bytes]:

@@ -14,23 +14,26 @@ from packager.step_budget import STEP_SECONDS
 from packager.window.log import Entry
 from packager.window.log_encoding import encode
 from tests.packager.cluster.test_node import playing
-from tests.packager.made_channel import same
+from tests.packager.made_channel import Maker, same
 
 MOST_BYTES = 1 << 20
 
 
+def slow(_stream: LiveStream, _entry: Entry) -> None:
+    """Take so long with each entry that others have their turn behind it."""
+    until = time.perf_counter() + STEP_SECONDS
+    while time.perf_counter() < until:
+        pass
+
+
+def snapshot_of(maker: Maker) -> Snapshot:
+    return Snapshot(EntryId(1, 10), b"".join(encode(entry) for entry in maker.folded.snapshot()))
+
+
 async def test_who_takes_over_within_a_snapshot_goes_on_without_it() -> None:
     maker, streams = playing(4), dict[str, LiveStream]()
-    data = b"".join(encode(entry) for entry in maker.folded.snapshot())
-
-    def slow(_stream: LiveStream, _entry: Entry) -> None:
-        """Take so long with each entry that others have their turn behind it."""
-        until = time.perf_counter() + STEP_SECONDS
-        while time.perf_counter() < until:
-            pass
-
     shared = SharedLog("test", streams, DEFAULT_LIMITS, relay=slow)
-    restoring = asyncio.create_task(shared.restore(Snapshot(EntryId(1, 10), data), MOST_BYTES))
+    restoring = asyncio.create_task(shared.restore(snapshot_of(maker), MOST_BYTES))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not restoring.done()
@@ -44,3 +47,24 @@ async def test_who_takes_over_within_a_snapshot_goes_on_without_it() -> None:
     assert shared.is_whole
     assert shared.read == EntryId(2, 10)
     same(maker, streams["test"])
+
+
+async def test_a_log_that_is_given_up_within_a_snapshot_is_not_served_behind_it() -> None:
+    maker, streams = playing(4), dict[str, LiveStream]()
+    relayed: list[Entry] = []
+
+    def relay(stream: LiveStream, entry: Entry) -> None:
+        relayed.append(entry)
+        slow(stream, entry)
+
+    shared = SharedLog("test", streams, DEFAULT_LIMITS, relay=relay)
+    restoring = asyncio.create_task(shared.restore(snapshot_of(maker), MOST_BYTES))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not restoring.done()
+    shared.withdraw()
+    count = len(relayed)
+    assert await restoring == 0
+    assert not streams
+    assert not shared.is_whole
+    assert len(relayed) == count
