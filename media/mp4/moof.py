@@ -286,7 +286,7 @@ def _trun(
 ) -> tuple[list[Sample], int]:
     """Read a run (§8.8.8): its samples and the stream position of its first byte."""
     word, count = _unpack(data, trun, 0, ">II")
-    version, flags, offset, start = word >> 24, word & 0xFF_FFFF, 8, follows
+    flags, offset, start = word & 0xFF_FFFF, 8, follows
     if count > limit:
         raise UnsupportedError(f"more than {MAX_SAMPLES} samples in one fragment")
     if flags & DATA_OFFSET:
@@ -311,8 +311,9 @@ def _trun(
         raise UnsupportedError(f"{count} samples in {sum(sizes)} bytes")
     if first_flags is not None and count:
         sample_flags[0] = first_flags
-    if version:  # §8.8.8.2: composition offsets are signed from version 1 on
-        offsets = array("l", [value - (1 << 32) if value >> 31 else value for value in offsets])
+    if flags & PER_SAMPLE[3]:
+        # §8.8.8.2: signed from version 1 on, but writers of version 0 put negative offsets there, too
+        offsets = array("i", offsets.tobytes())
     sync = [not flag & NON_SYNC for flag in sample_flags]
     return list(samples_of(durations, sizes, sync, offsets)), start
 

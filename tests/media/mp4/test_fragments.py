@@ -270,6 +270,19 @@ def test_runs_may_lie_in_their_mdat_in_any_order() -> None:
     assert fragment.data == b"cdab"
 
 
+@pytest.mark.parametrize("version", [0, 1])
+def test_composition_offsets_below_zero_are_read_whatever_the_version(version: int) -> None:
+    """ISO/IEC 14496-12 §8.8.8.2 has them in version 1 only, and writers in both: a file is read so, too."""
+
+    def run(place: int) -> bytes:
+        return full_box(b"trun", version, 0xA01, struct.pack(">IiIiIi", 2, place, 5, -40, 5, 80))
+
+    place = len(moof(run(0), media=b"")) - len(init())
+    _, fragment = read(moof(run(place)))
+    assert isinstance(fragment, Fragment)
+    assert [sample.composition_offset for sample in fragment.samples] == [-40, 80]
+
+
 def test_a_fragment_of_an_unknown_track_is_malformed() -> None:
     with pytest.raises(MalformedError):
         read(moof(track_id=7))
