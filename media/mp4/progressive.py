@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from media.mp4.boxes import box, full_box, media_data_header
 from media.mp4.moof import Sample
+from media.mp4.sample_table_writer import MAX_TABLE_TICKS
 from media.mp4.track_box import TrackFacts, edit_list, mvhd, trak
 
 MOVIE_TIMESCALE = 90_000
@@ -46,9 +47,14 @@ class Runs:
             self._counts.append(1)
             self._values.append(value)
 
+    @property
+    def last(self) -> int:
+        """The value that was added last; 0 before the first."""
+        return self._values[-1] if self._values else 0
+
     def raise_last(self, by: int) -> None:
         """Make the last value larger."""
-        value = self._values[-1]
+        value = self.last
         self._counts[-1] -= 1
         if not self._counts[-1]:
             self._counts.pop()
@@ -95,12 +101,17 @@ class TrackTables:
             position: of their first byte in the data.
 
         Raises:
-            ValueError: they begin before those before end, or there are more than ``MAX_SAMPLES``.
+            ValueError: they begin before those before end, there are more than ``MAX_SAMPLES``, or one would
+                last longer than ``MAX_TABLE_TICKS``.
         """
         if decode_time < self.duration or self.count + len(samples) > MAX_SAMPLES:
             raise ValueError(f"{len(samples)} samples at {decode_time} don't fit behind {self.duration}")
-        if decode_time > self.duration and self.count:
-            self._durations.raise_last(decode_time - self.duration)
+        gap = decode_time - self.duration if self.count else 0
+        longest = max(self._durations.last + gap, max(sample.duration for sample in samples))
+        if longest > MAX_TABLE_TICKS:
+            raise ValueError(f"a sample of {longest} ticks at {self.duration}")
+        if gap:
+            self._durations.raise_last(gap)
         if not self.count:
             self.first_offset = samples[0].composition_offset
         self.duration = decode_time

@@ -18,7 +18,7 @@ from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.movie import Edit
 from media.mp4.sample_table import STRETCH_LENGTH, Int64
 
-_LARGEST = (1 << 31) - 1
+MAX_TABLE_TICKS = (1 << 31) - 1
 """Bound of durations and composition offsets, which are signed in some readers."""
 
 LATEST_START_SECONDS = 10
@@ -180,7 +180,10 @@ class SampleTableWriter:
         durations = np.diff(time, append=max(self.end, int(time[-1])))[:count]
         if np.any(durations < 0):
             raise MalformedError("decode times go back")
-        if int(durations.max(initial=0)) > _LARGEST or int(np.abs(composition_offset).max()) > _LARGEST:
+        if (
+            int(durations.max(initial=0)) > MAX_TABLE_TICKS
+            or int(np.abs(composition_offset).max()) > MAX_TABLE_TICKS
+        ):
             raise UnsupportedError("samples whose times are too far apart for a table")
         self._pending = [] if last else [waiting.part(count, len(size))]
         self._waiting = len(time) - count

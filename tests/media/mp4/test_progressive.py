@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import tracemalloc
 from fractions import Fraction
@@ -168,3 +169,14 @@ def test_samples_before_the_end_of_others_are_refused() -> None:
     tables.add(0, [Sample(10, 1), Sample(10, 1)], 0)
     with pytest.raises(ValueError, match="don't fit behind 20"):
         tables.add(19, [Sample(10, 1)], 2)
+
+
+def test_samples_that_would_last_longer_than_players_read_are_refused() -> None:
+    """Of 32 bits the first one tells players that a duration is below 0; of a longer one bits were lost."""
+    tables, longest = TrackTables(), (1 << 31) - 1
+    tables.add(0, [Sample(5, 1)], 0)
+    for decode_time, duration in ((longest + 1, 1), ((1 << 32) + 5, 1), (5, longest + 1)):
+        with pytest.raises(ValueError, match="a sample of"):
+            tables.add(decode_time, [Sample(duration, 1)], 1)
+    tables.add(longest, [Sample(longest, 1)], 1)
+    assert tables.render(0, wide=False)[0][16:] == struct.pack(">II", 2, longest)
