@@ -19,6 +19,7 @@ from origin.radio.limits import ListenerLimits, MountLimits
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import routes
+from origin.radio.stations import Stations
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.station_info import NO_STATION_INFO
 from tests.app_server import app_running
@@ -191,10 +192,9 @@ async def serving(
 ) -> AsyncIterator[Server]:
     """Run the mounts behind a real server; give a way to it."""
     found = routes(
-        mounts,
+        Stations(dict(mounts), passwords=dict(passwords or {})),
         StationAuthorization(Authenticator(), ADMIN_TOKEN),
         max_listeners=max_listeners,
-        passwords=passwords,
         silent_seconds=silent_seconds,
     )
     async with serving_app(Starlette(routes=found), mounts.values()) as door:

@@ -26,6 +26,7 @@ from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.icy_headers import one_line
 from origin.radio.limits import AdminLimits
 from origin.radio.mount import Mount
+from origin.radio.stations import Stations
 from origin.radio.status import base_of, describe_server, describe_source
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import media_type_of, receive_body
@@ -50,29 +51,25 @@ class Admin:
     """Answers the requests below ``/admin/``.
 
     Args:
-        mounts: the stations by name.
-        passwords: of the mounts that accept a source client, by name.
-        authorization: checks them, and the administrator's token.
+        stations: the stations, and the passwords of their source clients.
+        authorization: checks these, and the administrator's token.
         counts: the connections so far.
         limits: how long a form may be.
-        aliases: names of stations by their other addresses.
     """
 
     def __init__(
         self,
-        mounts: Mapping[str, Mount],
-        passwords: Mapping[str, str],
+        stations: Stations,
         authorization: StationAuthorization,
         counts: ConnectionCounts,
         limits: AdminLimits,
-        aliases: Mapping[str, str],
     ) -> None:
-        self._mounts = mounts
-        self._passwords = passwords
+        self._mounts = stations.mounts
+        self._passwords = stations.passwords
+        self._aliases = stations.aliases
         self._authorization = authorization
         self._counts = counts
         self._limits = limits
-        self._aliases = aliases
 
     def routes(self) -> list[BaseRoute]:
         """Make the routes; libshout 2.4.6 sends its titles by POST, all others by GET."""

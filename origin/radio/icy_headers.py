@@ -1,4 +1,4 @@
-"""Reads and writes Icecast's header fields that describe a station (``ice-``, ``icy-``)."""
+"""Reads and writes header fields that describe a station: Content-Type and Icecast's (``ice-``, ``icy-``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from origin.radio.options import MountOptions
+from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG_MEDIA_TYPE
 from packager.radio.station_info import StationInfo
+
+SOURCE_TYPES = {
+    "audio/mpeg": "audio/mpeg",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-mpeg": "audio/mpeg",
+    "audio/aac": "audio/aac",
+    "audio/aacp": "audio/aac",
+    "audio/x-aac": "audio/aac",
+    "application/ogg": OGG_MEDIA_TYPE,
+    "application/x-ogg": OGG_MEDIA_TYPE,
+    "audio/ogg": OGG_MEDIA_TYPE,
+    "audio/opus": OGG_MEDIA_TYPE,
+    "audio/vorbis": OGG_MEDIA_TYPE,
+}
+"""The Content-Types that are taken of a source or a relay, with the media type that listeners are told."""
 
 STATION_INFO_CHARS = 200
 """Longest name, genre, address or description that is accepted from a source."""

@@ -13,9 +13,8 @@ import structlog
 from media.errors import MediaError
 from media.mp3.icy import Deinterleaver
 from origin.http.media_types import media_type_in
-from origin.radio.icy_headers import announced_bitrate, station_info_of
+from origin.radio.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
 from origin.radio.limits import RelayLimits
-from origin.radio.source_clients import TYPES
 from packager.radio.audio_blocks import AudioBlock, Throttle
 from packager.radio.mpeg_block_reader import block_reader_for
 from packager.radio.station_info import NO_STATION_INFO
@@ -138,9 +137,9 @@ class Relay:
         if response.status_code != 200:
             raise RelayError(f"it answers {response.status_code}")
         declared = media_type_in(response.headers.get("content-type", ""))
-        if declared not in TYPES:
+        if declared not in SOURCE_TYPES:
             raise RelayError(f"it sends {declared[:50] or 'no type'}")
-        self.media_type = TYPES[declared]
+        self.media_type = SOURCE_TYPES[declared]
         self._bitrate = announced_bitrate(response.headers)
         self.station_info = station_info_of(response.headers)
         value = response.headers.get("icy-metaint", "0")

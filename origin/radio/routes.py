@@ -14,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 from media.mp3.icy import Interleaver
 from origin.access.credentials import client_address
 from origin.access.refusal_log import RefusalLog
+from origin.events.admission import Admission
+from origin.events.reading import EventReading
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
 from origin.http1.stream import STREAM, Stream
 from origin.radio.admin import Admin
@@ -21,17 +23,17 @@ from origin.radio.aliases import station_name
 from origin.radio.authorization import NamedStation, StationAuthorization, refusal
 from origin.radio.connection_counts import ConnectionCounts
 from origin.radio.limits import RadioLimits
+from origin.radio.listener_time import TOKEN
 from origin.radio.listeners import Listener, ListenerClient
 from origin.radio.mount import Mount
 from origin.radio.playlist_files import DescribedStation, find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
 from origin.radio.station_webhooks import StationWebhooks
+from origin.radio.stations import Stations
 from origin.radio.status import base_of, status, status_page
-from origin.radio.title_events import TitleEvents, token_of
 from origin.responses.refusal import RefusalError, plain_refusal
 
 DEFAULT_LIMITS = RadioLimits()
-NO_ALIASES: Mapping[str, str] = {}
 NO_WEBHOOKS = StationWebhooks()
 
 
@@ -167,12 +169,54 @@ class MountEndpoint:
         await (self._listening if listens else self._publishing)(scope, receive, send)
 
 
+class TitleEvents:
+    """The ASGI endpoint of ``/events/radio/NAME``: a station's titles with their media times, as events.
+
+    Args:
+        client_readers: limit of one client.
+    """
+
+    def __init__(
+        self,
+        mounts: Mapping[str, Mount],
+        authorization: StationAuthorization,
+        client_readers: ClientLimit = UNLIMITED,
+    ) -> None:
+        self._mounts = mounts
+        self._authorization = authorization
+        self._reading = EventReading(Admission(client_readers=client_readers))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope)
+        mount = self._mounts.get(scope["path_params"]["name"])
+        if mount is None:
+            await RefusalError(404, "no such station").response()(scope, receive, send)
+            return
+        if not await self._authorization.may_listen(request, mount):
+            await refusal()(scope, receive, send)
+            return
+        token = token_of(request)
+        if "listener" in request.query_params and token is None:
+            line = "listener: 8 to 64 letters, digits, '-' and '_'"
+            await RefusalError(400, line).response()(scope, receive, send)
+            return
+        now = mount.now
+        await self._reading.answer(now.channel, scope, receive, send, token=token, enter=now.enter)
+
+
 def _retry(mount: ListenedStation) -> dict[str, str]:
     return {"retry-after": str(mount.options.limits.retry_seconds), "cache-control": "no-store"}
 
 
 def _unknown() -> Response:
     return plain_refusal(404, "no such station")
+
+
+def token_of(request: Request) -> str | None:
+    """Return the token by which a listener or reader named itself; None for none, or an invalid one."""
+    token = request.query_params.get("listener", "")
+    return token if TOKEN.fullmatch(token) else None
 
 
 def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -185,51 +229,59 @@ def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 def routes(
-    mounts: Mapping[str, Mount],
+    stations: Stations,
     authorization: StationAuthorization,
     *,
-    passwords: Mapping[str, str] | None = None,
     max_listeners: int | None = None,
     silent_seconds: float = SILENT_SECONDS,
     client_limits: ClientLimits | None = None,
     limits: RadioLimits = DEFAULT_LIMITS,
-    aliases: Mapping[str, str] = NO_ALIASES,
     webhooks: StationWebhooks = NO_WEBHOOKS,
 ) -> list[BaseRoute]:
-    """Make the routes of all mounts.
+    """Make the routes of all stations.
 
     Args:
-        mounts: by name; read at each request, so they may change.
+        stations: the stations; read at each request, so they may change.
         authorization: decides who may listen and publish.
-        passwords: of mounts that accept a source client, by name.
-        max_listeners: of all mounts together.
+        max_listeners: of all stations together.
         silent_seconds: how long a source client may send nothing.
         client_limits: of one client; None for no limits.
         limits: what isn't configured.
-        aliases: names of stations by their other addresses.
         webhooks: are asked about listeners and source clients, too.
     """
-    passwords, client_limits = passwords or {}, client_limits or ClientLimits()
-    counts = ConnectionCounts()
+    mounts, client_limits, counts = stations.mounts, client_limits or ClientLimits(), ConnectionCounts()
     listeners = ListenerEndpoint(
         mounts, authorization, counts, max_listeners, client_limits.listeners, webhooks
     )
     refusals = RefusalLog("source refused", limits.refusal_log)
     source_clients = SourceClients(
-        mounts, passwords, authorization, counts, refusals, silent_seconds, webhooks.check_source
+        stations, authorization, counts, refusals, silent_seconds, webhooks.check_source
     )
-    endpoint = MountEndpoint(listeners, source_clients)
-
     title_events = TitleEvents(mounts, authorization, client_limits.event_readers)
+    return [
+        # RFC 9110 §15.5.6: one route for all methods, so that Allow lists all of them.
+        Route(
+            "/radio/{name}",
+            MountEndpoint(listeners, source_clients),
+            methods=["GET", "HEAD", "PUT", "SOURCE"],
+        ),
+        Route("/events/radio/{name}", title_events, methods=["GET", "HEAD"]),
+        *Admin(stations, authorization, counts, limits.admin).routes(),
+        *_status_routes(stations, authorization),
+    ]
+
+
+def _status_routes(stations: Stations, authorization: StationAuthorization) -> list[BaseRoute]:
+    """Make the routes of Icecast's status pages, which tell of the stations that a request may listen to."""
 
     async def accessible(request: Request) -> dict[str, Mount]:
-        names = await authorization.accessible_stations(request, mounts.values())
-        return {name: mount for name, mount in mounts.items() if name in names}
+        names = await authorization.accessible_stations(request, stations.mounts.values())
+        return {name: mount for name, mount in stations.mounts.items() if name in names}
 
     async def show_status(request: Request) -> Response:
         only = request.query_params.get("mount")
         if only is not None:
-            only = f"/radio/{station_name(only, aliases)}"
+            only = f"/radio/{station_name(only, stations.aliases)}"
         text = status(await accessible(request), base_of(request), only)
         return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
 
@@ -238,10 +290,6 @@ def routes(
         return Response(text, media_type="text/html", headers={"cache-control": "no-store"})
 
     return [
-        # RFC 9110 §15.5.6: one route for all methods, so that Allow lists all of them.
-        Route("/radio/{name}", endpoint, methods=["GET", "HEAD", "PUT", "SOURCE"]),
-        Route("/events/radio/{name}", title_events, methods=["GET", "HEAD"]),
-        *Admin(mounts, passwords, authorization, counts, limits.admin, aliases).routes(),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
         Route("/status.xsl", show_status_page, methods=["GET", "HEAD"]),
     ]

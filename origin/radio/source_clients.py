@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import structlog
 from starlette.requests import Request
@@ -22,31 +22,16 @@ from origin.access.refusal_log import RefusalLog
 from origin.http1.exchange import take_slowly
 from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_counts import ConnectionCounts
-from origin.radio.icy_headers import announced_bitrate, station_info_of
+from origin.radio.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
 from origin.radio.mount import Mount, SourceClient
+from origin.radio.stations import Stations
 from origin.responses.refusal import RefusalError, plain_refusal
 from origin.responses.request_body import media_type_of
 from packager.concurrency import expire
-from packager.radio.ogg_block_reader import MEDIA_TYPE
 from packager.radio.source_client_station import InUseError, SourceClientSession
 
 SILENT_SECONDS = 10.0
 """How long a source client may send nothing before it is disconnected."""
-
-TYPES = {
-    "audio/mpeg": "audio/mpeg",
-    "audio/mp3": "audio/mpeg",
-    "audio/x-mpeg": "audio/mpeg",
-    "audio/aac": "audio/aac",
-    "audio/aacp": "audio/aac",
-    "audio/x-aac": "audio/aac",
-    "application/ogg": MEDIA_TYPE,
-    "application/x-ogg": MEDIA_TYPE,
-    "audio/ogg": MEDIA_TYPE,
-    "audio/opus": MEDIA_TYPE,
-    "audio/vorbis": MEDIA_TYPE,
-}
-"""Accepted Content-Types, with the media type that listeners are told."""
 
 AGENT_CHARS = 200
 """Longest User-Agent that is kept and logged."""
@@ -64,8 +49,8 @@ class SourceClients:
     """The ASGI endpoint of source clients.
 
     Args:
-        passwords: of the mounts that accept a source client, by name.
-        authorization: checks them.
+        stations: the stations, and the passwords of those that accept a source client.
+        authorization: checks these.
         counts: of connections.
         refusals: logs who is refused, and why.
         silent_seconds: how long a source client may send nothing.
@@ -74,16 +59,15 @@ class SourceClients:
 
     def __init__(
         self,
-        mounts: Mapping[str, Mount],
-        passwords: Mapping[str, str],
+        stations: Stations,
         authorization: StationAuthorization,
         counts: ConnectionCounts,
         refusals: RefusalLog,
         silent_seconds: float = SILENT_SECONDS,
         check: Callable[[str, Request], Awaitable[None]] = _allow,
     ) -> None:
-        self._mounts = mounts
-        self._passwords = passwords
+        self._mounts = stations.mounts
+        self._passwords = stations.passwords
         self._authorization = authorization
         self._counts = counts
         self._refusals = refusals
@@ -104,7 +88,7 @@ class SourceClients:
         # Exempt from the limit for slow bodies: _feed has its own, for frames instead of bytes.
         take_slowly(scope, math.inf)
         legacy = scope["method"] == "SOURCE"
-        media_type = TYPES.get(media_type_of(request))
+        media_type = SOURCE_TYPES.get(media_type_of(request))
         try:
             session = station.connect(
                 media_type or "audio/mpeg",
@@ -202,8 +186,8 @@ class SourceClients:
             return RefusalError(401, "the password of this station's source is needed")
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         declared = media_type_of(request)
-        if declared not in TYPES and (declared or request.method != "SOURCE"):
-            return RefusalError(415, f"Content-Type must be one of {', '.join(sorted(TYPES))}")
+        if declared not in SOURCE_TYPES and (declared or request.method != "SOURCE"):
+            return RefusalError(415, f"Content-Type must be one of {', '.join(sorted(SOURCE_TYPES))}")
         try:
             await self._check(name, request)
         except RefusalError as refusal:

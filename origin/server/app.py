@@ -128,14 +128,12 @@ def _routes(
     return [
         *_media_routes(services, authenticator, client_limits),
         *radio_routes(
-            services.mounts,
+            services.stations,
             authorization,
-            passwords=services.stations.passwords,
             max_listeners=config.limits.all_listeners,
             silent_seconds=config.limits.source_seconds,
             client_limits=client_limits,
             limits=services.limits.radio,
-            aliases=services.stations.aliases,
             webhooks=services.station_webhooks,
         ),
         *_event_routes(services, event_authorization, client_limits),

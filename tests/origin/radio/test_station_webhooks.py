@@ -21,6 +21,7 @@ from origin.radio.authorization import StationAuthorization
 from origin.radio.mount import Mount
 from origin.radio.routes import routes
 from origin.radio.station_webhooks import StationWebhooks
+from origin.radio.stations import Stations
 from packager.radio.source_client_station import SourceClientStation
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
@@ -65,9 +66,8 @@ async def judged(
             {"test": hook}, {"sent": hook}, frozenset({"test"}) if protected else frozenset()
         )
         found = routes(
-            mounts,
+            Stations(mounts, passwords={"sent": "sesame"}),
             StationAuthorization(Authenticator(), ADMIN_TOKEN),
-            passwords={"sent": "sesame"},
             webhooks=webhooks,
         )
         async with serving_app(Starlette(routes=found), mounts.values()) as server:
