@@ -33,7 +33,7 @@ from origin.server.loop_lag import LoopLag
 from origin.server.other_processes import Workers
 from origin.server.publisher_services import PublisherServices
 from origin.server.recording_copies import make_bucket_recordings, make_recording_copies, recording_places
-from origin.server.status_events import StatusEvents
+from origin.server.status_events import StatusEvents, StatusSources
 from packager.concurrency import background_task
 from packager.data_lock import DataLock
 from packager.live.channel import Channel
@@ -157,11 +157,8 @@ class Services:
         self._status_events = StatusEvents(
             {one.name: one.include for one in config.events},
             self.events.channels,
-            self.mounts,
-            self.live.broadcasts,
+            StatusSources(self.mounts, self.live.broadcasts, self._is_owned_here, self.live.served_stream),
             limits.events.news_seconds,
-            self._is_owned_here,
-            self.live.served_stream,
         )
 
     def _make_recordings(self, places: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 from media.subtitles.webvtt import Cue
@@ -16,17 +17,47 @@ from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 
 
+@dataclass(frozen=True, slots=True)
+class StatusSources:
+    """The stations (``radio/NAME``) and live channels (``live/NAME``) of whose state event channels tell.
+
+    Attributes:
+        mounts: the stations, by name.
+        live: the live channels, by name.
+        is_told_here: tells whether this node of a cluster publishes what comes of a source.
+        find_served: gives what is served of a live channel, which another node of a cluster may make.
+    """
+
+    mounts: Mapping[str, Mount]
+    live: Mapping[str, Channel]
+    is_told_here: Callable[[str], bool] = lambda _: True
+    find_served: Callable[[Channel], LiveStream] = lambda channel: channel.stream
+
+    def channel(self, source: str) -> Channel | None:
+        """Find the live channel that a source is; None if it is none."""
+        area, _, name = source.partition("/")
+        return self.live.get(name) if area == "live" else None
+
+    def state_of(self, source: str) -> dict[str, object]:
+        """Return a source's current state, by the type of the event that tells it."""
+        area, _, name = source.partition("/")
+        if area == "radio" and (mount := self.mounts.get(name)) is not None:
+            titles = mount.now.titles
+            title = {"title": describe_title(titles[-1])} if titles else {}
+            return {"state": mount.state, "listeners": mount.listeners, **title}
+        if (live := self.channel(source)) is not None:
+            return {"state": live.state, "viewers": self.find_served(live).viewers}
+        return {}
+
+
 class StatusEvents:
     """Compares stations and live channels with their last state at intervals, and publishes what has changed.
 
     Args:
-        included: names of stations (``radio/NAME``) and live channels (``live/NAME``) by event channel.
+        included: names of stations and live channels by event channel.
         channels: the event channels, by name.
-        mounts: the stations, by name.
-        live: the live channels, by name.
+        sources: the stations and live channels.
         seconds: between two comparisons.
-        is_told_here: tells whether this node of a cluster publishes what comes of a source.
-        find_served: gives what is served of a live channel, which another node of a cluster may make.
     """
 
     name = "status events"
@@ -35,24 +66,17 @@ class StatusEvents:
         self,
         included: Mapping[str, Sequence[str]],
         channels: Mapping[str, EventChannel],
-        mounts: Mapping[str, Mount],
-        live: Mapping[str, Channel],
+        sources: StatusSources,
         seconds: float,
-        is_told_here: Callable[[str], bool] = lambda _: True,
-        find_served: Callable[[Channel], LiveStream] = lambda channel: channel.stream,
     ) -> None:
-        self._is_told_here = is_told_here
-        self._find_served = find_served
         self._included = included
         self._channels = channels
-        self._mounts = mounts
-        self._live = live
+        self._sources = sources
         self._seconds = seconds
         self._told: dict[str, dict[str, object]] = {}
         self._closed = False
-        for source in {source for sources in included.values() for source in sources}:
-            area, _, name = source.partition("/")
-            if area == "live" and (channel := live.get(name)) is not None:
+        for source in {source for names in included.values() for source in names}:
+            if (channel := sources.channel(source)) is not None:
                 channel.captions.on_cues = functools.partial(self._publish_captions, source)
 
     async def run(self) -> None:
@@ -68,8 +92,8 @@ class StatusEvents:
     def look(self) -> None:
         """Publish what has changed since the last comparison."""
         included = {source for sources in self._included.values() for source in sources}
-        for source in filter(self._is_told_here, included):
-            now, told = self._state_of(source), self._told.get(source, {})
+        for source in filter(self._sources.is_told_here, included):
+            now, told = self._sources.state_of(source), self._told.get(source, {})
             changed = [(kind, data) for kind, data in now.items() if told.get(kind) != data]
             self._told[source] = now
             for name, sources in self._included.items():
@@ -78,7 +102,7 @@ class StatusEvents:
 
     def _publish_captions(self, source: str, language: str, cues: Sequence[Cue], zero: Fraction) -> None:
         """Publish captions when they come, with the dates between which they are shown."""
-        if not self._is_told_here(source):
+        if not self._sources.is_told_here(source):
             return
         base = float(zero)
         for name in (name for name, sources in self._included.items() if source in sources):
@@ -92,14 +116,3 @@ class StatusEvents:
         for kind, data in changed:
             if not channel.closed:
                 channel.publish(kind, {"source": source, kind: data})
-
-    def _state_of(self, source: str) -> dict[str, object]:
-        """Return a source's current state, by the type of the event that tells it."""
-        area, _, name = source.partition("/")
-        if area == "radio" and (mount := self._mounts.get(name)) is not None:
-            titles = mount.now.titles
-            title = {"title": describe_title(titles[-1])} if titles else {}
-            return {"state": mount.state, "listeners": mount.listeners, **title}
-        if area == "live" and (live := self._live.get(name)) is not None:
-            return {"state": live.state, "viewers": self._find_served(live).viewers}
-        return {}

@@ -19,7 +19,7 @@ from origin.config.options import ConfigError
 from origin.events.channel import EventChannel
 from origin.events.limits import ChannelLimits
 from origin.radio.mount import Mount
-from origin.server.status_events import StatusEvents
+from origin.server.status_events import StatusEvents, StatusSources
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN
 from tests.radio_server import Feed, mount_options
@@ -122,7 +122,7 @@ async def test_the_state_of_a_station_is_published_when_it_changes() -> None:
     mount = Mount("test", Feed(), mount_options())
     channel = EventChannel("mixed", "e", ChannelLimits())
     included = {"mixed": ("radio/test", "radio/none", "live/none")}
-    status = StatusEvents(included, {"mixed": channel}, {"test": mount}, {}, 1.0)
+    status = StatusEvents(included, {"mixed": channel}, StatusSources({"test": mount}, {}), 1.0)
 
     def published() -> list[tuple[str, Any]]:
         events = channel.log.between(channel.log.first, channel.log.end)
