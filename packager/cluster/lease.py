@@ -140,12 +140,12 @@ class LogKeys:
 
     @property
     def epoch(self) -> str:
-        """The key of a number: how often the log's owner has changed."""
+        """The key of the newest owner's epoch: milliseconds of Redis's clock at its taking, or more."""
         return self.key("epoch")
 
     @property
     def reached(self) -> str:
-        """How far it has come, when its owner last renewed the lease."""
+        """The key of how far the log had come when its owner last renewed the lease."""
         return self.key("reached")
 
 

@@ -335,7 +335,7 @@ class Archive:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write while the context is open, and ``DRAIN_SECONDS`` longer."""
+        """Write while the context is open, and as long behind it as what waits may take to be written."""
         async with background_task(self._writer.run()):
             try:
                 yield

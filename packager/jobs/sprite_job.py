@@ -66,7 +66,7 @@ async def _run(
 
 
 class QueuedSprites:
-    """Has sprites drawn by whoever takes such jobs; see `packager.vod.sprite_maker.Elsewhere`.
+    """Has sprites drawn by whoever takes such jobs; see `packager.vod.sprite_maker.RemoteDrawing`.
 
     Args:
         url: of Redis.

@@ -153,7 +153,8 @@ class Decoder:
         # A fast decoder never makes us wait: yield to the loop ourselves.
         await self._budget.spend()
         try:
-            # Can't deadlock with the reads: at most AHEAD_SECONDS are inside, less than the pipes hold.
+            # Can't deadlock with the reads: no more than ``decoder_ahead_seconds`` is inside, which is less
+            # than the pipes hold.
             await in_time(self._process.write(batch), self._limits)
         except BrokenPipeError as error:
             raise ToolsError(f"the decoder broke: {self.reason or 'it ended'}") from error

@@ -35,7 +35,8 @@ def find_tracks(folder: Path, limits: StationLimits) -> list[Path]:
         limits: how much of it is read.
 
     Returns:
-        At most ``TRACKS`` regular files in natural order (2 before 10); none if the folder can't be read.
+        At most ``limits.tracks`` regular files in natural order (2 before 10); none if the folder can't be
+        read.
     """
     if folder.suffix.lower() in PLAYLISTS:
         return _listed(folder, limits)
