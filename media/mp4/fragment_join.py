@@ -19,19 +19,24 @@ from media.mp4.moof import Sample
 from media.mp4.movie import Track
 from media.stream_reader import CLOCK_RATE, StreamChunk
 
-RUN = Fraction(1, 10)
-"""Seconds of a track that stay together at most."""
-
-RUN_BYTES = 4 << 20
-"""Bytes of a track that stay together at most; a larger sample stays whole."""
-
-MAX_SAMPLE_BYTES = 16 << 20
-"""Largest sample; at 30 a second that would be 4 Gbit/s."""
-
-MAX_HELD_BYTES = 64 << 20
-"""How much of one stream is held at most while another one has nothing for the same time."""
-
 _KINDS = (b"vide", b"soun")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinLimits:
+    """Limits of streams that are joined.
+
+    Attributes:
+        run_seconds: Of a track that stay together at most.
+        run_bytes: Of a track that stay together at most; a larger sample stays whole.
+        sample_bytes: Largest sample; at 30 a second that would be 4 Gbit/s.
+        held_bytes: How much of one stream is held at most while another one has nothing for the same time.
+    """
+
+    run_seconds: float = 0.1
+    run_bytes: int = 4 << 20
+    sample_bytes: int = 16 << 20
+    held_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,15 @@ class FragmentJoiner:
 
     Args:
         count: how many streams.
+        limits: of them.
 
     Attributes:
         signature: what decoders must know, the init segment of all; empty before all streams have begun.
     """
 
-    def __init__(self, count: int) -> None:
-        self._inputs = [_Input() for _ in range(count)]
+    def __init__(self, count: int, limits: JoinLimits) -> None:
+        self._inputs = [_Input(limits) for _ in range(count)]
+        self._limits = limits
         self._number = 0
         self.signature = b""
 
@@ -90,7 +97,7 @@ class FragmentJoiner:
 
     def _bounded(self) -> Iterator[StreamChunk]:
         yield from self._pieces()
-        if any(one.held > MAX_HELD_BYTES for one in self._inputs):
+        if any(one.held > self._limits.held_bytes for one in self._inputs):
             raise UnsupportedError("picture and sound aren't of the same time")
 
     def _pieces(self) -> Iterator[StreamChunk]:
@@ -150,7 +157,8 @@ class _Input:
         ids: the joint track IDs by its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: JoinLimits) -> None:
+        self._limits = limits
         self._reader = FragmentReader()
         self._tracks: dict[int, Track] = {}
         # The runs of the moof that is being cut, and what comes next of all.
@@ -192,7 +200,7 @@ class _Input:
         self._held += sum(len(fragment.data) for fragment in fragments)
         # One moof may have all of the picture before all of the sound. A track's own runs stay in order.
         self._runs = heapq.merge(
-            *(_runs(fragment, self._tracks[fragment.track_id]) for fragment in fragments),
+            *(_runs(fragment, self._tracks[fragment.track_id], self._limits) for fragment in fragments),
             key=lambda run: run.decode_time / run.track.timescale,
         )
         return next(self._runs, None)
@@ -226,16 +234,16 @@ class _Input:
         return found
 
 
-def _runs(fragment: Fragment, track: Track) -> Iterator[_Run]:
+def _runs(fragment: Fragment, track: Track, limits: JoinLimits) -> Iterator[_Run]:
     """Cut a fragment: a run is short, and begins with the picture with which decoding can begin."""
-    limit = max(int(RUN * track.timescale), 1)
+    limit = max(int(limits.run_seconds * track.timescale), 1)
     time, position, begin = fragment.base_media_decode_time, 0, 0
     length = size = 0
     for index, sample in enumerate(fragment.samples):
-        if sample.size > MAX_SAMPLE_BYTES:
-            raise UnsupportedError(f"a sample of {sample.size} bytes: more than {MAX_SAMPLE_BYTES}")
+        if sample.size > limits.sample_bytes:
+            raise UnsupportedError(f"a sample of {sample.size} bytes: more than {limits.sample_bytes}")
         begins = track.handler == b"vide" and sample.is_sync
-        full = length + sample.duration > limit or size + sample.size > RUN_BYTES
+        full = length + sample.duration > limit or size + sample.size > limits.run_bytes
         if index > begin and (begins or full):
             yield _run(fragment, track, begin, index, time, position, size)
             begin, time, position, length, size = index, time + length, position + size, 0, 0

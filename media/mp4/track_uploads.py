@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import LARGEST_HEADER, header
-from media.mp4.fragment_join import FragmentJoiner
+from media.mp4.fragment_join import FragmentJoiner, JoinLimits
 from media.mp4.fragments import FragmentReader, InitSegment
 
 TRANSPORT_STREAM = ""
@@ -45,12 +45,14 @@ class TrackUploadLimits:
         fragment_bytes: Largest fragment: encoders may send a whole segment as one.
         known_fragments: How many of a track's newest are known again: encoders send a segment once more whose
             request has failed.
+        join: Of tracks that come in requests of their own.
     """
 
     tracks: int = 16
     init_bytes: int = 256 << 10
     fragment_bytes: int = 16 << 20
     known_fragments: int = 64
+    join: JoinLimits = field(default_factory=JoinLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class TrackUploads:
         # By track: what its newest fragments hash to.
         self._known = dict[str, deque[int]]()
         self._is_transport_stream = False
-        self._joiner = FragmentJoiner(0)
+        self._joiner = FragmentJoiner(0, limits.join)
 
     @property
     def has_tracks(self) -> bool:
@@ -222,7 +224,7 @@ class TrackUploads:
             if kinds & missing:
                 self._joined.append(track)
                 missing -= kinds
-        self._joiner = FragmentJoiner(len(self._joined))
+        self._joiner = FragmentJoiner(len(self._joined), self._limits.join)
         for track in self._joined:
             yield from self._receive(track, self._inits[track][0])
 

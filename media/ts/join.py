@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp3.id3 import id3v2_size
-from media.mp4.fragment_join import MAX_HELD_BYTES
 from media.stream_reader import StreamChunk
 from media.ts.packed_audio import PackedAudio
 from media.ts.reader import VIDEO_TYPES, TransportReader
@@ -36,9 +35,13 @@ class TransportJoiner:
     """Joins the video of one stream and the audio of another, without I/O.
 
     Either may be MPEG-TS; audio may also be AAC or MP3 with timestamps in ID3 tags (RFC 8216bis §3.1.4).
+
+    Args:
+        held_bytes: how much of one stream is held at most while the other one has nothing for the same time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, held_bytes: int) -> None:
+        self._held_bytes = held_bytes
         self._inputs = [_Input(FIRST_PID, picture=True), _Input(FIRST_PID + 1, picture=False)]
         self._reader = TransportReader()
         self._program: ProgramMap | None = None
@@ -64,7 +67,7 @@ class TransportJoiner:
                 descriptors don't fit into one table.
         """
         self._inputs[index].receive(data)
-        if any(one.held > MAX_HELD_BYTES for one in self._inputs):
+        if any(one.held > self._held_bytes for one in self._inputs):
             raise UnsupportedError("picture and sound aren't of the same time")
         return self._reader.receive_data(b"".join(self._packets()))
 

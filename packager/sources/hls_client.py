@@ -286,7 +286,7 @@ class HlsClient:
         for each in self._playlists:
             each.map = None
         if bytes(data[4:8]) in FRAGMENT_BOXES:
-            self._joiner = FragmentJoiner(len(self._playlists))
+            self._joiner = FragmentJoiner(len(self._playlists), self._limits.join)
         else:
             start = _id3_bytes(data)
             found = detect_container(bytes(data[start : start + HEAD_BYTES]))
@@ -294,7 +294,7 @@ class HlsClient:
                 raise UnsupportedError("segments that can't be brought as one stream")
             container = found
             if len(self._playlists) > 1:
-                self._joiner, container = TransportJoiner(), "mpegts"
+                self._joiner, container = TransportJoiner(self._limits.join.held_bytes), "mpegts"
         cushion = 0.0 if one.listing is None else self._cushion(one.listing)
         self._pump = self._prepare_pump(container, self._joiner, cushion=cushion, on_late=self._fall_behind)
 

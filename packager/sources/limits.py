@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from media.flv.flv_to_matroska import RemuxLimits
+from media.mp4.fragment_join import JoinLimits
 from media.ts.ts_to_fragments import LiveTransportLimits
 from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy
@@ -107,6 +108,7 @@ class PlaylistLimits:
         segment_bytes: Largest segment: ten seconds at 50 Mbit/s.
         keys: Keys that are cached; some minutes' worth if each segment has its own.
         segment_retry: Delays before a segment or key is requested again, until it counts as missed.
+        join: Of streams that picture and sound have each in a playlist of their own.
     """
 
     begin_segments: int = 3
@@ -119,6 +121,7 @@ class PlaylistLimits:
     segment_bytes: int = 64 << 20
     keys: int = 16
     segment_retry: RetryPolicy = SEGMENT_RETRY
+    join: JoinLimits = field(default_factory=JoinLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from media.matroska.stream import MatroskaStreamReader
 from media.mp3.icy import Deinterleaver, clean_title
 from media.mp3.reader import MpegAudioReader
 from media.mp3.stream import AudioStreamReader
-from media.mp4.fragment_join import FragmentJoiner
+from media.mp4.fragment_join import FragmentJoiner, JoinLimits
 from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.ogg.reader import OggReader
 from media.rtmp.chunks import Message
@@ -78,7 +78,7 @@ def captions() -> Take:
 
 
 def fragments() -> Take:
-    joiner = FragmentJoiner(1)
+    joiner = FragmentJoiner(1, JoinLimits())
     return lambda data: joiner.receive_data(0, data)
 
 
@@ -87,7 +87,7 @@ def divided() -> Take:
 
 
 def packed_sound() -> Take:
-    joiner = TransportJoiner()
+    joiner = TransportJoiner(JoinLimits().held_bytes)
     owner = b"com.apple.streaming.transportStreamTimestamp\0" + bytes(8)
     joiner.receive_data(1, b"ID3\x04\0\0\0\0\0\x3f" + b"PRIV\0\0\0\x35\0\0" + owner)
     return lambda data: joiner.receive_data(1, data)

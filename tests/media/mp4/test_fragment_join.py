@@ -11,7 +11,7 @@ import pytest
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4 import moof
-from media.mp4.fragment_join import FragmentJoiner
+from media.mp4.fragment_join import FragmentJoiner, JoinLimits
 from media.stream_reader import CLOCK_RATE, StreamChunk
 
 SECONDS, RATE = 4, 25
@@ -48,7 +48,7 @@ def essence(found: list[dict[str, Any]]) -> list[tuple[str, float, float, str]]:
 
 def join(*streams: bytes, step: int = 4096) -> list[StreamChunk]:
     """Take them in turns, a step of each."""
-    joiner, found = FragmentJoiner(len(streams)), list[StreamChunk]()
+    joiner, found = FragmentJoiner(len(streams), JoinLimits()), list[StreamChunk]()
     for start in range(0, max(map(len, streams)), step):
         for index, data in enumerate(streams):
             if start < len(data):
@@ -81,7 +81,7 @@ def test_pieces_begin_where_decoding_can_and_say_their_time(streams: dict[str, b
 
 
 def test_the_same_init_segment_again_changes_nothing_and_another_one_does(streams: dict[str, bytes]) -> None:
-    joiner = FragmentJoiner(1)
+    joiner = FragmentJoiner(1, JoinLimits())
     list(joiner.receive_data(0, streams["picture"]))
     before = joiner.signature
     assert not any(piece.changes for piece in joiner.receive_data(0, streams["picture"]))
@@ -92,11 +92,36 @@ def test_the_same_init_segment_again_changes_nothing_and_another_one_does(stream
 
 def test_what_is_no_stream_of_fragments_is_refused(streams: dict[str, bytes]) -> None:
     with pytest.raises((MalformedError, UnsupportedError)):
-        list(FragmentJoiner(1).receive_data(0, bytes(100)))
+        list(FragmentJoiner(1, JoinLimits()).receive_data(0, bytes(100)))
     begin = streams["picture"].index(b"moof") - 4
     moof = streams["picture"][begin : begin + int.from_bytes(streams["picture"][begin : begin + 4], "big")]
     with pytest.raises(MalformedError):  # the samples of the first one are nowhere
-        list(FragmentJoiner(1).receive_data(0, streams["picture"][:begin] + moof + moof))
+        list(FragmentJoiner(1, JoinLimits()).receive_data(0, streams["picture"][:begin] + moof + moof))
+
+
+@pytest.mark.parametrize(
+    ("count", "limits", "reason"),
+    [
+        (2, JoinLimits(held_bytes=10_000), "aren't of the same time"),
+        (1, JoinLimits(sample_bytes=100), "more than 100"),
+    ],
+)
+def test_what_is_more_than_the_limits_allow_is_refused(
+    streams: dict[str, bytes], count: int, limits: JoinLimits, reason: str
+) -> None:
+    joiner = FragmentJoiner(count, limits)
+    with pytest.raises(UnsupportedError, match=reason):
+        list(joiner.receive_data(0, streams["picture"]))
+
+
+@pytest.mark.parametrize("limits", [JoinLimits(run_seconds=0.01), JoinLimits(run_bytes=1)])
+def test_what_stays_together_is_as_long_as_the_limits_allow(
+    streams: dict[str, bytes], limits: JoinLimits
+) -> None:
+    """Of no length, and of no bytes, each sample is a piece of its own."""
+    pieces = [piece for piece in FragmentJoiner(1, limits).receive_data(0, streams["picture"]) if piece.clock]
+    times = [piece.clock for piece in pieces]
+    assert len(set(times)) == len(times) > 20 * SECONDS
 
 
 def test_of_many_fragments_that_come_at_once_only_the_next_is_cut(
@@ -111,7 +136,7 @@ def test_of_many_fragments_that_come_at_once_only_the_next_is_cut(
         return real(data, *more)
 
     monkeypatch.setattr("media.mp4.fragments.parse_moof", parsing)
-    pieces = FragmentJoiner(1).receive_data(0, streams["picture"] * 3)
+    pieces = FragmentJoiner(1, JoinLimits()).receive_data(0, streams["picture"] * 3)
     assert next(pieces).header
     counts = []
     for _ in pieces:

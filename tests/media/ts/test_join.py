@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from media.errors import MediaError, UnsupportedError
+from media.mp4.fragment_join import JoinLimits
 from media.stream_reader import StreamChunk
 from media.ts.join import TransportJoiner
 from media.ts.tables import (
@@ -23,6 +24,7 @@ from media.ts.tables import (
 )
 
 SECONDS, SOUND_RATE = 4, 48_000
+HELD_BYTES = JoinLimits().held_bytes
 MADE = f"-v error -f lavfi -i testsrc2=size=160x120:rate=25 -f lavfi -i sine=sample_rate={SOUND_RATE}"
 CODED = f"-t {SECONDS} -c:v libx264 -preset ultrafast -bf 2 -g 25 -pix_fmt yuv420p -c:a aac"
 
@@ -53,7 +55,7 @@ def times(path: Path, kind: str) -> list[float]:
 
 def joined(picture: bytes, sound: bytes, step: int) -> list[StreamChunk]:
     """Join them in turns: so much of the one, as much of the other."""
-    joiner, found = TransportJoiner(), list[StreamChunk]()
+    joiner, found = TransportJoiner(HELD_BYTES), list[StreamChunk]()
     for start in range(0, max(len(picture), len(sound)), step):
         for index, data in enumerate((picture, sound)):
             if part := data[start : start + step]:
@@ -127,6 +129,14 @@ def test_what_can_not_be_joined_is_refused(folder: Path) -> None:
         joined(picture.read_bytes() + b"no packet" * 188, sound.read_bytes(), 1 << 20)
 
 
+def test_a_stream_much_too_far_ahead_of_the_other_is_refused(folder: Path) -> None:
+    joiner = TransportJoiner(100 * PACKET)
+    picture = (folder / "picture.ts").read_bytes()
+    assert joiner.receive_data(0, picture[: 100 * PACKET]) == []
+    with pytest.raises(UnsupportedError, match="aren't of the same time"):
+        joiner.receive_data(0, picture[100 * PACKET :])
+
+
 def beginning(kind: int, descriptors: bytes) -> bytes:
     """The tables of one stream, and a packet of it with a time."""
     header = b"\0\0\1\xe0\0\0\x84\x80\5" + struct.pack(">BHH", 0x21, 1, 1)
@@ -138,7 +148,7 @@ def beginning(kind: int, descriptors: bytes) -> bytes:
 def test_descriptors_that_fit_no_joint_table_are_refused(length: int) -> None:
     """Each table of a foreign server fits into its packet, but those of both don't fit into one."""
     descriptors = bytes((5, length)) + bytes(length)
-    joiner = TransportJoiner()
+    joiner = TransportJoiner(HELD_BYTES)
     joiner.receive_data(0, beginning(StreamType.H264, descriptors))
     refused = pytest.raises(UnsupportedError, match="longer than a packet")
     with refused if length == 80 else contextlib.nullcontext():
