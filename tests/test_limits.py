@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from origin.http.client_limits import ClientLimits
@@ -101,3 +102,8 @@ def test_the_limits_of_every_room_are_handed_in_from_the_servers() -> None:
     # It counts what each client has; how much that may be is configured.
     assert every - handed_in(Limits, set()) == {ClientLimits}
     assert all(one.__dataclass_params__.frozen for one in every - {ClientLimits})  # type: ignore[attr-defined]
+
+
+def test_limits_are_plain_values_that_go_to_another_process_as_text() -> None:
+    """So tests hand them to servers that they start."""
+    assert msgspec.json.decode(msgspec.json.encode(Limits()), type=Limits) == Limits()
