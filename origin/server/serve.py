@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import signal
 import socket
 import sys
@@ -40,7 +39,7 @@ from origin.server.other_processes import Workers
 from origin.server.page import PLAYER
 from origin.server.recording_copies import recording_places
 from origin.server.server import Ending, Server, address_of
-from origin.server.services import Services
+from origin.server.services import Services, StartFacts
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.tools import Tools, ToolsError
@@ -169,15 +168,13 @@ async def _make_ready(config: Config, finding_tools: Awaitable[Tools], start: _S
     config = secrets.config
     # The log's redaction must know the generated secrets, too.
     await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
-    make = functools.partial(
-        Services,
+    facts = StartFacts(
         files=start.files,
         needs_library=needs_library,
-        limits=limits,
         made_keys=secrets.made_keys,
-        places=start.recording_places,
+        recording_places=start.recording_places,
     )
-    services = await asyncio.to_thread(make, config, tools, lock)
+    services = await asyncio.to_thread(Services, config, tools, lock, facts, limits)
     services.registry.register(ServicesCollector(services))
     if start.make_workers is not None:
         services.workers = start.make_workers(services, _public_sockets(config, bound))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,6 @@ from origin.events.channel_log import ServedEventLog
 from origin.events.history import EventHistory
 from origin.http1.access_log import RequestCounters
 from origin.radio.access_log import AccessLogFile
-from origin.radio.mount import Mount
 from origin.radio.mount_log import ServedMountLog
 from origin.radio.station_webhooks import make_webhooks
 from origin.radio.stations import Stations, make_stations, needs_permission
@@ -59,19 +59,37 @@ class Service(Protocol):
         """Release all waiting requests."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFacts:
+    """What a start finds out beside the configuration.
+
+    Attributes:
+        files: the configuration's files, which the library must not serve, as the log of requests isn't.
+        needs_library: whether a missing library folder is an error.
+        made_keys: the live channels' keys that aren't configured.
+        recording_places: where in S3 recordings of channels are, those of other nodes' channels too; None:
+            where the configuration says.
+    """
+
+    files: Sequence[Path] = ()
+    needs_library: bool = True
+    made_keys: MadeKeys = field(default_factory=MadeKeys)
+    recording_places: Mapping[str, str] | None = None
+
+
+NOTHING_FOUND = StartFacts()
+
+
 class Services:
     """Makes, runs and ends all services of one server.
 
     Args:
+        config: the configuration, with all secrets.
         tools: ffmpeg; None without it, and then without channels and stations.
         lock: of the data folder, which the channels wait for and which is released behind them; None if they
             store nothing.
-        files: the configuration's files, which the library must not serve, as the log of requests isn't.
-        needs_library: whether a missing library folder is an error.
+        facts: what the start has found out beside the configuration.
         limits: those that aren't configured; None: the usual ones.
-        made_keys: the live channels' keys that aren't configured.
-        places: where in S3 recordings of channels are, those of other nodes' channels too; None: where the
-            configuration says.
 
     Attributes:
         traffic: counters of requests and bytes.
@@ -104,12 +122,8 @@ class Services:
         config: Config,
         tools: Tools | None,
         lock: DataLock | None = None,
-        *,
-        files: Sequence[Path] = (),
-        needs_library: bool = True,
+        facts: StartFacts = NOTHING_FOUND,
         limits: Limits | None = None,
-        made_keys: MadeKeys | None = None,
-        places: Mapping[str, str] | None = None,
     ) -> None:
         limits = self.limits = limits or Limits()
         self.config = config
@@ -119,47 +133,39 @@ class Services:
         ProcessCollector(registry=self.registry)
         logged = [Path(config.log.access).expanduser()] if config.log.access else []
         self.access_log = AccessLogFile(logged[0], limits.radio.access_log) if logged else None
-        self.library = make_library_services(config, tools, limits, [*files, *logged])
+        self.library = make_library_services(config, tools, limits, [*facts.files, *logged])
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.workers: Workers | None = None
         self.draining = self.ending = False
-        self.needs_library = needs_library
+        self.needs_library = facts.needs_library
         self._lock = lock
         self.missing_sandbox = sandbox.missing()
         self._work: asyncio.Task[None] | None = None
         self._added: list[Service] = []
         self.station_webhooks = make_webhooks(config.radio, limits.radio)
-        self.mounts: dict[str, Mount] = {}
-        self.stations = Stations()
         self.logs = LogServer(limits.replication)
         self.live = LiveServices(config, tools, limits, self.logs, self.registry)
         cluster = self.live.cluster
         self.cluster_stations = None if cluster is None else SharedStations(cluster, limits.cluster)
-        if is_edge(config):
-            self._make_stations(None)
-        elif tools is not None:
-            self._make_stations(tools)
+        self.stations = self._make_stations()
+        self.mounts = self.stations.mounts
         self._directory = self._make_directory()
         self.guess_delay = GuessDelay(
             config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
         )
         self.publishers = PublisherServices(
             config,
-            made_keys or MadeKeys(),
+            facts.made_keys,
             self.live.channels,
             self.guess_delay,
             limits.ingest,
             self._take_log,
         )
+        places = facts.recording_places
         self._make_recordings(recording_places(config) if places is None else places)
         self.events = make_event_services(config, limits, self._count)
         self._share_logs()
-        self._status_events = StatusEvents(
-            {one.name: one.include for one in config.events},
-            self.events.channels,
-            StatusSources(self.mounts, self.live.broadcasts, self._is_owned_here, self.live.served_stream),
-            limits.events.news_seconds,
-        )
+        self._status_events = self._make_status_events()
 
     def _make_recordings(self, places: Mapping[str, str]) -> None:
         """Make what serves recordings, and what copies them to S3."""
@@ -188,16 +194,27 @@ class Services:
         self.cluster_events = share_events(self.config, self.live.cluster, self.events.channels, self.limits)
         self.live.serve(self.mounts)
 
-    def _make_stations(self, tools: Tools | None) -> None:
-        self.stations = make_stations(
+    def _make_stations(self) -> Stations:
+        """Make the stations: with their sources, or on an edge with what the cluster shares of them."""
+        if self.tools is None and not is_edge(self.config):
+            return Stations()
+        return make_stations(
             self.config,
-            tools,
+            None if is_edge(self.config) else self.tools,
             functools.partial(self._count, "radio"),
             functools.partial(self._count, "events"),
             self.limits.radio,
             self.cluster_stations,
         )
-        self.mounts = self.stations.mounts
+
+    def _make_status_events(self) -> StatusEvents:
+        live = self.live
+        return StatusEvents(
+            {one.name: one.include for one in self.config.events},
+            self.events.channels,
+            StatusSources(self.mounts, live.broadcasts, self._is_owned_here, live.served_stream),
+            self.limits.events.news_seconds,
+        )
 
     def _make_directory(self) -> Service | None:
         """Make what announces stations; None where nothing is configured."""
