@@ -14,33 +14,14 @@ from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
 
-MAX_PLAYLIST_BYTES = 4 << 20
-"""Largest playlist; a day of six-second segments is a tenth of that."""
-
-MAX_LINES = 500_000
-"""Most lines: a day of segments of two seconds, each with four lines, has 173,000."""
-
-MAX_SEGMENTS = 50_000
-"""Most segments; with more objects, a garbage collection would stop all threads for too long."""
-
 SPLIT_CHARACTERS = 64 << 10
 """How much is split into lines at once, as that holds the GIL."""
-
-MAX_LINE = 16 << 10
-"""Longest line in characters; signed addresses have some hundreds."""
-
-MAX_VARIANTS = 64
-LONGEST_SEGMENT = 600
-"""Longest segment or target duration in seconds."""
 
 LARGEST_NUMBER = (1 << 63) - 1
 """Largest decimal integer; §4.2 allows twice that."""
 
 IDENTITY = "identity"
 """§4.4.4.4: KEYFORMAT of plain keys."""
-
-MAX_KEY_FORMATS = 16
-"""Most key formats at once; a segment for all DRM systems has four."""
 
 MAX_REASON = 200
 """Longest quotation of a playlist in an error."""
@@ -55,6 +36,32 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,30})?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 _VECTOR = re.compile(r"0[xX]([0-9A-Fa-f]{1,32})")
 _RANGE = re.compile(r"([0-9]{1,18})(?:@([0-9]{1,18}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaylistReaderLimits:
+    """Limits of another server's playlist.
+
+    Attributes:
+        playlist_bytes: Largest one; a day of six-second segments is a tenth of that.
+        lines: Most lines: a day of segments of two seconds, each with four lines, has 173,000.
+        line_characters: Longest line; signed addresses have some hundreds.
+        segments: Most segments; with more objects, a garbage collection would stop all threads for too long.
+        segment_seconds: Longest segment, or target duration.
+        variants: Most variants and renditions.
+        key_formats: Most key formats at once; a segment for all DRM systems has four.
+    """
+
+    playlist_bytes: int = 4 << 20
+    lines: int = 500_000
+    line_characters: int = 16 << 10
+    segments: int = 50_000
+    segment_seconds: int = 600
+    variants: int = 64
+    key_formats: int = 16
+
+
+DEFAULT_LIMITS = PlaylistReaderLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,33 +152,39 @@ class VariantListing:
     variants: tuple[ListedVariant, ...]
 
 
-def read_playlist(data: bytes) -> MediaListing | VariantListing:
+def read_playlist(
+    data: bytes, limits: PlaylistReaderLimits = DEFAULT_LIMITS
+) -> MediaListing | VariantListing:
     """Read a playlist; takes up to a second for the longest.
+
+    Args:
+        data: all of it.
+        limits: of it.
 
     Raises:
         MalformedError: it isn't a playlist, or violates a rule that matters.
         UnsupportedError: it is too large, or uses EXT-X-DEFINE or EXT-X-SKIP.
     """
-    if len(data) > MAX_PLAYLIST_BYTES:
-        raise UnsupportedError(f"a playlist of more than {MAX_PLAYLIST_BYTES} bytes")
+    if len(data) > limits.playlist_bytes:
+        raise UnsupportedError(f"a playlist of more than {limits.playlist_bytes} bytes")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError("a playlist that isn't UTF-8") from error
-    if text.count("\n") > MAX_LINES:
-        raise UnsupportedError(f"a playlist of more than {MAX_LINES} lines")
+    if text.count("\n") > limits.lines:
+        raise UnsupportedError(f"a playlist of more than {limits.lines} lines")
     # §4.1: no byte order mark; some servers write one all the same.
     lines = _lines(text.removeprefix(BYTE_ORDER_MARK))
     if not re.match(r"#EXTM3U(?:[ \t]|$)", lines[0]):
         raise MalformedError("no #EXTM3U")
-    if any(len(line) > MAX_LINE for line in lines) or "\0" in text:
-        raise MalformedError(f"a line of more than {MAX_LINE} characters, or a NUL")
+    if any(len(line) > limits.line_characters for line in lines) or "\0" in text:
+        raise MalformedError(f"a line of more than {limits.line_characters} characters, or a NUL")
     for tag in ("#EXT-X-DEFINE", "#EXT-X-SKIP"):
         if tag in text and any(line.startswith(tag) for line in lines):
             raise UnsupportedError(f"a playlist with {tag[1:]}")
     if "#EXT-X-STREAM-INF:" in text and any(line.startswith("#EXT-X-STREAM-INF:") for line in lines):
-        return _variants(lines)
-    return _MediaReader().read(lines)
+        return _variants(lines, limits)
+    return _MediaReader(limits).read(lines)
 
 
 def _lines(text: str) -> list[str]:
@@ -186,7 +199,7 @@ def _lines(text: str) -> list[str]:
     return lines
 
 
-def _variants(lines: list[str]) -> VariantListing:
+def _variants(lines: list[str], limits: PlaylistReaderLimits) -> VariantListing:
     groups: dict[str, list[tuple[bool, str]]] = {}
     count = 0
     found: list[tuple[str, int, str | None]] = []
@@ -206,8 +219,8 @@ def _variants(lines: list[str]) -> VariantListing:
             found.append((line, bandwidth, pending.get("AUDIO")))
             pending = None
             count += 1
-        if count > MAX_VARIANTS:
-            raise UnsupportedError(f"more than {MAX_VARIANTS} variants and renditions")
+        if count > limits.variants:
+            raise UnsupportedError(f"more than {limits.variants} variants and renditions")
     if not found:
         raise MalformedError("EXT-X-STREAM-INF without an address")
     return VariantListing(
@@ -225,7 +238,8 @@ def _by_default(renditions: list[tuple[bool, str]]) -> tuple[str, ...]:
 class _MediaReader:
     """Reads the lines of a media playlist."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: PlaylistReaderLimits) -> None:
+        self._limits = limits
         self._target_duration = 0
         self._first_number = 0
         self._segments: list[ListedSegment] = []
@@ -253,7 +267,7 @@ class _MediaReader:
     def _tag(self, name: str, rest: str) -> None:
         match name:
             case "#EXTINF":
-                self._duration = _seconds(rest.partition(",")[0].strip())
+                self._duration = _seconds(rest.partition(",")[0].strip(), self._limits.segment_seconds)
             case "#EXT-X-BYTERANGE":
                 self._range = rest
             case "#EXT-X-DISCONTINUITY":
@@ -266,7 +280,8 @@ class _MediaReader:
                 self._lock(attributes(rest))
             case "#EXT-X-TARGETDURATION":
                 # §4.4.3.1: an integer; some servers write a fraction.
-                self._target_duration = max(int(_seconds(rest.strip()) + Fraction(1, 2)), 1)
+                told = _seconds(rest.strip(), self._limits.segment_seconds)
+                self._target_duration = max(int(told + Fraction(1, 2)), 1)
             case "#EXT-X-MEDIA-SEQUENCE":
                 if self._segments:  # §4.4.3.2
                     raise MalformedError("EXT-X-MEDIA-SEQUENCE behind a segment")
@@ -277,8 +292,8 @@ class _MediaReader:
     def _address(self, uri: str) -> None:
         if self._duration is None:  # §4.4.4.1: required for each segment
             raise MalformedError("a segment without EXTINF")
-        if len(self._segments) >= MAX_SEGMENTS:
-            raise UnsupportedError(f"a playlist of more than {MAX_SEGMENTS} segments")
+        if len(self._segments) >= self._limits.segments:
+            raise UnsupportedError(f"a playlist of more than {self._limits.segments} segments")
         number = self._first_number + len(self._segments)
         self._segments.append(
             ListedSegment(
@@ -303,8 +318,8 @@ class _MediaReader:
             self._keys.clear()
         else:
             self._keys[told.get("KEYFORMAT", IDENTITY)] = told
-            if len(self._keys) > MAX_KEY_FORMATS:
-                raise UnsupportedError(f"keys of more than {MAX_KEY_FORMATS} formats at once")
+            if len(self._keys) > self._limits.key_formats:
+                raise UnsupportedError(f"keys of more than {self._limits.key_formats} formats at once")
 
     def _key(self, number: int | None) -> Key | None:
         """Return the key in force for a segment's number; None stands for an init segment."""
@@ -352,13 +367,13 @@ def attributes(text: str) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=DURATIONS_KEPT)
-def _seconds(text: str) -> Fraction:
+def _seconds(text: str, longest: int) -> Fraction:
     whole, _, places = text.partition(".")
     if _SECONDS.fullmatch(text):
         numerator, denominator = int(whole + places), 10 ** len(places)
-        if numerator <= LONGEST_SEGMENT * denominator:
+        if numerator <= longest * denominator:
             return Fraction(numerator, denominator)
-    raise MalformedError("a duration that is none, or of more than ten minutes")
+    raise MalformedError(f"a duration that is none, or of more than {longest} seconds")
 
 
 def _number(text: str, what: str) -> int:

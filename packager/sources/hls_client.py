@@ -199,7 +199,7 @@ class HlsClient:
     async def _addresses(self, fetcher: HlsFetcher, url: str) -> list[str]:
         """Return the URL of the best variant's media playlist, and of its separate audio playlist if any."""
         data, base = await fetcher.playlist(url)
-        found = await _in_thread_if_large(len(data), read_playlist, data)
+        found = await _in_thread_if_large(len(data), read_playlist, data, self._limits.reader)
         if not isinstance(found, VariantListing):
             return [base]
         best = max(found.variants, key=lambda one: one.bandwidth)
@@ -233,7 +233,7 @@ class HlsClient:
         if one.listing is not None and data == one.text:
             listing = one.listing
         else:
-            found = await _in_thread_if_large(len(data), read_playlist, data)
+            found = await _in_thread_if_large(len(data), read_playlist, data, self._limits.reader)
             if isinstance(found, VariantListing):
                 raise UnsupportedError("a multivariant playlist in another one")
             listing = found

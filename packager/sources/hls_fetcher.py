@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from media.hls.reader import MAX_PLAYLIST_BYTES, Resource
+from media.hls.reader import Resource
 from packager.sources.limits import DEFAULT_LIMITS, PlaylistLimits
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
@@ -30,7 +30,7 @@ class HlsFetcher:
 
     Args:
         client: follows redirects and limits how long a server may be silent.
-        limits: the limits of requests' duration and of segments' size.
+        limits: the limits of requests' duration, and of the size of playlists and segments.
     """
 
     def __init__(self, client: httpx.AsyncClient, limits: PlaylistLimits = DEFAULT_LIMITS.playlist) -> None:
@@ -49,7 +49,7 @@ class HlsFetcher:
                 asyncio.timeout(self._limits.request_seconds),
                 self._client.stream("GET", url) as response,
             ):
-                return bytes(await read_body(response)), str(response.url)
+                return bytes(await read_body(response, self._limits.reader.playlist_bytes)), str(response.url)
         except TimeoutError as error:
             raise PullError("a playlist takes too long") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -150,7 +150,7 @@ def resolve(base: str, uri: str) -> str:
     return url
 
 
-async def read_body(response: httpx.Response, limit: int = MAX_PLAYLIST_BYTES) -> bytearray:
+async def read_body(response: httpx.Response, limit: int) -> bytearray:
     """Read the content of a response, without its content coding.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from media.flv.flv_to_matroska import RemuxLimits
+from media.hls.reader import PlaylistReaderLimits
 from media.mp4.fragment_join import JoinLimits
 from media.ts.ts_to_fragments import LiveTransportLimits
 from packager.process.limits import ProcessLimits
@@ -108,6 +109,7 @@ class PlaylistLimits:
         segment_bytes: Largest segment: ten seconds at 50 Mbit/s.
         keys: Keys that are cached; some minutes' worth if each segment has its own.
         segment_retry: Delays before a segment or key is requested again, until it counts as missed.
+        reader: Of what a playlist may say.
         join: Of streams that picture and sound have each in a playlist of their own.
     """
 
@@ -121,6 +123,7 @@ class PlaylistLimits:
     segment_bytes: int = 64 << 20
     keys: int = 16
     segment_retry: RetryPolicy = SEGMENT_RETRY
+    reader: PlaylistReaderLimits = field(default_factory=PlaylistReaderLimits)
     join: JoinLimits = field(default_factory=JoinLimits)
 
 

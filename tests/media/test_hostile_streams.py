@@ -15,7 +15,7 @@ import pytest
 
 from media.errors import MediaError
 from media.flv.reader import FlvReader
-from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
+from media.hls.reader import DEFAULT_LIMITS, read_playlist
 from media.matroska.stream import MatroskaStreamReader
 from media.mp3.icy import Deinterleaver, clean_title
 from media.mp3.reader import MpegAudioReader
@@ -237,7 +237,8 @@ def test_no_portion_of_a_hostile_stream_takes_long(
 def test_a_hostile_playlist_is_read_or_refused_in_a_bounded_time(
     data: Callable[[int], bytes], seconds: float
 ) -> None:
-    text = data(MAX_PLAYLIST_BYTES - 8192)[:MAX_PLAYLIST_BYTES]
+    most = DEFAULT_LIMITS.playlist_bytes
+    text = data(most - 8192)[:most]
     begin = time.thread_time()
     with contextlib.suppress(MediaError):
         read_playlist(text)

@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.hls.reader import (
-    MAX_PLAYLIST_BYTES,
-    MAX_SEGMENTS,
-    MAX_VARIANTS,
+    DEFAULT_LIMITS,
     Key,
     MediaListing,
+    PlaylistReaderLimits,
     Resource,
     VariantListing,
     read_playlist,
 )
 
 HEAD = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n"
+VARIANT = "#EXT-X-STREAM-INF:BANDWIDTH=1\na\n"
+KEY = "#EXT-X-KEY:METHOD=SAMPLE-AES,KEYFORMAT"
 
 
 def media(text: str) -> MediaListing:
@@ -148,12 +149,24 @@ def test_what_breaks_the_rules_is_malformed(text: str) -> None:
         read_playlist(text.encode())
 
 
-def test_what_is_too_much_is_refused() -> None:
-    variant = "#EXT-X-STREAM-INF:BANDWIDTH=1\na\n"
-    with pytest.raises(UnsupportedError):
-        read_playlist(f"#EXTM3U\n{variant * (MAX_VARIANTS + 1)}".encode())
-    with pytest.raises(UnsupportedError):
-        read_playlist(HEAD.encode() + b"\n" * MAX_PLAYLIST_BYTES)
+@pytest.mark.parametrize(
+    ("text", "limits", "reason"),
+    [
+        (f"{HEAD}#{'x' * 200}\n", PlaylistReaderLimits(playlist_bytes=200), "200 bytes"),
+        (HEAD + "\n" * 10, PlaylistReaderLimits(lines=10), "10 lines"),
+        (f"{HEAD}#{'x' * 100}\n", PlaylistReaderLimits(line_characters=100), "100 characters"),
+        (HEAD + "#EXTINF:1,\na\n" * 4, PlaylistReaderLimits(segments=3), "3 segments"),
+        (f"{HEAD}#EXTINF:9.1,\na\n", PlaylistReaderLimits(segment_seconds=9), "9 seconds"),
+        ("#EXTM3U\n" + VARIANT * 4, PlaylistReaderLimits(variants=3), "3 variants"),
+        (f"{HEAD}{KEY}=a\n{KEY}=b\n", PlaylistReaderLimits(key_formats=1), "1 formats"),
+    ],
+)
+def test_what_is_more_than_the_limits_allow_is_refused(
+    text: str, limits: PlaylistReaderLimits, reason: str
+) -> None:
+    read_playlist(text.encode())
+    with pytest.raises(MediaError, match=f"more than {reason}"):
+        read_playlist(text.encode(), limits)
 
 
 def test_a_playlist_as_long_as_may_be_is_read_in_linear_time() -> None:
@@ -163,10 +176,10 @@ def test_a_playlist_as_long_as_may_be_is_read_in_linear_time() -> None:
         assert len(media(text.decode()).segments) == count
         return time.process_time() - begin
 
-    few = min(seconds(MAX_SEGMENTS // 10) for _ in range(3))
-    assert min(seconds(MAX_SEGMENTS) for _ in range(2)) < 30 * few
+    few = min(seconds(DEFAULT_LIMITS.segments // 10) for _ in range(3))
+    assert min(seconds(DEFAULT_LIMITS.segments) for _ in range(2)) < 30 * few
     with pytest.raises(UnsupportedError, match="segments"):
-        seconds(MAX_SEGMENTS + 1)
+        seconds(DEFAULT_LIMITS.segments + 1)
 
 
 @settings(deadline=None)

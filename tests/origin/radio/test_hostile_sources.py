@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
+from media.hls.reader import DEFAULT_LIMITS, PlaylistReaderLimits, read_playlist
 from origin.radio.limits import RELAY_RETRY, RelayLimits
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
@@ -74,7 +74,7 @@ async def test_a_relayed_station_holds_nobody(kind: str, nothing_holds_the_event
 
 
 def playlist(text: bytes, *fields: str) -> bytes:
-    return answer(gzip.compress(text[:MAX_PLAYLIST_BYTES]), "Content-Encoding: gzip", *fields)
+    return answer(gzip.compress(text[: DEFAULT_LIMITS.playlist_bytes]), "Content-Encoding: gzip", *fields)
 
 
 PLAYLISTS: dict[str, Callable[[], bytes]] = {
@@ -112,9 +112,9 @@ async def test_a_large_playlist_holds_nobody(kind: str, nothing_holds_the_event_
 async def test_a_playlist_that_came_unchanged_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
 
-    def counted(data: bytes) -> object:
+    def counted(data: bytes, limits: PlaylistReaderLimits) -> object:
         read.append(data)
-        return read_playlist(data)
+        return read_playlist(data, limits)
 
     monkeypatch.setattr(hls_client, "read_playlist", counted)
     text = hostile.PLAYLIST_HEAD + b"#EXTINF:1,\n1.ts\n"
@@ -170,5 +170,5 @@ async def test_what_stands_behind_the_end_of_a_coded_answer_is_not_kept(
         {"": answer(gzip.compress(b"abc") + bytes(20 * MIB), "Content-Encoding: gzip")}
     ) as one:
         async with guarded_client(one.url) as client, client.stream("GET", f"{one.url}/x") as response:
-            assert bytes(await read_body(response)) == b"abc"
+            assert bytes(await read_body(response, 100)) == b"abc"
     assert taken < MIB

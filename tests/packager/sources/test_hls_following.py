@@ -10,11 +10,13 @@ from fractions import Fraction
 import httpx
 import pytest
 
-from media.hls.reader import MAX_PLAYLIST_BYTES, ListedSegment, MediaListing, Resource
+from media.hls.reader import ListedSegment, MediaListing, PlaylistReaderLimits, Resource
 from packager.sources.hls_client import PlaylistCursor, reload_delay
 from packager.sources.hls_fetcher import HlsFetcher, resolve
 from packager.sources.limits import PlaylistLimits
 from packager.sources.retries import PullError
+
+PLAYLIST_BYTES = 1 << 20
 
 
 def listing(first: int, last: int, *, ended: bool = False, breaks: int = -1, gap: int = -1) -> MediaListing:
@@ -82,7 +84,8 @@ def test_an_address_is_relative_to_the_playlists() -> None:
 
 @pytest.mark.parametrize("kind", ["bomb", "endless", "strange"])
 async def test_a_playlist_without_end_packed_or_not_is_refused_at_its_limit(kind: str) -> None:
-    bomb = gzip.compress(bytes(16 * MAX_PLAYLIST_BYTES))
+    limits = PlaylistLimits(reader=PlaylistReaderLimits(playlist_bytes=PLAYLIST_BYTES))
+    bomb = gzip.compress(bytes(16 * PLAYLIST_BYTES))
     heads = {"bomb": "Content-Encoding: gzip\r\n", "endless": "", "strange": "Content-Encoding: br\r\n"}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -104,11 +107,11 @@ async def test_a_playlist_without_end_packed_or_not_is_refused_at_its_limit(kind
     try:
         async with httpx.AsyncClient() as client, asyncio.timeout(60):
             with pytest.raises(PullError):
-                await HlsFetcher(client).playlist(
+                await HlsFetcher(client, limits).playlist(
                     f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.m3u8"
                 )
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
         server.close()
-    assert most < 4 * MAX_PLAYLIST_BYTES
+    assert most < 4 * PLAYLIST_BYTES
