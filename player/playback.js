@@ -1,10 +1,10 @@
 // The one video element and the engine that feeds it. Mends itself when the server or the encoder goes away and
 // comes back. Events: "change" (source, levels or captions), "message" (detail: text or "").
 
-import { HlsEngine } from "./hlsengine.js";
-import { NativeEngine } from "./nativeengine.js";
+import { HlsEngine } from "./engines/hlsengine.js";
+import { NativeEngine } from "./engines/nativeengine.js";
 import { Progress, Retry } from "./retry.js";
-import { ShakaEngine } from "./shakaengine.js";
+import { ShakaEngine } from "./engines/shakaengine.js";
 
 const CHECK_EVERY_MS = 500;
 const LIVE_STUCK_MS = 8000;

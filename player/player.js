@@ -1,18 +1,18 @@
 // The page: which view is open, said by the address (#library/film.720p.mp4?mode=hls, #live/demo, #radio/demo.mp3,
 // #events/demo).
 
-import { Controls } from "./controls.js";
+import { Controls } from "./controls/controls.js";
 import { byId, el, encodePath, getList, present, presented, say } from "./dom.js";
-import { EventsView } from "./events.js";
-import { LibraryView } from "./library.js";
-import { LiveView } from "./live.js";
+import { EventsView } from "./views/events.js";
+import { LibraryView } from "./views/library.js";
+import { LiveView } from "./views/live.js";
 import { Playback } from "./playback.js";
-import { RadioView } from "./radio.js";
-import { SeekBar } from "./seekbar.js";
-import { Settings } from "./settings.js";
-import { Shortcuts } from "./shortcuts.js";
-import { Stage } from "./stage.js";
-import { read } from "./stats.js";
+import { RadioView } from "./views/radio.js";
+import { SeekBar } from "./controls/seekbar.js";
+import { Settings } from "./controls/settings.js";
+import { Shortcuts } from "./controls/shortcuts.js";
+import { Stage } from "./controls/stage.js";
+import { read } from "./instruments/stats.js";
 
 const NAMES = ["library", "live", "radio", "events"];
 const WITHOUT_STAGE = ["radio", "events"];
@@ -148,7 +148,7 @@ radio.audio.addEventListener("playing", () => refresh(false));
 events.onOpen = () => refresh(false);
 playback.video.addEventListener("playing", () => route.view === "live" && refresh(false));
 byId("instruments-button").addEventListener("click", async () => {
-  const { Instruments } = await import("./instruments.js");
+  const { Instruments } = await import("./instruments/instruments.js");
   instruments ??= new Instruments(playback);
   if (instruments.isOpen) instruments.close();
   else instruments.open();

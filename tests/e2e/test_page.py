@@ -54,7 +54,7 @@ async def test_only_the_chosen_tab_is_a_stop_of_the_tab_key(tab: Tab) -> None:
 async def test_a_picture_that_had_no_room_or_whose_row_was_replaced_comes_all_the_same(tab: Tab) -> None:
     await tab.open("library")
     found = await tab.page.evaluate("""async () => {
-      const { Posters } = await import(`${location.origin}/player/posters.js`);
+      const { Posters } = await import(`${location.origin}/player/views/posters.js`);
       const real = window.fetch;
       const small = Object.assign(document.createElement("canvas"), { width: 4, height: 4 });
       const picture = await new Promise((done) => small.toBlob(done));

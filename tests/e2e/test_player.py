@@ -28,7 +28,7 @@ TIME = "headwater.video.currentTime"
 DATE = "headwater.date()?.getTime()"
 
 COUNT_WHAT_RUNS = """
-const isOurs = () => /player.(instruments|waterfall|loadedmap|exercises)[.]js/.test(new Error().stack);
+const isOurs = () => /player.instruments.[a-z]+[.]js/.test(new Error().stack);
 window.running = new Set();
 window.observing = 0;
 const { setInterval: begin, clearInterval: end } = window;

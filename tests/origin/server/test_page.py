@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -52,16 +53,16 @@ async def test_everything_that_the_page_and_its_modules_name_is_served(client: h
         answer = await client.get(f"/player/{name}")
         assert answer.status_code == 200, name
         if name.endswith(".js"):
-            pending += re.findall(r'(?:from |import\()"\./([^"]+)"', answer.text)
-    assert seen >= {"player.js", "player.css", "icon.svg", "playback.js", "instruments.js"}
+            imported = re.findall(r'(?:from |import |import\()"(\.{1,2}/[^"]+)"', answer.text)
+            pending += [urljoin(f"/player/{name}", one).removeprefix("/player/") for one in imported]
+    assert seen >= {"player.js", "player.css", "icon.svg", "playback.js", "instruments/instruments.js"}
     assert seen >= {"vendor/hls.min.mjs", "vendor/shaka-player.dash.js"}
 
 
 def test_every_file_of_the_page_is_on_the_list_and_every_listed_file_is_there() -> None:
-    package = {"package.json", "package-lock.json"}
-    there = {path.name for path in PLAYER.iterdir() if path.is_file()} - package
-    listed = {name for name in page.FILES if "/" not in name}
-    assert there == listed
+    package = {"package.json", "package-lock.json", "vendor/integrity.txt"}
+    there = {path.relative_to(PLAYER).as_posix() for path in PLAYER.rglob("*") if path.is_file()}
+    assert there - package == set(page.FILES)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 // The browser's own player as an engine: a whole file with the text that the server has of it, or HLS where the
 // browser knows that.
 
-import { el } from "./dom.js";
+import { el } from "../dom.js";
 
 const HLS = "application/vnd.apple.mpegurl";
 

@@ -1,6 +1,6 @@
 // A station's card: current title, earlier titles, and the play button.
 
-import { count, el, say, syncRows } from "./dom.js";
+import { count, el, say, syncRows } from "../dom.js";
 
 const STATES = { starting: "Starting", down: "Silent at the moment", idle: "Waiting for a source or a listener" };
 const KINDS = { "audio/mpeg": "MP3", "audio/aac": "AAC", "application/ogg": "Ogg" };

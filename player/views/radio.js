@@ -1,12 +1,12 @@
 // The radio view: one audio element for all stations, its volume, and reconnection.
 
-import { byId, el, encodePath, presented, say, syncRows } from "./dom.js";
-import * as session from "./mediasession.js";
-import { Meter } from "./meter.js";
+import { byId, el, encodePath, presented, say, syncRows } from "../dom.js";
+import * as session from "../controls/mediasession.js";
+import { Meter } from "../instruments/meter.js";
 import { NowPlaying, newToken } from "./nowplaying.js";
-import { Progress, Retry } from "./retry.js";
+import { Progress, Retry } from "../retry.js";
 import { StationCard, isClosed } from "./station.js";
-import { joinVolume } from "./volume.js";
+import { joinVolume } from "../controls/volume.js";
 
 const CHECK_EVERY_MS = 500;
 const FOLLOW_EVERY_MS = 200;

@@ -1,8 +1,8 @@
 // A map of the film from its begin to its end, or of what a channel keeps: what was ever loaded since the map is open,
 // what is in the buffer now, and what was played.
 
-import { clock, el, say } from "./dom.js";
-import { timesOf } from "./seekbar.js";
+import { clock, el, say } from "../dom.js";
+import { timesOf } from "../controls/seekbar.js";
 import { svg } from "./graph.js";
 
 const WIDTH = 600;

@@ -1,7 +1,7 @@
 // The live view: plays a channel when it is opened, updates states and numbers, and lists recordings.
 
-import { byId, bytes, clock, count, el, encodePath, say, syncRows } from "./dom.js";
-import { addressesOf } from "./playmodes.js";
+import { byId, bytes, clock, count, el, encodePath, say, syncRows } from "../dom.js";
+import { addressesOf } from "../engines/playmodes.js";
 import { PublisherPanel } from "./publisher.js";
 
 const STATES = {

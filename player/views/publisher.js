@@ -1,6 +1,6 @@
 // The view of a live channel's publisher: who is on air with what, and what is typed into an encoder such as OBS.
 
-import { bits, el, getWithToken, presented, say } from "./dom.js";
+import { bits, el, getWithToken, presented, say } from "../dom.js";
 
 const PROTOCOLS = { http: "HTTP", rtmp: "RTMP", srt: "SRT" };
 const HIDDEN = "…";

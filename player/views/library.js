@@ -1,8 +1,8 @@
 // The library view: folders, titles and files as one list that is searched and sorted, and what is chosen of it.
 
-import { codecNames, isSmooth, judge } from "./capabilities.js";
-import { byId, bytes, clock, count, el, encodePath, getPage, say } from "./dom.js";
-import { addressesOf } from "./playmodes.js";
+import { codecNames, isSmooth, judge } from "../engines/capabilities.js";
+import { byId, bytes, clock, count, el, encodePath, getPage, say } from "../dom.js";
+import { addressesOf } from "../engines/playmodes.js";
 import { Posters } from "./posters.js";
 import { VirtualList, makeScroller } from "./virtuallist.js";
 

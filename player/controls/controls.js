@@ -1,9 +1,9 @@
 // The controls under the picture, which lie over it in full screen: play, sound, time, live, captions, picture in
 // picture, casting, full screen. The seek bar and the settings are modules of their own.
 
-import { byId, clock, say } from "./dom.js";
+import { byId, clock, say } from "../dom.js";
 import { offerCasting } from "./casting.js";
-import { read } from "./stats.js";
+import { read } from "../instruments/stats.js";
 import { joinVolume } from "./volume.js";
 
 const REFRESH_MS = 500;

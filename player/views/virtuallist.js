@@ -1,6 +1,6 @@
 // A list of any length of which only the rows near the visible ones exist, and only the items near them are loaded.
 
-import { el } from "./dom.js";
+import { el } from "../dom.js";
 
 const BLOCK = 100;
 const MOST_BLOCKS = 20;

@@ -1,6 +1,6 @@
 // The keys of the player, as video sites have them, and the list of them that "?" shows.
 
-import { byId, el } from "./dom.js";
+import { byId, el } from "../dom.js";
 import { RATES } from "./settings.js";
 
 const SHORT_S = 5;

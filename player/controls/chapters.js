@@ -1,6 +1,6 @@
 // The chapters of what plays: a row of marks, each as wide as its chapter is long, that lead to them.
 
-import { byId, clock, el } from "./dom.js";
+import { byId, clock, el } from "../dom.js";
 
 export class Chapters {
   #address = null;

@@ -1,6 +1,6 @@
 // What is around the picture: title, facts, how it is played, download, and the words where there is no picture.
 
-import { byId, say } from "./dom.js";
+import { byId, say } from "../dom.js";
 import { Chapters } from "./chapters.js";
 
 const REFRESH_MS = 500;

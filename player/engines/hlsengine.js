@@ -1,6 +1,6 @@
 // hls.js as an engine.
 
-import Hls from "./vendor/hls.min.mjs";
+import Hls from "../vendor/hls.min.mjs";
 
 const VOD_BUFFER_S = 30;
 const BACK_BUFFER_S = 30;

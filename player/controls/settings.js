@@ -1,8 +1,8 @@
 // The menu of settings: captions, quality, speed, and which engine plays in which way.
 
-import { byId, el, say } from "./dom.js";
-import { MODES } from "./playmodes.js";
-import { levelName } from "./stats.js";
+import { byId, el, say } from "../dom.js";
+import { MODES } from "../engines/playmodes.js";
+import { levelName } from "../instruments/stats.js";
 
 export const RATES = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2];
 const GAP_PX = 8;

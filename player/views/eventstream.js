@@ -1,7 +1,7 @@
 // Reads an event channel as lines of JSON over fetch: EventSource gives only types that it was told of, and reverse
 // proxies pass a WebSocket on only where they are told to. Reconnects by itself, and goes on behind the last event.
 
-import { Retry } from "./retry.js";
+import { Retry } from "../retry.js";
 
 const MOST_LINE_CHARACTERS = 32 << 20;
 const OPEN_TIMEOUT_MS = 20_000;

@@ -1,7 +1,7 @@
 // The instruments beside the player: levels, bandwidth, buffer, latency, frames, requests as a waterfall, and what of
 // the film is loaded. Fetched when they are first opened; closed, they hear, draw and count nothing.
 
-import { bits, byId, clock, el, say } from "./dom.js";
+import { bits, byId, clock, el, say } from "../dom.js";
 import { Exercises } from "./stresstests.js";
 import { Graph } from "./graph.js";
 import { LoadedMap } from "./loadedmap.js";

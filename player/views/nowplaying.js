@@ -1,7 +1,7 @@
 // Which title is heard now. The server sends each title with the media time of its first frame, seconds before it
 // is heard, and tells with which media time this connection's audio begins; the element's own clock is the rest.
 
-import { Retry } from "./retry.js";
+import { Retry } from "../retry.js";
 
 const MOST_TITLES = 30;
 const TOKEN_BYTES = 16;

@@ -1,6 +1,6 @@
 // Playback statistics, read from the player each time.
 
-import { bits } from "./dom.js";
+import { bits } from "../dom.js";
 
 const ms = (date) => (date ? Date.now() - date.getTime() : null);
 

@@ -1,6 +1,6 @@
 // One minute of buffer (area, its own scale), bandwidth and level (lines on one scale, so they can be compared).
 
-import { bits, el, say } from "./dom.js";
+import { bits, el, say } from "../dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const POINTS = 120; // at two a second

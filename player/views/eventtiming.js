@@ -1,6 +1,6 @@
 // The time between events as they arrive: how long it usually is, and a graph of the newest.
 
-import { drawing, line } from "./graph.js";
+import { drawing, line } from "../instruments/graph.js";
 
 const POINTS = 120;
 // A logarithmic scale, since gaps are milliseconds between tokens and minutes between songs.

@@ -1,6 +1,6 @@
 // The events view: the channels, and what comes on the one that is open: messages, texts, and their timing.
 
-import { byId, count, el, encodePath, say, syncRows } from "./dom.js";
+import { byId, count, el, encodePath, say, syncRows } from "../dom.js";
 import { EventStream } from "./eventstream.js";
 import { FrameQueue } from "./framequeue.js";
 import { Gaps, SCALE } from "./eventtiming.js";

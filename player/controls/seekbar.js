@@ -1,7 +1,7 @@
 // The seek bar below the picture: where a film plays, what of it is loaded, where its chapters begin, and a small
 // picture of what is under the pointer; of a channel what it keeps, with the time of day.
 
-import { byId, clock } from "./dom.js";
+import { byId, clock } from "../dom.js";
 import { fetchThumbnails } from "./thumbnails.js";
 
 const AGAIN_MS = 3000;

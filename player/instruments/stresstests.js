@@ -1,6 +1,6 @@
 // Exercises for the player: each does something hard to what plays, measures it, and prints its result as JSON.
 
-import { el, getList, say } from "./dom.js";
+import { el, getList, say } from "../dom.js";
 import { levelName, read } from "./stats.js";
 
 const LOOK_MS = 50;

@@ -28,7 +28,7 @@ export class ShakaEngine {
   }
 
   async #start({ url, buffer }, start) {
-    await import("./vendor/shaka-player.dash.js"); // not a module: it leaves its name in the window
+    await import("../vendor/shaka-player.dash.js"); // not a module: it leaves its name in the window
     if (this.#isOver) return;
     const player = new window.shaka.Player();
     this.#player = player;

@@ -1,7 +1,7 @@
 // The newest requests for media as a waterfall: when each was sent, how long the server took to begin, and how long
 // the body came. From the browser's own Resource Timing, so that it shows every engine's requests alike.
 
-import { bytes, el, say } from "./dom.js";
+import { bytes, el, say } from "../dom.js";
 
 const MOST_REQUESTS = 24;
 /** Older ones are of no interest, and would make the newer ones thin. */
