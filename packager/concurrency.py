@@ -107,6 +107,22 @@ def _close_unwanted(opening: asyncio.Future[C]) -> None:
 
 
 @contextlib.asynccontextmanager
+async def running_tasks(*work: Coroutine[Any, Any, T]) -> AsyncGenerator[list[asyncio.Task[T]]]:
+    """Run coroutines while the context is open; at its end those that go on are cancelled, and waited for.
+
+    For work of which the first to end decides: the block waits for the tasks, and asks those that it wants to
+    know of for their results. What became of the others is of no interest, an error neither.
+    """
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
 async def background_task(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
     """Run a coroutine while the context is open, and cancel it at the end; its failure also fails the block.
 

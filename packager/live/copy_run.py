@@ -19,7 +19,7 @@ from media.flv.flv_to_fragments import FlvToFragments
 from media.mp4.fragments import Fragment, InitSegment
 from media.mp4.moof import total_duration
 from media.stream_reader import StreamChunk
-from packager.concurrency import LAST_LOOK_SECONDS
+from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
 from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, TrackFragment
 from packager.live.feed import Feed
 from packager.live.run import Run, SourceEndedError
@@ -78,29 +78,24 @@ class CopyRun(Run):
     async def _carry(self, published: PublishedSource, taker: _Taker, oldest: float) -> None:
         """Take the stream to its end, or until nothing of a track comes any more."""
         loop, limits = asyncio.get_running_loop(), self.limits
-        giving = asyncio.ensure_future(published.give(taker, oldest))
-        following = [
-            asyncio.ensure_future(self._follow(published, taker, index, track, oldest))
+        following = (
+            self._follow(published, taker, index, track, oldest)
             for index, track in enumerate(self._source.further, 1)
-        ]
-        try:
+        )
+        async with running_tasks(published.give(taker, oldest), *following) as (giving, *others):
             while not giving.done():
                 left = taker.deadline - loop.time()
                 # If this process stood still, what came meanwhile is still to be read.
                 soon = min(left, limits.stall_seconds)
-                going = [giving, *(one for one in following if not one.done())]
+                going = [giving, *(one for one in others if not one.done())]
                 await asyncio.wait(
                     going, timeout=max(soon, LAST_LOOK_SECONDS), return_when=asyncio.FIRST_COMPLETED
                 )
-                for one in following:
+                for one in others:
                     if one.done():
                         one.result()
                 if left <= 0 and loop.time() >= taker.deadline and not giving.done():
                     taker.raise_silence()
-        finally:
-            for one in (giving, *following):
-                one.cancel()
-            await asyncio.gather(giving, *following, return_exceptions=True)
         giving.result()
         self.supply_ended = True
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from media.errors import MediaError
-from packager.concurrency import LAST_LOOK_SECONDS
+from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
 from packager.live.feed import Feed
 from packager.live.run import Run, SourceEndedError
 from packager.process.process import Process, last_error
@@ -100,8 +100,7 @@ class EncoderRun(Run):
             self.flowing = True
             return feed.rest(now, capacity)
 
-        draining = asyncio.ensure_future(process.drain(index, receive))
-        try:
+        async with running_tasks(process.drain(index, receive)) as (draining,):
             while not draining.done():
                 left = heard + patience - loop.time()
                 # The patience of a start is over with its first output, which is seen within that of a stall.
@@ -110,8 +109,6 @@ class EncoderRun(Run):
                 await asyncio.wait((draining,), timeout=max(soon, LAST_LOOK_SECONDS))
                 if left <= 0 and loop.time() >= heard + patience and not draining.done():
                     raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s")
-        finally:
-            draining.cancel()
-        draining.result()
+            draining.result()
         if not self._source.once:
             raise SourceEndedError(f"output {index} ended")

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from packager.concurrency import running_tasks
 from packager.process import launcher
 from packager.process.limits import DEFAULT_LIMITS, ProcessLimits
 from packager.process.pipe_reader import READ_BYTES, PipeReader, capacity
@@ -159,13 +160,12 @@ class Process:
                 exceptions are raised here.
         """
         drain = PipeReader(self._outputs[index], receive)
-        exited = asyncio.ensure_future(self._child.wait())
-        exited.add_done_callback(lambda _: drain.wake())
-        try:
-            await drain.ended
-        finally:
-            drain.stop()
-            exited.cancel()
+        async with running_tasks(self._child.wait()) as (exited,):
+            exited.add_done_callback(lambda _: drain.wake())
+            try:
+                await drain.ended
+            finally:
+                drain.stop()
 
     def capacity(self, index: int) -> int:
         """Return how many bytes an output's pipe holds before the program blocks."""
@@ -214,13 +214,10 @@ class Process:
         try:
             if self._child.returncode is None:
                 self._signal(signal.SIGTERM)
-                exit_ = asyncio.ensure_future(self._child.wait())
-                try:
-                    # Not asyncio.timeout: where a task group has just failed in the same task, Python before
-                    # 3.11.3 takes the timeout's own cancellation for somebody else's.
-                    await asyncio.wait((exit_,), timeout=self._limits.stop_seconds)
-                finally:
-                    exit_.cancel()
+                # Not asyncio.timeout: where a task group has just failed in the same task, Python before
+                # 3.11.3 takes the timeout's own cancellation for somebody else's.
+                async with running_tasks(self._child.wait()) as exiting:
+                    await asyncio.wait(exiting, timeout=self._limits.stop_seconds)
                 if self._child.returncode is None:
                     self._signal(signal.SIGKILL)
             status = await self.wait()
@@ -239,6 +236,7 @@ class Process:
         if pipe is None:
             return
         self.close_stdin()
+        # Not cancelled: it waits for a future of asyncio's own, which asyncio sets when the pipe has gone.
         closing = asyncio.ensure_future(pipe.wait_closed())
         closing.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait((closing,), timeout=self._limits.stop_seconds)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from packager.concurrency import running_tasks
 from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import (
@@ -294,12 +295,8 @@ class PublishedSource:
             if pump is None:
                 await changed.wait()
                 continue
-            waits = [asyncio.ensure_future(pump.wait_until_flowing()), asyncio.ensure_future(changed.wait())]
-            try:
+            async with running_tasks(pump.wait_until_flowing(), changed.wait()) as waits:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for one in waits:
-                    one.cancel()
             if self._pump is pump:
                 return
 

@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from media.errors import MalformedError, MediaError
 from media.rtsp import messages
 from media.rtsp.messages import Message, RtspReader
+from packager.concurrency import running_tasks
 from packager.sources.address_guard import LARGEST_PORT, AddressGuard
 from packager.sources.limits import DEFAULT_LIMITS, RtspLimits, SourceLimits
 from packager.sources.retries import PullError
@@ -183,26 +184,19 @@ class _Connection:
             MediaError: what comes isn't RTSP.
             OSError: the server can't be connected to, or breaks off.
         """
-        directions: list[asyncio.Future[None]] = []
         try:
             await self._connect()
-            directions = [
-                asyncio.ensure_future(direction) for direction in (self._from_client(), self._from_server())
-            ]
-            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-            for direction in directions:
-                if direction.done():
-                    direction.result()
+            async with running_tasks(self._from_client(), self._from_server()) as directions:
+                await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+                for direction in directions:
+                    if direction.done():
+                        direction.result()
         finally:
-            for direction in directions:
-                direction.cancel()
-            # Closed before waiting, as the wait may be cancelled.
             for pending in self._pending.values():
                 _close(pending.ports)
             _close(self._channels.values())
             if self._server is not None:
                 _close_gracefully(self._server[1], self._limits.last_seconds)
-            await asyncio.gather(*directions, return_exceptions=True)
 
     async def _connect(self) -> None:
         parts = urlsplit(self._target)

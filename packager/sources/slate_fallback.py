@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from media.errors import MediaError
-from packager.concurrency import background_task, receive_within
+from packager.concurrency import background_task, receive_within, running_tasks
 from packager.process.process import Process, last_error
 from packager.process.tools import Tools, ToolsError
 from packager.retry_policy import FailureCount
@@ -114,23 +114,14 @@ class SlateFallback:
 
     async def wait_until_flowing(self) -> None:
         """Wait until the source comes, or the slate in its place; see ``Supply``."""
-        source = asyncio.ensure_future(self._wait_for_source())
-        slate: asyncio.Future[None] | None = None
-        try:
+        async with running_tasks(self._wait_for_source()) as (source,):
             if not self.shows_slate:
                 await asyncio.wait((source,), timeout=self._limits.slate_seconds)
             if not source.done():
                 self._wanted.set()
-                slate = asyncio.ensure_future(self._slate.wait_until_flowing())
-                await asyncio.wait((source, slate), return_when=asyncio.FIRST_COMPLETED)
-            if source.done():
-                self._put_on_air(source.result())
-            else:
-                self._put_on_air(self._slate)
-        finally:
-            source.cancel()
-            if slate is not None:
-                slate.cancel()
+                async with running_tasks(self._slate.wait_until_flowing()) as (slate,):
+                    await asyncio.wait((source, slate), return_when=asyncio.FIRST_COMPLETED)
+            self._put_on_air(source.result() if source.done() else self._slate)
 
     async def _wait_for_source(self) -> Supply | None:
         """Wait until data of the source comes with which ffmpeg can begin; give what supplies it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.concurrency import opened_in_thread, receive_within
+from packager.concurrency import opened_in_thread, receive_within, running_tasks
 from packager.process.process import readable
 from tests.waiting import until
 
@@ -80,3 +80,61 @@ async def test_what_was_waited_for_stays_open_and_an_error_is_told() -> None:
     assert not opened.closed.is_set()
     with pytest.raises(FileNotFoundError):
         await opened_in_thread(Path("/nowhere").open, "rb")
+
+
+async def endless(ended: list[str]) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        # Whoever is cancelled may take a while to clear up.
+        await asyncio.sleep(0)
+        ended.append("cancelled")
+
+
+async def failing() -> None:
+    raise LookupError
+
+
+async def test_tasks_have_ended_when_their_block_has() -> None:
+    ended: list[str] = []
+    async with running_tasks(endless(ended), asyncio.sleep(0)) as (slow, quick):
+        await asyncio.wait((slow, quick), return_when=asyncio.FIRST_COMPLETED)
+        assert quick.done()
+    assert slow.cancelled()
+    assert ended == ["cancelled"]
+
+
+async def test_an_error_of_the_block_is_raised_when_its_tasks_have_ended() -> None:
+    ended: list[str] = []
+
+    async def block() -> None:
+        async with running_tasks(endless(ended), failing()) as tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await block()
+    assert ended == ["cancelled"]
+
+
+async def test_who_cancels_a_block_finds_its_tasks_ended() -> None:
+    ended: list[str] = []
+
+    async def block() -> None:
+        async with running_tasks(endless(ended), endless(ended)) as tasks:
+            await asyncio.wait(tasks)
+
+    running = asyncio.create_task(block())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended == ["cancelled", "cancelled"]
+
+
+async def test_an_error_that_nobody_asks_for_is_not_raised() -> None:
+    async with running_tasks(failing()) as tasks:
+        await asyncio.wait(tasks)
+    with pytest.raises(LookupError):
+        tasks[0].result()

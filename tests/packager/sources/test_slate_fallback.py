@@ -18,6 +18,7 @@ from origin.config.warnings import unserved
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
+from packager.sources.slate_fallback import SlateFallback
 from packager.window.model import LiveSegment
 from tests.live_server import running
 from tests.packager.sources.test_live_protocols import child, free_port
@@ -148,3 +149,23 @@ def test_only_channels_whose_source_may_be_gone_have_a_slate(tmp_path: Path) -> 
     assert not told("udp://239.1.2.3:5000")
     (line,) = told("testsrc")
     assert "offline: only a channel that is published to or pulled has a slate" in line
+
+
+async def test_who_waits_no_more_leaves_nothing_that_looks_for_the_source(tools: Tools) -> None:
+    looks, ended = asyncio.Event(), list[str]()
+
+    async def detected() -> None:
+        looks.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("cancelled")
+
+    fallback = SlateFallback("slate.mp4", detected, tools, "pulled")
+    waiting = asyncio.create_task(fallback.wait_until_flowing())
+    await until(looks.is_set)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert ended == ["cancelled"]
