@@ -11,8 +11,8 @@ from typing import Protocol
 import uvicorn
 from starlette.types import ASGIApp
 
+from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
 from tests.certificates import Certificate
 from tests.patience import PATIENCE_SECONDS
 from tests.waiting import until

@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
+from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
 from origin.live import routes as live
 from origin.live.fast_path import LiveFastPath
 from packager.live.channel import Channel

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.access.credentials import Authenticator, Secret, challenge, unauthorized
-from origin.http.areas import port_of, private_area
+from origin.http.address_areas import port_of, private_area
 from origin.responses.refusal import plain_refusal
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

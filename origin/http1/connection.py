@@ -21,7 +21,8 @@ from origin.http1 import states
 from origin.http1.exchange import Exchange, log_failure
 from origin.http1.fast_path import FastAnswer, FastPath, RepeatedRequest, Reply, encoded
 from origin.http1.hand_over import OtherProcess
-from origin.http1.request_head import HeadLimits, HttpLimits, RequestLine
+from origin.http1.limits import HttpLimits
+from origin.http1.request_head import HeadLimits, RequestLine
 from origin.http1.response_head import FAILURE, FAILURE_TEXT, STATUS_LINE, refusal
 from origin.http1.sendfile import FileSender, TruncatedFileError
 from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts

@@ -31,9 +31,9 @@ from origin.http import conditional
 from origin.http.answer import Headers
 from origin.http.byte_ranges import ByteRange, Span
 from origin.http1.access_log import AccessLog
+from origin.http1.limits import HttpLimits
 from origin.http1.request_head import (
     PLAIN_BYTES,
-    HttpLimits,
     PlainFields,
     RequestLine,
     part_range,

@@ -24,7 +24,13 @@ from origin.http1.connection import Connection
 from origin.http1.exchange import GONE, Exchange
 from origin.http1.fast_path import FastAnswer, FastPath
 from origin.http1.hand_over import OtherProcess
-from origin.http1.request_head import HeadEnd, HttpLimits, fault_of, has_unframed_body, split_target
+from origin.http1.limits import HttpLimits
+from origin.http1.request_head import (
+    HeadEnd,
+    fault_of,
+    has_unframed_body,
+    split_target,
+)
 from origin.http1.sendfile import ZERO_COPY
 
 log = structlog.get_logger()

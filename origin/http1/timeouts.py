@@ -7,7 +7,7 @@ import enum
 import math
 from typing import Protocol
 
-from origin.http1.request_head import HttpLimits
+from origin.http1.limits import HttpLimits
 from origin.http1.sendfile import FileSender
 from origin.http1.transport import unconfirmed_bytes
 

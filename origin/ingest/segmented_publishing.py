@@ -20,7 +20,7 @@ from origin.access.credentials import client_address
 from origin.access.publishers import Publishers
 from origin.http1.exchange import take_slowly
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
-from origin.ingest.endpoint import Body, PublishingEndpoint, refusal
+from origin.ingest.http_publishing import Body, PublishingEndpoint, refusal
 from origin.ingest.limits import IngestLimits
 from packager.concurrency import expire
 from packager.sources.publication import Publication, PublicationEndedError

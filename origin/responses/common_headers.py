@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from origin.http.address_areas import area_of, port_of, private_area
 from origin.http.answer import Headers
-from origin.http.areas import area_of, port_of, private_area
 from origin.http1.access_log import AccessLog, RequestCounters, log
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.http1.stream import Stream

@@ -14,8 +14,8 @@ from origin.http.client_limits import ClientLimits, limit_per_client
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
+from origin.http1.limits import HttpLimits
 from origin.http1.protocol import HttpProtocol
-from origin.http1.request_head import HttpLimits
 from origin.live.fast_path import LiveFastPath
 from origin.responses.common_headers import common_headers
 from origin.server.library_services import ServedLibrary

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from origin.access.credentials import GuessLimits
 from origin.events.limits import EventLimits
-from origin.http1.request_head import HttpLimits
+from origin.http1.limits import HttpLimits
 from origin.ingest.limits import IngestLimits
 from origin.ingest.rtmp import RtmpLimits
 from origin.ingest.srt import SrtLimits

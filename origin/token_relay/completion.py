@@ -15,9 +15,9 @@ import structlog
 from origin.events import sse_writer
 from origin.events.channel import END, RESERVED, EventChannel
 from origin.events.formats import Format
+from origin.token_relay.completion_request import CompletionRequest
 from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import TokenRelayLimits
-from origin.token_relay.request import CompletionRequest
 from origin.token_relay.sse_reader import ServerSentEvent
 from packager.latency_histogram import LatencyHistogram
 

@@ -19,8 +19,8 @@ from origin.events.reading import stream_events
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left, receive_body, require_type
 from origin.token_relay.completion import COMPLETION_STREAM, Completion
+from origin.token_relay.completion_request import read_request
 from origin.token_relay.errors import CompletionError, error_data
-from origin.token_relay.request import read_request
 from origin.token_relay.shared_requests import TokenRelay
 
 JSON = "application/json"

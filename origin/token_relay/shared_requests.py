@@ -13,9 +13,9 @@ from origin.events.channel import EventChannel, EventChannelOptions, new_epoch
 from origin.events.limits import ChannelLimits
 from origin.responses.refusal import RefusalError
 from origin.token_relay.completion import Completion, RelayCounters
+from origin.token_relay.completion_request import CompletionRequest
 from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import TokenRelayLimits
-from origin.token_relay.request import CompletionRequest
 
 if TYPE_CHECKING:
     # An HTTP client takes long to import, and most servers need none.

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Scope
 
 from origin.events.channel_log import EVENTS
 from origin.files import routes as file_routes
-from origin.http.areas import area_of
+from origin.http.address_areas import area_of
 from origin.http.client_limits import ClientLimits
 from origin.http1.access_log import RequestCounters
 from origin.live import routes as live_routes

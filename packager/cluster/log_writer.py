@@ -1,4 +1,7 @@
-"""Sends the entries of a log to Redis, and keeps the newest for a Redis that is away."""
+"""Sends the entries of a log to Redis, and keeps the newest for a Redis that is away.
+
+Those of an owner that has been replaced are refused there: see `packager.cluster.log_stream`.
+"""
 
 from __future__ import annotations
 

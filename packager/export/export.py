@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from media.errors import MalformedError, MediaError
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.export.limits import ExportLimits
-from packager.export.record import (
+from packager.export.package_record import (
     MASTER_NAME,
     RECORD_NAME,
     Identity,

@@ -8,7 +8,7 @@ from functools import partial
 
 from media.mp4 import wvtt
 from media.mp4.chapters import Chapter
-from packager.export.record import MANIFEST_NAME, MASTER_NAME, MEDIA_NAME
+from packager.export.package_record import MANIFEST_NAME, MASTER_NAME, MEDIA_NAME
 from packager.export.single_file import as_single_file, head
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod.access_points import SegmentStarts, segment_starts

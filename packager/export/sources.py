@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from media.errors import UnsupportedError
-from packager.export.record import Identity
+from packager.export.package_record import Identity
 from packager.library.file_listing import FileListing, ListedFolder
 from packager.library.folder_titles import FolderTitles, media_stems
 from packager.library.storage import Library, LocalFile, NotFoundError, Withheld

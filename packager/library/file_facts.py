@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
-from packager.library.codec_strings import codec_string
+from packager.library.probed_codecs import codec_string
 from packager.process.limits import ProcessLimits
 from packager.process.process import read_only_sandbox, run
 from packager.process.tools import BusyError, Tools, ToolsError

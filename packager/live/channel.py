@@ -15,7 +15,7 @@ from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task
 from packager.data_folder import DataFolder
-from packager.dvr.archive import Archive
+from packager.dvr.disk_archive import DiskArchive
 from packager.dvr.segment_archive import SegmentArchive
 from packager.ffmpeg.ladder import AUDIO, Rung, audio_rungs, rungs
 from packager.forwarding.forwarder import Forwarder
@@ -30,11 +30,11 @@ from packager.process.tools import Tools, ToolsError
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.metadata import EventEnd
-from packager.sources.finder import SourceFinder
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pump import Supply
 from packager.sources.slate import Slate
 from packager.sources.source import Source
+from packager.sources.source_finder import SourceFinder
 from packager.sources.udp import PacketLosses
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
@@ -102,7 +102,7 @@ class Channel:
         self._gap_schedule = GapSchedule(options.name, self._numbers, self._runs.suspend, limits)
         self.archive = self._new_archive()
         # Recordings are made of files in the data folder.
-        retention = options.retention if isinstance(self.archive, Archive) else None
+        retention = options.retention if isinstance(self.archive, DiskArchive) else None
         self.live_event = LiveEvent(options.name, self._data, retention, limits.event)
         self.stream = LiveStream(
             self.name,
@@ -148,7 +148,7 @@ class Channel:
             return BucketArchive(options.dvr_bucket, options.name, options.dvr_bytes, options.limits.dvr)
         if self._data is None or not options.dvr_window:
             return None
-        return Archive(self._data / DVR, options.name, options.dvr_bytes, options.limits.dvr)
+        return DiskArchive(self._data / DVR, options.name, options.dvr_bytes, options.limits.dvr)
 
     def _adopt(self, plan: Plan) -> None:
         """Go on with these windows; who waits at the former ones is released."""

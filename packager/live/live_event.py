@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from packager.data_folder import ASIDE, DataFolder, NotOursError, OpenFolder
-from packager.dvr.archive import FORMER
+from packager.dvr.disk_archive import FORMER
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.live.limits import DEFAULT_LIMITS, LiveEventLimits

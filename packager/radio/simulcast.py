@@ -26,7 +26,7 @@ from packager.process.tools import Tools
 from packager.publish.commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError
 from packager.radio.block_queue import BlockQueue
-from packager.radio.block_supply import BlockSupply
+from packager.radio.encoder_supply import BlockSupply
 from packager.radio.limits import SimulcastLimits
 from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
 from packager.window.cadence import AUDIO_FRAME_RATE, cadence

@@ -13,7 +13,7 @@ from fractions import Fraction
 from media.mp4 import wvtt
 from packager.data_folder import ASIDE, DataFolder, OpenFolder
 from packager.dvr import index
-from packager.dvr.archive import FORMER
+from packager.dvr.disk_archive import FORMER
 from packager.dvr.folder import DvrFolder, read_timelines
 from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES
 from packager.dvr.index_rebuild import Dates

@@ -19,8 +19,8 @@ from starlette.applications import Starlette
 from origin.files.open_files import OpenFileCache
 from origin.files.routes import Files
 from origin.http1.access_log import RequestCounters
+from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
 from origin.responses.common_headers import CommonHeaders
 from packager.library.storage import Library
 

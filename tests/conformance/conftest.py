@@ -19,8 +19,8 @@ from origin.files.fast_path import FileFastPath
 from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
+from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
 from origin.responses.common_headers import CommonHeaders, cross_origin_headers
 from packager.library.storage import Library
 from tests.conformance.raw import Answer, Client

@@ -23,7 +23,7 @@ from origin.access.publishers import Publishers
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
-from origin.http1.request_head import HttpLimits
+from origin.http1.limits import HttpLimits
 from origin.live import captions, metadata
 from origin.live import routes as live
 from origin.live.directives import CARRIED

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.http1.request_head import HttpLimits
+from origin.http1.limits import HttpLimits
 from tests.conformance.badnet import BadNetwork, Toxic
 from tests.conformance.conftest import FILM, Running, files_wing, serving
 from tests.conformance.raw import PATIENCE, Client

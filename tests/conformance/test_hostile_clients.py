@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from origin.http1.request_head import HttpLimits
+from origin.http1.limits import HttpLimits
 from origin.server.server import bind
 from tests.conformance.conftest import FILM, Running, files_wing, serving
 from tests.conformance.raw import PATIENCE

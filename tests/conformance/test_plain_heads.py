@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from origin.http1.request_head import HttpLimits, PlainFields, RequestLine, part_range, read_fields, read_line
+from origin.http1.limits import HttpLimits
+from origin.http1.request_head import (
+    PlainFields,
+    RequestLine,
+    part_range,
+    read_fields,
+    read_line,
+)
 
 
 def read_plain(data: bytes) -> tuple[RequestLine, PlainFields] | None:

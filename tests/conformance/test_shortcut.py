@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from origin.files.open_files import OpenFileCache
 from origin.files.routes import open_file
-from origin.http1.request_head import HttpLimits
+from origin.http1.limits import HttpLimits
 from packager.library.library_file import LibraryFile
 from packager.library.storage import Library
 from tests.conformance.conftest import FILM, FilesWing, Loop, Running, files_wing, serving

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from origin.files import routes as file_routes
-from origin.http1.request_head import HttpLimits
+from origin.http1.limits import HttpLimits
 from packager.library.storage import Library
 from tests.conformance.conftest import FILM, Loop, Running, serving
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from origin.access.credentials import Authenticator, client_address
 from origin.access.publish_keys import PublishKeys
 from origin.access.publishers import Publishers
-from origin.http.areas import port_of
+from origin.http.address_areas import port_of
 from origin.live import live_event
 from origin.server.owner_requests import OwnerRequests
 from packager.cluster.commands import Command

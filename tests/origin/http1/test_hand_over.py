@@ -10,8 +10,8 @@ import uvicorn
 from starlette.types import Scope
 from uvicorn.server import ServerState
 
+from origin.http1.limits import HttpLimits
 from origin.http1.protocol import HttpProtocol, http_protocol
-from origin.http1.request_head import HttpLimits
 from tests.origin.http1.test_wire_steps import Wire, sizes
 from tests.waiting import until
 

@@ -23,7 +23,7 @@ import asyncio, pathlib, sys, uvicorn
 from origin.files.open_files import OpenFileCache
 from origin.files.routes import Files
 from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
+from origin.http1.limits import HttpLimits
 from packager.library.storage import Library
 
 async def ask(server):

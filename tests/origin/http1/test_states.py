@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.http1.request_head import HttpLimits
 from origin.http1.states import (
     BEGIN,
     BODY,

@@ -14,7 +14,7 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.files import routes as file_routes
-from origin.http1.request_head import HttpLimits
+from origin.http1.limits import HttpLimits
 from origin.http1.sendfile import ZERO_COPY
 from packager.library.storage import Library
 from tests.certificates import self_signed

@@ -16,7 +16,8 @@ from starlette.responses import PlainTextResponse
 from origin.http.byte_ranges import Span
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import AnsweringConnection, FastAnswer, FastPath, Reply
-from origin.http1.request_head import HttpLimits, PlainFields, RequestLine
+from origin.http1.limits import HttpLimits
+from origin.http1.request_head import PlainFields, RequestLine
 from tests.conformance.conftest import Loop, Running, serving
 from tests.conformance.raw import PATIENCE, Client
 from tests.waiting import wait_for

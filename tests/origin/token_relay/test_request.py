@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from origin.responses.refusal import RefusalError
+from origin.token_relay.completion_request import CompletionRequest, read_request
 from origin.token_relay.limits import RequestLimits
-from origin.token_relay.request import CompletionRequest, read_request
 
 LIMITS = RequestLimits()
 HELLO = [{"role": "user", "content": "Hello ж 😀"}]

@@ -17,7 +17,7 @@ from media.mp4.fragments import write_fragment
 from media.mp4.live_segment import read_live_segment
 from media.mp4.moof import Sample
 from packager.dvr import index
-from packager.dvr.archive import Archive
+from packager.dvr.disk_archive import DiskArchive
 from packager.dvr.folder import DvrFolder
 from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.limits import DvrLimits
@@ -128,7 +128,7 @@ async def test_whatever_an_index_says_all_segments_are_listed_as_they_were(
             assert [one.duration for one in listed] == lasting
     assert len(logs) <= 1
     async with on_air(tmp_path, material, tools, monkeypatch, number=LAST + 1) as station:
-        assert isinstance(station.archive, Archive)
+        assert isinstance(station.archive, DiskArchive)
         assert station.archive._segment_stores["240p"].folder.troubles == 0, "it is mended"
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from packager.data_folder import NotOursError
 from packager.export.export import ExportReport, export
-from packager.export.record import RECORD_BEGIN
+from packager.export.package_record import RECORD_BEGIN
 from tests.fork_server import HEADWATER, run_headwater
 from tests.packager import films
 from tests.small_disk import small_disk

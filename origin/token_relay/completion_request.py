@@ -1,4 +1,7 @@
-"""Reads a request for a chat completion, and refuses what no caller may ask the upstream server for."""
+"""Reads a request for a chat completion, and refuses what no caller may ask the upstream server for.
+
+The digest of what is asked tells which requests are the same, so that one answer serves them.
+"""
 
 from __future__ import annotations
 

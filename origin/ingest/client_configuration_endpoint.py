@@ -23,7 +23,7 @@ from origin.ingest.client_configuration import (
     read_client,
     refusal_configuration,
 )
-from origin.ingest.endpoint import refusal
+from origin.ingest.http_publishing import refusal
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
 from packager.ffmpeg.ladder import rungs

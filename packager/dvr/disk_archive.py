@@ -47,7 +47,7 @@ FORMER = "former"
 """Folder of segments that can't be in one playlist with new ones; only one generation is kept."""
 
 
-class Archive:
+class DiskArchive:
     """The DVR of one channel.
 
     Args:
@@ -216,10 +216,10 @@ class Archive:
         """Return the path of a rendition's folder."""
         return str(self._segment_stores[rendition].folder.path)
 
-    def next_event(self, next_number: int) -> Archive:
+    def next_event(self, next_number: int) -> DiskArchive:
         """Return what stores the next event; the folder of the last one was emptied."""
         del next_number
-        return Archive(self._place, self._channel, self._max_bytes, self._limits)
+        return DiskArchive(self._place, self._channel, self._max_bytes, self._limits)
 
     def segment_store(self, name: str) -> RenditionStore:
         """Return a rendition's store; ``load`` has made it."""
