@@ -1,4 +1,4 @@
-"""The tags of Flash video (Adobe's FLV file format, version 10.1, annex E); `packets` reads what is in them."""
+"""The tags of Flash video (Adobe's FLV file format, version 10.1, annex E), in which are `packets`."""
 
 from __future__ import annotations
 
