@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from media.mp4.boxes import box, full_box, media_data_header
 from media.mp4.moof import Sample
-from media.mp4.sample_table_writer import MAX_TABLE_TICKS
+from media.mp4.sample_table_writer import MAX_TABLE_TICKS, RunLengths
 from media.mp4.track_box import TrackFacts, edit_list, mvhd, trak
 
 MOVIE_TIMESCALE = 90_000
@@ -29,46 +29,6 @@ MAX_SAMPLES = 1 << 24
 
 WIDE_FROM = 1 << 31
 """Bytes of data from which on offsets take 64 bits: no head fills the rest of what 32 bits reach."""
-
-
-class Runs:
-    """Equal values in a row, as ``stts`` and ``ctts`` write them: pairs of count and value."""
-
-    def __init__(self) -> None:
-        self._counts = array("I")
-        self._values = array("I")
-
-    def add(self, value: int) -> None:
-        """Add a value; of one below 0 the 32 bits are written that mean it where it is signed."""
-        value &= 0xFFFF_FFFF
-        if self._values and self._values[-1] == value:
-            self._counts[-1] += 1
-        else:
-            self._counts.append(1)
-            self._values.append(value)
-
-    @property
-    def last(self) -> int:
-        """The value that was added last; 0 before the first."""
-        return self._values[-1] if self._values else 0
-
-    def raise_last(self, by: int) -> None:
-        """Make the last value larger."""
-        value = self.last
-        self._counts[-1] -= 1
-        if not self._counts[-1]:
-            self._counts.pop()
-            self._values.pop()
-        self.add(value + by)
-
-    def any(self) -> bool:
-        """Tell whether any value isn't 0."""
-        return any(self._values)
-
-    def render(self, kind: bytes, version: int = 0) -> bytes:
-        """Write the box."""
-        table = _rows(np.asarray(self._counts), np.asarray(self._values))
-        return full_box(kind, version, 0, struct.pack(">I", len(self._counts)), table)
 
 
 class TrackTables:
@@ -86,8 +46,8 @@ class TrackTables:
         self.first_offset = 0
         self._sizes = array("I")
         self._sync = array("I")
-        self._durations = Runs()
-        self._offsets = Runs()
+        self._durations = RunLengths()
+        self._offsets = RunLengths()
         self._chunks = array("Q")
         self._chunk_lengths = array("I")
 
@@ -133,9 +93,9 @@ class TrackTables:
             moved: where in the file the data begin.
             wide: whether their offsets take 64 bits.
         """
-        boxes = [self._durations.render(b"stts")]
+        boxes = [box(b"stts", self._durations.render())]
         if self._offsets.any():
-            boxes.append(self._offsets.render(b"ctts", 1))  # §8.6.1.3: signed from version 1 on
+            boxes.append(box(b"ctts", self._offsets.render(version=1)))  # §8.6.1.3: signed from version 1 on
         boxes.append(self._chunk_runs())
         boxes.append(full_box(b"stsz", 0, 0, struct.pack(">II", 0, self.count), _big_endian(self._sizes)))
         chunks = (np.asarray(self._chunks) + moved).astype(">u8" if wide else ">u4")

@@ -6,6 +6,8 @@ Samples come in as arrays, some thousand at a time, and are kept as compactly as
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections.abc import Callable
 from fractions import Fraction
 from math import lcm
@@ -113,6 +115,77 @@ class SampleColumns(NamedTuple):
         return SampleColumns(times, offsets, sizes, self.composition_offset[part], self.is_sync[part])
 
 
+class RunLengths:
+    """Equal values in a row, as ``stts`` and ``ctts`` have them: pairs of count and value.
+
+    Of a value below 0 those 32 bits are kept that mean it where it is signed.
+    """
+
+    def __init__(self) -> None:
+        self._pairs = array("I")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pairs."""
+        return self._pairs.itemsize * len(self._pairs)
+
+    @property
+    def last(self) -> int:
+        """The value that was added last; 0 before the first."""
+        return self._pairs[-1] if self._pairs else 0
+
+    def any(self) -> bool:
+        """Tell whether any value isn't 0."""
+        return bool(np.asarray(self._pairs)[1::2].any())
+
+    def add(self, value: int) -> None:
+        """Add a value."""
+        value &= 0xFFFF_FFFF
+        if self._pairs and self._pairs[-1] == value:
+            self._pairs[-2] += 1
+        else:
+            self._pairs.append(1)
+            self._pairs.append(value)
+
+    def extend(self, values: Int64) -> None:
+        """Add many values."""
+        if not len(values):
+            return
+        starts = np.append(0, np.flatnonzero(np.diff(values)) + 1)
+        counts, first = np.diff(starts, append=len(values)), int(values[0]) & 0xFFFF_FFFF
+        if self._pairs and self._pairs[-1] == first:
+            counts[0] += self._pairs[-2]
+            del self._pairs[-2:]
+        rows = np.stack((counts, values[starts] & 0xFFFF_FFFF), axis=1)
+        self._pairs.frombytes(rows.astype(np.uint32).tobytes())
+
+    def raise_last(self, by: int) -> None:
+        """Make the last value larger."""
+        value = self.last
+        self._pairs[-2] -= 1
+        if not self._pairs[-2]:
+            del self._pairs[-2:]
+        self.add(value + by)
+
+    def render(self, version: int = 0) -> bytes:
+        """Write the box's payload, version and flags included."""
+        head = struct.pack(">B3xI", version, len(self._pairs) // 2)
+        # Big-endian only while they are written: the pairs of a film aren't copied for that.
+        _swap(self._pairs)
+        table = head + self._pairs
+        _swap(self._pairs)
+        return table
+
+    def clear(self) -> None:
+        """Drop all values."""
+        del self._pairs[:]
+
+
+def _swap(pairs: array[int]) -> None:
+    if sys.byteorder == "little":
+        pairs.byteswap()
+
+
 class SampleTableWriter:
     """The sample table of one track, written as its samples become known.
 
@@ -130,7 +203,7 @@ class SampleTableWriter:
         self._waiting = self._written = self._chunks = self._per_chunk = 0
         self._sizes, self._places, self._sync = bytearray(), bytearray(), bytearray()
         self._chunk_runs = bytearray()
-        self._durations, self._offsets = _RunLengths(), _RunLengths()
+        self._durations, self._offsets = RunLengths(), RunLengths()
         self.count = self.end = 0
 
     def add(self, samples: SampleColumns, end: int) -> None:
@@ -154,13 +227,13 @@ class SampleTableWriter:
             self._write(last=True)
         some_depend = len(self._sync) != 4 * self._written
         tables = {
-            b"stts": _counted(self._durations.rows, 8),
+            b"stts": _rendered(self._durations),
             b"stsc": _counted(self._chunk_runs, 12),
             b"stsz": _joined(struct.pack(">III", 0, 0, self._written), self._sizes),
             b"co64": _counted(self._places, 8),
         }
-        if self._offsets.any:
-            tables[b"ctts"] = _counted(self._offsets.rows, 8, version=1)  # §8.6.1.3: signed from version 1 on
+        if self._offsets.any():
+            tables[b"ctts"] = _rendered(self._offsets, version=1)  # §8.6.1.3: signed from version 1 on
         if some_depend:  # §8.6.2: without it every sample is a sync sample
             tables[b"stss"] = _counted(self._sync, 4)
         return {kind: memoryview(table) for kind, table in tables.items()}
@@ -213,35 +286,18 @@ class SampleTableWriter:
     @property
     def _nbytes(self) -> int:
         parts = (self._sizes, self._places, self._sync, self._chunk_runs)
-        return sum(map(len, parts)) + len(self._durations.rows) + len(self._offsets.rows)
+        return sum(map(len, parts)) + self._durations.nbytes + self._offsets.nbytes
 
 
-class _RunLengths:
-    """Equal values in a row, as ``stts`` and ``ctts`` have them: pairs of count and value.
-
-    Attributes:
-        rows: the pairs.
-        any: whether any value isn't 0.
-    """
-
-    def __init__(self) -> None:
-        self.rows = bytearray()
-        self.any = False
-
-    def extend(self, values: Int64) -> None:
-        if not len(values):
-            return
-        self.any = self.any or bool(values.any())
-        starts = np.append(0, np.flatnonzero(np.diff(values)) + 1)
-        counts, first = np.diff(starts, append=len(values)), int(values[0]) & 0xFFFF_FFFF
-        if self.rows and struct.unpack(">I", self.rows[-4:])[0] == first:
-            counts[0] += struct.unpack(">I", self.rows[-8:-4])[0]
-            del self.rows[-8:]
-        self.rows += np.stack((counts, values[starts] & 0xFFFF_FFFF), axis=1).astype(">u4").tobytes()
+def _rendered(runs: RunLengths, version: int = 0) -> bytes:
+    """Write runs, whose memory is freed."""
+    table = runs.render(version)
+    runs.clear()
+    return table
 
 
-def _counted(rows: bytearray, width: int, version: int = 0) -> bytes:
-    return _joined(struct.pack(">B3xI", version, len(rows) // width), rows)
+def _counted(rows: bytearray, width: int) -> bytes:
+    return _joined(struct.pack(">4xI", len(rows) // width), rows)
 
 
 def _joined(head: bytes, rows: bytearray) -> bytes:
