@@ -313,8 +313,9 @@ class Publication:
         self._ended = reason
         if self.pump is not None:
             self.pump.receive_eof()
-        self._end_further_video_tracks()
+        # It is asked then what the format of the stream was, its further video tracks included.
         self._owner.left(self, reason)
+        self._end_further_video_tracks()
 
     def dismiss(self, reason: str) -> None:
         """End it from this side, and call ``on_end``, so that the publisher is told at once.

@@ -190,7 +190,7 @@ class PublishedSource:
             self._replace(live, publication)
 
     def _replace(self, live: Publication, publication: Publication) -> None:
-        self.live = None
+        self._take_off_air()
         live.dismiss(TAKEN_OVER)
         self._put_on_air(publication)
 
@@ -211,7 +211,7 @@ class PublishedSource:
             reason=reason or "its end",
         )
         if self.live is publication:
-            self.live = None
+            self._take_off_air()
             spare = next((one for one in self._publications if one.is_playable), None)
             if spare is not None:
                 self._put_on_air(spare)
@@ -250,17 +250,20 @@ class PublishedSource:
     def stream(self) -> object:
         """Identifies the format of the stream on air, or of the last one; see ``Supply``."""
         pump = self._pump
-        if pump is not None:
-            further = [(track, one.signature) for track, one in sorted(self.further_video_tracks.items())]
-            self._last_stream = (pump.stream, further) if further else pump.stream
-        return self._last_stream
+        if pump is None:
+            return self._last_stream
+        further = [(track, one.signature) for track, one in sorted(self.further_video_tracks.items())]
+        return (pump.stream, further) if further else pump.stream
 
     @property
     def container(self) -> str:
         """Name the container in which ffmpeg gets the stream on air, or the last one; see ``Supply``."""
-        if self._pump is not None:
-            self._last_container = self._pump.container
-        return self._last_container
+        return self._last_container if self._pump is None else self._pump.container
+
+    def _take_off_air(self) -> None:
+        """Have nothing on air, and keep in mind what the format of the last stream was."""
+        self._last_stream, self._last_container = self.stream, self.container
+        self.live = None
 
     @property
     def further_video_tracks(self) -> Mapping[int, FurtherVideoTrack]:

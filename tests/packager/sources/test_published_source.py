@@ -114,6 +114,23 @@ async def test_the_newer_publisher_takes_over_and_the_older_hears_why(stream: St
     assert source.publications == (newer,)
 
 
+@pytest.mark.parametrize("looked_at", [False, True])
+async def test_a_streams_format_is_known_behind_its_end_whether_it_was_looked_at_or_not(
+    stream: Streams, looked_at: bool
+) -> None:
+    source = PublishedSource("studio", limits=AT_ONCE, kept_seconds=1.0)
+    first, second = source.begin(FIRST), source.begin(SECOND)
+    await first.receive(stream("mpegts"))
+    await second.receive(stream("flv"))
+    await second.receive_further_video_track(1, stream("flv"))
+    assert second.pump is not None
+    expected = ((second.pump.stream, [(1, second.further_video_tracks[1].signature)]), "flv")
+    if looked_at:
+        assert (source.stream, source.container) == expected
+    second.end()
+    assert (source.stream, source.container) == expected
+
+
 async def test_a_spare_publisher_does_not_take_over_while_all_are_ended(stream: Streams) -> None:
     source, seen = PublishedSource("studio", Takeover.BACKUP, AT_ONCE), list[Publication | None]()
     first = source.begin(FIRST, on_end=lambda _: seen.append(source.live))
