@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from origin.access.publishers import Publishers
 from origin.responses.refusal import RefusalError
+from packager.publish.commands import RecordingState
 from packager.publish.live_stream import LiveStream
 
 UNCACHED = {"cache-control": "no-store"}
@@ -49,13 +50,15 @@ def routes(
                 raise RefusalError(409, "nothing is on air")
         except RefusalError as error:
             return error.response()
-        done = False
+        state = RecordingState.AWAITED
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(request.scope.get("extensions", {}).get(END_SECONDS)):
-                done = await stream.commands.end_event()
-        recording = newest_recording(stream.name) if done else None
+                state = await stream.commands.end_event()
+        recording = newest_recording(stream.name) if state is RecordingState.MADE else None
         # RFC 9110 §15.3.3: it has ended, but what comes of it isn't there yet.
-        return _answer({"state": "ended", "recording": recording}, 200 if done else 202)
+        return _answer(
+            {"state": "ended", "recording": recording}, 202 if state is RecordingState.AWAITED else 200
+        )
 
     async def start(request: Request) -> Response:
         try:

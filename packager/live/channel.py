@@ -13,7 +13,7 @@ import structlog
 
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
-from packager.concurrency import background_task
+from packager.concurrency import background_task, running_tasks
 from packager.data_folder import DataFolder
 from packager.dvr.disk_archive import DiskArchive
 from packager.dvr.segment_archive import SegmentArchive
@@ -27,6 +27,7 @@ from packager.live.plan import ChannelContext, Plan, Planner
 from packager.live.restarts import Restarts
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools, ToolsError
+from packager.publish.commands import RecordingState
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.metadata import EventEnd
@@ -310,7 +311,19 @@ class Channel:
 
     async def _transmit(self) -> None:
         source = await self._find()
-        async with self._archiving(), asyncio.TaskGroup() as group:
+        async with self._archiving():
+            if source is not None:
+                await self._play(source)
+            if self.live_event.over.is_set():
+                # Where nothing came of this event, that of the last one may still be served.
+                if not self._aligned.ended:
+                    self._aligned.end()
+                if self.archive is not None:
+                    await self.archive.settle()
+
+    async def _play(self, source: Source) -> None:
+        """Bring the source into the windows until the event is over, or the channel is closed."""
+        async with asyncio.TaskGroup() as group:
             work = [
                 group.create_task(one)
                 for one in (
@@ -323,23 +336,24 @@ class Channel:
             for task in work:
                 task.cancel()
             await asyncio.wait(work)
-            if self.live_event.over.is_set():
-                self._aligned.end()
-                if self.archive is not None:
-                    await self.archive.settle()
 
-    async def _find(self) -> Source:
+    async def _find(self) -> Source | None:
         """Find the source, and go on with windows whose times are good for it.
 
         What earlier processes left on disk is served meanwhile, and gaps in time: it may be gone for long.
+
+        Returns:
+            None where the event is over before the source is there.
         """
         used = self._aligned.used
         past = None if self.archive is None else await self._planner.plan_from_disk(self.archive, used)
         if past is None:
-            source, noted = await self._finder.find(), None
+            source, noted = await self._find_unless_over(), None
         else:
             self._adopt(past)
             source, noted = await self._find_meanwhile(), past.cadence
+        if source is None:
+            return None
         times, used = self._planner.cadence(source, noted), self._aligned.used
         self._log_cadence(times)
         if self.archive is not None:
@@ -367,10 +381,23 @@ class Channel:
         beyond = self._numbers.first_number(self.cadence.segment_duration) > self._aligned.next_number + 1
         return beyond or self._numbers.reserved >= 0
 
-    async def _find_meanwhile(self) -> Source:
-        """Find the source while the windows go on with gaps."""
+    async def _find_meanwhile(self) -> Source | None:
+        """Find the source while the windows go on with gaps; None where the event is over before."""
         async with self._archiving(), background_task(self._gap_schedule.run(self._aligned, self.cadence)):
-            return await self._finder.find()
+            return await self._find_unless_over()
+
+    async def _find_unless_over(self) -> Source | None:
+        """Wait for the source; None where the event is over before it is there.
+
+        Raises:
+            ToolsError: it can never be played.
+        """
+        async with running_tasks(self._finder.find(), self._wait_until_over()) as tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return next(task.result() for task in tasks if task.done())
+
+    async def _wait_until_over(self) -> None:
+        await self.live_event.over.wait()
 
     def _archiving(self) -> contextlib.AbstractAsyncContextManager[None]:
         return self.archive.running() if self.archive else contextlib.nullcontext()
@@ -403,10 +430,10 @@ class Channel:
         )
 
     async def _serve_ended_event(self, ending: EventEnd) -> None:
-        """Go on to serve an event that was over when an earlier process ended."""
+        """Go on to serve an event that was over when an earlier process ended, as far as it is kept."""
         if self.archive is not None:
             self._adopt(await self._planner.plan_ended_event(ending, self.archive))
-            self._aligned.end()
+        self._aligned.end()
 
     async def _wait_for_next_event(self) -> None:
         """Wait until another event is to begin; it has a DVR of its own."""
@@ -466,8 +493,8 @@ class ChannelCommands:
         self.note_viewer = on_viewer
         self.is_postponed = is_postponed
 
-    async def end_event(self) -> bool:
-        """End the event, and wait for its recording; False where that takes longer than anybody waits."""
+    async def end_event(self) -> RecordingState:
+        """End the event, and wait for its recording, but not for longer than anybody waits."""
         return await self._channel.live_event.end()
 
     def begin_event(self) -> bool:

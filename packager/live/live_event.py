@@ -18,6 +18,7 @@ from packager.dvr.disk_archive import FORMER
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.live.limits import DEFAULT_LIMITS, LiveEventLimits
+from packager.publish.commands import RecordingState
 from packager.recordings import metadata as metadata_files
 from packager.recordings.collection import Recordings, Retention
 from packager.recordings.metadata import EventEnd
@@ -31,6 +32,24 @@ DVR = "dvr"
 RECORDINGS = "recordings"
 GONE = ".gone"
 """Folder of what is being removed; what isn't ours stays in it."""
+
+
+class _Outcome:
+    """What comes of one event, for everybody who ends it.
+
+    Attributes:
+        recording: what is known of its recording.
+        is_told: set once nobody has to wait for that any more.
+    """
+
+    def __init__(self) -> None:
+        self.recording = RecordingState.AWAITED
+        self.is_told = asyncio.Event()
+
+    def tell(self, recording: RecordingState) -> None:
+        """Tell what became of the recording."""
+        self.recording = recording
+        self.is_told.set()
 
 
 class LiveEvent:
@@ -63,16 +82,23 @@ class LiveEvent:
         if self._data is not None and retention is not None:
             self.recordings = Recordings(self._data / RECORDINGS, channel, retention, limits.recordings)
         self.over = asyncio.Event()
-        self._resting = asyncio.Event()
+        self._outcome = _Outcome()
+        self._has_recording = False
         self._again = asyncio.Event()
 
-    async def end(self) -> bool:
-        """End the event, and wait for its recording; False where that takes longer than anybody waits."""
+    async def end(self) -> RecordingState:
+        """End the event, and wait for its recording, but not for longer than anybody waits.
+
+        An event that was to begin next, and hasn't begun yet, doesn't begin.
+        """
         self.over.set()
+        self._again.clear()
+        # That of this event: another one may begin while it is waited for.
+        outcome = self._outcome
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.end_seconds):
-                await self._resting.wait()
-        return self._resting.is_set()
+                await outcome.is_told.wait()
+        return outcome.recording
 
     def begin(self) -> bool:
         """Begin another event, once the last one is over; False while it isn't to end."""
@@ -81,8 +107,8 @@ class LiveEvent:
         return self.over.is_set()
 
     def close(self) -> None:
-        """Release who waits for the end."""
-        self._resting.set()
+        """Release who waits for the end; what isn't recorded by then is recorded by the next process."""
+        self._outcome.is_told.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -105,7 +131,9 @@ class LiveEvent:
             return None
         if ending is not None:
             self.over.set()
-            if not ending.sealed:
+            if ending.sealed:
+                self._has_recording = bool(ending.master)
+            else:
                 await self.record(ending)
         return ending
 
@@ -124,13 +152,14 @@ class LiveEvent:
         return None
 
     async def record(self, ending: EventEnd) -> None:
-        """RecordingMetadata the end of the event, and record it."""
+        """Note the end of the event, and record it."""
+        self._has_recording = False
         if self._data is None:
             return
         try:
             await asyncio.to_thread(self._write_end, self._data, ending)
             if self.recordings is not None and ending.master:
-                await self.recordings.seal(self._data / DVR, ending)
+                self._has_recording = await self.recordings.seal(self._data / DVR, ending)
             await asyncio.to_thread(self._write_end, self._data, metadata_files.sealed(ending))
         except OSError as error:
             self.trouble = error.strerror or str(error)
@@ -144,10 +173,12 @@ class LiveEvent:
     async def wait_for_next(self) -> None:
         """Wait until another event is to begin, and remove what was served of the last one."""
         log.info("event is over", channel=self._channel)
-        self._resting.set()
-        await self._again.wait()
+        self._outcome.tell(RecordingState.MADE if self._has_recording else RecordingState.NONE)
+        # Who ends it once more takes back that another one is to begin.
+        while not self._again.is_set():
+            await self._again.wait()
         self._again.clear()
-        self._resting.clear()
+        self._outcome = _Outcome()
         self.over.clear()
         self.trouble = ""
         if self._data is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from fractions import Fraction
@@ -9,6 +10,17 @@ from typing import Protocol
 
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
+
+
+class RecordingState(enum.Enum):
+    """What is known of the recording of an event that was ended."""
+
+    AWAITED = enum.auto()
+    """It isn't finished yet."""
+    MADE = enum.auto()
+    """It is there, and the newest one of its channel."""
+    NONE = enum.auto()
+    """There is none, since nothing is recorded, nothing came, or the disk failed."""
 
 
 class TooManyEventsError(Exception):
@@ -32,8 +44,8 @@ class Commands(Protocol):
     def is_postponed(self) -> bool:
         """Tell whether the channel isn't begun now although somebody asks: then nobody waits for it."""
 
-    async def end_event(self) -> bool:
-        """End the event, and wait for its recording; False where that takes longer than anybody waits."""
+    async def end_event(self) -> RecordingState:
+        """End the event, and wait for its recording, but not for longer than anybody waits."""
 
     def begin_event(self) -> bool:
         """Begin another event, once the last one is over; False while it isn't to end."""

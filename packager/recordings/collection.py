@@ -211,15 +211,15 @@ class Recordings:
             return None
         return Recording(metadata, self._place / name, size, self._limits)
 
-    async def seal(self, dvr: Path | DataFolder, ending: EventEnd) -> None:
-        """Make a recording of a DVR, then the head of its MP4.
+    async def seal(self, dvr: Path | DataFolder, ending: EventEnd) -> bool:
+        """Make a recording of a DVR, then the head of its MP4; False where there is nothing to record.
 
         Raises:
             OSError: it can't be made.
         """
         metadata = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending)
         if metadata is None:
-            return
+            return False
         recording = self._known[metadata.id] = Recording(
             metadata, self._place / metadata.id, limits=self._limits
         )
@@ -233,6 +233,7 @@ class Recordings:
             await self.expire(time.time())
             head, _ = await asyncio.to_thread(recording.movie)
             head.close()
+        return True
 
     async def expire(self, now: float) -> None:
         """Remove recordings that are too old or exceed the size, except the latest and those being read.

@@ -16,6 +16,7 @@ import msgspec
 from media.errors import MalformedError
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
+from packager.publish.commands import RecordingState
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.replication.limits import ReplicationLimits
@@ -130,7 +131,7 @@ class ElsewhereCommands:
         """Tell that the channel isn't waited for here."""
         return True
 
-    async def end_event(self) -> bool:
+    async def end_event(self) -> RecordingState:
         """Refuse: the other process answers such requests; likewise all below."""
         raise ElsewhereError
 

@@ -21,6 +21,7 @@ from origin.live import live_event
 from origin.server.owner_requests import OwnerRequests
 from packager.cluster.commands import Command
 from packager.cluster.limits import ClusterLimits
+from packager.publish.commands import RecordingState
 from tests.origin.live.served_log import NoCommands
 from tests.packager.cluster.test_node import LIMITS, Node, clear, is_level, node, owner, playing
 from tests.redis_server import RedisServer
@@ -75,9 +76,9 @@ class Pair:
 class EndlessRecording(NoCommands):
     """Commands to a channel whose recording is never finished."""
 
-    async def end_event(self) -> bool:
+    async def end_event(self) -> RecordingState:
         await asyncio.Event().wait()
-        return True
+        return RecordingState.MADE
 
 
 @contextlib.asynccontextmanager

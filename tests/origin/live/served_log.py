@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
 from origin.live import routes as live
+from packager.publish.commands import RecordingState
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry
 from packager.window.log_encoding import LogDecoder, encode
@@ -67,9 +68,9 @@ class NoCommands:
         """What is there is served."""
         return False
 
-    async def end_event(self) -> bool:
+    async def end_event(self) -> RecordingState:
         """Nobody ends it."""
-        return False
+        return RecordingState.AWAITED
 
     def begin_event(self) -> bool:
         """Nobody begins it."""
