@@ -13,10 +13,6 @@ from urllib.parse import unquote
 
 from media.errors import MalformedError
 
-MAX_HEAD_BYTES = 16 << 10
-MAX_BODY_BYTES = 256 << 10
-"""Longest body of a message; session descriptions have a few kilobytes."""
-
 FRAME = 0x24
 """RFC 2326 §10.12: a frame begins with a dollar sign, its channel, and two bytes of length."""
 
@@ -24,6 +20,22 @@ FRAME_HEAD_BYTES = 4
 _BLANK = re.compile(rb"[\r\n]*")
 _END = re.compile(rb"\r?\n\r?\n")
 _PARAMETER = re.compile(r'\b(\w+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RtspMessageLimits:
+    """Limits of a message.
+
+    Attributes:
+        head_bytes: Longest head.
+        body_bytes: Longest body; session descriptions have a few kilobytes.
+    """
+
+    head_bytes: int = 16 << 10
+    body_bytes: int = 256 << 10
+
+
+DEFAULT_LIMITS = RtspMessageLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +79,13 @@ class Message:
 
 @dataclass(slots=True)
 class RtspReader:
-    """Reads the messages and frames of a connection; does no I/O."""
+    """Reads the messages and frames of a connection; does no I/O.
 
+    Attributes:
+        limits: of the messages.
+    """
+
+    limits: RtspMessageLimits = DEFAULT_LIMITS
     _held: bytearray = field(default_factory=bytearray)
     # How far no end of a head is, and how much must be there before another look is worth it.
     _searched: int = 0
@@ -101,15 +118,15 @@ class RtspReader:
         # RFC 2326 §4: empty lines before a message are ignored.
         start = _BLANK.match(self._held)
         blank = 0 if start is None else start.end()
-        end = _END.search(self._held, max(blank, self._searched), blank + MAX_HEAD_BYTES)
+        end = _END.search(self._held, max(blank, self._searched), blank + self.limits.head_bytes)
         if end is None:
-            if len(self._held) - blank >= MAX_HEAD_BYTES or blank > MAX_HEAD_BYTES:
+            if len(self._held) - blank >= self.limits.head_bytes or blank > self.limits.head_bytes:
                 raise MalformedError("a message of RTSP without an end")
             self._searched = max(0, len(self._held) - 3)
             return None
         message = _head(bytes(self._held[blank : end.start()]).decode("latin-1"))
         told = message.get("content-length") or "0"
-        if not re.fullmatch("[0-9]{1,7}", told) or int(told) > MAX_BODY_BYTES:
+        if not re.fullmatch("[0-9]{1,7}", told) or int(told) > self.limits.body_bytes:
             raise MalformedError("a message of RTSP that is too long")
         whole = end.end() + int(told)
         if len(self._held) < whole:

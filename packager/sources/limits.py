@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from media.flv.flv_to_matroska import RemuxLimits
 from media.hls.reader import PlaylistReaderLimits
 from media.mp4.fragment_join import JoinLimits
+from media.rtsp.messages import RtspMessageLimits
 from media.ts.ts_to_fragments import LiveTransportLimits
 from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy
@@ -156,6 +157,7 @@ class RtspLimits:
         receive_bytes: Size of the UDP sockets' receive buffers.
         port_attempts: Attempts to find two consecutive free ports.
         last_seconds: Time for a closing connection to send its last data.
+        messages: Of each message.
     """
 
     connections: int = 4
@@ -165,6 +167,7 @@ class RtspLimits:
     receive_bytes: int = 4 << 20
     port_attempts: int = 32
     last_seconds: float = 1.0
+    messages: RtspMessageLimits = field(default_factory=RtspMessageLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -207,7 +207,7 @@ class _Connection:
         )
 
     async def _from_client(self) -> None:
-        rtsp_reader, budget = RtspReader(), StepBudget()
+        rtsp_reader, budget = RtspReader(self._limits.messages), StepBudget()
         while data := await self._reader.read(READ_BYTES):
             async for portion in budget.portions(data):
                 for item in rtsp_reader.receive_data(portion):
@@ -272,7 +272,7 @@ class _Connection:
     async def _from_server(self) -> None:
         while self._server is not None:
             reader, server = self._server[0], self._server
-            rtsp_reader, budget = RtspReader(), StepBudget()
+            rtsp_reader, budget = RtspReader(self._limits.messages), StepBudget()
             while self._server is server and (data := await reader.read(READ_BYTES)):
                 async for portion in budget.portions(data):
                     for item in rtsp_reader.receive_data(portion):
