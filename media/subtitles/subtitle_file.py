@@ -25,11 +25,15 @@ class SubtitleFileLimits:
         cues: most cues: a film of two hours has 2,000.
         lines: most lines of a cue's text; further ones are left out.
         line_characters: longest line; what is behind is left out.
+        searched_lines: most lines behind a cue's times in which its text is looked for.
+        timing_characters: most characters of a line with a cue's times.
     """
 
     cues: int = 50_000
     lines: int = 16
     line_characters: int = 500
+    searched_lines: int = 1000
+    timing_characters: int = 1000
 
 
 _END_OF_LINE = re.compile(r"\r\n|\r|\n")
@@ -61,7 +65,7 @@ def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> l
     text = text.removeprefix("\ufeff")
     webvtt = text.startswith("WEBVTT")
     found: list[Cue] = []
-    for start, end, settings, lines in _blocks(_END_OF_LINE.split(text), webvtt=webvtt):
+    for start, end, settings, lines in _blocks(_END_OF_LINE.split(text), limits, webvtt=webvtt):
         if len(found) >= limits.cues:
             raise TooLargeError(f"more than {limits.cues} cues")
         shown = "\n".join(line[: limits.line_characters] for line in lines[: limits.lines])
@@ -77,9 +81,12 @@ def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> l
     return sorted(found, key=lambda cue: cue.start)
 
 
-def _blocks(lines: Sequence[str], *, webvtt: bool) -> Iterator[tuple[int, int, str, Sequence[str]]]:
+def _blocks(
+    lines: Sequence[str], limits: SubtitleFileLimits, *, webvtt: bool
+) -> Iterator[tuple[int, int, str, Sequence[str]]]:
     """Yield times, settings and lines of text of each cue."""
-    heads = [(at, match) for at, line in enumerate(lines) if (match := _timing(line)) is not None]
+    longest = limits.timing_characters
+    heads = [(at, match) for at, line in enumerate(lines) if (match := _timing(line, longest)) is not None]
     for number, (at, match) in enumerate(heads):
         end = heads[number + 1][0] if number + 1 < len(heads) else len(lines)
         if webvtt:
@@ -88,16 +95,12 @@ def _blocks(lines: Sequence[str], *, webvtt: bool) -> Iterator[tuple[int, int, s
         elif end < len(lines) and end > at + 1 and _NUMBER.fullmatch(lines[end - 1]):
             end -= 1  # the number of the next cue; an empty line doesn't end a text of SubRip
         times = _milliseconds(match.groups()[:4]), _milliseconds(match.groups()[4:8])
-        text = [line for line in lines[at + 1 : min(end, at + 1 + _FAR)] if line.strip()]
+        text = [line for line in lines[at + 1 : min(end, at + 1 + limits.searched_lines)] if line.strip()]
         yield *times, valid_settings((match[9] or "")[:200]), text
 
 
-_FAR = 1000
-"""Lines behind a cue's times in which its text is looked for."""
-
-
-def _timing(line: str) -> re.Match[str] | None:
-    return _TIMING.fullmatch(line) if "->" in line and len(line) < _FAR else None
+def _timing(line: str, characters: int) -> re.Match[str] | None:
+    return _TIMING.fullmatch(line) if "->" in line and len(line) <= characters else None
 
 
 def _milliseconds(groups: Sequence[str | None]) -> int:

@@ -17,12 +17,6 @@ MEDIA_TYPE = "text/vtt"
 HEADER = b"WEBVTT\n"
 """A file without cues."""
 
-MAX_LINE = 4096
-"""Longest line in characters."""
-
-MAX_CUE_LINES = 32
-"""Most lines of a cue's text; a screen shows three or four."""
-
 TICKS = 90_000
 """Ticks per second of an MPEG-2 timestamp."""
 
@@ -52,10 +46,31 @@ class Cue:
     settings: str = ""
 
 
-class CueReader:
-    """Reads a file, or an endless body; does no I/O."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueLimits:
+    """Limits of cues that are read.
 
-    def __init__(self) -> None:
+    Attributes:
+        line_characters: Longest line.
+        lines: Most lines of a cue's text; a screen shows three or four.
+    """
+
+    line_characters: int = 4096
+    lines: int = 32
+
+
+DEFAULT_LIMITS = CueLimits()
+
+
+class CueReader:
+    """Reads a file, or an endless body; does no I/O.
+
+    Args:
+        limits: of the cues.
+    """
+
+    def __init__(self, limits: CueLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending = ""
         self._after_return = False
@@ -103,13 +118,13 @@ class CueReader:
         *lines, self._pending = _END_OF_LINE.split(self._pending + text.replace("\0", "\ufffd"))
         for line in lines:
             self._take(line)
-        if len(self._pending) > MAX_LINE:
+        if len(self._pending) > self._limits.line_characters:
             self._take(self._pending)
 
     def _take(self, line: str) -> None:
         self._line += 1
-        if len(line) > MAX_LINE:
-            raise self._wrong(f"more than {MAX_LINE} characters")
+        if len(line) > self._limits.line_characters:
+            raise self._wrong(f"more than {self._limits.line_characters} characters")
         self._state(line)
 
     def _wrong(self, reason: str) -> MalformedError:
@@ -160,8 +175,8 @@ class CueReader:
         if "-->" in line:  # §4.4: a cue's text doesn't have it
             raise self._wrong("--> in a cue's text, or no empty line before the next cue")
         if line:
-            if len(self._text) >= MAX_CUE_LINES:
-                raise self._wrong(f"a cue of more than {MAX_CUE_LINES} lines")
+            if len(self._text) >= self._limits.lines:
+                raise self._wrong(f"a cue of more than {self._limits.lines} lines")
             self._text.append(line)
             return
         start, end, settings = self._timing

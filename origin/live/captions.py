@@ -121,12 +121,12 @@ class _Captions:
             await self._file(request, track)
         else:
             take_slowly(request.scope, self._limits.captions_idle_seconds)
-            await _endless(request, track)
+            await self._endless(request, track)
 
     async def _file(self, request: Request, track: _Track) -> None:
         if int(request.headers["content-length"]) > self._limits.captions_bytes:
             raise RefusalError(413, f"more than {self._limits.captions_bytes} bytes")
-        reader, cues, budget = CueReader(), list[Cue](), StepBudget()
+        reader, cues, budget = CueReader(self._limits.cues), list[Cue](), StepBudget()
         async for data in request.stream():
             async for portion in budget.portions(data):
                 reader.receive_data(portion)
@@ -134,18 +134,17 @@ class _Captions:
         reader.receive_eof()
         track.take([*cues, *reader.cues()])
 
-
-async def _endless(request: Request, track: _Track) -> None:
-    reader, budget = CueReader(), StepBudget()
-    try:
-        async for data in request.stream():
-            async for portion in budget.portions(data):
-                reader.receive_data(portion)
-                track.take(list(reader.cues()))
-        reader.receive_eof()
-    finally:
-        # Those before a line that is wrong, or before the connection's end, count.
-        track.take(list(reader.cues()))
+    async def _endless(self, request: Request, track: _Track) -> None:
+        reader, budget = CueReader(self._limits.cues), StepBudget()
+        try:
+            async for data in request.stream():
+                async for portion in budget.portions(data):
+                    reader.receive_data(portion)
+                    track.take(list(reader.cues()))
+            reader.receive_eof()
+        finally:
+            # Those before a line that is wrong, or before the connection's end, count.
+            track.take(list(reader.cues()))
 
 
 def _zero(request: Request, stream: LiveStream) -> Fraction:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from media.subtitles.webvtt import CueLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,12 +13,14 @@ class PublishingLimits:
 
     Attributes:
         captions_bytes: most bytes of a file of captions.
+        cues: of the cues in one.
         captions_idle_seconds: how long a body may pause that goes on for as long as somebody types.
         metadata_bytes: most bytes of the body of an event.
         attributes: most attributes of one date range, and frames of one tag.
     """
 
     captions_bytes: int = 1 << 20
+    cues: CueLimits = field(default_factory=CueLimits)
     captions_idle_seconds: float = 1800.0
     metadata_bytes: int = 16 << 10
     attributes: int = 32

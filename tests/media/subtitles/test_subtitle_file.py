@@ -87,6 +87,10 @@ def test_more_cues_than_the_limit_are_refused_and_long_texts_cut() -> None:
         read_subtitle_file(cue * 4, limits)
     (cut,) = read_subtitle_file("00:01,000 --> 00:02,000\n123456789\nb\nc\nd\n", limits)
     assert cut.text == "12345\nb"
+    (near,) = read_subtitle_file(cue + 5 * "\n" + "far\n", SubtitleFileLimits(searched_lines=5))
+    assert near.text == "x"
+    with pytest.raises(MalformedError, match="no cue"):
+        read_subtitle_file(cue, SubtitleFileLimits(timing_characters=20))
 
 
 LINES = st.lists(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.errors import MediaError
-from media.subtitles.webvtt import Cue, CueReader, segment, timestamp
+from media.errors import MalformedError, MediaError
+from media.subtitles.webvtt import Cue, CueLimits, CueReader, segment, timestamp
 from packager.process.tools import Tools
 
 FILE = """\
@@ -88,6 +88,16 @@ def test_a_fault_is_told_with_its_line(text: str, line: int) -> None:
     cues, error = read(text.encode())
     assert cues == []
     assert error.startswith(f"line {line}: ")
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"), [("x\n" * 3, "more than 2 lines"), ("x" * 51, "more than 50 characters")]
+)
+def test_a_cue_of_more_than_may_be_is_refused(lines: str, reason: str) -> None:
+    data = f"WEBVTT\n\n00:01.000 --> 00:02.000\n{lines}\n\n".encode()
+    CueReader().receive_data(data)
+    with pytest.raises(MalformedError, match=reason):
+        CueReader(CueLimits(line_characters=50, lines=2)).receive_data(data)
 
 
 def test_a_cue_without_text_shows_nothing() -> None:
