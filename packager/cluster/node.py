@@ -18,7 +18,7 @@ from packager.cluster.lease import PREFIX, Lease, LogKeys
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_reader import LogReader
 from packager.cluster.log_stream import LISTING, LogStream
-from packager.cluster.shared_channel import OnDemand, SharedChannel
+from packager.cluster.shared_channel import LogContext, OnDemand, SharedChannel
 from packager.cluster.shared_log import CommandsOnDemand, SharedLog
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
@@ -200,9 +200,8 @@ class ClusterNode:
     ) -> SharedChannel:
         stream = LogStream(self.connection, keys, self._limits.streams)
         lease = Lease(self.connection, keys, self.token, self._limits.lease)
-        return SharedChannel(
-            own, has_media, shared, stream, lease, self.connection, self._limits, dvr, on_demand
-        )
+        context = LogContext(shared, stream, lease, self.connection, self._limits)
+        return SharedChannel(own, has_media, context, dvr, on_demand)
 
     def add(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Do something else beside, over the same connection; to be called before the node runs."""

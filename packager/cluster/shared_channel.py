@@ -13,6 +13,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -56,48 +57,56 @@ class OnDemand(Protocol):
         """Serve what this packager makes: Redis isn't there, and no other node's can be served."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogContext:
+    """The shared log of a channel, and what a node needs in order to own it.
+
+    Attributes:
+        shared: the log that all nodes serve.
+        stream: that log in Redis.
+        lease: of it.
+        connection: to Redis.
+        limits: of the node.
+    """
+
+    shared: SharedLog
+    stream: LogStream
+    lease: Lease
+    connection: RedisConnection
+    limits: ClusterLimits
+
+
 class SharedChannel:
     """Appends what a packager makes of a channel to its shared log, while the packager owns that.
 
     Args:
         own: what the packager's own log gives.
         has_media: tells whether something comes from its source, or its event is over.
-        shared: the log that all nodes serve.
-        stream: that log in Redis.
-        lease: of it.
-        connection: to Redis.
-        limits: of the node.
+        context: the shared log.
         dvr: of the log; None where there is none.
         on_demand: what is made only while somebody asks for it; None where it always is.
 
     Attributes:
-        shared: the same.
+        shared: the log that all nodes serve.
     """
 
     def __init__(
         self,
         own: LiveStream,
         has_media: Callable[[], bool],
-        shared: SharedLog,
-        stream: LogStream,
-        lease: Lease,
-        connection: RedisConnection,
-        limits: ClusterLimits,
+        context: LogContext,
         dvr: SharedDvr | None = None,
         on_demand: OnDemand | None = None,
     ) -> None:
-        self.shared = shared
+        self.shared, self._stream, self._lease = context.shared, context.stream, context.lease
+        self._connection, self._limits = context.connection, context.limits
+        self._writer = LogWriter(self._connection, self._stream, self._lease, self._limits.streams)
         self._on_demand = on_demand
         self._dvr = dvr
         if dvr is not None:
             dvr.on_loaded = lambda: self._news.set()
         self._own = own
         self._has_media = has_media
-        self._stream = stream
-        self._lease = lease
-        self._connection = connection
-        self._limits = limits
-        self._writer = LogWriter(connection, stream, lease, limits.streams)
         # Whether every entry since this node took over is its own.
         self._is_level = False
         self._begins_anew = False
