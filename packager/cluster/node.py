@@ -19,7 +19,7 @@ from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_reader import LogReader
 from packager.cluster.log_stream import LISTING, LogStream
 from packager.cluster.shared_channel import LogContext, OnDemand, SharedChannel
-from packager.cluster.shared_log import CommandsOnDemand, SharedLog
+from packager.cluster.shared_log import CommandsOnDemand, LogServing, SharedLog
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE
@@ -105,10 +105,9 @@ class ClusterNode:
         self.connection = connection
         self.channels: dict[str, SharedChannel] = {}
         self.simulcasts: dict[str, SharedChannel] = {}
-        self._streams = streams
         self._relay = relay
         self._limits = limits
-        self._publish_limits = publish_limits
+        self._serving = LogServing(streams, publish_limits, relay.take)
         self._follows_all = follows_all
         self.token = os.urandom(16).hex()
         self.commands = ClusterCommands(connection, self.token, limits.commands)
@@ -183,8 +182,7 @@ class ClusterNode:
         self, name: str, awaited: CadenceEntry, commands: CommandsOnDemand, *, may_be_owned: bool
     ) -> tuple[LogKeys, SharedLog]:
         keys = LogKeys(SIMULCAST, name)
-        relay, publish = self._relay.take, self._publish_limits
-        shared = SharedLog(name, self._streams, publish, relay, commands, awaited, may_be_owned=may_be_owned)
+        shared = SharedLog(name, self._serving, commands, awaited, may_be_owned=may_be_owned)
         self._simulcast_logs[keys] = shared
         return keys, shared
 
@@ -252,9 +250,7 @@ class ClusterNode:
             shared.close()
 
     def _follow(self, keys: LogKeys, *, may_be_owned: bool) -> SharedLog:
-        shared = self._logs[keys] = SharedLog(
-            keys.name, self._streams, self._publish_limits, self._relay.take, may_be_owned=may_be_owned
-        )
+        shared = self._logs[keys] = SharedLog(keys.name, self._serving, may_be_owned=may_be_owned)
         return shared
 
     async def _list_logs(self) -> None:

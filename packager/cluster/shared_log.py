@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass
 
 from media.errors import MalformedError
 from packager.cluster.failover import begin_empty
@@ -84,14 +85,27 @@ class _SharedLiveLog(FollowedLiveLog):
         self.relay(self.stream, entry)
 
 
+@dataclass(frozen=True, slots=True)
+class LogServing:
+    """How a node serves shared logs.
+
+    Attributes:
+        streams: where channels are put, by name, as long as they can be served.
+        publish_limits: how many requests may wait, and what is kept of playlists.
+        relay: is called with each entry behind its folding, for other processes of this node.
+    """
+
+    streams: MutableMapping[str, LiveStream]
+    publish_limits: PublishLimits
+    relay: Callable[[LiveStream, Entry], None]
+
+
 class SharedLog:
     """A live channel's shared log, and what folding it gives.
 
     Args:
         name: the channel's.
-        streams: where it is put, by name, as long as it can be served.
-        publish_limits: how many requests may wait, and what is kept of playlists.
-        relay: is called with each entry behind its folding, for other processes of this node.
+        serving: how it is served.
         commands: what requests may cause; None: nothing here.
         awaited: windows that are served at once, and waited at; None: it isn't served before it can be.
         may_be_owned: whether this node may come to own the log, for which it needs all bytes of segments.
@@ -107,24 +121,22 @@ class SharedLog:
     def __init__(
         self,
         name: str,
-        streams: MutableMapping[str, LiveStream],
-        publish_limits: PublishLimits,
-        relay: Callable[[LiveStream, Entry], None],
+        serving: LogServing,
         commands: Commands | None = None,
         awaited: CadenceEntry | None = None,
         *,
         may_be_owned: bool = True,
     ) -> None:
         self._may_be_owned = may_be_owned
-        self._folding = _SharedLiveLog(name, streams, ReplicationLimits(), publish_limits)
-        self._folding.relay = relay
-        self._publish_limits = publish_limits
+        self._publish_limits = serving.publish_limits
+        self._folding = _SharedLiveLog(name, serving.streams, ReplicationLimits(), self._publish_limits)
+        self._folding.relay = serving.relay
         self.stream = self._folding.stream
         self.stream.commands = commands or SharedCommands()
         self._awaited = awaited
         if awaited is not None:
-            self.stream.adopt(FoldedLog(awaited, publish_limits))
-            streams[name] = self.stream
+            self.stream.adopt(FoldedLog(awaited, self._publish_limits))
+            serving.streams[name] = self.stream
         self.read = EntryId(0, 0)
         self.is_owned = False
         self.may_differ = False

@@ -17,7 +17,7 @@ from media.errors import MalformedError
 from origin.live import routes as live
 from packager.cluster.lease import LogKeys
 from packager.cluster.log_stream import EntryId, Snapshot
-from packager.cluster.shared_log import SharedLog
+from packager.cluster.shared_log import LogServing, SharedLog
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.replication.log_follower import HoleError
@@ -177,9 +177,8 @@ def listing(maker: Maker) -> tuple[Snapshot, list[bytes]]:
 
 
 def following() -> SharedLog:
-    return SharedLog(
-        "test", dict[str, LiveStream](), DEFAULT_LIMITS, lambda _stream, _entry: None, may_be_owned=False
-    )
+    serving = LogServing(dict[str, LiveStream](), DEFAULT_LIMITS, lambda _stream, _entry: None)
+    return SharedLog("test", serving, may_be_owned=False)
 
 
 async def test_no_more_bytes_are_waited_for_than_may_be() -> None:

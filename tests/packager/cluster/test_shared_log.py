@@ -7,7 +7,7 @@ import time
 
 from packager.cluster.failover import go_on
 from packager.cluster.log_stream import EntryId, Snapshot
-from packager.cluster.shared_log import SharedLog
+from packager.cluster.shared_log import LogServing, SharedLog
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.step_budget import STEP_SECONDS
@@ -32,7 +32,7 @@ def snapshot_of(maker: Maker) -> Snapshot:
 
 async def test_who_takes_over_within_a_snapshot_goes_on_without_it() -> None:
     maker, streams = playing(4), dict[str, LiveStream]()
-    shared = SharedLog("test", streams, DEFAULT_LIMITS, relay=slow)
+    shared = SharedLog("test", LogServing(streams, DEFAULT_LIMITS, slow))
     restoring = asyncio.create_task(shared.restore(snapshot_of(maker), MOST_BYTES))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -57,7 +57,7 @@ async def test_a_log_that_is_given_up_within_a_snapshot_is_not_served_behind_it(
         relayed.append(entry)
         slow(stream, entry)
 
-    shared = SharedLog("test", streams, DEFAULT_LIMITS, relay=relay)
+    shared = SharedLog("test", LogServing(streams, DEFAULT_LIMITS, relay))
     restoring = asyncio.create_task(shared.restore(snapshot_of(maker), MOST_BYTES))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
