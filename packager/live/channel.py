@@ -35,7 +35,7 @@ from packager.sources.published_source import PUBLISH, PublishedSource, keys_too
 from packager.sources.pump import Supply
 from packager.sources.slate import Slate
 from packager.sources.source import Source
-from packager.sources.source_finder import SourceFinder
+from packager.sources.source_finder import SourceFinder, SourceOptions
 from packager.sources.udp import PacketLosses
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
@@ -130,14 +130,10 @@ class Channel:
             if self.published is not None
         )
         self._finder = SourceFinder(
-            options.source,
+            SourceOptions(options.source, options.name, ladder if keep else (), options.slate),
             tools,
-            options.name,
             pump or self.published,
-            keep=keep,
-            copied=ladder if keep else (),
-            limits=limits.source,
-            slate=options.slate,
+            limits.source,
         )
 
     def _new_archive(self) -> SegmentArchive | None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -37,18 +38,37 @@ class Puller(Protocol):
         """Fetch, and reconnect, until cancelled."""
 
 
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What the configuration says of a channel's source.
+
+    Attributes:
+        source: what is played, such as a file or a URL, which may have a password.
+        channel: the channel's name, for the log.
+        copied: the channel's video renditions, the source's own first, if that is passed through without
+            encoding; a publisher can send the others.
+        slate: the path of the file that is shown while a pulled source is gone; empty: nothing is.
+    """
+
+    source: str = field(repr=False)
+    channel: str
+    copied: Sequence[Rung] = ()
+    slate: str = ""
+
+    @property
+    def keep(self) -> bool:
+        """Whether the source's video is passed through without encoding."""
+        return bool(self.copied)
+
+
 class SourceFinder:
     """Connects to one channel's source and inspects it.
 
     Args:
-        source: as configured.
+        options: the source.
         tools: provides ffprobe.
-        channel: the channel's name, for the log.
-        given: supplies the stream in place of ``source``; None to use ``source``.
-        keep: whether the source's video is passed through without encoding.
-        copied: the channel's video renditions, the source's own first, where a publisher can send them.
+        given: supplies the stream in place of the configured source; None to use that.
         limits: limits and retries.
-        slate: the path of the file that is shown while a pulled source is gone; empty: nothing is.
 
     Attributes:
         found: what the last inspection has told; None before the first.
@@ -56,24 +76,15 @@ class SourceFinder:
 
     def __init__(
         self,
-        source: str,
+        options: SourceOptions,
         tools: Tools,
-        channel: str,
         given: Supply | None,
-        *,
-        keep: bool,
-        copied: Sequence[Rung] = (),
         limits: SourceLimits = DEFAULT_LIMITS,
-        slate: str = "",
     ) -> None:
-        self._source = source
+        self._options = options
         self._tools = tools
-        self._channel = channel
         self._given = self._supply = given
-        self._keep = keep
-        self._copied = copied
         self._limits = limits
-        self._slate = slate
         self._puller: Puller | None = None
         self._fallback: SlateFallback | None = None
         self._trouble = ""
@@ -107,26 +118,27 @@ class SourceFinder:
 
     def _showing_slate(self, puller: Puller) -> contextlib.AbstractAsyncContextManager[None]:
         """Show the slate while the context is open and the source is gone, if there is one."""
-        if not self._slate:
+        if not self._options.slate:
             return contextlib.nullcontext()
         self._fallback = SlateFallback(
-            self._slate, puller.wait_until_detected, self._tools, self._channel, self._limits
+            self._options.slate, puller.wait_until_detected, self._tools, self._options.channel, self._limits
         )
         return background_task(self._fallback.run())
 
     async def _new_puller(self) -> Puller | None:
         """Make the client for the source's URL scheme; None for files and the test source."""
-        match urlsplit(self._source).scheme:
+        source, channel, limits = self._options.source, self._options.channel, self._limits
+        match urlsplit(source).scheme:
             case "http" | "https":
                 # The HTTP client is slow to import, and most channels don't need it.
                 await asyncio.to_thread(importlib.import_module, "packager.sources.http_puller")
                 from packager.sources.http_puller import HttpPuller
 
-                return HttpPuller(self._source, self._channel, self._limits)
+                return HttpPuller(source, channel, limits)
             case "udp":
-                return UdpPuller(self._source, self._channel, self._limits)
+                return UdpPuller(source, channel, limits)
             case "rtsp" | "srt":
-                return Remuxer(self._source, self._tools, self._channel, self._limits)
+                return Remuxer(source, self._tools, channel, limits)
         return None
 
     async def find(self) -> Source:
@@ -156,18 +168,18 @@ class SourceFinder:
             return await probe.wait_for_supply(
                 self._supply,
                 self._tools,
-                self._channel,
-                keep=self._keep,
-                copied=self._copied,
+                self._options.channel,
+                keep=self._options.keep,
+                copied=self._options.copied,
                 limits=self._limits,
                 on_failure=self._failed,
             )
         by = self._puller.address if isinstance(self._puller, Remuxer) else ""
         return await probe.wait_for_source(
-            self._source,
+            self._options.source,
             self._tools,
-            self._channel,
-            keep=self._keep,
+            self._options.channel,
+            keep=self._options.keep,
             by=by,
             limits=self._limits,
             on_failure=self._failed,
