@@ -31,9 +31,6 @@ from packager.window.rendition import Rendition
 
 Append = Callable[[Entry], None]
 
-WAITED_SECONDS = 60
-"""Where the former owner's numbers are further ahead, nobody waits for them: its log has gone by then."""
-
 UNTOLD_DISCONTINUITIES = 2
 """An owner may not have told of its last discontinuity yet; the next one is behind that."""
 
@@ -68,6 +65,7 @@ def go_on(
     append: Append,
     dvr: Dvr | None = None,
     *,
+    gone_seconds: float,
     anew: bool = False,
     keeps_ranges: bool = True,
     reached: Reached | None = None,
@@ -79,6 +77,8 @@ def go_on(
         own: what the packager's own log has given.
         append: appends to the shared log.
         dvr: what the shared log has behind the live edge; None: nothing.
+        gone_seconds: by how much the numbers of its former owner may be ahead; where they are further ahead,
+            nobody waits for them, since its log has gone by then.
         anew: whether what the shared log has given isn't all of it, so that new windows must begin.
         keeps_ranges: whether new windows begin with the date ranges that the shared log has.
         reached: how far the shared log had come, where what it has given may not be all of it.
@@ -94,7 +94,7 @@ def go_on(
     own_next = _own_next(own.renditions)
     if reached is not None:
         ahead = (reached.number - own_next) * own.cadence.segment_duration
-        following = max(following, reached.number if ahead <= WAITED_SECONDS else -1)
+        following = max(following, reached.number if ahead <= gone_seconds else -1)
         told = reached.discontinuity_sequence + UNTOLD_DISCONTINUITIES
         wanted = replace(wanted, discontinuity_sequence=max(wanted.discontinuity_sequence, told))
     number = max(_oldest_number(own.renditions), following)

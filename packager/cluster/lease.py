@@ -25,9 +25,6 @@ PREFIX = "headwater"
 AHEAD_SECONDS = 3600.0
 """How far an epoch may be ahead of a clock: one beyond wasn't given by Redis to any node."""
 
-LONGEST_LEASES = 10
-"""A lease that expires later than so many of this node's, or never, wasn't taken by any."""
-
 # A lease is a hash: who has it, and whether that one has something to append.
 _ACQUIRE = """
 local lease, epoch, reached = KEYS[1], KEYS[2], KEYS[3]
@@ -191,7 +188,7 @@ class Lease:
         async with self._changing:
             asked = time.monotonic()
             ahead = str(round(AHEAD_SECONDS * 1000))
-            longest = str(round(self._limits.lease_seconds * 1000 * LONGEST_LEASES))
+            longest = str(round(self._limits.lease_seconds * 1000 * self._limits.longest_leases))
             terms = *self._terms(has_media=has_media), ahead, longest
             given, told = await self._eval(_ACQUIRE, *terms)
             epoch = int(given)

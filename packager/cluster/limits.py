@@ -47,11 +47,13 @@ class LeaseLimits:
         renew_seconds: between two renewals, and between two attempts to take a lease.
         epoch_seconds: for how long the epoch of a log that nobody holds is remembered; by then the clock of
             Redis is beyond it.
+        longest_leases: a lease that expires later than so many of this node's, or never, wasn't taken by any.
     """
 
     lease_seconds: float = 1.2
     renew_seconds: float = 0.25
     epoch_seconds: int = 86_400
+    longest_leases: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -320,9 +320,15 @@ class SharedChannel:
         # Behind a time in which nobody asked for the channel gaps would lead nowhere.
         anew = self._begins_anew or (on_demand is not None and not shared.ready)
         try:
-            ranges, reached = on_demand is None, self._reached
             done = go_on(
-                shared, self._own, self._append, dvr, anew=anew, keeps_ranges=ranges, reached=reached
+                shared,
+                self._own,
+                self._append,
+                dvr,
+                gone_seconds=self._limits.streams.gone_seconds,
+                anew=anew,
+                keeps_ranges=on_demand is None,
+                reached=self._reached,
             )
             if done and on_demand is not None:
                 for tag in on_demand.ranges_behind(shared.presentation.date_ranges.tags()):

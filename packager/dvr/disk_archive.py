@@ -254,7 +254,7 @@ class DiskArchive:
         segment_duration: Fraction,
         now: Fraction,
     ) -> None:
-        """See ``restore``."""
+        """Give windows the segments that were found, as far as they can be listed, and leave the others."""
         self._writer.used = _bytes_of(found)
         kept = max(writer.window.kept for writer in writers.values())
         if not within(found, next_number, segment_duration, kept):

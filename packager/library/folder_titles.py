@@ -74,7 +74,15 @@ class FolderTitles:
         return [name for _, name in sorted(self._known(folder).titles.get(title, ()))]
 
     def subtitles(self, folder: str, stem: str) -> list[str]:
-        """Return the subtitle files whose name begins with a film's, in order; raises likewise."""
+        """Return the subtitle files whose name begins with a film's, in order.
+
+        Args:
+            folder: relative to the library; "" for the library itself.
+            stem: the film's name without its extension.
+
+        Raises:
+            OSError, ValueError: the folder can't be read, or no folder can have such a name.
+        """
         return list(beginning_with(self._known(folder).subtitles, stem))
 
     def _known(self, folder: str) -> _FolderNames:

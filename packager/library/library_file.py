@@ -97,7 +97,15 @@ class FolderNames(Protocol):
         """
 
     def subtitles(self, folder: str, stem: str) -> list[str]:
-        """Return the subtitle files whose name begins with a film's, in order; raises likewise."""
+        """Return the subtitle files whose name begins with a film's, in order.
+
+        Args:
+            folder: relative to the library; "" for the library itself.
+            stem: the film's name without its extension.
+
+        Raises:
+            OSError, ValueError: the folder can't be read, or no folder can have such a name.
+        """
 
 
 class Storage(Protocol):

@@ -13,6 +13,7 @@ class ProcessLimits:
         pipe_bytes: Requested size of each output pipe; one full pipe blocks all outputs of an ffmpeg.
         spare_pipes: Pipes that must be free beyond those needed, since starting a process uses descriptors.
         error_bytes: How much of standard error is kept, the newest.
+        output_bytes: Most bytes of the output of a program whose answer is read whole.
         exit_seconds: Time for the process to exit by itself after the end of its output.
         stop_seconds: Time between SIGTERM and SIGKILL.
     """
@@ -20,6 +21,7 @@ class ProcessLimits:
     pipe_bytes: int = 1 << 20
     spare_pipes: int = 8
     error_bytes: int = 64 << 10
+    output_bytes: int = 64 << 20
     exit_seconds: float = 10.0
     stop_seconds: float = 0.7
 

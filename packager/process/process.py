@@ -274,7 +274,7 @@ async def run(
     argv: Sequence[str | Path],
     *,
     limit: float,
-    max_bytes: int = 64 << 20,
+    max_bytes: int | None = None,
     sandbox: Sandbox | None = STRICT,
     feed: Callable[[Process], Awaitable[None]] | None = None,
     limits: ProcessLimits = DEFAULT_LIMITS,
@@ -284,7 +284,7 @@ async def run(
     Args:
         argv: the program's absolute path, then its arguments, the output among them as ``pipe(0)``.
         limit: timeout in seconds.
-        max_bytes: most bytes of output.
+        max_bytes: most bytes of output; None: as many as the limits say.
         sandbox: the sandbox; None for none.
         feed: writes to standard input; None to leave it empty.
         limits: buffer sizes and timeouts.
@@ -294,13 +294,13 @@ async def run(
     """
     process = await Process.start(argv, sandbox=sandbox, stdin=feed is not None, limits=limits)
     feeding = None if feed is None else asyncio.ensure_future(feed(process))
-    output = bytearray()
+    output, most = bytearray(), limits.output_bytes if max_bytes is None else max_bytes
     try:
         async with asyncio.timeout(limit):
             while data := await process.read():
                 output += data
-                if len(output) > max_bytes:
-                    raise ToolsError(f"{argv[0]} gave more than {max_bytes} bytes")
+                if len(output) > most:
+                    raise ToolsError(f"{argv[0]} gave more than {most} bytes")
             status = await process.wait()
     except TimeoutError as error:
         raise ToolsError(f"{argv[0]} took longer than {limit:.0f} s") from error

@@ -63,7 +63,7 @@ def read_entry(message: bytes) -> Entry:
     Raises:
         MalformedError: it is no whole entry.
     """
-    reader = LogDecoder()
+    reader = LogDecoder(len(message))
     reader.receive_data(message)
     found = list(reader.entries())
     reader.receive_eof()
@@ -122,7 +122,10 @@ class ElsewhereError(Exception):
 
 
 class ElsewhereCommands:
-    """The commands to a channel of another process, where its requests go that may cause something."""
+    """The commands to a channel of another process, where its requests go that may cause something.
+
+    Those that are refused raise ``ElsewhereError``.
+    """
 
     def note_viewer(self) -> None:
         """Do nothing: viewers are told in reports."""
@@ -132,24 +135,24 @@ class ElsewhereCommands:
         return True
 
     async def end_event(self) -> RecordingState:
-        """Refuse: the other process answers such requests; likewise all below."""
+        """Refuse to end the event: the other process does."""
         raise ElsewhereError
 
     def begin_event(self) -> bool:
-        """Refuse."""
+        """Refuse to begin an event: the other process does."""
         raise ElsewhereError
 
     def publish_metadata(self, tag: DateRange, id3: bytes) -> None:
-        """Refuse."""
+        """Refuse to publish metadata: the other process does."""
         del tag, id3
         raise ElsewhereError
 
     def feeding_captions(self) -> AbstractAsyncContextManager[None]:
-        """Refuse."""
+        """Refuse to take captions as they are spoken: the other process does."""
         raise ElsewhereError
 
     def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
-        """Refuse."""
+        """Refuse to add captions: the other process does."""
         del language, cues, zero
         raise ElsewhereError
 

@@ -139,7 +139,7 @@ class IndexReading:
         return self._read(offset, length)
 
     def reserve(self, count: int) -> None:
-        """Wait for room for bytes that aren't in the file but are about to be taken, and hold it likewise."""
+        """Wait for room for bytes that aren't in the file but are about to be taken; hold it to the end."""
         self._memory.reserve(count, self._reserved)
         self._reserved += count
 

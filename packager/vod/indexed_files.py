@@ -91,7 +91,7 @@ class IndexedFiles:
             return self.of(file, name)
 
     def of(self, file: LibraryFile, name: str) -> IndexedFile:
-        """Describe an open file likewise."""
+        """Describe an open file by its index and its sidecars; raises as :meth:`find`."""
         return IndexedFile(name, "", file.identity, self._indexes.index(file), self._sidecars.beside(name))
 
     def versioned(self, file: LibraryFile, version: str | None) -> FileIndex:
@@ -101,7 +101,7 @@ class IndexedFiles:
         return self._indexes.index(file)
 
     def known(self, file: LibraryFile, version: str | None) -> FileIndex | None:
-        """Give an open file's index likewise if it is in memory, else None; never blocks."""
+        """Give an open file's index if it is in memory and of the wanted version, else None; never blocks."""
         index = self._indexes.known(file.identity)
         return index if index is not None and version in (None, index.version.name) else None
 
@@ -181,7 +181,7 @@ def find_track(index: FileIndex, name: str, track: str) -> OfferedTrack:
 
 
 def find_segmented_track(index: FileIndex, name: str, track: str) -> OfferedTrack:
-    """Find a track that is offered in segments likewise."""
+    """Find a track of a file that is offered in segments by its name; NotFoundError where there is none."""
     offered = index.segmented_track(track)
     if offered is None:
         raise NotFoundError(f"{name} has no track {track}")

@@ -131,7 +131,18 @@ class Titles:
         ).decode()
 
     def manifest(self, name: str, clip: Clip = WHOLE) -> bytes:
-        """Write the DASH manifest likewise; raises as :meth:`multivariant_playlist`."""
+        """Write the DASH manifest of a file, or of the title that has this name.
+
+        Args:
+            name: relative to the library; the file's, or the renditions' common part.
+            clip: which part of it.
+
+        Raises:
+            NotFoundError: there is neither.
+            ClipError: it has no such part.
+            MediaError: it can't be packaged, or has too many segments for a manifest.
+            OSError: it can't be read.
+        """
         found = self._files.resolve(name)
         indexes = [one.index for one in found]
         segments = sum(len(index.video.sizes) for index in indexes if index.video is not None)

@@ -43,9 +43,6 @@ from packager.window.snapshot import (
     WindowStateEntry,
 )
 
-MAX_ENTRY_BYTES = 1 << 30
-"""Longest message that is read: what a day left on disk is in one."""
-
 FRACTIONS_KEPT = 4096
 """How many fractions are kept as objects: most segments share their duration."""
 
@@ -186,7 +183,7 @@ class LogDecoder:
         max_entry_bytes: longest message that is read.
     """
 
-    def __init__(self, max_entry_bytes: int = MAX_ENTRY_BYTES) -> None:
+    def __init__(self, max_entry_bytes: int) -> None:
         self._max_entry_bytes = max_entry_bytes
         self._buffer = bytearray()
         self._decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {

@@ -35,6 +35,7 @@ from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
 from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment, StoredSegment
 from packager.window.rendition_writer import RenditionWriter
+from tests.origin.live.served_log import LOG_BYTES
 
 CADENCE = cadence(Fraction(24), 1.0, 0.25)
 TARGET_DURATION = CADENCE.target_duration
@@ -132,7 +133,7 @@ class Availability(RuleBasedStateMachine):
         self.inits = 0
         self.lossy = False
         self.disks: dict[str, Disk] = {}
-        self.reader = LogDecoder()
+        self.reader = LogDecoder(LOG_BYTES)
 
     @initialize(
         disk=st.sampled_from([True, True, False]),

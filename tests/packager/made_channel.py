@@ -20,7 +20,7 @@ from packager.window.log import CadenceEntry, DateRangeEntry, Entry, Log, Rendit
 from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment, StoredSegment
 from packager.window.rendition_writer import RenditionWriter
-from tests.origin.live.served_log import NoCommands
+from tests.origin.live.served_log import LOG_BYTES, NoCommands
 
 NUMBER = 1_795_000_000
 PARTS = 4
@@ -184,7 +184,7 @@ class Maker:
 
 def follow(stream: LiveStream, entry: Entry) -> None:
     """Fold an entry that has come as bytes."""
-    reader = LogDecoder()
+    reader = LogDecoder(LOG_BYTES)
     reader.receive_data(encode(entry))
     for one in reader.entries():
         stream.fold(one)

@@ -32,6 +32,8 @@ ABSENT = ("packager.live", "packager.process", "packager.sources", "packager.dvr
 """Rooms that have no business where a log is served."""
 
 TICK_SECONDS = 0.01
+LOG_BYTES = 64 << 20
+"""Longest entry of a log that a test reads."""
 
 
 class LogClock:
@@ -107,7 +109,7 @@ async def answers(stream: LiveStream, targets: Sequence[str]) -> list[Answer]:
 
 def folded(data: bytes, clock: LogClock) -> LiveStream:
     """Fold a log."""
-    stream, reader = LiveStream("test", NoCommands(), clock=clock), LogDecoder()
+    stream, reader = LiveStream("test", NoCommands(), clock=clock), LogDecoder(LOG_BYTES)
     reader.receive_data(data)
     for entry in reader.entries():
         stream.fold(entry)

@@ -35,7 +35,7 @@ from packager.window.model import LivePart, LiveSegment
 from packager.window.rendition_writer import RenditionWriter
 from tests.copied_channel import film
 from tests.live_server import running
-from tests.origin.live.served_log import ABSENT, Answer, LogClock, LogKeeper, NoCommands, answers
+from tests.origin.live.served_log import ABSENT, LOG_BYTES, Answer, LogClock, LogKeeper, NoCommands, answers
 from tests.packager.cluster.test_node import is_level, node, owner
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -105,7 +105,7 @@ class Recording:
     """
 
     def __init__(self, data: bytes) -> None:
-        reader = LogDecoder()
+        reader = LogDecoder(LOG_BYTES)
         reader.receive_data(data)
         first, *self.entries = reader.entries()
         reader.receive_eof()
@@ -226,7 +226,7 @@ async def test_a_channel_that_goes_on_with_what_was_left_on_disk(tools: Tools, t
 
 
 async def test_who_waits_where_a_log_is_served_is_answered_when_the_part_comes() -> None:
-    stream, reader = LiveStream("test", NoCommands()), LogDecoder()
+    stream, reader = LiveStream("test", NoCommands()), LogDecoder(LOG_BYTES)
 
     def follow(entry: Entry) -> None:
         reader.receive_data(encode(entry))

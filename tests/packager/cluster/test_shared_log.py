@@ -42,7 +42,7 @@ async def test_who_takes_over_within_a_snapshot_goes_on_without_it() -> None:
     def append(entry: Entry) -> None:
         shared.append(entry)
 
-    assert go_on(shared.stream, maker.followers[0], append, anew=True)
+    assert go_on(shared.stream, maker.followers[0], append, gone_seconds=60.0, anew=True)
     await restoring
     assert shared.is_whole
     assert shared.read == EntryId(2, 10)

@@ -238,6 +238,8 @@ async def test_what_takes_too_long_or_gives_too_much_is_ended(tools: Tools) -> N
         await run(endless, limit=0.3)
     with pytest.raises(ToolsError, match="more than 100 bytes"):
         await run(endless, limit=LONGEST_SECONDS, max_bytes=100)
+    with pytest.raises(ToolsError, match="more than 200 bytes"):
+        await run(endless, limit=LONGEST_SECONDS, limits=ProcessLimits(output_bytes=200))
 
 
 async def test_a_program_that_is_not_there_ends_with_the_launchers_error() -> None:

@@ -35,6 +35,7 @@ from packager.window.log import (
 from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline
 from packager.window.snapshot import SegmentMediaEntry
+from tests.origin.live.served_log import LOG_BYTES
 
 SAMPLE_ENTRY = SampleEntry(b"avc1", "avc1.42c01f", bytes(78), (b"box",), width=1280, height=720)
 TIMELINE = Timeline(7, b"init", SAMPLE_ENTRY)
@@ -75,7 +76,7 @@ ENTRIES: list[Entry] = [
 
 
 def read(*pieces: bytes) -> list[Entry]:
-    reader, found = LogDecoder(), list[Entry]()
+    reader, found = LogDecoder(LOG_BYTES), list[Entry]()
     for piece in pieces:
         reader.receive_data(piece)
         found += reader.entries()
