@@ -31,5 +31,5 @@ class Diagnosis:
     text: str
 
     def __str__(self) -> str:
-        """Write it as one line."""
+        """Write the finding as one line."""
         return f"{self.verdict:5} {self.subject}: {self.text}"

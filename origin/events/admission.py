@@ -19,7 +19,7 @@ class HasReaders(Protocol):
 
     @property
     def readers(self) -> int:
-        """How many readers it has."""
+        """How many readers the channel has."""
         ...
 
 

@@ -570,7 +570,7 @@ class EventChannel:
         self._wake()
 
     def describe(self) -> dict[str, object]:
-        """Describe it for lists."""
+        """Describe the channel for lists."""
         return {
             "last_id": self.last_id,
             "events": self.log.end - self.log.first,

@@ -204,7 +204,7 @@ class FollowedEventLog:
             self._served[self._name] = self.channel
 
     def withdraw(self) -> None:
-        """Serve it to nobody who comes now; readers that are here stay."""
+        """Serve the channel to nobody who comes now; readers that are here stay."""
         self._served.pop(self._name, None)
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ class RingBlock(Protocol):
 
     @property
     def size(self) -> int:
-        """Its length in bytes."""
+        """Length of the block in bytes."""
         ...
 
 

@@ -49,7 +49,7 @@ class RenditionFile:
         return self if self.extension == window.extension else NOTHING
 
     def in_memory(self, window: Window) -> bytes | memoryview | None:
-        """Give its bytes, where it is there and in memory."""
+        """Give the bytes of the file; None where it isn't in memory."""
         if self.kind is RenditionFileKind.PART:
             return window.part(self.number, self.index)
         if self.kind is RenditionFileKind.SEGMENT:

@@ -37,7 +37,7 @@ class Block:
 
     @property
     def size(self) -> int:
-        """Its length in bytes."""
+        """Length of the audio in bytes."""
         return len(self.data)
 
     def time_at(self, cut: int) -> Fraction:

@@ -28,7 +28,7 @@ class NamedStation(Protocol):
 
     @property
     def options(self) -> MountOptions:
-        """Its options, with its listeners' password."""
+        """The options of the station, with its listeners' password."""
 
 
 class StationAuthorization:

@@ -276,7 +276,7 @@ class Mount:
 
     @property
     def bitrate(self) -> int:
-        """In kbit/s, of what is heard."""
+        """The bitrate of what is heard, in kbit/s."""
         return self.station.bitrate if self._heard is None else self._heard.bitrate
 
     @property

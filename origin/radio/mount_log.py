@@ -140,7 +140,7 @@ class FollowedMountLog:
         self._served[self._mount.name] = self._mount
 
     def withdraw(self) -> None:
-        """Serve it to nobody who comes now; listeners that are here stay."""
+        """Serve the station to nobody who comes now; listeners that are here stay."""
         self._served.pop(self._mount.name, None)
 
     def close(self) -> None:

@@ -193,7 +193,7 @@ async def _make_ready(config: Config, finding_tools: Awaitable[Tools], start: _S
 
 
 def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[socket.socket]:
-    """Give those that workers listen on: the administrator's port is the control process's alone."""
+    """Return the sockets that workers listen on: the administrator's port is the control process's alone."""
     admin_port = config.server.admin_port
     return [one for one in bound.http if not admin_port or one.getsockname()[1] != admin_port]
 

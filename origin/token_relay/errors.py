@@ -26,7 +26,7 @@ class CompletionError(Exception):
 
     @property
     def status(self) -> int:
-        """Of the answer to who asked: the upstream server's, where that is about the request."""
+        """The status of the answer to who asked: the upstream server's, where that is about the request."""
         return 502 if self._upstream < 400 or self._upstream in OURS else self._upstream
 
     @property

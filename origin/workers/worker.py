@@ -97,15 +97,15 @@ class ControlProcess:
 
     @property
     def has_room(self) -> bool:
-        """Whether it takes one more connection now."""
+        """Whether the control process takes one more connection now."""
         return self._packets.has_room
 
     def answers(self, scope: Scope, *, upgrading: bool) -> bool:
-        """Tell whether it answers a request, and not the worker."""
+        """Tell whether the control process answers a request, and not this worker."""
         return self._services.leaves_to_others(scope, upgrading=upgrading)
 
     def take(self, descriptor: int, data: bytes) -> None:
-        """Give it a connection, with what was read of the request and behind it."""
+        """Hand a connection over, with what was read of the request and behind it."""
         self._packets.send(messages.encode(HandedOver(data)), (os.dup(descriptor),))
 
 

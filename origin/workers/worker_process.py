@@ -142,7 +142,7 @@ class WorkerProcess:
             self._start_timer = loop.call_later(self._limits.start_seconds, self._lost)
 
     def end(self, *, at_once: bool) -> None:
-        """Let it end, behind its last response or at once."""
+        """Let the worker end, behind its last response or at once."""
         if self.state is WorkerState.SPARE:
             # It has no clients, and may not look at its messages yet.
             self._lost()
@@ -151,7 +151,7 @@ class WorkerProcess:
             self.tell(End(at_once))
 
     def tell(self, message: messages.ToWorker) -> None:
-        """Tell it something that it needn't answer."""
+        """Send the worker a message that it needn't answer."""
         self._packets.send(messages.encode(message))
 
     async def report(self) -> Report:
@@ -194,7 +194,7 @@ class WorkerProcess:
         beginning.add_done_callback(self._beginnings.discard)
 
     async def _send_logs(self) -> None:
-        """Give it a socket on which the logs of live channels come, in the place of one that it had."""
+        """Give the worker a socket on which the logs of live channels come, in place of an earlier one."""
         try:
             ours, its = socket.socketpair()
         except OSError as error:
