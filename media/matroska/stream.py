@@ -7,6 +7,7 @@ frame, wherever the publisher's own begin, so that a decoder can join there.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.matroska.blocks import BLOCK_HEADER_BYTES, DEFAULT_SCALE, block_header, timestamp_scale
@@ -34,9 +35,6 @@ from media.matroska.element_ids import (
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack, parse_tracks
 from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk, without_front
 
-MAX_ELEMENT_BYTES = 8 << 20
-"""Largest element that is taken: a key frame of 64 Mbit."""
-
 LONGEST_TIME = 1 << 62
 """Bound of times in nanoseconds."""
 
@@ -44,10 +42,29 @@ _SEGMENT_HEAD = SEGMENT.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
 _CLUSTER_HEAD = CLUSTER.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
 
 
-class MatroskaStreamReader:
-    """Divides a stream at its key frames, without I/O; without video each block is an access point."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatroskaStreamLimits:
+    """Limits of a stream that is divided into chunks.
 
-    def __init__(self) -> None:
+    Attributes:
+        element_bytes: Largest element that is taken: a key frame of 64 Mbit.
+    """
+
+    element_bytes: int = 8 << 20
+
+
+DEFAULT_LIMITS = MatroskaStreamLimits()
+
+
+class MatroskaStreamReader:
+    """Divides a stream at its key frames, without I/O; without video each block is an access point.
+
+    Args:
+        limits: of the stream.
+    """
+
+    def __init__(self, limits: MatroskaStreamLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._buffer = bytearray()
         self._ebml = self._info = self._tracks_element = b""
         self._head = b""
@@ -97,7 +114,7 @@ class MatroskaStreamReader:
                 continue
             if element.size == UNKNOWN_SIZE:
                 raise MalformedError(f"element {element.kind:#x} of unknown size")
-            if element.size > MAX_ELEMENT_BYTES:
+            if element.size > self._limits.element_bytes:
                 raise TooLargeError(f"element {element.kind:#x} of {element.size} bytes")
             if element.end > len(view):
                 break

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import dataclass
 
 from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE, StreamChunk
@@ -25,9 +26,6 @@ from media.ts.tables import (
 )
 
 NULL_PID = 0x1FFF
-MAX_RESYNC = 64 * PACKET
-"""Most bytes that are skipped to find a packet."""
-
 VIDEO_TYPES = frozenset(
     {
         StreamType.MPEG1_VIDEO,
@@ -42,16 +40,27 @@ _WITH_PARAMETER_SETS = frozenset({StreamType.H264, StreamType.HEVC})
 LONGEST_STEP = 3 * CLOCK_RATE
 """Largest step between clock references (§2.7.2: 0.1 s); a larger one is a jump."""
 
-MAX_UNIT = 4096
-"""How much of an access unit is searched for parameter sets, which precede its first slice."""
-
-MAX_HELD = 1 << 20
-"""Most bytes of packets that wait for that part of an access unit."""
-
-MAX_SKIPPED = 32 << 20
-"""Most bytes that are dropped from a jump of the clock to the next access point."""
-
 START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportReaderLimits:
+    """Limits of a transport stream that is divided into chunks.
+
+    Attributes:
+        garbage_bytes: Most bytes that are skipped to find a packet.
+        unit_bytes: How much of an access unit is searched for parameter sets, which precede its first slice.
+        held_bytes: Most bytes of packets that wait for that part of an access unit.
+        dropped_bytes: Most bytes that are dropped from a jump of the clock to the next access point.
+    """
+
+    garbage_bytes: int = 64 * PACKET
+    unit_bytes: int = 4096
+    held_bytes: int = 1 << 20
+    dropped_bytes: int = 32 << 20
+
+
+DEFAULT_LIMITS = TransportReaderLimits()
 
 
 class _AccessUnit:
@@ -80,11 +89,15 @@ class TransportReader:
 
     Without video, each packet with the random access indicator is one.
 
+    Args:
+        limits: of the stream.
+
     Attributes:
         lost: number of lost packets, by their counters modulo 16.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: TransportReaderLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._buffer = bytearray()
         self._skipped = 0
         self._follows_packet = False
@@ -142,7 +155,7 @@ class TransportReader:
         following = self._buffer.find(SYNC, position)
         following = len(self._buffer) if following < 0 else following
         self._skipped += following - position
-        if self._skipped > MAX_RESYNC:
+        if self._skipped > self._limits.garbage_bytes:
             raise MalformedError("no transport stream packets")
         return following
 
@@ -206,7 +219,7 @@ class TransportReader:
             self._settle()
             self._flush()
             # Without access points there is nothing to wait for.
-            self._jumped = 0 if self._accesses else MAX_SKIPPED
+            self._jumped = 0 if self._accesses else self._limits.dropped_bytes
         elif self._clock is not None:
             self._elapsed = (self._elapsed or 0) + (clock - self._clock) % CLOCK_WRAP
         self._clock = clock
@@ -217,15 +230,15 @@ class TransportReader:
             self._run += packets
             return
         self._jumped += len(packets)
-        if self._jumped > MAX_SKIPPED:
+        if self._jumped > self._limits.dropped_bytes:
             self._jumped = None
             self._found.append(StreamChunk(packets, changes=True))
 
     def _told(self, unit: _AccessUnit) -> bool:
-        """Tell whether enough of an access unit is there: its first slice, or ``MAX_UNIT``."""
+        """Tell whether enough of an access unit is there: its first slice, or as much as is searched."""
         if self._video is None or self._video[1] not in _WITH_PARAMETER_SETS:
             return True
-        if len(unit.data) > MAX_UNIT or len(unit.packets) > MAX_HELD:
+        if len(unit.data) > self._limits.unit_bytes or len(unit.packets) > self._limits.held_bytes:
             return True
         # What was looked at isn't again, but for the part of a start code at its end.
         start, unit.seen = max(unit.seen - 3, 0), len(unit.data)

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from media.flv.flv_to_matroska import RemuxLimits
 from media.hls.reader import PlaylistReaderLimits
+from media.matroska.stream import MatroskaStreamLimits
 from media.mp4.fragment_join import JoinLimits
 from media.rtsp.messages import RtspMessageLimits
+from media.ts.reader import TransportReaderLimits
 from media.ts.ts_to_fragments import LiveTransportLimits
 from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy
@@ -74,6 +76,19 @@ class FurtherVideoTrackLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamReaderLimits:
+    """Limits of the readers that divide a stream into chunks.
+
+    Attributes:
+        transport: Of MPEG-TS.
+        matroska: Of Matroska and WebM.
+    """
+
+    transport: TransportReaderLimits = field(default_factory=TransportReaderLimits)
+    matroska: MatroskaStreamLimits = field(default_factory=MatroskaStreamLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PumpLimits:
     """How much of a stream is buffered on its way to ffmpeg.
 
@@ -84,6 +99,7 @@ class PumpLimits:
         pacing: How far the stream may be ahead of real time, or behind it.
         gop_cache: How much is kept for an ffmpeg that joins later.
         remux: How much of FLV is held back until all tracks are known with which Matroska begins.
+        readers: Of what divides the stream into chunks.
     """
 
     ahead_bytes: int = 32 << 20
@@ -92,6 +108,7 @@ class PumpLimits:
     pacing: PacingLimits = field(default_factory=PacingLimits)
     gop_cache: GopCacheLimits = field(default_factory=GopCacheLimits)
     remux: RemuxLimits = field(default_factory=RemuxLimits)
+    readers: StreamReaderLimits = field(default_factory=StreamReaderLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,7 +139,7 @@ class Publication:
 
     def _set_container(self, container: str) -> None:
         owner = self._owner
-        self._reader = READERS[container]()
+        self._reader = READERS[container](owner.limits.pump.readers)
         self._portion_bytes = portion_bytes(container)
         self.pump = Pump(
             container,

@@ -30,18 +30,18 @@ from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.process.process import Process
 from packager.sources.gop_cache import GopCache
-from packager.sources.limits import DEFAULT_LIMITS, PumpLimits
+from packager.sources.limits import DEFAULT_LIMITS, PumpLimits, StreamReaderLimits
 from packager.sources.pacing import Pacing
 from packager.sources.tee_branch import TeeBranch
 from packager.step_budget import AUDIO_PORTION_BYTES, FLV_PORTION_BYTES, PORTION_BYTES, StepBudget
 
-READERS: Mapping[str, Callable[[], StreamReader]] = {
-    "mpegts": TransportReader,
-    "flv": FlvReader,
-    "matroska": MatroskaStreamReader,
-    "mp4": FragmentedStreamReader,
-    "mp3": AudioStreamReader,
-    "aac": AudioStreamReader,
+READERS: Mapping[str, Callable[[StreamReaderLimits], StreamReader]] = {
+    "mpegts": lambda limits: TransportReader(limits.transport),
+    "flv": lambda _: FlvReader(),
+    "matroska": lambda limits: MatroskaStreamReader(limits.matroska),
+    "mp4": lambda _: FragmentedStreamReader(),
+    "mp3": lambda _: AudioStreamReader(),
+    "aac": lambda _: AudioStreamReader(),
 }
 """Readers of the containers that can be pumped, by ffmpeg's name of the container."""
 
@@ -208,7 +208,7 @@ class Pump:
         self._begun = self._received
 
     def _set_reader(self, reader: SupportsSignature | None) -> None:
-        self._cutter = None if reader is not None else READERS[self.received_container]()
+        self._cutter = None if reader is not None else READERS[self.received_container](self._limits.readers)
         self._signed = reader or self._cutter
 
     @property

@@ -248,7 +248,8 @@ class Remuxer:
 
     async def _read_output(self, process: Process) -> bool:
         """Pass the program's output to the pump; return whether there was any."""
-        loop, reader, budget = asyncio.get_running_loop(), TransportReader(), StepBudget()
+        loop, budget = asyncio.get_running_loop(), StepBudget()
+        reader = TransportReader(self._limits.pump.readers.transport)
         pump: Pump | None = None
         patience = self._limits.remux_start_seconds
         continuity = StreamContinuity(loop.time(), self._limits.continuity)

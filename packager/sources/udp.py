@@ -229,7 +229,7 @@ class UdpPuller:
         self._retries = SourceRetries(channel, limits.retry)
         self._past = self._logged = PacketLosses()
         self._logged_at = 0.0
-        self._reader = TransportReader()
+        self._reader = TransportReader(limits.pump.readers.transport)
         self._receiver: UdpReceiver | None = None
         self.pump = Pump("mpegts", self._reader, limits=limits.pump, channel=channel)
 
@@ -269,7 +269,7 @@ class UdpPuller:
     def _close_receiver(self) -> None:
         """Add the closed socket's losses to the earlier ones."""
         self._past = self.losses
-        self._receiver, self._reader = None, TransportReader()
+        self._receiver, self._reader = None, TransportReader(self._limits.pump.readers.transport)
 
     async def _receive(self, receiver: UdpReceiver) -> None:
         loop, budget = asyncio.get_running_loop(), StepBudget()
@@ -294,7 +294,7 @@ class UdpPuller:
     def _begin(self) -> None:
         """Begin another stream."""
         self._past = PacketLosses(self._past.packets + self._reader.lost, self._past.datagrams)
-        self._reader = TransportReader()
+        self._reader = TransportReader(self._limits.pump.readers.transport)
         self.pump.begin("mpegts", self._reader)
         self._retries.stream_began()
 

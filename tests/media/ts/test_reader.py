@@ -6,11 +6,13 @@ import struct
 
 import pytest
 
+from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE
-from media.ts.reader import MAX_HELD, NULL_PID, TransportReader
+from media.ts.reader import NULL_PID, TransportReader, TransportReaderLimits
 from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
 
 PID = 0x100
+HELD_BYTES = 20 * PACKET
 TABLES = write_tables(ProgramMap(PID, (ElementaryStream(0x1B, PID),)), 0x20)
 
 
@@ -55,8 +57,36 @@ def test_a_stream_without_access_points_goes_on_at_once_behind_a_jump_of_its_clo
 
 @pytest.mark.clause("CWE-770")
 def test_an_access_unit_that_never_tells_what_it_is_goes_on_when_much_came_behind_it() -> None:
-    reader = TransportReader()
+    reader = TransportReader(TransportReaderLimits(held_bytes=HELD_BYTES))
     unit, other = packet(flags=0x40, starts=True), packet(pid=PID + 1)
     assert not any(one.access for one in reader.receive_data(TABLES + unit))
-    found = reader.receive_data(other * (MAX_HELD // PACKET + 1))
-    assert [len(one.data) > MAX_HELD for one in found if one.access] == [True]
+    found = reader.receive_data(other * (HELD_BYTES // PACKET + 1))
+    assert [len(one.data) > HELD_BYTES for one in found if one.access] == [True]
+
+
+@pytest.mark.clause("CWE-770")
+def test_no_more_is_passed_over_to_find_a_packet_than_may_be() -> None:
+    limits = TransportReaderLimits(garbage_bytes=100)
+    reader = TransportReader(limits)
+    for _ in range(3):
+        reader.receive_data(packet() * 2 + bytes(100))
+    with pytest.raises(MalformedError):
+        reader.receive_data(packet() * 2 + bytes(101))
+
+
+@pytest.mark.clause("CWE-770")
+def test_an_access_unit_is_searched_for_its_parameter_sets_as_far_as_may_be() -> None:
+    reader = TransportReader(TransportReaderLimits(unit_bytes=3 * PACKET))
+    unit = struct.pack(">BHB", 0x47, PID, 0x10).ljust(PACKET, b"\xff")
+    found = reader.receive_data(TABLES + packet(flags=0x40, starts=True) + unit * 2)
+    assert not any(one.access for one in found)
+    assert any(one.access for one in reader.receive_data(unit))
+
+
+def test_no_more_is_dropped_behind_a_jump_of_the_clock_than_may_be() -> None:
+    """An access point comes first, so that another one is waited for behind the jump."""
+    reader = TransportReader(TransportReaderLimits(dropped_bytes=5 * PACKET, unit_bytes=0))
+    reader.receive_data(TABLES + packet(flags=0x40, starts=True) + packet(1, clock=0) + packet(2))
+    found = reader.receive_data(packet(3, clock=100 * CLOCK_RATE) + packet(4) * 4)
+    assert not any(one.data for one in found)
+    assert any(one.changes for one in reader.receive_data(packet(4)))

@@ -17,13 +17,17 @@ from fractions import Fraction
 import pytest
 from structlog.testing import capture_logs
 
+from media.errors import MediaError
+from media.matroska.element_ids import CLUSTER, SIMPLE_BLOCK
+from media.matroska.live_writer import element
+from media.matroska.stream import MatroskaStreamLimits
 from media.stream_reader import CLOCK_RATE, StreamChunk
-from media.ts.reader import TransportReader
+from media.ts.reader import TransportReader, TransportReaderLimits
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.process import Process
 from packager.process.tools import Tools
-from packager.sources.limits import PacingLimits, PumpLimits
+from packager.sources.limits import PacingLimits, PumpLimits, StreamReaderLimits
 from packager.sources.pump import Pump
 from packager.step_budget import AUDIO_PORTION_BYTES
 from packager.window.model import LiveSegment
@@ -271,3 +275,19 @@ async def test_bare_audio_is_read_in_smaller_portions_as_its_frames_may_be_tiny(
     await pump.receive(hostile_media.adts_frames(BRINGING))
     assert sum(lengths) == BRINGING
     assert max(lengths) <= AUDIO_PORTION_BYTES
+
+
+@pytest.mark.clause("CWE-770")
+@pytest.mark.parametrize(
+    ("container", "data"),
+    [("mpegts", b"x" * 101), ("matroska", element(CLUSTER, element(SIMPLE_BLOCK, b"\x81" + bytes(100))))],
+)
+async def test_a_pumped_stream_is_divided_within_the_limits_that_are_handed_in(
+    container: str, data: bytes
+) -> None:
+    readers = StreamReaderLimits(
+        transport=TransportReaderLimits(garbage_bytes=100), matroska=MatroskaStreamLimits(element_bytes=100)
+    )
+    await Pump(container).receive(data)
+    with pytest.raises(MediaError):
+        await Pump(container, limits=PumpLimits(readers=readers)).receive(data)
