@@ -74,13 +74,17 @@ end
 return false
 """
 
+# A snapshot that stays for ever was written by no node, and would never make room for another one.
 _LOOK = """
 local entries, listing, snapshot, head_bytes = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local first = redis.call('XRANGE', entries, '-', '+', 'COUNT', 1)[1]
+local function head_of(key)
+  return redis.call('PTTL', key) < 0 and '' or redis.call('GETRANGE', key, 0, head_bytes - 1)
+end
 return {
   first and first[1] or '',
-  redis.call('GETRANGE', listing, 0, head_bytes - 1), redis.call('STRLEN', listing),
-  redis.call('GETRANGE', snapshot, 0, head_bytes - 1), redis.call('STRLEN', snapshot)
+  head_of(listing), redis.call('STRLEN', listing),
+  head_of(snapshot), redis.call('STRLEN', snapshot)
 }
 """
 

@@ -18,6 +18,8 @@ KEYS = LogKeys("live", "test")
 PATIENT = replace(LIMITS, redis=replace(LIMITS.redis, call_seconds=60.0))
 # An epoch and a position of 64 bits, larger than those of any entry, and a listing's token.
 BEHIND_ALL = "SET i64 0 -1 SET i64 64 -1 SET i64 128 -1 SET i64 192 -1"
+# An epoch and a position as they may be, and what is no entry.
+NO_LISTING = "SET i64 0 1 SET i64 64 9007199254740000 SET i64 128 -1 SET i64 192 -1 SET i64 256 -1"
 FOREIGN: dict[str, tuple[str, ...]] = {
     "a lease of another type": ("SET", KEYS.lease, "x"),
     "a lease that never ends": ("HSET", KEYS.lease, "token", "x", "has_media", "1"),
@@ -29,6 +31,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "a snapshot of another type": ("RPUSH", KEYS.snapshot, "x"),
     "a listing of another type": ("RPUSH", KEYS.listing, "x"),
     "a listing behind any entry": ("BITFIELD", KEYS.listing, *BEHIND_ALL.split()),
+    "a listing that is none and stays for ever": ("BITFIELD", KEYS.listing, *NO_LISTING.split()),
     "entries of another type": ("SET", KEYS.entries, "x"),
 }
 
