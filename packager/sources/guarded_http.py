@@ -20,6 +20,7 @@ import httpcore
 import httpx
 
 from packager.sources.address_guard import AddressGuard
+from packager.sources.bounded_cookies import BoundedCookies
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
 _ICY, _HTTP = b"ICY ", b"HTTP/1.0 "
@@ -215,13 +216,14 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
 
     Args:
         url: the configured URL.
-        limits: the limits of connections and response heads.
+        limits: the limits of connections, response heads and cookies.
         options: further arguments of ``httpx.AsyncClient``.
     """
-    guard = guard_for(url, limits)
+    guard, cookies = guard_for(url, limits), BoundedCookies(limits)
     if not {"http", "https", "all"} & set(urllib.request.getproxies()):
         hooks = {"response": [_check_location]}
-        return httpx.AsyncClient(transport=GuardedTransport(guard), event_hooks=hooks, **options)
+        transport = GuardedTransport(guard)
+        return httpx.AsyncClient(transport=transport, event_hooks=hooks, cookies=cookies, **options)
 
     async def check(request: httpx.Request) -> None:
         # The proxy makes the connection, so only the local resolution of the name can be checked.
@@ -229,7 +231,7 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
             await guard.resolve(request.url.host, request.url.port)
 
     both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": [_check_location]}
-    return httpx.AsyncClient(event_hooks=both, verify=certificates(), **options)
+    return httpx.AsyncClient(event_hooks=both, verify=certificates(), cookies=cookies, **options)
 
 
 async def _check_location(response: httpx.Response) -> None:

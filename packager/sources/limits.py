@@ -195,11 +195,15 @@ class GuardLimits:
         addresses: Addresses of one host name that are tried.
         head_bytes: Largest head of an HTTP response.
         head_fields: Most lines of a head; parsing tens of thousands would block the event loop.
+        cookies: Most cookies that are kept of a source and all that it refers to.
+        cookie_bytes: Most bytes of them, with domains and paths included: servers refuse longer requests.
     """
 
     addresses: int = 8
     head_bytes: int = 32 * 1024
     head_fields: int = 128
+    cookies: int = 64
+    cookie_bytes: int = 6 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

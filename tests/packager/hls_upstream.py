@@ -7,7 +7,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +16,7 @@ GOP = 10
 PICTURE = "-f lavfi -i testsrc2=size={size}:rate=10 -f lavfi -i sine=frequency=440:sample_rate=48000"
 CODING = f"-c:v libx264 -preset ultrafast -g {GOP} -sc_threshold 0 -pix_fmt yuv420p -c:a aac -ac 2"
 LISTED = 5
+NO_FIELDS: Mapping[str, str] = {}
 
 
 @dataclass
@@ -36,12 +37,15 @@ class Programme:
         files: by name, what is served besides.
         playlists: by name, their segments.
         head: further lines at the beginning of each playlist.
+        session: the value of a cookie without which there is nothing but ``start.m3u8``: that sets it, and
+            leads to ``live.m3u8``. With all else comes a cookie of its own.
         asked: what was asked for, in order.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     playlists: dict[str, list[Listed]] = field(default_factory=dict)
     head: str = ""
+    session: str = ""
     before: int = 3
     ends: bool = False
     began: float = 0.0
@@ -97,11 +101,25 @@ def serving(programme: Programme) -> Iterator[str]:
         def do_GET(self) -> None:
             name = self.path.lstrip("/").partition("?")[0]
             programme.asked.append(name)
-            found = programme.playlist(name) if name in programme.playlists else programme.files.get(name)
-            self.send_response(404 if found is None else 200)
-            self.send_header("content-length", str(len(found or b"")))
+            if not programme.session:
+                self.answer(name)
+            elif name == "start.m3u8":
+                set_cookie = f"session={programme.session}; Path=/; HttpOnly"
+                self.answer(None, 302, {"location": "/live.m3u8", "set-cookie": set_cookie})
+            elif f"session={programme.session}" in (self.headers["cookie"] or "").split("; "):
+                self.answer(name, fields={"set-cookie": f"seen-{len(programme.asked)}=1; Path=/"})
+            else:
+                self.answer(None, 403)
+
+        def answer(self, name: str | None, status: int = 200, fields: Mapping[str, str] = NO_FIELDS) -> None:
+            body: bytes | None = b""
+            if name is not None:
+                body = programme.playlist(name) if name in programme.playlists else programme.files.get(name)
+            self.send_response(404 if body is None else status)
+            for field_name, value in {**fields, "content-length": str(len(body or b""))}.items():
+                self.send_header(field_name, value)
             self.end_headers()
-            self.wfile.write(found or b"")
+            self.wfile.write(body or b"")
 
         def log_message(self, *_: object) -> None:
             pass

@@ -104,6 +104,18 @@ async def test_a_change_of_size_in_a_pulled_encrypted_playlist_is_a_discontinuit
     assert sorted(name for name in programme.asked if name.endswith(".key")) == ["large.key", "small.key"]
 
 
+async def test_a_session_that_a_redirect_sets_as_a_cookie_lasts_while_others_come(
+    tools: Tools, tmp_path: Path
+) -> None:
+    programme = Programme(session="a4f1", before=4)
+    add(programme, "live.m3u8", await asyncio.to_thread(segments, tmp_path, "all", "160x120"))
+    with serving(programme) as url:
+        async with pulling(f"{url}/start.m3u8", tools, ("source",), limits=LIMITS) as channel:
+            await until(lambda: channel.ready)
+            await until(lambda: programme.asked.count("live.m3u8") > 4, "playlists with the same session")
+    assert programme.asked.count("start.m3u8") == 2, "one tells that it is HLS"
+
+
 async def test_what_is_encrypted_in_another_way_is_refused_in_one_line(
     tools: Tools,
 ) -> None:
