@@ -17,12 +17,14 @@ from media.flv.tags import (
     AUDIO,
     AVC,
     CODED,
+    DEFAULT_LIMITS,
     FILE_HEADER,
     KEY_FRAME,
     SEQUENCE_HEADER,
     SIZE_BEHIND,
     TICKS,
     VIDEO,
+    FlvLimits,
     Tag,
     complete_tags,
 )
@@ -58,12 +60,16 @@ _SECOND = 10**9
 class FlvToFragments:
     """Rewrites one FLV stream as fragmented MP4, without I/O.
 
+    Args:
+        limits: of the stream.
+
     Attributes:
         frame_samples: how many samples of sound each frame of AAC has; 0 before its configuration.
         told_frame_rate: pictures per second, as their configuration tells it; None where it doesn't.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: FlvLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._buffer = bytearray()
         self._is_at_start = True
         # By the kind of tag: all that have begun, and of these H.264 and AAC, which come in tags of old, too.
@@ -124,7 +130,7 @@ class FlvToFragments:
             if bytes(view[:3]) != b"FLV":
                 raise MalformedError("no FLV header")
             self._is_at_start, position = False, FILE_HEADER
-        for kind, time, body, end in complete_tags(view, position):
+        for kind, time, body, end in complete_tags(view, position, self._limits):
             position = end + SIZE_BEHIND
             if end > body and kind == VIDEO:
                 self._advance(time)

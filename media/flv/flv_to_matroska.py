@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.flv.amf0 import AmfLimits, read_values
 from media.flv.packets import Packet, PacketKind, read_packets
-from media.flv.tags import AUDIO, FILE_HEADER, SCRIPT, SIZE_BEHIND, VIDEO, complete_tags
+from media.flv.tags import AUDIO, FILE_HEADER, SCRIPT, SIZE_BEHIND, VIDEO, FlvLimits, complete_tags
+from media.flv.tags import DEFAULT_LIMITS as FLV_LIMITS
 from media.matroska.live_writer import LiveBlockWriter, LiveTrack, write_head
 from media.mp4.audio_specific_config import audio_specific_config
 from media.stream_reader import without_front
@@ -58,10 +59,11 @@ class FlvToMatroska:
 
     Args:
         limits: of what is held back.
+        tag_limits: of the stream.
     """
 
-    def __init__(self, limits: RemuxLimits = DEFAULT_LIMITS) -> None:
-        self._limits = limits
+    def __init__(self, limits: RemuxLimits = DEFAULT_LIMITS, tag_limits: FlvLimits = FLV_LIMITS) -> None:
+        self._limits, self._tag_limits = limits, tag_limits
         self._buffer = bytearray()
         self._is_at_start = True
         self._metadata = _Metadata()
@@ -85,7 +87,7 @@ class FlvToMatroska:
         with memoryview(self._buffer) as view:
             if self._is_at_start and len(view) >= FILE_HEADER:
                 self._is_at_start, position = False, FILE_HEADER
-            tags = () if self._is_at_start else complete_tags(view, position)
+            tags = () if self._is_at_start else complete_tags(view, position, self._tag_limits)
             for kind, time, body, end in tags:
                 before = self._written
                 found.append(self.receive(kind, time, bytes(view[body:end])))

@@ -15,6 +15,7 @@ from media.flv.tags import (
     AUDIO,
     AVC,
     CODED,
+    DEFAULT_LIMITS,
     FILE_HEADER,
     KEY_FRAME,
     ON_METADATA,
@@ -24,6 +25,7 @@ from media.flv.tags import (
     TAG_HEADER,
     TICKS,
     VIDEO,
+    FlvLimits,
     Tag,
     UnwrittenTags,
     complete_tags,
@@ -39,9 +41,14 @@ LONGEST_STEP = 3000
 
 
 class FlvReader:
-    """Divides a stream at its key frames, without I/O; without video each audio tag is an access point."""
+    """Divides a stream at its key frames, without I/O; without video each audio tag is an access point.
 
-    def __init__(self) -> None:
+    Args:
+        limits: of the stream.
+    """
+
+    def __init__(self, limits: FlvLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._buffer = bytearray()
         self._file_header = b""
         # By kind of tag: the newest that a decoder needs first, and what it tells.
@@ -123,7 +130,7 @@ class FlvReader:
     def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:
         """Take the complete tags; return the offset behind them."""
         position = begin = 0
-        tags = complete_tags(view, position) if self._file_header else ()
+        tags = complete_tags(view, position, self._limits) if self._file_header else ()
         for kind, time, body, end in tags:
             tag, position = position, end + SIZE_BEHIND
             last, has_two = self._time, end - body > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from media.errors import MalformedError
@@ -16,9 +17,6 @@ FILE_HEADER = 13
 TAG_HEADER = 11
 SIZE_BEHIND = 4
 """Each tag is followed by its size (§E.3)."""
-
-MAX_TAG = 8 << 20
-"""Largest tag in bytes: a key frame of 64 Mbit."""
 
 AUDIO, VIDEO, SCRIPT = 8, 9, 18
 ON_METADATA = b"\2\0\x0aonMetaData"
@@ -37,6 +35,20 @@ _HEADER = struct.Struct(">II3x")
 """A tag's header: kind and size, the time, whose highest byte comes last, and a stream ID of 0 (§E.4.1)."""
 
 _SIZE_FIELD = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlvLimits:
+    """Limits of a stream of tags.
+
+    Attributes:
+        tag_bytes: Largest tag: a key frame of 64 Mbit.
+    """
+
+    tag_bytes: int = 8 << 20
+
+
+DEFAULT_LIMITS = FlvLimits()
 
 
 class UnwrittenTags(NamedTuple):
@@ -66,24 +78,28 @@ def file_header() -> bytes:
     return b"FLV\1\5" + FILE_HEADER_BYTES.to_bytes(4, "big") + bytes(SIZE_BEHIND)
 
 
-def complete_tags(view: memoryview, position: int) -> Iterator[tuple[int, int, int, int]]:
+def complete_tags(
+    view: memoryview, position: int, limits: FlvLimits = DEFAULT_LIMITS
+) -> Iterator[tuple[int, int, int, int]]:
     """Find the tags behind an offset that have come whole (§E.4.1).
 
     Args:
         view: of a stream's bytes so far.
         position: where a tag begins, or is to begin.
+        limits: of the stream.
 
     Yields:
         A tag's kind, its timestamp in milliseconds, modulo 2^32, and the offsets at which its body begins and
         ends; ``SIZE_BEHIND`` bytes behind that the next tag begins.
 
     Raises:
-        MalformedError: a tag claims to be larger than ``MAX_TAG``.
+        MalformedError: a tag claims to be larger than it may be.
     """
+    most = limits.tag_bytes
     while len(view) - position >= TAG_HEADER:
         head, time = _HEADER.unpack_from(view, position)
         size = head & 0xFFFFFF
-        if size > MAX_TAG:
+        if size > most:
             raise MalformedError(f"a tag of {size} bytes")
         body = position + TAG_HEADER
         position = body + size + SIZE_BEHIND

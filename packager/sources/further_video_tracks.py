@@ -11,6 +11,7 @@ from fractions import Fraction
 from media.errors import MediaError
 from media.flv.flv_to_fragments import FlvToFragments
 from media.flv.reader import FlvReader
+from media.flv.tags import DEFAULT_LIMITS, FlvLimits
 from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
 from media.stream_reader import CLOCK_RATE
@@ -35,10 +36,17 @@ class FurtherVideoTrack:
     Args:
         limits: how much is kept.
         kept_seconds: seconds that are kept for who takes it from its beginning, as far as possible.
+        flv_limits: of what comes.
+
+    Attributes:
+        flv_limits: those of what comes, which apply to what is read of it, too.
     """
 
-    def __init__(self, limits: FurtherVideoTrackLimits, kept_seconds: float) -> None:
-        self._reader = FlvReader()
+    def __init__(
+        self, limits: FurtherVideoTrackLimits, kept_seconds: float, flv_limits: FlvLimits = DEFAULT_LIMITS
+    ) -> None:
+        self.flv_limits = flv_limits
+        self._reader = FlvReader(flv_limits)
         self._gop_cache = GopCache(0.0, limits.gop_cache, kept_seconds)
         self._ahead_bytes = limits.ahead_bytes
         self._branches = set[TeeBranch]()
@@ -145,7 +153,7 @@ class SeenVideoTrack:
         Raises:
             MediaError: it can't be copied.
         """
-        reader, branch, budget = FlvToFragments(), track.branch(-math.inf), StepBudget()
+        reader, branch, budget = FlvToFragments(track.flv_limits), track.branch(-math.inf), StepBudget()
         try:
             while self._newest < until * CLOCK_RATE and (data := await branch.read()):
                 async for portion in budget.portions(data):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from media.flv.flv_to_matroska import RemuxLimits
+from media.flv.tags import FlvLimits
 from media.hls.reader import PlaylistReaderLimits
 from media.matroska.stream import MatroskaStreamLimits
 from media.mp4.fragment_join import JoinLimits
@@ -82,10 +83,12 @@ class StreamReaderLimits:
     Attributes:
         transport: Of MPEG-TS.
         matroska: Of Matroska and WebM.
+        flv: Of FLV, into whatever it is rewritten.
     """
 
     transport: TransportReaderLimits = field(default_factory=TransportReaderLimits)
     matroska: MatroskaStreamLimits = field(default_factory=MatroskaStreamLimits)
+    flv: FlvLimits = field(default_factory=FlvLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -260,8 +260,10 @@ class Publication:
         if self._leaves_further_video_tracks:
             return
         if track not in self.further_video_tracks:
-            limits = self._owner.limits.further_video_track
-            self.further_video_tracks[track] = FurtherVideoTrack(limits, self._owner.kept_seconds)
+            limits, kept_seconds = self._owner.limits, self._owner.kept_seconds
+            self.further_video_tracks[track] = FurtherVideoTrack(
+                limits.further_video_track, kept_seconds, limits.pump.readers.flv
+            )
         self._meter.count(len(data))
         await self.further_video_tracks[track].receive(data, self.budget, time.monotonic())
         self._check()

@@ -21,7 +21,7 @@ from typing import Protocol, runtime_checkable
 import structlog
 
 from media.errors import MalformedError, MediaError
-from media.flv.flv_to_matroska import FlvToMatroska, RemuxLimits
+from media.flv.flv_to_matroska import FlvToMatroska
 from media.flv.reader import FlvReader
 from media.matroska.stream import MatroskaStreamReader
 from media.mp3.stream import AudioStreamReader
@@ -37,7 +37,7 @@ from packager.step_budget import AUDIO_PORTION_BYTES, FLV_PORTION_BYTES, PORTION
 
 READERS: Mapping[str, Callable[[StreamReaderLimits], StreamReader]] = {
     "mpegts": lambda limits: TransportReader(limits.transport),
-    "flv": lambda _: FlvReader(),
+    "flv": lambda limits: FlvReader(limits.flv),
     "matroska": lambda limits: MatroskaStreamReader(limits.matroska),
     "mp4": lambda _: FragmentedStreamReader(),
     "mp3": lambda _: AudioStreamReader(),
@@ -107,13 +107,13 @@ class _RewritingTaker:
     Args:
         taker: writes it there.
         channel: the channel's name, for the log.
-        limits: of what is held back.
+        limits: of the stream, and of what is held back.
     """
 
-    def __init__(self, taker: StreamTaker, channel: str, limits: RemuxLimits) -> None:
+    def __init__(self, taker: StreamTaker, channel: str, limits: PumpLimits) -> None:
         self._taker = taker
         self._channel = channel
-        self._rewriter = FlvToMatroska(limits)
+        self._rewriter = FlvToMatroska(limits.remux, limits.readers.flv)
         self._budget = StepBudget()
 
     async def write(self, data: bytes) -> None:
@@ -223,7 +223,7 @@ class Pump:
 
     def for_ffmpeg(self, taker: StreamTaker) -> StreamTaker:
         """Give what takes the current stream from its beginning, and passes it on as ffmpeg needs it."""
-        return _RewritingTaker(taker, self._channel, self._limits.remux) if self._is_rewritten else taker
+        return _RewritingTaker(taker, self._channel, self._limits) if self._is_rewritten else taker
 
     @property
     def stream(self) -> object:

@@ -42,7 +42,7 @@ class FragmentRewriter(Protocol):
 
 
 REWRITERS: Mapping[str, Callable[[SourceLimits], FragmentRewriter]] = {
-    "flv": lambda _: FlvToFragments(),
+    "flv": lambda limits: FlvToFragments(limits.pump.readers.flv),
     "mpegts": lambda limits: TransportToFragments(limits.transport),
 }
 """What rewrites a container, by ffmpeg's name of it."""

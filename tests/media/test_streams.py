@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.errors import MalformedError
+from media.errors import MalformedError, MediaError
+from media.flv.flv_to_fragments import FlvToFragments
+from media.flv.flv_to_matroska import FlvToMatroska
 from media.flv.reader import FlvReader
-from media.flv.tags import FILE_HEADER, MAX_TAG, ON_METADATA, SCRIPT, VIDEO, file_header, write_tag
+from media.flv.tags import FILE_HEADER, ON_METADATA, SCRIPT, VIDEO, FlvLimits, file_header, write_tag
 from media.stream_reader import StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.sources.gop_cache import GopCache
@@ -161,9 +163,20 @@ def test_pictures_between_a_jump_of_flvs_time_and_the_next_key_frame_are_dropped
 
 
 @pytest.mark.clause("CWE-770")
-def test_a_tag_of_flv_larger_than_any_frame_is_refused_at_its_header() -> None:
-    with pytest.raises(MalformedError):
-        FlvReader().receive_data(file_header() + b"\x09" + (MAX_TAG + 1).to_bytes(3, "big") + bytes(7))
+@pytest.mark.parametrize(
+    "reader",
+    [
+        FlvReader(FlvLimits(tag_bytes=100)),
+        FlvToFragments(FlvLimits(tag_bytes=100)),
+        FlvToMatroska(tag_limits=FlvLimits(tag_bytes=100)),
+    ],
+)
+def test_a_tag_of_flv_larger_than_it_may_be_is_refused_at_its_header(
+    reader: FlvReader | FlvToFragments | FlvToMatroska,
+) -> None:
+    reader.receive_data(file_header() + write_tag(SCRIPT, 0, bytes(100)))
+    with pytest.raises(MediaError):
+        reader.receive_data(b"\x09" + (101).to_bytes(3, "big") + bytes(7))
 
 
 def test_what_is_repeated_at_each_key_frame_leaves_the_headers_of_flv_as_they_are() -> None:
