@@ -110,6 +110,7 @@ class StreamReader(Protocol):
 
         Raises:
             MalformedError: it isn't such a stream.
+            TooLargeError: something in it is larger than it may be.
         """
 
 

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError
 from media.flv.tags import AAC, AUDIO, AVC, CODED, KEY_FRAME, SEQUENCE_HEADER, VIDEO
 
 _VIDEO_CODECS = {2: "H.263", 3: "Screen Video", 4: "VP6", 5: "VP6", 6: "Screen Video", 7: "avc1"}
@@ -167,7 +167,7 @@ def _enhanced(reader: _Reader, media: int, packet_type: int, frame_type: int) ->
     while packet_type == _MODEX:
         extensions += 1
         if extensions > _MOST_EXTENSIONS:
-            raise UnsupportedError(f"more than {_MOST_EXTENSIONS} extensions of a header")
+            raise TooLargeError(f"more than {_MOST_EXTENSIONS} extensions of a header")
         size = reader.number(1) + 1
         data = reader.take(reader.number(2) + 1 if size == 256 else size)
         following = reader.number(1)
@@ -194,7 +194,7 @@ def _enhanced(reader: _Reader, media: int, packet_type: int, frame_type: int) ->
         yield _enhanced_packet(own, media, packet_type, codec, track, nanoseconds, frame_type == KEY_FRAME)
         if tracks == _ONE_TRACK or not reader.left:
             return
-    raise UnsupportedError(f"more than {_MOST_TRACKS} tracks")
+    raise TooLargeError(f"more than {_MOST_TRACKS} tracks")
 
 
 def _enhanced_packet(

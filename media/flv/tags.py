@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from media.errors import MalformedError
+from media.errors import TooLargeError
 from media.stream_reader import CLOCK_RATE
 
 FILE_HEADER_BYTES = 9
@@ -93,14 +93,14 @@ def complete_tags(
         ends; ``SIZE_BEHIND`` bytes behind that the next tag begins.
 
     Raises:
-        MalformedError: a tag claims to be larger than it may be.
+        TooLargeError: a tag claims to be larger than it may be.
     """
     most = limits.tag_bytes
     while len(view) - position >= TAG_HEADER:
         head, time = _HEADER.unpack_from(view, position)
         size = head & 0xFFFFFF
         if size > most:
-            raise MalformedError(f"a tag of {size} bytes")
+            raise TooLargeError(f"a tag of {size} bytes")
         body = position + TAG_HEADER
         position = body + size + SIZE_BEHIND
         if len(view) < position:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.flv.flv_to_matroska import flac_facts
 from media.flv.packets import Packet
 from media.flv.tags import AUDIO, VIDEO
@@ -138,7 +138,7 @@ def check_copied(kind: int, codec: str) -> None:
 
 def _check_size(configuration: bytes) -> None:
     if len(configuration) > MAX_CONFIGURATION:
-        raise UnsupportedError(f"a configuration of {len(configuration)} bytes")
+        raise TooLargeError(f"a configuration of {len(configuration)} bytes")
 
 
 # Pictures
@@ -271,7 +271,7 @@ def _samples_of_dolby(coding: SoundCoding, kind: tuple[int, ...], frame: bytes) 
         at += facts.size
         if at >= len(frame):
             return samples
-    raise UnsupportedError(f"{coding.name} of too many frames at once")
+    raise TooLargeError(f"{coding.name} of too many frames at once")
 
 
 _PICTURES: Mapping[str, Callable[[bytes, bytes], PictureCoder]] = {

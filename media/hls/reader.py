@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 
 SPLIT_CHARACTERS = 64 << 10
 """How much is split into lines at once, as that holds the GIL."""
@@ -163,22 +163,25 @@ def read_playlist(
 
     Raises:
         MalformedError: it isn't a playlist, or violates a rule that matters.
-        UnsupportedError: it is too large, or uses EXT-X-DEFINE or EXT-X-SKIP.
+        UnsupportedError: it uses EXT-X-DEFINE or EXT-X-SKIP.
+        TooLargeError: it is too large, or has too much of something.
     """
     if len(data) > limits.playlist_bytes:
-        raise UnsupportedError(f"a playlist of more than {limits.playlist_bytes} bytes")
+        raise TooLargeError(f"a playlist of more than {limits.playlist_bytes} bytes")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError("a playlist that isn't UTF-8") from error
     if text.count("\n") > limits.lines:
-        raise UnsupportedError(f"a playlist of more than {limits.lines} lines")
+        raise TooLargeError(f"a playlist of more than {limits.lines} lines")
     # §4.1: no byte order mark; some servers write one all the same.
     lines = _lines(text.removeprefix(BYTE_ORDER_MARK))
     if not re.match(r"#EXTM3U(?:[ \t]|$)", lines[0]):
         raise MalformedError("no #EXTM3U")
-    if any(len(line) > limits.line_characters for line in lines) or "\0" in text:
-        raise MalformedError(f"a line of more than {limits.line_characters} characters, or a NUL")
+    if "\0" in text:
+        raise MalformedError("a playlist with a NUL")
+    if any(len(line) > limits.line_characters for line in lines):
+        raise TooLargeError(f"a line of more than {limits.line_characters} characters")
     for tag in ("#EXT-X-DEFINE", "#EXT-X-SKIP"):
         if tag in text and any(line.startswith(tag) for line in lines):
             raise UnsupportedError(f"a playlist with {tag[1:]}")
@@ -220,7 +223,7 @@ def _variants(lines: list[str], limits: PlaylistReaderLimits) -> VariantListing:
             pending = None
             count += 1
         if count > limits.variants:
-            raise UnsupportedError(f"more than {limits.variants} variants and renditions")
+            raise TooLargeError(f"more than {limits.variants} variants and renditions")
     if not found:
         raise MalformedError("EXT-X-STREAM-INF without an address")
     return VariantListing(
@@ -293,7 +296,7 @@ class _MediaReader:
         if self._duration is None:  # §4.4.4.1: required for each segment
             raise MalformedError("a segment without EXTINF")
         if len(self._segments) >= self._limits.segments:
-            raise UnsupportedError(f"a playlist of more than {self._limits.segments} segments")
+            raise TooLargeError(f"a playlist of more than {self._limits.segments} segments")
         number = self._first_number + len(self._segments)
         self._segments.append(
             ListedSegment(
@@ -319,7 +322,7 @@ class _MediaReader:
         else:
             self._keys[told.get("KEYFORMAT", IDENTITY)] = told
             if len(self._keys) > self._limits.key_formats:
-                raise UnsupportedError(f"keys of more than {self._limits.key_formats} formats at once")
+                raise TooLargeError(f"keys of more than {self._limits.key_formats} formats at once")
 
     def _key(self, number: int | None) -> Key | None:
         """Return the key in force for a segment's number; None stands for an init segment."""
@@ -369,11 +372,12 @@ def attributes(text: str) -> dict[str, str]:
 @functools.lru_cache(maxsize=DURATIONS_KEPT)
 def _seconds(text: str, longest: int) -> Fraction:
     whole, _, places = text.partition(".")
-    if _SECONDS.fullmatch(text):
-        numerator, denominator = int(whole + places), 10 ** len(places)
-        if numerator <= longest * denominator:
-            return Fraction(numerator, denominator)
-    raise MalformedError(f"a duration that is none, or of more than {longest} seconds")
+    if not _SECONDS.fullmatch(text):
+        raise MalformedError("a duration that is none")
+    numerator, denominator = int(whole + places), 10 ** len(places)
+    if numerator > longest * denominator:
+        raise TooLargeError(f"a duration of more than {longest} seconds")
+    return Fraction(numerator, denominator)
 
 
 def _number(text: str, what: str) -> int:

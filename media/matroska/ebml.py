@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from media.errors import MalformedError
+from media.errors import MalformedError, TooLargeError
 
 MAX_ELEMENTS = 8192
 """Most elements of one payload that are gone through; tracks have some dozens each."""
@@ -83,7 +83,7 @@ def children(data: bytes, start: int, end: int) -> Iterator[Element]:
             raise MalformedError(f"element {found.kind:#x} goes past its surroundings")
         yield found
         start = found.end
-    raise MalformedError(f"more than {MAX_ELEMENTS} elements beside each other")
+    raise TooLargeError(f"more than {MAX_ELEMENTS} elements beside each other")
 
 
 def number(data: bytes, at: int) -> tuple[int, int]:

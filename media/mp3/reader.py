@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from media.errors import MalformedError, MediaError, UnsupportedError
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp3.frame import FrameHeader, parse_frame_header
 from media.mp3.id3 import (
     APE_HEADER,
@@ -209,7 +209,7 @@ class MpegAudioReader:
     def _tell(self, tags: Tags, size: int) -> None:
         self._tags += 1
         if self._tags > MAX_TAGS:
-            raise MalformedError(f"more than {MAX_TAGS} tags without a frame between them")
+            raise TooLargeError(f"more than {MAX_TAGS} tags without a frame between them")
         self._skip = size
         if tags:
             self._ready.append(tags)

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from media.errors import MalformedError
+from media.errors import MalformedError, TooLargeError
 
 MAX_BOXES = 4096
 """Most boxes that one level of a file may hold; real files have some dozens."""
@@ -126,7 +126,8 @@ def walk(data: bytes | bytearray | memoryview, start: int = 0, end: int | None =
         Each box's place.
 
     Raises:
-        MalformedError: a box is cut off or has an impossible size, or there are more than ``MAX_BOXES``.
+        MalformedError: a box is cut off or has an impossible size.
+        TooLargeError: there are more than ``MAX_BOXES``.
     """
     end = len(data) if end is None else end
     for _ in range(MAX_BOXES):
@@ -139,7 +140,7 @@ def walk(data: bytes | bytearray | memoryview, start: int = 0, end: int | None =
         yield found
         start = found.end
     if start != end:
-        raise MalformedError(f"more than {MAX_BOXES} boxes beside each other")
+        raise TooLargeError(f"more than {MAX_BOXES} boxes beside each other")
 
 
 def _name(kind: bytes) -> str:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.audio_specific_config import PARAMETRIC_STEREO, SBR, AudioSpecificConfig, audio_specific_config
 from media.mp4.boxes import box, header, walk
 from media.mp4.colour import Colour, colour_of_box, colour_of_configuration
@@ -115,7 +115,7 @@ def _mp4v(body: bytes) -> str:
     """Name what is coded in a sample entry ``mp4v``, which several codecs use, by the object type."""
     try:
         object_type, _ = _descriptors(_payload(_boxes(body, _VIDEO_HEADER)[b"esds"]))
-    except (KeyError, MalformedError):
+    except (KeyError, MalformedError, TooLargeError):
         object_type = 0x20
     return _MP4V.get(object_type, "MPEG-4 Part 2 video")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from media.errors import MalformedError
+from media.errors import TooLargeError
 from media.mp4.boxes import full_box
 
 MPEG4_AUDIO, MPEG2_AUDIO, MPEG1_AUDIO = 0x40, 0x69, 0x6B
@@ -30,6 +30,6 @@ def elementary_stream_box(object_type: int, specific: bytes) -> bytes:
 
 def _descriptor(tag: int, body: bytes) -> bytes:
     if len(body) >= 1 << 21:
-        raise MalformedError("a configuration that is too long for a descriptor")
+        raise TooLargeError("a configuration that is too long for a descriptor")
     lengths = bytes((len(body) >> shift & 0x7F | (0x80 if shift else 0)) for shift in (21, 14, 7, 0))
     return bytes((tag,)) + lengths + body

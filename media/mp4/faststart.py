@@ -140,7 +140,8 @@ def moved_forward(moov: bytes, start: int, front: int) -> bytes:
 
     Raises:
         MalformedError: its boxes or tables are impossible.
-        UnsupportedError: it is compressed, or of more tracks than ``MAX_TRACKS``.
+        UnsupportedError: it is compressed.
+        TooLargeError: it has more tracks than ``MAX_TRACKS``, or more boxes than may be.
         TooLargeError: it is larger than ``MAX_MOOV``.
     """
     if len(moov) > MAX_MOOV:
@@ -187,7 +188,7 @@ def _tables(moov: bytes) -> Iterator[_Table]:
     if len(traks) < len(inside):  # QuickTime File Format, "Compressed movie resources"
         raise UnsupportedError("compressed moov (cmov)")
     if len(traks) > MAX_TRACKS:
-        raise UnsupportedError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
+        raise TooLargeError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
     for trak in traks:
         parents = [top, trak]
         for kinds in ((b"mdia",), (b"minf",), (b"stbl",), (b"stco", b"co64")):

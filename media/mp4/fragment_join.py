@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import box, walk
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from media.mp4.moof import Sample
@@ -241,7 +241,7 @@ def _runs(fragment: Fragment, track: Track, limits: JoinLimits) -> Iterator[_Run
     length = size = 0
     for index, sample in enumerate(fragment.samples):
         if sample.size > limits.sample_bytes:
-            raise UnsupportedError(f"a sample of {sample.size} bytes: more than {limits.sample_bytes}")
+            raise TooLargeError(f"a sample of {sample.size} bytes: more than {limits.sample_bytes}")
         begins = track.handler == b"vide" and sample.is_sync
         full = length + sample.duration > limit or size + sample.size > limits.run_bytes
         if index > begin and (begins or full):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
+from media.errors import MalformedError, MediaError, NeedMoreDataError, TooLargeError, UnsupportedError
 from media.mp4.boxes import LARGEST_HEADER, header, media_data_header
 from media.mp4.moof import (
     DEPENDS_ON_NONE,
@@ -324,7 +324,7 @@ class FragmentReader:
         if declared == 1:
             declared = int.from_bytes(self._buffer[8:16], "big")
         if declared > limit:
-            raise UnsupportedError(f"box {kind.decode('latin-1')!r} of {declared} bytes: more than {limit}")
+            raise TooLargeError(f"box {kind.decode('latin-1')!r} of {declared} bytes: more than {limit}")
         if declared >= LARGEST_HEADER:
             return kind, declared
         return kind, header(self._buffer, 0, LARGEST_HEADER).size

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError
 from media.mp4.boxes import Box, box, full_box, walk
 
 MAX_SAMPLES = 1 << 13
@@ -158,8 +158,8 @@ def parse_moof(
 
     Raises:
         MalformedError: it is cut off, contradicts itself or names an unknown track.
-        UnsupportedError: it has more than ``MAX_SAMPLES`` samples or ``MAX_FRAGMENT_BOXES`` boxes, or samples
-            of nothing.
+        TooLargeError: it has more than ``MAX_SAMPLES`` samples or ``MAX_FRAGMENT_BOXES`` boxes, or samples of
+            nothing.
     """
     if (lone := _lone_sample(data, position, defaults)) is not None:
         return lone
@@ -179,7 +179,7 @@ def parse_moof(
             inner = list(walk(data, child.payload, child.end))
             room -= len(inner)
             if room < 0:
-                raise UnsupportedError(f"more than {MAX_FRAGMENT_BOXES} boxes in one fragment")
+                raise TooLargeError(f"more than {MAX_FRAGMENT_BOXES} boxes in one fragment")
             fragment, end = _traf(data, inner, position, end, defaults, left)
             left -= len(fragment.samples)
             fragments.append(fragment)
@@ -288,7 +288,7 @@ def _trun(
     word, count = _unpack(data, trun, 0, ">II")
     flags, offset, start = word & 0xFF_FFFF, 8, follows
     if count > limit:
-        raise UnsupportedError(f"more than {MAX_SAMPLES} samples in one fragment")
+        raise TooLargeError(f"more than {MAX_SAMPLES} samples in one fragment")
     if flags & DATA_OFFSET:
         start = base + _unpack(data, trun, offset, ">i")[0]
         offset += 4
@@ -308,7 +308,7 @@ def _trun(
         )
     )
     if count > MAX_EMPTY_SAMPLES + sum(sizes):
-        raise UnsupportedError(f"{count} samples in {sum(sizes)} bytes")
+        raise TooLargeError(f"{count} samples in {sum(sizes)} bytes")
     if first_flags is not None and count:
         sample_flags[0] = first_flags
     if flags & PER_SAMPLE[3]:

@@ -154,7 +154,8 @@ def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
     Raises:
         MalformedError: a box that must be there is missing, doubled, cut off or says something impossible.
         UnsupportedError: the box is compressed in an unknown way.
-        TooLargeError: it is larger than it may be, or its edit lists or sample entries are too long.
+        TooLargeError: it is larger than it may be, its edit lists or sample entries are too long, or it has
+            more tracks than ``MAX_TRACKS`` or more boxes than ``MAX_BOXES``.
     """
     if len(data) > max_bytes:
         raise TooLargeError(f"moov of {len(data)} bytes: more than {max_bytes}")
@@ -172,7 +173,7 @@ def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
     if b"cmov" in singles:
         return parse_movie(_decompressed(moov, singles[b"cmov"], max_bytes), max_bytes)
     if len(traks) > MAX_TRACKS:
-        raise MalformedError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
+        raise TooLargeError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
     _, timescale = _timescale(moov, _need(singles, b"mvhd", "moov"))
     tracks = tuple([_track(moov, trak) for trak in traks])
     if len({track.track_id for track in tracks}) != len(tracks):  # §8.3.2.3: IDs are unique
@@ -218,7 +219,7 @@ class Boxes:
         for found in walk(self.data, start, end):
             self._left -= 1
             if self._left < 0:
-                raise MalformedError(f"a moov of more than {MAX_BOXES} boxes")
+                raise TooLargeError(f"a moov of more than {MAX_BOXES} boxes")
             yield found
 
 
@@ -321,7 +322,7 @@ def _user_data(moov: Boxes, parents: Iterable[Box]) -> list[Box]:
     for parent in parents:
         try:
             found += moov.walk(parent.payload, parent.end)
-        except MalformedError:
+        except (MalformedError, TooLargeError):
             continue
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 
-from media.errors import MalformedError
+from media.errors import MalformedError, TooLargeError
 from media.mp4.boxes import walk
 from media.subtitles.webvtt import without_empty_lines
 
@@ -67,7 +67,7 @@ def _faces(sample: bytes, start: int, length: int) -> list[int]:
     faces = [0] * length
     try:
         boxes = [one for one in walk(sample, start) if one.kind == b"styl"]
-    except MalformedError:  # what follows the text only says how it looks
+    except (MalformedError, TooLargeError):  # what follows the text only says how it looks
         boxes = []
     for one in boxes[:1]:
         for at in range(one.payload + 2, one.end - _STYLE.size + 1, _STYLE.size)[:MAX_STYLES]:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp3.id3 import Tags
 
 HEADER_BYTES = 4 << 20
@@ -103,16 +103,16 @@ class HeaderReader:
         """Take the next packet; return the link after the last header, else None.
 
         Raises:
-            MalformedError: it isn't the expected header, or the headers are too large.
-            UnsupportedError: the headers to be sent are too large.
+            MalformedError: it isn't the expected header.
+            TooLargeError: the headers are too large, or those of them that are to be sent.
         """
         self._packets.append(packet)
         self._size += len(packet)
         if self._size > HEADER_BYTES or len(self._packets) > MAX_HEADER_PACKETS:
-            raise MalformedError(f"headers of more than {HEADER_BYTES} bytes or {MAX_HEADER_PACKETS} packets")
+            raise TooLargeError(f"headers of more than {HEADER_BYTES} bytes or {MAX_HEADER_PACKETS} packets")
         link = _LINKS[self._codec](self._packets)
         if link is not None and sum(map(len, link.packets)) > KEPT_BYTES:
-            raise UnsupportedError(f"headers of more than {KEPT_BYTES} bytes without pictures")
+            raise TooLargeError(f"headers of more than {KEPT_BYTES} bytes without pictures")
         return link
 
 

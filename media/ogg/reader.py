@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from media.errors import MalformedError, MediaError
+from media.errors import MalformedError, MediaError, TooLargeError
 from media.ogg.headers import HEADER_BYTES, HeaderReader, Link, is_skeleton
 from media.ogg.page import FIRST, LAST, Page, PageReader
 
@@ -155,7 +155,7 @@ class _Headers:
         for piece, ends in page.pieces():
             self._partial += piece
             if len(self._partial) > HEADER_BYTES:
-                raise MalformedError(f"a header of more than {HEADER_BYTES} bytes")
+                raise TooLargeError(f"a header of more than {HEADER_BYTES} bytes")
             if not ends:
                 break
             packet, self._partial = bytes(self._partial), bytearray()

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
-from media.errors import MalformedError
+from media.errors import MalformedError, TooLargeError
 
 FRAME = 0x24
 """RFC 2326 §10.12: a frame begins with a dollar sign, its channel, and two bytes of length."""
@@ -121,13 +121,15 @@ class RtspReader:
         end = _END.search(self._held, max(blank, self._searched), blank + self.limits.head_bytes)
         if end is None:
             if len(self._held) - blank >= self.limits.head_bytes or blank > self.limits.head_bytes:
-                raise MalformedError("a message of RTSP without an end")
+                raise TooLargeError("a message of RTSP without an end")
             self._searched = max(0, len(self._held) - 3)
             return None
         message = _head(bytes(self._held[blank : end.start()]).decode("latin-1"))
         told = message.get("content-length") or "0"
-        if not re.fullmatch("[0-9]{1,7}", told) or int(told) > self.limits.body_bytes:
-            raise MalformedError("a message of RTSP that is too long")
+        if not re.fullmatch("[0-9]+", told):
+            raise MalformedError("a Content-Length of RTSP that is no number")
+        if len(told) > 7 or int(told) > self.limits.body_bytes:
+            raise TooLargeError(f"a message of RTSP whose body has more than {self.limits.body_bytes} bytes")
         whole = end.end() + int(told)
         if len(self._held) < whole:
             self._needed, self._searched = whole, end.start()

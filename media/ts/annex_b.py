@@ -10,7 +10,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.sequence_parameters import SequenceParameters, avc_parameters, hevc_parameters
 from media.ts.tables import StreamType
 
@@ -65,7 +65,8 @@ def nal_units(data: bytes) -> Iterator[bytes]:
     """Give the NAL units of a byte stream (Annex B), without the zeros around them.
 
     Raises:
-        UnsupportedError: it doesn't begin with one, or there are more than ``MAX_UNITS``.
+        UnsupportedError: it doesn't begin with one.
+        TooLargeError: there are more than ``MAX_UNITS``.
     """
     begin = data.find(START_CODE)
     if begin < 0 or data[:begin].strip(b"\0"):
@@ -78,7 +79,7 @@ def nal_units(data: bytes) -> Iterator[bytes]:
         if following < 0:
             return
         begin = following
-    raise UnsupportedError(f"pictures of more than {MAX_UNITS} NAL units")
+    raise TooLargeError(f"pictures of more than {MAX_UNITS} NAL units")
 
 
 def as_sample(data: bytes, dropped: Collection[bytes]) -> bytes:
@@ -165,13 +166,13 @@ def configuration(coding: VideoCoding, sets: Sequence[bytes]) -> tuple[bytes, Se
 
     Raises:
         MalformedError: one is cut off or impossible, or one of a kind is missing.
-        UnsupportedError: there are too many.
+        TooLargeError: there are too many.
     """
     kinds = [[unit for unit in sets if coding.kind(unit) == kind] for kind in coding.parameter_sets]
     if not all(kinds):
         raise MalformedError("no picture brings all parameter sets")
     if max(map(len, kinds)) > MAX_PARAMETER_SETS or max(map(len, sets)) >= 1 << 16:
-        raise UnsupportedError("too many parameter sets")
+        raise TooLargeError("too many parameter sets")
     first = next(unit for unit in sets if coding.kind(unit) == coding.sequence)
     parameters = hevc_parameters(first) if coding.is_hevc else avc_parameters(first)
     if parameters.chroma_format > 3 or max(parameters.depths) > 15:

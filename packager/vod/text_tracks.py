@@ -236,7 +236,7 @@ class SampleCues:
             if self.kind == b"wvtt":
                 return wvtt.read_sample(sample)
             text = tx3g.cue_text(sample)
-        except MalformedError:
+        except (MalformedError, TooLargeError):
             return []
         return [(text, "")] if text else []
 

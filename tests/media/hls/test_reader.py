@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.errors import MalformedError, MediaError, UnsupportedError
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.hls.reader import (
     DEFAULT_LIMITS,
     Key,
@@ -139,7 +139,6 @@ def test_a_variants_sound_is_that_of_its_group_the_default_one_first() -> None:
         f"{HEAD}#EXT-X-MEDIA-SEQUENCE:-1\n",
         f"{HEAD}#EXT-X-MEDIA-SEQUENCE:{2**63}\n",
         f"{HEAD}a\0b\n",
-        f"{HEAD}#{'x' * 20_000}\n",
         "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=high\na\n",
         "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n",
     ],
@@ -165,7 +164,7 @@ def test_what_is_more_than_the_limits_allow_is_refused(
     text: str, limits: PlaylistReaderLimits, reason: str
 ) -> None:
     read_playlist(text.encode())
-    with pytest.raises(MediaError, match=f"more than {reason}"):
+    with pytest.raises(TooLargeError, match=f"more than {reason}"):
         read_playlist(text.encode(), limits)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.errors import MalformedError
+from media.errors import MalformedError, TooLargeError
 from media.mp4.boxes import MAX_BOXES, Box, box, full_box, header, walk
 
 
@@ -71,7 +71,7 @@ def test_a_64_bit_size_that_is_cut_off_is_malformed() -> None:
 
 def test_a_level_holds_only_so_many_boxes() -> None:
     assert len(list(walk(box(b"free") * MAX_BOXES))) == MAX_BOXES
-    with pytest.raises(MalformedError):
+    with pytest.raises(TooLargeError):
         list(walk(box(b"free") * (MAX_BOXES + 1)))
 
 

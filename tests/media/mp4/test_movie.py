@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.errors import MalformedError, MediaError, UnsupportedError
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.boxes import box, full_box, walk
 from media.mp4.init_segment import write_init_segment
 from media.mp4.movie import MAX_TRACKS, Edit, Movie, parse_movie
@@ -98,7 +98,6 @@ def test_media_in_another_file_are_noticed() -> None:
         MVHD + MVHD,
         MVHD + box(b"trak"),
         MVHD + trak(1) + trak(1),
-        MVHD + b"".join(map(trak, range(1, MAX_TRACKS + 2))),
         full_box(b"mvhd", 0, 0, bytes(96)),
         full_box(b"mvhd", 1, 0, bytes(16)),
         MVHD + trak(timescale=0),
@@ -115,8 +114,16 @@ def test_boxes_that_are_missing_doubled_or_impossible_are_malformed(data: bytes)
         parse_movie(data)
 
 
-def test_as_many_tracks_as_the_limit_are_read() -> None:
+def test_as_many_tracks_and_boxes_as_the_limits_are_read() -> None:
     assert len(movie(*map(trak, range(1, MAX_TRACKS + 1))).tracks) == MAX_TRACKS
+    with pytest.raises(TooLargeError, match="33 tracks"):
+        movie(*map(trak, range(1, MAX_TRACKS + 2)))
+    with pytest.raises(TooLargeError, match="boxes"):
+        movie(*(trak(number, tables=box(b"free") * 3000) for number in range(1, 4)))
+
+
+def test_user_data_of_too_many_boxes_are_left_alone() -> None:
+    assert len(movie(trak(1, box(b"udta", box(b"free") * 5000))).tracks) == 1
 
 
 @pytest.mark.clause("ISO/IEC 14496-12 §8.6.6")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.errors import MalformedError, MediaError, UnsupportedError
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.ogg.headers import COMMENT_BYTES, HEADER_BYTES, KEPT_BYTES, Link
 from media.ogg.page import FIRST, GARBAGE_BYTES, LAST, Page, PageReader, paginate
 from media.ogg.reader import AudioPage, Event, OggReader
@@ -170,17 +170,17 @@ def test_a_picture_in_the_comments_falls_away_and_the_title_stays(files: dict[st
     assert sum(map(len, link.packets)) < 200
 
 
-def test_headers_without_an_end_are_malformed(files: dict[str, bytes]) -> None:
+def test_headers_without_an_end_are_too_large(files: dict[str, bytes]) -> None:
     ten_megabytes = with_headers(files["opus"], comments(b"X=" + bytes(10 << 20)))
     assert len(ten_megabytes) > 2 * HEADER_BYTES
-    assert outcome(ten_megabytes) == ([], MalformedError)
+    assert outcome(ten_megabytes) == ([], TooLargeError)
     many = with_headers(files["flac"], *[b"\x04\0\0\x08" + bytes(8)] * 1000)
-    assert outcome(many) == ([], MalformedError)
+    assert outcome(many) == ([], TooLargeError)
 
 
 def test_headers_too_large_for_each_listener_arent_carried(files: dict[str, bytes]) -> None:
     texts = [f"X{number}=".encode() + b"x" * 4000 for number in range(KEPT_BYTES // 4000 + 1)]
-    assert outcome(with_headers(files["opus"], comments(*texts))) == ([], UnsupportedError)
+    assert outcome(with_headers(files["opus"], comments(*texts))) == ([], TooLargeError)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from media.errors import MalformedError, MediaError
+from media.errors import MalformedError, TooLargeError
 from media.rtsp import messages
 from media.rtsp.messages import Message, RtspMessageLimits, RtspReader
 
@@ -67,12 +67,11 @@ def test_what_drips_costs_no_more_than_its_length() -> None:
         b"HTTP/1.1 200 OK\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"nonsense\r\n\r\n",
-        b"RTSP/1.0 200 OK\r\nContent-Length: 99999999\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: 1_0\r\n\r\n",
     ],
 )
-def test_what_is_no_rtsp_is_refused(data: bytes) -> None:
+def test_what_is_no_rtsp_is_malformed(data: bytes) -> None:
     with pytest.raises(MalformedError):
         RtspReader().receive_data(data)
 
@@ -88,7 +87,7 @@ def test_what_is_no_rtsp_is_refused(data: bytes) -> None:
 )
 def test_a_message_longer_than_it_may_be_is_refused(data: bytes) -> None:
     RtspReader().receive_data(data)
-    with pytest.raises(MediaError):
+    with pytest.raises(TooLargeError):
         RtspReader(RtspMessageLimits(head_bytes=100, body_bytes=200)).receive_data(data)
 
 

@@ -188,7 +188,7 @@ CRAFTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a moov of boxes": (lambda: moov(*[sound(9)] * 32, more=box(b"free") * 4000), "indexed"),
     "tracks of boxes": (
         lambda: moov(*[Track(sound(9).tables, more=box(b"free") * 4000)] * 32),
-        "MalformedError: a moov of more than 8192 boxes",
+        "TooLargeError: a moov of more than 8192 boxes",
     ),
     "a huge sample entry": (
         lambda: moov(Track(sound(9).tables, entries=[SOUND_ENTRY, box(b"free", bytes(40 * MEBIBYTE))])),
