@@ -398,14 +398,20 @@ class DvrFolder:
         is_long = self._lines > 2 * self._live + self._limits.compact_slack_lines
         if not self._unneeded and not is_long:
             return
+        failure: OSError | None = None
         with self._place.open() as folder:
             for timeline in sorted(self._unneeded):
-                folder.remove(self._init_of(timeline), self._inits[timeline])
-                del self._inits[timeline]
-                self._unneeded.discard(timeline)
+                try:
+                    folder.remove(self._init_of(timeline), self._inits[timeline])
+                except OSError as error:
+                    failure = error
+                else:
+                    del self._inits[timeline]
             if is_long:
                 lines = index.read(folder, self._limits).lines.values()
                 self._write_index(folder, [line for line in lines if line.number >= self._first])
+        if failure is not None:
+            raise failure
 
     def _append(self, folder: OpenFolder, data: bytes) -> None:
         descriptor = folder.open_to_append(INDEX)
