@@ -30,6 +30,10 @@ _MAX_LOOPS = 256
 """Bound of counts in parameter sets, whose syntax allows less."""
 
 
+MAX_ARRAY_UNITS = 256
+"""Most NAL units of one type in a configuration; there are 64 picture parameter sets at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceParameters:
     """What a sequence parameter set says.
@@ -161,14 +165,18 @@ def hevc_arrays(hvcc: bytes) -> Iterator[tuple[int, list[bytes]]]:
         Where each array begins, with its units' type in the lower six bits there, and the units.
 
     Raises:
-        MalformedError: it is cut off; what there is of its last array was given before.
+        MalformedError: it is cut off, and what there is of its last array was given before; or an array has
+            more units than ``MAX_ARRAY_UNITS``.
     """
     position, size = 23, len(hvcc)
     for _ in range(hvcc[22] if size > 22 else 0):
         begin, position = position, position + 3
         units: list[bytes] = []
         if position <= size:
-            for _ in range(int.from_bytes(hvcc[begin + 1 : position], "big")):
+            count = int.from_bytes(hvcc[begin + 1 : position], "big")
+            if count > MAX_ARRAY_UNITS:
+                raise MalformedError(f"hvcC with {count} NAL units of one type")
+            for _ in range(count):
                 unit = position + 2
                 position = unit + int.from_bytes(hvcc[position:unit], "big")
                 units.append(hvcc[unit:position])

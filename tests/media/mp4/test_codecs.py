@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.mp4.boxes import box, full_box
 from media.mp4.codecs import parse_sample_entry
+from media.mp4.sequence_parameters import hevc_parameter_sets
 
 SPS = b"\x67\x64\x00\x1f\xac"
 AVCC = b"\x01\x64\x00\x1f\xff\xe1" + struct.pack(">H", len(SPS)) + SPS + b"\x01\x00\x01\x68"
@@ -224,3 +225,26 @@ def test_damaged_entries_are_read_or_refused(entry: bytes, flips: list[tuple[int
         damaged[position % len(damaged)] = value
     with contextlib.suppress(MediaError):
         parse_sample_entry(bytes(damaged[:length]))
+
+
+def units_of(kind: int, *units: bytes) -> bytes:
+    """Write an array of an hvcC (ISO/IEC 14496-15 §8.3.3.1.2)."""
+    return struct.pack(">BH", kind, len(units)) + b"".join(struct.pack(">H", len(one)) + one for one in units)
+
+
+@pytest.mark.parametrize("size", range(40))
+def test_an_hvcc_that_is_cut_off_has_the_parameter_sets_up_to_there(size: int) -> None:
+    arrays = units_of(32, b"video") + units_of(33) + units_of(0x80 | 34, b"one", b"other")
+    told = bytes(22) + b"\x03" + arrays
+    found = hevc_parameter_sets(told[:size])
+    whole = [(32, b"video"), (34, b"one"), (34, b"other")]
+    assert hevc_parameter_sets(told) == whole
+    assert len(found) <= len(whole)
+    assert all(one == other for one, other in zip(found[:-1], whole, strict=False))
+
+
+@pytest.mark.clause("CWE-770")
+def test_units_without_end_are_not_listed() -> None:
+    """An array can have 65,535 of no bytes, and an hvcC 255 arrays."""
+    assert hevc_parameter_sets(bytes(22) + b"\x01" + units_of(33, *[b""] * 257)) == []
+    assert len(hevc_parameter_sets(bytes(22) + b"\x01" + units_of(33, *[b""] * 256))) == 256
