@@ -282,8 +282,8 @@ class Representation:
         if self.resolution is not None:
             element.set("width", str(self.resolution[0]))
             element.set("height", str(self.resolution[1]))
-        if self.frame_rate is not None:
-            rate = self.frame_rate.limit_denominator(1001)
+        # Of slides there may be so few in an hour that they have no rate.
+        if self.frame_rate is not None and (rate := self.frame_rate.limit_denominator(1001)):
             element.set("frameRate", str(rate))
         if self.sample_rate:
             element.set("audioSamplingRate", str(self.sample_rate))

@@ -28,6 +28,7 @@ class Variant:
     def lines(self) -> list[str]:
         """Render the tag and the URI."""
         width_height = None if self.resolution is None else f"{self.resolution[0]}x{self.resolution[1]}"
+        frame_rate = None if self.frame_rate is None else decimal(self.frame_rate, 3)
         tag = "#EXT-X-STREAM-INF:" + attributes(
             (
                 ("BANDWIDTH", str(self.bandwidth)),
@@ -41,7 +42,8 @@ class Variant:
                     None if self.supplemental_codecs is None else quoted(self.supplemental_codecs),
                 ),
                 ("RESOLUTION", width_height),
-                ("FRAME-RATE", None if self.frame_rate is None else decimal(self.frame_rate, 3)),
+                # Of slides there may be so few in an hour that they have no rate.
+                ("FRAME-RATE", None if frame_rate == "0.000" else frame_rate),
                 ("VIDEO-RANGE", self.video_range),
                 ("AUDIO", None if self.audio is None else quoted(self.audio)),
                 ("SUBTITLES", None if self.subtitles is None else quoted(self.subtitles)),

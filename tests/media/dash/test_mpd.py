@@ -46,6 +46,13 @@ def test_a_static_presentation_names_its_profile_and_its_duration() -> None:
     assert root.get("minBufferTime")
 
 
+def test_a_few_slides_have_no_frame_rate() -> None:
+    segments = SegmentTemplate(1, [0, 2010], "init.mp4", "$Number$.m4s")
+    for seconds, told in ((1000, "1/1000"), (2010, None)):
+        slides = Representation("v0", "", 1, "avc1.64001f", segments, (64, 64), Fraction(1, seconds))
+        assert slides.element().get("frameRate") == told
+
+
 def test_equal_durations_in_a_row_are_one_entry_that_repeats() -> None:
     entries = manifest().findall(
         "Period/AdaptationSet/Representation/SegmentTemplate/SegmentTimeline/S", NAMES

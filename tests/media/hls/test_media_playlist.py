@@ -142,6 +142,13 @@ def test_a_multivariant_playlist_is_read_back() -> None:
     assert (read.media[0].default, read.media[0].autoselect, read.media[0].language) == ("YES", "YES", "en")
 
 
+def test_a_variant_of_a_few_slides_says_no_frame_rate() -> None:
+    """RFC 8216bis §4.4.6.2: it is rounded to three places, of which 0 would be no rate."""
+    for seconds, told in ((1999, "FRAME-RATE=0.001"), (2001, ""), (4000, "")):
+        (tag, _) = Variant("a.m3u8", 1, frame_rate=Fraction(1, seconds)).lines()
+        assert tag.removeprefix("#EXT-X-STREAM-INF:BANDWIDTH=1").lstrip(",") == told
+
+
 @settings(deadline=None)
 @given(st.fractions(0, 100_000, max_denominator=90_000))
 def test_a_decimal_is_within_half_of_its_last_digit(seconds: Fraction) -> None:
