@@ -9,13 +9,13 @@ from __future__ import annotations
 import heapq
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import box, walk
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from media.mp4.moof import Sample
+from media.mp4.moof import FragmentLimits, Sample
 from media.mp4.movie import Track
 from media.stream_reader import CLOCK_RATE, StreamChunk
 
@@ -31,12 +31,14 @@ class JoinLimits:
         run_bytes: Of a track that stay together at most; a larger sample stays whole.
         sample_bytes: Largest sample; at 30 a second that would be 4 Gbit/s.
         held_bytes: How much of one stream is held at most while another one has nothing for the same time.
+        fragments: Of each stream of movie fragments.
     """
 
     run_seconds: float = 0.1
     run_bytes: int = 4 << 20
     sample_bytes: int = 16 << 20
     held_bytes: int = 64 << 20
+    fragments: FragmentLimits = field(default_factory=FragmentLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class _Input:
 
     def __init__(self, limits: JoinLimits) -> None:
         self._limits = limits
-        self._reader = FragmentReader()
+        self._reader = FragmentReader(limits.fragments)
         self._tracks: dict[int, Track] = {}
         # The runs of the moof that is being cut, and what comes next of all.
         self._runs: Iterator[_Run] = iter(())

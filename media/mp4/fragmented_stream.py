@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from media.mp4.moof import DEFAULT_LIMITS, FragmentLimits
 from media.mp4.movie import Track
 from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk
 
@@ -21,10 +22,13 @@ class FragmentedStreamReader:
     """Divides a stream at its key frames, without I/O; without video each fragment is an access point.
 
     What isn't a ``moov`` or a fragment is left out.
+
+    Args:
+        limits: of the stream.
     """
 
-    def __init__(self) -> None:
-        self._reader = FragmentReader()
+    def __init__(self, limits: FragmentLimits = DEFAULT_LIMITS) -> None:
+        self._reader = FragmentReader(limits)
         self._tracks: dict[int, Track] = {}
         self._leading = 0
         self._init: InitSegment | None = None

@@ -16,10 +16,12 @@ import numpy as np
 from media.errors import MalformedError, MediaError, NeedMoreDataError, TooLargeError, UnsupportedError
 from media.mp4.boxes import LARGEST_HEADER, header, media_data_header
 from media.mp4.moof import (
+    DEFAULT_LIMITS,
     DEPENDS_ON_NONE,
     DEPENDS_ON_OTHERS,
     NON_SYNC,
     Defaults,
+    FragmentLimits,
     Sample,
     TrackFragment,
     parse_moof,
@@ -30,17 +32,8 @@ from media.mp4.movie import Track, parse_movie
 from media.mp4.sample_table import Samples
 from media.stream_reader import without_front
 
-MAX_METADATA = 1 << 20
-"""Largest box other than ``mdat`` that the reader takes, in bytes."""
-
-MAX_MOVIE = 128 << 10
-"""Largest ``moov`` that the reader takes, in bytes; without sample tables it has some thousands."""
-
 LARGE_MEDIA_DATA = 1 << 20
 """From this size on, an ``mdat`` isn't copied: its fragments have views of what was received."""
-
-MAX_MEDIA_DATA = 32 << 20
-"""Largest ``mdat`` that the reader takes, in bytes: ten seconds at 25 Mbit/s."""
 
 SYNC_FLAGS = DEPENDS_ON_NONE
 OTHER_FLAGS = DEPENDS_ON_OTHERS | NON_SYNC
@@ -229,17 +222,15 @@ class Fragment(NamedTuple):
 class FragmentReader:
     """Reads a stream of ``ftyp moov (moof mdat)…`` from bytes as they come.
 
-    It holds at most one box: ``max_metadata`` or ``max_media_data`` bytes, and what was received last. Media
-    are copied once, large ones aren't.
+    It holds at most one box, and what was received last. Media are copied once, large ones aren't.
 
     Args:
-        max_metadata: largest box other than ``mdat``, in bytes.
-        max_media_data: largest ``mdat``, in bytes.
+        limits: of the stream.
     """
 
-    def __init__(self, *, max_metadata: int = MAX_METADATA, max_media_data: int = MAX_MEDIA_DATA) -> None:
-        self._limits = {b"mdat": max_media_data, b"moov": min(max_metadata, MAX_MOVIE)}
-        self._max_metadata = max_metadata
+    def __init__(self, limits: FragmentLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._box_bytes = {b"mdat": limits.media_data_bytes, b"moov": limits.movie_bytes}
         self._buffer = bytearray()
         self._position = 0
         self._needed = 8
@@ -317,7 +308,7 @@ class FragmentReader:
 
     def _bounded_header(self) -> tuple[bytes, int]:
         kind = bytes(self._buffer[4:8])
-        limit = self._limits.get(kind, self._max_metadata)
+        limit = self._box_bytes.get(kind, self._limits.metadata_bytes)
         declared = int.from_bytes(self._buffer[:4], "big")
         if declared == 0:  # §4.2: up to the end of the file, which a live stream doesn't have
             raise UnsupportedError(f"box {kind.decode('latin-1')!r} without a size")
@@ -342,7 +333,7 @@ class FragmentReader:
     def _begin(self, start: int, data: bytes) -> None:
         if self._moof is not None:
             raise MalformedError(f"moof at {start}: the one before has no mdat")
-        moof = parse_moof(data, start, self._defaults)
+        moof = parse_moof(data, start, self._defaults, self._limits)
         if any(length for fragment in moof[1] for _, length in fragment.spans):
             self._moof = moof
 

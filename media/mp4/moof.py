@@ -17,15 +17,6 @@ from typing import NamedTuple
 from media.errors import MalformedError, TooLargeError
 from media.mp4.boxes import Box, box, full_box, walk
 
-MAX_SAMPLES = 1 << 13
-"""Most samples of one movie fragment; a minute of AAC has 2,813."""
-
-MAX_EMPTY_SAMPLES = 64
-"""Most samples of one run beyond its bytes: a count of empty ones costs nothing to send, and much to read."""
-
-MAX_FRAGMENT_BOXES = 2048
-"""Most boxes in one movie fragment; a run for each sample is rare, and a hundred of them many."""
-
 LONGEST_TIME = 1 << 63
 """Bound of a decode time in ticks: the epoch in nanoseconds is below 2^61."""
 
@@ -48,6 +39,31 @@ FIRST_SAMPLE_FLAGS = 0x04
 
 PER_SAMPLE = (0x100, 0x200, 0x400, 0x800)
 """Bits of a run that has the duration, size, flags and composition offset of each of its samples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FragmentLimits:
+    """Limits of a stream of movie fragments.
+
+    Attributes:
+        movie_bytes: Largest ``moov``; without sample tables it has some thousands.
+        media_data_bytes: Largest ``mdat``: ten seconds at 25 Mbit/s.
+        metadata_bytes: Largest box other than these.
+        samples: Most samples of one fragment; a minute of AAC has 2,813.
+        empty_samples: Most samples of one run beyond its bytes: a count of empty ones costs nothing to send,
+            and much to read.
+        boxes: Most boxes in one fragment; a run for each sample is rare, and a hundred of them many.
+    """
+
+    movie_bytes: int = 128 << 10
+    media_data_bytes: int = 32 << 20
+    metadata_bytes: int = 1 << 20
+    samples: int = 1 << 13
+    empty_samples: int = 64
+    boxes: int = 2048
+
+
+DEFAULT_LIMITS = FragmentLimits()
 
 
 class Sample(NamedTuple):
@@ -144,7 +160,7 @@ def parse_trex(moov: bytes) -> dict[int, Defaults]:
 
 
 def parse_moof(
-    data: bytes, position: int, defaults: Mapping[int, Defaults]
+    data: bytes, position: int, defaults: Mapping[int, Defaults], limits: FragmentLimits = DEFAULT_LIMITS
 ) -> tuple[int, tuple[TrackFragment, ...]]:
     """Read a movie fragment.
 
@@ -152,14 +168,14 @@ def parse_moof(
         data: the whole box.
         position: where the box begins in the stream.
         defaults: of each track; a fragment of any other track is malformed.
+        limits: of what is in it.
 
     Returns:
         The sequence number (§8.8.5) and the track fragments in order.
 
     Raises:
         MalformedError: it is cut off, contradicts itself or names an unknown track.
-        TooLargeError: it has more than ``MAX_SAMPLES`` samples or ``MAX_FRAGMENT_BOXES`` boxes, or samples of
-            nothing.
+        TooLargeError: it has more samples or boxes than it may have, or samples of nothing.
     """
     if (lone := _lone_sample(data, position, defaults)) is not None:
         return lone
@@ -169,7 +185,7 @@ def parse_moof(
     if len(boxes) != 1:
         raise MalformedError(f"{len(boxes)} boxes where one moof is")
     (outer,) = boxes
-    left, room = MAX_SAMPLES, MAX_FRAGMENT_BOXES
+    left, room = limits.samples, limits.boxes
     end = position
     for child in walk(data, outer.payload, outer.end):
         room -= 1
@@ -179,8 +195,8 @@ def parse_moof(
             inner = list(walk(data, child.payload, child.end))
             room -= len(inner)
             if room < 0:
-                raise TooLargeError(f"more than {MAX_FRAGMENT_BOXES} boxes in one fragment")
-            fragment, end = _traf(data, inner, position, end, defaults, left)
+                raise TooLargeError(f"more than {limits.boxes} boxes in one fragment")
+            fragment, end = _traf(data, inner, position, end, defaults, (limits, left))
             left -= len(fragment.samples)
             fragments.append(fragment)
     return sequence_number, tuple(fragments)
@@ -225,9 +241,18 @@ def _lone_sample(
 
 
 def _traf(
-    data: bytes, children: list[Box], moof: int, previous: int, known: Mapping[int, Defaults], limit: int
+    data: bytes,
+    children: list[Box],
+    moof: int,
+    previous: int,
+    known: Mapping[int, Defaults],
+    most: tuple[FragmentLimits, int],
 ) -> tuple[TrackFragment, int]:
-    """Read one track fragment; give it and the stream position behind its bytes."""
+    """Read one track fragment; give it and the stream position behind its bytes.
+
+    ``most`` has the limits, and how many samples there still may be.
+    """
+    limits, left = most
     heads = [child for child in children if child.kind == b"tfhd"]
     if len(heads) != 1:  # §8.8.7.1: exactly one
         raise MalformedError(f"traf with {len(heads)} tfhd")
@@ -240,7 +265,7 @@ def _traf(
         if child.kind == b"tfdt":
             time = parse_tfdt(data, child)
         elif child.kind == b"trun":
-            run, start = _trun(data, child, base, end, defaults, limit - len(samples))
+            run, start = _trun(data, child, base, end, defaults, (limits, left - len(samples)))
             samples += run
             end = start + sum(sample.size for sample in run)
             spans.append((start, end - start))
@@ -282,13 +307,14 @@ def parse_tfdt(data: bytes, tfdt: Box) -> int:
 
 
 def _trun(
-    data: bytes, trun: Box, base: int, follows: int, defaults: Defaults, limit: int
+    data: bytes, trun: Box, base: int, follows: int, defaults: Defaults, most: tuple[FragmentLimits, int]
 ) -> tuple[list[Sample], int]:
-    """Read a run (§8.8.8): its samples and the stream position of its first byte."""
+    """Read a run (§8.8.8): its samples, and the place of its first byte; for ``most`` see ``_traf``."""
+    limits, left = most
     word, count = _unpack(data, trun, 0, ">II")
     flags, offset, start = word & 0xFF_FFFF, 8, follows
-    if count > limit:
-        raise TooLargeError(f"more than {MAX_SAMPLES} samples in one fragment")
+    if count > left:
+        raise TooLargeError(f"more than {limits.samples} samples in one fragment")
     if flags & DATA_OFFSET:
         start = base + _unpack(data, trun, offset, ">i")[0]
         offset += 4
@@ -307,7 +333,7 @@ def _trun(
             columns, (defaults.duration, defaults.size, defaults.flags, 0), strict=True
         )
     )
-    if count > MAX_EMPTY_SAMPLES + sum(sizes):
+    if count > limits.empty_samples + sum(sizes):
         raise TooLargeError(f"{count} samples in {sum(sizes)} bytes")
     if first_flags is not None and count:
         sample_flags[0] = first_flags

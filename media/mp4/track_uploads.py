@@ -205,7 +205,7 @@ class TrackUploads:
     def _receive_init(self, track: str, data: bytes) -> None:
         # An encoder that begins anew may send the same stream again.
         self._known.pop(track, None)
-        reader = FragmentReader()
+        reader = FragmentReader(self._limits.join.fragments)
         reader.receive_data(data)
         tracks = [one for event in reader.events() if isinstance(event, InitSegment) for one in event.tracks]
         kinds = frozenset(one.handler for one in tracks if one.handler in _HANDLERS)

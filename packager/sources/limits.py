@@ -9,6 +9,7 @@ from media.flv.tags import FlvLimits
 from media.hls.reader import PlaylistReaderLimits
 from media.matroska.stream import MatroskaStreamLimits
 from media.mp4.fragment_join import JoinLimits
+from media.mp4.moof import FragmentLimits
 from media.rtsp.messages import RtspMessageLimits
 from media.ts.reader import TransportReaderLimits
 from media.ts.ts_to_fragments import LiveTransportLimits
@@ -84,11 +85,13 @@ class StreamReaderLimits:
         transport: Of MPEG-TS.
         matroska: Of Matroska and WebM.
         flv: Of FLV, into whatever it is rewritten.
+        fragments: Of fragmented MP4.
     """
 
     transport: TransportReaderLimits = field(default_factory=TransportReaderLimits)
     matroska: MatroskaStreamLimits = field(default_factory=MatroskaStreamLimits)
     flv: FlvLimits = field(default_factory=FlvLimits)
+    fragments: FragmentLimits = field(default_factory=FragmentLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

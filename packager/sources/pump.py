@@ -39,7 +39,7 @@ READERS: Mapping[str, Callable[[StreamReaderLimits], StreamReader]] = {
     "mpegts": lambda limits: TransportReader(limits.transport),
     "flv": lambda limits: FlvReader(limits.flv),
     "matroska": lambda limits: MatroskaStreamReader(limits.matroska),
-    "mp4": lambda _: FragmentedStreamReader(),
+    "mp4": lambda limits: FragmentedStreamReader(limits.fragments),
     "mp3": lambda _: AudioStreamReader(),
     "aac": lambda _: AudioStreamReader(),
 }

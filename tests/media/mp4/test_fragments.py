@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
+from media.errors import MalformedError, MediaError, NeedMoreDataError, TooLargeError, UnsupportedError
 from media.mp4 import moof as movie_fragment
 from media.mp4.boxes import box, full_box, walk
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment, write_fragment_header
-from media.mp4.moof import Sample
+from media.mp4.moof import FragmentLimits, Sample
 
 FFMPEG = shutil.which("ffmpeg") or "ffmpeg"
 FFPROBE = shutil.which("ffprobe") or "ffprobe"
@@ -230,6 +230,37 @@ def init() -> bytes:
 def moof(*runs: bytes, track_id: int = 1, media: bytes = bytes(10)) -> bytes:
     tfhd = full_box(b"tfhd", 0, 0x02_0000, struct.pack(">I", track_id))
     return init() + box(b"moof", box(b"traf", tfhd, *runs)) + box(b"mdat", media)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (FragmentLimits(movie_bytes=100), "'moov' of"),
+        (FragmentLimits(media_data_bytes=15), "'mdat' of 18 bytes: more than 15"),
+        (FragmentLimits(metadata_bytes=15), "more than 15"),
+        (FragmentLimits(samples=9), "more than 9 samples"),
+        (FragmentLimits(boxes=2), "more than 2 boxes"),
+    ],
+)
+def test_what_is_more_than_the_limits_allow_is_refused(limits: FragmentLimits, reason: str) -> None:
+    # The bytes of the samples are behind a moof of 92 bytes and the header of the mdat.
+    data = moof(full_box(b"trun", 0, 0x201, struct.pack(">Ii10I", 10, 92 + 8, *[1] * 10)))
+    (*_, fragment) = read(data)
+    assert isinstance(fragment, Fragment)
+    assert len(fragment.samples) == 10
+    reader = FragmentReader(limits)
+    reader.receive_data(data)
+    with pytest.raises(TooLargeError, match=reason):
+        list(reader.events())
+
+
+def test_empty_samples_are_as_many_as_may_be() -> None:
+    run = full_box(b"trun", 0, 0x200, struct.pack(">I5I", 5, *[0] * 5))
+    for most, refused in ((5, contextlib.nullcontext()), (4, pytest.raises(TooLargeError))):
+        reader = FragmentReader(FragmentLimits(empty_samples=most))
+        reader.receive_data(moof(run))
+        with refused:
+            list(reader.events())
 
 
 def test_a_run_of_four_thousand_million_samples_in_twenty_bytes_is_refused() -> None:
