@@ -221,7 +221,7 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
     """
     guard, cookies = guard_for(url, limits), BoundedCookies(limits)
     if not {"http", "https", "all"} & set(urllib.request.getproxies()):
-        hooks = {"response": [_check_location]}
+        hooks = {"response": [check_location]}
         transport = GuardedTransport(guard)
         return httpx.AsyncClient(transport=transport, event_hooks=hooks, cookies=cookies, **options)
 
@@ -230,11 +230,11 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
         with contextlib.suppress(OSError):
             await guard.resolve(request.url.host, request.url.port)
 
-    both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": [_check_location]}
+    both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": [check_location]}
     return httpx.AsyncClient(event_hooks=both, verify=certificates(), cookies=cookies, **options)
 
 
-async def _check_location(response: httpx.Response) -> None:
+async def check_location(response: httpx.Response) -> None:
     """Refuse a redirect to a name that is none: httpx's own failure there is none of its errors.
 
     Raises:

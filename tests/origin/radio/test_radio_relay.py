@@ -18,6 +18,7 @@ from origin.radio.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
 from packager.retry_policy import RetryPolicy
 from tests import icecast
+from tests.hostile_upstream import hostile_upstream
 from tests.packager.sources.test_address_guard import answering, outside
 from tests.patience import MOUNT, PATIENCE_SECONDS
 from tests.radio_server import FRAME_BYTES, Server, mount_options, numbered_frame, numbers, one_mount, serving
@@ -54,6 +55,17 @@ async def test_the_same_frames_and_titles_come_out_of_a_relay() -> None:
             found = numbers(await listener.body(5 * SECOND * FRAME_BYTES))
             assert found == list(range(len(found)))
             await until(lambda: copy.title == "Title 1\u2019s", "the title")
+
+
+async def test_a_relay_that_is_sent_to_a_name_that_is_none_says_so_and_asks_again() -> None:
+    nowhere = (
+        b"HTTP/1.1 302 Found\r\nLocation: http://xn--zzzzzzzzzzzzz-.example/\r\nContent-Length: 0\r\n\r\n"
+    )
+    hasty = replace(PATIENT, retry=RetryPolicy(0.01, 0.01))
+    with hostile_upstream({"": nowhere}) as upstream:
+        async with relaying(f"{upstream.url}/radio/test", limits=hasty) as (copy, _):
+            await until(lambda: len(upstream.asked) > 2, "another attempt")
+            assert "redirects to a name that is none" in copy.station.trouble
 
 
 async def test_a_relay_asks_again_and_its_listener_stays() -> None:
