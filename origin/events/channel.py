@@ -28,7 +28,10 @@ from packager.latency_histogram import LatencyHistogram
 END = "end"
 """Type of the event behind which a channel's readers go."""
 
-RESERVED = frozenset(("reset", "presence"))
+PRESENCE = "presence"
+"""The type of events that tell how many readers a channel has."""
+
+RESERVED = frozenset(("reset", PRESENCE))
 """Types of events that only the channel itself publishes."""
 
 GAP_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
@@ -553,7 +556,7 @@ class EventChannel:
             return
         if readers != self._told_readers and is_due and not self.ended:
             self._told_readers, self._told_at = readers, now
-            self.publish("presence", {"readers": readers})
+            self.publish(PRESENCE, {"readers": readers})
 
     def close(self) -> None:
         """Disconnect all readers, who come again to the next server."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection
 
-from origin.events.channel import EventChannel
+from origin.events.channel import PRESENCE, EventChannel
 from origin.events.shared_event_channel import SharedEventChannel
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_reader import EventReader
@@ -87,9 +87,10 @@ class ClusterChannels:
             channel.name,
             readers,
             options.presence_seconds if options.presence else None,
+            shared.seen_readers,
             answers=shared.is_answering,
         )
         shared.reported = readers
         shared.take_report(elsewhere)
         if elsewhere.tells and not channel.ended:
-            channel.publish("presence", {"readers": readers + elsewhere.readers})
+            channel.publish(PRESENCE, {"readers": readers + elsewhere.readers})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol
 
@@ -10,13 +11,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 from media.errors import MalformedError
-from origin.events.channel import NO_EPOCH, EventChannel, NumberingUnavailableError
+from origin.events.channel import NO_EPOCH, PRESENCE, EventChannel, NumberingUnavailableError
 from origin.events.event_log import Event, PastEpoch, as_published, size_of
 from packager.cluster.connection import RedisUnavailableError
 from packager.cluster.event_streams import Kept, OtherNodes, StoredEvent
 from packager.cluster.event_writer import EventsRefusedError, WrittenChannel
 from packager.cluster.limits import EventStreamLimits
 from packager.cluster.log_stream import EntryId
+from packager.replication.log_entries import read_message
 
 
 class SharedEvent(Struct, frozen=True):
@@ -36,6 +38,7 @@ class SharedEvent(Struct, frozen=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _EVENT = msgspec.msgpack.Decoder(SharedEvent)
+_PRESENCE = re.compile(r'\{"readers":([0-9]{1,10})\}')
 
 
 class EventAppender(Protocol):
@@ -60,6 +63,7 @@ class SharedEventChannel:
         kept: how much stays in Redis.
         is_answering: whether an answer of a relay is published here.
         reported: how many readers the other nodes were told of.
+        seen_readers: how many readers the newest event tells of that tells it; None where none has come.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class SharedEventChannel:
         self.kept = Kept(kept.history, kept.history_bytes, kept.history_seconds)
         self.is_answering = False
         self.reported = 0
+        self.seen_readers: int | None = None
         self._writer = writer
         self._catch_up = catch_up
         self._limits = limits
@@ -152,10 +157,7 @@ class SharedEventChannel:
         number, known = event.number, self.position
         if known is None or number <= known:
             return
-        try:
-            shared = _EVENT.decode(event.message)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise MalformedError(f"no event: {error}") from None
+        shared = read_message(_EVENT, event.message, "event")
         size = size_of(shared.name, shared.data.encode())
         if size > self.kept.size:
             raise MalformedError(f"an event of {size} bytes")
@@ -165,6 +167,8 @@ class SharedEventChannel:
         if number.position > log.offset + 1:
             self.channel.skip_to(number.position)
         self.position = number
+        if shared.name == PRESENCE and (told := _PRESENCE.fullmatch(shared.data)) is not None:
+            self.seen_readers = int(told[1])
         name = f"{number.epoch:x}"
         taken = Event(name, number.position, shared.name, shared.data, event.time, 0, size)
         self.channel.take_numbered(taken, begins=shared.begins)

@@ -175,6 +175,7 @@ _REPORT = (
     + """
 local readers, state = KEYS[1], KEYS[2]
 local node, here, answers, forget, presence = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local seen, again = ARGV[6], tonumber(ARGV[7])
 keep(readers, 'hash') keep(state, 'hash')
 local now = redis.call('TIME')
 local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -197,8 +198,10 @@ end
 local total, tells = string.format('%d', others + tonumber(here)), 0
 if presence ~= '' and is_first then
   local told = redis.call('HMGET', state, 'presence', 'presence_at')
-  local is_due = (number(told[2]) or 0) <= milliseconds - tonumber(presence)
-  if (told[1] or '0') ~= total and is_due then
+  local since = milliseconds - (number(told[2]) or 0)
+  -- What another node told before may have come behind it, or it was lost on its way.
+  local is_outdone = seen ~= '' and seen ~= total and since >= again
+  if ((told[1] or '0') ~= total or is_outdone) and since >= tonumber(presence) then
     redis.call('HSET', state, 'presence', total, 'presence_at', string.format('%d', milliseconds))
     tells = 1
   end
@@ -372,19 +375,24 @@ class EventStreams:
             raise MalformedError("an event that is too long")
         return StoredEvent(found, int(fields[1]) / 1000, fields[3])
 
-    async def report(self, name: str, readers: int, presence: float | None, *, answers: bool) -> OtherNodes:
+    async def report(
+        self, name: str, readers: int, presence: float | None, seen: int | None, *, answers: bool
+    ) -> OtherNodes:
         """Tell how many readers a channel has here, and learn how many it has elsewhere.
 
         Args:
             name: of the channel.
             readers: here.
             presence: seconds between two events about their number; None where there are none.
+            seen: what the newest of them tells that has come here; None where none has.
             answers: whether this node publishes an answer of a relay there.
         """
         named = self._key(name, "readers"), self._key(name, "state")
         forget = round(self._limits.forget_seconds * 1000)
         due = "" if presence is None else str(round(presence * 1000))
-        terms = self._token, str(readers), "1" if answers else "0", str(forget), due
+        again = str(round(self._limits.tell_again_seconds * 1000))
+        told = "" if seen is None else str(seen)
+        terms = self._token, str(readers), "1" if answers else "0", str(forget), due, told, again
         found = await self._connection.call(lambda client: client.eval(_REPORT, len(named), *named, *terms))
         return OtherNodes(int(found[0]), int(found[1]), bool(found[2]))
 

@@ -168,6 +168,8 @@ class EventStreamLimits:
         catch_up_seconds: for how long a reader waits whose id isn't known here yet.
         report_seconds: between two reports of how many readers a node has.
         forget_seconds: without a report for so long, a node has no readers.
+        tell_again_seconds: for how long an event may be on its way that tells how many readers there are; where
+            another number was told last by then, it is told again.
         retry_seconds: when who was refused may ask again.
     """
 
@@ -190,6 +192,7 @@ class EventStreamLimits:
     catch_up_seconds: float = 1.0
     report_seconds: float = 1.0
     forget_seconds: float = 5.0
+    tell_again_seconds: float = 2.0
     retry_seconds: int = 2
 
 

@@ -344,7 +344,18 @@ async def test_readers_of_all_nodes_are_counted_and_told_once(redis_server: Redi
             assert one.channel.readers == 1
             await until(lambda: one.texts()[-1:] == other.texts()[-1:] == ['{"readers":2}'])
         await until(lambda: one.texts()[-1:] == ['{"readers":0}'])
-        assert one.texts().count('{"readers":2}') == 1
+        # Again only behind another node's, which came late.
+        assert one.texts().count('{"readers":2}') <= 1 + one.texts().count('{"readers":1}')
+
+
+async def test_a_number_of_readers_that_comes_late_is_set_right(redis_server: RedisServer) -> None:
+    async with nodes(redis_server, options=EventChannelOptions(presence=True, presence_seconds=0.0)) as every:
+        one, other = every
+        with one.channel.polling(), other.channel.polling():
+            await until(lambda: one.texts()[-1:] == other.texts()[-1:] == ['{"readers":2}'])
+            # As of a node that told of its own readers, before others had any, and was held up.
+            await one.channel.publish_all([("presence", '{"readers":1}')])
+            await until(lambda: other.texts()[-2:] == ['{"readers":1}', '{"readers":2}'])
 
 
 async def test_an_answer_goes_on_when_that_of_another_node_ends(redis_server: RedisServer) -> None:
