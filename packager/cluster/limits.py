@@ -168,8 +168,8 @@ class EventStreamLimits:
         catch_up_seconds: for how long a reader waits whose id isn't known here yet.
         report_seconds: between two reports of how many readers a node has.
         forget_seconds: without a report for so long, a node has no readers.
-        tell_again_seconds: for how long an event may be on its way that tells how many readers there are; where
-            another number was told last by then, it is told again.
+        tell_again_seconds: for how long an event may be on its way that tells how many readers there are;
+            where another number was told last by then, it is told again.
         retry_seconds: when who was refused may ask again.
     """
 

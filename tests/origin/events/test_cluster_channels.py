@@ -292,9 +292,11 @@ async def test_a_node_that_missed_more_than_is_kept_tells_its_readers(redis_serv
 async def test_bytes_and_age_bound_what_lies_in_redis(redis_server: RedisServer) -> None:
     limits = ChannelLimits(history=100, history_bytes=4000, history_seconds=0.5)
     async with nodes(redis_server, 1, options=limits) as (one,):
-        await one.publish(*("x" * 1000 for _ in range(10)))
+        ids = await one.publish(*("x" * 1000 for _ in range(10)))
         assert redis_server.command("XLEN", key("entries")) == b":3\r\n"
-        await until(lambda: len(one.shown()) == 3)
+        await until(lambda: one.channel.last_id == ids[-1])
+        # On a slow machine they are too old already.
+        assert len(one.shown()) <= 3
         await until(lambda: expired(one.channel))
         await one.publish("new")
         assert redis_server.command("XLEN", key("entries")) == b":1\r\n"
