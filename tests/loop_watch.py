@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import math
 import sys
@@ -28,10 +27,13 @@ ALONE = f"{ROOT}/origin/cli/check.py"
 """A command with a loop of its own, on which nobody else waits."""
 
 SAMPLE_SECONDS = 0.01
-SUSPICIOUS_SECONDS = 0.02
-"""A step that has taken so long is looked at each hundredth of a second of the process' computing."""
+"""Between two looks while this process computes."""
 
-LIBC = ctypes.CDLL(None)
+IDLE_SECONDS = 0.08
+"""Between two looks while it waits: more of them would cost as much as what some tests do."""
+
+SUSPICIOUS_SECONDS = 0.02
+"""A step that has taken so long is looked at."""
 
 COVERED = 6.0
 """By what the measuring of coverage makes everything longer."""
@@ -124,8 +126,7 @@ class LoopWatch:
             yield self
         finally:
             self._stopped.set()
-            while thread.is_alive():
-                pass  # it wakes when this process has computed for a sample's time
+            thread.join()
             gc.callbacks.remove(self._collecting)
             asyncio.Handle._run = run  # type: ignore[method-assign]
 
@@ -144,8 +145,10 @@ class LoopWatch:
             step.collecting += time.thread_time() - self._collection
 
     def _look(self) -> None:
-        while not self._stopped.is_set():
-            compute(SAMPLE_SECONDS)
+        pause, computed = SAMPLE_SECONDS, time.process_time()
+        while not self._stopped.wait(pause):
+            before, computed = computed, time.process_time()
+            pause = SAMPLE_SECONDS if computed - before > pause / 4 else min(2 * pause, IDLE_SECONDS)
             for step in list(self._steps.values()):
                 # The thread may have ended meanwhile, and its clock with it.
                 with contextlib.suppress(OSError):
@@ -154,16 +157,6 @@ class LoopWatch:
                         frame = sys._current_frames().get(step.thread)
                         if frame is not None and self._steps.get(step.thread) is step:
                             step.look(now, frame)
-
-
-def compute(seconds: float) -> None:
-    """Wait until this process has computed for so long.
-
-    A clock of the wall would wake a thread a hundred times in each second in which the tests wait for media.
-    """
-    time_of = (ctypes.c_long * 2)(0, round(seconds * 1e9))
-    if LIBC.clock_nanosleep(time.CLOCK_PROCESS_CPUTIME_ID, 0, time_of, None):
-        time.sleep(seconds)  # the system has no such clock, or a signal came
 
 
 class Yardstick:
