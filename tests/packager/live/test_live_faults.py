@@ -87,7 +87,8 @@ async def test_a_late_source_is_a_gap_in_time_and_the_same_run_goes_on_behind_a_
         for other in windows[1:]:
             same = {one.number: one for one in other.listed}
             for one in window.listed:
-                if one.number in same:
+                # Behind that a busy machine may be late with one of them alone.
+                if one.number in same and one.number < resumed.number:
                     assert (one.gap, one.discontinuity) == (
                         same[one.number].gap,
                         same[one.number].discontinuity,
