@@ -14,6 +14,7 @@ import pytest
 
 from tests.ports import kept_port
 from tests.processes import end
+from tests.standstill import standing_still
 from tests.waiting import wait_for
 
 
@@ -65,11 +66,8 @@ class RedisServer:
     def stopped(self) -> Iterator[None]:
         """Let it answer nothing for a while: connections are made, and stay silent."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        try:
+        with standing_still(self.process.pid):
             yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
 
     def command(self, *words: str | bytes) -> bytes:
         """Give a command on a connection of its own; give the first bytes of the answer."""

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import obstore
 from obstore.store import S3Store
 
 from tests.ports import kept_port
+from tests.standstill import standing_still
 from tests.waiting import wait_for
 
 KEY, SECRET = "AKIAHEADWATERTEST", "s3-secret-nobody-may-see"
@@ -95,11 +95,8 @@ class S3Server:
     def stopped(self) -> Iterator[None]:
         """Let it answer nothing for a while: connections are made, and stay silent."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        try:
+        with standing_still(self.process.pid):
             yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager
