@@ -78,6 +78,9 @@ PICTURE = 1 / 24 + PRECISE
 DRAWN_SECONDS = 120
 """In which a picture is drawn that was sought."""
 
+MOST_FRUITLESS = 3
+"""Seeks without a picture behind which a viewer of dash.js would load its page anew."""
+
 HURRIED = 4
 """By how much faster than real time sequences are played through, whose pictures have been looked at."""
 
@@ -234,15 +237,19 @@ async def assert_shows(page: Page, at: float, expected: float, tolerance: float)
 
     A viewer seeks again where nothing comes of it, and elsewhere before: when dash.js puts into its buffer
     what a former seek asked for, it goes to the beginning of that instead of where it was sought meanwhile,
-    or asks for nothing more (as in its issues 3118 and 4162).
+    or asks for nothing more (as in its issues 3118 and 4162). Where that doesn't help either, it loads anew.
     """
     end = time.monotonic() + DRAWN_SECONDS
     again = -math.inf
+    fruitless = 0
     shown = math.nan
     while shown != pytest.approx(expected, abs=tolerance):
         now = time.monotonic()
         assert now < end, f"at {at} s there is the picture of {shown} s instead of {expected} s"
         if again < now and again > -math.inf:
+            fruitless += 1
+            if fruitless == MOST_FRUITLESS:
+                await page.evaluate("() => void (window.dashjs && player.attachSource(player.getSource()))")
             await page.evaluate(
                 "at => void (video.currentTime = at > video.duration / 2 ? 0 : video.duration - 1)", at
             )
