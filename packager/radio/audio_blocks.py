@@ -115,7 +115,7 @@ class BlockSchedule:
         self._prefill = prefill
         self._late_seconds = late_seconds
         self._start: float | None = None
-        self._ticks: float = 0
+        self._ticks = 0
 
     def wait(self, now: float) -> float:
         """Give the seconds until the next block is due, 0 when it is.
@@ -130,9 +130,13 @@ class BlockSchedule:
             self._start = now - elapsed
         return max(self._start + elapsed - now, 0.0)
 
-    def advance(self, ticks: float) -> None:
+    def advance(self, ticks: int) -> None:
         """Note that a block of this duration was sent."""
         self._ticks += ticks
+
+
+NANOSECONDS = 10**9
+"""In a second: ticks in which blocks of any sample rate are counted together."""
 
 
 class Throttle:
@@ -140,13 +144,14 @@ class Throttle:
 
     def __init__(self, limits: LiveSourceLimits) -> None:
         self._bytes_per_second = limits.bytes_per_second
-        self._pace = BlockSchedule(1, limits.ahead_seconds, limits.late_seconds)
+        self._pace = BlockSchedule(NANOSECONDS, limits.ahead_seconds, limits.late_seconds)
 
     async def wait(self, block: AudioBlock) -> None:
         """Wait until a block is due."""
         await asyncio.sleep(self._pace.wait(time.monotonic()))
         # Of Ogg's pages the source alone says how long they last, which may be no time at all.
-        self._pace.advance(max(float(block.seconds), block.size / self._bytes_per_second))
+        least = block.size * NANOSECONDS // self._bytes_per_second
+        self._pace.advance(max(round(block.seconds * NANOSECONDS), least))
 
 
 class BlockGatherer:

@@ -271,7 +271,7 @@ class PublishedSource:
         return {} if self.live is None else self.live.further_video_tracks
 
     def leave_further_video_tracks(self, reason: str) -> None:
-        """Go on with nothing but the main picture of the stream on air; the reason is logged."""
+        """Go on with nothing but the main video track of the stream on air; the reason is logged."""
         if self.live is not None and self.live.further_video_tracks:
             tracks = sorted(self.live.further_video_tracks)
             log.warning(
