@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,12 @@ from tests.waiting import wait_for
 KEY = "of-the-studio-3f7a"
 CODING = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -c:a aac"
 LADDER = 'ladder = ["240p"]\n'
+PATIENT: Mapping[str, float] = {"publisher_seconds": CLIENT_SECONDS, "unacknowledged_seconds": 600}
+"""No encoder has gone because the machine let it stand still, nor a client since it read nothing."""
+
+PROMPT: Mapping[str, float] = {"publisher_seconds": 10}
+"""An encoder that a test stops is noticed, and one that the machine lets stand still for a while isn't."""
+
 CHANNEL = f'source = "publish"\n{LADDER}segment_duration = 1.0\npart_duration = 0.25\n'
 
 
@@ -60,7 +66,13 @@ class Studio:
             text = self.media_playlist(name, rendition)
             return text if timelines(text) > known and is_media_listed_last(text) else ""
 
-        playlist = wait_for(listed, "another timeline")
+        try:
+            playlist = wait_for(listed, "another timeline")
+        except AssertionError as error:
+            error.add_note(
+                f"{self.channel(name)}\n{self.media_playlist(name, rendition)}\n{self.server.text()}"
+            )
+            raise
         self.has_played = True
         return playlist
 
@@ -84,7 +96,13 @@ def is_media_listed_last(playlist: str) -> bool:
 
 @contextlib.contextmanager
 def studio(
-    folder: Path, more: str = "", head: str = "", port: int = 0, *, ladder: bool = True
+    folder: Path,
+    more: str = "",
+    head: str = "",
+    port: int = 0,
+    *,
+    ladder: bool = True,
+    limits: Mapping[str, float] = PATIENT,
 ) -> Iterator[Studio]:
     """Run a server with the channel.
 
@@ -94,10 +112,14 @@ def studio(
         head: sections before it.
         port: where it listens; 0: anywhere.
         ladder: whether it has the usual ladder.
+        limits: of the configuration.
     """
     config = folder / "headwater.toml"
+    told = "".join(f"{name} = {value}\n" for name, value in {**PATIENT, **limits}.items())
     channel = CHANNEL if ladder else CHANNEL.replace(LADDER, "")
-    config.write_text(f'{head}\n[[live]]\nname = "studio"\npublish_key = "{KEY}"\n{channel}{more}\n')
+    config.write_text(
+        f'{head}\n[limits]\n{told}\n[[live]]\nname = "studio"\npublish_key = "{KEY}"\n{channel}{more}\n'
+    )
     server = start_server("--config", str(config), "--port", str(port), program=patient_server())
     try:
         with httpx.Client(timeout=CLIENT_SECONDS) as client:

@@ -195,7 +195,7 @@ def test_a_second_publisher_takes_over_and_a_stranger_does_not(hall: Studio) -> 
 
 def test_a_publisher_that_is_silent_is_disconnected_and_told_so(tmp_path: Path, recorded: Path) -> None:
     """Single bytes now and then are no stream."""
-    with studio(tmp_path, head="[limits]\npublisher_seconds = 1") as short:
+    with studio(tmp_path, limits={"publisher_seconds": 1}) as short:
         body = recorded.read_bytes()[:20_000]
         head = (
             f"PUT /live/studio/ingest?key={KEY} HTTP/1.1\nHost: 127.0.0.1\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.origin.ingest.studio import KEY, Studio, studio
+from tests.origin.ingest.studio import KEY, PROMPT, Studio, studio
 from tests.ports import kept_port
 from tests.srt import udp_port
 from tests.waiting import wait_for
@@ -114,7 +114,9 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, str
     srt_port = udp_port()
     with kept_port() as port:
         folder = tmp_path_factory.mktemp("studio")
-        with studio(folder, "", f"[server]\nrtmp_port = {port}\nsrt_port = {srt_port}\n") as one:
+        with studio(
+            folder, "", f"[server]\nrtmp_port = {port}\nsrt_port = {srt_port}\n", limits=PROMPT
+        ) as one:
             yield one, f"rtmp://127.0.0.1:{port}/live", f"srt://127.0.0.1:{srt_port}"
 
 

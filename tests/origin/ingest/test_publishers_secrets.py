@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.keys import ADMIN_TOKEN
-from tests.origin.ingest.studio import KEY, encoder_arguments, encoding, studio
+from tests.origin.ingest.studio import KEY, PROMPT, encoder_arguments, encoding, studio
 from tests.origin.ingest.test_rtmp_publishing import refused
 from tests.origin.server.test_secrets import Observer
 from tests.patience import CLIENT_SECONDS
@@ -62,7 +62,7 @@ def test_no_key_of_a_publisher_is_written_answered_or_shown(tmp_path: Path) -> N
             f'admin_token = "{ADMIN_TOKEN}"\n'
         )
         more = f'forward = ["rtmp://127.0.0.1:{nobody}/live/{FORWARDED}"]\nsrt_passphrase = "{PASSPHRASE}"'
-        with studio(tmp_path, more, head) as one, Observer(one.server) as observer:
+        with studio(tmp_path, more, head, limits=PROMPT) as one, Observer(one.server) as observer:
             rtmp, srt = f"rtmp://127.0.0.1:{rtmp_port}/live", f"srt://127.0.0.1:{srt_port}"
             encrypted = ["-passphrase", PASSPHRASE, "-pbkeylen", "16"]
             ways = [

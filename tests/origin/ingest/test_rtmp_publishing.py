@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from media.rtmp.chunks import Message, write_message
 from origin.ingest.rtmp import RtmpLimits
 from tests.conftest import start_server
 from tests.media.rtmp.test_publishers import newer_ffmpeg
-from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
+from tests.origin.ingest.studio import KEY, PATIENT, PROMPT, Studio, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.rtmp import HANDSHAKE, command, publishing
@@ -46,10 +46,8 @@ class RtmpStudio:
         return f"rtmp://127.0.0.1:{self.port}/live"
 
 
-def rtmp_studio(folder: Path, more: str = "") -> Iterator[RtmpStudio]:
-    # The kernel is in no hurry, so that it isn't it that ends the connections of clients that read nothing.
-    limits = "[limits]\nunacknowledged_seconds = 600\n"
-    with kept_port() as port, studio(folder, more, f"{limits}[server]\nrtmp_port = {port}\n") as one:
+def rtmp_studio(folder: Path, more: str = "", limits: Mapping[str, float] = PATIENT) -> Iterator[RtmpStudio]:
+    with kept_port() as port, studio(folder, more, f"[server]\nrtmp_port = {port}\n", limits=limits) as one:
         yield RtmpStudio(one, port)
 
 
@@ -63,6 +61,12 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtmpStudio]:
 def patient_hall(tmp_path: Path) -> Iterator[RtmpStudio]:
     """A channel of a test's own that keeps its first publisher."""
     yield from rtmp_studio(tmp_path, 'takeover = "refuse"')
+
+
+@pytest.fixture
+def prompt_hall(tmp_path: Path) -> Iterator[RtmpStudio]:
+    """A channel of a test's own that waits for no publisher that stands still."""
+    yield from rtmp_studio(tmp_path, limits=PROMPT)
 
 
 FLV = encoder_arguments("flv").split()
@@ -152,17 +156,15 @@ def test_a_second_publisher_is_refused_where_the_first_is_kept(patient_hall: Rtm
 
 @pytest.mark.clause("A publisher that is frozen is noticed in seconds, and one that is gone at once")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_publisher_that_stops_is_noticed_and_may_come_again(hall: RtmpStudio, number: int) -> None:
-    hall.studio.wait_for_state("idle")
-    before = hall.studio.media_playlist_so_far()
-    target = f"{hall.address}/studio?key={KEY}"
+def test_a_publisher_that_stops_is_noticed_and_may_come_again(prompt_hall: RtmpStudio, number: int) -> None:
+    one, target = prompt_hall.studio, f"{prompt_hall.address}/studio?key={KEY}"
     with encoding(*FLV, target) as encoder:
-        listed = hall.studio.wait_for_timeline(before)
+        listed = one.wait_for_timeline()
         os.kill(encoder.pid, number)
-        hall.studio.wait_for_state("idle")
+        one.wait_for_state("idle")
         with encoding(*FLV, target):
-            hall.studio.wait_for_timeline(listed)
-    hall.studio.wait_for_state("idle")
+            one.wait_for_timeline(listed)
+    one.wait_for_state("idle")
 
 
 def test_twenty_reconnects_leave_the_channel_playing(hall: RtmpStudio) -> None:

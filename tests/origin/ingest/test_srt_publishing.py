@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -9,7 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,16 @@ import pytest
 
 from tests.conftest import start_server
 from tests.copied_channel import copied_channel
-from tests.origin.ingest.studio import CHANNEL, KEY, Studio, encoder_arguments, encoding, studio
+from tests.origin.ingest.studio import (
+    CHANNEL,
+    KEY,
+    PATIENT,
+    PROMPT,
+    Studio,
+    encoder_arguments,
+    encoding,
+    studio,
+)
 from tests.patience import CLIENT_SECONDS
 from tests.srt import Faults, bad_path, calling, udp_port
 from tests.waiting import wait_for
@@ -50,9 +60,11 @@ class SrtStudio:
         wait_for(lambda: self.refusal("publish:nowhere:key") == 1404, "the port")
 
 
-def srt_studio(folder: Path, more: str = "", others: str = "") -> Iterator[SrtStudio]:
+def srt_studio(
+    folder: Path, more: str = "", others: str = "", limits: Mapping[str, float] = PATIENT
+) -> Iterator[SrtStudio]:
     port = udp_port()
-    with studio(folder, f"{more}\n{others}", f"[server]\nsrt_port = {port}\n") as one:
+    with studio(folder, f"{more}\n{others}", f"[server]\nsrt_port = {port}\n", limits=limits) as one:
         hall = SrtStudio(one, port)
         hall.wait_until_listening()
         yield hall
@@ -75,6 +87,21 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SrtStudio]:
     yield from srt_studio(tmp_path_factory.mktemp("studio"), others=copied_channel("tests") + OTHERS)
 
 
+@pytest.fixture
+def prompt_hall(tmp_path: Path) -> Iterator[SrtStudio]:
+    """A channel of a test's own that waits for no publisher that stands still."""
+    yield from srt_studio(tmp_path, limits=PROMPT)
+
+
+@contextlib.contextmanager
+def publishing(*arguments: str, program: str = "ffmpeg") -> Iterator[subprocess.Popen[bytes]]:
+    """Run an encoder that closes its connection at the end: of one that is killed SRT tells nothing."""
+    with encoding(*arguments, program=program) as encoder:
+        yield encoder
+        encoder.send_signal(signal.SIGINT)
+        encoder.wait(CLIENT_SECONDS)
+
+
 @pytest.mark.clause("ffmpeg publishes to a live channel over SRT with its key in any of the usual stream IDs")
 @pytest.mark.parametrize(
     "stream_id", [RIGHT, f"#!::r=studio,m=publish,u=anybody,s={KEY}", f"studio?key={KEY}"]
@@ -82,7 +109,7 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SrtStudio]:
 def test_ffmpeg_publishes_to_a_channel(hall: SrtStudio, stream_id: str) -> None:
     hall.studio.wait_for_state("idle")
     before = hall.studio.media_playlist_so_far()
-    with encoding(*TS, *hall.output(stream_id)) as encoder:
+    with publishing(*TS, *hall.output(stream_id)) as encoder:
         hall.studio.wait_for_timeline(before)
         assert hall.studio.channel()["state"] == "live"
         publisher = hall.studio.channel()["publisher"]
@@ -104,7 +131,7 @@ def test_gstreamer_publishes_to_a_channel(hall: SrtStudio, tmp_path: Path) -> No
         f"filesrc location={film} ! tsparse set-timestamps=true ! srtsink uri=srt://127.0.0.1:{hall.port}"
         f" streamid={RIGHT} wait-for-connection=true sync=true"
     )
-    with encoding("-q", *words.split(), program="gst-launch-1.0"):
+    with publishing("-q", *words.split(), program="gst-launch-1.0"):
         hall.studio.wait_for_timeline(before)
         assert hall.studio.channel()["publisher"]["protocol"] == "srt"
     hall.studio.wait_for_state("idle")
@@ -114,7 +141,7 @@ def test_a_stream_id_may_stand_in_the_address_as_addresses_write_it(hall: SrtStu
     hall.studio.wait_for_state("idle")
     before = hall.studio.media_playlist_so_far()
     address = f"srt://127.0.0.1:{hall.port}?streamid=%23!::r=studio,m=publish,s={KEY}"
-    with encoding(*TS, address):
+    with publishing(*TS, address):
         hall.studio.wait_for_timeline(before)
     hall.studio.wait_for_state("idle")
 
@@ -163,7 +190,7 @@ def test_guessing_keys_is_slowed_down_and_ends_soon(hall: SrtStudio) -> None:
 @pytest.mark.clause("A channel with a passphrase takes only SRT streams that are encrypted with it")
 def test_ffmpeg_publishes_an_encrypted_stream(hall: SrtStudio) -> None:
     target = f"srt://127.0.0.1:{hall.port}?passphrase={PASSPHRASE}&pbkeylen=32"
-    with encoding(*TS, "-srt_streamid", f"publish:vault:{KEY}", target):
+    with publishing(*TS, "-srt_streamid", f"publish:vault:{KEY}", target):
         wait_for(lambda: "#EXTINF" in hall.studio.media_playlist("vault"), "the stream")
         assert hall.studio.channel("vault")["publisher"]["protocol"] == "srt"
         assert hall.studio.channel("vault")["publisher"]["last_error"] == ""
@@ -190,12 +217,12 @@ def test_a_passphrase_is_checked_in_the_handshake(
 def test_the_newer_publisher_takes_over(hall: SrtStudio) -> None:
     hall.studio.wait_for_state("idle")
     before = hall.studio.media_playlist_so_far()
-    with encoding(*TS, *hall.output()) as older:
+    with publishing(*TS, *hall.output()) as older:
         listed = hall.studio.wait_for_timeline(before)
         # Somebody who has no key disturbs nobody.
         assert hall.refusal("publish:studio") == 1401
         assert older.poll() is None
-        with encoding(*TS, *hall.output()):
+        with publishing(*TS, *hall.output()):
             hall.studio.wait_for_timeline(listed)
             assert older.wait(CLIENT_SECONDS) != 0
             assert hall.studio.channel()["state"] == "live"
@@ -204,7 +231,7 @@ def test_the_newer_publisher_takes_over(hall: SrtStudio) -> None:
 
 def test_a_second_publisher_is_refused_where_the_first_is_kept(tmp_path: Path) -> None:
     for hall in srt_studio(tmp_path, 'takeover = "refuse"'):
-        with encoding(*TS, *hall.output()) as first:
+        with publishing(*TS, *hall.output()) as first:
             hall.studio.wait_for_timeline()
             assert hall.refusal(RIGHT) == 1409
             assert first.poll() is None
@@ -212,16 +239,15 @@ def test_a_second_publisher_is_refused_where_the_first_is_kept(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_publisher_that_stops_is_noticed_and_may_come_again(hall: SrtStudio, number: int) -> None:
-    hall.studio.wait_for_state("idle")
-    before = hall.studio.media_playlist_so_far()
-    with encoding(*TS, *hall.output()) as encoder:
-        listed = hall.studio.wait_for_timeline(before)
+def test_a_publisher_that_stops_is_noticed_and_may_come_again(prompt_hall: SrtStudio, number: int) -> None:
+    one, output = prompt_hall.studio, prompt_hall.output()
+    with encoding(*TS, *output) as encoder:
+        listed = one.wait_for_timeline()
         os.kill(encoder.pid, number)
-        hall.studio.wait_for_state("idle")
-        with encoding(*TS, *hall.output()):
-            hall.studio.wait_for_timeline(listed)
-    hall.studio.wait_for_state("idle")
+        one.wait_for_state("idle")
+        with publishing(*TS, *output):
+            one.wait_for_timeline(listed)
+    one.wait_for_state("idle")
 
 
 @pytest.mark.clause("What SRT loses on its way is counted, and what is missing for good breaks no playlist")
@@ -230,7 +256,7 @@ def test_a_bad_path_is_seen_and_played_on(hall: SrtStudio) -> None:
     before = hall.studio.media_playlist_so_far()
     with (
         bad_path(hall.port, Faults()) as port,
-        encoding(*TS, "-srt_streamid", RIGHT, f"srt://127.0.0.1:{port}") as encoder,
+        publishing(*TS, "-srt_streamid", RIGHT, f"srt://127.0.0.1:{port}") as encoder,
     ):
         listed = hall.studio.wait_for_timeline(before)
 
@@ -270,12 +296,11 @@ def test_what_is_no_stream_is_disconnected_and_disturbs_nobody(hall: SrtStudio) 
     hall.studio.wait_for_state("idle")
 
 
-def test_a_publisher_that_sends_nothing_is_disconnected(hall: SrtStudio) -> None:
-    hall.studio.wait_for_state("idle")
-    with calling(hall.port, RIGHT) as caller:
+def test_a_publisher_that_sends_nothing_is_disconnected(prompt_hall: SrtStudio) -> None:
+    with calling(prompt_hall.port, RIGHT) as caller:
         assert caller.refusal == 0
         wait_for(lambda: not caller.is_connected, "the end of the connection")
-    assert "nothing of a stream came" in hall.studio.channel()["publisher"]["last_error"]
+    assert "nothing of a stream came" in prompt_hall.studio.channel()["publisher"]["last_error"]
 
 
 def test_datagrams_that_are_no_srt_disturb_nobody(hall: SrtStudio) -> None:
@@ -290,7 +315,7 @@ def test_datagrams_that_are_no_srt_disturb_nobody(hall: SrtStudio) -> None:
             sock.sendto(data, ("127.0.0.1", hall.port))
     hall.wait_until_listening()
     before = hall.studio.media_playlist_so_far()
-    with encoding(*TS, *hall.output()):
+    with publishing(*TS, *hall.output()):
         hall.studio.wait_for_timeline(before)
     hall.studio.wait_for_state("idle")
 

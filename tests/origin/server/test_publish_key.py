@@ -23,7 +23,6 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.timeout(600)
 
 OTHER_KEY = "of-tomorrow-51e0"
-LIMITS = "[limits]\nwrong_passwords = 1\n"
 PATH = "/api/live/studio/publish_key"
 SCRIPT = {"accept": "application/json"}
 
@@ -32,7 +31,7 @@ SCRIPT = {"accept": "application/json"}
 def desk(tmp_path: Path) -> Iterator[Studio]:
     with kept_port() as admin_port, kept_port() as rtmp_port:
         head = f"[server]\nadmin_port = {admin_port}\nrtmp_port = {rtmp_port}\nprotected = ['metrics']\n"
-        with studio(tmp_path, copied_channel("other"), head + LIMITS) as one:
+        with studio(tmp_path, copied_channel("other"), head, limits={"wrong_passwords": 1}) as one:
             yield one
 
 
