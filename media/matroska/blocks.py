@@ -73,6 +73,7 @@ class MatroskaLimits:
         metadata_bytes: largest ``Info`` or ``Tracks``, which are read as a whole.
         table_bytes: memory for the tables of samples of all tracks.
         searched_bytes: how many bytes are read in search of clusters that lie behind damage.
+        name_characters: how much of a track's name is kept; in longer ones nobody could choose in a menu.
     """
 
     elements: int = 1 << 21
@@ -80,6 +81,7 @@ class MatroskaLimits:
     metadata_bytes: int = 4 << 20
     table_bytes: int = 48 << 20
     searched_bytes: int = 64 << 20
+    name_characters: int = 256
 
 
 class Frames:

@@ -16,7 +16,7 @@ from media.matroska.stripped_frames import StrippedFrames
 from media.matroska.timing import SECOND, Times, picture_times, sound_times
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
 from media.mp4.assembled_samples import AssembledSamples, Read
-from media.mp4.movie import MAX_NAME, Movie, Track
+from media.mp4.movie import Movie, Track
 from media.mp4.sample_table import Int64, stretches
 from media.mp4.sample_table_writer import (
     Reserve,
@@ -133,7 +133,7 @@ def read_matroska(
     wanted = [track for track in found.tracks if track.kind in (VIDEO, AUDIO)]
     for track in sorted(wanted, key=lambda track: not track.default):
         frames = found.frames.pop(track.number, Frames())
-        one, start = _described(track, frames, found), None
+        one, start = _described(track, frames, found, limits.name_characters), None
         try:
             one, start = _with_samples(one, track, frames, found, read, room, stripped)
         except TooLargeError:
@@ -152,7 +152,7 @@ def read_matroska(
     return MatroskaMovie(movie, found.cut_short, found.damaged, stripped.assembled)
 
 
-def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Track:
+def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile, name_characters: int) -> Track:
     """Say of a track what there is without its samples, of which only the number is told."""
     width, height = track.shown_size
     language, extended_language = _languages(track)
@@ -173,7 +173,7 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Tra
         tables={b"stsz": memoryview(struct.pack(">III", 0, 1, len(frames)))},
         self_contained=True,
         extended_language=extended_language,
-        name=track.name[:MAX_NAME].replace("\n", " ").strip(),
+        name=track.name[:name_characters].replace("\n", " ").strip(),
     )
 
 

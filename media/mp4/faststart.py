@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import LARGEST_HEADER, MAX_BOXES, Box, full_box, header
-from media.mp4.movie import MAX_MOOV, MAX_TRACKS, Boxes
+from media.mp4.movie import DEFAULT_LIMITS, Boxes, MovieLimits
 from media.mp4.sample_table import STRETCH_LENGTH
 
 _FIRST_BOXES = frozenset(
@@ -41,7 +41,7 @@ class MoovFinder:
         data_first: whether media were gone past.
     """
 
-    def __init__(self, size: int, max_moov: int = MAX_MOOV) -> None:
+    def __init__(self, size: int, max_moov: int = DEFAULT_LIMITS.moov_bytes) -> None:
         self._size = size
         self._max_moov = max_moov
         self._boxes = 0
@@ -125,7 +125,7 @@ class _Move:
         return moved
 
 
-def moved_forward(moov: bytes, start: int, front: int) -> bytes:
+def moved_forward(moov: bytes, start: int, front: int, limits: MovieLimits = DEFAULT_LIMITS) -> bytes:
     """Rewrite a ``moov`` so that it fits further in front in its file.
 
     The file is then what was before ``front``, what this returns, and the rest in order without the old one.
@@ -134,6 +134,7 @@ def moved_forward(moov: bytes, start: int, front: int) -> bytes:
         moov: the whole box.
         start: where it lies.
         front: where it shall lie, in front of all media.
+        limits: what it may have.
 
     Returns:
         The box, its chunks' places in 64 bits where 32 don't reach any more.
@@ -141,12 +142,11 @@ def moved_forward(moov: bytes, start: int, front: int) -> bytes:
     Raises:
         MalformedError: its boxes or tables are impossible.
         UnsupportedError: it is compressed.
-        TooLargeError: it has more tracks than ``MAX_TRACKS``, or more boxes than may be.
-        TooLargeError: it is larger than ``MAX_MOOV``.
+        TooLargeError: it is larger than it may be, or has too many tracks or boxes.
     """
-    if len(moov) > MAX_MOOV:
-        raise TooLargeError(f"moov of {len(moov)} bytes: more than {MAX_MOOV}")
-    tables = list(_tables(moov))
+    if len(moov) > limits.moov_bytes:
+        raise TooLargeError(f"moov of {len(moov)} bytes: more than {limits.moov_bytes}")
+    tables = list(_tables(moov, limits))
     move = _Move(start, front, len(moov))
     overflowing = [table for table in tables if _overflows(table, moov, move)]
     if overflowing:
@@ -177,18 +177,17 @@ def _overflows(table: _Table, moov: bytes, move: _Move) -> bool:
     return overflows
 
 
-def _tables(moov: bytes) -> Iterator[_Table]:
+def _tables(moov: bytes, limits: MovieLimits) -> Iterator[_Table]:
     """Find where the places of each track's chunks are."""
     top = header(moov, 0, len(moov))
     if top.kind != b"moov" or top.end != len(moov):
         raise MalformedError("no moov, or more than that")
-    boxes = Boxes(moov)
+    boxes = Boxes(moov, limits)
     inside = _inside(boxes, top, b"trak", b"cmov")
     traks = [found for found in inside if found.kind == b"trak"]
     if len(traks) < len(inside):  # QuickTime File Format, "Compressed movie resources"
         raise UnsupportedError("compressed moov (cmov)")
-    if len(traks) > MAX_TRACKS:
-        raise TooLargeError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
+    boxes.check_tracks(len(traks))
     for trak in traks:
         parents = [top, trak]
         for kinds in ((b"mdia",), (b"minf",), (b"stbl",), (b"stco", b"co64")):

@@ -230,7 +230,7 @@ class FragmentReader:
 
     def __init__(self, limits: FragmentLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
-        self._box_bytes = {b"mdat": limits.media_data_bytes, b"moov": limits.movie_bytes}
+        self._box_bytes = {b"mdat": limits.media_data_bytes, b"moov": limits.movie.moov_bytes}
         self._buffer = bytearray()
         self._position = 0
         self._needed = 8
@@ -322,7 +322,7 @@ class FragmentReader:
 
     def _init_segment(self, data: bytes) -> InitSegment:
         payload = data[header(data, 0, len(data)).payload :]
-        movie = parse_movie(payload)
+        movie = parse_movie(payload, self._limits.movie)
         if not movie.fragmented:
             raise UnsupportedError("a moov without mvex: the file isn't fragmented")
         given = parse_trex(payload)

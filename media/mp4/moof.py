@@ -11,11 +11,12 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from media.errors import MalformedError, TooLargeError
 from media.mp4.boxes import Box, box, full_box, walk
+from media.mp4.movie import MovieLimits
 
 LONGEST_TIME = 1 << 63
 """Bound of a decode time in ticks: the epoch in nanoseconds is below 2^61."""
@@ -46,7 +47,7 @@ class FragmentLimits:
     """Limits of a stream of movie fragments.
 
     Attributes:
-        movie_bytes: Largest ``moov``; without sample tables it has some thousands.
+        movie: What a ``moov`` may have; without sample tables it is some thousand bytes long.
         media_data_bytes: Largest ``mdat``: ten seconds at 25 Mbit/s.
         metadata_bytes: Largest box other than these.
         samples: Most samples of one fragment; a minute of AAC has 2,813.
@@ -55,7 +56,7 @@ class FragmentLimits:
         boxes: Most boxes in one fragment; a run for each sample is rare, and a hundred of them many.
     """
 
-    movie_bytes: int = 128 << 10
+    movie: MovieLimits = field(default_factory=lambda: MovieLimits(moov_bytes=128 << 10))
     media_data_bytes: int = 32 << 20
     metadata_bytes: int = 1 << 20
     samples: int = 1 << 13

@@ -18,30 +18,11 @@ from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import Box, header, walk
 from media.mp4.track_box import IDENTITY
 
-MAX_MOOV = 48 << 20
-"""Largest ``moov`` in bytes that is read where nobody says otherwise; ten hours of film have 40 MB."""
-
-MAX_BOXES = 8192
-"""Most boxes of a ``moov`` that are looked at, wherever in it they are; a track has some thirty."""
-
-MAX_DESCRIPTIONS = 1 << 18
-"""Largest ``stsd`` in bytes; a sample entry has some hundred, and is copied into the init segment."""
-
-MAX_TRACKS = 32
-MAX_EDITS = 64
-"""Most entries of one edit list; more than a few are a project file, not a film."""
-
 TABLES = frozenset((b"stts", b"ctts", b"stsc", b"stsz", b"stz2", b"stco", b"co64", b"stss"))
 """The boxes of a sample table that are kept for :mod:`media.mp4.sample_table`."""
 
-MAX_CHAPTERS = 1 << 17
-"""Most bytes of a list of chapters that are kept: it has at most 255 of them, each with 265."""
-
 DASH_ROLE = b"urn:mpeg:dash:role:2011"
 """The scheme of ``kind`` (§8.10.4) whose words are known: what ISO/IEC 23009-1 §5.8.5.5 calls roles."""
-
-MAX_NAME = 256
-"""Longest name of a track in bytes; of longer ones nobody could choose in a menu."""
 
 _SOFTWARE = re.compile(r"(?i)handler|media|^(mono|stereo|sound|video)$|produced|gpac|l-smash|bento4")
 """Names of handlers that aren't a track's."""
@@ -55,6 +36,33 @@ _QUICKTIME_LANGUAGES = (
 _ROTATIONS = {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}
 _LONGEST = 1 << 62
 """Bound of 64-bit times, so that sums of two stay inside 64 bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovieLimits:
+    """What a ``moov`` may have.
+
+    Attributes:
+        moov_bytes: largest one; ten hours of film have 40 MB.
+        boxes: most boxes that are looked at, wherever in it they are; a track has some thirty.
+        tracks: most tracks.
+        edits: most entries of one edit list; more than a few are a project file, not a film.
+        sample_entry_bytes: largest ``stsd``; a sample entry has some hundred, and is copied into the init
+            segment.
+        chapter_bytes: how much of a list of chapters is kept: it has at most 255 of them, each with 265.
+        name_bytes: longest name of a track; of longer ones nobody could choose in a menu.
+    """
+
+    moov_bytes: int = 48 << 20
+    boxes: int = 8192
+    tracks: int = 32
+    edits: int = 64
+    sample_entry_bytes: int = 1 << 18
+    chapter_bytes: int = 1 << 17
+    name_bytes: int = 256
+
+
+DEFAULT_LIMITS = MovieLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Track:
         matrix: the 36 bytes of the track header's matrix.
         display_width: track header's width in pixels, sample aspect ratio applied.
         display_height: track header's height.
-        sample_entries: the whole boxes inside ``stsd``, which has at most ``MAX_DESCRIPTIONS`` bytes.
+        sample_entries: the whole boxes inside ``stsd``.
         edits: the edit list, empty when there is none.
         tables: payloads of the sample table's boxes by type, version and flags included.
         self_contained: whether the samples are in this same file (§8.7.2).
@@ -141,12 +149,12 @@ class Movie:
     chapter_list: bytes = b""
 
 
-def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
+def parse_movie(data: bytes | memoryview, limits: MovieLimits = DEFAULT_LIMITS) -> Movie:
     """Read a ``moov``.
 
     Args:
         data: the payload of the box. The tracks' tables keep a view of it.
-        max_bytes: most bytes of it.
+        limits: what it may have.
 
     Returns:
         The movie.
@@ -155,11 +163,11 @@ def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
         MalformedError: a box that must be there is missing, doubled, cut off or says something impossible.
         UnsupportedError: the box is compressed in an unknown way.
         TooLargeError: it is larger than it may be, its edit lists or sample entries are too long, or it has
-            more tracks than ``MAX_TRACKS`` or more boxes than ``MAX_BOXES``.
+            too many tracks or boxes.
     """
-    if len(data) > max_bytes:
-        raise TooLargeError(f"moov of {len(data)} bytes: more than {max_bytes}")
-    moov = Boxes(data)
+    if len(data) > limits.moov_bytes:
+        raise TooLargeError(f"moov of {len(data)} bytes: more than {limits.moov_bytes}")
+    moov = Boxes(data, limits)
     traks: list[Box] = []
     singles: dict[bytes, Box] = {}
     user_data: list[Box] = []
@@ -171,27 +179,27 @@ def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
         elif found.kind == b"udta":
             user_data.append(found)
     if b"cmov" in singles:
-        return parse_movie(_decompressed(moov, singles[b"cmov"], max_bytes), max_bytes)
-    if len(traks) > MAX_TRACKS:
-        raise TooLargeError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
+        return parse_movie(_decompressed(moov, singles[b"cmov"]), limits)
+    moov.check_tracks(len(traks))
     _, timescale = _timescale(moov, _need(singles, b"mvhd", "moov"))
     tracks = tuple([_track(moov, trak) for trak in traks])
     if len({track.track_id for track in tracks}) != len(tracks):  # §8.3.2.3: IDs are unique
         raise MalformedError("two tracks have the same ID")
     chapters = next((one for one in _user_data(moov, user_data) if one.kind == b"chpl"), None)
     chapter_list = b"" if chapters is None else bytes(moov.data[chapters.payload : chapters.end])
-    chapter_list = chapter_list[:MAX_CHAPTERS]
+    chapter_list = chapter_list[: limits.chapter_bytes]
     return Movie(timescale, tracks, fragmented=b"mvex" in singles, chapter_list=chapter_list)
 
 
-def _decompressed(moov: Boxes, cmov: Box, max_bytes: int) -> bytes:
+def _decompressed(moov: Boxes, cmov: Box) -> bytes:
     """Give the payload of a compressed ``moov`` (QuickTime File Format, "Compressed movie resources")."""
     parts = _children(moov, cmov, b"dcom", b"cmvd")
     dcom, cmvd = _need(parts, b"dcom", "cmov"), _need(parts, b"cmvd", "cmov")
     if _fields(moov, dcom, 0, ">4s") != (b"zlib",):
         raise UnsupportedError("compressed moov (cmov) of another compression than zlib")
     try:
-        data = zlib.decompressobj().decompress(moov.data[cmvd.payload + 4 : cmvd.end], max_bytes)
+        compressed = moov.data[cmvd.payload + 4 : cmvd.end]
+        data = zlib.decompressobj().decompress(compressed, moov.limits.moov_bytes)
     except zlib.error as error:
         raise MalformedError(f"compressed moov (cmov): {error}") from None
     whole = header(data, 0, len(data))
@@ -202,25 +210,36 @@ def _decompressed(moov: Boxes, cmov: Box, max_bytes: int) -> bytes:
 
 
 class Boxes:
-    """The boxes of a ``moov``, of which ``MAX_BOXES`` are gone through and no more, wherever they are.
+    """The boxes of a ``moov``, of which so many are gone through and no more, wherever they are.
 
     Args:
         data: bytes of the ``moov``.
+        limits: what it may have.
     """
 
-    __slots__ = ("_left", "data")
+    __slots__ = ("_left", "data", "limits")
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | memoryview, limits: MovieLimits) -> None:
         self.data = memoryview(data)
-        self._left = MAX_BOXES
+        self.limits = limits
+        self._left = limits.boxes
 
     def walk(self, start: int, end: int) -> Iterator[Box]:
         """Go through the boxes of one level, as :func:`media.mp4.boxes.walk`."""
         for found in walk(self.data, start, end):
             self._left -= 1
             if self._left < 0:
-                raise TooLargeError(f"a moov of more than {MAX_BOXES} boxes")
+                raise TooLargeError(f"a moov of more than {self.limits.boxes} boxes")
             yield found
+
+    def check_tracks(self, count: int) -> None:
+        """Check that there may be so many tracks.
+
+        Raises:
+            TooLargeError: there are too many.
+        """
+        if count > self.limits.tracks:
+            raise TooLargeError(f"{count} tracks: more than {self.limits.tracks}")
 
 
 def _track(moov: Boxes, trak: Box) -> Track:
@@ -272,8 +291,8 @@ def _timescale(moov: Boxes, full: Box) -> tuple[int, int]:
 
 def _sample_entries(moov: Boxes, stsd: Box) -> tuple[bytes, ...]:
     (count,) = _fields(moov, stsd, 4, ">I")
-    if stsd.size > MAX_DESCRIPTIONS:
-        raise TooLargeError(f"sample entries of {stsd.size} bytes: more than {MAX_DESCRIPTIONS}")
+    if stsd.size > (most := moov.limits.sample_entry_bytes):
+        raise TooLargeError(f"sample entries of {stsd.size} bytes: more than {most}")
     entries = tuple(
         [bytes(moov.data[entry.start : entry.end]) for entry in moov.walk(stsd.payload + 8, stsd.end)]
     )
@@ -288,8 +307,8 @@ def _edits(moov: Boxes, edts: Box | None) -> tuple[Edit, ...]:
         return ()
     version = _version(moov, elst)
     (count,) = _fields(moov, elst, 4, ">I")
-    if count > MAX_EDITS:
-        raise TooLargeError(f"edit list of {count} entries: more than {MAX_EDITS}")
+    if count > moov.limits.edits:
+        raise TooLargeError(f"edit list of {count} entries: more than {moov.limits.edits}")
     layout, size = (">Qqi", 20) if version else (">Iii", 12)
     edits = []
     for index in range(count):
@@ -340,7 +359,7 @@ def _user_name(moov: Boxes, user_data: Iterable[Box]) -> str:
 def _roles(moov: Boxes, user_data: Iterable[Box]) -> tuple[str, ...]:
     """Read what a track is for (§8.10.4): two C strings, the scheme of a word and the word."""
     kinds = [moov.data[one.payload + 4 : one.end] for one in user_data if one.kind == b"kind"]
-    words = [bytes(kind[:MAX_NAME]).split(b"\0") for kind in kinds]
+    words = [bytes(kind[: moov.limits.name_bytes]).split(b"\0") for kind in kinds]
     found = [word[1] for word in words if word[0] == DASH_ROLE and len(word) > 1]
     return tuple(word.decode("ascii", "replace") for word in found)
 
@@ -364,7 +383,7 @@ def _handler_name(moov: Boxes, hdlr: Box) -> str:
 
 def _string(moov: Boxes, parent: Box, offset: int) -> str:
     """Read text from there to a zero or the box's end; nothing of what is too long to be a name."""
-    if parent.end - parent.payload > MAX_NAME:
+    if parent.end - parent.payload > moov.limits.name_bytes:
         return ""
     data = bytes(moov.data[parent.payload + offset : parent.end]).partition(b"\0")[0]
     return "".join(one for one in data.decode("utf-8", "replace") if one.isprintable()).strip()

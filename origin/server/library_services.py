@@ -251,7 +251,8 @@ def _in_s3(config: Config, limits: S3Limits) -> S3Library:
 
 def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:
     """Put what is configured of the limits of VOD titles into them."""
-    index = replace(limits.index, moov_bytes=configured.vod_moov_bytes, samples=configured.vod_samples)
+    movie = replace(limits.index.movie, moov_bytes=configured.vod_moov_bytes)
+    index = replace(limits.index, movie=movie, samples=configured.vod_samples)
     return replace(limits, index_bytes=configured.vod_index_bytes, index=index)
 
 

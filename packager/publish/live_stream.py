@@ -244,9 +244,9 @@ class LiveStream:
         restores: whether the channel begins with what it finds in its folder, which takes a while.
         is_followed: whether another process makes the channel, so that this one may be behind.
         clock: gives seconds that pass evenly.
-        wall_clock: gives seconds since the epoch.
 
     Attributes:
+        wall_clock: gives seconds since the epoch.
         is_followed: the same.
         cadence: the times that the renditions share.
         renditions: by name, video from large to small, then the sound, then captions.
@@ -264,12 +264,11 @@ class LiveStream:
         restores: bool = False,
         is_followed: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.commands = commands
         self.is_followed = is_followed
-        self.wall_clock = wall_clock
+        self.wall_clock: Callable[[], float] = time.time
         self.waiting_elsewhere: dict[Hashable, int] = {}
         self.restores = restores
         self._limits = limits

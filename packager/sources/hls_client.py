@@ -25,7 +25,7 @@ from media.ts.join import TransportJoiner
 from packager.sources.container_detection import HEAD_BYTES, detect_container
 from packager.sources.hls_fetcher import HlsFetcher, resolve
 from packager.sources.limits import PlaylistLimits
-from packager.sources.pump import Pump, SupportsSignature
+from packager.sources.pump import Pump, PumpOptions, SupportsSignature
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
@@ -105,16 +105,13 @@ def reload_delay(listing: MediaListing, limits: PlaylistLimits, *, changed: bool
 class PumpFactory(Protocol):
     """Returns the pump of a source, after making it or resetting it for another stream."""
 
-    def __call__(
-        self, container: str, reader: SupportsSignature | None, *, cushion: float, on_late: Callable[[], None]
-    ) -> Pump:
+    def __call__(self, container: str, reader: SupportsSignature | None, options: PumpOptions) -> Pump:
         """Return the pump; for the arguments, see ``Pump``.
 
         Args:
             container: ffmpeg's name of the container.
             reader: parses the stream outside of the pump, or None.
-            cushion: seconds of media to keep buffered.
-            on_late: called when the stream has fallen behind.
+            options: how the stream is treated.
         """
 
 
@@ -296,7 +293,9 @@ class HlsClient:
             if len(self._playlists) > 1:
                 self._joiner, container = TransportJoiner(self._limits.join.held_bytes), "mpegts"
         cushion = 0.0 if one.listing is None else self._cushion(one.listing)
-        self._pump = self._prepare_pump(container, self._joiner, cushion=cushion, on_late=self._fall_behind)
+        self._pump = self._prepare_pump(
+            container, self._joiner, PumpOptions(cushion=cushion, on_late=self._fall_behind)
+        )
 
     async def _send(self, one: _Playlist, data: bytearray) -> None:
         if self._pump is None:

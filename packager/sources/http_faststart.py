@@ -73,15 +73,14 @@ async def _index(
             break
     else:
         raise PullError(f"its index isn't in the {limits.boxes} boxes behind its media")
-    if place.size > limits.index_bytes:
-        raise PullError(
-            f"its index is at its end, and has {place.size} bytes: more than {limits.index_bytes}"
-        )
+    if place.size > (most := limits.movie.moov_bytes):
+        raise PullError(f"its index is at its end, and has {place.size} bytes: more than {most}")
     moov = await ranges.read(place.start, place.size)
     first = header(head, 0, place.start)
     # ISO/IEC 14496-12 §4.3.1: ftyp comes as early as possible; older files have none.
     front = first.end if first.kind == b"ftyp" else 0
-    return await asyncio.to_thread(moved_forward, moov, place.start, front), place, front
+    moved = await asyncio.to_thread(moved_forward, moov, place.start, front, limits.movie)
+    return moved, place, front
 
 
 async def _as_it_comes(head: bytes, data: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:

@@ -7,7 +7,6 @@ restarted ffmpeg continues without a new connection. Other containers are left t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import httpx
 import structlog
@@ -19,7 +18,7 @@ from packager.sources.hls_client import HlsClient
 from packager.sources.hls_fetcher import HlsFetcher
 from packager.sources.http_file import HttpFile
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
-from packager.sources.pump import Pump, Supply, SupportsSignature
+from packager.sources.pump import DEFAULT_OPTIONS, Pump, PumpOptions, Supply, SupportsSignature
 from packager.sources.retries import PullError, SourceRetries
 from packager.step_budget import StepBudget
 
@@ -128,19 +127,16 @@ class HttpPuller:
         self,
         container: str,
         reader: SupportsSignature | None = None,
-        *,
-        cushion: float = 0.0,
-        on_late: Callable[[], None] | None = None,
+        options: PumpOptions = DEFAULT_OPTIONS,
     ) -> Pump:
         """Return the pump, ready for another stream; see ``packager.sources.hls_client.PumpFactory``."""
         if self.pump is None:
             self.pump = Pump(
                 container,
                 reader,
+                options,
                 limits=self._limits.pump,
-                cushion=cushion,
                 channel=self._channel,
-                on_late=on_late,
             )
         else:
             self.pump.begin(container, reader)

@@ -10,6 +10,7 @@ from media.hls.reader import PlaylistReaderLimits
 from media.matroska.stream import MatroskaStreamLimits
 from media.mp4.fragment_join import JoinLimits
 from media.mp4.moof import FragmentLimits
+from media.mp4.movie import MovieLimits
 from media.rtsp.messages import RtspMessageLimits
 from media.ts.reader import TransportReaderLimits
 from media.ts.ts_to_fragments import LiveTransportLimits
@@ -218,13 +219,13 @@ class FaststartLimits:
 
     Attributes:
         head_bytes: Bytes searched for moov or mdat; a stream with neither is passed on unchanged.
-        index_bytes: Largest moov box that is moved; a film of two hours needs half of that.
+        movie: What a moov box may have that is moved; that of a film of two hours is half as large.
         boxes: Most boxes behind mdat whose headers are requested, one request each; most files have one.
         request_seconds: Timeout of a whole range request.
     """
 
     head_bytes: int = 1 << 20
-    index_bytes: int = 16 << 20
+    movie: MovieLimits = field(default_factory=lambda: MovieLimits(moov_bytes=16 << 20))
     boxes: int = 16
     request_seconds: float = 30.0
 

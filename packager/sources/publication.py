@@ -20,7 +20,7 @@ from media.ts.reader import TransportReader
 from packager.sources.container_detection import HEAD_BYTES, detect_published_container
 from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import SourceLimits
-from packager.sources.pump import READERS, Pump, portion_bytes
+from packager.sources.pump import READERS, Pump, PumpOptions, portion_bytes
 from packager.sources.stream_meter import StreamMeter
 from packager.step_budget import StepBudget
 
@@ -144,10 +144,9 @@ class Publication:
         self.pump = Pump(
             container,
             self._reader,
+            PumpOptions(kept_seconds=owner.kept_seconds, held_seconds=owner.limits.pump.pacing.held_seconds),
             limits=owner.limits.pump,
-            kept_seconds=owner.kept_seconds,
             channel=owner.channel,
-            held_seconds=owner.limits.pump.pacing.held_seconds,
         )
         self.pump.budget = self.budget
 

@@ -16,6 +16,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import structlog
@@ -140,6 +141,26 @@ class SupportsSignature(Protocol):
         """The decoder configuration of the current stream; see ``StreamReader``."""
 
 
+@dataclass(frozen=True, slots=True)
+class PumpOptions:
+    """How a pump treats its stream, which depends on where that comes from.
+
+    Attributes:
+        cushion: seconds to keep buffered, for a stream that arrives in bursts of that length.
+        kept_seconds: seconds that are kept for who takes a stream from its beginning, as far as possible.
+        held_seconds: for which the producer may have to wait at once for the stream's time.
+        on_late: called to skip to the newest data; None to restart ffmpeg at the newest access point.
+    """
+
+    cushion: float = 0.0
+    kept_seconds: float = 0.0
+    held_seconds: float = math.inf
+    on_late: Callable[[], None] | None = None
+
+
+DEFAULT_OPTIONS = PumpOptions()
+
+
 class Pump:
     """Buffers a stream and writes it to one ffmpeg after another.
 
@@ -148,12 +169,9 @@ class Pump:
     Args:
         container: ffmpeg's name of the container, one of ``READERS``; any if ``reader`` is given.
         reader: parses the stream outside of the pump, which then gets chunks by ``take``.
+        options: how the stream is treated.
         limits: the limits of the buffer.
-        cushion: seconds to keep buffered, for a stream that arrives in bursts of that length.
-        kept_seconds: seconds that are kept for who takes a stream from its beginning, as far as possible.
         channel: the channel's name, for the log.
-        on_late: called to skip to the newest data; None to restart ffmpeg at the newest access point.
-        held_seconds: for which the producer may have to wait at once for the stream's time.
 
     Attributes:
         received_container: ffmpeg's name of the current stream's container.
@@ -166,23 +184,18 @@ class Pump:
         self,
         container: str,
         reader: SupportsSignature | None = None,
+        options: PumpOptions = DEFAULT_OPTIONS,
         *,
         limits: PumpLimits = DEFAULT_LIMITS.pump,
-        cushion: float = 0.0,
-        kept_seconds: float = 0.0,
         channel: str = "",
-        on_late: Callable[[], None] | None = None,
-        held_seconds: float = math.inf,
     ) -> None:
         self.received_container = container
         self._limits = limits
         self._set_reader(reader)
-        self._cushion = cushion
-        self._pacing = Pacing(cushion, limits.pacing)
+        self._options = options
+        self._pacing = Pacing(options.cushion, limits.pacing)
         self._channel = channel
-        self._on_late = on_late
-        self._held_seconds = held_seconds
-        self._gop_cache = GopCache(cushion, limits.gop_cache, kept_seconds)
+        self._gop_cache = GopCache(options.cushion, limits.gop_cache, options.kept_seconds)
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
@@ -273,7 +286,7 @@ class Pump:
         while self._attached and self._queued > self._limits.ahead_bytes:
             await self._changed.wait()
         while (wait := self._pacing.wait(time.monotonic())) > 0:
-            if wait > self._held_seconds:
+            if wait > self._options.held_seconds:
                 raise MalformedError(f"its times are {wait:.0f} s ahead of those at which it comes")
             with contextlib.suppress(TimeoutError):
                 # Woken early when an ffmpeg is attached.
@@ -285,7 +298,7 @@ class Pump:
         waiting = self._pacing.waiting
         if self._pacing.late(time.monotonic()):
             log.info("source is ahead: its newest follows", channel=self._channel, seconds=round(waiting, 1))
-            (self._on_late or self._detach)()
+            (self._options.on_late or self._detach)()
 
     def branch(self, most_bytes: int, oldest: float | None = None) -> TeeBranch:
         """Let the stream go another way, too, from the newest access point on, and to its end.
@@ -333,7 +346,7 @@ class Pump:
     @property
     def _is_within_cushion(self) -> bool:
         """Whether the cushion bridges the time since the last data."""
-        return time.monotonic() < self._received_at + self._cushion
+        return time.monotonic() < self._received_at + self._options.cushion
 
     @property
     def _can_begin(self) -> bool:

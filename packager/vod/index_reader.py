@@ -17,7 +17,7 @@ from media.mp4.assembled_samples import AssembledSamples
 from media.mp4.codecs import SampleEntry, parse_sample_entry, without_parameter_sets
 from media.mp4.init_segment import write_init_segment
 from media.mp4.languages import language_tag
-from media.mp4.movie import MAX_MOOV, Movie, Track
+from media.mp4.movie import Movie, MovieLimits, Track
 from media.mp4.sample_start import Access, sample_starts
 from media.mp4.sample_table import MAX_SAMPLES, Int64, SampleTable
 from media.mp4.sample_table_writer import Reserve, reserve_nothing
@@ -45,7 +45,7 @@ class IndexLimits:
     """What the index of one file may be made of; a file of a few kilobytes may say billions of anything.
 
     Attributes:
-        moov_bytes: largest ``moov``, which is read as a whole; ten hours of film have 40 MB.
+        movie: what a ``moov`` may have, which is read as a whole.
         samples: most samples of all offered tracks together: ten hours of film have 3 million.
         sync_samples: most pictures from which decoding can begin: ten hours of nothing else have a million.
         runs: most entries of all offered tracks' ``stts`` and ``ctts`` together: ten hours that were recorded
@@ -56,7 +56,7 @@ class IndexLimits:
         text: what text tracks may have.
     """
 
-    moov_bytes: int = MAX_MOOV
+    movie: MovieLimits = field(default_factory=MovieLimits)
     samples: int = MAX_SAMPLES
     sync_samples: int = 9 << 17
     runs: int = 3 << 20
@@ -89,7 +89,7 @@ def read_index(
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    found = read_movie(read, size, limits.moov_bytes, limits.containers, reserve)
+    found = read_movie(read, size, limits.movie, limits.containers, reserve)
     index = index_movie(found.movie, found.nbytes, size, limits, found.assembled)
     if found.cut_short is not None:
         index = replace(index, left_out=(*index.left_out, found.cut_short))

@@ -15,7 +15,7 @@ from media.mp4.assembled_samples import AssembledSamples
 from media.mp4.boxes import LARGEST_HEADER, header
 from media.mp4.faststart import MoovFinder
 from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
-from media.mp4.movie import Movie, parse_movie
+from media.mp4.movie import Movie, MovieLimits, parse_movie
 from media.mp4.sample_table_writer import Reserve, reserve_nothing
 from media.ts.elementary_streams import HEAD_BYTES, layout_of
 from media.ts.limits import TransportLimits
@@ -65,14 +65,18 @@ class ContainerLimits:
 
 
 def read_movie(
-    read: Read, size: int, moov_bytes: int, limits: ContainerLimits, reserve: Reserve = reserve_nothing
+    read: Read,
+    size: int,
+    movie_limits: MovieLimits,
+    limits: ContainerLimits,
+    reserve: Reserve = reserve_nothing,
 ) -> ReadMovie:
     """Read what a file says of its tracks.
 
     Args:
         read: reads from the file; it may block.
         size: the file's length in bytes.
-        moov_bytes: largest ``moov``, which is read as a whole.
+        movie_limits: what a ``moov`` may have, which is read as a whole.
         limits: what a file without a whole one may be made of.
         reserve: called before memory is taken for tables that no file has.
 
@@ -90,7 +94,7 @@ def read_movie(
         matroska = read_matroska(read, size, limits.matroska, reserve)
         lacking = LOST_CLUSTER if matroska.cut_short else DAMAGED_CLUSTER if matroska.damaged else None
         return ReadMovie(matroska.movie, _table_bytes(matroska.movie), lacking, matroska.assembled)
-    finder = MoovFinder(size, moov_bytes)
+    finder = MoovFinder(size, movie_limits.moov_bytes)
     found = None
     while found is None:
         found = finder.receive(read(finder.position, LARGEST_HEADER))
@@ -98,14 +102,14 @@ def read_movie(
     moov = read(found.payload, length)
     if len(moov) < length:
         raise MalformedError("the file ends within its moov")
-    movie = parse_movie(moov, moov_bytes)
+    movie = parse_movie(moov, movie_limits)
     if not movie.fragmented:
         return ReadMovie(movie, max(len(moov), _table_bytes(movie)))
     for track in movie.tracks:  # an encrypted file is named so, whatever else is in it
         if any(entry[4:8] in (b"encv", b"enca") for entry in track.sample_entries):
             raise UnsupportedError("encrypted media")
     fragments = FragmentedMovie(movie, moov, size, limits.fragmented, reserve)
-    return _joined(fragments, read, found.end, size, moov_bytes)
+    return _joined(fragments, read, found.end, size, movie_limits.moov_bytes)
 
 
 def is_transport_stream(read: Read) -> bool:

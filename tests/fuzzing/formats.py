@@ -19,6 +19,7 @@ from media.mp4.fragmented_stream import FragmentedStreamReader
 from media.mp4.fragments import FragmentReader, write_fragment
 from media.mp4.live_segment import read_live_segment
 from media.mp4.moof import Sample
+from media.mp4.movie import MovieLimits
 from media.mp4.track_uploads import TrackUploadLimits, TrackUploads, UnknownTrackError, UploadReader
 from media.ogg.page import checksum
 from media.ogg.reader import OggReader
@@ -41,7 +42,7 @@ from tests.origin.ingest.test_client_configuration import ASKED
 ERRORS = (MediaError, UnknownTrackError, WebSocketError, SseError, ManifestError)
 """What readers document."""
 
-MOST_MOOV = 1 << 20
+SMALL_MOVIE = MovieLimits(moov_bytes=1 << 20)
 H264_AAC = "-c:v libx264 -preset ultrafast -bsf:v filter_units=remove_types=6 -g 2 -c:a aac -ar 8000 -b:a 8k"
 
 
@@ -155,7 +156,7 @@ def read_film(data: bytes) -> None:
     def read(at: int, length: int) -> bytes:
         return data[at : at + length]
 
-    found = read_movie(read, len(data), MOST_MOOV, ContainerLimits())
+    found = read_movie(read, len(data), SMALL_MOVIE, ContainerLimits())
     for track in found.assembled.tracks if found.assembled is not None else ():
         track.read(read, 0, track.size)
 

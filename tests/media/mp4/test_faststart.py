@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.boxes import LARGEST_HEADER, Box, box, full_box, walk
 from media.mp4.faststart import MoovFinder, moved_forward
-from media.mp4.movie import MAX_MOOV, MAX_TRACKS
+from media.mp4.movie import DEFAULT_LIMITS
 from tests.packager.films import indexed, packets
 
 
@@ -157,8 +157,8 @@ def test_an_impossible_index_is_malformed(moov: bytes) -> None:
     "moov",
     [
         box(b"moov", box(b"cmov")),
-        box(b"moov", box(b"trak") * (MAX_TRACKS + 1)),
-        struct.pack(">I4s", MAX_MOOV + 1, b"moov") + bytes(MAX_MOOV - 7),
+        box(b"moov", box(b"trak") * (DEFAULT_LIMITS.tracks + 1)),
+        struct.pack(">I4s", DEFAULT_LIMITS.moov_bytes + 1, b"moov") + bytes(DEFAULT_LIMITS.moov_bytes - 7),
     ],
     ids=["compressed", "more tracks than a film has", "larger than the limit"],
 )

@@ -22,6 +22,7 @@ from media.mp4 import moof as movie_fragment
 from media.mp4.boxes import box, full_box, walk
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment, write_fragment_header
 from media.mp4.moof import FragmentLimits, Sample
+from media.mp4.movie import MovieLimits
 
 FFMPEG = shutil.which("ffmpeg") or "ffmpeg"
 FFPROBE = shutil.which("ffprobe") or "ffprobe"
@@ -235,7 +236,7 @@ def moof(*runs: bytes, track_id: int = 1, media: bytes = bytes(10)) -> bytes:
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        (FragmentLimits(movie_bytes=100), "'moov' of"),
+        (FragmentLimits(movie=MovieLimits(moov_bytes=100)), "'moov' of"),
         (FragmentLimits(media_data_bytes=15), "'mdat' of 18 bytes: more than 15"),
         (FragmentLimits(metadata_bytes=15), "more than 15"),
         (FragmentLimits(samples=9), "more than 9 samples"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.boxes import box, full_box, walk
 from media.mp4.init_segment import write_init_segment
-from media.mp4.movie import MAX_TRACKS, Edit, Movie, parse_movie
+from media.mp4.movie import Edit, Movie, MovieLimits, parse_movie
 from media.mp4.track_box import TrackFacts
 
 ENTRY = box(b"mp4a", bytes(28))
@@ -115,9 +115,10 @@ def test_boxes_that_are_missing_doubled_or_impossible_are_malformed(data: bytes)
 
 
 def test_as_many_tracks_and_boxes_as_the_limits_are_read() -> None:
-    assert len(movie(*map(trak, range(1, MAX_TRACKS + 1))).tracks) == MAX_TRACKS
+    most = MovieLimits().tracks
+    assert len(movie(*map(trak, range(1, most + 1))).tracks) == most
     with pytest.raises(TooLargeError, match="33 tracks"):
-        movie(*map(trak, range(1, MAX_TRACKS + 2)))
+        movie(*map(trak, range(1, most + 2)))
     with pytest.raises(TooLargeError, match="boxes"):
         movie(*(trak(number, tables=box(b"free") * 3000) for number in range(1, 4)))
 
@@ -149,7 +150,7 @@ def test_what_a_compressed_moov_may_be_has_limits() -> None:
     damaged = box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", bytes(50)))
     for payload in (nested, bomb, damaged, box(b"cmov", bytes(8)), compressed(b"")):
         with pytest.raises(MediaError):
-            parse_movie(payload, 1 << 20)
+            parse_movie(payload, MovieLimits(moov_bytes=1 << 20))
 
 
 def movie_of(payload: bytes) -> tuple[object, ...]:

@@ -59,14 +59,8 @@ async def follower(
     maker = Maker(dvr=False)
     for _ in range(WHOLE):
         maker.act("segment")
-    stream = LiveStream(
-        "test",
-        NoCommands(),
-        limits,
-        is_followed=is_followed,
-        clock=maker.clock,
-        wall_clock=lambda: float(now),
-    )
+    stream = LiveStream("test", NoCommands(), limits, is_followed=is_followed, clock=maker.clock)
+    stream.wall_clock = lambda: float(now)
     begin_late(maker, stream)
     transport = httpx.ASGITransport(Starlette(routes=live.routes({"test": stream})))
     async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=60) as client:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from media.mp4.movie import MovieLimits
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -220,7 +221,9 @@ async def test_boxes_without_end_are_asked_for_only_so_often(films: Films) -> No
 
 async def test_a_source_has_its_own_limits_for_its_index(films: Films) -> None:
     puller = HttpPuller(
-        f"{films.url}/last.mp4", "a", SourceLimits(faststart=FaststartLimits(index_bytes=100))
+        f"{films.url}/last.mp4",
+        "a",
+        SourceLimits(faststart=FaststartLimits(movie=MovieLimits(moov_bytes=100))),
     )
     with capture_logs() as logs:
         async with background_task(puller.run()):

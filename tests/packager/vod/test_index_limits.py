@@ -14,6 +14,7 @@ import pytest
 
 from media.errors import TooLargeError
 from media.mp4.boxes import box
+from media.mp4.movie import MovieLimits
 from packager.library.storage import Library, LocalFile
 from packager.process.tools import BusyError
 from packager.vod import TitleLimits, Titles
@@ -40,7 +41,7 @@ def test_each_limit_of_an_index_refuses_the_file_in_one_line() -> None:
     data = moov(sound(1000), sound(1000), sound(1000))
     assert len(indexed(data, IndexLimits()).tracks) == 3
     with pytest.raises(TooLargeError, match=r"moov of [0-9]+ bytes: more than 1000"):
-        indexed(data, IndexLimits(moov_bytes=1000))
+        indexed(data, IndexLimits(movie=MovieLimits(moov_bytes=1000)))
     with pytest.raises(TooLargeError, match="1000 samples: more than 999"):
         indexed(data, IndexLimits(samples=999))
     with pytest.raises(TooLargeError, match="more than 3 segments of all tracks"):

@@ -10,7 +10,7 @@ import pytest
 
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.mp4.boxes import box
-from media.mp4.movie import MAX_MOOV
+from media.mp4.movie import MovieLimits
 from packager.library.storage import Library
 from packager.vod import Titles
 from packager.vod.index import FileIndex
@@ -49,7 +49,7 @@ def test_files_of_impossible_boxes_are_malformed(data: bytes) -> None:
 
 @pytest.mark.clause("A film's index has limits, which are looked at before it is read")
 def test_a_huge_moov_is_refused_before_it_is_read() -> None:
-    head = box(b"ftyp", b"isom") + struct.pack(">I4sQ", 1, b"moov", MAX_MOOV + 1)
+    head = box(b"ftyp", b"isom") + struct.pack(">I4sQ", 1, b"moov", MovieLimits().moov_bytes + 1)
     with pytest.raises(UnsupportedError):
         indexed(head, size=1 << 40)
 
