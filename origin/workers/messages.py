@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from origin.config.options import Config
 from origin.server.limits import Limits
+from packager.replication.log_entries import read_message
 
 
 class Start(Struct, frozen=True, tag="start"):
@@ -117,5 +118,15 @@ class Report(Struct, frozen=True, tag="report"):
 FromWorker: TypeAlias = Ready | LogsWanted | HandedOver | Report
 
 encode = msgspec.msgpack.Encoder().encode
-read_for_worker = msgspec.msgpack.Decoder(ToWorker).decode
-read_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+_TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+def read_for_worker(data: bytes) -> ToWorker:
+    """Read what the control process sent; MalformedError where it is no message to a worker."""
+    return read_message(_TO_WORKER, data, "message to a worker")
+
+
+def read_from_worker(data: bytes) -> FromWorker:
+    """Read what a worker sent; MalformedError where it is no message of one."""
+    return read_message(_FROM_WORKER, data, "message of a worker")

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-import msgspec
 import structlog
 
+from media.errors import MalformedError
 from origin.http1.connection import Connection
 from origin.server.limits import Limits
 from origin.workers import messages
@@ -170,7 +170,7 @@ class WorkerProcess:
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         try:
             message = messages.read_from_worker(data)
-        except msgspec.DecodeError as error:
+        except MalformedError as error:
             log.error("a worker's message can't be read", worker=self.number, reason=str(error))
             message = None
         if isinstance(message, HandedOver) and len(sockets) == 1:

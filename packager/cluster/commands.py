@@ -19,10 +19,12 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import PREFIX, LogKeys
 from packager.cluster.limits import CommandLimits
 from packager.replication.live_log import LIVE
+from packager.replication.log_entries import read_message
 
 log = structlog.get_logger()
 
@@ -101,7 +103,6 @@ class CommandAnswer:
 
 _COMMANDS = msgspec.msgpack.Decoder(Command)
 _ANSWERS = msgspec.msgpack.Decoder(CommandAnswer)
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class CommandOutcome(StrEnum):
@@ -227,11 +228,11 @@ class ClusterCommands:
         found = await self._pop(_answer(name), limits.answer_seconds)
         if found is None:
             raise OwnerUnavailableError(CommandOutcome.UNANSWERED)
+        if len(found) > limits.answer_bytes:
+            raise OwnerUnavailableError(CommandOutcome.UNREADABLE)
         try:
-            if len(found) > limits.answer_bytes:
-                raise msgspec.DecodeError
-            return _ANSWERS.decode(found)
-        except _UNREADABLE:
+            return read_message(_ANSWERS, found, "answer to a command")
+        except MalformedError:
             raise OwnerUnavailableError(CommandOutcome.UNREADABLE) from None
 
     async def _next(self) -> bytes | None:
@@ -251,10 +252,11 @@ class ClusterCommands:
                 message = await call(lambda client: client.eval(_TAKE, 1, key, limits.command_bytes))
                 if message is None:
                     return
-                answer = msgspec.msgpack.encode(await carry_out(_COMMANDS.decode(message)))
+                command = read_message(_COMMANDS, message, "command")
+                answer = msgspec.msgpack.encode(await carry_out(command))
                 await call(lambda client: _push(client, _answer(name), answer, _milliseconds(limits)))
-        except _UNREADABLE:
-            log.warning("a command in Redis can't be read")
+        except MalformedError as error:
+            log.warning("a command in Redis can't be read", reason=str(error))
         except (RedisUnavailableError, TimeoutError):
             log.warning("another node wasn't told what came of its command")
 

@@ -15,6 +15,7 @@ from media.ogg.page import Page
 from packager.radio.audio_blocks import AudioBlock, OggAudio
 from packager.radio.mpeg_block_reader import MEDIA_TYPES
 from packager.radio.station_info import NO_STATION_INFO, StationInfo
+from packager.replication.log_entries import read_message
 
 CODECS = frozenset(("vorbis", "opus", "flac"))
 """Those of Ogg that stations carry."""
@@ -82,10 +83,7 @@ def decode(message: bytes) -> SharedBlock:
     Raises:
         MalformedError: it is none, or isn't audio that a station carries.
     """
-    try:
-        found = _DECODER.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedError(f"no block of a station: {error}") from None
+    found = read_message(_DECODER, message, "block of a station")
     if found.block is not None and not _is_sound(found.block):
         raise MalformedError("a block that no station has made")
     return found
