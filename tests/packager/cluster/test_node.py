@@ -206,9 +206,10 @@ async def test_a_frozen_owner_that_wakes_is_refused_and_follows(redis_server: Re
             await until(lambda: is_level(first, edge) and is_level(first, other), "the edge")
             frozen = one.node.channels["test"]
             # The node believes in its lease; another has taken a later epoch meanwhile.
-            frozen._lease._certain_until = 1e12
             renew = frozen._lease.renew
             frozen._lease.renew = _never  # type: ignore[method-assign]
+            async with frozen._lease._changing:  # behind a renewal that is under way
+                frozen._lease._certain_until = 1e12
             await until(lambda: owner(other), "the other's lease")
             first.act("segment")
             await until(lambda: not frozen.is_owner, "Redis's refusal")
