@@ -46,6 +46,9 @@ ALLOWED_THIRD_PARTY = {"media": {"numpy"}}
 TEST_LINES = 400
 """How long a file of tests may be before it is parted by subject."""
 
+CONSTRUCTOR_ARGUMENTS = 6
+"""How many a constructor may have before those of them that belong together become one object."""
+
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 FACES = {path for path in MODULES if path.name == "__init__.py"}
@@ -61,12 +64,14 @@ class Source:
         known: the modules and folders of ours that it imports, for type checking too, and what isn't one.
         loaded: those of them that it imports when it runs, in a function or at once.
         texts: its constants.
+        constructors: how many arguments each has that a class writes out.
     """
 
     names: set[str] = dataclasses.field(default_factory=set)
     known: set[Path] = dataclasses.field(default_factory=set)
     loaded: set[Path] = dataclasses.field(default_factory=set)
     texts: set[object] = dataclasses.field(default_factory=set)
+    constructors: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @functools.cache
@@ -81,6 +86,11 @@ def source_of(path: Path) -> Source:
         imported: set[Path] = set()
         if isinstance(node, ast.Constant):
             found.texts.add(node.value)
+        elif isinstance(node, ast.ClassDef):
+            for one in node.body:
+                if isinstance(one, ast.FunctionDef) and one.name == "__init__":
+                    arguments = [*one.args.posonlyargs, *one.args.args, *one.args.kwonlyargs]
+                    found.constructors[node.name] = len(arguments) - 1
         elif isinstance(node, ast.Import):
             found.names |= {alias.name.split(".")[0] for alias in node.names}
             imported = {ROOT.joinpath(*alias.name.split(".")) for alias in node.names}
@@ -302,6 +312,25 @@ def test_nothing_waits_in_a_way_that_loses_a_cancellation() -> None:
     """Python before 3.12 gives wait_for's result to a task that is cancelled in the same turn of the loop."""
     users = [path for path in MODULES if "asyncio.wait_for(" in path.read_text("utf-8")]
     assert users == [], "asyncio.timeout loses none"
+
+
+def crowded(path: Path) -> list[str]:
+    """Give the classes of a module whose constructors have too many arguments."""
+    constructors = source_of(path).constructors.items()
+    return [name for name, arguments in constructors if arguments > CONSTRUCTOR_ARGUMENTS]
+
+
+def test_no_constructor_has_more_arguments_than_a_reader_keeps_in_mind() -> None:
+    assert {path: found for path in MODULES if (found := crowded(path))} == {}
+
+
+def test_the_check_of_constructors_counts_arguments_of_each_kind(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        "class Most:\n    def __init__(self, a, b, /, c, d, *, e, f=1): ...\n"
+        "class Crowded:\n    def __init__(self, a, b, /, c, d, *, e, f, g=1): ...\n"
+    )
+    assert crowded(module) == ["Crowded"]
 
 
 def test_the_top_level_holds_only_the_rooms() -> None:
