@@ -217,22 +217,33 @@ class Recordings:
         Raises:
             OSError: it can't be made.
         """
-        metadata = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending)
+        known = [one.metadata for one in self._known.values()]
+        metadata = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending, known)
         if metadata is None:
             return False
-        recording = self._known[metadata.id] = Recording(
-            metadata, self._place / metadata.id, limits=self._limits
-        )
-        log.info(
-            "event recorded",
-            channel=self._channel,
-            recording=metadata.id,
-            seconds=round(metadata.duration, 1),
-        )
+        recording = self._known.get(metadata.id)
+        if recording is None:
+            recording = self._known[metadata.id] = Recording(
+                metadata, self._place / metadata.id, limits=self._limits
+            )
+            log.info(
+                "event recorded",
+                channel=self._channel,
+                recording=metadata.id,
+                seconds=round(metadata.duration, 1),
+            )
         with recording.reading(), contextlib.suppress(NotFoundError):
             await self.expire(time.time())
-            head, _ = await asyncio.to_thread(recording.movie)
-            head.close()
+            try:
+                head, _ = await asyncio.to_thread(recording.movie)
+            except OSError as error:
+                # Whoever asks for it is the next to try.
+                reason = error.strerror or str(error)
+                log.warning(
+                    "head of a recording's MP4 can't be written", recording=metadata.id, reason=reason
+                )
+            else:
+                head.close()
         return True
 
     async def expire(self, now: float) -> None:

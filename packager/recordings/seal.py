@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from fractions import Fraction
 
+from msgspec.structs import replace
+
 from media.mp4 import wvtt
 from packager.data_folder import ASIDE, DataFolder, OpenFolder
 from packager.dvr import index
@@ -45,13 +47,16 @@ MOST_OF_A_NAME = 100
 _RENDITION = re.compile(rf"({metadata_files.RENDITION.pattern})/{re.escape(MEDIA)}")
 
 
-def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> RecordingMetadata | None:
-    """Make a recording.
+def seal(
+    dvr: DataFolder, recordings: DataFolder, ending: EventEnd, known: Iterable[RecordingMetadata] = ()
+) -> RecordingMetadata | None:
+    """Make a recording, unless an earlier process made it and couldn't note that.
 
     Args:
         dvr: the channel's DVR, which is no longer written to.
         recordings: the folder of the channel's recordings; created if missing.
         ending: what was noted at the end of the event.
+        known: the recordings that are there.
 
     Returns:
         Its metadata; None if there are no segments.
@@ -65,6 +70,10 @@ def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Recording
         return None
     with recordings.open(make=True) as folder:
         name = _free_name(folder, metadata_files.name_of(playable[0].program_date_time))
+        found = _metadata(name, segments, ending)
+        for one in known:
+            if replace(one, id=name, dash=False) == found:
+                return one
         erase_in(folder, f".{name}")
         draft_name = folder.free_name(f".{name}", MOST_OF_A_NAME)
         with folder.folder(draft_name, make=True) as draft, dvr.open() as source:
@@ -75,7 +84,7 @@ def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Recording
                     _link(lines, target, kept, extension)
                     target.write_whole(MEDIA, playlist.render().encode())
             draft.write_whole(MASTER, ending.master.encode())
-            made = _metadata(name, segments, ending, dash=_write_manifest(draft, segments, ending))
+            made = replace(found, dash=_write_manifest(draft, segments, ending))
             draft.write_whole(METADATA, metadata_files.encode(made))
         folder.move(draft_name, folder, name)
     return made
@@ -166,9 +175,7 @@ def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], e
     target.write_whole(INDEX, source.read(INDEX, DEFAULT_LIMITS.index_bytes))
 
 
-def _metadata(
-    name: str, segments: dict[str, list[LiveSegment]], ending: EventEnd, *, dash: bool
-) -> RecordingMetadata:
+def _metadata(name: str, segments: dict[str, list[LiveSegment]], ending: EventEnd) -> RecordingMetadata:
     rows = next(iter(segments.values()))
     first, last = rows[0], rows[-1]
     return RecordingMetadata(
@@ -182,5 +189,4 @@ def _metadata(
         renditions=tuple(segments),
         video=ending.video,
         audio=ending.audio,
-        dash=dash,
     )

@@ -16,6 +16,7 @@ import m3u8
 import pytest
 from structlog.testing import capture_logs
 
+from packager.data_folder import OpenFolder
 from packager.library.storage import NotFoundError
 from packager.live.live_event import LiveEvent
 from packager.process.tools import Tools
@@ -257,20 +258,79 @@ async def test_a_recording_that_the_disk_refuses_to_remove_goes_later_and_the_lo
 async def test_the_oldest_go_where_all_are_too_much_but_never_the_latest(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    events = []
+    for count in (3, 4, 5):
+        data = tmp_path / str(count)
+        async with on_air(data, material, tools, monkeypatch) as station:
+            await station.segment(count)
+            await finish(station)
+            events.append((data / "dvr", station.channel._ending()))
+    recordings = Recordings(tmp_path / "recordings", "test", Retention(size=1))
+    for dvr, ending in events[:2]:
+        await recordings.seal(dvr, ending)
+        assert len(list(recordings)) == 1
+    everything = Recordings(tmp_path / "recordings", "test", Retention())
+    for dvr, ending in (events[0], events[2]):
+        await everything.seal(dvr, ending)
+    names = sorted(path.name for path in (tmp_path / "recordings").iterdir())
+    assert len(names) == 3
+    assert names[1] == f"{names[0]}-1", "two of one second have names of their own"
+
+
+async def test_an_event_whose_recording_could_not_be_noted_is_not_recorded_once_more(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with on_air(tmp_path, material, tools, monkeypatch) as station:
         await station.segment(3)
         await finish(station)
-        ending = station.channel._ending()
-        recordings = Recordings(tmp_path / "recordings", "test", Retention(size=1))
-        for _ in range(2):
-            await recordings.seal(tmp_path / "dvr", ending)
-            assert len(list(recordings)) == 1
-        everything = Recordings(tmp_path / "recordings", "test", Retention())
-        for _ in range(3):
-            await everything.seal(tmp_path / "dvr", ending)
-    names = sorted(path.name for path in (tmp_path / "recordings").iterdir())
-    assert len(names) == 4
-    assert names[1] == f"{names[0]}-1", "two of one second have names of their own"
+        live_event, ending = station.channel.live_event, station.channel._ending()
+        await asyncio.to_thread(live_event._write_end, tmp_path, ending)
+        assert live_event.recordings is not None
+        # As if the process was killed between the recording and the note of it.
+        await live_event.recordings.seal(tmp_path / "dvr", ending)
+        (made,) = live_event.recordings
+    again = LiveEvent("test", tmp_path, Retention())
+    async with again.running():
+        assert again.recordings is not None
+        (before,) = again.recordings
+        with before.reading():
+            assert await again.load_ending() is not None
+            (recording,) = again.recordings
+            assert recording is before, "who reads it goes on to keep it"
+    assert recording.metadata == made.metadata
+    assert [path.name for path in (tmp_path / "recordings").iterdir()] == [made.metadata.id]
+
+
+async def test_a_disk_that_is_full_for_the_mp4s_head_costs_that_until_there_is_space(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = OpenFolder.write_whole
+
+    def refuse(folder: OpenFolder, name: str, data: bytes, **options: bool) -> None:
+        if name == "event.head":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(folder, name, data, **options)
+
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        await station.segment(2)
+        await finish(station)
+        with capture_logs() as logs, monkeypatch.context() as patch:
+            patch.setattr(OpenFolder, "write_whole", refuse)
+            await station.channel.live_event.record(station.channel._ending())
+    assert [line["event"] for line in logs] == [
+        "event recorded",
+        "head of a recording's MP4 can't be written",
+    ]
+    assert station.channel.live_event.trouble == ""
+    again = LiveEvent("test", tmp_path, Retention())
+    async with again.running():
+        ending = await again.load_ending()
+        assert ending is not None
+        assert ending.sealed
+        assert again.recordings is not None
+        (recording,) = again.recordings
+        await asyncio.to_thread(movie_of, recording, tmp_path / "movie.mp4")
+    assert packets(tools, tmp_path / "movie.mp4", "v")
 
 
 async def test_other_codec_parameters_behind_a_break_mean_no_mp4_and_say_so(
