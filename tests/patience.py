@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from origin.radio.limits import ListenerLimits, MountLimits, RadioLimits
-from origin.server.limits import Limits
+from origin.server.limits import Limits, ServerLimits
 from packager.dvr.limits import DvrLimits
 from packager.live.limits import LiveLimits
 from packager.publish.limits import PublishLimits
@@ -62,11 +62,11 @@ STATION = StationLimits(ffmpeg_seconds=CLIENT_SECONDS)
 """No track is given up because the machine let its ffmpeg stand still."""
 
 
-def patient_server() -> tuple[str, ...]:
+def patient_server(server: ServerLimits | None = None) -> tuple[str, ...]:
     """Give the program of a server whose ffmpeg may be late, and whose requests wait for it."""
     live = replace(LIVE, source=SourceLimits(), publish=REQUESTS)
     radio = RadioLimits(simulcast=SimulcastLimits(channel=live))
-    return program(Limits(live=live, radio=radio))
+    return program(Limits(live=live, radio=radio, server=server or ServerLimits()))
 
 
 def program(limits: Limits) -> tuple[str, ...]:

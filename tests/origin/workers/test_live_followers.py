@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from origin.server.limits import ServerLimits
 from tests.conftest import start_server
 from tests.copied_channel import copied_channel
 from tests.origin.workers.asking import CLIENT_SECONDS, address_of, health, ready, workers_of
@@ -59,7 +60,7 @@ def test_none_of_many_viewers_gets_a_404_when_one_of_four_workers_is_killed(tmp_
 
 STATION_AND_EVENTS = """
 [limits]
-shutdown_seconds = 1.0
+shutdown_seconds = 5.0
 
 [[radio]]
 name = "one.mp3"
@@ -89,7 +90,9 @@ def test_viewers_listeners_and_readers_go_on_with_the_next_version(tmp_path: Pat
     own = STATION_AND_EVENTS.format(folder=tmp_path) + copied_channel("test", *CHANNEL, 'dvr = "1h"')
     config.write_text(SERVER.format(workers=2, folder=tmp_path) + own)
     with contextlib.ExitStack() as stack:
-        servers = Succession(tmp_path, stack, "--config", str(config), program=patient_server())
+        # A viewer that stood still has connected and not asked yet.
+        program = patient_server(ServerLimits(first_request_seconds=CLIENT_SECONDS))
+        servers = Succession(tmp_path, stack, "--config", str(config), program=program)
         server = servers.start()
         following = stack.enter_context(contextlib.ExitStack())
         viewers = [Viewer(servers.address, RENDITION) for _ in range(3)]
