@@ -240,7 +240,10 @@ class Recordings:
                 # Whoever asks for it is the next to try.
                 reason = error.strerror or str(error)
                 log.warning(
-                    "head of a recording's MP4 can't be written", recording=metadata.id, reason=reason
+                    "head of a recording's MP4 can't be made",
+                    channel=self._channel,
+                    recording=metadata.id,
+                    reason=reason,
                 )
             else:
                 head.close()

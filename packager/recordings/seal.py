@@ -48,7 +48,7 @@ _RENDITION = re.compile(rf"({metadata_files.RENDITION.pattern})/{re.escape(MEDIA
 
 
 def seal(
-    dvr: DataFolder, recordings: DataFolder, ending: EventEnd, known: Iterable[RecordingMetadata] = ()
+    dvr: DataFolder, recordings: DataFolder, ending: EventEnd, known: Iterable[RecordingMetadata]
 ) -> RecordingMetadata | None:
     """Make a recording, unless an earlier process made it and couldn't note that.
 

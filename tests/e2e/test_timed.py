@@ -259,21 +259,22 @@ async def test_dash_js_is_told_the_event(browser: Browser, timed_server: ServerP
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await page.evaluate("video.currentTime > 0 && video.readyState >= 3"):
             await asyncio.sleep(0.1)
-        for number in looks():
-            name = f"dash {number}."
-            body = json.dumps({"id3": {"TIT2": name}})
-            told = await post(timed_server, "metadata", body, "application/json")
-            mine = f"heard.filter((tag) => tag.includes('{name}'))"
+    for number in looks():
+        name = f"dash {number}."
+        body = json.dumps({"id3": {"TIT2": name}})
+        told = await post(timed_server, "metadata", body, "application/json")
+        mine = f"heard.filter((tag) => tag.includes('{name}'))"
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await page.evaluate(f"{mine}.length"):
                 await asyncio.sleep(0.1)
-            sure = await is_sure(timed_server, told)
-            # Behind a break a period begins: dash.js may have fetched its first segment in the one before,
-            # too, and tells the events of both.
-            since = seconds(told["start"]) - NEWEST_SECONDS
-            sure = sure and await asyncio.to_thread(kept_pace, timed_server, "test", since)
-            tags = await page.evaluate(mine)
-            if sure:
-                break
+        sure = await is_sure(timed_server, told)
+        # Behind a break a period begins: dash.js may have fetched its first segment in the one before, too,
+        # and tells the events of both.
+        since = seconds(told["start"]) - NEWEST_SECONDS
+        sure = sure and await asyncio.to_thread(kept_pace, timed_server, "test", since)
+        tags = await page.evaluate(mine)
+        if sure:
+            break
     await page.close()
     assert len(tags) == 1
     assert tags[0].startswith("ID3")

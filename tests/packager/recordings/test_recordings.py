@@ -319,7 +319,7 @@ async def test_a_disk_that_is_full_for_the_mp4s_head_costs_that_until_there_is_s
             await station.channel.live_event.record(station.channel._ending())
     assert [line["event"] for line in logs] == [
         "event recorded",
-        "head of a recording's MP4 can't be written",
+        "head of a recording's MP4 can't be made",
     ]
     assert station.channel.live_event.trouble == ""
     again = LiveEvent("test", tmp_path, Retention())
