@@ -73,6 +73,7 @@ export class Playback extends EventTarget {
 
   close() {
     this.#retry.reset();
+    this.#progress.reset();
     this.#message("");
     this.#unload();
     this.source = null;

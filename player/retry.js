@@ -3,6 +3,7 @@
 const FIRST_MS = 400;
 const LONGEST_MS = 5000;
 const MOST_ATTEMPTS = 240; // about twenty minutes
+const MOST_TIMES = 4;
 
 export class Retry {
   #timer = 0;
@@ -32,10 +33,15 @@ export class Retry {
   }
 }
 
-/** Calls `stuck` when a media element should move on and hasn't for `limitMs`; `moved` whenever it has. */
+/**
+ * Calls `stuck` when a media element should move on and hasn't for `limitMs`; `moved` whenever it plays.
+ *
+ * Who tries again has begun anew, which takes its time on a slow line: each limit in a row is twice the one before.
+ */
 export class Progress {
   #last = -1;
   #since = 0;
+  #times = 1;
 
   check(media, limitMs, { moved, stuck }) {
     const now = performance.now();
@@ -44,10 +50,19 @@ export class Progress {
     } else if (media.currentTime !== this.#last) {
       this.#last = media.currentTime;
       this.#since = now;
+      // To be sent to a place isn't to have something to play there.
+      if (media.readyState <= HTMLMediaElement.HAVE_CURRENT_DATA) return;
+      this.#times = 1;
       moved();
-    } else if (now - this.#since > limitMs) {
+    } else if (now - this.#since > limitMs * this.#times) {
       this.#since = now;
+      this.#times = Math.min(2 * this.#times, MOST_TIMES);
       stuck();
     }
+  }
+
+  /** Begins with something else, which has the first limit. */
+  reset() {
+    this.#times = 1;
   }
 }

@@ -124,6 +124,7 @@ export class RadioView {
 
   #silence() {
     this.#retry.reset();
+    this.#progress.reset();
     this.#now.close();
     this.#playing = null;
     this.#shown = "";

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route
 
 from tests.conftest import ServerProcess, small_demo, start_server
 from tests.copied_channel import film
@@ -26,6 +26,9 @@ HEARD = """fetch("/api/radio").then((answer) => answer.json())
   .then((stations) => stations[0].listeners === 1).catch(() => false)"""
 DATE = "headwater.hls?.playingDate?.getTime()"
 """None while the page begins anew."""
+
+LATE_SECONDS = 7.0
+"""How late each of two answers is, behind each other: the page looks for a moving picture every eight."""
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,20 @@ async def test_going_to_the_live_edge_catches_up_after_a_pause(tab: Tab) -> None
     await tab.page.get_by_role("button", name="Go to live").click()
     await tab.until(f"!headwater.video.paused && headwater.stats().latency < {MOST_LATENCY_SECONDS}")
     await tab.playing()
+
+
+async def test_a_channel_that_begins_slowly_is_given_longer_each_time(tab: Tab) -> None:
+    async def answer_late(route: Route) -> None:
+        if route.request.method == "GET":
+            await asyncio.sleep(LATE_SECONDS)
+        await route.continue_()
+
+    for address in ("**/master.m3u8", "**/init-*.mp4"):
+        await tab.page.route(address, answer_late)
+    await tab.open("live/demo")
+    await tab.playing()
+    assert (await tab.stats())["recoveries"] > 0
+    await tab.until("document.getElementById('status').textContent === ''")
 
 
 def _encoders(server: ServerProcess) -> list[int]:

@@ -120,11 +120,13 @@ def test_a_copied_stream_is_pushed_on_and_a_receiver_that_stalls_disturbs_nobody
         with encoding(*LOOPED.format(noise, "flv").split(), address):
             first = near.wait_for_timeline(rendition="source")
             wait_for(lambda: all(one["state"] == "sending" for one in forwards(near)), "all receivers")
+            # On a busy machine a receiver may not have listened yet when it was called first.
+            before = [one["failures"] for one in forwards(near)[:2]]
             still.send_signal(signal.SIGSTOP)
             wait_for(lambda: forwards(near)[2]["failures"] > 0, "the end of the one that stands still")
             last_error = forwards(near)[2]["last_error"]
             assert "took nothing for" in last_error or "too slowly" in last_error
-            assert [one["failures"] for one in forwards(near)[:2]] == [0, 0]
+            assert [one["failures"] for one in forwards(near)[:2]] == before
             assert not near.channel()["publisher"]["is_encoded"]
             playlist = near.media_playlist(rendition="source")
             assert "#EXT-X-GAP" not in playlist
