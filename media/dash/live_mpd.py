@@ -1,7 +1,7 @@
 """The syntax of live DASH manifests (ISO/IEC 23009-1, type dynamic), as far as those of films lack it.
 
 Segments of a period have one duration: so a player knows the number of a segment and when it comes, before it
-is there (§5.3.9.5.3); `media.dash.mpd.NumberTemplate` says so, with availabilityTimeOffset.
+is there (§5.3.9.5.3); `media.dash.segment_templates.NumberTemplate` says so, with availabilityTimeOffset.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement
 
-from media.dash.mpd import HTTP_ISO, ISOFF_LIVE, NAMESPACE, decimal, duration, encoded
+from media.dash.durations import decimal, duration
+from media.dash.mpd import HTTP_ISO, ISOFF_LIVE, NAMESPACE, encoded
 
 LATENCY_REFERENCE = 0
 """By which the service description names the adaptation sets' ProducerReferenceTime (annex K.3.2)."""

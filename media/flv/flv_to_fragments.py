@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
-from media.flv.packets import Packet, PacketKind, has_enhanced_header, read_packets
+from media.flv.audio_video_tags import Packet, PacketKind, has_enhanced_header, read_packets
 from media.flv.tags import (
     AAC,
     AUDIO,

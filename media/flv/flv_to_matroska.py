@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.flv.amf0 import AmfLimits, read_values
-from media.flv.packets import Packet, PacketKind, read_packets
+from media.flv.audio_video_tags import Packet, PacketKind, read_packets
 from media.flv.tags import AUDIO, FILE_HEADER, SCRIPT, SIZE_BEHIND, VIDEO, FlvLimits, complete_tags
 from media.flv.tags import DEFAULT_LIMITS as FLV_LIMITS
 from media.matroska.live_writer import LiveBlockWriter, LiveTrack, write_head

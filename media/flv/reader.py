@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from media.errors import MalformedError
-from media.flv.packets import PacketKind, has_enhanced_header, has_track_numbers, read_packets
+from media.flv.audio_video_tags import PacketKind, has_enhanced_header, has_track_numbers, read_packets
 from media.flv.tags import (
     AAC,
     AUDIO,

@@ -1,4 +1,7 @@
-"""The tags of Flash video (Adobe's FLV file format, version 10.1, annex E), in which are `packets`."""
+"""The tags of Flash video as they follow each other (Adobe's FLV file format, version 10.1, annex E).
+
+What is in them `audio_video_tags` reads, of Enhanced RTMP too.
+"""
 
 from __future__ import annotations
 

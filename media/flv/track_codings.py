@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.flv.audio_video_tags import Packet
 from media.flv.flv_to_matroska import flac_facts
-from media.flv.packets import Packet
 from media.flv.tags import AUDIO, VIDEO
 from media.matroska.frame_headers import flac_samples, opus_samples, vp9_configuration, vp9_size
 from media.matroska.sample_entries import OPUS_RATE, codec_facts, visual_sample_entry

@@ -1,4 +1,4 @@
-"""Finds a file's ``moov``, which may be anywhere (ISO/IEC 14496-12 §6.2.3), and moves it to the front.
+"""Moves a file's ``moov``, which may be anywhere (ISO/IEC 14496-12 §6.2.3), to the front.
 
 A decoder that can't seek needs it before the media. What moves them is that the places of chunks (§8.7.5)
 count from the beginning of the file; nothing else that is played does.
@@ -13,71 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.mp4.boxes import LARGEST_HEADER, MAX_BOXES, Box, full_box, header
+from media.mp4.boxes import Box, full_box, header
 from media.mp4.movie import DEFAULT_LIMITS, Boxes, MovieLimits
 from media.mp4.sample_table import STRETCH_LENGTH
 
-_FIRST_BOXES = frozenset(
-    (
-        *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid", b"moof", b"sidx"),
-        *(b"pdin", b"meta", b"udta", b"emsg", b"prft", b"junk", b"PICT", b"pict"),
-    )
-)
 _FARTHEST = 1 << 62
 """Bound of places in a file, so that sums with sizes stay inside 64 bits."""
 
 UInt64 = NDArray[np.uint64]
-
-
-class MoovFinder:
-    """Goes from box to box, by their headers, to the ``moov``; who reads the file tells it each.
-
-    Args:
-        size: of the file in bytes.
-        max_moov: largest ``moov`` that is wanted, in bytes.
-
-    Attributes:
-        position: where the header begins that is wanted next; ``LARGEST_HEADER`` bytes suffice.
-        data_first: whether media were gone past.
-    """
-
-    def __init__(self, size: int, max_moov: int = DEFAULT_LIMITS.moov_bytes) -> None:
-        self._size = size
-        self._max_moov = max_moov
-        self._boxes = 0
-        self.position = 0
-        self.data_first = False
-
-    def receive(self, head: bytes) -> Box | None:
-        """Take the bytes at ``position``.
-
-        Args:
-            head: ``LARGEST_HEADER`` of them, fewer where the file ends.
-
-        Returns:
-            The ``moov``, by its place in the file; None: another header is wanted.
-
-        Raises:
-            MalformedError: a box is impossible, or there is no ``moov`` for all media.
-            UnsupportedError: it is no such file.
-            TooLargeError: its ``moov`` is larger than it may be.
-        """
-        left = self._size - self.position
-        if left < 8 or self._boxes >= MAX_BOXES:
-            raise MalformedError("there is no moov")
-        if self.position == 0 and head[4:8] not in _FIRST_BOXES:
-            raise UnsupportedError("not an MP4, QuickTime, Matroska or MPEG-TS file")
-        found = header(head[: min(left, LARGEST_HEADER)], 0, left)
-        if found.kind == b"moof":  # §8.8.1: of fragments it stands in front
-            raise MalformedError("there is no moov")
-        if found.kind == b"moov":
-            if found.size > self._max_moov:
-                raise TooLargeError(f"moov of {found.size} bytes: more than {self._max_moov}")
-            return Box(found.kind, self.position, self.position + found.payload, self.position + found.end)
-        self.data_first = self.data_first or found.kind == b"mdat"
-        self._boxes += 1
-        self.position += found.size
-        return None
 
 
 @dataclass(frozen=True, slots=True)

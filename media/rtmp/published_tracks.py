@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from media.flv import tags as flv_tags
-from media.flv.flv_to_matroska import VIDEO_CODECS, check_taken
-from media.flv.packets import (
+from media.flv.audio_video_tags import (
     Packet,
     PacketKind,
     has_enhanced_header,
@@ -19,6 +18,7 @@ from media.flv.packets import (
     read_packets,
     write_packet,
 )
+from media.flv.flv_to_matroska import VIDEO_CODECS, check_taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

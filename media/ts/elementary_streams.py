@@ -16,7 +16,8 @@ import numpy as np
 from media.errors import UnsupportedError
 from media.mp4.assembled_samples import Read
 from media.mp4.sample_table import Int64
-from media.ts.tables import CLOCK_WRAP, PACKET, SYNC, read_timestamp
+from media.ts.tables import PACKET, SYNC
+from media.ts.timestamps import read_timestamp
 
 BLOCK_BYTES = 64 << 10
 """About how much of a file is looked at together."""
@@ -265,33 +266,3 @@ def read_units(read: Read, layout: Layout, pid: int, begin: int, end: int) -> It
     unit = reader.finish()
     if unit is not None:
         yield unit
-
-
-class Clock:
-    """The time of a stream, whose timestamps begin again at 0 after 26 hours.
-
-    Args:
-        longest_gap: ticks of the longest time in which nothing comes.
-        reference: a timestamp of the file, which is half the range of timestamps from the time 0.
-    """
-
-    def __init__(self, longest_gap: int, reference: int) -> None:
-        self._longest_gap, self._reference = longest_gap, reference
-        self._latest: int | None = None
-
-    def time(self, told: int, place: int) -> int:
-        """Give the time of a timestamp (§2.4.3.7).
-
-        Raises:
-            UnsupportedError: it goes back, or jumps.
-        """
-        if self._latest is None:
-            self._latest = (told - self._reference + CLOCK_WRAP // 2) % CLOCK_WRAP
-            return self._latest
-        step = (told - self._reference - self._latest) % CLOCK_WRAP - CLOCK_WRAP // 2
-        if not 0 <= step <= self._longest_gap:
-            raise UnsupportedError(
-                f"its clock jumps by {step / 90_000:.3f} s at byte {place}; ffmpeg -c copy makes an MP4 of it"
-            )
-        self._latest += step
-        return self._latest

@@ -14,7 +14,6 @@ from media.stream_reader import StreamChunk
 from media.ts.packed_audio import PackedAudio
 from media.ts.reader import VIDEO_TYPES, TransportReader
 from media.ts.tables import (
-    CLOCK_WRAP,
     PACKET,
     PAT_PID,
     SYNC,
@@ -23,9 +22,9 @@ from media.ts.tables import (
     read_program_association,
     read_program_map,
     section_of,
-    timestamp,
     write_tables,
 )
+from media.ts.timestamps import difference, timestamp
 
 MAP_PID, CLOCK_PID, FIRST_PID = 0x20, 0x1FE, 0x100
 """The numbers of the joint stream; the inputs' streams follow from the first one on."""
@@ -95,7 +94,7 @@ def _precedes(one: _Input, other: _Input) -> bool:
     """Tell whose next packet is first; timestamps wrap."""
     if not one.packets:
         return False
-    return (one.packets[0][0] - other.packets[0][0] - 1) % CLOCK_WRAP >= CLOCK_WRAP // 2
+    return difference(one.packets[0][0], other.packets[0][0]) <= 0
 
 
 class _Input:

@@ -30,7 +30,7 @@ from media.mp4.sample_table_writer import (
 from media.mp4.track_box import IDENTITY
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import HEVC, VIDEO_CODINGS
-from media.ts.elementary_streams import Clock, Layout, PacketBlock
+from media.ts.elementary_streams import Layout, PacketBlock
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import PictureStream, SoundStream, StreamSamples
 from media.ts.sound_frames import SOUND_CODINGS
@@ -43,6 +43,7 @@ from media.ts.tables import (
     read_program_map,
     section_of,
 )
+from media.ts.timestamps import FileClock
 
 _REMEDY = "ffmpeg -c copy makes an MP4 of it"
 
@@ -117,7 +118,7 @@ class _FileReader:
         self._map_pid, self._program = self._find_program()
         self._streams: list[tuple[ElementaryStream, PictureStream | SoundStream | str]] = []
         self._failed: dict[int, str] = {}
-        self._clocks: dict[int, Clock] = {}
+        self._clocks: dict[int, FileClock] = {}
         for stream in self._program.streams:
             found = _found(stream, limits)
             if found is not None:
@@ -163,7 +164,7 @@ class _FileReader:
                     if told is None:
                         continue
                     reference = told if reference is None else reference
-                    self._clocks[stream.pid] = Clock(self._limits.gap_ticks, reference)
+                    self._clocks[stream.pid] = FileClock(self._limits.gap_ticks, reference)
                 self._give(stream, found, block)
             self._check_count()
         for stream, found in self._streams:

@@ -21,10 +21,11 @@ from media.mp4.colour import Colour
 from media.mp4.sample_table import Int64
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import LENGTH_BYTES, VideoCoding, as_sample, configuration, look_at
-from media.ts.elementary_streams import Clock, Layout, PacketBlock, Unit, UnitReader, read_units
+from media.ts.elementary_streams import Layout, PacketBlock, Unit, UnitReader, read_units
 from media.ts.limits import TransportLimits
 from media.ts.sound_frames import SoundCoding, SoundFrames, sound_track
-from media.ts.tables import CLOCK_WRAP, ElementaryStream
+from media.ts.tables import ElementaryStream
+from media.ts.timestamps import CLOCK_WRAP, FileClock
 
 SOUND_SCALE = 100_000
 """Nanoseconds to which times of sound are rounded, to find out whether its frames come regularly."""
@@ -197,16 +198,16 @@ class PictureStream:
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def receive(self, block: PacketBlock, clock: Clock) -> None:
+    def receive(self, block: PacketBlock, clock: FileClock) -> None:
         """Take what a block of packets has of it; UnsupportedError where no samples can be made of that."""
         for piece in block.pieces(self._pid):
             self._take(self._reader.receive(piece), clock)
 
-    def finish(self, clock: Clock) -> None:
+    def finish(self, clock: FileClock) -> None:
         """Take what is left at the file's end; UnsupportedError likewise."""
         self._take(self._reader.finish(), clock)
 
-    def _take(self, unit: Unit | None, clock: Clock) -> None:
+    def _take(self, unit: Unit | None, clock: FileClock) -> None:
         if unit is None:
             return
         self.units += 1
@@ -281,16 +282,16 @@ class SoundStream:
         """How many units came, or frames, if those are more."""
         return max(len(self._times), len(self._frames))
 
-    def receive(self, block: PacketBlock, clock: Clock) -> None:
+    def receive(self, block: PacketBlock, clock: FileClock) -> None:
         """Take what a block of packets has of it; UnsupportedError where no samples can be made of that."""
         for piece in block.pieces(self._pid):
             self._take(self._reader.receive(piece), clock)
 
-    def finish(self, clock: Clock) -> None:
+    def finish(self, clock: FileClock) -> None:
         """Take what is left at the file's end; UnsupportedError likewise."""
         self._take(self._reader.finish(), clock)
 
-    def _take(self, unit: Unit | None, clock: Clock) -> None:
+    def _take(self, unit: Unit | None, clock: FileClock) -> None:
         if unit is None:
             return
         self._times.append(clock.time(unit.pts, unit.begin))

@@ -13,7 +13,8 @@ from media.errors import MalformedError
 from media.mp3.id3 import id3v2_size
 from media.mp3.reader import Frame, MpegAudioReader
 from media.stream_reader import CLOCK_RATE
-from media.ts.tables import CLOCK_WRAP, PACKET, SYNC, StreamType
+from media.ts.tables import PACKET, SYNC, StreamType
+from media.ts.timestamps import CLOCK_WRAP, difference
 
 STREAM_TYPES = {"aac": StreamType.AAC, "mp3": StreamType.MPEG1_AUDIO}
 """By codec."""
@@ -71,7 +72,7 @@ class PackedAudio:
 
     def _meet(self, told: int) -> None:
         """Set the time to a segment's timestamp, unless it is close to the counted one."""
-        if self._time is None or NEAR < (told - int(self._time)) % CLOCK_WRAP < CLOCK_WRAP - NEAR:
+        if self._time is None or abs(difference(told, int(self._time))) > NEAR:
             self._time = Fraction(told)
 
     def _packets(self, time: int, frame: bytes) -> list[bytes]:

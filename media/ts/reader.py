@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.tables import (
-    CLOCK_WRAP,
     PACKET,
     PAT_PID,
     SYNC,
@@ -24,6 +23,7 @@ from media.ts.tables import (
     read_program_map,
     section_of,
 )
+from media.ts.timestamps import CLOCK_WRAP
 
 NULL_PID = 0x1FFF
 VIDEO_TYPES = frozenset(

@@ -1,4 +1,4 @@
-"""A transport stream's tables, one packet each (ISO/IEC 13818-1 §2.4.4), and its timestamps (§2.4.3.7)."""
+"""A transport stream's tables, one packet each (ISO/IEC 13818-1 §2.4.4)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from media.errors import UnsupportedError
 PACKET = 188
 SYNC = 0x47
 PAT_PID = 0
-CLOCK_WRAP = 1 << 33
-"""§2.4.3.5, §2.4.3.7: clock references and timestamps have 33 bits, at 90 kHz."""
 
 
 class StreamType(enum.IntEnum):
@@ -132,23 +130,6 @@ def _table(pid: int, table: int, content: bytes) -> bytes:
 def checksum(data: bytes) -> int:
     """Compute the CRC of a section (annex A)."""
     return crc32(data, 0xFFFF_FFFF)
-
-
-def timestamp(packet: bytes) -> int | None:
-    """Return the DTS, or else PTS, of the PES packet that begins in a packet; None without one."""
-    start = payload_offset(packet)
-    header = packet[start : start + 19]
-    if not packet[1] & 0x40 or len(header) < 14 or header[:3] != b"\0\0\1":
-        return None
-    flags = header[7] >> 6
-    if flags < 2:
-        return None
-    return read_timestamp(header[14:19] if flags == 3 and len(header) == 19 else header[9:14])
-
-
-def read_timestamp(field: bytes) -> int:
-    """Read the 33 bits of a PTS or DTS from the five bytes that it takes (§2.4.3.6)."""
-    return (field[0] >> 1 & 7) << 30 | field[1] << 22 | field[2] >> 1 << 15 | field[3] << 7 | field[4] >> 1
 
 
 def _length(section: bytes) -> int:

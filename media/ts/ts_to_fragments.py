@@ -21,7 +21,6 @@ from media.ts.annex_b import VIDEO_CODINGS, VideoCoding, as_sample, configuratio
 from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader
 from media.ts.sound_frames import MP3, SOUND_CODINGS, FrameFacts, SoundCoding, sound_track
 from media.ts.tables import (
-    CLOCK_WRAP,
     PACKET,
     PAT_PID,
     ProgramMap,
@@ -29,6 +28,7 @@ from media.ts.tables import (
     read_program_map,
     section_of,
 )
+from media.ts.timestamps import LiveClock, difference
 
 _LIVE_SOUND_CODINGS = {kind: coding for kind, coding in SOUND_CODINGS.items() if coding is not MP3}
 
@@ -61,20 +61,6 @@ class LiveTransportLimits:
 DEFAULT_LIMITS = LiveTransportLimits()
 
 
-class _Clock:
-    """Follows timestamps that begin again at 0 after 26 hours, of all streams together (§2.4.3.7)."""
-
-    def __init__(self) -> None:
-        self._newest: int | None = None
-
-    def time(self, told: int) -> int:
-        """Give the time of a timestamp in ticks, which may be below that of the one before."""
-        newest = told if self._newest is None else self._newest
-        time = newest + (told - newest + CLOCK_WRAP // 2) % CLOCK_WRAP - CLOCK_WRAP // 2
-        self._newest = time
-        return time
-
-
 class _Picture:
     """The stream of pictures.
 
@@ -83,7 +69,7 @@ class _Picture:
         frame_rate: as it tells it; None where it doesn't.
     """
 
-    def __init__(self, coding: VideoCoding, clock: _Clock, limits: LiveTransportLimits) -> None:
+    def __init__(self, coding: VideoCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
         self._coding, self._clock, self._limits = coding, clock, limits
         self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
         self._sets: tuple[bytes, ...] = ()
@@ -115,7 +101,7 @@ class _Picture:
             init = self._begin(tuple(dict.fromkeys(looked.parameter_sets)))
         if self.track is not None:
             time = self._clock.time(unit.dts)
-            shown = time + (unit.pts - unit.dts + CLOCK_WRAP // 2) % CLOCK_WRAP - CLOCK_WRAP // 2
+            shown = time + difference(unit.pts, unit.dts)
             # What the sample entry has mustn't be in samples of avc1 and hvc1.
             data = as_sample(unit.data, self._sets)
             self.track.add_picture(time, shown, data, is_sync=looked.can_begin)
@@ -149,7 +135,7 @@ class _Sound:
         track: what it is rewritten to; None before its first frame.
     """
 
-    def __init__(self, coding: SoundCoding, clock: _Clock, limits: LiveTransportLimits) -> None:
+    def __init__(self, coding: SoundCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
         self._coding, self._clock, self._limits = coding, clock, limits
         self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
         self._pending = b""
@@ -294,7 +280,7 @@ class TransportToFragments:
         return 0
 
     def _streams_of(self, program: ProgramMap) -> dict[int, _Picture | _Sound]:
-        clock = _Clock()
+        clock = LiveClock()
         video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
         sound = next((one for one in program.streams if one.kind in _LIVE_SOUND_CODINGS), None)
         if video is None or sound is None:

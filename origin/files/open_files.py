@@ -16,8 +16,7 @@ from origin.http1.fast_path import Reply
 from origin.http1.request_head import PlainFields
 from origin.responses.representation import FileRepresentation
 from origin.responses.templated import TemplatedRepresentation
-from packager.library.folder_titles import SETTLED_AFTER
-from packager.library.library_file import LibraryFile
+from packager.library.library_file import SETTLED_AFTER, LibraryFile
 from packager.library.storage import LocalFile
 
 MAXIMUM_FILES = 256

@@ -29,7 +29,7 @@ from origin.http1.fast_path import (
 from origin.http1.request_head import PlainFields, RequestLine
 from origin.live.directives import CARRIED, DirectiveError, Directives
 from origin.live.dvr_segments import media_tag
-from origin.live.open_segment import PartWait
+from origin.live.part_waits import PartWait
 from origin.live.playlist_request import Reload, may_be_elsewhere, not_found_max_age, read_query
 from origin.live.rendition_files import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.live.routes import refusal

@@ -23,7 +23,7 @@ from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, Too
 from origin.live.dash_captions import is_dash_captions, render_dash_captions
 from origin.live.directives import CARRIED, DirectiveError
 from origin.live.dvr_segments import StoredSegments, media_tag
-from origin.live.open_segment import (
+from origin.live.part_waits import (
     OpenSegmentResponse,
     is_due,
     wait_for_bytes,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from packager.library.folder_titles import SETTLED_AFTER
+from packager.library.library_file import SETTLED_AFTER
 
 
 class Lifetime(NamedTuple):

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-SETTLED_AFTER = 2.0
-"""Age in seconds from which a modification time tells versions of a file apart."""
+from packager.library.library_file import SETTLED_AFTER
 
 RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov|mkv|webm)", re.IGNORECASE)
 

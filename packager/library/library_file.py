@@ -12,6 +12,9 @@ from typing import Protocol, Self
 
 from packager.concurrency import Threads
 
+SETTLED_AFTER = 2.0
+"""Age in seconds from which a modification time tells versions apart; before, validators are weak."""
+
 Identity = tuple[int, int, int, int]
 """Numbers that are equal only for the same unchanged file; the last two also on other machines with it."""
 

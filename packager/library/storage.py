@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Self
 
 from packager.concurrency import SHARED_THREADS
-from packager.library.folder_titles import SETTLED_AFTER, FolderTitles
+from packager.library.folder_titles import FolderTitles
+from packager.library.library_file import SETTLED_AFTER
 
 # What an opening may fail with because of the name or of what lies there. Anything else (no descriptors left,
 # a failing disk) isn't the client's doing and is raised as it is.

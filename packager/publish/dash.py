@@ -15,6 +15,7 @@ from fractions import Fraction
 from xml.sax.saxutils import escape
 
 from media.dash import live_mpd, mpd
+from media.dash.segment_templates import NumberTemplate
 from media.hls.shared_text import FilledText, Pieces, Replacements, TextTemplate, rendered
 from media.mp4 import wvtt
 from media.mp4.emsg import ID3_SCHEME
@@ -366,13 +367,13 @@ class LiveManifest:
             segments=self._segments(wvtt.TIMESCALE, period, f"init-{TEXT_INIT_NUMBER}.mp4"),
         )
 
-    def _segments(self, timescale: int, period: LivePeriod, init: str) -> mpd.NumberTemplate:
+    def _segments(self, timescale: int, period: LivePeriod, init: str) -> NumberTemplate:
         parts = 1 if any(one.video for one in self._renditions.values()) else SOUND_PARTS
         step = self._cadence.segment_duration
         early = step - parts * self._cadence.part_target
         # Players multiply: what is rounded off a segment's duration would be a second in a week.
         timescale *= (step * timescale).denominator
-        return mpd.NumberTemplate(
+        return NumberTemplate(
             timescale=timescale,
             duration=int(step * timescale),
             start_number=period.first,

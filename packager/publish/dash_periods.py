@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
 
-from media.dash import mpd
+from media.dash.durations import rounded_down, rounded_up
 from media.mp4.fragments import FragmentReader, InitSegment
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import Rendition
@@ -189,7 +189,7 @@ class PeriodTracker:
             if last is not None:
                 whole = over.length or 0 if over else self._length(stretch, last, following, settled=settled)
                 length = whole - gone
-            start = begin if settled else mpd.rounded_down(stretch.start)
+            start = begin if settled else rounded_down(stretch.start)
             period = LivePeriod(stretch, first, last, start, length, stretch.media_time + gone, settled)
             found.append(period)
             begin += length or 0
@@ -229,14 +229,14 @@ class PeriodTracker:
         ends = [step + one.program_date_time - row[0].program_date_time + one.duration for one in row]
         if following is None:
             # Players take what lies beyond the end for played already, and may stop before they come to it.
-            end = mpd.rounded_up(max(ends))
+            end = rounded_up(max(ends))
             if not settled:
                 # Without a timeline they ask for a segment for each step that has begun: sound behind the
                 # last one isn't one.
-                end = min(end, mpd.rounded_down(step + self._step))
+                end = min(end, rounded_down(step + self._step))
             return max(end, SHORTEST_LAST)
-        begins = mpd.rounded_down(following.start) - mpd.rounded_down(stretch.start)
-        return mpd.rounded_down(min(*ends, begins))
+        begins = rounded_down(following.start) - rounded_down(stretch.start)
+        return rounded_down(min(*ends, begins))
 
     def media_time(self, number: int) -> Fraction | None:
         """Give the media time in seconds at which a segment begins; None before any was published.

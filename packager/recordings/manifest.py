@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from media.dash.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest
+from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
+from media.dash.segment_templates import SegmentTemplate
 from media.mp4 import wvtt
 from packager.publish.dash import TEXT_BANDWIDTH
 from packager.publish.dash_periods import read_track

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.dash.mpd import rounded_down, rounded_up
+from media.dash.durations import rounded_down, rounded_up
 from packager.window.model import LiveSegment
 
 SHORTEST_LAST = 1

@@ -12,7 +12,7 @@ import structlog
 
 from media.errors import MediaError
 from media.mp4.boxes import LARGEST_HEADER
-from media.mp4.faststart import MoovFinder
+from media.mp4.moov_finder import MoovFinder
 from packager.library.file_listing import (
     MAX_SIDECARS,
     File,

@@ -105,7 +105,7 @@ class SampleRun:
 
 
 class PartPacker:
-    """Collects the samples of one part after the other; the segmenter decides where a part ends.
+    """Collects the samples of one part after the other, and tells when one is full; the segmenter ends it.
 
     Args:
         longest: ticks that no part exceeds.

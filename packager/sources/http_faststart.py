@@ -9,7 +9,8 @@ import httpx
 
 from media.errors import MediaError
 from media.mp4.boxes import LARGEST_HEADER, Box, header
-from media.mp4.faststart import MoovFinder, moved_forward
+from media.mp4.faststart import moved_forward
+from media.mp4.moov_finder import MoovFinder
 from packager.sources.hls_fetcher import read_body
 from packager.sources.limits import DEFAULT_LIMITS, FaststartLimits
 from packager.sources.retries import PullError

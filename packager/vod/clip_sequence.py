@@ -16,7 +16,8 @@ from fractions import Fraction
 from typing import Any
 from urllib.parse import quote
 
-from media.dash.mpd import Period, StaticManifest, rounded_up
+from media.dash.durations import rounded_up
+from media.dash.mpd import Period, StaticManifest
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.hls.media_playlist import Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant

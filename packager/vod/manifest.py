@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from media.dash.mpd import (
-    AdaptationSet,
-    Period,
-    Representation,
-    SegmentBase,
-    SegmentList,
-    SegmentTemplate,
-    StaticManifest,
-    rounded_up,
-)
+from media.dash.durations import rounded_up
+from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
+from media.dash.segment_templates import SegmentBase, SegmentList, SegmentTemplate
 from media.mp4 import wvtt
 from media.mp4.colour import Colour
 from media.mp4.sidx import sidx_bytes

@@ -13,8 +13,8 @@ from media.matroska.blocks import MatroskaLimits
 from media.matroska.movie import MAGIC, read_matroska
 from media.mp4.assembled_samples import AssembledSamples
 from media.mp4.boxes import LARGEST_HEADER, header
-from media.mp4.faststart import MoovFinder
 from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
+from media.mp4.moov_finder import MoovFinder
 from media.mp4.movie import Movie, MovieLimits, parse_movie
 from media.mp4.sample_table_writer import Reserve, reserve_nothing
 from media.ts.elementary_streams import HEAD_BYTES, layout_of

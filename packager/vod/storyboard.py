@@ -15,7 +15,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.dash.mpd import AdaptationSet, PictureTemplate, Representation
+from media.dash.mpd import AdaptationSet, Representation
+from media.dash.segment_templates import PictureTemplate
 from media.errors import UnsupportedError
 from media.hls.media_playlist import MediaPlaylist, Segment, Tiles, target_duration
 from media.hls.multivariant import ImageVariant

@@ -7,15 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from media.dash.mpd import (
-    AdaptationSet,
-    Period,
-    Representation,
-    SegmentList,
-    SegmentTemplate,
-    StaticManifest,
-    duration,
-)
+from media.dash.durations import duration
+from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
+from media.dash.segment_templates import SegmentList, SegmentTemplate
 
 NAMES = {"": "urn:mpeg:dash:schema:mpd:2011"}
 

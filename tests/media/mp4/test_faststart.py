@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.boxes import LARGEST_HEADER, Box, box, full_box, walk
-from media.mp4.faststart import MoovFinder, moved_forward
+from media.mp4.faststart import moved_forward
+from media.mp4.moov_finder import MoovFinder
 from media.mp4.movie import DEFAULT_LIMITS
 from tests.packager.films import indexed, packets
 
@@ -187,12 +188,3 @@ def test_a_real_index_with_wrong_bytes_is_moved_or_malformed(
         moov[position % len(moov)] = value
     with contextlib.suppress(MediaError):
         assert len(moved_forward(bytes(moov), place.start, 32)) >= len(moov)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.binary(max_size=100))
-def test_any_bytes_have_an_index_or_none(data: bytes) -> None:
-    finder = MoovFinder(len(data))
-    with contextlib.suppress(MediaError):
-        while finder.receive(data[finder.position : finder.position + LARGEST_HEADER]) is None:
-            pass

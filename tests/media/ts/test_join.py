@@ -14,7 +14,6 @@ from media.mp4.fragment_join import JoinLimits
 from media.stream_reader import StreamChunk
 from media.ts.join import TransportJoiner
 from media.ts.tables import (
-    CLOCK_WRAP,
     PACKET,
     ElementaryStream,
     ProgramMap,
@@ -22,6 +21,7 @@ from media.ts.tables import (
     checksum,
     write_tables,
 )
+from media.ts.timestamps import CLOCK_WRAP
 
 SECONDS, SOUND_RATE = 4, 48_000
 HELD_BYTES = JoinLimits().held_bytes

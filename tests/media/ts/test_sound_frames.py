@@ -13,6 +13,7 @@ from media.stream_reader import CLOCK_RATE
 from media.ts import ts_to_fragments
 from media.ts.elementary_streams import Unit
 from media.ts.sound_frames import AAC, EAC3, FrameFacts, SoundCoding, SoundFrames
+from media.ts.timestamps import LiveClock
 from media.ts.ts_to_fragments import LiveTransportLimits
 
 SHORTEST = bytes((0xFF, 0xF1, 0x50, 0x80, 0x01, 0x1F, 0xFC, 0x00))
@@ -48,7 +49,7 @@ def file_sound(coding: SoundCoding) -> Callable[[bytes], object]:
 
 
 def live_sound(coding: SoundCoding) -> Callable[[bytes], object]:
-    sound = ts_to_fragments._Sound(coding, ts_to_fragments._Clock(), LiveTransportLimits())
+    sound = ts_to_fragments._Sound(coding, LiveClock(), LiveTransportLimits())
     times = itertools.count(0, CLOCK_RATE)
 
     def receive(data: bytes) -> object:

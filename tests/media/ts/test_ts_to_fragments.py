@@ -12,7 +12,8 @@ import pytest
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
-from media.ts.tables import CLOCK_WRAP, PACKET
+from media.ts.tables import PACKET
+from media.ts.timestamps import CLOCK_WRAP
 from media.ts.ts_to_fragments import LiveTransportLimits, TransportToFragments
 from tests.media.flv.test_flv_to_fragments import packets, samples, track
 

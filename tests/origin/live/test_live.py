@@ -20,7 +20,7 @@ import httpx
 import m3u8
 import pytest
 
-from origin.live.open_segment import wait_for_part
+from origin.live.part_waits import wait_for_part
 from origin.live.playlist_request import due_segments
 from origin.responses.cached import accepts_gzip
 from packager.live.channel import Channel

@@ -13,7 +13,7 @@ from starlette.types import Message
 from structlog.testing import capture_logs
 
 from origin.http1.sendfile import TruncatedFileError
-from origin.live.open_segment import OpenSegmentResponse
+from origin.live.part_waits import OpenSegmentResponse
 from packager.data_lock import DataInUseError, DataLock
 from packager.dvr import index
 from packager.dvr.index import IndexLine

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, UnsupportedError
-from media.flv.packets import Packet, PacketKind, read_packets, write_packet
+from media.flv.audio_video_tags import Packet, PacketKind, read_packets, write_packet
 from media.flv.tags import AUDIO, VIDEO
 
 CONFIGURATION, FRAMES, OTHER = PacketKind.CONFIGURATION, PacketKind.FRAMES, PacketKind.OTHER

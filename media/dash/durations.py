@@ -1,0 +1,27 @@
+"""Times in DASH manifests (ISO/IEC 23009-1), in whole milliseconds."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+
+def duration(seconds: Fraction | int) -> str:
+    """Write seconds as an xs:duration, rounded to the nearest millisecond."""
+    return f"PT{decimal(seconds)}S"
+
+
+def decimal(seconds: Fraction | int) -> str:
+    """Write seconds as an xs:double, rounded to the nearest millisecond."""
+    milliseconds = round(Fraction(seconds) * 1000)
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}"
+
+
+def rounded_down(seconds: Fraction) -> Fraction:
+    """Give the whole milliseconds that are no longer, in seconds: what is written then says exactly that."""
+    return Fraction(math.floor(seconds * 1000), 1000)
+
+
+def rounded_up(seconds: Fraction) -> Fraction:
+    """Give the whole milliseconds that are no shorter, in seconds."""
+    return Fraction(math.ceil(seconds * 1000), 1000)

@@ -1,0 +1,195 @@
+"""Where a DASH representation's segments are, and when (ISO/IEC 23009-1 §5.3.9): templates, lists, one file.
+
+Films have a template whose timeline gives each segment's time (§5.3.9.6), as the isoff-live profile wants it,
+or a list of addresses; live channels a template by numbers, with availabilityTimeOffset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from xml.etree.ElementTree import Element, SubElement
+
+from media.dash.durations import decimal
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTemplate:
+    """The addresses and times of a representation's segments (§5.3.9.4).
+
+    Attributes:
+        timescale: ticks per second of the timeline.
+        times: when each segment begins in ticks, rising, and behind them the end.
+        initialization: address of the init segment.
+        media: address of a segment, with ``$Number$`` for its number.
+        start_number: of the first segment.
+        presentation_time_offset: time in ticks at which the period begins.
+    """
+
+    timescale: int
+    times: Sequence[int]
+    initialization: str
+    media: str
+    start_number: int = 0
+    presentation_time_offset: int = 0
+
+    def element(self) -> Element:
+        """Build the SegmentTemplate element, with its timeline."""
+        template = Element(
+            "SegmentTemplate",
+            timescale=str(self.timescale),
+            startNumber=str(self.start_number),
+            initialization=self.initialization,
+            media=self.media,
+        )
+        if self.presentation_time_offset:
+            template.set("presentationTimeOffset", str(self.presentation_time_offset))
+        template.append(_timeline(self.times))
+        return template
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentList:
+    """The times of a representation's segments, each of which has an address of its own (§5.3.9.3).
+
+    Attributes:
+        timescale: ticks per second of the timeline.
+        times: when each segment begins in ticks, rising, and behind them the end.
+        initialization: address of the init segment.
+        media: addresses of the segments.
+        presentation_time_offset: time in ticks at which the period begins.
+    """
+
+    timescale: int
+    times: Sequence[int]
+    initialization: str
+    media: Sequence[str]
+    presentation_time_offset: int = 0
+
+    def element(self) -> Element:
+        """Build the SegmentList element, with its timeline."""
+        listed = Element("SegmentList", timescale=str(self.timescale))
+        if self.presentation_time_offset:
+            listed.set("presentationTimeOffset", str(self.presentation_time_offset))
+        SubElement(listed, "Initialization", sourceURL=self.initialization)
+        # dash.js 5.2 counts an entry that repeats as one address, and asks for others than these segments.
+        listed.append(_timeline(self.times, repeat=False))
+        for media in self.media:
+            SubElement(listed, "SegmentURL", media=media)
+        return listed
+
+
+def _timeline(times: Sequence[int], *, repeat: bool = True) -> Element:
+    """Build a SegmentTimeline; equal durations in a row may be one entry that repeats (§5.3.9.6)."""
+    timeline = Element("SegmentTimeline")
+    entry: Element | None = None
+    for start, end in pairwise(times):
+        if repeat and entry is not None and entry.get("d") == str(end - start):
+            entry.set("r", str(int(entry.get("r", "0")) + 1))
+        else:
+            entry = SubElement(timeline, "S", d=str(end - start))
+            if len(timeline) == 1:
+                entry.set("t", str(start))
+    return timeline
+
+
+@dataclass(frozen=True, slots=True)
+class NumberTemplate:
+    """Segments of one duration, the last one of which may be had while it is being made (§5.3.9.5).
+
+    Attributes:
+        timescale: ticks per second.
+        duration: of a segment, in ticks.
+        start_number: of the period's first segment.
+        end_number: of its last one, once that is known: else it follows from the period's duration.
+        last_duration: of the last one in ticks, once all are there; then a timeline says how many there are
+            (§5.3.9.6). Players that don't know @endNumber would count them from the period's duration, and
+            ask for one too many where sound ends a few milliseconds behind the last picture.
+        presentation_time_offset: media time in ticks at which the period begins.
+        availability_time_offset: seconds by which a segment can be asked for before it is complete; None
+            where all are.
+        initialization: address of the init segment.
+        media: address of a segment, with ``$Number$`` for its number.
+    """
+
+    timescale: int
+    duration: int
+    start_number: int
+    presentation_time_offset: int
+    availability_time_offset: Fraction | None
+    initialization: str
+    media: str
+    end_number: int | None = None
+    last_duration: int | None = None
+
+    def element(self) -> Element:
+        """Build the SegmentTemplate element, without a timeline as long as segments may come."""
+        template = Element(
+            "SegmentTemplate",
+            timescale=str(self.timescale),
+            startNumber=str(self.start_number),
+            presentationTimeOffset=str(self.presentation_time_offset),
+            initialization=self.initialization,
+            media=self.media,
+        )
+        if self.availability_time_offset is not None:
+            template.set("availabilityTimeOffset", decimal(self.availability_time_offset))
+            template.set("availabilityTimeComplete", "false")
+        if self.end_number is not None:
+            template.set("endNumber", str(self.end_number))
+        if self.end_number is None or self.last_duration is None:
+            template.set("duration", str(self.duration))
+            return template
+        timeline, begin = SubElement(template, "SegmentTimeline"), self.presentation_time_offset
+        before = self.end_number - self.start_number
+        if before:
+            SubElement(timeline, "S", t=str(begin), d=str(self.duration), r=str(before - 1))
+        SubElement(timeline, "S", t=str(begin + before * self.duration), d=str(self.last_duration))
+        return template
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentBase:
+    """The one file of a representation, which begins with init segment and index (§5.3.9.2).
+
+    Attributes:
+        timescale: ticks per second.
+        init_bytes: length of the init segment at its beginning.
+        index_bytes: length of the index (``sidx``) behind that.
+        offset: time in the media at which the period begins, in ticks.
+    """
+
+    timescale: int
+    init_bytes: int
+    index_bytes: int
+    offset: int = 0
+
+    def element(self) -> Element:
+        """Build the SegmentBase element."""
+        first, behind = self.init_bytes, self.init_bytes + self.index_bytes
+        base = Element("SegmentBase", timescale=str(self.timescale), indexRange=f"{first}-{behind - 1}")
+        if self.offset:
+            base.set("presentationTimeOffset", str(self.offset))
+        SubElement(base, "Initialization", range=f"0-{first - 1}")
+        return base
+
+
+@dataclass(frozen=True, slots=True)
+class PictureTemplate:
+    """Pictures by number, from 0, each for ``duration`` ticks (§5.3.9.4)."""
+
+    media: str
+    duration: int
+    timescale: int = 1000
+
+    def element(self) -> Element:
+        """Build the SegmentTemplate element of pictures."""
+        return Element(
+            "SegmentTemplate",
+            timescale=str(self.timescale),
+            duration=str(self.duration),
+            startNumber="0",
+            media=self.media,
+        )

@@ -1,0 +1,81 @@
+"""Timestamps of a transport stream, which begin again at 0 after 26 hours (ISO/IEC 13818-1 §2.4.3.7).
+
+They are in ticks of 90 kHz, modulo 2^33; the clocks here give times that don't begin again.
+"""
+
+from __future__ import annotations
+
+from media.errors import UnsupportedError
+from media.stream_reader import CLOCK_RATE
+from media.ts.tables import payload_offset
+
+CLOCK_WRAP = 1 << 33
+"""§2.4.3.5, §2.4.3.7: clock references and timestamps have 33 bits, at 90 kHz."""
+
+
+def timestamp(packet: bytes) -> int | None:
+    """Return the DTS, or else PTS, of the PES packet that begins in a packet; None without one."""
+    start = payload_offset(packet)
+    header = packet[start : start + 19]
+    if not packet[1] & 0x40 or len(header) < 14 or header[:3] != b"\0\0\1":
+        return None
+    flags = header[7] >> 6
+    if flags < 2:
+        return None
+    return read_timestamp(header[14:19] if flags == 3 and len(header) == 19 else header[9:14])
+
+
+def read_timestamp(field: bytes) -> int:
+    """Read the 33 bits of a PTS or DTS from the five bytes that it takes (§2.4.3.6)."""
+    return (field[0] >> 1 & 7) << 30 | field[1] << 22 | field[2] >> 1 << 15 | field[3] << 7 | field[4] >> 1
+
+
+def difference(one: int, other: int) -> int:
+    """Give by how many ticks a timestamp is later than another one, which is less than 13 hours away."""
+    return (one - other + CLOCK_WRAP // 2) % CLOCK_WRAP - CLOCK_WRAP // 2
+
+
+class LiveClock:
+    """The time of a live stream, of all its elementary streams together; it may go back."""
+
+    def __init__(self) -> None:
+        self._newest: int | None = None
+
+    def time(self, told: int) -> int:
+        """Give the time of a timestamp in ticks, which may be below that of the one before."""
+        newest = told if self._newest is None else self._newest
+        self._newest = newest + difference(told, newest)
+        return self._newest
+
+
+class FileClock:
+    """The time of an elementary stream of a file, which only goes on, and doesn't jump.
+
+    Args:
+        longest_gap: ticks of the longest time in which nothing comes.
+        reference: a timestamp of the file, which is half the range of timestamps from the time 0.
+    """
+
+    def __init__(self, longest_gap: int, reference: int) -> None:
+        self._longest_gap, self._zero = longest_gap, reference - CLOCK_WRAP // 2
+        self._latest: int | None = None
+
+    def time(self, told: int, place: int) -> int:
+        """Give the time of a timestamp.
+
+        Args:
+            told: the timestamp.
+            place: the byte of the file at which it is.
+
+        Raises:
+            UnsupportedError: it goes back, or jumps.
+        """
+        if self._latest is None:
+            self._latest = (told - self._zero) % CLOCK_WRAP
+            return self._latest
+        step = difference(told - self._zero, self._latest)
+        if not 0 <= step <= self._longest_gap:
+            jump = f"its clock jumps by {step / CLOCK_RATE:.3f} s at byte {place}"
+            raise UnsupportedError(f"{jump}; ffmpeg -c copy makes an MP4 of it")
+        self._latest += step
+        return self._latest
