@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from packager.data_folder import DataFolder, NotOursError
+from packager.safe_files import DataFolder, NotOursError
 
 NAME = "lock"
 

@@ -11,7 +11,7 @@ import { RadioView } from "./views/radio.js";
 import { SeekBar } from "./controls/seekbar.js";
 import { Settings } from "./controls/settings.js";
 import { Shortcuts } from "./controls/shortcuts.js";
-import { Stage } from "./controls/stage.js";
+import { Stage } from "./controls/iteminfo.js";
 import { read } from "./instruments/stats.js";
 
 const NAMES = ["library", "live", "radio", "events"];

@@ -20,7 +20,7 @@ import httpx
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
 from tests.copied_channel import film
 from tests.fork_server import HEADWATER, close_fork_server, fork, known_tools

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 
 from packager.library import demo_media
-from packager.process.tools import ToolsError, discover
+from packager.process.ffmpeg_discovery import ToolsError, discover
 
 
 async def make() -> None:

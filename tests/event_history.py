@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from origin.events.channel import EventChannel
-from origin.events.history import EventHistory
+from origin.events.disk_history import EventHistory
 from origin.events.limits import HistoryLimits
-from packager.data_folder import DataFolder
+from packager.safe_files import DataFolder
 from tests.event_server import LIMIT, a_channel
 
 LIMITS = HistoryLimits(restore_seconds=LIMIT, stored_seconds=LIMIT, retry_seconds=0.05, look_seconds=0.05)

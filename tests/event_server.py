@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from origin.access.credentials import Authenticator
+from origin.access.authentication import Authenticator
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import EventChannel, EventChannelOptions

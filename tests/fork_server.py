@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from tests.made_once import VARIABLE, made_once
 
 if TYPE_CHECKING:
-    from packager.process.tools import Tools
+    from packager.process.ffmpeg_discovery import Tools
 
 ROOT = Path(__file__).parent.parent
 HEADWATER = Path(sys.executable).parent / "headwater"
@@ -326,7 +326,7 @@ def known_tools() -> Tools:
     Raises:
         ToolsError: it has none.
     """
-    from packager.process.tools import discover
+    from packager.process.ffmpeg_discovery import discover
 
     if VARIABLE not in os.environ:  # a benchmark's server: there is no run
         return asyncio.run(discover())
@@ -341,7 +341,7 @@ def known_tools() -> Tools:
 
 def tools_if_any() -> Tools | None:
     """Give them; None where there are none."""
-    from packager.process.tools import ToolsError
+    from packager.process.ffmpeg_discovery import ToolsError
 
     with contextlib.suppress(ToolsError):
         return known_tools()
@@ -382,7 +382,7 @@ def become(request: bytes, streams: Sequence[int], tools: Tools | None) -> None:
 
     from origin.cli.main import main
     from origin.server.limits import Limits
-    from packager.process.tools import discover
+    from packager.process.ffmpeg_discovery import discover
 
     if tools is not None and same_tools:
 

@@ -13,13 +13,13 @@ from typing import Any
 from starlette.applications import Starlette
 
 from media.mp3.reader import Frame, MpegAudioReader
-from origin.access.credentials import Authenticator
+from origin.access.authentication import Authenticator
 from origin.radio.authorization import StationAuthorization
 from origin.radio.limits import ListenerLimits, MountLimits
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import routes
-from origin.radio.stations import Stations
+from origin.radio.station_factory import Stations
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.station_info import NO_STATION_INFO
 from tests.app_server import app_running

@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 
-from origin.access.credentials import Authenticator
+from origin.access.authentication import Authenticator
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import EventChannel, EventChannelOptions
 from origin.events.limits import ChannelLimits
 from origin.events.routes import routes as event_routes
 from origin.token_relay.limits import TokenRelayLimits
+from origin.token_relay.relay import TokenRelay, TokenRelayOptions
 from origin.token_relay.routes import routes
-from origin.token_relay.shared_requests import TokenRelay, TokenRelayOptions
 from origin.token_relay.upstream import Upstream, UpstreamOptions
 from tests.app_server import app_running
 from tests.completion_server import KEY, CompletionServer, Script, completing

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.ports import kept_port
 
 

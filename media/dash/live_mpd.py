@@ -1,7 +1,7 @@
 """The syntax of live DASH manifests (ISO/IEC 23009-1, type dynamic), as far as those of films lack it.
 
 Segments of a period have one duration: so a player knows the number of a segment and when it comes, before it
-is there (§5.3.9.5.3); `media.dash.segment_templates.NumberTemplate` says so, with availabilityTimeOffset.
+is there (§5.3.9.5.3); `media.dash.segment_addressing.NumberTemplate` says so, with availabilityTimeOffset.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The syntax of DASH manifests (ISO/IEC 23009-1): an MPD from typed values, whose policy is elsewhere.
 
-Periods, adaptation sets and representations; their segments are in `media.dash.segment_templates`, and what
+Periods, adaptation sets and representations; their segments are in `media.dash.segment_addressing`, and what
 only a live presentation has in `media.dash.live_mpd`.
 """
 
@@ -12,7 +12,7 @@ from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from media.dash.durations import duration
-from media.dash.segment_templates import (
+from media.dash.segment_addressing import (
     NumberTemplate,
     PictureTemplate,
     SegmentBase,

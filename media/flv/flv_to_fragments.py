@@ -12,6 +12,17 @@ from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
 from media.flv.audio_video_tags import Packet, PacketKind, has_enhanced_header, read_packets
+from media.flv.mp4_tracks import (
+    WITHOUT_CONFIGURATION,
+    PictureCoder,
+    SoundCoder,
+    begin_picture,
+    begin_sound,
+    check_copied,
+    picture_facts,
+    picture_track,
+    sound_track,
+)
 from media.flv.tags import (
     AAC,
     AUDIO,
@@ -28,22 +39,11 @@ from media.flv.tags import (
     Tag,
     complete_tags,
 )
-from media.flv.track_codings import (
-    WITHOUT_CONFIGURATION,
-    PictureCoder,
-    SoundCoder,
-    begin_picture,
-    begin_sound,
-    check_copied,
-    picture_facts,
-    picture_track,
-    sound_track,
-)
 from media.matroska.sample_entries import codec_facts
 from media.mp4.audio_specific_config import core_frames
-from media.mp4.fragment_track import FragmentTrack
 from media.mp4.fragments import Fragment, InitSegment
 from media.mp4.sequence_parameters import avc_parameters
+from media.mp4.track_fragmenter import FragmentTrack
 from media.stream_reader import CLOCK_RATE, without_front
 
 _COMMAND = 5

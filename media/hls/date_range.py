@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from media.hls.values import attributes, date_time, decimal, quoted
+from media.hls.attribute_values import attributes, date_time, decimal, quoted
 
 CLIENT_ATTRIBUTE = re.compile(r"X-[A-Z0-9-]{1,64}", re.ASCII)
 """Names of client-defined attributes (§4.4.5.1)."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from media.hls.shared_text import Pieces, Text, rendered
-from media.hls.values import attributes, date_time, decimal, quoted, text, yes
+from media.hls.attribute_values import attributes, date_time, decimal, quoted, text, yes
+from media.hls.precompressed_text import Pieces, Text, rendered
 
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
 """RFC 8216bis §4: the Content-Type of a playlist."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from media.hls.values import attributes, decimal, quoted, text
+from media.hls.attribute_values import attributes, decimal, quoted, text
 
 
 @dataclass(frozen=True, slots=True)

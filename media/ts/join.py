@@ -12,7 +12,7 @@ from media.errors import MalformedError, UnsupportedError
 from media.mp3.id3 import id3v2_size
 from media.stream_reader import StreamChunk
 from media.ts.packed_audio import PackedAudio
-from media.ts.reader import VIDEO_TYPES, TransportReader
+from media.ts.stream_reader import VIDEO_TYPES, TransportReader
 from media.ts.tables import (
     PACKET,
     PAT_PID,

@@ -13,9 +13,9 @@ from media.errors import MalformedError, MediaError, UnsupportedError
 from media.matroska.sample_entries import codec_facts
 from media.matroska.tracks import VIDEO, MatroskaTrack
 from media.mp4.boxes import box
-from media.mp4.codecs import parse_sample_entry, without_parameter_sets
-from media.mp4.fragment_track import FragmentTrack, begin_track
 from media.mp4.fragments import Fragment, InitSegment
+from media.mp4.sample_entry import parse_sample_entry, without_parameter_sets
+from media.mp4.track_fragmenter import FragmentTrack, begin_track
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import VIDEO_CODINGS, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.access.credentials import Authenticator, Secret, challenge, unauthorized
-from origin.http.address_areas import port_of, private_area
+from origin.access.authentication import Authenticator, Secret, challenge, unauthorized
+from origin.http.path_prefixes import port_of, private_area
 from origin.responses.refusal import plain_refusal
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

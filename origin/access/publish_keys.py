@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from origin.access.credentials import Secret, fits_any
+from origin.access.authentication import Secret, fits_any
 from origin.access.key_hash import KeyHash
 
 

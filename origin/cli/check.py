@@ -15,8 +15,8 @@ from urllib.parse import urljoin
 import httpx
 import m3u8
 
-from origin.cli import check_dash, check_folder, check_low_latency, check_segments
-from origin.cli.check_dash import CheckedPiece
+from origin.cli import check_low_latency, check_segments, dash_manifest_reader, folder_transport
+from origin.cli.dash_manifest_reader import CheckedPiece
 from origin.config.errors import CommandError
 from origin.http.media_types import media_type_in
 
@@ -73,7 +73,7 @@ async def check(url: str) -> CheckReport:
         CheckError: the address doesn't answer, or its answer never ends.
     """
     report = CheckReport()
-    folder = None if "://" in url else await asyncio.to_thread(check_folder.open_folder, Path(url))
+    folder = None if "://" in url else await asyncio.to_thread(folder_transport.open_folder, Path(url))
     if folder is not None:
         await _check_folder(*folder, report)
         return report
@@ -86,7 +86,7 @@ async def check(url: str) -> CheckReport:
                 media_type = answer.headers.get("content-type", "")
                 name = url.partition("?")[0]
                 is_playlist = "mpegurl" in media_type.lower() or name.endswith(".m3u8")
-                is_manifest = check_dash.MEDIA_TYPE in media_type.lower() or name.endswith(".mpd")
+                is_manifest = dash_manifest_reader.MEDIA_TYPE in media_type.lower() or name.endswith(".mpd")
                 is_text = is_playlist or is_manifest
                 if answer.is_success and not is_text and "content-length" not in answer.headers:
                     raise CheckError(
@@ -100,11 +100,11 @@ async def check(url: str) -> CheckReport:
 
 
 async def _check_folder(
-    transport: check_folder.FolderTransport, urls: Sequence[str], report: CheckReport
+    transport: folder_transport.FolderTransport, urls: Sequence[str], report: CheckReport
 ) -> None:
     """Judge the playlists and manifests of a folder."""
     if not urls:
-        raise CheckError(f"no {' and no '.join(check_folder.PLAYLISTS)} in that folder")
+        raise CheckError(f"no {' and no '.join(folder_transport.PLAYLISTS)} in that folder")
     async with httpx.AsyncClient(transport=transport) as client:
         judge = _Judge(client, report, is_server=False)
         for url in urls:
@@ -293,26 +293,30 @@ class _Judge:
 
     async def manifest(self, url: str) -> None:
         """Judge a finished DASH manifest, and whether what it claims of its segments is so."""
-        text = await self._text(url, (check_dash.MEDIA_TYPE,), "ISO/IEC 23009-1 §C.1")
+        text = await self._text(url, (dash_manifest_reader.MEDIA_TYPE,), "ISO/IEC 23009-1 §C.1")
         if text is None:
             return
         try:
-            sets = check_dash.read_manifest(url, text)
+            sets = dash_manifest_reader.read_manifest(url, text)
             for one in sets:
                 for representation in one:
                     where = f"{url}: representation {representation.name!r}"
                     await self._try(where, self._representation(where, representation))
                 await self._try(url, self._aligned(url, [other for other in one if other.aligned]))
-        except check_dash.ManifestError as error:
+        except dash_manifest_reader.ManifestError as error:
             self._report.expect(False, url, str(error))
 
-    async def _pieces(self, representation: check_dash.CheckedRepresentation) -> Sequence[CheckedPiece]:
+    async def _pieces(
+        self, representation: dash_manifest_reader.CheckedRepresentation
+    ) -> Sequence[CheckedPiece]:
         """List a representation's segments, by their index where there is one."""
         if representation.index is None:
             return representation.segments
-        return check_dash.indexed_segments(representation.index, await self._bounded(representation.index))
+        return dash_manifest_reader.indexed_segments(
+            representation.index, await self._bounded(representation.index)
+        )
 
-    async def _representation(self, where: str, one: check_dash.CheckedRepresentation) -> None:
+    async def _representation(self, where: str, one: dash_manifest_reader.CheckedRepresentation) -> None:
         pieces = await self._pieces(one)
         self._report.expect(bool(pieces), where, "has no segments (ISO/IEC 23009-1 §5.3.9)")
         init = b"" if one.init is None else await self._bounded(one.init)
@@ -329,7 +333,9 @@ class _Judge:
                 told = f"{piece.url} can't be decoded alone, though startWithSAP says {one.access_point}"
                 self._report.expect(alone, where, f"{told} (ISO/IEC 23009-1 §5.3.7.2)")
 
-    async def _aligned(self, url: str, representations: Sequence[check_dash.CheckedRepresentation]) -> None:
+    async def _aligned(
+        self, url: str, representations: Sequence[dash_manifest_reader.CheckedRepresentation]
+    ) -> None:
         """Check that representations begin their segments at the same times, as segmentAlignment says."""
         shown = [one for one in representations if one.video]
         if len(shown) < 2:

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import m3u8
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
+from packager.process.ffmpeg_discovery import ToolsError, locate
 from packager.process.process import read_only_sandbox, run
-from packager.process.tools import ToolsError, locate
 
 T = TypeVar("T")
 

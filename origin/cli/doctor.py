@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from origin.cli.bucket_check import BucketCheckTimeouts, examine_bucket
 from origin.cli.diagnosis import Diagnosis, Verdict
+from origin.cli.doctor_s3 import BucketCheckTimeouts, examine_bucket
 from origin.config import stations
 from origin.config.load import shows_secrets
 from origin.config.options import Config, size
@@ -31,8 +31,8 @@ from origin.server.library_services import S3_SCHEME
 from origin.server.rlimits import PER_CONNECTION, RESERVED
 from origin.server.server import BindError, bind
 from packager.process import sandbox
+from packager.process.ffmpeg_discovery import Tools, ToolsError, discover
 from packager.process.limits import DEFAULT_TOOLS_LIMITS, ToolsLimits
-from packager.process.tools import Tools, ToolsError, discover
 from packager.sources.schemes import SCHEMES, is_url
 
 TIME_ERROR = 5

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from origin.config.errors import CommandError
 from packager.concurrency import background_task
 from packager.ffmpeg.live import remuxer_arguments
+from packager.process.ffmpeg_discovery import Tools, ToolsError, discover
 from packager.process.process import Process, last_error
-from packager.process.tools import Tools, ToolsError, discover
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.sources.probe import inspect_source
-from packager.sources.remux import mpegts_coding
+from packager.sources.rtsp_srt_puller import mpegts_coding
 from packager.sources.source import Source
 
 PUSH_RETRY = RetryPolicy(0.5, 5.0, steady_seconds=10.0)

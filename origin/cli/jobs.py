@@ -25,7 +25,7 @@ from origin.server.limits import Limits
 from packager.jobs.job import Job, JobKind, JobState, Status
 from packager.jobs.limits import JobsLimits
 from packager.jobs.package_job import Packaged, package_jobs, package_kind
-from packager.process.tools import ToolsError, discover
+from packager.process.ffmpeg_discovery import ToolsError, discover
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -22,12 +22,12 @@ import uvloop
 
 from media.errors import MediaError
 from origin.cli import start
-from origin.config import load, logs
+from origin.config import load, logging_setup
 from origin.config.errors import CommandError
 from origin.config.options import Config, ConfigError, redactor_of
 from packager.data_lock import DataInUseError
-from packager.library.storage import CONFIGURATION, NotFoundError
-from packager.process.tools import ToolsError
+from packager.library.local_storage import CONFIGURATION, NotFoundError
+from packager.process.ffmpeg_discovery import ToolsError
 from packager.redaction import Redactor, redact, secrets_of
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def serve(
     # The file is looked at before the process becomes another user, who may not be allowed to.
     is_shown_to_all = file is not None and load.shows_secrets(file)
     bound = start.prepare(config, limits)
-    logs.configure(config.log.level, config.log.format, redactor_of(config))
+    logging_setup.configure(config.log.level, config.log.format, redactor_of(config))
     if is_shown_to_all:
         advice = f"take that from others: chmod 600 {file}"
         log.warning("the configuration has secrets, and everybody on this machine can read it", advice=advice)
@@ -185,7 +185,7 @@ def package(
     With --queue it is done by each 'headwater work' that has the same [cluster] url, and sees the same files
     at the same paths. To end this command ends none of it; to give it again shows how far it is.
     """
-    logs.configure("debug" if verbose else "info", "text")
+    logging_setup.configure("debug" if verbose else "info", "text")
     if file is not None and not queue:
         raise click.UsageError("--config says where the queue is; it needs --queue.")
     if queue:
@@ -256,7 +256,7 @@ def work(limits: Limits | None, file: Path | None, verbose: bool) -> None:
     from origin.cli import jobs
 
     config = load_config(_file_of(file), {"log": {"level": "debug"}} if verbose else {})
-    logs.configure(config.log.level, config.log.format, redactor_of(config))
+    logging_setup.configure(config.log.level, config.log.format, redactor_of(config))
     _run(lambda: jobs.work(config, limits))
 
 
@@ -272,7 +272,7 @@ def check(url: str, verbose: bool) -> None:
     from origin.cli import check as judge
 
     redactor = Redactor.of(secrets_of(url))
-    logs.configure("debug" if verbose else "info", "text", redactor)
+    logging_setup.configure("debug" if verbose else "info", "text", redactor)
     report = asyncio.run(judge.check(url))
     for finding in report.findings:
         # Reports are kept, and shown to others; the rest of a query is what they are about.
@@ -295,7 +295,9 @@ def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) 
     """
     from origin.cli.ingest import IngestTarget, push
 
-    logs.configure("debug" if verbose else "info", "text", Redactor.of([*secrets_of(url), key or ""]))
+    logging_setup.configure(
+        "debug" if verbose else "info", "text", Redactor.of([*secrets_of(url), key or ""])
+    )
     if not key:
         raise click.UsageError(f"The channel's publish_key is needed: in {PUBLISH_KEY}, or by --key.")
     if not server.startswith(("http://", "https://")):

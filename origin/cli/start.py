@@ -15,14 +15,14 @@ from origin.config.options import Config
 from origin.server import malloc
 from origin.server.config_reload import reloading
 from packager.process import sandbox
+from packager.process.ffmpeg_discovery import discover
 from packager.process.limits import DEFAULT_TOOLS_LIMITS
-from packager.process.tools import discover
 
 if TYPE_CHECKING:
     from origin.server.limits import Limits
-    from origin.server.other_processes import Workers
     from origin.server.services import Services
     from origin.server.socket_activation import Sockets
+    from origin.server.worker_interface import Workers
 
 
 DEMO_RTMP_PORT = 1935
@@ -71,7 +71,7 @@ def prepare(config: Config, limits: Limits | None = None) -> Sockets | None:
     if not config.server.user:
         return None
     from origin.server import privileges, socket_activation
-    from origin.server.listening import DEFAULT_LIMITS
+    from origin.server.connection_acceptor import DEFAULT_LIMITS
 
     listening = DEFAULT_LIMITS if limits is None else limits.server.listening
     sockets = socket_activation.inherit_or_bind(config, listening)

@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from origin.config import stations
-from origin.config.messages import allowed_keys, explain, reason
 from origin.config.options import Config, ConfigError, LiveOptions, ServerOptions, secrets_in, shown_value
+from origin.config.validation_messages import allowed_keys, explain, reason
 from origin.http.trusted_proxies import TrustedProxies
 from packager.redaction import redacted_url
 

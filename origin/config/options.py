@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from packager.data_folder import DataFolder
 from packager.redaction import MASK, Redactor, redacted_url, secrets_of
+from packager.safe_files import DataFolder
 
 Name = Annotated[
     str,

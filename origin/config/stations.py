@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from origin.http.address_areas import AREAS
+from origin.http.path_prefixes import AREAS
 
 if TYPE_CHECKING:
     from origin.config.options import RadioOptions, ServerOptions

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from origin.access.credentials import client_address
+from origin.access.authentication import client_address
 from origin.events.channel import EventChannel
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
 from origin.responses.refusal import RefusalError

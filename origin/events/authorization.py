@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from origin.access.credentials import Authenticator, Secret
+from origin.access.authentication import Authenticator, Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

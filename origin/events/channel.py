@@ -22,7 +22,7 @@ from typing import Protocol
 from origin.events.delivery import Reader, Readers, as_text, welcome
 from origin.events.event_log import Event, EventLog, Past, PastEpoch, Resumption
 from origin.events.limits import ChannelLimits
-from origin.http1.stream import Stream
+from origin.http1.body_writer import Stream
 from packager.latency_histogram import LatencyHistogram
 
 END = "end"

@@ -1,7 +1,7 @@
 """Writes a channel's events to its connections in frames: all that came since the last, in one write.
 
 No reader waits for another. A flush writes the same bytes to all that have everything before them
-(:mod:`origin.fan_out.caught_up`), and to each of the others as much as its socket takes.
+(:mod:`origin.fan_out.broadcast_writer`), and to each of the others as much as its socket takes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from origin.events import sse_writer
 from origin.events.event_log import EventLog, Resumption
 from origin.events.formats import SSE, Format
 from origin.events.limits import ChannelLimits
-from origin.fan_out.caught_up import CaughtUpReaders
+from origin.fan_out.broadcast_writer import CaughtUpReaders
 from origin.fan_out.ring import LaggedError
 from origin.http1 import websocket
-from origin.http1.stream import Stream, as_chunk
+from origin.http1.body_writer import Stream, as_chunk
 
 log = structlog.get_logger()
 

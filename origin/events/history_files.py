@@ -23,7 +23,7 @@ from msgspec import Meta, Struct
 
 from origin.events.event_log import EPOCH, Event, Past, PastEpoch, size_of
 from origin.events.limits import HistoryLimits
-from packager.data_folder import DataFolder, NotOursError, OpenFolder, write_all
+from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
 
 NAME = re.compile(r"([1-9][0-9]{0,14})\.events")
 

@@ -17,7 +17,7 @@ from origin.events.channel import EventChannel
 from origin.events.delivery import Reader, as_text
 from origin.events.event_log import Resumption
 from origin.events.formats import JSON, NDJSON, SSE, Format
-from origin.http1.stream import STREAM, Stream
+from origin.http1.body_writer import STREAM, Stream
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left
 

@@ -8,14 +8,14 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from origin.access.credentials import UnauthorizedError
+from origin.access.authentication import UnauthorizedError
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.events.limits import EventLimits
 from origin.events.publishing import EventPublisher
 from origin.events.reading import EventReading
-from origin.events.sockets import EventSocket
+from origin.events.websocket_endpoint import EventSocket
 from origin.http1 import websocket
 from origin.responses.refusal import RefusalError
 

@@ -14,10 +14,10 @@ from origin.http.answer import Headers
 from origin.http.byte_ranges import Span
 from origin.http1.fast_path import Reply
 from origin.http1.request_head import PlainFields
+from origin.responses.prebuilt_headers import TemplatedRepresentation
 from origin.responses.representation import FileRepresentation
-from origin.responses.templated import TemplatedRepresentation
-from packager.library.library_file import SETTLED_AFTER, LibraryFile
-from packager.library.storage import LocalFile
+from packager.library.local_storage import LocalFile
+from packager.library.storage_interface import SETTLED_AFTER, LibraryFile
 
 MAXIMUM_FILES = 256
 """Most cached files; files that are being sent stay open beyond that."""

@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.files.open_files import OpenFileCache
 from origin.http.media_types import media_type
-from origin.responses.common_headers import NO_SNIFFING
 from origin.responses.refusal import (
     ABSENT_FILE_SECONDS,
     OPENING_RETRY_SECONDS,
@@ -20,8 +19,9 @@ from origin.responses.refusal import (
     unavailable,
 )
 from origin.responses.representation import RepresentationResponse
-from packager.library.library_file import LibraryFile, Storage
-from packager.library.storage import NotFoundError
+from origin.responses.response_middleware import NO_SNIFFING
+from packager.library.local_storage import NotFoundError
+from packager.library.storage_interface import LibraryFile, Storage
 
 log = structlog.get_logger()
 

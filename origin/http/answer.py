@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from origin.http import byte_ranges, conditional
 from origin.http.byte_ranges import ByteRange
-from packager.library.library_file import SETTLED_AFTER
+from packager.library.storage_interface import SETTLED_AFTER
 
 if TYPE_CHECKING:
     from origin.http.representation import RepresentationMetadata

@@ -20,7 +20,7 @@ from origin.http.trusted_proxies import TrustedProxies
 from origin.http1 import states
 from origin.http1.exchange import Exchange, log_failure
 from origin.http1.fast_path import FastAnswer, FastPath, RepeatedRequest, Reply, encoded
-from origin.http1.hand_over import OtherProcess
+from origin.http1.handover_target import OtherProcess
 from origin.http1.limits import HttpLimits
 from origin.http1.request_head import HeadLimits, RequestLine
 from origin.http1.response_head import FAILURE, FAILURE_TEXT, STATUS_LINE, refusal

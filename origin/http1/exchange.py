@@ -13,11 +13,11 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Scope
 
+from origin.http1.body_writer import STREAM, Stream
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.response_head import FAILURE, FAILURE_TEXT, kept_line, made_line, status_line
 from origin.http1.sendfile import ZERO_COPY, FileSender, TruncatedFileError
-from origin.http1.stream import STREAM, Stream
 from origin.http1.transport import FlowControl
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from origin.http1 import states
 from origin.http1.connection import Connection
 from origin.http1.exchange import GONE, Exchange
 from origin.http1.fast_path import FastAnswer, FastPath
-from origin.http1.hand_over import OtherProcess
+from origin.http1.handover_target import OtherProcess
 from origin.http1.limits import HttpLimits
 from origin.http1.request_head import (
     HeadEnd,

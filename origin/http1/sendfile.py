@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from origin.http.byte_ranges import ByteRange
-from origin.http1.file_runs import READ_AT_ONCE, FileRuns
+from origin.http1.vectored_read import READ_AT_ONCE, FileRuns
 
 MSG_MORE = getattr(socket, "MSG_MORE", 0)
 

@@ -1,7 +1,7 @@
 """Decides whether a channel takes a publisher now: it is known, nobody else publishes, a webhook allows it.
 
 The same for all protocols. Keys that come over RTMP and SRT are checked here, those of HTTP requests by
-`origin.access.publishers`. What happens to a publisher that is there already is decided in
+`origin.access.publish_authorization`. What happens to a publisher that is there already is decided in
 `packager.sources.published_source`.
 """
 
@@ -11,7 +11,7 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from origin.access.credentials import GuessDelay, Secret, fits_any
+from origin.access.authentication import GuessDelay, Secret, fits_any
 from origin.access.publish_keys import PublishKeys
 from origin.access.refusal_log import RefusalLog
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits

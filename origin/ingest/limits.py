@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from media.mp4.track_uploads import TrackUploadLimits
+from media.mp4.cmaf_ingest import TrackUploadLimits
 from origin.access.limits import RefusalLogLimits
-from origin.ingest.client_configuration import ClientConfigurationLimits
+from origin.ingest.multitrack_configuration import ClientConfigurationLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

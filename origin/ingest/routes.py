@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.publishers import Publishers
+from origin.access.publish_authorization import Publishers
 from origin.http1.exchange import take_slowly
 from origin.ingest.admission import IngestAdmission
-from origin.ingest.client_configuration_endpoint import MultitrackConfiguration
 from origin.ingest.feeding import FeedEnd, Feeding
-from origin.ingest.http_publishing import CLOSING, Body, PublishingEndpoint, refusal
+from origin.ingest.multitrack_endpoint import MultitrackConfiguration
+from origin.ingest.publishing_endpoint import CLOSING, Body, PublishingEndpoint, refusal
 from origin.ingest.segmented_publishing import SegmentedPublishing
 from packager.live.options import ChannelOptions
 from packager.sources.publication import Publication

@@ -25,7 +25,7 @@ from media.rtmp.connection import (
     RtmpConnectionLimits,
 )
 from media.rtmp.handshake import RANDOM_BYTES
-from media.rtmp.published_tracks import PublishedTracks, PublishedTracksLimits
+from media.rtmp.multitrack import PublishedTracks, PublishedTracksLimits
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import network_of

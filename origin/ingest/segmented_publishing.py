@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from media.errors import MediaError, TooLargeError
-from media.mp4.track_uploads import TrackUploads, UnknownTrackError, UploadedPiece, UploadReader
-from origin.access.credentials import client_address
-from origin.access.publishers import Publishers
+from media.mp4.cmaf_ingest import TrackUploads, UnknownTrackError, UploadedPiece, UploadReader
+from origin.access.authentication import client_address
+from origin.access.publish_authorization import Publishers
 from origin.http1.exchange import take_slowly
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
-from origin.ingest.http_publishing import Body, PublishingEndpoint, refusal
 from origin.ingest.limits import IngestLimits
+from origin.ingest.publishing_endpoint import Body, PublishingEndpoint, refusal
 from packager.concurrency import expire
 from packager.sources.publication import Publication, PublicationEndedError
 from packager.sources.published_source import TAKEN_OVER

@@ -6,7 +6,7 @@ from media.errors import MediaError
 from media.mp4 import wvtt
 from origin.live.dvr_segments import StoredSegments
 from origin.live.part_waits import wait_until_complete
-from origin.live.rendition_files import RenditionFile, RenditionFileKind
+from origin.live.rendition_file_names import RenditionFile, RenditionFileKind
 from packager.publish.dash import TEXT_INIT_NUMBER
 from packager.publish.live_stream import LiveStream
 from packager.window.model import MEDIA_EXTENSION

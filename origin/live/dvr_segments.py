@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from origin.responses.representation import FileRepresentation
-from packager.library.storage import LocalFile, NotFoundError
-from packager.system_errors import LACKING
+from packager.library.local_storage import LocalFile, NotFoundError
+from packager.transient_errors import LACKING
 from packager.window.model import StoredSegment
 
 if TYPE_CHECKING:
     from packager.dvr.bucket import DvrBucket
-    from packager.library.library_file import LibraryFile
+    from packager.library.storage_interface import LibraryFile
 
 T = TypeVar("T")
 

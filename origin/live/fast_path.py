@@ -31,9 +31,15 @@ from origin.live.directives import CARRIED, DirectiveError, Directives
 from origin.live.dvr_segments import media_tag
 from origin.live.part_waits import PartWait
 from origin.live.playlist_request import Reload, may_be_elsewhere, not_found_max_age, read_query
-from origin.live.rendition_files import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
+from origin.live.rendition_file_names import (
+    RenditionFile,
+    RenditionFileKind,
+    cache_control,
+    media_type,
+    read_name,
+)
 from origin.live.routes import refusal
-from origin.responses.cached import (
+from origin.responses.media_responses import (
     LatestReply,
     RequestTraits,
     ResponseFrame,

@@ -19,14 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from media.hls.attribute_values import UNQUOTABLE, date_time
 from media.hls.date_range import CLIENT_ATTRIBUTE, DateRange
-from media.hls.values import UNQUOTABLE, date_time
 from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
-from origin.access.publishers import Publishers
+from origin.access.publish_authorization import Publishers
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body, require_type
-from packager.publish.commands import TooManyEventsError
+from packager.publish.channel_commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError, ImplausibleDateError, check_date
 from packager.publish.live_stream import LiveStream
 

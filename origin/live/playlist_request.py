@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from starlette.datastructures import QueryParams
 
-from media.hls.shared_text import Pieces
+from media.hls.precompressed_text import Pieces
 from origin.live import directives
 from origin.live.directives import Directives
 from packager.publish.live_stream import LiveStream

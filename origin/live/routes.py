@@ -16,9 +16,9 @@ from starlette.routing import BaseRoute, Route
 
 from media.dash import mpd
 from media.hls.media_playlist import MEDIA_TYPE
-from media.hls.shared_text import Pieces
+from media.hls.precompressed_text import Pieces
 from media.mp4 import wvtt
-from origin.access.credentials import client_address
+from origin.access.authentication import client_address
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, TooManyError
 from origin.live.dash_captions import is_dash_captions, render_dash_captions
 from origin.live.directives import CARRIED, DirectiveError
@@ -37,8 +37,14 @@ from origin.live.playlist_request import (
     read_query,
     refusal_max_age,
 )
-from origin.live.rendition_files import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
-from origin.responses.cached import RequestTraits, media_response, text_response
+from origin.live.rendition_file_names import (
+    RenditionFile,
+    RenditionFileKind,
+    cache_control,
+    media_type,
+    read_name,
+)
+from origin.responses.media_responses import RequestTraits, media_response, text_response
 from origin.responses.refusal import ABSENT_LIVE_SECONDS, OPENING_RETRY_SECONDS, plain_refusal
 from origin.responses.representation import RepresentationResponse
 from packager.publish.hls import RenderingError

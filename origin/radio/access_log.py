@@ -21,9 +21,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.config.errors import CommandError
-from origin.http1.stream import Stream
+from origin.http1.body_writer import Stream
 from origin.radio.limits import AccessLogLimits
-from origin.responses.common_headers import body_bytes
+from origin.responses.response_middleware import body_bytes
 
 LOGGED = ("/radio/", "/status-json.xsl", "/status.xsl", "/admin/")
 """Beginnings of the paths whose requests are logged: those that Icecast has, too."""

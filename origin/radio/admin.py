@@ -19,14 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.credentials import UnauthorizedError
+from origin.access.authentication import UnauthorizedError
 from origin.radio.aliases import station_name
 from origin.radio.authorization import StationAuthorization, is_protected
-from origin.radio.connection_counts import ConnectionCounts
+from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.icy_headers import one_line
 from origin.radio.limits import AdminLimits
 from origin.radio.mount import Mount
-from origin.radio.stations import Stations
+from origin.radio.station_factory import Stations
 from origin.radio.status import base_of, describe_server, describe_source
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import media_type_of, receive_body

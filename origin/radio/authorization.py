@@ -12,7 +12,7 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from origin.access.credentials import Authenticator, Secret, unauthorized
+from origin.access.authentication import Authenticator, Secret, unauthorized
 from origin.radio.options import MountOptions
 
 SOURCE_USER = "source"

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 
-from origin.http1.stream import Stream
+from origin.http1.body_writer import Stream
 from origin.radio.audio_ring import AudioRing, Block
 from origin.radio.icy_headers import StationDescription, listener_headers
-from origin.radio.listener_time import ListenerTime, MediaTimeMark
+from origin.radio.listener_media_time import ListenerTime, MediaTimeMark
 from origin.radio.listeners import Listener, Listeners
 from origin.radio.listeners_elsewhere import ListenerReport, NewListener, NewMark
 from origin.radio.mount_entries import (

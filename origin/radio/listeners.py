@@ -1,7 +1,8 @@
 """Sends a mount's audio to its listeners: a burst, then each block; slow listeners are dropped.
 
 No listener waits for another. A flush writes the newest block to all that have everything before it
-(:mod:`origin.fan_out.caught_up`), and to each of the others as much of the missing audio as its socket takes.
+(:mod:`origin.fan_out.broadcast_writer`), and to each of the others as much of the missing audio as its
+socket takes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from fractions import Fraction
 import structlog
 
 from media.mp3.icy import Interleaver
-from origin.fan_out.caught_up import CaughtUpReaders
+from origin.fan_out.broadcast_writer import CaughtUpReaders
 from origin.fan_out.ring import LaggedError
-from origin.http1.stream import Stream, as_chunk
+from origin.http1.body_writer import Stream, as_chunk
 from origin.radio.audio_ring import AudioCursor, AudioRing
 from origin.radio.limits import ListenerLimits
-from origin.radio.listener_time import ListenerTime
+from origin.radio.listener_media_time import ListenerTime
 from packager.radio.intro import Intro
 
 log = structlog.get_logger()

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from msgspec import Struct
 
-from origin.radio.listener_time import ListenerTime, MediaTimeMark
+from origin.radio.listener_media_time import ListenerTime, MediaTimeMark
 from origin.radio.listeners import ListenerClient
 
 

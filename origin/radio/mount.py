@@ -14,9 +14,10 @@ from zlib import crc32
 import structlog
 
 from media.mp3.icy import metadata_block
-from origin.http1.stream import Stream
+from origin.http1.body_writer import Stream
 from origin.radio.audio_ring import AudioRing, Block
 from origin.radio.icy_headers import StationDescription, describe_station, listener_headers
+from origin.radio.internal_subscribers import Subscribers
 from origin.radio.limits import MountLimits
 from origin.radio.listeners import Listener, Listeners
 from origin.radio.listeners_elsewhere import ListenersElsewhere, ListenerThere
@@ -29,7 +30,6 @@ from origin.radio.mount_entries import (
 )
 from origin.radio.now_playing import NowPlaying
 from origin.radio.options import MountOptions
-from origin.radio.subscribers import Subscribers
 from packager.cluster.shared_station import SharedStation
 from packager.concurrency import background_task
 from packager.radio.audio_blocks import AudioBlock

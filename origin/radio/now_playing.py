@@ -16,8 +16,8 @@ from fractions import Fraction
 from media.mp3.icy import clean_title
 from origin.events.channel import EventChannel, new_epoch
 from origin.events.delivery import Reader
-from origin.http1.stream import Stream
-from origin.radio.listener_time import ListenerTime, ListenerTimes, MediaTimeMark
+from origin.http1.body_writer import Stream
+from origin.radio.listener_media_time import ListenerTime, ListenerTimes, MediaTimeMark
 from origin.radio.listeners import Listener
 from origin.radio.options import MountOptions
 

@@ -12,24 +12,24 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from media.mp3.icy import Interleaver
-from origin.access.credentials import client_address
+from origin.access.authentication import client_address
 from origin.access.refusal_log import RefusalLog
 from origin.events.admission import Admission
 from origin.events.reading import EventReading
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
-from origin.http1.stream import STREAM, Stream
+from origin.http1.body_writer import STREAM, Stream
 from origin.radio.admin import Admin
 from origin.radio.aliases import station_name
 from origin.radio.authorization import NamedStation, StationAuthorization, refusal
-from origin.radio.connection_counts import ConnectionCounts
+from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.limits import RadioLimits
-from origin.radio.listener_time import TOKEN
+from origin.radio.listener_media_time import TOKEN
 from origin.radio.listeners import Listener, ListenerClient
 from origin.radio.mount import Mount
 from origin.radio.playlist_files import DescribedStation, find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
+from origin.radio.station_factory import Stations
 from origin.radio.station_webhooks import StationWebhooks
-from origin.radio.stations import Stations
 from origin.radio.status import base_of, status, status_page
 from origin.responses.refusal import RefusalError, plain_refusal
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from origin.access.credentials import basic_credentials, client_address
+from origin.access.authentication import basic_credentials, client_address
 from origin.radio.source_clients import agent_of
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import while_connected

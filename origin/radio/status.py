@@ -11,7 +11,7 @@ from html import escape
 
 from starlette.requests import Request
 
-from origin.radio.connection_counts import ConnectionCounts
+from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.icy_headers import one_line
 from origin.radio.mount import Mount
 

@@ -18,14 +18,14 @@ from media.mp4 import wvtt
 from origin.http.representation import Representation
 from origin.http1.sendfile import TruncatedFileError
 from origin.live.dvr_segments import media_tag
-from origin.responses.cached import RequestTraits, text_response
+from origin.responses.media_responses import RequestTraits, text_response
 from origin.responses.refusal import ABSENT_LIVE_SECONDS, READING_RETRY_SECONDS, absent, unavailable
 from origin.responses.representation import FileRepresentation, RepresentationResponse, ThreadReader
-from packager.library.library_file import LibraryFile
-from packager.library.storage import LocalFile, NotFoundError
-from packager.recordings.all_recordings import AnyRecording, KeptRecordings
-from packager.recordings.movie import MovieLayout
-from packager.recordings.seal import MANIFEST
+from packager.library.local_storage import LocalFile, NotFoundError
+from packager.library.storage_interface import LibraryFile
+from packager.recordings.merged_recordings import AnyRecording, KeptRecordings
+from packager.recordings.progressive_mp4 import MovieLayout
+from packager.recordings.recording_writer import MANIFEST
 from packager.window.model import TEXT_EXTENSION
 from packager.window.rendition import extension_of
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.responses import Response
 
-from media.hls.shared_text import Pieces, rendered, size_of
+from media.hls.precompressed_text import Pieces, rendered, size_of
 from origin.http.answer import Headers, answer
 from origin.http.byte_ranges import ByteRange
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.responses.refusal import READING_RETRY_SECONDS, unavailable
 from packager.concurrency import SHARED_THREADS, Threads
-from packager.library.library_file import FileChangedError, LibraryFile
+from packager.library.storage_interface import FileChangedError, LibraryFile
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send

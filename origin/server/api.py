@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.credentials import challenge, unauthorized
+from origin.access.authentication import challenge, unauthorized
 from origin.access.policy import AccessPolicy, is_cross_site
 from origin.config.kept_secrets import SecretsError
 from origin.events.authorization import EventAuthorization

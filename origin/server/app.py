@@ -12,9 +12,9 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from origin.access.credentials import Authenticator
+from origin.access.authentication import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
-from origin.access.publishers import Publishers
+from origin.access.publish_authorization import Publishers
 from origin.config.options import Config
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
@@ -22,7 +22,7 @@ from origin.events.routes import routes as event_routes
 from origin.files import routes as file_routes
 from origin.http.client_limits import ClientLimits
 from origin.ingest import routes as ingest_routes
-from origin.live import captions, live_event, metadata
+from origin.live import caption_publishing, event_start_end, metadata
 from origin.live import routes as live
 from origin.live.dvr_segments import StoredSegments
 from origin.radio.access_log import StationAccessLog
@@ -30,11 +30,11 @@ from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
 from origin.recordings import routes as recordings
-from origin.responses.common_headers import CommonHeaders
+from origin.responses.response_middleware import CommonHeaders
 from origin.server import api, embed, library_list, page
 from origin.server.error_responses import ERROR_RESPONSES
 from origin.server.event_services import event_limits, own_origins
-from origin.server.owner_requests import OwnerRequests
+from origin.server.owner_proxy import OwnerRequests
 from origin.server.services import Services
 from origin.token_relay.routes import routes as relay_routes
 from origin.vod import routes as vod_routes
@@ -77,10 +77,10 @@ def _media_routes(
         ),
         *recordings.routes(services.recordings),
         *metadata.routes(streams, publishers, publishing),
-        *live_event.routes(
+        *event_start_end.routes(
             streams, publishers, functools.partial(recordings.describe_newest, services.recordings)
         ),
-        *captions.routes(streams, publishers, publishing),
+        *caption_publishing.routes(streams, publishers, publishing),
     ]
 
 

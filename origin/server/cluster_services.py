@@ -14,16 +14,16 @@ from origin.config.options import Config, dvr_seconds
 from origin.events.channel import EventChannel
 from origin.events.cluster_channels import ClusterChannels
 from origin.server.limits import Limits
+from packager.cluster.channel_ownership import SharedChannel
 from packager.cluster.connection import RedisConnection
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.node import ClusterNode
-from packager.cluster.shared_channel import SharedChannel
 from packager.cluster.shared_station import SharedStation
 from packager.cluster.station_reader import StationLogs
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.radio.audio_source import AudioSource
-from packager.radio.block_encoding import StationState
+from packager.radio.block_serialization import StationState
 from packager.radio.simulcast import Simulcast, empty_windows
 from packager.replication.live_log import LIVE, ServedLiveLog
 from packager.replication.log_server import LogServer

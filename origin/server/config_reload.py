@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 import msgspec
 import structlog
 
-from origin.config import logs
+from origin.config import logging_setup
 from origin.config.options import Config, ConfigError, redactor_of
 from packager.concurrency import background_task
 
@@ -71,7 +71,9 @@ async def _follow(
             log.error("configuration isn't taken", reason=f"{error}{reader}")
             continue
         if TAKEN.intersection(changes(now, new)):
-            await asyncio.to_thread(logs.configure, new.log.level, new.log.format, redactor_of(config, new))
+            await asyncio.to_thread(
+                logging_setup.configure, new.log.level, new.log.format, redactor_of(config, new)
+            )
         for follower in followers:
             await follower(new)
         now = new

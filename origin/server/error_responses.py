@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from origin.http1.exchange import SlowBodyError
-from origin.responses.common_headers import FAILURE
 from origin.responses.refusal import ABSENT_FILE_SECONDS, absent, plain_refusal
+from origin.responses.response_middleware import FAILURE
 
 
 async def _not_found(_: Request, __: Exception) -> Response:

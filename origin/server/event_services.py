@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from origin.config.options import Config, EventOptions, LimitOptions, data_folder, seconds
 from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, new_epoch
-from origin.events.history import EventHistory
+from origin.events.disk_history import EventHistory
 from origin.events.limits import EventLimits, HistoryLimits
 from origin.server.limits import Limits
 from origin.token_relay.limits import TokenRelayLimits
-from origin.token_relay.shared_requests import TokenRelay, make_relays, relay_limits
+from origin.token_relay.relay import TokenRelay, make_relays, relay_limits
 from packager.concurrency import Threads
 
 

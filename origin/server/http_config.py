@@ -17,10 +17,10 @@ from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import HttpProtocol
 from origin.live.fast_path import LiveFastPath
-from origin.responses.common_headers import common_headers
+from origin.responses.response_middleware import common_headers
 from origin.server.library_services import ServedLibrary
 from origin.server.limits import Limits
-from origin.vod.caching import VodCaching
+from origin.vod.cache_control import VodCaching
 from origin.vod.fast_path import VodFastPath, VodService
 from packager.publish.live_stream import LiveStream
 

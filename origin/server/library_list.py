@@ -20,13 +20,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.credentials import client_address
+from origin.access.authentication import client_address
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
 from origin.http.media_types import media_type
 from origin.responses.refusal import FOLDER_RETRY_SECONDS, plain_refusal, unavailable
 from packager.library.catalogue import Catalogue, CataloguePage, Entry, LibraryTitle
-from packager.library.file_facts import Facts, TextFacts
-from packager.library.library_view import ListedSubfolder, Sort, TooManyViewsError, ViewQuery
+from packager.library.file_probe import Facts, TextFacts
+from packager.library.library_search import ListedSubfolder, Sort, TooManyViewsError, ViewQuery
 
 ADDRESS = "/api/library"
 

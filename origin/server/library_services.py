@@ -14,15 +14,15 @@ import structlog
 from origin.config.errors import CommandError
 from origin.config.options import Config, LibraryOptions, LimitOptions, data_folder, size
 from origin.files.open_files import OpenFileCache
-from origin.responses.common_headers import cross_origin_headers
+from origin.responses.response_middleware import cross_origin_headers
 from origin.server.limits import Limits
-from origin.server.s3_places import cache_folder, cache_limits, making
+from origin.server.s3_config import cache_folder, cache_limits, making
 from origin.vod.answer_cache import AnswerCache
 from packager.jobs.limits import JobsLimits
 from packager.library.catalogue import Catalogue
 from packager.library.file_listing import ListedFolder
-from packager.library.storage import Library, Withheld
-from packager.process.tools import Tools
+from packager.library.local_storage import Library, Withheld
+from packager.process.ffmpeg_discovery import Tools
 from packager.s3.limits import S3Limits
 from packager.vod import TitleLimits, Titles
 from packager.vod.sprite_maker import RemoteDrawing, SpriteLimits, SpriteMaker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from origin.access.credentials import GuessLimits
+from origin.access.authentication import GuessLimits
 from origin.events.limits import EventLimits
 from origin.http1.limits import HttpLimits
 from origin.ingest.limits import IngestLimits
@@ -13,8 +13,8 @@ from origin.ingest.srt import SrtLimits
 from origin.live.limits import PublishingLimits
 from origin.radio.limits import RadioLimits
 from origin.responses.memfd_cache import MemfdLimits
-from origin.server.demo_text import TypingLimits
-from origin.server.listening import ListeningLimits
+from origin.server.connection_acceptor import ListeningLimits
+from origin.server.demo_event_channel import TypingLimits
 from origin.server.loop_lag import LoopLagLimits
 from origin.token_relay.limits import TokenRelayLimits
 from origin.vod.answer_cache import AnswerCacheLimits

@@ -19,17 +19,17 @@ from origin.config.options import (
     size,
 )
 from origin.radio.mount import Mount
-from origin.radio.stations import make_simulcasts, simulcast_options
+from origin.radio.station_factory import make_simulcasts, simulcast_options
 from origin.server.cluster_services import SharedSimulcast, is_edge, make_cluster, make_shared_dvr
 from origin.server.limits import Limits
-from origin.server.s3_places import make_dvr_bucket
+from origin.server.s3_config import make_dvr_bucket
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelHooks, ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast, empty_windows
-from packager.recordings.collection import Retention
+from packager.recordings.disk_recordings import Retention
 from packager.replication.live_log import ServedLiveLog
 from packager.replication.log_server import LogServer
 from packager.sources.published_source import Takeover

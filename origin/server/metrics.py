@@ -17,11 +17,11 @@ from prometheus_client.registry import Collector
 from origin.events.channel import EventChannel
 from origin.http1.access_log import RequestCounters
 from origin.server.loop_lag import LoopLag
-from origin.server.other_processes import Workers, merged
 from origin.server.s3_metrics import s3_metrics
 from origin.server.service_states import EVENT_STATES, STATES, service_states
 from origin.server.services import Services
-from origin.token_relay.shared_requests import TokenRelay
+from origin.server.worker_interface import Workers, merged
+from origin.token_relay.relay import TokenRelay
 from packager.latency_histogram import LatencyHistogram
 
 SAMPLES_AT_ONCE = 2000

@@ -12,7 +12,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 
 if TYPE_CHECKING:
     from packager.s3.library import S3Library

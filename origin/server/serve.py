@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 
 from origin.access.policy import AccessOptions, loopback_ports
-from origin.config import logs
+from origin.config import logging_setup
 from origin.config.kept_secrets import MadeSecret, event_channel_of, live_channel_of, station_of, with_secrets
 from origin.config.options import Config, redactor_of, seconds
 from origin.config.warnings import unserved
@@ -25,24 +25,24 @@ from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.protocol import http_protocol
 from origin.ingest.rtmp import RtmpServer
 from origin.ingest.srt import SrtServer
-from origin.server import local_network, malloc, privileges, rlimits, socket_activation
+from origin.server import lan_address, malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
 from origin.server.cluster_services import makes_media, of_role
 from origin.server.config_reload import Follower
-from origin.server.demo_text import CHANNEL, DemoText
+from origin.server.connection_acceptor import SocketListener
+from origin.server.demo_event_channel import CHANNEL, DemoText
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
 from origin.server.library_services import check_library, library_of
 from origin.server.limits import Limits
-from origin.server.listening import SocketListener
 from origin.server.metrics import ServicesCollector
-from origin.server.other_processes import Workers
 from origin.server.page import PLAYER
-from origin.server.recording_copies import recording_places
+from origin.server.recording_services import recording_places
 from origin.server.server import Ending, Server, address_of
 from origin.server.services import Services, StartFacts
+from origin.server.worker_interface import Workers
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
-from packager.process.tools import Tools, ToolsError
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 
 log = structlog.get_logger()
 
@@ -167,7 +167,7 @@ async def _make_ready(config: Config, finding_tools: Awaitable[Tools], start: _S
     secrets = await asyncio.to_thread(with_secrets, config)
     config = secrets.config
     # The log's redaction must know the generated secrets, too.
-    await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
+    await asyncio.to_thread(logging_setup.configure, config.log.level, config.log.format, redactor_of(config))
     facts = StartFacts(
         files=start.files,
         needs_library=needs_library,
@@ -376,13 +376,13 @@ def _bold(text: str) -> str:
 
 def _announce_to_others(host: str, address: str) -> None:
     """Print where phones and televisions find the server; a QR code only where there is a terminal."""
-    others = local_network.address_for_others(host, int(address.rstrip("/").rpartition(":")[2]))
+    others = lan_address.address_for_others(host, int(address.rstrip("/").rpartition(":")[2]))
     if others is None:
         return
     if others != address:
         click.echo(f"Other devices find it at {_bold(others)}")
     if sys.stdout.isatty():
-        click.echo(local_network.qr_code(others))
+        click.echo(lan_address.qr_code(others))
 
 
 def _describe_secret(secret: MadeSecret, address: str) -> str:

@@ -22,8 +22,8 @@ import uvicorn
 
 from origin.config.errors import CommandError
 from origin.http1.connection import Connection
+from origin.server.connection_acceptor import DEFAULT_LIMITS, ListeningLimits, SocketListener
 from origin.server.limits import ServerLimits
-from origin.server.listening import DEFAULT_LIMITS, ListeningLimits, SocketListener
 
 log = structlog.get_logger()
 

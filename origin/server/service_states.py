@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from origin.radio.mount import Mount
-from origin.server.other_processes import READY
 from origin.server.services import Services
+from origin.server.worker_interface import READY
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
@@ -17,7 +17,7 @@ from packager.radio.simulcast import Simulcast
 if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr
     from packager.recordings.bucket_recordings import BucketRecordings
-    from packager.recordings.copies import RecordingCopies
+    from packager.recordings.bucket_upload import RecordingCopies
 
 STATES = ("starting", "live", "idle", "down", "ended")
 """All states of a live channel; stations and event channels have some of them."""

@@ -13,16 +13,16 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from origin.access.credentials import GuessDelay
+from origin.access.authentication import GuessDelay
 from origin.config.kept_secrets import MadeKeys
 from origin.config.options import Config
-from origin.events.channel_log import ServedEventLog
-from origin.events.history import EventHistory
+from origin.events.channel_replication import ServedEventLog
+from origin.events.disk_history import EventHistory
 from origin.http1.access_log import RequestCounters
 from origin.radio.access_log import AccessLogFile
-from origin.radio.mount_log import ServedMountLog
+from origin.radio.mount_replication import ServedMountLog
+from origin.radio.station_factory import Stations, make_stations, needs_permission
 from origin.radio.station_webhooks import make_webhooks
-from origin.radio.stations import Stations, make_stations, needs_permission
 from origin.server import malloc
 from origin.server.cluster_services import SharedStations, is_edge, share_events
 from origin.server.event_services import is_followed, make_event_services
@@ -30,19 +30,19 @@ from origin.server.library_services import make_library_services
 from origin.server.limits import Limits
 from origin.server.live_services import LiveServices
 from origin.server.loop_lag import LoopLag
-from origin.server.other_processes import Workers
-from origin.server.publisher_services import PublisherServices
-from origin.server.recording_copies import make_bucket_recordings, make_recording_copies, recording_places
+from origin.server.publisher_access import PublisherServices
+from origin.server.recording_services import make_bucket_recordings, make_recording_copies, recording_places
 from origin.server.status_events import StatusEvents, StatusSources
+from origin.server.worker_interface import Workers
 from packager.concurrency import background_task
 from packager.data_lock import DataLock
 from packager.live.channel import Channel
 from packager.process import sandbox
-from packager.process.tools import BusyError, Tools, ToolsError
-from packager.recordings.all_recordings import AllRecordings, KeptRecordings
+from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
+from packager.recordings.merged_recordings import AllRecordings, KeptRecordings
 from packager.replication.live_log import LIVE
 from packager.replication.log_server import LogServer
-from packager.system_errors import LACKING
+from packager.transient_errors import LACKING
 
 log = structlog.get_logger()
 
@@ -224,7 +224,7 @@ class Services:
         if not server.yp_url or not mounts or is_edge(self.config):
             return None
         # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
-        from origin.radio.directory import Directory
+        from origin.radio.yp_directory import Directory
 
         return Directory(server.yp_url, server.public_url, mounts, self.limits.radio.directory)
 

@@ -16,7 +16,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import NamedTuple
 
 from origin.config.options import Config
-from origin.server.listening import DEFAULT_LIMITS, ListeningLimits
+from origin.server.connection_acceptor import DEFAULT_LIMITS, ListeningLimits
 from origin.server.server import BindError, bind, notice_the_dead
 
 FIRST = 3

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from origin.access.credentials import unauthorized
+from origin.access.authentication import unauthorized
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.delivery import Reader
@@ -21,7 +21,7 @@ from origin.responses.request_body import client_left, receive_body, require_typ
 from origin.token_relay.completion import COMPLETION_STREAM, Completion
 from origin.token_relay.completion_request import read_request
 from origin.token_relay.errors import CompletionError, error_data
-from origin.token_relay.shared_requests import TokenRelay
+from origin.token_relay.relay import TokenRelay
 
 JSON = "application/json"
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from origin.vod.caching import Lifetime
+from origin.vod.cache_control import Lifetime
 
 
 class Text(NamedTuple):

@@ -18,13 +18,13 @@ import structlog
 
 from media.errors import MediaError
 from origin.files.open_files import OpenFileCache, SharedFile
-from origin.http import content_coding
 from origin.http.answer import Headers
 from origin.http.byte_ranges import ByteRange, Span, select_span
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import HEADS_KEPT, Again, AnsweringConnection, FastAnswer, encoded
 from origin.http1.request_head import PlainFields, RequestLine
-from origin.responses.cached import (
+from origin.responses import gzip_cache
+from origin.responses.media_responses import (
     RequestTraits,
     ResponseFrame,
     init_reply,
@@ -32,14 +32,14 @@ from origin.responses.cached import (
     text_reply,
 )
 from origin.responses.memfd_cache import MemfdCopy
+from origin.responses.prebuilt_headers import TemplatedRepresentation
 from origin.responses.refusal import READING_RETRY_SECONDS, unavailable
-from origin.responses.templated import TemplatedRepresentation
 from origin.vod.answer_cache import AnswerCache, CachedInitSegment, Text
-from origin.vod.caching import VodCaching
+from origin.vod.cache_control import VodCaching
 from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits
 from origin.vod.segment_responses import I_FRAMES, metadata_of
-from packager.library.library_file import Identity, LibraryFile
-from packager.library.storage import LocalFile, NotFoundError
+from packager.library.local_storage import LocalFile, NotFoundError
+from packager.library.storage_interface import Identity, LibraryFile
 from packager.vod import IFrameFile, Titles
 from packager.vod.versioned_addresses import version_of
 
@@ -111,7 +111,7 @@ class VodFastPath:
         if content is None:
             return None
         coded = isinstance(content, Text) and _takes_gzip(fields)
-        if coded and not content_coding.is_quick((content.data,)):
+        if coded and not gzip_cache.is_quick((content.data,)):
             return None
         return CachedAnswer(request, self, content, coded=coded)
 
@@ -454,6 +454,6 @@ class CachedAnswer(FastAnswer):
         if isinstance(self._content, CachedInitSegment):
             line.reply(self, init_reply(data, media_type, lifetime.cache_control, frame))
             return
-        tag = content_coding.tag((data,)) if lifetime.is_immutable else None
+        tag = gzip_cache.tag((data,)) if lifetime.is_immutable else None
         reply = text_reply((data,), media_type, lifetime.max_age, frame, coded=self._coded, immutable_tag=tag)
         line.reply(self, reply)

@@ -21,21 +21,21 @@ from media.hls.media_playlist import MEDIA_TYPE
 from media.mp4 import wvtt
 from media.subtitles import webvtt
 from origin.files.open_files import OpenFileCache
-from origin.http import content_coding
 from origin.http.representation import Representation
-from origin.responses.cached import RequestTraits, text_response
+from origin.responses import gzip_cache
+from origin.responses.media_responses import RequestTraits, text_response
 from origin.responses.refusal import ABSENT_FILE_SECONDS, READING_RETRY_SECONDS, absent, unavailable
 from origin.responses.representation import BytesRepresentation, RepresentationResponse
 from origin.vod.answer_cache import AnswerCache, CachedInitSegment, Text
-from origin.vod.caching import Lifetime, VodCaching
+from origin.vod.cache_control import Lifetime, VodCaching
 from origin.vod.segment_responses import (
     I_FRAMES,
     SegmentRepresentation,
     media_type_of,
     metadata_of,
 )
-from packager.library.library_file import FileChangedError
-from packager.library.storage import NotFoundError
+from packager.library.local_storage import NotFoundError
+from packager.library.storage_interface import FileChangedError
 from packager.vod import Titles
 from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
@@ -174,7 +174,7 @@ class _Vod:
                 coded = RequestTraits.from_headers(request.scope["headers"]).takes_gzip
                 return await asyncio.to_thread(_text_response, found, coded=coded)
             if isinstance(found, CachedInitSegment):
-                tag = content_coding.tag((found.data,))
+                tag = gzip_cache.tag((found.data,))
                 found = SegmentMedia(BytesRepresentation(found.data, found.media_type, tag), found.lifetime)
             return RepresentationResponse(
                 found.content, cache_control=found.lifetime.cache_control, again=again
@@ -255,7 +255,7 @@ class _Vod:
         lifetime = await self._text_lifetime(path)
         write = partial(self._titles.mp4_text_segment, version=path.get("version"))
         data = await self._titles.threads.run(write, path["path"], path["track"], number, bounds)
-        return SegmentMedia(BytesRepresentation(data, wvtt.MEDIA_TYPE, content_coding.tag((data,))), lifetime)
+        return SegmentMedia(BytesRepresentation(data, wvtt.MEDIA_TYPE, gzip_cache.tag((data,))), lifetime)
 
     async def whole_text(self, path: dict[str, str], _query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
@@ -317,7 +317,7 @@ def _thumbnail_routes(thumbnails: SpriteMaker, vod: _Vod) -> list[BaseRoute]:
             raise NotFoundError(path["number"])
         wanted = path.get("version")
         data = await thumbnails.sprite(path["path"], int(path["number"]), wanted)
-        picture = BytesRepresentation(data, "image/jpeg", content_coding.tag((data,)))
+        picture = BytesRepresentation(data, "image/jpeg", gzip_cache.tag((data,)))
         # Where the film has been replaced since, its version isn't settled.
         return SegmentMedia(picture, vod.lifetime(wanted, await thumbnails.version(path["path"])))
 
@@ -331,7 +331,7 @@ def _thumbnail_routes(thumbnails: SpriteMaker, vod: _Vod) -> list[BaseRoute]:
 def _text_response(text: Text, *, coded: bool) -> Response:
     """Make the response with a text; it may take long, and is called in a thread."""
     lifetime = text.lifetime
-    tag = content_coding.tag((text.data,)) if lifetime.is_immutable else None
+    tag = gzip_cache.tag((text.data,)) if lifetime.is_immutable else None
     return text_response(
         (text.data,), text.media_type, lifetime.max_age, coded=coded, immutable_tag=tag, in_thread=True
     )

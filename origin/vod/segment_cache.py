@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from origin.http.answer import Headers
 from origin.http.byte_ranges import ByteRange
 from origin.http.representation import RepresentationMetadata
-from origin.http1.file_runs import READ_AT_ONCE, FileRuns
 from origin.http1.sendfile import Piece
+from origin.http1.vectored_read import READ_AT_ONCE, FileRuns
 from origin.responses.memfd_cache import MemfdCopy
-from origin.responses.templated import TemplatedRepresentation
+from origin.responses.prebuilt_headers import TemplatedRepresentation
 from packager.vod import IFrameFile, Segment
 
 LONG_RUN = 16 * 1024

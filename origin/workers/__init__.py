@@ -4,17 +4,17 @@ The *control process* is the started one: it is a whole server, which runs the c
 channels, keeps all state that changes, and can answer everything. The *workers* are fresh Python processes
 that accept all connections of the public port, and answer what needs no state of the control process: files,
 VOD, the page, and live channels, stations and event channels, whose logs they follow. A connection with any
-other request is handed over to the control process (`origin.http1.hand_over`), which keeps it to its end.
+other request is handed over to the control process, which keeps it to its end.
 
-    pool            the control process's side: keeps workers running, asks them, and ends them
-    worker_process  one worker as the control process sees it, and the connections that come from it
-    worker          the program that a worker runs
-    services        what a worker serves, and which requests it answers
-    live_requests   which of those for live channels
-    event_channels  the same for event channels, and what serves them
-    stations        the same for stations
-    messages        what the two tell each other, over a Unix socket a worker
-    packet_socket   that socket: whole messages with descriptors, and a limited queue
+    pool                   the control process's side: keeps workers running, asks them, and ends them
+    worker_handle          one worker as the control process sees it, and the connections that come from it
+    worker                 the program that a worker runs
+    services               what a worker serves, and which requests it answers
+    live_handover          which of those for live channels
+    event_channel_readers  the same for event channels, and what serves them
+    stations               the same for stations
+    messages               what the two tell each other, over a Unix socket a worker
+    packet_socket          that socket: whole messages with descriptors, and a limited queue
 
 All share one listening socket of the control process's, rather than one each (SO_REUSEPORT): a worker that
 dies or stands still leaves nothing in a queue of its own, an address that is taken is still an error, and

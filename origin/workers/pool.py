@@ -30,11 +30,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from origin.config.options import Config
 from origin.http1.connection import Connection
+from origin.server.connection_acceptor import ListeningLimits, SocketListener
 from origin.server.limits import Limits
-from origin.server.listening import ListeningLimits, SocketListener
 from origin.server.server import ConnectionAcceptor
 from origin.workers.messages import Report, ReportedMetric, Start, TakeLog
-from origin.workers.worker_process import WorkerProcess, WorkerState
+from origin.workers.worker_handle import WorkerProcess, WorkerState
 from packager.replication.log_server import LogServer
 from packager.retry_policy import FailureCount, RetryPolicy
 

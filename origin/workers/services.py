@@ -19,26 +19,26 @@ from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Scope
 
-from origin.events.channel_log import EVENTS
+from origin.events.channel_replication import EVENTS
 from origin.files import routes as file_routes
-from origin.http.address_areas import area_of
 from origin.http.client_limits import ClientLimits
+from origin.http.path_prefixes import area_of
 from origin.http1.access_log import RequestCounters
 from origin.live import routes as live_routes
 from origin.live.dvr_segments import StoredSegments
-from origin.radio.mount_log import RADIO
-from origin.responses.common_headers import CommonHeaders
+from origin.radio.mount_replication import RADIO
+from origin.responses.response_middleware import CommonHeaders
 from origin.server import embed, malloc, page
 from origin.server.error_responses import ERROR_RESPONSES
 from origin.server.event_services import own_origins
 from origin.server.library_services import make_served_library
 from origin.server.loop_lag import LoopLag
 from origin.server.metrics import as_one, event_metrics, loop_metrics, traffic_metrics
+from origin.server.s3_config import make_dvr_bucket
 from origin.server.s3_metrics import s3_metrics
-from origin.server.s3_places import make_dvr_bucket
 from origin.vod import routes as vod_routes
-from origin.workers import live_requests
-from origin.workers.event_channels import WorkerEventChannels
+from origin.workers import live_handover
+from origin.workers.event_channel_readers import WorkerEventChannels
 from origin.workers.messages import Start
 from origin.workers.stations import WorkerStations
 from packager.concurrency import background_task
@@ -125,7 +125,7 @@ class WorkerServices:
         if self.stations.is_address(path):
             return not self.stations.is_answered(scope)
         if area == "live":
-            return not live_requests.is_answered(scope["method"], path, self.streams)
+            return not live_handover.is_answered(scope["method"], path, self.streams)
         if area == "vod":
             return _THUMBNAILS.search(path) is not None
         return area not in ("media", "player", "embed") and path not in ("/", "/api/time")

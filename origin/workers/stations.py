@@ -8,16 +8,16 @@ from collections.abc import Callable
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Scope
 
-from origin.access.credentials import Authenticator
+from origin.access.authentication import Authenticator
 from origin.config.options import Config, RadioOptions
 from origin.http.client_limits import ClientLimits
 from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
-from origin.radio.connection_counts import ConnectionCounts
+from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.followed_mount import FollowedMount
-from origin.radio.mount_log import FollowedMountLog
+from origin.radio.mount_replication import FollowedMountLog
 from origin.radio.routes import ListenerEndpoint
-from origin.radio.stations import mount_options, needs_permission
+from origin.radio.station_factory import mount_options, needs_permission
 from origin.server.limits import Limits
 
 NUMBERS = 1 << 32

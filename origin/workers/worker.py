@@ -22,7 +22,7 @@ import structlog
 import uvloop
 from starlette.types import Scope
 
-from origin.config import logs
+from origin.config import logging_setup
 from origin.config.options import redactor_of
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.protocol import http_protocol
@@ -64,7 +64,7 @@ def main() -> None:
         sys.exit(1)
     _name(f"worker {start.number}")
     redactor, fields = redactor_of(start.config), {"worker": start.number}
-    logs.configure(start.config.log.level, start.config.log.format, redactor, fields)
+    logging_setup.configure(start.config.log.level, start.config.log.format, redactor, fields)
     uvloop.run(Worker(start, sock).serve())
 
 
@@ -84,7 +84,7 @@ def _name(name: str) -> None:
 
 
 class ControlProcess:
-    """Where a worker's connections go that it can't answer; see `origin.http1.hand_over.OtherProcess`.
+    """Where a worker's connections go that it can't answer; see `origin.http1.handover_target.OtherProcess`.
 
     Args:
         services: decide which those are.
@@ -202,7 +202,7 @@ class Worker:
             new = message.config
             redactor = redactor_of(self._start.config, message.known, new)
             fields = {"worker": self._start.number}
-            logs.configure(new.log.level, new.log.format, redactor, fields)
+            logging_setup.configure(new.log.level, new.log.format, redactor, fields)
             log.debug("log options taken")
         elif isinstance(message, messages.End):
             if message.at_once or self._server is None or not self._may_listen.is_set():

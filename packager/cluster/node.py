@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from packager.cluster.channel_ownership import LogContext, OnDemand, SharedChannel
 from packager.cluster.commands import ClusterCommands
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.demand import Demand, MadeOnDemand
@@ -18,7 +19,6 @@ from packager.cluster.lease import PREFIX, Lease, LogKeys
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_reader import LogReader
 from packager.cluster.log_stream import LISTING, LogStream
-from packager.cluster.shared_channel import LogContext, OnDemand, SharedChannel
 from packager.cluster.shared_log import CommandsOnDemand, LogServing, SharedLog
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream

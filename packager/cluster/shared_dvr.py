@@ -15,7 +15,7 @@ from packager.concurrency import background_task
 from packager.dvr.bucket_archive import BucketArchive
 from packager.publish.live_stream import LiveStream
 from packager.window.log import CadenceEntry, Entry
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 
 
 @dataclass(frozen=True, slots=True)

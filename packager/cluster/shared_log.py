@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from media.errors import MalformedError
 from packager.cluster.failover import begin_empty
 from packager.cluster.log_stream import EntryId, Snapshot
-from packager.publish.commands import Commands
+from packager.publish.channel_commands import Commands
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.replication.limits import ReplicationLimits

@@ -26,7 +26,7 @@ from packager.cluster.log_writer import LogWriter
 from packager.concurrency import background_task
 from packager.radio.audio_blocks import AudioBlock, OggAudio
 from packager.radio.audio_source import AudioSource
-from packager.radio.block_encoding import SharedBlock, StationState, as_line, decode, encode
+from packager.radio.block_serialization import SharedBlock, StationState, as_line, decode, encode
 from packager.radio.station_info import StationInfo
 
 log = structlog.get_logger()

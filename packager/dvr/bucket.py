@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 from packager.concurrency import Threads
-from packager.library.storage import NotFoundError
-from packager.s3.bucket_files import BucketFiles
+from packager.library.local_storage import NotFoundError
 from packager.s3.client import S3Client
-from packager.s3.files import S3File
+from packager.s3.immutable_objects import BucketFiles
 from packager.s3.limits import S3Limits
+from packager.s3.object_files import S3File
 
 _SEGMENT = re.compile(
     r"live/[A-Za-z0-9._-]{1,64}/dvr/[A-Za-z0-9-]{1,80}/(?:0|[1-9][0-9]{0,14})-[1-9][0-9]{0,9}\.(?:m4s|vtt)"

@@ -21,16 +21,16 @@ import structlog
 from packager.concurrency import background_task
 from packager.dvr import stored_cadence
 from packager.dvr.bucket import DvrBucket
-from packager.dvr.bucket_folder import BucketFolder
+from packager.dvr.bucket_rendition import BucketFolder
+from packager.dvr.disk_writer import retire_oldest
 from packager.dvr.index import stored_of
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.restore import StoredRendition, align_renditions, last_number, listable_range, within
+from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number, listable_range, within
 from packager.dvr.write_queue import DiskHealth
-from packager.dvr.writer import retire_oldest
-from packager.library.storage import NotFoundError
+from packager.library.local_storage import NotFoundError
 from packager.window.cadence import Cadence
 from packager.window.model import STORERS, LiveSegment, SegmentStore
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 from packager.window.window import Window
 
 log = structlog.get_logger()

@@ -11,14 +11,14 @@ from pathlib import Path
 import structlog
 
 from packager.concurrency import background_task
-from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr import stored_cadence
-from packager.dvr.folder import DvrFolder, Faults, Survey
+from packager.dvr.disk_rendition import DvrFolder, Faults, Survey
+from packager.dvr.disk_writer import Writer
 from packager.dvr.index import let_go
 from packager.dvr.index_rebuild import Dates
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import erase_in
-from packager.dvr.restore import (
+from packager.dvr.restore_plan import (
     ListableRange,
     StoredRendition,
     align_renditions,
@@ -34,9 +34,9 @@ from packager.dvr.write_queue import (
     RenditionStore,
     WriteQueue,
 )
-from packager.dvr.writer import Writer
+from packager.safe_files import DataFolder, NotOursError, OpenFolder
 from packager.window.cadence import Cadence
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 
 log = structlog.get_logger()
 

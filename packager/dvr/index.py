@@ -16,9 +16,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from media.mp4.live_segment import MAX_PARTS
-from packager.data_folder import OpenFolder
+from media.mp4.live_segment_reader import MAX_PARTS
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
+from packager.safe_files import OpenFolder
 from packager.window.model import STORERS, LiveSegment, StoredSegment, Timeline
 from packager.window.sequence_numbers import MAX_DISCONTINUITIES, MAX_NUMBER
 

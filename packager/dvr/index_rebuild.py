@@ -17,7 +17,7 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from media.errors import MediaError
-from media.mp4.live_segment import LiveSegmentFacts
+from media.mp4.live_segment_reader import LiveSegmentFacts
 from packager.dvr.index import IndexLine, is_possible
 from packager.publish.dash_periods import read_track
 from packager.window.model import Timeline

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from media.errors import MediaError
 from media.mp4.fragments import FragmentReader, InitSegment
-from media.mp4.live_segment import read_live_segment
+from media.mp4.live_segment_reader import read_live_segment
 from media.subtitles import webvtt
-from packager.data_folder import ASIDE, TEMPORARY, NotOursError, OpenFolder
 from packager.dvr import index
+from packager.safe_files import ASIDE, TEMPORARY, NotOursError, OpenFolder
 from packager.window.rendition import segment_uri
 
 MAX_INIT_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from packager.window.cadence import Cadence
 from packager.window.model import SegmentStore
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 
 
 class SegmentArchive(Protocol):

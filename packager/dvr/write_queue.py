@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from packager.dvr.folder import DvrFolder
+from packager.dvr.disk_rendition import DvrFolder
 from packager.window.model import LiveSegment, StoredSegment
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 
 log = structlog.get_logger()
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from media.errors import MalformedError, MediaError
-from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.export.limits import ExportLimits
 from packager.export.package_record import (
     MASTER_NAME,
@@ -32,11 +31,12 @@ from packager.export.package_record import (
     written,
 )
 from packager.export.sources import Folders, PackagedFilm, find_sources
-from packager.library.folder_titles import RENDITION
-from packager.library.storage import LocalFile, NotFoundError
+from packager.library.local_storage import LocalFile, NotFoundError
+from packager.library.title_files import RENDITION
+from packager.safe_files import DataFolder, NotOursError, OpenFolder
 
 if TYPE_CHECKING:
-    from packager.export.film import Film, Output
+    from packager.export.film_outputs import Film, Output
 
 UNDER_WAY = ".part"
 """Behind the name of a folder that is being written."""
@@ -301,7 +301,7 @@ class _Exporter:
         return record
 
     def _read_film(self, source: PackagedFilm, file: LocalFile) -> Film:
-        from packager.export.film import read_film
+        from packager.export.film_outputs import read_film
         from packager.vod.sidecars import SidecarLimits, Sidecars
 
         name, folders = source.path.name, self.folders.titles(source)
@@ -371,7 +371,7 @@ class _Exporter:
             known = read_record(folder)
             if known is not None and known.of_same(record) and is_whole(folder, known):
                 return
-            from packager.export.film import title_texts
+            from packager.export.film_outputs import title_texts
 
             with ExitStack() as stack:
                 films: list[Film] = []

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from packager.data_folder import TEMPORARY, NotOursError, OpenFolder
-from packager.library.storage import LocalFile
+from packager.library.local_storage import LocalFile
+from packager.safe_files import TEMPORARY, NotOursError, OpenFolder
 
 MASTER_NAME = "master.m3u8"
 MANIFEST_NAME = "manifest.mpd"

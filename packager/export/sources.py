@@ -10,8 +10,8 @@ from pathlib import Path
 from media.errors import UnsupportedError
 from packager.export.package_record import Identity
 from packager.library.file_listing import FileListing, ListedFolder
-from packager.library.folder_titles import FolderTitles, media_stems
-from packager.library.storage import Library, LocalFile, NotFoundError, Withheld
+from packager.library.local_storage import Library, LocalFile, NotFoundError, Withheld
+from packager.library.title_files import FolderTitles, media_stems
 
 MAX_NAMES = 200_000
 """Names in a folder that are looked at for subtitle files."""
@@ -102,7 +102,7 @@ def find_sources(inputs: Iterable[Path], out: Path) -> list[PackagedFilm]:
 
 def _in_folder(folder: Path, out: Path) -> list[PackagedFilm]:
     # Only for folders: a rerun over a file is to be done before it is noticed.
-    from packager.library.file_facts import CONTAINERS
+    from packager.library.file_probe import CONTAINERS
 
     listing = asyncio.run(FileListing(ListedFolder(folder, Withheld(folders=(out,))), CONTAINERS).latest())
     if not listing.files:

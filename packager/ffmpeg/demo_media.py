@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import ffmpeg
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 
 FRAME_RATE = 30
 GOP_FRAMES = 60

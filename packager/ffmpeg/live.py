@@ -9,7 +9,7 @@ from typing import Any
 
 import ffmpeg
 
-from media.hls.values import decimal
+from media.hls.attribute_values import decimal
 from packager.ffmpeg.arguments import compile_arguments, pipe
 from packager.ffmpeg.ladder import AudioRung, Rung
 from packager.window.cadence import SAMPLE_RATE, Cadence

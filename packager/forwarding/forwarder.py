@@ -18,14 +18,14 @@ import structlog
 from packager.concurrency import background_task, receive_within
 from packager.ffmpeg.live import repackager_arguments
 from packager.forwarding import avio_writer
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.limits import ProcessLimits
 from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
-from packager.process.tools import Tools, ToolsError
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.sources.published_source import PublishedSource
 from packager.sources.pump import Pump, StreamTaker
-from packager.sources.remux import INTERPRETER, find_libavformat
+from packager.sources.rtsp_srt_puller import INTERPRETER, find_libavformat
 from packager.sources.schemes import without_url_secrets
 from packager.sources.tee_branch import TeeBranch
 

@@ -16,7 +16,7 @@ from media.errors import MediaError
 from packager.jobs.job import Arguments, Job, JobKind, JobState, Progress, Status
 from packager.jobs.limits import JobLimits, QueueLimits
 from packager.jobs.redis_queue import JobQueue, QueueAwayError, queues_client
-from packager.process.tools import Tools, ToolsError
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.vod.sprite_maker import SpriteLimits, draw_sprite
 from packager.vod.storyboard import Storyboard
 from packager.vod.titles import Titles

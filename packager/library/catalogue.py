@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from packager.library.file_facts import CONTAINERS, NO_TEXT, Facts, ProbeLimits, TextFacts, probe
 from packager.library.file_listing import (
     File,
     FileListing,
@@ -22,9 +21,10 @@ from packager.library.file_listing import (
     ListingLimits,
     Renditions,
 )
-from packager.library.library_view import ListedSubfolder, ViewItem, ViewLimits, ViewQuery, Views
-from packager.library.storage import NotFoundError
-from packager.process.tools import BusyError, Tools
+from packager.library.file_probe import CONTAINERS, NO_TEXT, Facts, ProbeLimits, TextFacts, probe
+from packager.library.library_search import ListedSubfolder, ViewItem, ViewLimits, ViewQuery, Views
+from packager.library.local_storage import NotFoundError
+from packager.process.ffmpeg_discovery import BusyError, Tools
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from packager.ffmpeg.arguments import compile_arguments
 from packager.ffmpeg.demo_media import Recipe, recipes
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
-from packager.process.tools import Tools, ToolsError
 
 RECIPE_SECONDS = 900.0
 """Time limit of one item; a shared machine may be slow."""

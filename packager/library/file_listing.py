@@ -21,7 +21,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import structlog
 
 from packager.concurrency import SHARED_THREADS, Threads
-from packager.library.folder_titles import (
+from packager.library.local_storage import NOTHING_WITHHELD, Withheld, identity_of, is_served
+from packager.library.title_files import (
     IDLE_SHARE,
     RENDITION,
     SUBTITLE_ENDINGS,
@@ -29,8 +30,7 @@ from packager.library.folder_titles import (
     media_stems,
     time_of_change,
 )
-from packager.library.storage import NOTHING_WITHHELD, Withheld, identity_of, is_served
-from packager.system_errors import will_pass
+from packager.transient_errors import will_pass
 
 MAX_SIDECARS = 32
 """Most subtitle files of one film that are looked at."""

@@ -17,10 +17,10 @@ from operator import attrgetter
 from media.subtitles import webvtt
 from media.subtitles.webvtt import Cue
 from packager.live.limits import DEFAULT_LIMITS, CaptionLimits
-from packager.publish.commands import TooManyCuesError, TooManyFeedsError
+from packager.publish.channel_commands import TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError
 from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 from packager.window.window import Window
 
 CUE_COST = 64

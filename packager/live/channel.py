@@ -14,36 +14,36 @@ import structlog
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task, running_tasks
-from packager.data_folder import DataFolder
 from packager.dvr.disk_archive import DiskArchive
 from packager.dvr.segment_archive import SegmentArchive
 from packager.ffmpeg.ladder import AUDIO, Rung, audio_rungs, rungs
 from packager.forwarding.forwarder import Forwarder
 from packager.live.captions import Captions
+from packager.live.event_lifecycle import DVR, LiveEvent
 from packager.live.gaps import GapSchedule
-from packager.live.live_event import DVR, LiveEvent
 from packager.live.options import NO_HOOKS, ChannelHooks, ChannelOptions
-from packager.live.plan import ChannelContext, Plan, Planner
 from packager.live.restarts import Restarts
+from packager.live.start_plan import ChannelContext, Plan, Planner
 from packager.live.timed_metadata import TimedMetadata
-from packager.process.tools import Tools, ToolsError
-from packager.publish.commands import RecordingState
+from packager.process.ffmpeg_discovery import Tools, ToolsError
+from packager.publish.channel_commands import RecordingState
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.metadata import EventEnd
+from packager.safe_files import DataFolder
+from packager.sources.published_slate import Slate
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pump import Supply
-from packager.sources.slate import Slate
 from packager.sources.source import Source
 from packager.sources.source_finder import SourceFinder, SourceOptions
 from packager.sources.udp import PacketLosses
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
 from packager.window.log import DateRangeEntry, Entry
+from packager.window.program_date_time import Timing
 from packager.window.rendition import Rendition
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 from packager.window.sequence_numbers import SequenceNumbers
-from packager.window.wall_clock import Timing
 
 log = structlog.get_logger()
 

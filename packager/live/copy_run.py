@@ -21,16 +21,16 @@ from media.mp4.moof import total_duration
 from media.stream_reader import StreamChunk
 from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
 from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, TrackFragment
-from packager.live.feed import Feed
+from packager.live.rendition_output import Feed
 from packager.live.run import Run, SourceEndedError
 from packager.segment.part_packer import CadenceError
+from packager.sources.copy_probe import REWRITERS, FragmentRewriter
 from packager.sources.further_video_tracks import FurtherVideoTracksError
 from packager.sources.publication import TAGS_AT_ONCE
 from packager.sources.published_source import PublishedSource
 from packager.sources.pump import portion_bytes
-from packager.sources.stream_copy import REWRITERS, FragmentRewriter
 from packager.step_budget import StepBudget
-from packager.window.wall_clock import Instant, WallClock
+from packager.window.program_date_time import Instant, WallClock
 
 
 class CopyRun(Run):

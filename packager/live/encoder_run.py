@@ -8,13 +8,13 @@ from pathlib import Path
 
 from media.errors import MediaError
 from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
-from packager.live.feed import Feed
+from packager.live.rendition_output import Feed
 from packager.live.run import Run, SourceEndedError
+from packager.process.ffmpeg_discovery import ToolsError
 from packager.process.process import Process, last_error
-from packager.process.tools import ToolsError
 from packager.segment.part_packer import CadenceError
 from packager.sources.schemes import without_url_secrets
-from packager.window.wall_clock import Instant
+from packager.window.program_date_time import Instant
 
 
 class EncoderRun(Run):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packager.data_folder import DataFolder
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
-from packager.recordings.collection import FOR_EVER, Retention
+from packager.recordings.disk_recordings import FOR_EVER, Retention
+from packager.safe_files import DataFolder
 from packager.sources.published_source import Takeover
 from packager.sources.source import TEST_SOURCE
 

@@ -13,16 +13,16 @@ import structlog
 from packager.ffmpeg.live import encoder_arguments
 from packager.live.copy_run import CopyRun
 from packager.live.encoder_run import EncoderRun
-from packager.live.feed import Feed, RunContext, RunStart
 from packager.live.limits import DEFAULT_LIMITS
-from packager.live.plan import ChannelContext, Plan
+from packager.live.rendition_output import Feed, RunContext, RunStart
 from packager.live.run import Run
+from packager.live.start_plan import ChannelContext, Plan
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
 from packager.sources.published_source import PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
-from packager.window.wall_clock import WallClock
+from packager.window.program_date_time import WallClock
 
 log = structlog.get_logger()
 

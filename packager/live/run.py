@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from packager.live.feed import Feed, RunStart
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
+from packager.live.rendition_output import Feed, RunStart
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
-from packager.window.wall_clock import Instant
+from packager.window.program_date_time import Instant
 
 
 class SourceEndedError(Exception):

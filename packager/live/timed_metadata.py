@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from media.mp4.emsg import EventMessage
 from packager.live.limits import DEFAULT_LIMITS, MetadataLimits
-from packager.publish.commands import TooManyEventsError
+from packager.publish.channel_commands import TooManyEventsError
 
 _ID_LIMIT = 1 << 32
 

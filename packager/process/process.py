@@ -18,12 +18,12 @@ from pathlib import Path
 
 from packager.concurrency import running_tasks
 from packager.process import launcher
+from packager.process.ffmpeg_discovery import BusyError, ToolsError
 from packager.process.limits import DEFAULT_LIMITS, ProcessLimits
 from packager.process.pipe_reader import READ_BYTES, PipeReader, capacity
 from packager.process.sandbox import Sandbox
-from packager.process.tools import BusyError, ToolsError
 from packager.redaction import redact
-from packager.system_errors import LACKING
+from packager.transient_errors import LACKING
 
 LINE_CHARACTERS = 4096
 """Most characters of an error line in messages."""

@@ -15,8 +15,8 @@ from fractions import Fraction
 from xml.sax.saxutils import escape
 
 from media.dash import live_mpd, mpd
-from media.dash.segment_templates import NumberTemplate
-from media.hls.shared_text import FilledText, Pieces, Replacements, TextTemplate, rendered
+from media.dash.segment_addressing import NumberTemplate
+from media.hls.precompressed_text import FilledText, Pieces, Replacements, TextTemplate, rendered
 from media.mp4 import wvtt
 from media.mp4.emsg import ID3_SCHEME
 from media.mp4.fragments import write_empty_fragment

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 
+from media.hls.attribute_values import EPOCH
 from media.hls.date_range import DateRange
-from media.hls.values import EPOCH
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.snapshot import DateRangesEntry
 

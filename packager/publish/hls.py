@@ -15,13 +15,13 @@ from fractions import Fraction
 
 import structlog
 
+from media.hls.attribute_values import adding_up
 from media.hls.date_range import DateRange
 from media.hls.media_playlist import MediaPlaylist, Older, Part, RenditionReport, Segment, ServerControl
-from media.hls.shared_text import FilledText, Pieces, SharedText, rendered
-from media.hls.values import adding_up
+from media.hls.precompressed_text import FilledText, Pieces, SharedText, rendered
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
-from packager.publish.hls_history import History, playlist_segment
+from packager.publish.hls_line_cache import History, playlist_segment
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
-from packager.publish.commands import Commands
+from packager.publish.channel_commands import Commands
 from packager.publish.hls import Presentation
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Awaitable, Iterator
 from typing import TypeVar
 
-from media.mp3.layer3 import Shape
+from media.mp3.bit_reservoir import Shape
 from packager.ffmpeg.radio import decoder_arguments
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import Process, last_error
-from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES
 from packager.radio.limits import StationLimits

@@ -8,11 +8,11 @@ from pathlib import Path
 import structlog
 
 from media.errors import MalformedError, UnsupportedError
-from media.mp3.layer3 import BitReservoirRepair, Shape
+from media.mp3.bit_reservoir import BitReservoirRepair, Shape
 from media.mp3.reader import Frame
 from packager.ffmpeg.radio import file_decoder_arguments
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import Process, last_error, read_only_sandbox
-from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES
 from packager.radio.decoder import Decoder, in_time

@@ -9,9 +9,9 @@ from fractions import Fraction
 from media.mp3.frame import parse_frame_header
 from packager.process.process import Process
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.block_queue import BlockQueue
+from packager.radio.live_encoder_queue import BlockQueue
 from packager.radio.ogg_chain import OggJoiner
-from packager.window.wall_clock import Instant, Timing
+from packager.window.program_date_time import Instant, Timing
 
 HELD_SECONDS = 0.2
 """Audio that ffmpeg holds back until more arrives: the demuxer's packet and the encoder's delay."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import structlog
 
 from packager.ffmpeg.radio import loudness_arguments
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import read_only_sandbox, run
-from packager.process.tools import Tools, ToolsError
 from packager.radio.limits import StationLimits
 from packager.radio.tracks import display
 

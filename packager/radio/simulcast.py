@@ -22,17 +22,17 @@ from packager.concurrency import background_task
 from packager.ffmpeg.ladder import audio_rungs
 from packager.live.channel import Channel
 from packager.live.options import ChannelHooks, ChannelOptions
-from packager.process.tools import Tools
-from packager.publish.commands import TooManyEventsError
+from packager.process.ffmpeg_discovery import Tools
+from packager.publish.channel_commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError
-from packager.radio.block_queue import BlockQueue
 from packager.radio.encoder_supply import BlockSupply
 from packager.radio.limits import SimulcastLimits
+from packager.radio.live_encoder_queue import BlockQueue
 from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
 from packager.window.cadence import AUDIO_FRAME_RATE, cadence
 from packager.window.log import CadenceEntry, RenditionFormat
+from packager.window.program_date_time import Instant
 from packager.window.sequence_numbers import SequenceNumbers
-from packager.window.wall_clock import Instant
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from media.hls.date_range import DateRange
-from packager.window.wall_clock import Instant
+from packager.window.program_date_time import Instant
 
 TITLE_CLASS = "headwater.title"
 """CLASS of these ranges; the title is in their X-TITLE attribute."""

@@ -13,11 +13,11 @@ import numpy as np
 import structlog
 
 from media.errors import MediaError
-from media.mp3.layer3 import RESERVOIR_BYTES, mute
+from media.mp3.bit_reservoir import RESERVOIR_BYTES, mute
 from media.mp3.reader import Frame, MpegAudioReader
 from packager.ffmpeg.radio import encoder_arguments
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import Process, last_error
-from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES, Crossfader
 from packager.radio.decoder import in_time

@@ -10,13 +10,13 @@ from typing import Never
 
 import structlog
 
-from packager.library.storage import NotFoundError
+from packager.library.local_storage import NotFoundError
 from packager.recordings import metadata as metadata_files
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
-from packager.recordings.seal import METADATA
-from packager.s3.bucket_files import BucketFiles
-from packager.s3.files import S3File
+from packager.recordings.recording_writer import METADATA
+from packager.s3.immutable_objects import BucketFiles
+from packager.s3.object_files import S3File
 
 log = structlog.get_logger()
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
-from media.dash.segment_templates import SegmentTemplate
+from media.dash.segment_addressing import SegmentTemplate
 from media.mp4 import wvtt
 from packager.publish.dash import TEXT_BANDWIDTH
 from packager.publish.dash_periods import read_track
-from packager.recordings import captions
+from packager.recordings import dash_captions
 from packager.recordings.periods import RecordedPeriod
 from packager.window.model import MEDIA_EXTENSION, LiveSegment, Timeline
 from packager.window.rendition import init_uri
@@ -44,11 +44,11 @@ def manifest(
 def _texts(period: RecordedPeriod, languages: Mapping[str, str]) -> list[AdaptationSet]:
     if not languages:
         return []
-    cut = captions.chunks(period)
+    cut = dash_captions.chunks(period)
     segments = SegmentTemplate(
         timescale=wvtt.TIMESCALE,
         times=[cut[0].begin, *(one.end for one in cut)],
-        initialization=captions.INIT,
+        initialization=dash_captions.INIT,
         media=f"$Number$.{MEDIA_EXTENSION}",
         start_number=cut[0].number,
         presentation_time_offset=cut[0].begin,

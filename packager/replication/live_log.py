@@ -16,7 +16,7 @@ import msgspec
 from media.errors import MalformedError
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
-from packager.publish.commands import RecordingState
+from packager.publish.channel_commands import RecordingState
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.replication.limits import ReplicationLimits

@@ -18,7 +18,7 @@ from typing import IO
 
 import structlog
 
-from packager.library.library_file import Identity
+from packager.library.storage_interface import Identity
 from packager.s3.limits import BlockCacheLimits
 
 log = structlog.get_logger()

@@ -28,8 +28,8 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from packager.library.library_file import FileChangedError
-from packager.library.storage import NotFoundError
+from packager.library.local_storage import NotFoundError
+from packager.library.storage_interface import FileChangedError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount
 from packager.s3.counters import REFUSED, UNAVAILABLE, S3Counters

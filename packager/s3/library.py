@@ -21,13 +21,13 @@ from packager.library.file_listing import (
     Walked,
     in_order,
 )
-from packager.library.folder_titles import SUBTITLE_ENDINGS, beginning_with, media_stems
-from packager.library.storage import NOTHING_WITHHELD
+from packager.library.local_storage import NOTHING_WITHHELD
+from packager.library.title_files import SUBTITLE_ENDINGS, beginning_with, media_stems
 from packager.s3.block_cache import BlockCache
 from packager.s3.client import ListedObject, S3Client
 from packager.s3.counters import S3Counters
-from packager.s3.files import S3File, S3FolderNames, S3Objects, is_key_part
 from packager.s3.limits import S3Limits
+from packager.s3.object_files import S3File, S3FolderNames, S3Objects, is_key_part
 from packager.s3.object_reader import ObjectReader
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 
-from packager.library.library_file import Identity
+from packager.library.storage_interface import Identity
 from packager.s3.block_cache import BlockCache, BlockKey
 from packager.s3.client import ObjectVersion, S3Client
 from packager.s3.limits import S3Limits

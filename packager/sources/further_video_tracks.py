@@ -10,10 +10,10 @@ from fractions import Fraction
 
 from media.errors import MediaError
 from media.flv.flv_to_fragments import FlvToFragments
-from media.flv.reader import FlvReader
+from media.flv.stream_reader import FlvReader
 from media.flv.tags import DEFAULT_LIMITS, FlvLimits
-from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
+from media.mp4.sample_entry import parse_sample_entry
 from media.stream_reader import CLOCK_RATE
 from packager.ffmpeg.ladder import Rung
 from packager.segment.keyframe_segmenter import NEAR

@@ -3,8 +3,8 @@
 Where the stream changes (EXT-X-DISCONTINUITY, EXT-X-MAP, other codecs in the segments), ffmpeg is restarted;
 its own HLS demuxer would not notice.
 
-Playlists are read by ``media.hls.reader``, not by the m3u8 package as in ``headwater check``: m3u8 accepts
-invalid playlists (no #EXTM3U, durations of NaN, numbers of any length) and has no limits.
+Playlists are read by ``media.hls.playlist_reader``, not by the m3u8 package as in ``headwater check``: m3u8
+accepts invalid playlists (no #EXTM3U, durations of NaN, numbers of any length) and has no limits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fractions import Fraction
 from typing import ParamSpec, Protocol, TypeVar
 
 from media.errors import UnsupportedError
-from media.hls.reader import ListedSegment, MediaListing, Resource, VariantListing, read_playlist
+from media.hls.playlist_reader import ListedSegment, MediaListing, Resource, VariantListing, read_playlist
 from media.mp3.id3 import ID3V2_HEADER, id3v2_size
 from media.mp4.fragment_join import FragmentJoiner
 from media.ts.join import TransportJoiner

@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from media.hls.reader import Resource
+from media.hls.playlist_reader import Resource
 from packager.sources.limits import DEFAULT_LIMITS, PlaylistLimits
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget

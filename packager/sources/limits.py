@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from media.flv.flv_to_matroska import RemuxLimits
 from media.flv.tags import FlvLimits
-from media.hls.reader import PlaylistReaderLimits
-from media.matroska.stream import MatroskaStreamLimits
+from media.hls.playlist_reader import PlaylistReaderLimits
+from media.matroska.stream_reader import MatroskaStreamLimits
 from media.mp4.fragment_join import JoinLimits
 from media.mp4.moof import FragmentLimits
 from media.mp4.movie import MovieLimits
 from media.rtsp.messages import RtspMessageLimits
-from media.ts.reader import TransportReaderLimits
+from media.ts.stream_reader import TransportReaderLimits
 from media.ts.ts_to_fragments import LiveTransportLimits
 from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy

@@ -16,18 +16,18 @@ import structlog
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, probe_arguments
 from packager.ffmpeg.ladder import Rung
-from packager.library.file_facts import CONTAINERS, DECODERS
+from packager.library.file_probe import CONTAINERS, DECODERS
+from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
-from packager.process.tools import BusyError, Tools, ToolsError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_cadence import observe_keyframes
+from packager.sources.copy_probe import inspect_copied
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.published_source import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, without_url_secrets
 from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source, usual_frame_rate
-from packager.sources.stream_copy import inspect_copied
 
 log = structlog.get_logger()
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from media.errors import MalformedError, UnsupportedError
-from media.flv.reader import FlvReader
+from media.flv.stream_reader import FlvReader
 from media.flv.tags import Tag, write_tags
 from media.stream_reader import StreamChunk
-from media.ts.reader import TransportReader
+from media.ts.stream_reader import TransportReader
 from packager.sources.container_detection import HEAD_BYTES, detect_published_container
 from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import SourceLimits

@@ -23,12 +23,12 @@ import structlog
 
 from media.errors import MalformedError, MediaError
 from media.flv.flv_to_matroska import FlvToMatroska
-from media.flv.reader import FlvReader
-from media.matroska.stream import MatroskaStreamReader
-from media.mp3.stream import AudioStreamReader
-from media.mp4.fragmented_stream import FragmentedStreamReader
+from media.flv.stream_reader import FlvReader
+from media.matroska.stream_reader import MatroskaStreamReader
+from media.mp3.stream_reader import AudioStreamReader
+from media.mp4.stream_reader import FragmentedStreamReader
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
-from media.ts.reader import TransportReader
+from media.ts.stream_reader import TransportReader
 from packager.process.process import Process
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import DEFAULT_LIMITS, PumpLimits, StreamReaderLimits

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from packager.concurrency import background_task
 from packager.ffmpeg.ladder import Rung
-from packager.process.tools import BusyError, Tools, ToolsError
+from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.sources import probe
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.published_source import PublishedSource
+from packager.sources.pulled_slate import SlateFallback
 from packager.sources.pump import Supply
-from packager.sources.remux import Remuxer
-from packager.sources.slate_fallback import SlateFallback
+from packager.sources.rtsp_srt_puller import Remuxer
 from packager.sources.source import Source
 from packager.sources.udp import PacketLosses, UdpPuller
 

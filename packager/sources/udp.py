@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 
 from media.errors import MediaError
-from media.ts.reader import TransportReader
+from media.ts.stream_reader import TransportReader
 from packager.concurrency import receive_within
 from packager.process.process import readable
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits

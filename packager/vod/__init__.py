@@ -5,7 +5,7 @@ places samples, and ``segment_boundaries`` cuts them; ``segment`` makes one segm
 is there.
 """
 
-from packager.vod.i_frames import IFrameFile
+from packager.vod.i_frame_file import IFrameFile
 from packager.vod.limits import TitleLimits
 from packager.vod.open_media import OpenIFrames, OpenSegment
 from packager.vod.segment import Segment, ShortReadError

@@ -28,7 +28,7 @@ from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.manifest import manifest
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
 from packager.vod.text_playlists import TEXT_FOLDER, TEXT_GROUP, TEXT_SUFFIX, text_media
-from packager.vod.text_segments import TextSegments
+from packager.vod.text_segment_list import TextSegments
 from packager.vod.text_tracks import TextTrack, bandwidth
 
 SUFFIX = ".playlist.json"

@@ -11,13 +11,13 @@ import numpy as np
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.assembled_samples import AssembledSamples
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from media.mp4.sample_table import Int64
 from media.mp4.track_box import edit_list
 from packager.vod.chapters import NO_CHAPTERS, ChapterSource
 from packager.vod.edit_list import Arrangement
 from packager.vod.movie_reader import Read
-from packager.vod.text_segments import TextSegments
+from packager.vod.text_segment_list import TextSegments
 from packager.vod.text_tracks import TextTrack, segment_times
 from packager.vod.versioned_addresses import UNVERSIONED, MediaVersion
 

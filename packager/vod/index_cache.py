@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import structlog
 
 from media.errors import MediaError
-from packager.library.library_file import Identity, LibraryFile
+from packager.library.storage_interface import Identity, LibraryFile
 from packager.vod.index import FileIndex
-from packager.vod.index_memory import IndexMemory, IndexReading
-from packager.vod.index_reader import read_beginning, read_index
+from packager.vod.index_builder import read_beginning, read_index
+from packager.vod.index_memory_budget import IndexMemory, IndexReading
 from packager.vod.limits import TitleLimits
 from packager.vod.versioned_addresses import version_of
 

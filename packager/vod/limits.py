@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from packager.library.file_listing import MAX_RENDITIONS
 from packager.vod.clip_sequence import SequenceLimits
-from packager.vod.index_memory import IndexMemoryLimits
-from packager.vod.index_reader import LIMITS, IndexLimits
+from packager.vod.index_builder import LIMITS, IndexLimits
+from packager.vod.index_memory_budget import IndexMemoryLimits
 from packager.vod.sidecars import SidecarLimits
 
 

@@ -7,12 +7,12 @@ from fractions import Fraction
 
 from media.dash.durations import rounded_up
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
-from media.dash.segment_templates import SegmentBase, SegmentList, SegmentTemplate
+from media.dash.segment_addressing import SegmentBase, SegmentList, SegmentTemplate
 from media.mp4 import wvtt
 from media.mp4.colour import Colour
 from media.mp4.sidx import sidx_bytes
 from packager.vod.bit_rates import peak_bandwidth
-from packager.vod.i_frames import MAX_PLAYOUT_RATE, index_bytes
+from packager.vod.i_frame_file import MAX_PLAYOUT_RATE, index_bytes
 from packager.vod.index import OfferedTrack
 from packager.vod.playlists import (
     INIT_NAME,

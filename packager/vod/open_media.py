@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from packager.library.library_file import LibraryFile
-from packager.vod.i_frames import IFrameFile
+from packager.library.storage_interface import LibraryFile
+from packager.vod.i_frame_file import IFrameFile
 from packager.vod.index import OfferedTrack
 from packager.vod.movie_reader import Read
 from packager.vod.segment import Segment

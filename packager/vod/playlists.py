@@ -20,10 +20,10 @@ from media.hls.multivariant import (
 )
 from media.mp4.languages import LANGUAGE_NAMES
 from media.mp4.sidx import sidx_bytes
-from packager.vod.access_points import UNKNOWN, SegmentStarts
 from packager.vod.bit_rates import average_bandwidth, peak_bandwidth, target_duration
 from packager.vod.chapters import DATA_ID
-from packager.vod.i_frames import IFrames, i_frame_variant
+from packager.vod.i_frame_file import IFrames, i_frame_variant
+from packager.vod.independent_segments import UNKNOWN, SegmentStarts
 from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.storyboard import Storyboard
 from packager.vod.text_playlists import TEXT_GROUP, text_media

@@ -15,12 +15,12 @@ import structlog
 from media.errors import MalformedError, MediaError, TooLargeError
 from media.mp4.languages import known_language
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
-from packager.library.folder_titles import media_stems
-from packager.library.library_file import FolderNames, LibraryFile, Storage
-from packager.library.storage import NotFoundError
-from packager.system_errors import will_pass
+from packager.library.local_storage import NotFoundError
+from packager.library.storage_interface import FolderNames, LibraryFile, Storage
+from packager.library.title_files import media_stems
+from packager.transient_errors import will_pass
 from packager.vod.index import FileIndex
-from packager.vod.single_flight import CacheLimits, SingleFlightCache
+from packager.vod.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.vod.text_tracks import (
     TEXT_LIMITS,
     TIMESCALE,

@@ -14,7 +14,7 @@ from itertools import islice
 
 import structlog
 
-from packager.data_folder import TEMPORARY, DataFolder, OpenFolder
+from packager.safe_files import TEMPORARY, DataFolder, OpenFolder
 
 log = structlog.get_logger()
 

@@ -17,12 +17,12 @@ import structlog
 
 from media.errors import MediaError, UnsupportedError
 from packager.concurrency import opened_in_thread
-from packager.data_folder import DataFolder
 from packager.ffmpeg.sprites import sprite_arguments
-from packager.library.storage import NotFoundError
+from packager.library.local_storage import NotFoundError
+from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
-from packager.process.tools import BusyError, Tools, ToolsError
+from packager.safe_files import DataFolder
 from packager.vod.movie_reader import Read
 from packager.vod.segment import ShortReadError
 from packager.vod.sprite_cache import JPEG_BEGIN, Place, SpriteCache, SpriteCacheLimits

@@ -16,17 +16,17 @@ from fractions import Fraction
 import numpy as np
 
 from media.dash.mpd import AdaptationSet, Representation
-from media.dash.segment_templates import PictureTemplate
+from media.dash.segment_addressing import PictureTemplate
 from media.errors import UnsupportedError
 from media.hls.media_playlist import MediaPlaylist, Segment, Tiles, target_duration
 from media.hls.multivariant import ImageVariant
-from media.mp4.codecs import SampleEntry
 from media.mp4.fragments import write_fragment_header
 from media.mp4.moof import Sample
-from media.mp4.sample_start import Access, as_first, sample_starts
+from media.mp4.random_access import Access, as_first, sample_starts
+from media.mp4.sample_entry import SampleEntry
 from media.mp4.sample_table import Int64
 from media.subtitles.webvtt import timestamp
-from packager.vod.i_frames import IFrames
+from packager.vod.i_frame_file import IFrames
 from packager.vod.index import OfferedTrack
 from packager.vod.movie_reader import Read
 from packager.vod.segment import ShortReadError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from media.hls.media_playlist import MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import Media
 from media.mp4.languages import LANGUAGE_NAMES
-from packager.vod.text_segments import TextSegments
+from packager.vod.text_segment_list import TextSegments
 from packager.vod.text_tracks import TextTrack
 
 TEXT_SUFFIX = ".vtt"

@@ -16,18 +16,18 @@ import structlog
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.chapters import Chapter
 from packager.concurrency import Threads
-from packager.library.file_facts import NO_TEXT, SubtitleTrack, TextFacts
-from packager.library.library_file import Identity, LibraryFile, Storage
-from packager.library.storage import NotFoundError
-from packager.process.tools import BusyError
-from packager.system_errors import will_pass
-from packager.vod.access_points import UNKNOWN, SegmentStarts, is_drawable, segment_starts
+from packager.library.file_probe import NO_TEXT, SubtitleTrack, TextFacts
+from packager.library.local_storage import NotFoundError
+from packager.library.storage_interface import Identity, LibraryFile, Storage
+from packager.process.ffmpeg_discovery import BusyError
+from packager.transient_errors import will_pass
 from packager.vod.chapters import chapters_within, read_chapters
 from packager.vod.clip import WHOLE, Clip, clipped, shown_bounds
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
-from packager.vod.i_frames import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
+from packager.vod.file_lookup import IndexedFile, IndexedFiles, find_segmented_track, find_track
+from packager.vod.i_frame_file import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
+from packager.vod.independent_segments import UNKNOWN, SegmentStarts, is_drawable, segment_starts
 from packager.vod.index import FileIndex, OfferedTrack
-from packager.vod.indexed_files import IndexedFile, IndexedFiles, find_segmented_track, find_track
 from packager.vod.limits import DEFAULT_LIMITS, TitleLimits
 from packager.vod.manifest import manifest
 from packager.vod.open_media import OpenIFrames, OpenSegment, OpenStoryboard
@@ -41,7 +41,7 @@ from packager.vod.playlists import (
 )
 from packager.vod.segment import Segment, make_segment
 from packager.vod.sidecars import Sidecar, all_text_tracks
-from packager.vod.single_flight import CacheLimits, SingleFlightCache
+from packager.vod.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.vod.storyboard import Storyboard, make_storyboard, suffices
 from packager.vod.text_playlists import TEXT_FOLDER, text_playlist, text_title
 from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from packager.library.library_file import SETTLED_AFTER
+from packager.library.storage_interface import SETTLED_AFTER
 
 PACKAGING = 2
 """Version of how segments are made; a new one gives every segment a new address and a new entity-tag."""

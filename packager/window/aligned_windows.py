@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from packager.window.model import LiveSegment
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 
 
 class AlignedWindows:

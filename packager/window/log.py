@@ -14,7 +14,7 @@ from fractions import Fraction
 from msgspec import Struct
 
 from media.hls.date_range import DateRange
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from packager.window.cadence import Cadence
 from packager.window.model import LivePart, LiveSegment, StoredSegment
 from packager.window.snapshot import SegmentMediaEntry, SnapshotEntry

@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 
 WEBVTT_ENTRY = SampleEntry(b"wvtt", "wvtt", b"", ())
 """The sample entry of WebVTT's timelines (ISO/IEC 14496-30)."""

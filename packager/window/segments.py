@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from packager.window.model import LiveSegment, SegmentStore, StoredSegment, Timeline, WindowOptions
 from packager.window.snapshot import HeldSegmentsEntry, SegmentsState, Unlisted, in_pieces
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import structlog
 
-from packager.data_folder import DataFolder, NotOursError
-from packager.window.wall_clock import Instant
+from packager.safe_files import DataFolder, NotOursError
+from packager.window.program_date_time import Instant
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from msgspec.structs import replace
 
 from media.errors import MalformedError
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from packager.window.limits import DEFAULT_LIMITS, WindowLimits
 from packager.window.log import (
     DiscontinuityEntry,

@@ -2,7 +2,7 @@
 // picture of what is under the pointer; of a channel what it keeps, with the time of day.
 
 import { byId, clock } from "../dom.js";
-import { fetchThumbnails } from "./thumbnails.js";
+import { fetchThumbnails } from "./thumbnailtrack.js";
 
 const AGAIN_MS = 3000;
 

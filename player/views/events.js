@@ -2,9 +2,9 @@
 
 import { byId, count, el, encodePath, say, syncRows } from "../dom.js";
 import { EventStream } from "./eventstream.js";
-import { FrameQueue } from "./framequeue.js";
+import { FrameQueue } from "./renderqueue.js";
 import { Gaps, SCALE } from "./eventtiming.js";
-import { TypedTexts, pieceOf } from "./tokentexts.js";
+import { TypedTexts, pieceOf } from "./tokencollector.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_MESSAGES = 100;

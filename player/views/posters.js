@@ -1,6 +1,6 @@
 // The pictures of the films in the list: one small picture of each film's storyboard, drawn on the row's canvas.
 
-import { fetchThumbnails } from "../controls/thumbnails.js";
+import { fetchThumbnails } from "../controls/thumbnailtrack.js";
 
 const AT_ONCE = 2;
 const MOST_WAITING = 60;

@@ -2,7 +2,7 @@
 
 import { byId, el, encodePath, presented, say, syncRows } from "../dom.js";
 import * as session from "../controls/mediasession.js";
-import { Meter } from "../instruments/meter.js";
+import { Meter } from "../instruments/audiometer.js";
 import { NowPlaying, newToken } from "./nowplaying.js";
 import { Progress, Retry } from "../retry.js";
 import { StationCard, isClosed } from "./station.js";

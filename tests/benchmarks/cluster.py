@@ -39,7 +39,7 @@ from packager.concurrency import background_task
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry, PartEntry
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 from tests.benchmarks.load import Figure
 from tests.benchmarks.log_followers import (
     FIRST_NUMBER,

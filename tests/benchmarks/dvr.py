@@ -19,12 +19,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from media.mp4.boxes import box
-from media.mp4.codecs import SampleEntry
 from media.mp4.init_segment import write_init_segment
+from media.mp4.sample_entry import SampleEntry
 from media.mp4.track_box import TrackFacts
-from packager.dvr.folder import DvrFolder
+from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import INDEX, IndexLine, encode
-from packager.dvr.restore import align_renditions
+from packager.dvr.restore_plan import align_renditions
 from packager.publish.hls import Presentation
 from packager.window.cadence import cadence
 from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions

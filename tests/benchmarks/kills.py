@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import discover
+from packager.process.ffmpeg_discovery import discover
 from tests.packager.kills import kill_again_and_again
 
 

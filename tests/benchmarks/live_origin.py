@@ -22,17 +22,17 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
 from origin.live import routes as live
 from origin.live.fast_path import LiveFastPath
-from origin.responses.common_headers import CommonHeaders, common_headers
+from origin.responses.response_middleware import CommonHeaders, common_headers
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import discover
+from packager.process.ffmpeg_discovery import discover
 from packager.window.model import LivePart
 
 PARTS_OF_SEGMENT = 6

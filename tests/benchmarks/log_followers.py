@@ -22,7 +22,7 @@ from pathlib import Path
 
 import uvloop
 
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from packager.concurrency import background_task
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import FoldedLog, LiveStream
@@ -33,7 +33,7 @@ from packager.replication.log_server import LogServer
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, Log, RenditionFormat
 from packager.window.model import LivePart
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 from tests.benchmarks.load import Figure
 
 NAME = "live: log to followers"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from packager.ffmpeg.ladder import AUDIO, rungs
 from packager.ffmpeg.live import encoder_arguments
-from packager.process.tools import discover
+from packager.process.ffmpeg_discovery import discover
 from packager.sources import probe
 from packager.sources.source import TEST_SOURCE
 from packager.window.cadence import cadence

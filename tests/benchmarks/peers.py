@@ -21,8 +21,8 @@ from origin.files.routes import Files
 from origin.http1.access_log import RequestCounters
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.responses.common_headers import CommonHeaders
-from packager.library.storage import Library
+from origin.responses.response_middleware import CommonHeaders
+from packager.library.local_storage import Library
 
 SERVER_CORE = "0"
 CLIENT_CORE = "1"

@@ -28,12 +28,12 @@ from playwright.async_api import async_playwright
 from media.mp4.fragments import Fragment, FragmentReader
 from packager.ffmpeg import live as live_arguments
 from packager.live.channel import Channel
-from packager.live.feed import Feed
 from packager.live.options import ChannelOptions
+from packager.live.rendition_output import Feed
+from packager.process.ffmpeg_discovery import Tools, discover
 from packager.process.process import Process
-from packager.process.tools import Tools, discover
 from packager.window.model import LivePart
-from packager.window.wall_clock import Instant
+from packager.window.program_date_time import Instant
 from packager.window.window import Window
 from tests.benchmarks.load import Figure
 from tests.conftest import start_server

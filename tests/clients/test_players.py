@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.clients.conftest import FILM_SIZE, program, run
 from tests.clients.films import FRAME_RATE, KEY_FRAME_SECONDS
 from tests.clients.programs import UNPRIVILEGED, environment

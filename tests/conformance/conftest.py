@@ -21,8 +21,8 @@ from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.responses.common_headers import CommonHeaders, cross_origin_headers
-from packager.library.storage import Library
+from origin.responses.response_middleware import CommonHeaders, cross_origin_headers
+from packager.library.local_storage import Library
 from tests.conformance.raw import Answer, Client
 from tests.waiting import wait_for
 

@@ -14,26 +14,26 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from origin.access.credentials import Authenticator
+from media.mp4.sample_entry import parse_sample_entry
+from origin.access.authentication import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
+from origin.access.publish_authorization import Publishers
 from origin.access.publish_keys import PublishKeys
-from origin.access.publishers import Publishers
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
-from origin.live import captions, metadata
+from origin.live import caption_publishing, metadata
 from origin.live import routes as live
 from origin.live.directives import CARRIED
 from origin.live.fast_path import LiveFastPath
-from origin.responses.common_headers import CommonHeaders, common_headers
+from origin.responses.response_middleware import CommonHeaders, common_headers
 from origin.server.error_responses import ERROR_RESPONSES
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.live.timed_metadata import PartPosition
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.segment.grid_segmenter import GridSegmenter
 from packager.segment.part_packer import CutPart
 from packager.window.model import LivePart
@@ -205,7 +205,11 @@ class HandFed:
         streams = self.streams = {channel.name: channel.stream}
         authenticator = Authenticator()
         keys = streams, Publishers(authenticator, PublishKeys(ADMIN_TOKEN, {}))
-        wings = live.routes(streams, carried, blocked), metadata.routes(*keys), captions.routes(*keys)
+        wings = (
+            live.routes(streams, carried, blocked),
+            metadata.routes(*keys),
+            caption_publishing.routes(*keys),
+        )
         routes = [route for wing in wings for route in wing]
         self.traffic = RequestCounters()
         self.calls = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from origin.http1.protocol import HttpProtocol
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.conftest import Running
 from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Client

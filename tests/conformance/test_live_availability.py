@@ -24,9 +24,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from media.subtitles import webvtt
-from origin.live.rendition_files import read_name
+from origin.live.rendition_file_names import read_name
 from packager.publish.hls import PARTS_KEPT
 from packager.publish.live_stream import FoldedLog
 from packager.window.aligned_windows import AlignedWindows
@@ -34,7 +34,7 @@ from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
 from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment, StoredSegment
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 from tests.origin.live.served_log import LOG_BYTES
 
 CADENCE = cadence(Fraction(24), 1.0, 0.25)

@@ -17,7 +17,7 @@ import m3u8
 import pytest
 
 from packager.live.limits import CaptionLimits, LiveLimits
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import (
     NUMBER,
     OPTIONS,

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from media.hls.media_playlist import MediaPlaylist
-from media.hls.shared_text import Pieces
-from origin.responses import cached
+from media.hls.precompressed_text import Pieces
+from origin.responses import media_responses
 from origin.server import rlimits
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.publish.limits import PublishLimits
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
 from tests.conformance.raw import Client
@@ -101,14 +101,14 @@ def test_a_herd_is_released_by_one_part_and_one_rendering(
     ):
         wait_for(lambda: fed.channel.stream.blocked == HERD, "the herd")
         assert tasks(fed) == alone
-        made = cached._template.cache_info().misses
+        made = media_responses._template.cache_info().misses
         fed.publish(1, "240p")
         answers = {client.answer().body for client in plain}
         (packed_answer,) = {client.answer().body for client in packed}
     assert answers == {gzip.decompress(packed_answer)}
     assert len(rendered) == len(coded) == 1
     # One template for each coding.
-    assert cached._template.cache_info().misses - made < HERD // 20
+    assert media_responses._template.cache_info().misses - made < HERD // 20
     assert fed.channel.stream.blocked == 0
 
 

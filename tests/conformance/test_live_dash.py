@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from origin.http.client_limits import ClientLimit
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.publish.limits import PublishLimits
 from tests.conformance.handfed import (
     HELD_TARGET_DURATIONS,

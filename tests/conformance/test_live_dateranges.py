@@ -13,12 +13,12 @@ import m3u8
 import pytest
 from starlette.applications import Starlette
 
-from origin.access.credentials import Authenticator
+from origin.access.authentication import Authenticator
+from origin.access.publish_authorization import Publishers
 from origin.access.publish_keys import PublishKeys
-from origin.access.publishers import Publishers
 from origin.live import metadata
 from origin.live import routes as live
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.conftest import serving
 from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed, Track
 from tests.conformance.raw import Answer, Client

@@ -18,7 +18,7 @@ import pytest
 
 from media.mp3.id3 import write_id3v2
 from packager.live.limits import LiveLimits, MetadataLimits
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client
 from tests.keys import BEARER_LINE

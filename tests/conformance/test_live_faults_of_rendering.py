@@ -14,13 +14,12 @@ import structlog
 
 from media.hls.media_playlist import MediaPlaylist
 from media.hls.multivariant import MultivariantPlaylist
-from origin.http import content_coding
 from origin.live import fast_path, routes
 from origin.live.playlist_request import Reload
-from origin.responses import cached
+from origin.responses import gzip_cache, media_responses
 from packager.live.limits import LiveLimits
-from packager.process.tools import Tools
-from packager.publish import dash, hls, hls_history
+from packager.process.ffmpeg_discovery import Tools
+from packager.publish import dash, hls, hls_line_cache
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
 from packager.publish.limits import PublishLimits
@@ -78,15 +77,15 @@ RENDERING = [
     pytest.param(hls, "_segment", id="a segment"),
     pytest.param(hls, "_server_control", id="server control"),
     pytest.param(hls, "part_uri", id="the preload hint"),
-    pytest.param(hls_history.History, "older", id="the older lines"),
+    pytest.param(hls_line_cache.History, "older", id="the older lines"),
     pytest.param(DateRanges, "lines", id="date ranges"),
     pytest.param(DateRanges, "evict", id="date ranges that go"),
 ]
 """What is called for each playlist."""
 
 ANSWERING = [
-    pytest.param(content_coding, "tag", id="the entity-tag"),
-    pytest.param(cached, "_template", id="the header"),
+    pytest.param(gzip_cache, "tag", id="the entity-tag"),
+    pytest.param(media_responses, "_template", id="the header"),
     pytest.param(Reload, "render", id="the reload"),
 ]
 """What is called for each answer."""
@@ -166,10 +165,10 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
         (PATH, Reload, "check", (SLOWLY,)),
         (f"{PATH}?_HLS_skip=YES", MediaPlaylist, "pieces", ()),
         (f"{PATH}?_HLS_skip=v2", DateRanges, "lines", ()),
-        (f"{PATH}?token=a", hls_history, "_Suffix", ()),
+        (f"{PATH}?token=a", hls_line_cache, "_Suffix", ()),
         (AUDIO, hls, "adding_up", ()),
-        (PATH, content_coding, "gzip", ("Accept-Encoding: gzip",)),
-        (PATH, content_coding, "gzip", ("Accept-Encoding: gzip", SLOWLY)),
+        (PATH, gzip_cache, "gzip", ("Accept-Encoding: gzip",)),
+        (PATH, gzip_cache, "gzip", ("Accept-Encoding: gzip", SLOWLY)),
         ("/live/test/master.m3u8", hls, "multivariant_playlist", ()),
         ("/live/test/master.m3u8", MultivariantPlaylist, "render", ()),
         ("/live/test/manifest.mpd", LiveManifest, "pieces", ()),
@@ -179,7 +178,7 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
         (f"/live/test/240p/{NUMBER + 7}.0.m4s", fast_path, "media_tag", ()),
         (f"/live/test/240p/init-{NUMBER}.mp4", routes, "media_tag", (SLOWLY,)),
         ("/live/test/240p/1.m4s", LiveManifest, "lost_segment", ()),
-        (f"{PATH}?x", cached.LatestReply, "reply", ()),
+        (f"{PATH}?x", media_responses.LatestReply, "reply", ()),
     ],
 )
 def test_whatever_fails_is_500_of_that_request_alone(

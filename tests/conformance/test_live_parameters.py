@@ -14,7 +14,7 @@ import pytest
 from media.dash.live_mpd import DynamicManifest
 from media.hls.media_playlist import MediaPlaylist
 from media.hls.multivariant import MultivariantPlaylist
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LivePart
 from packager.window.window import Window
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LivePart
 from tests.conformance.handfed import NUMBER, PARTS, PATH, HandFed, Track, on_air, parts_of
 from tests.conformance.raw import Answer, Client

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import (
     HELD_TARGET_DURATIONS,
     NUMBER,

@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from media.mp3.icy import metadata_block
 from origin.radio.mount import Mount
-from packager.process.tools import Tools
-from packager.radio.station import Station, StationOptions
+from packager.process.ffmpeg_discovery import Tools
+from packager.radio.folder_station import Station, StationOptions
 from tests.patience import STATION
 from tests.radio_server import FRAME_BYTES, LIMIT, Server, mount_options, numbers, one_mount, serving
 from tests.waiting import until

@@ -16,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 from origin.files.open_files import OpenFileCache
 from origin.files.routes import open_file
 from origin.http1.limits import HttpLimits
-from packager.library.library_file import LibraryFile
-from packager.library.storage import Library
+from packager.library.local_storage import Library
+from packager.library.storage_interface import LibraryFile
 from tests.conformance.conftest import FILM, FilesWing, Loop, Running, files_wing, serving
 from tests.conformance.raw import Answer
 from tests.waiting import wait_for

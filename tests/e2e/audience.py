@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import RATE
 from tests.e2e.conftest import SMALL, Tab, keep, open_tab

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.e2e.conftest import Tab
 
 FACE = "{0}{0}:{0}{0}:{0}{0}.{0}{0}{0}"

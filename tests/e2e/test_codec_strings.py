@@ -9,7 +9,7 @@ import m3u8
 import pytest
 from playwright.async_api import Browser
 
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.e2e.conftest import new_page
 from tests.packager import films

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, Route
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import NUMBER, Track, on_air
 from tests.e2e.conftest import new_page
 from tests.e2e.test_players import Watching

@@ -140,7 +140,7 @@ async def test_a_page_without_frames_keeps_a_bounded_queue(view: Tab) -> None:
     """As a hidden page has none: all comes within one turn of the page's own loop."""
     found = await view.value(
         """(async () => {
-            const { FrameQueue } = await import("/player/views/framequeue.js");
+            const { FrameQueue } = await import("/player/views/renderqueue.js");
             const shown = [];
             const queue = new FrameQueue((items) => shown.push(...items));
             let most = 0;

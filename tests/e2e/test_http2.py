@@ -15,7 +15,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.cdn.caches import running
 from tests.cdn.conftest import OLD, noise
 from tests.cdn.followers import beyond, hinted, listed

@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Response
 
 from packager.library.demo_media import cache_folder, folder
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import START_SECONDS, ServerProcess, start_server
 from tests.e2e.conftest import Tab, keep, looks, open_tab, quiet_tab
 

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import ServerProcess
 from tests.copied_channel import film
 from tests.e2e.audience import RECOVERY_SECONDS, Audience, watched

@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from packager.concurrency import background_task
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.copied_channel import RATE, TONE, film
 from tests.e2e.audience import Audience, watched
 from tests.ports import kept_port

@@ -64,7 +64,7 @@ async def test_pictures_come_where_the_server_had_no_time_for_them_at_first(
     await tab.until("document.readyState === 'complete'")
     places = await tab.value(
         """(async () => {
-            const { fetchThumbnails } = await import("/player/controls/thumbnails.js");
+            const { fetchThumbnails } = await import("/player/controls/thumbnailtrack.js");
             return (await fetchThumbnails("/vod/film.mp4/thumbnails.vtt")).length;
         })()"""
     )

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.copied_channel import film
 from tests.e2e.audience import Audience, watched
 from tests.upstream import Upstream, upstream

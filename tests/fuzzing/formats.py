@@ -9,26 +9,26 @@ from typing import Any, Protocol
 
 from media.errors import MediaError
 from media.flv.amf0 import AmfLimits, read_values, write_values
-from media.hls.reader import read_playlist
-from media.matroska.stream import MatroskaStreamReader
+from media.hls.playlist_reader import read_playlist
+from media.matroska.stream_reader import MatroskaStreamReader
 from media.mp3.icy import Deinterleaver
 from media.mp3.reader import MpegAudioReader
-from media.mp3.stream import AudioStreamReader
+from media.mp3.stream_reader import AudioStreamReader
 from media.mp4.boxes import box
-from media.mp4.fragmented_stream import FragmentedStreamReader
+from media.mp4.cmaf_ingest import TrackUploadLimits, TrackUploads, UnknownTrackError, UploadReader
 from media.mp4.fragments import FragmentReader, write_fragment
-from media.mp4.live_segment import read_live_segment
+from media.mp4.live_segment_reader import read_live_segment
 from media.mp4.moof import Sample
 from media.mp4.movie import MovieLimits
-from media.mp4.track_uploads import TrackUploadLimits, TrackUploads, UnknownTrackError, UploadReader
+from media.mp4.stream_reader import FragmentedStreamReader
 from media.ogg.page import checksum
 from media.ogg.reader import OggReader
 from media.rtsp.messages import RtspReader
 from media.subtitles.subtitle_file import read_subtitle_file
 from media.subtitles.webvtt import CueReader
-from origin.cli.check_dash import ManifestError, read_manifest
+from origin.cli.dash_manifest_reader import ManifestError, read_manifest
 from origin.http1.websocket import FrameReader, WebSocketError, WebSocketLimits
-from origin.ingest.client_configuration import ClientConfigurationLimits, read_client
+from origin.ingest.multitrack_configuration import ClientConfigurationLimits, read_client
 from origin.ingest.stream_id import read_stream_id
 from origin.token_relay.sse_reader import SseError, SseReader
 from packager.vod.movie_reader import ContainerLimits, read_movie
@@ -37,7 +37,7 @@ from tests.fuzzing.fuzzer import Outcome, Target
 from tests.fuzzing.mutation import Parts
 from tests.fuzzing.publishing import METADATA, encoded, error_text, joined
 from tests.media.rtsp.test_messages import STREAM as RTSP_STREAM
-from tests.origin.ingest.test_client_configuration import ASKED
+from tests.origin.ingest.test_multitrack_configuration import ASKED
 
 ERRORS = (MediaError, UnknownTrackError, WebSocketError, SseError, ManifestError)
 """What readers document."""

@@ -14,23 +14,23 @@ from media.flv import tags as flv_tags
 from media.flv.amf0 import write_values
 from media.flv.flv_to_fragments import FlvToFragments
 from media.flv.flv_to_matroska import FlvToMatroska
-from media.flv.reader import FlvReader
+from media.flv.stream_reader import FlvReader
 from media.flv.tags import AUDIO, SCRIPT, VIDEO, Tag, write_tag
-from media.matroska.stream import MatroskaStreamReader
+from media.matroska.stream_reader import MatroskaStreamReader
 from media.mp4.fragments import Fragment, InitSegment
 from media.rtmp import chunks
 from media.rtmp.chunks import Message, write_message
 from media.rtmp.connection import Event
-from media.rtmp.published_tracks import PublishedTracks, PublishedTracksLimits
+from media.rtmp.multitrack import PublishedTracks, PublishedTracksLimits
 from media.stream_reader import StreamChunk, StreamReader
-from media.ts.reader import TransportReader
+from media.ts.stream_reader import TransportReader
 from media.ts.tables import PACKET
 from media.ts.ts_to_fragments import TransportToFragments
 from tests import hostile_media as hostile
 from tests import rtmp
 from tests.fuzzing.fuzzer import Outcome, Target
 from tests.fuzzing.mutation import Parts
-from tests.media.flv import test_track_codings as enhanced
+from tests.media.flv import test_mp4_tracks as enhanced
 from tests.media.flv.test_flv_to_fragments import samples
 from tests.media.flv.test_tags import AAC, AVCC, some_tags
 

@@ -14,21 +14,21 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from media.errors import MediaError
-from media.flv.reader import FlvReader
-from media.hls.reader import DEFAULT_LIMITS, read_playlist
-from media.matroska.stream import MatroskaStreamReader
+from media.flv.stream_reader import FlvReader
+from media.hls.playlist_reader import DEFAULT_LIMITS, read_playlist
+from media.matroska.stream_reader import MatroskaStreamReader
 from media.mp3.icy import Deinterleaver, clean_title
 from media.mp3.reader import MpegAudioReader
-from media.mp3.stream import AudioStreamReader
+from media.mp3.stream_reader import AudioStreamReader
 from media.mp4.fragment_join import FragmentJoiner, JoinLimits
-from media.mp4.fragmented_stream import FragmentedStreamReader
+from media.mp4.stream_reader import FragmentedStreamReader
 from media.ogg.reader import OggReader
 from media.rtmp.chunks import Message
-from media.rtmp.published_tracks import PublishedTracks, PublishedTracksLimits
+from media.rtmp.multitrack import PublishedTracks, PublishedTracksLimits
 from media.rtsp.messages import RtspReader
 from media.subtitles.webvtt import CueReader
 from media.ts.join import TransportJoiner
-from media.ts.reader import TransportReader
+from media.ts.stream_reader import TransportReader
 from origin.ingest.rtmp import RtmpLimits
 from packager.step_budget import AUDIO_PORTION_BYTES, FLV_PORTION_BYTES, PORTION_BYTES
 from tests import hostile_media as hostile

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MediaError, UnsupportedError
-from media.matroska.stream import MatroskaStreamReader
-from media.mp4.fragmented_stream import FragmentedStreamReader
+from media.matroska.stream_reader import MatroskaStreamReader
+from media.mp4.stream_reader import FragmentedStreamReader
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from packager.sources.gop_cache import GopCache
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from media.errors import MalformedError, TooLargeError
 from media.flv.flv_to_fragments import FlvToFragments
 from media.flv.flv_to_matroska import FlvToMatroska
-from media.flv.reader import FlvReader
+from media.flv.stream_reader import FlvReader
 from media.flv.tags import FILE_HEADER, ON_METADATA, SCRIPT, VIDEO, FlvLimits, file_header, write_tag
 from media.stream_reader import StreamChunk, StreamReader
-from media.ts.reader import TransportReader
+from media.ts.stream_reader import TransportReader
 from packager.sources.gop_cache import GopCache
 
 SECONDS = 3

@@ -9,7 +9,7 @@ import pytest
 
 from origin.files import routes as file_routes
 from origin.http1.limits import HttpLimits
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from tests.conformance.conftest import FILM, Loop, Running, serving
 
 HASTY = HttpLimits(header_seconds=0.5, stalled_seconds=1.0)

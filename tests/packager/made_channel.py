@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from media.hls.date_range import DateRange
-from media.hls.shared_text import rendered
+from media.hls.precompressed_text import rendered
 from media.mp4.boxes import box
-from media.mp4.codecs import SampleEntry
 from media.mp4.fragments import write_fragment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import Sample
+from media.mp4.sample_entry import SampleEntry
 from media.mp4.track_box import TrackFacts
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.aligned_windows import AlignedWindows
@@ -19,7 +19,7 @@ from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, Log, RenditionFormat
 from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment, StoredSegment
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 from tests.origin.live.served_log import LOG_BYTES, NoCommands
 
 NUMBER = 1_795_000_000

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from packager.data_folder import DataFolder
 from packager.dvr.bucket import DvrBucket
 from packager.dvr.limits import DvrLimits
 from packager.dvr.segment_archive import SegmentArchive
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
+from packager.safe_files import DataFolder
 from packager.window.sequence_numbers import SequenceNumbers
 from packager.window.window import Window
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track, media_clock

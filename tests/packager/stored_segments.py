@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import write_fragment
 from media.mp4.moof import Sample
-from packager.dvr.folder import DvrFolder
+from media.mp4.sample_entry import parse_sample_entry
+from packager.dvr.disk_rendition import DvrFolder
 from packager.window.model import LivePart, LiveSegment, Timeline, join_parts
 from tests.conformance.handfed import NUMBER, Track
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, Log
 from packager.window.model import LiveSegment
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 from packager.window.snapshot import SegmentMediaEntry, SnapshotEntry
 from packager.window.window import Window
 

@@ -9,7 +9,7 @@ import pytest
 
 from media.dash.durations import duration
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
-from media.dash.segment_templates import SegmentList, SegmentTemplate
+from media.dash.segment_addressing import SegmentList, SegmentTemplate
 
 NAMES = {"": "urn:mpeg:dash:schema:mpd:2011"}
 

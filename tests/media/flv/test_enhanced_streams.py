@@ -12,10 +12,10 @@ import pytest
 
 from media.flv import tags as flv_tags
 from media.flv.flv_to_fragments import FlvToFragments
-from media.flv.reader import FlvReader
-from media.mp4.codecs import parse_sample_entry
+from media.flv.stream_reader import FlvReader
 from media.mp4.fragments import Fragment, InitSegment
-from packager.process.tools import locate
+from media.mp4.sample_entry import parse_sample_entry
+from packager.process.ffmpeg_discovery import locate
 from tests.media.flv.test_flv_to_fragments import (
     EXECUTIONS,
     check_hostile,

@@ -17,9 +17,9 @@ from media.flv import tags as flv_tags
 from media.flv.amf0 import write_values
 from media.flv.flv_to_matroska import FlvToMatroska
 from media.flv.tags import AUDIO, SCRIPT, VIDEO
-from media.matroska.stream import MatroskaStreamReader
+from media.matroska.stream_reader import MatroskaStreamReader
 from media.rtmp.chunks import Message
-from packager.process.tools import locate
+from packager.process.ffmpeg_discovery import locate
 from tests.media.rtmp.test_publishers import INPUTS, OUTPUT, SECONDS, newer_ffmpeg
 from tests.rtmp import record
 

@@ -12,7 +12,7 @@ from media.errors import MediaError
 from media.flv import tags as flv_tags
 from media.flv.amf0 import write_values
 from media.flv.flv_to_fragments import FlvToFragments
-from media.flv.reader import FlvReader
+from media.flv.stream_reader import FlvReader
 from media.flv.tags import AUDIO, SCRIPT, VIDEO, Tag, write_tags
 from media.mp4.fragments import Fragment, InitSegment
 from media.stream_reader import StreamChunk

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from media.hls.attribute_values import adding_up, date_time, decimal, quoted
 from media.hls.date_range import DateRange
 from media.hls.media_playlist import (
     ByteRange,
@@ -20,7 +21,6 @@ from media.hls.media_playlist import (
     ServerControl,
 )
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
-from media.hls.values import adding_up, date_time, decimal, quoted
 
 LIVE = MediaPlaylist(
     target_duration=2,

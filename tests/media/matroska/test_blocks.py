@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.matroska.blocks import KEY, MatroskaFile, MatroskaLimits, read_blocks
 from media.matroska.movie import read_matroska
-from media.matroska.stream import MatroskaStreamReader
+from media.matroska.stream_reader import MatroskaStreamReader
 from media.mp4.movie import Movie
 
 UNKNOWN = b"\x01\xff\xff\xff\xff\xff\xff\xff"

@@ -16,7 +16,7 @@ from media.mp3.id3 import (
     parse_trailer,
     write_id3v2,
 )
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 
 
 def syncsafe(size: int) -> bytes:

@@ -7,8 +7,8 @@ import pytest
 from media.errors import MalformedError
 from media.mp4.av1 import begins_with_key_frame, obus
 from media.mp4.boxes import box
-from media.mp4.codecs import SampleEntry
-from media.mp4.sample_start import HEAD_BYTES, Access, sample_starts
+from media.mp4.random_access import HEAD_BYTES, Access, sample_starts
+from media.mp4.sample_entry import SampleEntry
 
 ENTRY = SampleEntry(b"av01", "av01.0.04M.08", b"", (box(b"av1C", b"\x81\0\0\0"),))
 KEY, INTER = b"\x10", b"\x30"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError
 from media.subtitles.webvtt import Cue, CueLimits, CueReader, segment, timestamp
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 
 FILE = """\
 WEBVTT - a title

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from media.errors import MalformedError, MediaError, UnsupportedError
-from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, InitSegment
+from media.mp4.sample_entry import parse_sample_entry
 from media.ts.tables import PACKET
 from media.ts.timestamps import CLOCK_WRAP
 from media.ts.ts_to_fragments import LiveTransportLimits, TransportToFragments

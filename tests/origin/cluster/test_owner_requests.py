@@ -13,15 +13,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from origin.access.credentials import Authenticator, client_address
+from origin.access.authentication import Authenticator, client_address
+from origin.access.publish_authorization import Publishers
 from origin.access.publish_keys import PublishKeys
-from origin.access.publishers import Publishers
-from origin.http.address_areas import port_of
-from origin.live import live_event
-from origin.server.owner_requests import OwnerRequests
+from origin.http.path_prefixes import port_of
+from origin.live import event_start_end
+from origin.server.owner_proxy import OwnerRequests
 from packager.cluster.commands import Command
 from packager.cluster.limits import ClusterLimits
-from packager.publish.commands import RecordingState
+from packager.publish.channel_commands import RecordingState
 from tests.origin.live.served_log import NoCommands
 from tests.packager.cluster.test_node import LIMITS, Node, clear, is_level, node, owner, playing
 from tests.redis_server import RedisServer
@@ -181,7 +181,7 @@ async def test_who_ends_an_event_is_told_so_before_a_long_recording_is_finished(
         stream = both.owner_node.streams["test"]
         stream.commands = EndlessRecording()
         publishers = Publishers(Authenticator(), PublishKeys("", {"test": "right"}))
-        app = Starlette(routes=live_event.routes({"test": stream}, publishers, lambda _: None))
+        app = Starlette(routes=event_start_end.routes({"test": stream}, publishers, lambda _: None))
         OwnerRequests(app, both.owner_node.node)
         assert (await both.post("/live/test/end?key=wrong")).status_code == 401
         answer = await both.post("/live/test/end?key=right")

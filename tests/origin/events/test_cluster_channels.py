@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, NumberingUnavailableError
-from origin.events.channel_log import FollowedEventLog, ServedEventLog
+from origin.events.channel_replication import FollowedEventLog, ServedEventLog
 from origin.events.cluster_channels import ClusterChannels
 from origin.events.limits import ChannelLimits
 from packager.cluster.connection import RedisConnection

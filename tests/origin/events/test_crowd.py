@@ -16,7 +16,7 @@ import pytest
 from origin.events.delivery import MOST_FRAMES, Reader
 from origin.events.event_log import Event
 from origin.events.limits import ChannelLimits
-from origin.http1.stream import Stream
+from origin.http1.body_writer import Stream
 from tests.benchmarks import event_readers
 from tests.event_server import LIMIT, NDJSON, WAYS, Got, Server, Way, a_channel, reading, serving
 from tests.eventstream import Message, read

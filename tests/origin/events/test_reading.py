@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from origin.access.credentials import signature
+from origin.access.authentication import signature
 from origin.events.channel import EventChannelOptions
 from origin.events.limits import ChannelLimits
 from origin.http.client_limits import ClientLimit

@@ -14,7 +14,7 @@ from websockets.protocol import SERVER, Protocol, State
 
 from origin.http1.websocket import FrameReader, Message, WebSocketError, WebSocketLimits
 from tests.event_server import LIMIT, serving
-from tests.origin.events.test_sockets import opened, raw
+from tests.origin.events.test_websocket_endpoint import opened, raw
 from tests.waiting import until
 
 MASK = b"\x37\xfa\x21\x3d"

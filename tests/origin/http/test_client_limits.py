@@ -16,7 +16,7 @@ from origin.config.options import Config, LimitOptions
 from origin.http.client_limits import ClientLimit, network_of
 from origin.http.trusted_proxies import TrustedProxies
 from origin.server.http_config import client_limits_of
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.waiting import wait_for

@@ -24,7 +24,7 @@ from origin.files.open_files import OpenFileCache
 from origin.files.routes import Files
 from origin.http1.protocol import http_protocol
 from origin.http1.limits import HttpLimits
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 
 async def ask(server):
     port = server.servers[0].sockets[0].getsockname()[1]

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from origin.files import routes as file_routes
 from origin.http1.limits import HttpLimits
 from origin.http1.sendfile import ZERO_COPY
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from tests.certificates import self_signed
 from tests.conformance.conftest import FILM, Loop, Running, serving
 from tests.origin.conftest import BIG, HASTY, make_big

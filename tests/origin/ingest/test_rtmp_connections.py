@@ -9,7 +9,7 @@ import struct
 import pytest
 from structlog.testing import capture_logs
 
-from origin.access.credentials import GuessDelay
+from origin.access.authentication import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.rtmp import RtmpLimits, RtmpServer

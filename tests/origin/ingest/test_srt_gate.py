@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import structlog
 
-from origin.access.credentials import GuessDelay
+from origin.access.authentication import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.srt import SrtGate, SrtLimits

@@ -13,7 +13,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from packager.process.tools import locate
+from packager.process.ffmpeg_discovery import locate
 from tests.media.rtmp.test_publishers import newer_ffmpeg
 from tests.origin.ingest.studio import KEY, Studio, encoding, studio
 from tests.ports import kept_port

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.access.credentials import GuessDelay
+from origin.access.authentication import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits

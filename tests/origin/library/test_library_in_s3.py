@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from packager.library.library_file import SETTLED_AFTER
+from packager.library.storage_interface import SETTLED_AFTER
 from tests.conftest import ServerProcess, start_server
 from tests.origin.vod.conftest import put
 from tests.packager import films

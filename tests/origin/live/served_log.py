@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
 from origin.live import routes as live
-from packager.publish.commands import RecordingState
+from packager.publish.channel_commands import RecordingState
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry
 from packager.window.log_encoding import LogDecoder, encode

@@ -22,7 +22,7 @@ import pytest
 
 from origin.config.load import validate
 from origin.config.warnings import unserved
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import ServerProcess, start_server
 from tests.keys import BEARER
 from tests.patience import CLIENT_SECONDS, patient_server

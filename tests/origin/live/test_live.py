@@ -22,10 +22,10 @@ import pytest
 
 from origin.live.part_waits import wait_for_part
 from origin.live.playlist_request import due_segments
-from origin.responses.cached import accepts_gzip
+from origin.responses.media_responses import accepts_gzip
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LivePart, WindowOptions
 from packager.window.window import Window
 from tests.live_server import LiveServer, broadcasting

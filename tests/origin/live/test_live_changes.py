@@ -21,7 +21,7 @@ from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.live.restarts import Restarts
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.live_server import broadcasting, running
 from tests.patience import CLIENT_SECONDS, LIVE, PATIENCE_SECONDS, REQUESTS
 from tests.waiting import until, wait_for

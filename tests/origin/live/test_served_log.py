@@ -21,18 +21,18 @@ from starlette.applications import Starlette
 
 from media.hls.date_range import DateRange
 from media.mp3.id3 import write_id3v2
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from media.subtitles.webvtt import Cue
 from origin.live import routes as live
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
 from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import LivePart, LiveSegment
-from packager.window.rendition_writer import RenditionWriter
+from packager.window.rendition_log_writer import RenditionWriter
 from tests.copied_channel import film
 from tests.live_server import running
 from tests.origin.live.served_log import ABSENT, LOG_BYTES, Answer, LogClock, LogKeeper, NoCommands, answers

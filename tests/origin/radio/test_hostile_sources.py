@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from media.hls.reader import DEFAULT_LIMITS, PlaylistReaderLimits, read_playlist
+from media.hls.playlist_reader import DEFAULT_LIMITS, PlaylistReaderLimits, read_playlist
 from origin.radio.limits import RELAY_RETRY, RelayLimits
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock

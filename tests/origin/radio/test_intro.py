@@ -16,8 +16,8 @@ from media.mp3.icy import Deinterleaver
 from origin.config.load import load
 from origin.config.options import Config, ConfigError, RadioOptions
 from origin.radio.mount import Mount
-from origin.radio.stations import make_stations
-from packager.process.tools import Tools
+from origin.radio.station_factory import make_stations
+from packager.process.ffmpeg_discovery import Tools
 from packager.radio.intro import Intro, read_intro
 from packager.radio.limits import IntroLimits
 from packager.radio.source_client_station import SourceClientStation

@@ -9,12 +9,12 @@ import json
 import pytest
 from starlette.requests import Request
 
-from origin.access.credentials import Authenticator, client_address
+from origin.access.authentication import Authenticator, client_address
 from origin.config.options import Config, RadioOptions
 from origin.radio.authorization import StationAuthorization
 from origin.radio.mount import Mount
-from origin.radio.stations import make_stations
-from packager.process.tools import Tools
+from origin.radio.station_factory import make_stations
+from packager.process.ffmpeg_discovery import Tools
 from tests.keys import BEARER_LINE
 from tests.radio_server import FRAME_BYTES, Feed, mount_options, numbers, one_mount, serving
 from tests.waiting import until

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from media.mp3.icy import Deinterleaver, Interleaver, metadata_block
-from origin.http1.stream import LAST_CHUNK, Stream
+from origin.http1.body_writer import LAST_CHUNK, Stream
 from origin.radio.audio_ring import AudioRing
 from origin.radio.limits import ListenerLimits, ListenerTimeLimits, MountLimits
-from origin.radio.listener_time import ListenerTime, MediaTimeMark
+from origin.radio.listener_media_time import ListenerTime, MediaTimeMark
 from origin.radio.listeners import Listener, Listeners
 
 T = TypeVar("T")

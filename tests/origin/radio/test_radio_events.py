@@ -14,7 +14,7 @@ import pytest
 
 from origin.events.limits import ChannelLimits
 from origin.radio.limits import ListenerTimeLimits
-from origin.radio.listener_time import ListenerTimes
+from origin.radio.listener_media_time import ListenerTimes
 from origin.server.api import describe_station
 from packager.concurrency import background_task
 from tests.eventstream import Message, read

@@ -15,8 +15,8 @@ from origin.config.load import load
 from origin.config.options import Config, ConfigError, LimitOptions, RadioOptions
 from origin.config.warnings import unserved
 from origin.radio.mount import Mount
-from origin.radio.stations import make_stations
-from packager.process.tools import Tools
+from origin.radio.station_factory import make_stations
+from packager.process.ffmpeg_discovery import Tools
 from packager.radio.source_client_station import SourceClientStation
 from tests.patience import MOUNT
 from tests.radio_server import FRAME_BYTES, Client, Feed, mount_options, numbered_frame, numbers, serving

@@ -14,8 +14,8 @@ from media.mp3.reader import Frame, MpegAudioReader
 from origin.radio.limits import ListenerLimits
 from origin.radio.listeners import Listener, ListenerClient
 from origin.radio.mount import Mount
-from packager.process.tools import Tools, ToolsError
-from packager.radio.station import Station, StationOptions
+from packager.process.ffmpeg_discovery import Tools, ToolsError
+from packager.radio.folder_station import Station, StationOptions
 from tests.keys import ADMIN_TOKEN
 from tests.patience import MOUNT
 from tests.radio_server import FRAME_BYTES, Client, Server, mount_options, one_mount

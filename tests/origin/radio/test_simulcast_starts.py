@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.radio.limits import SimulcastLimits
 from packager.radio.simulcast import StartLimit
 from tests.conftest import ServerProcess, start_server

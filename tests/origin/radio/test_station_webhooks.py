@@ -14,14 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from origin.access.credentials import Authenticator
+from origin.access.authentication import Authenticator
 from origin.access.limits import WebhookLimits
 from origin.access.webhook import Webhook
 from origin.radio.authorization import StationAuthorization
 from origin.radio.mount import Mount
 from origin.radio.routes import routes
+from origin.radio.station_factory import Stations
 from origin.radio.station_webhooks import StationWebhooks
-from origin.radio.stations import Stations
 from packager.radio.source_client_station import SourceClientStation
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS

@@ -20,7 +20,7 @@ from origin.http.byte_ranges import ByteRange
 from origin.http.media_types import media_type
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.responses.representation import BytesRepresentation, FileRepresentation, RepresentationResponse
-from packager.library.storage import Library, LocalFile
+from packager.library.local_storage import Library, LocalFile
 
 DATA = bytes(range(256)) * 20
 THEN = 1_700_000_000

@@ -16,8 +16,8 @@ from typing import Any
 import m3u8
 import pytest
 
+from packager.process.ffmpeg_discovery import Tools
 from packager.process.sandbox import missing
-from packager.process.tools import Tools
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
 from tests.keys import BEARER_LINE

@@ -16,9 +16,9 @@ from typing import cast
 import pytest
 import uvloop
 
-from origin.server.listening import ListeningLimits, SocketListener
+from origin.server.connection_acceptor import ListeningLimits, SocketListener
+from packager.process.ffmpeg_discovery import BusyError
 from packager.process.process import Process
-from packager.process.tools import BusyError
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
 from tests.waiting import until, wait_for

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from origin.access.credentials import fits_any
+from origin.access.authentication import fits_any
 from origin.access.key_hash import digest
 from origin.access.publish_keys import PublishKeys
 from origin.config.kept_secrets import (

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from packager.process import seccomp as seccomp_filter
+from packager.process.ffmpeg_discovery import Tools
 from packager.process.sandbox import missing
-from packager.process.tools import Tools
 from tests.conftest import ServerProcess, start_server
 from tests.fork_server import HEADWATER
 from tests.waiting import wait_for

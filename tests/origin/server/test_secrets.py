@@ -22,9 +22,9 @@ from urllib.parse import quote
 import pytest
 import structlog
 
-from origin.config import logs
+from origin.config import logging_setup
 from origin.config.options import Config, EventOptions, LiveOptions, RadioOptions, redactor_of, secrecy
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import ServerProcess, start_server
 from tests.fork_server import run_headwater
 from tests.waiting import wait_for
@@ -347,15 +347,15 @@ def test_no_line_of_the_log_has_a_secret_whoever_wrote_it(
     import logging
 
     config = Config(events=(EventOptions("c", publish_token="c4nary1x äß"),))
-    logs.configure("debug", style, redactor_of(config))
+    logging_setup.configure("debug", style, redactor_of(config))
     log = structlog.get_logger()
     known = "c4nary1x äß"
     try:
         log.info("known", text=known, other={"a": (known,)}, coded=quote(known), path=Path(f"/{known}/x"))
         log.info("%s in the event", known)
         log.info("url", reason="http://user:c4nary2x@host/?key=c4nary3x refused")
-        log.info("long", text=f"{'x' * (logs.MAX_VALUE - 4)}{known}{'y' * 100_000}")
-        log.info("longer", text=f"{'é' * (logs.MAX_TEXT - logs.LONGEST_SECRET - 4)}{known}")
+        log.info("long", text=f"{'x' * (logging_setup.MAX_VALUE - 4)}{known}{'y' * 100_000}")
+        log.info("longer", text=f"{'é' * (logging_setup.MAX_TEXT - logging_setup.LONGEST_SECRET - 4)}{known}")
         for name in ("httpx", "uvicorn.error", "asyncio"):
             logging.getLogger(name).error("HTTP Request: GET %s", f"http://u:c4nary4x@h/?a={known}")
         try:

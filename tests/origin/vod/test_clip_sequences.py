@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from media.subtitles.webvtt import CueReader
 from origin.vod import routes as vod_routes
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles, titles
 from packager.vod.clip_sequence import ClipSequence, make_sequence
 from tests.conformance.conftest import serving

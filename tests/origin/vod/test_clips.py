@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from origin.vod import routes as vod_routes
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.conformance.conftest import serving
 from tests.packager import films

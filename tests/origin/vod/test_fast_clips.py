@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from origin.vod import routes as vod_routes
 from origin.vod.segment_cache import SegmentCacheLimits
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.conformance.conftest import serving
 from tests.origin.vod.test_fast_path import MAX_AGE, REQUESTS, served, told

@@ -22,11 +22,11 @@ from origin.http1.fast_path import FastPath
 from origin.http1.request_head import PlainFields, RequestLine
 from origin.vod import routes as vod_routes
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, Text
-from origin.vod.caching import Lifetime, VodCaching
+from origin.vod.cache_control import Lifetime, VodCaching
 from origin.vod.fast_path import VodFastPath, VodService
 from origin.vod.segment_cache import SegmentCache, SegmentCacheLimits
 from origin.vod.segment_responses import metadata_of
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import TitleLimits, Titles
 from tests.conformance.conftest import Running, serving
 from tests.conformance.raw import Answer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.library.library_file import LibraryFile
+from packager.library.storage_interface import LibraryFile
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import FileIndex
 from tests.origin.vod.conftest import put

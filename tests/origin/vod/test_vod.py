@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from media.mp4.boxes import box
 from origin.files import routes as file_routes
 from origin.vod import routes as vod_routes
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import TitleLimits, Titles, titles
 from packager.vod.limits import DEFAULT_LIMITS
 from tests.conformance.conftest import serving

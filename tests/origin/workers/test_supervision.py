@@ -18,7 +18,7 @@ from origin.http1.connection import Connection
 from origin.server.limits import Limits, WorkerLimits
 from origin.workers import messages
 from origin.workers.messages import Ready
-from origin.workers.worker_process import WorkerProcess, WorkerState
+from origin.workers.worker_handle import WorkerProcess, WorkerState
 from packager.replication.limits import ReplicationLimits
 from packager.replication.log_server import LogServer
 from tests.conftest import STOP_SECONDS, ServerProcess

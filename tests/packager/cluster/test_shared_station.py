@@ -21,7 +21,7 @@ from packager.cluster.shared_station import RADIO, SharedStation
 from packager.cluster.station_reader import StationLogs
 from packager.concurrency import background_task
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.block_encoding import SharedBlock, StationState, decode, encode
+from packager.radio.block_serialization import SharedBlock, StationState, decode, encode
 from packager.radio.ogg_block_reader import OggBlockReader
 from packager.radio.ogg_chain import OggChain
 from packager.radio.station_info import StationInfo

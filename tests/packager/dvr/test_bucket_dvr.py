@@ -15,8 +15,8 @@ from obstore.store import S3Store
 
 from packager.dvr.bucket import DvrBucket
 from packager.dvr.limits import BucketLimits
-from packager.library.storage import NotFoundError
-from packager.process.tools import Tools
+from packager.library.local_storage import NotFoundError
+from packager.process.ffmpeg_discovery import Tools
 from packager.s3.client import AccessRefusedError, S3Client
 from packager.s3.limits import S3Limits, S3RequestLimits
 from packager.window.segments import MEMORY_TARGET_DURATIONS

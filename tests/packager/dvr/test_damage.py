@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from packager.dvr.folder import DvrFolder
+from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import INDEX
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import NUMBER, Track

@@ -17,9 +17,9 @@ from origin.live.part_waits import OpenSegmentResponse
 from packager.data_lock import DataInUseError, DataLock
 from packager.dvr import index
 from packager.dvr.index import IndexLine
-from packager.dvr.restore import StoredRendition, align_renditions
+from packager.dvr.restore_plan import StoredRendition, align_renditions
 from packager.live.channel import Channel
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.window.segments import MEMORY_TARGET_DURATIONS
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
 from tests.packager.station import PARTS, on_air

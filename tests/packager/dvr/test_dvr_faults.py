@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from packager.data_folder import TEMPORARY
-from packager.dvr.folder import DvrFolder
+from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import INDEX
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.publish.hls import SKIP_BOUNDARY
+from packager.safe_files import TEMPORARY
 from packager.window.model import LiveSegment
 from packager.window.segments import MEMORY_TARGET_DURATIONS
 from packager.window.sequence_numbers import SequenceNumbers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.dvr.folder import DvrFolder
+from packager.dvr.disk_rendition import DvrFolder
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
 from tests.packager.stored_segments import make_segments

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from packager.concurrency import background_task
-from packager.dvr.folder import DvrFolder
+from packager.dvr.disk_rendition import DvrFolder
+from packager.dvr.disk_writer import Writer
 from packager.dvr.index import INDEX
 from packager.dvr.limits import DvrLimits
 from packager.dvr.write_queue import DiskHealth, RenditionStore, WriteQueue
-from packager.dvr.writer import Writer
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.station import on_air

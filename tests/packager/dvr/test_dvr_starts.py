@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools, ToolsError
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.publish.limits import PublishLimits
 from packager.window.limits import WaiterLimits, WindowLimits
 from packager.window.model import LiveSegment

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from packager.data_folder import MAX_ASIDE_FOLDERS, DataFolder, NotOursError
 from packager.data_lock import DataLock
-from packager.dvr.folder import DvrFolder
+from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import erase_in
-from packager.live.live_event import _forget
-from packager.process.tools import Tools
-from packager.recordings.collection import Recordings, Retention
+from packager.live.event_lifecycle import _forget
+from packager.process.ffmpeg_discovery import Tools
+from packager.recordings.disk_recordings import Recordings, Retention
+from packager.safe_files import MAX_ASIDE_FOLDERS, DataFolder, NotOursError
 from packager.window.model import LiveSegment
 from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, Track

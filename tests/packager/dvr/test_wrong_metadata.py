@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from packager.dvr import stored_cadence
 from packager.dvr.index import INDEX
-from packager.live.live_event import LiveEvent
-from packager.process.tools import Tools
-from packager.recordings.collection import Recordings, Retention
+from packager.live.event_lifecycle import LiveEvent
+from packager.process.ffmpeg_discovery import Tools
+from packager.recordings.disk_recordings import Recordings, Retention
 from packager.recordings.metadata import EventEnd, decode_ending, decode_metadata
 from packager.window.cadence import cadence
 from tests.conformance.handfed import NUMBER, Track

@@ -14,14 +14,14 @@ from structlog.testing import capture_logs
 
 from media.errors import MalformedError
 from media.mp4.fragments import write_fragment
-from media.mp4.live_segment import read_live_segment
+from media.mp4.live_segment_reader import read_live_segment
 from media.mp4.moof import Sample
 from packager.dvr import index
 from packager.dvr.disk_archive import DiskArchive
-from packager.dvr.folder import DvrFolder
+from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.limits import DvrLimits
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.window.sequence_numbers import MAX_NUMBER, SequenceNumbers
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.station import PARTS, on_air

@@ -10,8 +10,8 @@ import pytest
 
 from media.errors import MalformedError, UnsupportedError
 from packager.export.export import ExportReport, export
-from packager.library.storage import Library, NotFoundError
-from packager.process.tools import Tools
+from packager.library.local_storage import Library, NotFoundError
+from packager.process.ffmpeg_discovery import Tools
 from packager.vod import Titles
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from packager.data_folder import NotOursError
 from packager.export.export import ExportReport, export
 from packager.export.package_record import RECORD_BEGIN
+from packager.safe_files import NotOursError
 from tests.fork_server import HEADWATER, run_headwater
 from tests.packager import films
 from tests.small_disk import small_disk

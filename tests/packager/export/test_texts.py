@@ -11,7 +11,7 @@ import m3u8
 import pytest
 
 from packager.export.export import export
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.packager import films
 from tests.packager.films import run_ffmpeg

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from packager.forwarding.forwarder import Forwarder, ForwardLimits
+from packager.process.ffmpeg_discovery import discover
 from packager.process.process import Process
-from packager.process.tools import discover
 from packager.retry_policy import RetryPolicy
 from packager.sources.publication import Publication, Publisher
 from packager.sources.published_source import PublishedSource

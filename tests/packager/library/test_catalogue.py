@@ -13,10 +13,10 @@ import pytest
 
 from packager.concurrency import background_task
 from packager.library.catalogue import DEFAULT_LIMITS, Catalogue, Entry, LibraryTitle
-from packager.library.file_facts import Facts, probe
 from packager.library.file_listing import FileListing, ListedFolder
-from packager.library.storage import Withheld
-from packager.process.tools import Tools
+from packager.library.file_probe import Facts, probe
+from packager.library.local_storage import Withheld
+from packager.process.ffmpeg_discovery import Tools
 from tests.packager import crafted
 from tests.packager.library.listing import files, fill
 from tests.waiting import until

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 from packager.concurrency import background_task
 from packager.library import file_listing
 from packager.library.catalogue import DEFAULT_LIMITS, Catalogue, CatalogueLimits, Entry, LibraryTitle
-from packager.library.file_facts import Facts
 from packager.library.file_listing import FileListing, ListedFolder, Listing, ListingLimits
-from packager.library.folder_titles import FolderTitles
+from packager.library.file_probe import Facts
+from packager.library.title_files import FolderTitles
 from tests.packager.library.listing import THEN, files, fill
 from tests.waiting import until
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from origin.server.library_list import content_type
-from packager.library.file_facts import probe
-from packager.library.probed_codecs import codec_string
-from packager.process.tools import Tools
+from packager.library.codec_strings import codec_string
+from packager.library.file_probe import probe
+from packager.process.ffmpeg_discovery import Tools
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LivePart
 from tests.live_server import running
 from tests.patience import LIVE

@@ -15,8 +15,8 @@ import pytest
 from media.subtitles.webvtt import Cue
 from packager.live.captions import CaptionTrack
 from packager.live.limits import CaptionLimits
-from packager.process.tools import Tools
-from packager.publish.commands import TooManyCuesError
+from packager.process.ffmpeg_discovery import Tools
+from packager.publish.channel_commands import TooManyCuesError
 from packager.window.model import LivePart, LiveSegment, WindowOptions
 from packager.window.window import Window
 from tests.conformance.handfed import NUMBER, Track

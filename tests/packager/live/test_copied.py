@@ -20,7 +20,7 @@ from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
 from packager.sources.published_source import PUBLISH, PublishedSource, Takeover
 from packager.window.window import Window

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from packager.live.channel import Channel
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LiveSegment
 from tests.live_server import running
 from tests.packager.live.test_copied import (

@@ -13,7 +13,7 @@ import pytest
 from media.flv import tags as flv_tags
 from packager.concurrency import background_task
 from packager.live.channel import Channel
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.sources.publication import Publication, PublicationEndedError
 from tests.live_server import running
 from tests.media.flv.test_flv_to_fragments import packets, tags_of

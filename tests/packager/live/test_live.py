@@ -18,17 +18,17 @@ import m3u8
 import pytest
 
 from packager.live.channel import Channel
-from packager.live.feed import Feed, RunContext, RunStart
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelHooks, ChannelOptions
+from packager.live.rendition_output import Feed, RunContext, RunStart
 from packager.live.timed_metadata import TimedMetadata
-from packager.process.tools import Tools, ToolsError
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.segment.keyframe_segmenter import segmenter_factories
 from packager.sources.probe import frame_rate
 from packager.window.cadence import cadence
 from packager.window.model import WindowOptions
+from packager.window.program_date_time import Instant, WallClock
 from packager.window.sequence_numbers import SequenceNumbers
-from packager.window.wall_clock import Instant, WallClock
 from packager.window.window import Window
 from tests.live_server import running
 from tests.packager.writers import writer_of

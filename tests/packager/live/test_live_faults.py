@@ -33,10 +33,10 @@ from packager.ffmpeg.ladder import Rung
 from packager.live import restarts as runs_module
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.publish.dash_periods import parse_time
 from packager.window.model import LiveSegment
-from packager.window.wall_clock import Dating, Instant, WallClock
+from packager.window.program_date_time import Dating, Instant, WallClock
 from packager.window.window import Window
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel

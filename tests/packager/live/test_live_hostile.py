@@ -17,9 +17,9 @@ import pytest
 from packager.ffmpeg.arguments import MAX_PIXELS, QUIET, local_input, pipe
 from packager.ffmpeg.ladder import AUDIO, rungs
 from packager.ffmpeg.live import encoder_arguments
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import run
 from packager.process.sandbox import Sandbox
-from packager.process.tools import Tools, ToolsError
 from packager.sources.container_detection import detect_container
 from packager.sources.http_puller import HttpPuller
 from packager.sources.limits import SourceLimits

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from origin.cli.check import CheckReport, check
 from packager.live.channel import Channel
 from packager.live.options import ChannelHooks, ChannelOptions
-from packager.process.tools import Tools, ToolsError
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.publish.dash_periods import parse_time
 from packager.window.model import LiveSegment
 from packager.window.window import Window

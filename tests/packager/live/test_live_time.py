@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from packager.live.gaps import GapTimer
 from packager.live.limits import LiveLimits
 from packager.window.model import LivePart, WindowOptions
+from packager.window.program_date_time import LONGEST_SLEW, Instant, WallClock
 from packager.window.sequence_numbers import MARGIN_SECONDS, SequenceNumbers
-from packager.window.wall_clock import LONGEST_SLEW, Instant, WallClock
 from packager.window.window import Window
 
 TWO = Fraction(2)

@@ -16,9 +16,9 @@ import pytest
 import uvloop
 
 from packager.ffmpeg.arguments import QUIET, local_input, pipe
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.limits import ProcessLimits
 from packager.process.process import Process, last_error, read_only_sandbox, run
-from packager.process.tools import Tools, ToolsError
 from tests.waiting import until
 
 ENDLESS = ("-re", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25", "-f", "mpegts")

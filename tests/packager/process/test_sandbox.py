@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from packager.ffmpeg.arguments import MAX_PIXELS, QUIET, local_input, pipe
-from packager.library.file_facts import probe
+from packager.library.file_probe import probe
+from packager.process.ffmpeg_discovery import Tools, ToolsError, locate
 from packager.process.process import Process, read_only_sandbox, run
 from packager.process.sandbox import Sandbox, missing
-from packager.process.tools import Tools, ToolsError, locate
 from tests.packager.process.interpreter import LONGEST_SECONDS, PYTHON, RUNTIME
 
 HOSTILE = """

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 
 from media.mp4.boxes import box
-from media.mp4.codecs import SampleEntry
 from media.mp4.fragments import write_fragment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import Sample
+from media.mp4.sample_entry import SampleEntry
 from media.mp4.track_box import TrackFacts
 from packager.publish.dash import LiveManifest
 from packager.window.aligned_windows import AlignedWindows

@@ -11,7 +11,7 @@ from fractions import Fraction
 import m3u8
 import pytest
 
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from packager.ffmpeg.ladder import RUNGS, audio_rungs, rungs
 from packager.publish.hls import Presentation, media_playlist
 from packager.publish.limits import PublishLimits

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from media.hls.date_range import DateRange
 from media.hls.media_playlist import RenditionReport
-from media.hls.shared_text import FilledText, SharedText, rendered, size_of
-from origin.http import content_coding
-from packager.publish import hls_history
+from media.hls.precompressed_text import FilledText, SharedText, rendered, size_of
+from origin.responses import gzip_cache
+from packager.publish import hls_line_cache
 from packager.publish.dash import LiveManifest
 from packager.publish.hls import Presentation, media_playlist
 from packager.publish.limits import PublishLimits
@@ -106,7 +106,7 @@ def test_what_is_kept_gives_the_playlist_that_is_made_from_scratch(
                     date_ranges=presentation.date_ranges,
                 ).render()
                 assert b"".join(rendered(pieces)).decode() == scratch
-                assert gzip.decompress(content_coding.gzip(pieces)).decode() == scratch
+                assert gzip.decompress(gzip_cache.gzip(pieces)).decode() == scratch
 
 
 @settings(max_examples=40, deadline=None)
@@ -136,7 +136,7 @@ def test_what_is_kept_gives_the_manifest_that_is_made_from_scratch(
             followed._tracker._over = over
             pieces = air.manifest.pieces(suffix, NUMBER)
             assert size_of(pieces) == len(kept_text)
-            assert gzip.decompress(content_coding.gzip(pieces)) == kept_text
+            assert gzip.decompress(gzip_cache.gzip(pieces)) == kept_text
     air.aligned.end()
     for now in (NUMBER, LONG_AFTER):
         for _ in air.manifest.written_in_steps(now):
@@ -168,7 +168,7 @@ def test_a_new_part_costs_the_same_however_long_the_window_is(
     window.on_listed()
     said: list[Any] = []
     compressed: list[int] = []
-    lines, make = hls_history.playlist_segment, SharedText.of
+    lines, make = hls_line_cache.playlist_segment, SharedText.of
 
     def listing(*details: Any, **more: Any) -> Any:
         said.append(details)
@@ -178,7 +178,7 @@ def test_a_new_part_costs_the_same_however_long_the_window_is(
         compressed.append(len(text))
         return make(text)
 
-    monkeypatch.setattr(hls_history, "playlist_segment", listing)
+    monkeypatch.setattr(hls_line_cache, "playlist_segment", listing)
     monkeypatch.setattr(SharedText, "of", making)
     part = LivePart(b"x", Fraction(2), True)
     most = 0
@@ -220,9 +220,9 @@ def test_a_token_costs_a_bounded_step_however_long_it_and_the_window_are(
 
     monkeypatch.setattr(FilledText, "render", rendering)
     pieces = presentation.media_pieces("720p", suffix=suffix)
-    tag, others_tag = content_coding.tag(pieces), content_coding.tag(presentation.media_pieces("720p"))
+    tag, others_tag = gzip_cache.tag(pieces), gzip_cache.tag(presentation.media_pieces("720p"))
     assert tag != others_tag
-    assert not content_coding.is_quick(pieces)
+    assert not gzip_cache.is_quick(pieces)
     assert not made
     own = sum(len(piece) for piece in pieces if isinstance(piece, bytes))
     assert own < 4 * BLOCK * (110 + len(suffix))
@@ -242,13 +242,13 @@ def test_what_nobody_asks_for_is_ready_when_somebody_does(monkeypatch: pytest.Mo
     for number in range(9000):
         window.append(part, Fraction(2 * number), ends_segment=True)
     said: list[Any] = []
-    lines = hls_history.playlist_segment
+    lines = hls_line_cache.playlist_segment
 
     def listing(*details: Any, **more: Any) -> Any:
         said.append(details)
         return lines(*details, **more)
 
-    monkeypatch.setattr(hls_history, "playlist_segment", listing)
+    monkeypatch.setattr(hls_line_cache, "playlist_segment", listing)
     presentation.media_pieces("720p")
     assert len(said) < 20
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from media.mp3.reader import Frame, MpegAudioReader
 from media.mp3.xing import InfoFrame
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.decoder_pool import DecoderPool
 from tests.packager.radio.test_radio import encoders

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.radio.crossfade import Crossfader
+from packager.radio.folder_station import Station, StationOptions
 from packager.radio.loudness import LARGEST_GAIN, Loudness, gain_to, measure
-from packager.radio.station import Station, StationOptions
 from tests.packager.radio.test_radio import FITTING, audio, packets, play
 from tests.patience import STATION
 

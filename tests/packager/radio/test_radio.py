@@ -15,11 +15,11 @@ from structlog.testing import capture_logs
 
 from media.mp3.id3 import Tags
 from media.mp3.reader import Frame, MpegAudioReader
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.radio import audio_blocks
 from packager.radio.audio_blocks import AudioBlock, BlockSchedule, Throttle
+from packager.radio.folder_station import Station, StationOptions
 from packager.radio.limits import LiveSourceLimits, StationLimits
-from packager.radio.station import Station, StationOptions
 from packager.radio.tracks import find_tracks, natural_sort_key, shuffled, track_title
 from tests.fork_server import is_fork_server
 from tests.patience import STATION

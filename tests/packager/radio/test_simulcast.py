@@ -14,10 +14,10 @@ from dataclasses import replace
 import pytest
 
 from origin.live import routes
-from packager.process.tools import Tools, ToolsError
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.radio.audio_blocks import Throttle
-from packager.radio.block_queue import BlockQueue
 from packager.radio.limits import LiveSourceLimits
+from packager.radio.live_encoder_queue import BlockQueue
 from packager.radio.mpeg_block_reader import MpegBlockReader
 from packager.radio.simulcast import Simulcast, SimulcastOptions
 from packager.window.window import Window

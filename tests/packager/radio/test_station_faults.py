@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from packager.process.ffmpeg_discovery import Tools
 from packager.process.process import Process
-from packager.process.tools import Tools
 from packager.radio.audio_blocks import AudioBlock
+from packager.radio.folder_station import Station, StationOptions, _opened
 from packager.radio.limits import StationLimits
-from packager.radio.station import Station, StationOptions, _opened
 from tests.packager.radio.test_decoder_pool import Samples, record
 from tests.packager.radio.test_radio import PLAY_SECONDS, encoders, frames, play
 from tests.patience import STATION

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from packager.publish.date_ranges import DateRangeError, DateRanges
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.block_queue import BlockQueue
 from packager.radio.encoder_supply import EncoderInput, encoder_input_of
+from packager.radio.live_encoder_queue import BlockQueue
 from packager.radio.title_date_ranges import MAX_TITLE, TitleDateRanges, as_quoted_string, id3_frames_of
 
 NOON = Fraction(1_795_172_400)

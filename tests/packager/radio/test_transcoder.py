@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests.packager.radio.test_radio import audio, encoders, frames, play, station, tone
 
 OTHERS = (

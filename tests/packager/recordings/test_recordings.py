@@ -16,12 +16,12 @@ import m3u8
 import pytest
 from structlog.testing import capture_logs
 
-from packager.data_folder import OpenFolder
-from packager.library.storage import NotFoundError
-from packager.live.live_event import LiveEvent
-from packager.process.tools import Tools
+from packager.library.local_storage import NotFoundError
+from packager.live.event_lifecycle import LiveEvent
+from packager.process.ffmpeg_discovery import Tools
 from packager.publish.dash import LiveManifest
-from packager.recordings.collection import Recording, Recordings, Retention
+from packager.recordings.disk_recordings import Recording, Recordings, Retention
+from packager.safe_files import OpenFolder
 from tests.conformance.handfed import NUMBER, Track, make_material
 from tests.packager.station import Station, on_air
 

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.library.file_listing import ListingLimits
-from packager.library.library_file import FileChangedError
+from packager.library.storage_interface import FileChangedError
 from packager.s3.client import UnavailableError
 from packager.s3.library import S3Library
 from packager.s3.limits import BlockCacheLimits, S3Limits, S3RequestLimits

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from packager.library.file_listing import ListingLimits
-from packager.library.storage import NotFoundError
+from packager.library.local_storage import NotFoundError
 from packager.s3.library import S3Library
 from packager.s3.limits import S3Limits
 from tests.s3_server import BUCKET, KEY, SECRET, S3Proxy, S3Server

@@ -12,8 +12,8 @@ from pathlib import Path
 import obstore
 import pytest
 
-from packager.library.library_file import FileChangedError
-from packager.library.storage import NotFoundError
+from packager.library.local_storage import NotFoundError
+from packager.library.storage_interface import FileChangedError
 from packager.s3.client import AccessRefusedError, UnavailableError
 from packager.s3.library import S3Library
 from packager.s3.limits import BlockCacheLimits, S3Limits, S3RequestLimits

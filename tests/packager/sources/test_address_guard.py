@@ -12,10 +12,10 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from media.hls.reader import Resource
+from media.hls.playlist_reader import Resource
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.retry_policy import RetryPolicy
 from packager.sources.address_guard import AddressGuard, AddressScope, address_scope
 from packager.sources.guarded_http import GuardedTransport, guarded_client

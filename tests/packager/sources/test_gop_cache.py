@@ -12,11 +12,11 @@ import pytest
 
 from media.errors import MalformedError
 from media.stream_reader import StreamChunk
-from media.ts.reader import TransportReader
+from media.ts.stream_reader import TransportReader
 from media.ts.tables import PACKET
 from packager.ffmpeg.arguments import QUIET, pipe
+from packager.process.ffmpeg_discovery import Tools
 from packager.process.process import Process
-from packager.process.tools import Tools
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import GopCacheLimits
 from packager.sources.pump import Pump

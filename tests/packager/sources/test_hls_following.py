@@ -10,7 +10,7 @@ from fractions import Fraction
 import httpx
 import pytest
 
-from media.hls.reader import ListedSegment, MediaListing, PlaylistReaderLimits, Resource
+from media.hls.playlist_reader import ListedSegment, MediaListing, PlaylistReaderLimits, Resource
 from packager.sources.hls_client import PlaylistCursor, reload_delay
 from packager.sources.hls_fetcher import HlsFetcher, resolve
 from packager.sources.limits import PlaylistLimits

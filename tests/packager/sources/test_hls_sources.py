@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.sources.limits import SOURCE_RETRY, PlaylistLimits, SourceLimits
 from packager.window.window import Window
 from tests.packager.hls_upstream import Listed, Programme, add, segments, serving

@@ -16,7 +16,7 @@ from media.mp4.movie import MovieLimits
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.sources.guarded_http import guarded_client
 from packager.sources.http_faststart import faststart_content
 from packager.sources.http_file import HttpFile

@@ -15,7 +15,7 @@ import pytest
 
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from tests import icecast
 from tests.live_server import broadcasting
 from tests.patience import LIVE

@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 from packager.live.channel import Channel
 from packager.live.limits import DEFAULT_LIMITS, ENCODER_RETRY, LiveLimits
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools, ToolsError
+from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.sources.probe import inspect_source, playable
 from packager.sources.schemes import is_url
 from packager.sources.source import Source

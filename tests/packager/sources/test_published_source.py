@@ -17,8 +17,8 @@ from media.flv.tags import FILE_HEADER, complete_tags, write_tag
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
+from packager.process.ffmpeg_discovery import Tools
 from packager.process.process import Process
-from packager.process.tools import Tools
 from packager.sources.limits import PacingLimits, PumpLimits, SourceLimits
 from packager.sources.probe import inspect_supply
 from packager.sources.publication import Publication, PublicationEndedError, Publisher

@@ -20,13 +20,13 @@ from structlog.testing import capture_logs
 from media.errors import MediaError
 from media.matroska.element_ids import CLUSTER, SIMPLE_BLOCK
 from media.matroska.live_writer import element
-from media.matroska.stream import MatroskaStreamLimits
+from media.matroska.stream_reader import MatroskaStreamLimits
 from media.stream_reader import CLOCK_RATE, StreamChunk
-from media.ts.reader import TransportReader, TransportReaderLimits
+from media.ts.stream_reader import TransportReader, TransportReaderLimits
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
+from packager.process.ffmpeg_discovery import Tools
 from packager.process.process import Process
-from packager.process.tools import Tools
 from packager.sources.limits import PacingLimits, PumpLimits, StreamReaderLimits
 from packager.sources.pump import Pump
 from packager.step_budget import AUDIO_PORTION_BYTES

@@ -20,10 +20,10 @@ from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
-from packager.sources import remux
+from packager.process.ffmpeg_discovery import Tools
+from packager.sources import rtsp_srt_puller
 from packager.sources.limits import ContinuityLimits, SourceLimits
-from packager.sources.remux import Remuxer, StreamContinuity, find_libavformat
+from packager.sources.rtsp_srt_puller import Remuxer, StreamContinuity, find_libavformat
 from packager.sources.schemes import without_url_secrets
 from packager.window.model import LiveSegment
 from tests.live_server import running
@@ -187,7 +187,7 @@ async def test_where_ffmpegs_library_is_not_there_an_ffmpeg_brings_srt(
 ) -> None:
     if "srt" not in tools.protocols:
         pytest.skip("this ffmpeg has no SRT")
-    monkeypatch.setattr(remux, "find_libavformat", lambda: "libnot-there.so.1")
+    monkeypatch.setattr(rtsp_srt_puller, "find_libavformat", lambda: "libnot-there.so.1")
     url = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     parts = await asyncio.to_thread(programme, tools, tmp_path, LARGE_SECONDS, 1)
     remuxer = Remuxer(url, tools, "pulled")

@@ -19,10 +19,10 @@ from media.rtsp import messages
 from media.rtsp.messages import Message, RtspReader
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.sources.address_guard import AddressScope, address_scope
-from packager.sources.remux import with_resolved_host
 from packager.sources.rtsp_relay import RtspRelay
+from packager.sources.rtsp_srt_puller import with_resolved_host
 from tests.live_server import running
 from tests.packager.sources.test_address_guard import outside
 from tests.waiting import until

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from media.ts.tables import PACKET, ElementaryStream, read_program_map, section_of, write_tables
-from packager.library.file_facts import probe
-from packager.process.tools import Tools
+from packager.library.file_probe import probe
+from packager.process.ffmpeg_discovery import Tools
 from packager.sources.probe import inspect_source
 
 ENCODER = (

@@ -18,7 +18,7 @@ from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
-from packager.process.tools import Tools
+from packager.process.ffmpeg_discovery import Tools
 from packager.sources.limits import SourceLimits
 from packager.sources.udp import UdpAddress, UdpPuller, UdpReceiver, parse_address
 from packager.window.model import LiveSegment

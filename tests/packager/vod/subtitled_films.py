@@ -8,7 +8,7 @@ from pathlib import Path
 import m3u8
 
 from media.subtitles.webvtt import Cue, CueReader
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import TitleLimits, Titles
 from tests.packager.films import H264, PICTURE, TONE, probe, run_ffmpeg
 

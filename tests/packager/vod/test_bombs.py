@@ -20,9 +20,9 @@ import pytest
 
 from media.errors import MediaError
 from media.mp4.boxes import box, full_box
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
-from packager.vod.index_reader import IndexLimits, read_index
+from packager.vod.index_builder import IndexLimits, read_index
 from packager.vod.segment import make_segment
 from tests.packager import crafted, films
 from tests.packager.crafted import (
@@ -47,7 +47,7 @@ import json, os, resource, sys, threading, time, tracemalloc
 from pathlib import Path
 import numpy
 from media.errors import MediaError
-from packager.library.storage import Library, NotFoundError
+from packager.library.local_storage import Library, NotFoundError
 from packager.vod import Titles
 for line in sys.stdin:
     if not os.fork():

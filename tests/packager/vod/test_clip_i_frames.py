@@ -11,12 +11,12 @@ import m3u8
 import pytest
 
 from media.mp4.boxes import walk
-from packager.library.storage import Library, NotFoundError
+from packager.library.local_storage import Library, NotFoundError
 from packager.vod import TitleLimits, Titles
 from packager.vod.clip import Clip, ClipError, clipped, read_clip, shown_bounds
-from packager.vod.i_frames import IFrames, decodable_i_frames, marked_i_frames
+from packager.vod.i_frame_file import IFrames, decodable_i_frames, marked_i_frames
 from packager.vod.index import OfferedTrack
-from packager.vod.index_reader import read_index
+from packager.vod.index_builder import read_index
 from packager.vod.movie_reader import Read
 from tests.packager import films
 from tests.packager.films import FFMPEG, Packet, packets

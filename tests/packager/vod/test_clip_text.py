@@ -9,7 +9,7 @@ import m3u8
 import pytest
 
 from media.subtitles.webvtt import Cue, CueReader
-from packager.library.storage import NotFoundError
+from packager.library.local_storage import NotFoundError
 from packager.vod.clip import read_clip
 from tests.packager.films import run_ffmpeg
 from tests.packager.vod.subtitled_films import SECONDS, demuxed, make, srt, titles_of

@@ -11,10 +11,10 @@ import m3u8
 import numpy as np
 import pytest
 
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.clip import WHOLE, Clip, ClipError, clipped, read_clip
-from packager.vod.index_reader import read_index
+from packager.vod.index_builder import read_index
 from packager.vod.segment import make_segment
 from tests.packager import films
 from tests.packager.films import packets, run_ffmpeg

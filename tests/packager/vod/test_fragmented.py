@@ -16,10 +16,10 @@ from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedE
 from media.mp4 import fragmented_movie
 from media.mp4.boxes import box, full_box
 from media.mp4.fragmented_movie import FragmentedLimits
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index import FileIndex
-from packager.vod.index_reader import IndexLimits, read_index
+from packager.vod.index_builder import IndexLimits, read_index
 from packager.vod.movie_reader import ContainerLimits
 from packager.vod.segment import make_segment
 from tests.loop_watch import slowness

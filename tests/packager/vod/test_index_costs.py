@@ -12,10 +12,10 @@ import pytest
 
 from media.errors import TooLargeError
 from media.mp4.sample_table import STRETCH_LENGTH, Int64, SampleTable
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.edit_list import MAX_SEARCHED
-from packager.vod.index_reader import IndexLimits
+from packager.vod.index_builder import IndexLimits
 from tests.packager.crafted import Track, constant, film, indexed, moov, rows, sizes, sound, write
 
 MEBIBYTE = 1 << 20

@@ -15,12 +15,12 @@ import pytest
 from media.errors import TooLargeError
 from media.mp4.boxes import box
 from media.mp4.movie import MovieLimits
-from packager.library.storage import Library, LocalFile
-from packager.process.tools import BusyError
+from packager.library.local_storage import Library, LocalFile
+from packager.process.ffmpeg_discovery import BusyError
 from packager.vod import TitleLimits, Titles
 from packager.vod.bit_rates import MAX_CONTIGUOUS, peak_bandwidth
 from packager.vod.index import FileIndex
-from packager.vod.index_reader import IndexLimits, read_index
+from packager.vod.index_builder import IndexLimits, read_index
 from packager.vod.segment import MAX_SEGMENT_SAMPLES, make_segment
 from tests.packager import crafted
 from tests.packager.crafted import (

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from media.errors import MediaError, UnsupportedError
 from media.mp4.boxes import box
-from media.mp4.codecs import without_parameter_sets
-from packager.library.storage import Library
+from media.mp4.sample_entry import without_parameter_sets
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index import FileIndex
-from packager.vod.index_reader import IndexLimits, read_index
+from packager.vod.index_builder import IndexLimits, read_index
 from packager.vod.segment import make_segment
 from tests.media.matroska.test_blocks import (
     PACKET,

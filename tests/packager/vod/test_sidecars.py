@@ -19,11 +19,11 @@ from media.mp4 import wvtt
 from media.mp4.boxes import box
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from media.subtitles.webvtt import Cue
-from packager.library.storage import Library, LocalFile, NotFoundError
+from packager.library.local_storage import Library, LocalFile, NotFoundError
 from packager.vod import TitleLimits, Titles
-from packager.vod.index_reader import IndexLimits
+from packager.vod.index_builder import IndexLimits
 from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
-from packager.vod.single_flight import CacheLimits
+from packager.vod.single_flight_cache import CacheLimits
 from packager.vod.text_tracks import (
     TEXT_LIMITS,
     FileCues,

@@ -11,7 +11,7 @@ import pytest
 from media.errors import UnsupportedError
 from media.mp4.boxes import box
 from packager.export.export import export
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.fork_server import run_headwater
 from tests.packager import films

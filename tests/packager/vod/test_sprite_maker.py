@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from media.errors import UnsupportedError
 from packager.concurrency import background_task
-from packager.data_folder import DataFolder
-from packager.library.storage import Library, NotFoundError
-from packager.process.tools import Tools
+from packager.library.local_storage import Library, NotFoundError
+from packager.process.ffmpeg_discovery import Tools
+from packager.safe_files import DataFolder
 from packager.vod import Titles
 from packager.vod.sprite_cache import SpriteCache, SpriteCacheLimits
 from packager.vod.sprite_maker import NotReadyError, SpriteLimits, SpriteMaker

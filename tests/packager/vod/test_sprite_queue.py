@@ -12,8 +12,8 @@ import pytest
 
 from media.errors import UnsupportedError
 from packager.concurrency import background_task
-from packager.library.storage import Library
-from packager.process.tools import Tools
+from packager.library.local_storage import Library
+from packager.process.ffmpeg_discovery import Tools
 from packager.vod import Titles
 from packager.vod.sprite_maker import NotReadyError, SpriteLimits, SpriteMaker
 from tests.packager.films import run_ffmpeg

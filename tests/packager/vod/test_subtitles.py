@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from media.mp4.boxes import box
 from media.subtitles.webvtt import Cue
-from packager.library.storage import Library, NotFoundError
+from packager.library.local_storage import Library, NotFoundError
 from packager.vod import TitleLimits
 from packager.vod.chapters import chapters_json
-from packager.vod.index_reader import read_index
+from packager.vod.index_builder import read_index
 from packager.vod.text_tracks import SampleCues, segment_times
 from tests.packager.films import FFMPEG, probe, run_ffmpeg
 from tests.packager.vod.subtitled_films import (

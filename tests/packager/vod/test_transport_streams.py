@@ -17,10 +17,10 @@ from media.ts.movie import read_transport_stream
 from media.ts.sound_frames import AAC, SoundFrames
 from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
 from packager.export.export import export
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import ShortReadError
 from packager.vod.index import FileIndex
-from packager.vod.index_reader import IndexLimits, read_beginning, read_index
+from packager.vod.index_builder import IndexLimits, read_beginning, read_index
 from packager.vod.movie_reader import ContainerLimits
 from packager.vod.segment import make_segment
 from tests.hostile_media import adts_frame

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from media.errors import MediaError, UnsupportedError
-from packager.library.storage import Library, NotFoundError
+from packager.library.local_storage import Library, NotFoundError
 from packager.vod import TitleLimits, Titles
 from packager.vod.segment import MAX_GAP, Segment, ShortReadError
 from tests.packager import films

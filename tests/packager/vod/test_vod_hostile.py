@@ -11,10 +11,10 @@ import pytest
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.mp4.boxes import box
 from media.mp4.movie import MovieLimits
-from packager.library.storage import Library
+from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index import FileIndex
-from packager.vod.index_reader import read_index
+from packager.vod.index_builder import read_index
 from tests.packager import films
 
 

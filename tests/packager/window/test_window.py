@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from media.mp4.codecs import SampleEntry
+from media.mp4.sample_entry import SampleEntry
 from packager.window.limits import WaiterLimits, WindowLimits
 from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions
 from packager.window.waiters import TooManyWaitersError, Waiters

@@ -1,0 +1,292 @@
+"""How what Enhanced RTMP carries goes into fragmented MP4: sample entries, samples, and how long they last.
+
+A track begins with its first frame: some codecs have no configuration, or one that doesn't say the size.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.flv.audio_video_tags import Packet
+from media.flv.flv_to_matroska import flac_facts
+from media.flv.tags import AUDIO, VIDEO
+from media.matroska.frame_headers import flac_samples, opus_samples, vp9_configuration, vp9_size
+from media.matroska.sample_entries import OPUS_RATE, codec_facts, visual_sample_entry
+from media.matroska.tracks import AUDIO as SOUND_TRACK
+from media.matroska.tracks import VIDEO as PICTURE_TRACK
+from media.matroska.tracks import MatroskaTrack
+from media.mp4.av1 import begins_with_key_frame, find_sequence, without_delimiters
+from media.mp4.boxes import box
+from media.mp4.colour import UNSPECIFIED, Colour
+from media.mp4.random_access import Access, sample_starts
+from media.mp4.sample_entry import SampleEntry, parse_sample_entry, without_parameter_sets
+from media.mp4.sequence_parameters import hevc_parameter_sets, hevc_parameters
+from media.mp4.track_fragmenter import FragmentTrack, begin_track
+from media.stream_reader import CLOCK_RATE
+from media.ts.sound_frames import AC3, EAC3, SoundCoding
+
+TRACKS = {VIDEO: 1, AUDIO: 2}
+"""Track IDs, by the kind of tag."""
+
+MAX_CONFIGURATION = 8 << 10
+"""Largest configuration in bytes; the usual ones have some hundred."""
+
+MAX_UNITS = 64
+"""Most NAL units of a picture that are looked at for parameter sets, which come before its slices."""
+
+_HEVC_SETS = range(32, 35)
+_HEVC_SLICES = range(32)
+"""Types of NAL units (ISO/IEC 23008-2 table 7-1)."""
+
+_DOLBY_HEADER = 9
+_MOST_DOLBY_FRAMES = 16
+"""Most frames of E-AC-3 that belong together: eight streams, and what depends on them."""
+
+_LONGEST_OPUS = 5760
+"""Samples of the longest packet (RFC 6716 §3.4): 120 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureCoder:
+    """A track of pictures that has begun.
+
+    Attributes:
+        track: it.
+        as_sample: gives a frame as MP4 has it; nothing where there is no picture in it.
+        can_begin: tells whether decoding can begin with a frame, whatever its publisher says.
+    """
+
+    track: FragmentTrack
+    as_sample: Callable[[bytes], bytes]
+    can_begin: Callable[[bytes], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class SoundCoder:
+    """A track of sound that has begun.
+
+    Attributes:
+        track: it.
+        samples: tells how many samples a frame has; MediaError where it is none that goes on with the track.
+    """
+
+    track: FragmentTrack
+    samples: Callable[[bytes], int]
+
+
+def picture_track(
+    entry: bytes, size: tuple[int, int], pixel_aspect: tuple[int, int] = (1, 1)
+) -> FragmentTrack:
+    """Begin a track of pictures.
+
+    Args:
+        entry: its sample entry.
+        size: width and height in pixels.
+        pixel_aspect: how wide and how high a pixel is, in proportion.
+    """
+    shown = Fraction(size[0] * pixel_aspect[0], pixel_aspect[1]), Fraction(size[1])
+    return begin_track(TRACKS[VIDEO], b"vide", CLOCK_RATE, entry, shown)
+
+
+def picture_facts(
+    codec: str,
+    configuration: bytes,
+    size: tuple[int, int],
+    pixel_aspect: tuple[int, int] = (1, 1),
+    colour: Colour | None = None,
+) -> MatroskaTrack:
+    """Describe a track of pictures to ``codec_facts``; the codec has its ID in Matroska."""
+    display = size[0] * pixel_aspect[0], size[1] * pixel_aspect[1]
+    return MatroskaTrack(
+        TRACKS[VIDEO], PICTURE_TRACK, codec, configuration, pixels=size, display=display, colour=colour
+    )
+
+
+def begin_picture(configuration: Packet, frame: bytes) -> PictureCoder:
+    """Begin a track of pictures with its first key frame.
+
+    Args:
+        configuration: the decoder's, of a codec that ``check_copied`` lets pass, and neither H.264 nor AAC.
+        frame: that.
+
+    Raises:
+        MediaError: it can't be carried, or one of the two isn't what it is said to be.
+    """
+    _check_size(configuration.data)
+    return _PICTURES[configuration.codec](configuration.data, frame)
+
+
+def begin_sound(configuration: Packet, frame: bytes) -> SoundCoder:
+    """Begin a track of sound with its first frame; the rest is as for ``begin_picture``."""
+    _check_size(configuration.data)
+    return _SOUNDS[configuration.codec](configuration.data, frame)
+
+
+def check_copied(kind: int, codec: str) -> None:
+    """Check that a codec goes into fragments; ``kind`` is that of its tags.
+
+    Raises:
+        UnsupportedError: it doesn't.
+    """
+    if codec not in _CODECS[kind]:
+        raise UnsupportedError(f"{codec!r} isn't copied")
+
+
+def _check_size(configuration: bytes) -> None:
+    if len(configuration) > MAX_CONFIGURATION:
+        raise TooLargeError(f"a configuration of {len(configuration)} bytes")
+
+
+# Pictures
+
+
+def _hevc(configuration: bytes, _frame: bytes) -> PictureCoder:
+    sets = hevc_parameter_sets(configuration)
+    sequence = next((unit for kind, unit in sets if kind == 33), b"")
+    if not sequence:
+        raise MalformedError("hvcC without a sequence parameter set")
+    told = hevc_parameters(sequence)
+    facts = picture_facts("V_MPEGH/ISO/HEVC", configuration, told.size, told.pixel_aspect)
+    entry = codec_facts(facts, b"", 0.0).sample_entry
+    parsed = parse_sample_entry(entry)
+    complete, can_begin = without_parameter_sets(parsed), _looking(parsed)
+    track_of = functools.partial(picture_track, size=told.size, pixel_aspect=told.pixel_aspect)
+    if complete is None:
+        return PictureCoder(track_of(entry), lambda frame: frame, can_begin)
+    length_size = (configuration[21] & 3) + 1
+    # ISO/IEC 14496-15 §8.4.1.1: what the sample entry has mustn't be in samples of hvc1.
+    known = frozenset(unit for kind, unit in sets if kind in _HEVC_SETS)
+    entry = box(complete.kind, complete.fixed, *complete.boxes)
+    as_sample = functools.partial(_without_sets, known, length_size)
+    return PictureCoder(track_of(entry), as_sample, can_begin)
+
+
+def _looking(entry: SampleEntry) -> Callable[[bytes], bool]:
+    """Give what tells by its beginning whether decoding can begin with a frame."""
+    look = sample_starts(entry)
+
+    def can_begin(frame: bytes) -> bool:
+        return look(len(frame), lambda at, size: frame[at : at + size]).access > Access.NONE
+
+    return can_begin
+
+
+def _without_sets(known: frozenset[bytes], length_size: int, frame: bytes) -> bytes:
+    """Leave out parameter sets that come before a picture's slices, where they are known."""
+    kept, begin, at = list[bytes](), 0, 0
+    for _ in range(MAX_UNITS):
+        unit = at + length_size
+        if unit >= len(frame) or (kind := frame[unit] >> 1 & 63) in _HEVC_SLICES:
+            break
+        end = unit + int.from_bytes(frame[at:unit], "big")
+        if kind in _HEVC_SETS and frame[unit:end] in known:
+            kept.append(frame[begin:at])
+            begin = end
+        at = end
+    return b"".join([*kept, frame[begin:]]) if begin else frame
+
+
+def _av1(configuration: bytes, frame: bytes) -> PictureCoder:
+    # "AV1 Codec ISO Media File Format Binding" §2.3: marker and version, then three bytes, then OBUs.
+    if len(configuration) < 4 or configuration[0] != 0x81:
+        raise MalformedError("AV1 without its configuration")
+    found = find_sequence(configuration[4:])
+    if found is None:
+        found = find_sequence(frame)
+        if found is None:
+            raise MalformedError("AV1 without a sequence header")
+        # Its colours are read there.
+        configuration = configuration[:4] + found[0]
+    size = found[1].size
+    entry = codec_facts(picture_facts("V_AV1", configuration, size), b"", 0.0).sample_entry
+    return PictureCoder(picture_track(entry, size), without_delimiters, begins_with_key_frame)
+
+
+def _vp9(configuration: bytes, frame: bytes) -> PictureCoder:
+    size, colour = vp9_size(frame), Colour()
+    is_told = len(configuration) >= 12 and configuration[:4] == b"\1\0\0\0"
+    if is_told:
+        colour = Colour(*configuration[7:10])
+    numbers = colour.primaries, colour.transfer, colour.matrix
+    made = vp9_configuration(frame, size, 0.0, numbers)
+    # What the publisher tells has the level by its frame rate, too.
+    if is_told and (configuration[4], configuration[6] >> 1) == (made[4], made[6] >> 1):
+        made = configuration[:10] + bytes(2)
+    has_colour = numbers != (UNSPECIFIED,) * 3
+    facts = picture_facts("V_VP9", b"", size, colour=colour if has_colour else None)
+    entry = visual_sample_entry(facts, b"vp09", box(b"vpcC", made))
+    return PictureCoder(picture_track(entry, size), lambda frame: frame, _looking(parse_sample_entry(entry)))
+
+
+# Sound
+
+
+def sound_track(codec: str, configuration: bytes, frame: bytes, rate: int, channels: int) -> FragmentTrack:
+    """Begin a track of sound; the codec has its ID in Matroska."""
+    told = MatroskaTrack(
+        TRACKS[AUDIO], SOUND_TRACK, codec, configuration, sample_rate=rate, channels=channels
+    )
+    return begin_track(TRACKS[AUDIO], b"soun", rate, codec_facts(told, frame, 0.0).sample_entry)
+
+
+def _opus(configuration: bytes, frame: bytes) -> SoundCoder:
+    # RFC 7845 §5.1: of its version only the lower half may change.
+    if configuration[:8] != b"OpusHead" or len(configuration) < 19 or configuration[8] > 15:
+        raise MalformedError("Opus without its header")
+    return SoundCoder(
+        sound_track("A_OPUS", configuration, frame, OPUS_RATE, configuration[9]), _samples_of_opus
+    )
+
+
+def _samples_of_opus(frame: bytes) -> int:
+    samples = opus_samples(frame)
+    if not 0 < samples <= _LONGEST_OPUS:
+        raise MalformedError(f"a packet of Opus of {samples} samples")
+    return samples
+
+
+def _flac(configuration: bytes, frame: bytes) -> SoundCoder:
+    whole, rate, channels = flac_facts(configuration)
+    return SoundCoder(sound_track("A_FLAC", whole, frame, rate, channels), flac_samples)
+
+
+def _dolby(coding: SoundCoding, _configuration: bytes, frame: bytes) -> SoundCoder:
+    first = coding.parse(frame[:_DOLBY_HEADER].ljust(_DOLBY_HEADER, b"\0"))
+    samples = functools.partial(_samples_of_dolby, coding, first.kind)
+    # Its configuration has the channels.
+    return SoundCoder(sound_track(coding.codec, b"", frame, first.rate, 2), samples)
+
+
+def _samples_of_dolby(coding: SoundCoding, kind: tuple[int, ...], frame: bytes) -> int:
+    samples = at = 0
+    for _ in range(_MOST_DOLBY_FRAMES):
+        facts = coding.parse(frame[at : at + _DOLBY_HEADER].ljust(_DOLBY_HEADER, b"\0"))
+        if not facts.continues and facts.kind != kind:
+            raise UnsupportedError(f"its {coding.name} changes its rate or its channels")
+        samples += 0 if facts.continues else facts.samples
+        at += facts.size
+        if at >= len(frame):
+            return samples
+    raise TooLargeError(f"{coding.name} of too many frames at once")
+
+
+_PICTURES: Mapping[str, Callable[[bytes, bytes], PictureCoder]] = {
+    "hvc1": _hevc,
+    "av01": _av1,
+    "vp09": _vp9,
+}
+_SOUNDS: Mapping[str, Callable[[bytes, bytes], SoundCoder]] = {
+    "Opus": _opus,
+    "fLaC": _flac,
+    "ac-3": functools.partial(_dolby, AC3),
+    "ec-3": functools.partial(_dolby, EAC3),
+}
+"""By FourCC; H.264 and AAC begin with their configurations alone."""
+
+_CODECS = {VIDEO: frozenset({"avc1", *_PICTURES}), AUDIO: frozenset({"mp4a", *_SOUNDS})}
+WITHOUT_CONFIGURATION = frozenset({"ac-3", "ec-3"})
+"""Codecs whose frames say all that a decoder needs to know."""

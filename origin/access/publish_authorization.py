@@ -1,0 +1,34 @@
+"""Decides who may publish to a live channel, and end and begin its events: by its key or the admin token."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from origin.access.authentication import Authenticator, UnauthorizedError
+from origin.access.publish_keys import PublishKeys
+
+
+class Publishers:
+    """Lets in who may change a live channel.
+
+    Args:
+        authenticator: checks keys.
+        keys: of the channels, and the administrator's.
+    """
+
+    def __init__(self, authenticator: Authenticator, keys: PublishKeys) -> None:
+        self._authenticator = authenticator
+        self._keys = keys
+
+    async def authorize(self, request: Request, channel: str) -> None:
+        """Let a publisher in, wherever the request comes from.
+
+        Args:
+            request: with the channel's key or the administrator's token.
+            channel: its name.
+
+        Raises:
+            UnauthorizedError: it has neither.
+        """
+        if not await self._authenticator.admits(request, *self._keys.secrets(channel)):
+            raise UnauthorizedError("the channel's publish_key or server.admin_token is needed")

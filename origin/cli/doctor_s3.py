@@ -1,0 +1,127 @@
+"""What ``headwater doctor`` says of a library in S3: whether it is reached, listed and read, and the time."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+from origin.cli.diagnosis import Diagnosis, Verdict
+from packager.library.local_storage import NotFoundError
+from packager.s3.limits import S3RequestLimits
+
+SUBJECT = "library in S3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketCheckTimeouts:
+    """How long looking at a bucket may take, and what is still well.
+
+    Attributes:
+        requests: of S3.
+        date_seconds: how long S3 may take to tell its time.
+        skew_seconds: how far the clocks may differ: S3 refuses requests beyond 15 minutes.
+        note_seconds: from how far on that is worth a note.
+    """
+
+    requests: S3RequestLimits = field(default_factory=S3RequestLimits)
+    date_seconds: float = 5.0
+    skew_seconds: float = 600.0
+    note_seconds: float = 30.0
+
+
+def examine_bucket(
+    address: str,
+    limits: BucketCheckTimeouts,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[Diagnosis]:
+    """Look at a bucket: reached, listed, read, and by whose clock.
+
+    Args:
+        address: ``s3://bucket/prefix``.
+        limits: how long it may take.
+        clock: seconds since the epoch.
+    """
+    try:
+        # Here and not above: it is an extra, which most servers don't have.
+        from packager.s3.client import AccessRefusedError, S3Client, UnavailableError
+    except ModuleNotFoundError as error:
+        if error.name != "obstore":
+            raise
+        yield Diagnosis(SUBJECT, Verdict.FAULT, f"{address} needs an extra; install headwater[s3]")
+        return
+    try:
+        client = S3Client(address, limits.requests)
+        page = next(client.objects(), [])
+    except ValueError as error:
+        yield Diagnosis(SUBJECT, Verdict.FAULT, f"{error}; set library.path and the AWS_* variables")
+        return
+    except AccessRefusedError as error:
+        advice = (
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION say who asks; it needs s3:ListBucket"
+        )
+        yield Diagnosis(SUBJECT, Verdict.FAULT, f"{address} can't be listed: {error}; {advice}")
+        yield from _clock(limits, clock)
+        return
+    except UnavailableError as error:
+        advice = "AWS_ENDPOINT_URL, or AWS_REGION, says where S3 is"
+        yield Diagnosis(SUBJECT, Verdict.FAULT, f"{address}: {error}; {advice}")
+        return
+    if not page:
+        yield Diagnosis(
+            SUBJECT,
+            Verdict.ADVICE,
+            f"{address} is reached, and empty; put films there, or name another prefix",
+        )
+    else:
+        yield from _read(client.read_first, page[0].key, address)
+    yield from _clock(limits, clock)
+
+
+def _read(read_first: Callable[[str, int], object], key: str, address: str) -> Iterator[Diagnosis]:
+    try:
+        read_first(key, 1)
+    except NotFoundError:  # it was removed since it was listed
+        pass
+    except OSError as error:
+        yield Diagnosis(
+            SUBJECT, Verdict.FAULT, f"{address} can be listed and not read: {error}; it needs s3:GetObject"
+        )
+        return
+    yield Diagnosis(SUBJECT, Verdict.GOOD, f"{address} can be listed and read")
+
+
+def _clock(limits: BucketCheckTimeouts, clock: Callable[[], float]) -> Iterator[Diagnosis]:
+    """Compare the clocks, since signatures have their time in them."""
+    told = _date_of_s3(limits.date_seconds)
+    if told is None:
+        return
+    skew = clock() - told
+    if abs(skew) > limits.note_seconds:
+        verdict = Verdict.FAULT if abs(skew) > limits.skew_seconds else Verdict.ADVICE
+        way = "ahead of" if skew > 0 else "behind"
+        advice = "set it, by chrony or systemd-timesyncd; S3 refuses requests of another time"
+        yield Diagnosis(SUBJECT, verdict, f"this machine's clock is {abs(skew):.0f} s {way} S3's; {advice}")
+
+
+def _date_of_s3(seconds: float) -> float | None:
+    """Ask S3 for its time, as anybody may; None where it doesn't tell."""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    endpoint = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    url = urlsplit(endpoint or f"https://s3.{region}.amazonaws.com")
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = kind(url.hostname or "", url.port, timeout=seconds)
+        try:
+            connection.request("HEAD", "/")
+            date = connection.getresponse().headers.get("Date", "")
+        finally:
+            connection.close()
+        return parsedate_to_datetime(date).timestamp()
+    except (OSError, http.client.HTTPException, ValueError):
+        return None

@@ -1,0 +1,160 @@
+"""Keeps a channel's events on disk, off the loop, so that readers go on where they were after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from origin.events.channel import EventChannel
+from origin.events.event_log import Event
+from origin.events.history_files import HistoryFiles
+from origin.events.limits import HistoryLimits
+from packager.concurrency import Threads
+from packager.safe_files import DataFolder
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class EventHistory:
+    """Writes what a channel publishes, and gives it back what it published in earlier epochs.
+
+    A disk that fails costs the history, never the channel.
+
+    Args:
+        channel: it.
+        place: of its folder, which no other server uses while this one runs.
+        limits: of the files and of what waits for them.
+        threads: in which files are read and written, so that a disk that hangs holds up no others; None for
+            some of its own.
+
+    Attributes:
+        trouble: why nothing is kept now; None if all is well.
+        lost: events that weren't kept.
+    """
+
+    def __init__(
+        self, channel: EventChannel, place: DataFolder, limits: HistoryLimits, threads: Threads | None = None
+    ) -> None:
+        self.name = f"history of events/{channel.name}"
+        self._channel = channel
+        self._place = place
+        self._limits = limits
+        self._files = HistoryFiles(channel.name, channel.epoch, place, limits)
+        self._threads = threads or Threads(limits.threads, "history")
+        self._waiting: list[Event] = []
+        self._waiting_bytes = 0
+        self._news = asyncio.Event()
+        self._stored: set[asyncio.Future[None]] = set()
+        self._restored = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._job: asyncio.Future[Any] | None = None
+        self._look_at = 0.0
+        self.trouble: str | None = None
+        self.lost = 0
+        channel.on_publish = self._note
+        channel.stored = self._wait_until_stored
+
+    async def wait_until_restored(self) -> None:
+        """Wait for the past, unless it takes too long: it may still come later."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.restore_seconds):
+                await self._restored.wait()
+
+    async def run(self) -> None:
+        """Restore the past, then write until it is closed or cancelled; what is published by then is kept."""
+        try:
+            while not self._restored.is_set() and not self._closed.is_set():
+                if await self._attempt(self._restore):
+                    self._restored.set()
+                else:
+                    await _set_within(self._closed, self._limits.retry_seconds)
+            while not self._closed.is_set():
+                await self._write()
+                # A disk that has failed is tried again after a while, not with each event.
+                pause = self._limits.write_seconds if self.trouble is None else self._limits.retry_seconds
+                await _set_within(self._closed, pause)
+                await _set_within(self._news, self._limits.look_seconds)
+        finally:
+            # What a thread is doing goes on when nobody waits for it any more.
+            if self._job is not None:
+                await asyncio.wait((self._job,))
+            if self._restored.is_set():
+                await asyncio.shield(self._write())
+            await asyncio.shield(self._in_thread(self._files.close))
+
+    def close(self) -> None:
+        """Write what waits and nothing more."""
+        self._closed.set()
+        self._news.set()
+
+    async def _restore(self) -> None:
+        self._channel.restore(await self._in_thread(self._files.read))
+
+    async def _write(self) -> None:
+        """Write what waits, and remove what is too old."""
+        self._news.clear()
+        events, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        stored, self._stored = self._stored, set()
+        if not await self._attempt(lambda: self._in_thread(lambda: self._write_in_thread(events))):
+            self.lost += len(events)
+        for waiter in stored:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _write_in_thread(self, events: list[Event]) -> None:
+        self._files.append(events)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + self._limits.look_seconds
+            self._files.remove_old()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        self._job = job = self._threads.submit(work)
+        return await asyncio.shield(job)
+
+    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do something with the disk; tell whether that succeeded, and once why it doesn't."""
+        try:
+            await work()
+        except OSError as error:
+            reason = str(error) if error.filename else f"{self._place}: {error.strerror}"
+            if reason != self.trouble:
+                log.warning("no history of events is kept", channel=self._channel.name, reason=reason)
+            self.trouble = reason
+            return False
+        if self.trouble is not None:
+            log.info("a history of events is kept again", channel=self._channel.name, lost=self.lost)
+        self.trouble = None
+        return True
+
+    def _note(self, event: Event) -> None:
+        """Remember an event for the disk."""
+        if self._waiting_bytes + event.size > self._limits.waiting_bytes or self._closed.is_set():
+            self.lost += 1
+            return
+        self._waiting.append(event)
+        self._waiting_bytes += event.size
+        self._news.set()
+
+    async def _wait_until_stored(self) -> None:
+        """Wait until what was published is with the system, which keeps it if this process is killed."""
+        if self.trouble is not None or self._closed.is_set() or not self._restored.is_set():
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._stored.add(waiter)
+        self._news.set()
+        await asyncio.wait((waiter,), timeout=self._limits.stored_seconds)
+        self._stored.discard(waiter)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, but not for longer than a time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,0 +1,169 @@
+"""Captions from publishers: ``POST /live/NAME/captions/LANGUAGE`` with WebVTT, a file or a body without end.
+
+Of a file (with Content-Length) all cues are taken or none; of a body that comes bit by bit, each as soon as
+it is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from media.errors import MediaError
+from media.hls.attribute_values import date_time
+from media.subtitles import webvtt
+from media.subtitles.webvtt import Cue, CueReader
+from origin.access.publish_authorization import Publishers
+from origin.http1.exchange import take_slowly
+from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
+from origin.responses.refusal import RefusalError
+from origin.responses.request_body import require_type
+from packager.publish.channel_commands import Commands, TooManyCuesError, TooManyFeedsError
+from packager.publish.date_ranges import ImplausibleDateError, check_date
+from packager.publish.live_stream import LiveStream
+from packager.step_budget import StepBudget
+
+LONGEST_OFFSET = 86_400
+"""Seconds by which cues may be shifted."""
+
+
+@dataclass(slots=True)
+class _Taken:
+    """The result of publishing a body's cues."""
+
+    cues: int = 0
+    late: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """The captions of one language that a body's cues go to, with times that count from ``zero``."""
+
+    commands: Commands
+    language: str
+    zero: Fraction
+    taken: _Taken
+
+    def take(self, cues: list[Cue]) -> None:
+        """Take cues, all or none."""
+        self.taken.late += self.commands.add_captions(self.language, cues, self.zero)
+        self.taken.cues += len(cues)
+
+
+def routes(
+    streams: Mapping[str, LiveStream],
+    publishers: Publishers,
+    limits: PublishingLimits = DEFAULT_LIMITS,
+) -> list[BaseRoute]:
+    """Make the route to which captions are posted.
+
+    Args:
+        streams: by name.
+        publishers: lets in who may publish.
+        limits: what a request may bring.
+    """
+    endpoints = _Captions(streams, publishers, limits)
+    return [Route("/live/{channel}/captions/{language}", endpoints.publish, methods=["POST"])]
+
+
+class _Captions:
+    def __init__(
+        self,
+        streams: Mapping[str, LiveStream],
+        publishers: Publishers,
+        limits: PublishingLimits,
+    ) -> None:
+        self._streams = streams
+        self._publishers = publishers
+        self._limits = limits
+
+    async def publish(self, request: Request) -> Response:
+        """Take the captions of a request's body."""
+        taken = _Taken()
+        try:
+            stream = self._streams.get(request.path_params["channel"])
+            if stream is None:
+                raise RefusalError(404, "Not Found")
+            await self._publishers.authorize(request, stream.name)
+            require_type(request, webvtt.MEDIA_TYPE)
+            language = request.path_params["language"]
+            if language not in stream.languages:
+                raise RefusalError(404, "the channel has no captions of this language")
+            zero = _zero(request, stream)
+            async with stream.commands.feeding_captions():
+                await self._receive(request, _Track(stream.commands, language, zero, taken))
+        except RefusalError as error:
+            return error.response()
+        except ImplausibleDateError as error:
+            return RefusalError(400, f"{error}; {taken.cues} cues were taken").response()
+        except TooManyCuesError as error:
+            return RefusalError(409, f"{error}; {taken.cues} cues were taken").response()
+        except MediaError as error:
+            return RefusalError(422, f"{error}; {taken.cues} cues were taken").response()
+        except TooManyFeedsError as error:
+            return RefusalError(503, str(error)).response()
+        except TimeoutError:
+            return RefusalError(503, f"the channel ends; {taken.cues} cues were taken").response()
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        answer = {"cues": taken.cues, "late": taken.late, "start": date_time(zero)}
+        return Response(msgspec.json.encode(answer), 201, {"cache-control": "no-store"}, "application/json")
+
+    async def _receive(self, request: Request, track: _Track) -> None:
+        if "content-length" in request.headers:
+            await self._file(request, track)
+        else:
+            take_slowly(request.scope, self._limits.captions_idle_seconds)
+            await self._endless(request, track)
+
+    async def _file(self, request: Request, track: _Track) -> None:
+        if int(request.headers["content-length"]) > self._limits.captions_bytes:
+            raise RefusalError(413, f"more than {self._limits.captions_bytes} bytes")
+        reader, cues, budget = CueReader(self._limits.cues), list[Cue](), StepBudget()
+        async for data in request.stream():
+            async for portion in budget.portions(data):
+                reader.receive_data(portion)
+                cues += reader.cues()
+        reader.receive_eof()
+        track.take([*cues, *reader.cues()])
+
+    async def _endless(self, request: Request, track: _Track) -> None:
+        reader, budget = CueReader(self._limits.cues), StepBudget()
+        try:
+            async for data in request.stream():
+                async for portion in budget.portions(data):
+                    reader.receive_data(portion)
+                    track.take(list(reader.cues()))
+            reader.receive_eof()
+        finally:
+            # Those before a line that is wrong, or before the connection's end, count.
+            track.take(list(reader.cues()))
+
+
+def _zero(request: Request, stream: LiveStream) -> Fraction:
+    """Tell from which date cue times count: ``start``, or what is on air now; shifted by ``offset`` seconds.
+
+    Raises:
+        RefusalError: 400, or 503 while nothing is on air.
+        ImplausibleDateError: the start can't be meant.
+    """
+    edge = stream.presentation.live_edge
+    if edge is None:
+        raise RefusalError(503, "nothing is on air")
+    parameters = request.query_params
+    try:
+        start, offset = parameters.get("start"), float(parameters.get("offset", "0"))
+        date = None if start is None else datetime.fromisoformat(start)
+    except ValueError as error:
+        raise RefusalError(400, "start: an ISO 8601 date; offset: a number of seconds") from error
+    if not abs(offset) <= LONGEST_OFFSET:
+        raise RefusalError(400, f"offset: at most {LONGEST_OFFSET} seconds")
+    zero = edge if date is None else check_date(date, edge)
+    return zero + Fraction(round(offset * 1000), 1000)

@@ -1,0 +1,299 @@
+"""Makes mounts and their live channels from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from media.errors import MediaError
+from origin.config.options import Config, RadioOptions, seconds
+from origin.config.stations import expected_type, kind, lacks_fallback, page_of, stream_of
+from origin.radio.limits import RadioLimits
+from origin.radio.mount import Mount
+from origin.radio.options import MountOptions
+from packager.live.channel import Channel
+from packager.process.ffmpeg_discovery import Tools
+from packager.radio.audio_source import AudioSource
+from packager.radio.folder_station import Station, StationOptions
+from packager.radio.intro import Intro, read_intro
+from packager.radio.limits import SimulcastLimits
+from packager.radio.simulcast import Simulcast, SimulcastOptions, StartLimit
+from packager.radio.source_client_station import SourceClientStation
+from packager.redaction import redacted_url
+
+log = structlog.get_logger()
+
+
+class StationSharing(Protocol):
+    """Shares the audio of stations among the nodes of a cluster."""
+
+    def share(self, name: str, own: AudioSource | None, bitrate: int, media_type: str) -> AudioSource:
+        """Make the source of a station that all nodes have.
+
+        Args:
+            name: the station's.
+            own: its source on this node; None for none.
+            bitrate: expected, in kbit/s.
+            media_type: likewise.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Stations:
+    """All mounts of a server.
+
+    Attributes:
+        mounts: those with an address, by name.
+        hidden: those that only are fallbacks.
+        passwords: of the mounts that accept a source client, by name.
+        aliases: names of mounts by their other addresses.
+    """
+
+    mounts: dict[str, Mount] = field(default_factory=dict)
+    hidden: list[Mount] = field(default_factory=list)
+    passwords: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+def make_stations(
+    config: Config,
+    tools: Tools | None,
+    count: Callable[[int], None],
+    count_events: Callable[[int], None] = lambda _: None,
+    limits: RadioLimits | None = None,
+    shared: StationSharing | None = None,
+) -> Stations:
+    """Make the mounts of a valid configuration.
+
+    Args:
+        config: all options.
+        tools: ffmpeg, for folders; None where no station has a source here.
+        count: called with the bytes written to listeners.
+        count_events: called with the bytes written to readers of event channels.
+        limits: what isn't configured of what they may cost and wait for.
+        shared: shares their audio among the nodes of a cluster; None without one.
+    """
+    limits = limits or RadioLimits()
+    stations = Stations()
+    sources = _Sources(tools, limits, shared)
+    for options in config.radio:
+        offered = mount_options(options, config, limits)
+        stations.mounts[options.name] = Mount(
+            options.name,
+            sources.make(options),
+            # Who listens at other nodes isn't known here.
+            offered if shared is None else replace(offered, on_demand=False),
+            count=count,
+            count_events=count_events,
+        )
+        stations.aliases.update(dict.fromkeys(options.aliases, options.name))
+        if kind(options) == "publish" and options.source_password:
+            stations.passwords[options.name] = options.source_password
+    for options in config.radio:
+        # A node without sources plays what others have.
+        if options.fallback and (tools is None or not lacks_fallback(options, config.radio)):
+            stations.mounts[options.name].fall_back_to(_fallback(options, stations, sources))
+    return stations
+
+
+class _Sources:
+    """Makes the sources of stations: those of this node, or what the nodes of a cluster share.
+
+    Args:
+        tools: ffmpeg; None where no station has a source here.
+        limits: of the stations.
+        shared: shares their audio; None without a cluster.
+    """
+
+    def __init__(self, tools: Tools | None, limits: RadioLimits, shared: StationSharing | None) -> None:
+        self._tools = tools
+        self._shared = shared
+        self.limits = limits
+
+    def make(self, options: RadioOptions) -> AudioSource:
+        """Make the source of a station."""
+        own = None if self._tools is None else _source(options, self._tools, self.limits)
+        return self._share(options.name, own, options)
+
+    def make_file(self, name: str, path: Path, options: RadioOptions) -> AudioSource:
+        """Make the source that plays a file or folder in the place of a station's."""
+        own = None if self._tools is None else _folder(options, name, path, self._tools, self.limits)
+        return self._share(name, own, options)
+
+    @property
+    def plays_files_on_demand(self) -> bool:
+        """Whether what stands in for a station is made only while that is silent."""
+        return self._tools is not None
+
+    def _share(self, name: str, own: AudioSource | None, options: RadioOptions) -> AudioSource:
+        if self._shared is not None:
+            return self._shared.share(name, own, options.bitrate, expected_type(options))
+        if own is None:
+            raise RuntimeError("a station without a source")
+        return own
+
+
+def _source(options: RadioOptions, tools: Tools, limits: RadioLimits) -> AudioSource:
+    if kind(options) == "publish":
+        return SourceClientStation(options.bitrate, expected_type(options), limits.live_source)
+    if kind(options) == "relay":
+        # An HTTP client takes long to import, and most servers need none.
+        from origin.radio.relay import Relay, RelayOptions
+
+        return Relay(
+            RelayOptions(
+                options.name, stream_of(options), options.bitrate, expected_type(options), limits.relay
+            )
+        )
+    return _folder(options, options.name, Path(options.folder), tools, limits)
+
+
+def _folder(options: RadioOptions, name: str, path: Path, tools: Tools, limits: RadioLimits) -> Station:
+    return Station(
+        StationOptions(
+            name=name,
+            folder=path.expanduser(),
+            bitrate=options.bitrate,
+            sample_rate=options.sample_rate,
+            shuffle=options.shuffle,
+            loudness=options.loudness,
+            crossfade=options.crossfade,
+            limits=limits.station,
+        ),
+        tools,
+    )
+
+
+def _fallback(options: RadioOptions, stations: Stations, sources: _Sources) -> Mount:
+    name = options.fallback or ""
+    if name in stations.mounts:
+        return stations.mounts[name]
+    title = f"{options.name} (fallback)"
+    source = sources.make_file(title, Path(name), options)
+    # A file has no name of its own: what is configured of the station stands for it.
+    described = MountOptions(
+        title=options.title or options.name,
+        genre=options.genre or "",
+        url=page_of(options),
+        on_demand=sources.plays_files_on_demand,
+        limits=sources.limits.mount,
+    )
+    hidden = Mount(title, source, described)
+    stations.hidden.append(hidden)
+    return hidden
+
+
+def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) -> MountOptions:
+    """Convert a station's configuration to its mount's options. Blocks, to read the intro."""
+    listener = replace(
+        limits.mount.listener,
+        burst_bytes=config.limits.burst_bytes,
+        queue_bytes=config.limits.queue_bytes,
+        skips=options.lagging == "skip",
+    )
+    return MountOptions(
+        title=options.title or "",
+        genre=options.genre or "",
+        url=page_of(options),
+        public=options.public,
+        max_listeners=options.max_listeners or config.limits.listeners,
+        listener_seconds=seconds(options.max_listener_duration),
+        hold_seconds=config.limits.hold_seconds,
+        on_demand=options.on_demand and kind(options) == "relay",
+        lead_seconds=limits.simulcast.lead_seconds if options.hls else 0.0,
+        listener_password=options.listener_password or "",
+        has_listener_webhook=bool(options.listener_webhook),
+        intro=_intro(options, limits),
+        events=replace(
+            limits.events,
+            history=config.limits.event_history,
+            readers=config.limits.event_readers,
+            queue_bytes=config.limits.event_queue_bytes,
+        ),
+        limits=replace(limits.mount, listener=listener),
+    )
+
+
+def needs_permission(station: RadioOptions) -> bool:
+    """Tell whether not everybody may listen to a station."""
+    return bool(station.listener_password or station.listener_webhook)
+
+
+def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
+    """Read a station's intro; one that can't be played is a line in the log. Blocks."""
+    if not options.intro:
+        return None
+    path = Path(options.intro).expanduser()
+    try:
+        return read_intro(path, limits.mount.intro)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except MediaError as error:
+        reason = str(error)
+    log.warning("intro isn't played", mount=options.name, file=redacted_url(options.intro), reason=reason)
+    return None
+
+
+def simulcast_options(config: Config, limits: SimulcastLimits) -> dict[str, SimulcastOptions]:
+    """Give the options of the stations' live channels, by name.
+
+    Args:
+        config: all options; a configured live channel of a station's name takes precedence.
+        limits: how the channels begin and end.
+    """
+    publish = limits.channel.publish.with_waiters(config.limits.blocked_requests)
+    limits = replace(
+        limits, starts=config.limits.hls_starts, channel=replace(limits.channel, publish=publish)
+    )
+    taken = {channel.name for channel in config.live}
+    return {
+        station.name: SimulcastOptions(
+            station.name,
+            tuple(1000 * rate for rate in station.hls_bitrates),
+            station.hls_on_demand,
+            config.limits.hls_idle_seconds,
+            limits=limits,
+        )
+        for station in config.radio
+        if station.hls and not needs_permission(station) and station.name not in taken
+    }
+
+
+def make_simulcasts(
+    options: Mapping[str, SimulcastOptions],
+    mounts: Mapping[str, Mount],
+    tools: Tools,
+    on_channel: Callable[[Channel], None],
+    observer: Callable[[str], Callable[[float], None]],
+) -> dict[str, Simulcast]:
+    """Make the live channels of the stations.
+
+    Args:
+        options: of each, by name.
+        mounts: by name.
+        tools: ffmpeg.
+        on_channel: told each channel, and each that takes its place. A live channel of the same name goes
+            first.
+        observer: gives for a channel's name the callback that records its parts' delays.
+
+    Returns:
+        Their simulcasts, by name.
+    """
+    if not options:
+        return {}
+    starts = StartLimit(next(iter(options.values())).limits)
+    return {
+        name: Simulcast(
+            one,
+            mounts[name].subscribers.subscribe,
+            tools,
+            on_part=observer(name),
+            on_channel=on_channel,
+            starts=starts,
+        )
+        for name, one in options.items()
+    }

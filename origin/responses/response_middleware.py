@@ -1,0 +1,186 @@
+"""ASGI middleware for every response: CORS and other common header fields, metrics, and the request log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from origin.http.answer import Headers
+from origin.http.path_prefixes import area_of, port_of, private_area
+from origin.http1.access_log import AccessLog, RequestCounters, log
+from origin.http1.body_writer import Stream
+from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
+from origin.responses.refusal import plain_refusal
+
+SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "events", "api"})
+"""Areas with CORS header fields; lists only if one origin is configured by name."""
+
+EXPOSED = (
+    b"Accept-Ranges, Content-Encoding, Content-Length, Content-Range, Date, ETag, Last-Modified, "
+    b"icy-br, icy-description, icy-genre, icy-metaint, icy-name, icy-pub, icy-url"
+)
+ALLOWED = (
+    "Accept, Authorization, Cache-Control, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, "
+    "Content-Type, Icy-MetaData, "
+    "If-Match, If-Modified-Since, If-None-Match, If-Range, Last-Event-ID, Range"
+)
+
+PREFLIGHT = Response(
+    status_code=204,
+    headers={
+        "access-control-allow-methods": "GET, HEAD, OPTIONS",
+        "access-control-allow-headers": ALLOWED,
+        "access-control-max-age": "86400",
+    },
+)
+"""The response to a CORS preflight, which browsers may keep for a day."""
+
+SERVER_OPTIONS = Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, OPTIONS"})
+"""The response to `OPTIONS *` (RFC 9110 §9.3.7), with which libshout asks for TLS; any 2xx means none."""
+
+FAILURE = plain_refusal(500)
+"""The response to a request for which the application failed."""
+
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""The default X-Content-Type-Options of every response."""
+
+
+def common_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
+    """Make the common header fields of responses that other origins may read.
+
+    Args:
+        allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
+    """
+    return [*cross_origin_headers(allow_origin), NO_SNIFFING]
+
+
+def cross_origin_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
+    """Make the CORS header fields that let other origins read a response.
+
+    Args:
+        allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
+    """
+    if not allow_origin:
+        return []
+    headers = [
+        (b"access-control-allow-origin", allow_origin.encode("latin-1")),
+        (b"access-control-expose-headers", EXPOSED),
+    ]
+    return headers if allow_origin == "*" else [*headers, (b"vary", b"Origin")]
+
+
+class CommonHeaders:
+    """ASGI middleware that adds common header fields, counts, logs, and answers CORS preflights.
+
+    Args:
+        app: the application.
+        traffic: the counters to keep.
+        allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
+        log_requests: whether each request becomes a log line.
+        loopback_ports: those that only this machine reaches: no page of another origin reads lists there.
+        own_origins: what counts in place of ``allow_origin`` at some paths.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        traffic: RequestCounters,
+        allow_origin: str,
+        log_requests: bool,
+        loopback_ports: frozenset[int] = frozenset(),
+        own_origins: Mapping[str, str] | None = None,
+    ) -> None:
+        self._app = app
+        self._access_log = AccessLog(traffic, log_requests=log_requests)
+        self._cross_origin = cross_origin_headers(allow_origin)
+        self._cross_origin_lists = [] if allow_origin == "*" else self._cross_origin
+        self._loopback_ports = loopback_ports
+        self._own = {path: cross_origin_headers(origin) for path, origin in (own_origins or {}).items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        area = area_of(scope["path"])
+        shared = self._shared(scope, area)
+        status, sent, started = 0, 0, time.monotonic()
+        streams: list[Stream] = []
+
+        async def count(message: Message) -> None:
+            nonlocal status, sent
+            kind = message["type"]
+            if kind == "http.response.start":
+                status = message["status"]
+                headers = _with_default_headers(status, [*message.get("headers", ()), *shared])
+                message["headers"] = headers
+                await send(message)
+                return
+            if kind != ZERO_COPY:
+                size = body_bytes(scope, message)
+                sent += size
+                self._access_log.count_bytes(area, size)
+            try:
+                await send(message)
+            finally:
+                if kind == ZERO_COPY:
+                    size = scope["extensions"][ZERO_COPY].pop("sent", 0)
+                    sent += size
+                    self._access_log.count_bytes(area, size)
+                elif "stream" in message:
+                    # The stream's owner counts its bytes; here they are only logged.
+                    streams.append(message["stream"])
+
+        try:
+            app = self._app if scope["method"] != "OPTIONS" else self._options_app(scope, shared)
+            await app(scope, receive, count)
+        except TruncatedFileError:
+            raise  # logged where files are sent
+        except Exception:
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+            if not status:
+                await FAILURE(scope, receive, count)
+            elif status != 500:
+                raise  # RFC 9112 §8: an answer that has begun must not look complete
+        finally:
+            self._access_log.count_request(area, status)
+            if self._access_log.log_requests:
+                client = scope["client"][0] if scope.get("client") else None
+                sent += sum(stream.sent for stream in streams)
+                self._access_log.write(scope["method"], scope["path"], status, sent, started, client)
+
+    def _shared(self, scope: Scope, area: str) -> list[tuple[bytes, bytes]]:
+        """Return the CORS header fields for a request, empty if other origins may not read the response."""
+        if area not in SHARED_AREAS:
+            return []
+        if area != "api" or private_area(scope["path"]) is None:
+            return self._own.get(scope["path"], self._cross_origin)
+        return [] if port_of(scope) in self._loopback_ports else self._cross_origin_lists
+
+    def _options_app(self, scope: Scope, shared: list[tuple[bytes, bytes]]) -> ASGIApp:
+        """Choose what answers an OPTIONS request."""
+        if shared and _has(scope["headers"], b"access-control-request-method"):
+            return PREFLIGHT
+        return SERVER_OPTIONS if scope["path"] == "*" else self._app
+
+
+def body_bytes(scope: Scope, message: Message) -> int:
+    """Tell how many bytes of a message's body are sent: of an answer to HEAD none (RFC 9110 §9.3.2)."""
+    return 0 if scope["method"] == "HEAD" else len(message.get("body", b""))
+
+
+def _with_default_headers(status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Add the default header fields that a response doesn't set itself."""
+    if NO_SNIFFING not in headers and not _has(headers, NO_SNIFFING[0]):
+        headers.append(NO_SNIFFING)
+    if status == 500 and not _has(headers, b"cache-control"):
+        headers.append((b"cache-control", b"no-store"))
+    return headers
+
+
+def _has(headers: Headers, wanted: bytes) -> bool:
+    return any(name == wanted for name, _ in headers)

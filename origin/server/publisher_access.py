@@ -1,0 +1,126 @@
+"""What lets publishers in to the live channels of a server, by keys that change while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import msgspec
+import structlog
+
+from origin.access.authentication import GuessDelay
+from origin.access.publish_keys import PublishKeys
+from origin.config import logging_setup
+from origin.config.kept_secrets import MadeKeys
+from origin.config.options import Config, LimitOptions, redactor_of
+from origin.ingest.admission import IngestAdmission, Webhook
+from origin.ingest.limits import IngestLimits
+from packager.live.channel import Channel
+
+log = structlog.get_logger()
+
+
+class PublisherServices:
+    """Lets publishers in to the live channels of one server, and changes the channels' keys.
+
+    Args:
+        config: all options.
+        made_keys: the keys that aren't configured.
+        channels: the live channels, by name.
+        guess_delay: counts wrong keys, and delays the answers to them.
+        limits: those that aren't configured.
+        on_log_change: called with a configuration by which other processes must write their logs, too, and
+            another one whose secrets these mustn't show either.
+
+    Attributes:
+        keys: with which channels are published to.
+        admission: lets in those who publish to them.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        made_keys: MadeKeys,
+        channels: Mapping[str, Channel],
+        guess_delay: GuessDelay,
+        limits: IngestLimits,
+        on_log_change: Callable[[Config, Config], None],
+    ) -> None:
+        self._config = self._newest_config = config
+        self._made_keys = made_keys
+        self._channels = channels
+        self._on_log_change = on_log_change
+        self._configured = frozenset[str]()
+        self._change = asyncio.Lock()
+        self.keys = PublishKeys(config.server.admin_token or "", _keys_in(config), made_keys.hashes)
+        limits = ingest_limits(config.limits, limits)
+        self.admission = IngestAdmission(
+            {name: channel.published for name, channel in channels.items()},
+            self.keys,
+            guess_delay,
+            limits,
+            make_webhook(config.server.publish_webhook, limits),
+        )
+
+    async def take_keys(self, new: Config) -> None:
+        """Take the keys of a configuration that was read again; the others stay."""
+        async with self._change:
+            self._configured = frozenset(_keys_in(new))
+            await self._change_keys(new)
+
+    def may_renew_key(self, channel: str) -> bool:
+        """Tell whether a channel's key was generated, and isn't configured now."""
+        return channel in self._made_keys.channels - self._configured
+
+    async def renew_key(self, channel: str) -> str:
+        """Generate another key of a channel for which ``may_renew_key`` holds, and return it.
+
+        Raises:
+            SecretsError: the file of generated secrets isn't to be trusted.
+            OSError: it can't be written.
+        """
+        async with self._change:
+            key = await asyncio.to_thread(self._made_keys.renew, channel)
+            # What is logged from now on mustn't show it, whatever is read again.
+            self._config = _with_key(self._config, channel, key)
+            await self._change_keys(_with_key(self._newest_config, channel, key))
+        return key
+
+    async def _change_keys(self, new: Config) -> None:
+        """Take other keys, which the log mustn't show; who publishes with a former one is disconnected."""
+        self._newest_config = new
+        redactor = redactor_of(self._config, new)
+        await asyncio.to_thread(logging_setup.configure, new.log.level, new.log.format, redactor)
+        self._on_log_change(new, self._config)
+        for name in self.keys.rotate(_keys_in(new)):
+            if (channel := self._channels.get(name)) is not None:
+                log.info("publish_key was changed", channel=name)
+                if channel.published is not None:
+                    channel.published.end_all("the channel's publish_key was changed")
+
+
+def make_webhook(url: str, limits: IngestLimits) -> Webhook | None:
+    """Make what asks about publishers; None where nothing is configured."""
+    if not url:
+        return None
+    # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
+    from origin.ingest.publish_webhook import PublishWebhook
+
+    return PublishWebhook(url, limits)
+
+
+def ingest_limits(configured: LimitOptions, limits: IngestLimits) -> IngestLimits:
+    """Put what is configured of the limits of live channels' publishers into them."""
+    return replace(limits, publishers=configured.publishers, silent_seconds=configured.publisher_seconds)
+
+
+def _keys_in(config: Config) -> dict[str, str]:
+    return {one.name: one.publish_key for one in config.live if one.publish_key}
+
+
+def _with_key(config: Config, channel: str, key: str) -> Config:
+    live = (
+        msgspec.structs.replace(one, publish_key=key) if one.name == channel else one for one in config.live
+    )
+    return msgspec.structs.replace(config, live=tuple(live))

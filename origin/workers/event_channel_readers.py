@@ -1,0 +1,130 @@
+"""Serves event channels in a worker from their logs; who publishes, or needs a key, is handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+
+import structlog
+from starlette.requests import Request
+from starlette.routing import BaseRoute
+from starlette.types import Scope
+
+from origin.access.authentication import Authenticator
+from origin.config.options import Config, EventOptions
+from origin.events.admission import Admission
+from origin.events.authorization import ChannelKeys, EventAuthorization
+from origin.events.channel import EventChannel
+from origin.events.channel_replication import FollowedEventLog
+from origin.events.reading import identity_of
+from origin.events.routes import routes
+from origin.events.websocket_endpoint import socket_identity_of
+from origin.http.client_limits import ClientLimits
+from origin.http1 import websocket
+from origin.server.event_services import event_channel_options, event_limits, is_followed
+from origin.server.limits import Limits
+from origin.token_relay.relay import relay_limits
+
+log = structlog.get_logger()
+
+KEYS_IN_QUERY = (b"key=", b"signature=")
+"""Parts of a query with which a client may show that it may publish."""
+
+
+class _OwnReaders(Admission):
+    """Lets readers in as long as this worker's own leave room, once ``is_answered`` has asked for all.
+
+    What it is told of other processes' readers may be a second old. Who comes at a limit by that is handed
+    over to the control process, which knows better; here they would be refused though there is room.
+    """
+
+    def has_room(self, channel: EventChannel) -> bool:
+        """Tell whether one more reader of a channel is let in."""
+        return channel.readers_here < channel.limits.readers
+
+
+class WorkerEventChannels:
+    """The event channels that a worker serves.
+
+    Args:
+        config: all options.
+        limits: those that aren't configured.
+        count: called with the number of bytes written to readers.
+    """
+
+    def __init__(self, config: Config, limits: Limits, count: Callable[[int], None]) -> None:
+        self._config = config
+        self._limits = limits
+        self._count = count
+        self._options = {one.name: one for one in config.events if is_followed(one)}
+        self._served: dict[str, EventChannel] = {}
+        self._logs: dict[str, FollowedEventLog] = {}
+        self._admission = Admission(self._served.values(), config.limits.all_event_readers)
+
+    def follow(self, name: str) -> FollowedEventLog:
+        """Make what folds the log of a channel."""
+        make = functools.partial(self._make, self._options[name])
+        found = self._logs[name] = FollowedEventLog(name, make, self._served)
+        return found
+
+    def _make(self, options: EventOptions, epoch: str) -> EventChannel:
+        relaying = relay_limits(self._config.limits, self._limits.relay)
+        offered = event_channel_options(options, self._config.limits, self._limits.events, relaying)
+        return EventChannel(options.name, epoch, offered.without_presence(), count=self._count)
+
+    @property
+    def channels(self) -> dict[str, EventChannel]:
+        """All that have readers here, or may have, by name."""
+        return {name: one.channel for name, one in self._logs.items() if one.channel is not None}
+
+    async def run(self) -> None:
+        """Keep the readers' connections alive until cancelled."""
+        while True:
+            await asyncio.sleep(self._limits.events.channel.beat_seconds)
+            for channel in self.channels.values():
+                try:
+                    channel.beat()
+                except Exception:  # others go on
+                    log.exception("an event channel's readers can't be written to", channel=channel.name)
+
+    def is_answered(self, scope: Scope, *, upgrading: bool) -> bool:
+        """Tell whether a worker answers a request below ``/events/``.
+
+        Args:
+            scope: of the request.
+            upgrading: whether it asks for another protocol.
+        """
+        channel = self._served.get(scope["path"].removeprefix("/events/"))
+        if scope["method"] not in ("GET", "HEAD") or channel is None or not self._admission.has_room(channel):
+            return False
+        if upgrading and (not websocket.is_upgrade(scope["method"], scope["headers"]) or _has_key(scope)):
+            # Who has a key may publish.
+            return False
+        request = Request(scope)
+        identity = socket_identity_of(request) if upgrading else identity_of(request)
+        # Who comes from a process or a node that is ahead of this one goes on where all events are.
+        log = channel.log
+        is_ahead = log.may_be_elsewhere if self._config.cluster.url else log.is_ahead
+        return not (identity and is_ahead(identity))
+
+    def routes(self, client_limits: ClientLimits) -> list[BaseRoute]:
+        """Make their routes.
+
+        Args:
+            client_limits: of one client.
+        """
+        config = self._config
+        keys = {name: ChannelKeys(allow_origin=one.allow_origin) for name, one in self._options.items()}
+        authorization = EventAuthorization(Authenticator(), "", keys, config.server.allow_origin)
+        admission = _OwnReaders(client_readers=client_limits.event_readers)
+        limits = event_limits(config.limits, self._limits.events)
+        return routes(self._served, authorization, limits, admission)
+
+
+def _has_key(scope: Scope) -> bool:
+    """Tell whether a request presents something that may be a key."""
+    query: bytes = scope["query_string"]
+    return any(name == b"authorization" for name, _ in scope["headers"]) or any(
+        one in query for one in KEYS_IN_QUERY
+    )

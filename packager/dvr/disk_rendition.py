@@ -1,0 +1,497 @@
+"""A rendition's folder on disk: a file for each segment and init segment, and the index. Blocks.
+
+A file is written under a temporary name, synchronised and renamed before its index line is appended, so
+whatever the index names is complete. Lost lines are rebuilt from the segments. Only our own files are
+removed, by name and length; others in the way are moved aside.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from media.errors import MediaError
+from media.mp4.fragments import FragmentReader, InitSegment
+from media.mp4.live_segment_reader import read_live_segment
+from media.mp4.sample_entry import parse_sample_entry
+from media.subtitles import webvtt
+from packager.dvr import index
+from packager.dvr.index import INDEX, IndexLine
+from packager.dvr.index_rebuild import Dates, SegmentFile, rebuild
+from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
+from packager.dvr.own_files import (
+    INIT_NAME,
+    MAX_INIT_BYTES,
+    MAX_TEXT_BYTES,
+    NUMBER,
+    is_init,
+    is_text,
+    is_unfinished,
+)
+from packager.dvr.restore_plan import StoredRendition
+from packager.publish.dash_periods import parse_time
+from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
+from packager.window.model import TEXT_EXTENSION, WEBVTT_ENTRY, LiveSegment, Timeline
+from packager.window.rendition import extension_of, segment_uri
+
+UNUSUAL_SIZES = 4
+"""A segment this many times larger than the median is always checked."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """What was found wrong in a rendition's folder.
+
+    Attributes:
+        unreadable: index lines that are malformed or impossible.
+        missing: segments with a line, but without a file.
+        rebuilt: segments whose lines were rebuilt.
+        aside: files that were moved aside.
+        stuck: files that could not be moved aside.
+        places: where they were moved.
+    """
+
+    unreadable: int = 0
+    missing: int = 0
+    rebuilt: int = 0
+    aside: int = 0
+    stuck: int = 0
+    places: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Their total."""
+        return self.unreadable + self.missing + self.rebuilt + self.aside + self.stuck
+
+
+@dataclass(slots=True)
+class Survey:
+    """The content of a rendition's folder, listed before anything is changed.
+
+    Attributes:
+        lines: of segments whose files exist, by number.
+        doubtful: lines whose files have another length.
+        timelines: by number.
+        names: further files with names like ours.
+        lost: numbers of the segments among them.
+        whole: whether the index needn't be rewritten.
+        strange: whether the index isn't one of ours at all.
+    """
+
+    lines: dict[int, IndexLine]
+    doubtful: dict[int, IndexLine]
+    timelines: dict[int, Timeline]
+    names: set[str]
+    lost: list[int]
+    whole: bool
+    strange: bool
+
+
+class DvrFolder:
+    """The files of one rendition.
+
+    Args:
+        place: the folder; ``load`` makes it.
+
+    Attributes:
+        faults: what ``load`` found.
+    """
+
+    def __init__(self, place: Path | DataFolder, limits: DvrLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._place = DataFolder.at(place)
+        self._base = f"{self._place}/"
+        self._extension = extension_of(self._place.name)
+        self._segment_name = re.compile(rf"{NUMBER}\.{self._extension}")
+        self.faults = Faults()
+        self._inits: dict[int, int] = {}
+        self._unneeded: set[int] = set()
+        self._lines = 0
+        self._live = 0
+        self._first = 0
+        self._ragged = False
+
+    @property
+    def path(self) -> Path:
+        """The path, for messages."""
+        return Path(str(self._place))
+
+    @property
+    def troubles(self) -> int:
+        """Number of faults that ``load`` found."""
+        return self.faults.count
+
+    def place_of(self, number: int) -> str:
+        """Return the path of a segment's file."""
+        return self._base + self._name_of(number)
+
+    def _name_of(self, number: int) -> str:
+        return segment_uri(number, self._extension)
+
+    @staticmethod
+    def _init_of(timeline: int) -> str:
+        return f"init-{timeline}.mp4"
+
+    def load(self, target_duration: int = index.LONGEST_SECONDS) -> StoredRendition:
+        """Read what is there, and put it in order.
+
+        Args:
+            target_duration: what no segment's duration, rounded, exceeds.
+
+        Raises:
+            NotOursError: what isn't ours is in the folder's place.
+            OSError: the folder can't be made or read.
+        """
+        survey = self.survey(target_duration)
+        dates = Dates()
+        if survey.lost:
+            dates.learn(survey.lines.values(), survey.timelines)
+        return self.settle(survey, dates)
+
+    def survey(self, target_duration: int = index.LONGEST_SECONDS) -> Survey:
+        """Examine the folder without changing anything; see ``load``."""
+        self.faults = Faults()
+        with self._place.open(make=True) as folder:
+            try:
+                found, strange = index.read(folder, self._limits), False
+            except NotOursError:
+                found, strange = index.Index(limits=self._limits), True
+            names = self._names(folder)
+            timelines = read_timelines(folder, self._limits.init_segments)
+            longest = target_duration + 0.5  # RFC 8216bis §4.4.3.1: rounded to the nearest integer
+            lines = {
+                number: line
+                for number, line in found.lines.items()
+                if line.duration[0] < longest * line.duration[1]
+            }
+            wrong = index.impossible(lines)
+            self.faults.unreadable = found.unreadable + len(found.lines) - len(lines) + len(wrong)
+            kept = self._there(folder, lines, wrong, names, timelines)
+        beside: set[str] = set()
+        numbers: set[int] = set()
+        while names:
+            # One by one: freeing a week's names at once would hold up all other threads.
+            name, _ = names.popitem()
+            if one := self._segment_name.fullmatch(name):
+                number = int(one[1])
+                if (line := kept.get(number)) is None or not line.parts:
+                    beside.add(name)
+                    numbers.add(number)
+            elif INIT_NAME.fullmatch(name):
+                beside.add(name)
+        gaps = {number for number in numbers if number in kept}
+        whole = found.newlines == len(kept) and not found.unreadable and not strange
+        strange = strange or found.given_up or (found.unreadable > 0 and not found.lines)
+        doubtful = {
+            number: line
+            for number in numbers - wrong
+            if (line := lines.get(number)) is not None and line.init in timelines
+        }
+        return Survey(kept, doubtful, timelines, beside, sorted(numbers - gaps), whole, strange)
+
+    def _there(
+        self,
+        folder: OpenFolder,
+        lines: dict[int, IndexLine],
+        wrong: Collection[int],
+        names: Mapping[str, bool],
+        timelines: Mapping[int, Timeline],
+    ) -> dict[int, IndexLine]:
+        """Return the lines that are correct: their file exists and has its length, or they are gaps."""
+        sizes = np.fromiter((line.size for line in lines.values() if line.parts), np.int64)
+        # Sorting a week's would hold up all other threads.
+        usual = int(np.partition(sizes, (sizes.size - 1) // 2)[(sizes.size - 1) // 2]) if sizes.size else 0
+        # By their count, not by their numbers: one that is far ahead is soon said.
+        checked = min(islice(reversed(lines), self._limits.checked_segments), default=0)
+        kept: dict[int, IndexLine] = {}
+        for number, line in lines.items():
+            if number in wrong:
+                continue
+            if line.parts:
+                name = self._name_of(number)
+                looked_at = number >= checked or line.size > UNUSUAL_SIZES * usual
+                whole = not looked_at or _size_of(folder, name) == line.size
+                if not (names.get(name) and line.init in timelines and whole):
+                    self.faults.missing += bool(kept)  # those before are removed before their lines are
+                    continue
+            elif not kept:
+                continue
+            kept[number] = line
+        return kept
+
+    def settle(self, survey: Survey, dates: Dates) -> StoredRendition:
+        """Make the lines anew that are lost, and put everything in its place.
+
+        Args:
+            survey: what was found.
+            dates: what is known of the channel's renditions.
+
+        Raises:
+            OSError: the folder can't be read.
+        """
+        with self._place.open() as folder:
+            kept, beside = survey.lines, set(survey.names)
+            stays = survey.lost[: -self._limits.rebuilt_segments]
+            if survey.lost:
+                rebuilt = self._rebuild(folder, survey, dates)
+                self.faults.rebuilt = len(rebuilt)
+                self.faults.stuck = len(stays)
+                kept = index.merged(kept, rebuilt)
+                beside -= {self._name_of(number) for number in (*rebuilt, *stays)}
+            used = {line.init for line in kept.values() if line.parts}
+            inits = {number: one for number, one in survey.timelines.items() if number in used}
+            unused = [self._init_of(number) for number in survey.timelines if number not in used]
+            beside -= {self._init_of(number) for number in survey.timelines}
+            if self._shared_index(folder) or survey.strange:
+                beside.add(INDEX)
+            self._set_aside(folder, sorted(beside))
+            if not beside and not stays:
+                # Each was read, and is an init segment; but no segment that is anywhere here needs it.
+                for name in unused:
+                    folder.remove(name)
+            self._inits = {number: len(one.init) for number, one in inits.items()}
+            self._lines = self._live = len(kept)
+            try:
+                if not survey.whole or self.faults.count or INDEX in beside:
+                    self._write_index(folder, kept.values())
+            except OSError:
+                # A full disk is no reason not to show what it has; the next line begins behind a torn
+                # one's end.
+                self._ragged = True
+        return StoredRendition(kept, inits)
+
+    def _rebuild(self, folder: OpenFolder, survey: Survey, dates: Dates) -> dict[int, IndexLine]:
+        lost = survey.lost[-self._limits.rebuilt_segments :]
+        known = {number for number, line in survey.lines.items() if line.parts}
+        beside = {one for number in lost for one in (number - 1, number + 1) if one in known}
+        files: dict[int, SegmentFile] = {}
+        for count, number in enumerate(sorted(beside.union(lost)), 1):
+            file = _read_segment(folder, self._name_of(number), text=self._extension == TEXT_EXTENSION)
+            if file is not None:
+                files[number] = file
+            if count % self._limits.files_between_pauses == 0:
+                time.sleep(self._limits.file_pause_seconds)
+        return rebuild(files, survey.lines, survey.doubtful, survey.timelines, dates)
+
+    @staticmethod
+    def _shared_index(folder: OpenFolder) -> bool:
+        """Tell whether the index has another hard link: then it must not be appended to."""
+        status = folder.status(INDEX)
+        return status is not None and status.st_nlink > 1
+
+    def _names(self, folder: OpenFolder) -> dict[str, bool]:
+        """Give the names that are there, and whether each is a file; unfinished ones of ours go."""
+        names = {}
+        unfinished = []
+        for entry in folder.entries():
+            regular = entry.is_file(follow_symlinks=False)
+            names[entry.name] = regular
+            if regular and is_unfinished(folder, entry.name):
+                unfinished.append(entry.name)
+        for name in unfinished:
+            folder.remove(name)
+            del names[name]
+        return names
+
+    def _set_aside(self, folder: OpenFolder, names: Sequence[str]) -> None:
+        if not names:
+            return
+        try:
+            self.faults.places.append(folder.set_aside(names))
+            self.faults.aside += len(names)
+        except OSError as error:
+            self.faults.places.append(str(error))
+            self.faults.stuck += len(names)
+
+    def put_aside(self, numbers: Sequence[int]) -> None:
+        """Move segments aside that can't be listed with the others.
+
+        Raises:
+            OSError: they can't be moved.
+        """
+        with self._place.open() as folder:
+            names = [self._name_of(number) for number in numbers]
+            folder.set_aside([name for name in names if folder.status(name) is not None])
+
+    def store(self, segment: LiveSegment, left: int) -> IndexLine:
+        """Write a segment, and append its line; of a gap, the line.
+
+        Args:
+            segment: finished, in memory.
+            left: discontinuities before it.
+
+        Returns:
+            Its line.
+
+        Raises:
+            OSError: it can't be written; then nothing of it is left.
+        """
+        with self._place.open() as folder:
+            if segment.gap or segment.timeline is None:
+                line = index.line_of(segment, left)
+                self._append(folder, index.encode(line))
+                return line
+            timeline = segment.timeline
+            if timeline.number not in self._inits:
+                self._write_new(folder, self._init_of(timeline.number), timeline.init)
+                self._inits[timeline.number] = len(timeline.init)
+            time, timescale = 0, 1
+            if timeline.has_map:
+                time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data), shown=True)
+            line = index.line_of(segment, left, Fraction(time, timescale))
+            name = self._name_of(segment.number)
+            self._write_new(folder, name, segment.data)
+            try:
+                self._append(folder, index.encode(line))
+            except OSError:
+                folder.remove(name, len(segment.data))
+                raise
+            return line
+
+    @staticmethod
+    def _write_new(folder: OpenFolder, name: str, data: bytes) -> None:
+        """Write a file; anything of its name is moved aside."""
+        if folder.status(name) is not None:
+            folder.set_aside([name])
+        folder.write_whole(name, data, replaces=False)
+
+    def remove(self, number: int, size: int, *, oldest: bool = True) -> int:
+        """Remove a segment's file, if it is what we wrote; ``tidy`` removes what else isn't needed then.
+
+        Args:
+            number: the segment's; it may be a gap's.
+            size: its bytes; 0 of what has none.
+            oldest: whether it is the first one, whose line goes with it in time.
+
+        Returns:
+            How many bytes the segment had.
+
+        Raises:
+            OSError: it can't be removed; it may be tried again.
+        """
+        with self._place.open() as folder:
+            there = size and folder.status(self._name_of(number)) is not None
+            removed = bool(there) and folder.remove(self._name_of(number), size)
+        if oldest:
+            self._live, self._first = max(self._live - 1, 0), max(self._first, number + 1)
+        return size if removed else 0
+
+    def tidy(self, timelines: Iterable[int]) -> None:
+        """Remove init segments that aren't needed any more, and lines of removed segments once they are many.
+
+        Args:
+            timelines: the init segments'; those that an earlier call couldn't remove are tried again.
+
+        Raises:
+            OSError: not all of it can be done; the next call does the rest.
+        """
+        self._unneeded.update(timelines)
+        self._unneeded.intersection_update(self._inits)
+        is_long = self._lines > 2 * self._live + self._limits.compact_slack_lines
+        if not self._unneeded and not is_long:
+            return
+        failure: OSError | None = None
+        with self._place.open() as folder:
+            for timeline in sorted(self._unneeded):
+                try:
+                    folder.remove(self._init_of(timeline), self._inits[timeline])
+                except OSError as error:
+                    failure = error
+                else:
+                    del self._inits[timeline]
+            if is_long:
+                lines = index.read(folder, self._limits).lines.values()
+                self._write_index(folder, [line for line in lines if line.number >= self._first])
+        if failure is not None:
+            raise failure
+
+    def _append(self, folder: OpenFolder, data: bytes) -> None:
+        descriptor = folder.open_to_append(INDEX)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                write_all(descriptor, b"\n" + data if self._ragged else data)
+            except OSError:
+                # Half a line would spoil the next one.
+                file.truncate(end)
+                raise
+        self._ragged = False
+        self._lines += 1
+        self._live += 1
+
+    def _write_index(self, folder: OpenFolder, lines: Collection[IndexLine]) -> None:
+        folder.write_whole(INDEX, b"".join(index.encode(line) for line in lines))
+        self._lines = self._live = len(lines)
+
+
+def _size_of(folder: OpenFolder, name: str) -> int:
+    status = folder.status(name)
+    return -1 if status is None else status.st_size
+
+
+def _read_segment(folder: OpenFolder, name: str, *, text: bool) -> SegmentFile | None:
+    """Read what a segment's file tells; None where it isn't one of ours, or not all of it."""
+    try:
+        descriptor = folder.open_file(name)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb", buffering=0):
+        status = os.fstat(descriptor)
+        try:
+            if text:
+                data = os.pread(descriptor, min(status.st_size, MAX_TEXT_BYTES), 0)
+                return SegmentFile(status.st_size, status.st_mtime) if is_text(data) else None
+            facts = read_live_segment(
+                lambda offset, length: os.pread(descriptor, length, offset), status.st_size
+            )
+        except (MediaError, OSError):
+            return None
+        return SegmentFile(status.st_size, min(status.st_mtime, time.time()), facts)
+
+
+def read_timelines(folder: OpenFolder, most: int = DEFAULT_LIMITS.init_segments) -> dict[int, Timeline]:
+    """Read the init segments of a rendition's folder, by number; the newest ones where there are more.
+
+    Raises:
+        OSError: one of them can't be read.
+    """
+    timelines: dict[int, Timeline] = {}
+    for name in _init_names(folder, most):
+        try:
+            data = folder.read(name, MAX_INIT_BYTES)
+        except (NotOursError, FileNotFoundError):
+            continue
+        timeline = parse_init(int(name[len("init-") : -len(".mp4")]), data)
+        if timeline is not None:
+            timelines[timeline.number] = timeline
+    return timelines
+
+
+def _init_names(folder: OpenFolder, most: int) -> Iterator[str]:
+    names = [entry.name for entry in folder.entries() if INIT_NAME.fullmatch(entry.name)]
+    yield from sorted(names, key=lambda name: (len(name), name))[-most:]
+
+
+def parse_init(number: int, data: bytes) -> Timeline | None:
+    """Read an init segment as it was written, or what stands for that of a text; None where it is neither."""
+    if data == webvtt.HEADER:
+        return Timeline(number, data, WEBVTT_ENTRY)
+    if not is_init(data):
+        return None
+    reader = FragmentReader()
+    try:
+        reader.receive_data(data)
+        for event in reader.events():
+            if isinstance(event, InitSegment):
+                return Timeline(number, data, parse_sample_entry(event.tracks[0].sample_entries[0]))
+    except (MediaError, IndexError):
+        pass
+    return None

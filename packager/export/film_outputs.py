@@ -1,0 +1,236 @@
+"""The package of one film: every file that is to be written, in the order in which they may appear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from media.mp4 import wvtt
+from media.mp4.chapters import Chapter
+from packager.export.package_record import MANIFEST_NAME, MASTER_NAME, MEDIA_NAME
+from packager.export.single_file import as_single_file, head
+from packager.library.local_storage import LocalFile, NotFoundError
+from packager.vod.chapters import NO_CHAPTERS, chapters_json, read_chapters
+from packager.vod.i_frame_file import (
+    I_FRAMES_NAME,
+    PLAYLIST_NAME,
+    IFrameFile,
+    IFrames,
+    decodable_i_frames,
+    marked_i_frames,
+)
+from packager.vod.independent_segments import SegmentStarts, segment_starts
+from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.index_builder import read_index
+from packager.vod.manifest import manifest
+from packager.vod.playlists import (
+    CHAPTERS_NAME,
+    INIT_NAME,
+    SEGMENT_SUFFIX,
+    SINGLE_FILE_NAME,
+    Files,
+    OfferedFile,
+    media_playlist,
+    multivariant_playlist,
+    title_files,
+)
+from packager.vod.segment import Segment, make_segment
+from packager.vod.sidecars import Sidecar, all_text_tracks
+from packager.vod.text_playlists import TEXT_FOLDER, TEXT_SUFFIX, text_playlist
+from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_segment
+
+READ_BYTES = 4 << 20
+"""How much of a segment is read at a time; one may have a gigabyte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file of a film's package, which is still to be written.
+
+    Attributes:
+        folder: in which it is, within the film's own; "" for that itself.
+        name: its name.
+        size: in bytes.
+        pieces: gives its bytes.
+        segments: how many segments are in it.
+    """
+
+    folder: str
+    name: str
+    size: int
+    pieces: Callable[[], Iterator[bytes]]
+    segments: int = 0
+
+    @property
+    def path(self) -> str:
+        """Its path in the film's folder."""
+        return f"{self.folder}/{self.name}".removeprefix("/")
+
+    @classmethod
+    def of(cls, folder: str, name: str, data: bytes) -> Output:
+        """Make one whose bytes are known already."""
+        return cls(folder, name, len(data), lambda: iter((data,)))
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """An open film with all that its package offers.
+
+    Attributes:
+        name: of its file.
+        file: the file itself, open while segments are written.
+        offered: what it offers, at addresses relative to its own folder.
+        i_frames: those that are offered by themselves, or None.
+        chapters: its chapters.
+    """
+
+    name: str
+    file: LocalFile
+    offered: OfferedFile
+    i_frames: IFrameFile | None
+    chapters: Sequence[Chapter]
+
+    @property
+    def index(self) -> FileIndex:
+        """The index of its file."""
+        return self.offered.index
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for each track and each file beside it that isn't offered."""
+        return (*self.index.left_out, *self.offered.left_out)
+
+    @property
+    def segments(self) -> int:
+        """How many segments all tracks have together."""
+        return sum(len(track.sizes) for track in self.index.tracks)
+
+    def outputs(self) -> Iterator[Output]:
+        """Give the files to write: media before what names them."""
+        for track in self.index.tracks:
+            if track.single_file:
+                yield self._single_file(track)
+                continue
+            yield Output.of(track.name, INIT_NAME, track.init)
+            for number in range(len(track.sizes)):
+                segment = self._segment(track, number)
+                name = f"{number}{SEGMENT_SUFFIX}"
+                yield Output(track.name, name, segment.size, partial(self._read, segment), 1)
+        for track in self.index.tracks:
+            text = media_playlist(track, self.index.lost_picture).render()
+            yield Output.of(track.name, MEDIA_NAME, text.encode())
+        yield from self._i_frames()
+        for one in self.offered.text_tracks:
+            yield from self._subtitles(one)
+        if self.chapters:
+            yield Output.of("", CHAPTERS_NAME, chapters_json(self.chapters))
+        yield from texts([self.offered])
+
+    def _i_frames(self) -> Iterator[Output]:
+        frames, video = self.i_frames, self.index.video
+        if frames is not None and video is not None:
+            yield Output(video.name, I_FRAMES_NAME, frames.size, partial(self._read, frames))
+            yield Output.of(video.name, PLAYLIST_NAME, frames.playlist(video.delay).render().encode())
+
+    def _subtitles(self, track: TextTrack) -> Iterator[Output]:
+        """Give the files of a text track: WebVTT for HLS, and the same in MP4 for DASH."""
+        folder, segments = f"{TEXT_FOLDER}/{track.name}", self.index.text
+        yield Output.of(folder, INIT_NAME, wvtt.INIT)
+        for number in range(len(segments.whole) - 1):
+            text = webvtt_segment(track, segments.whole, number, self.file.pread)
+            fragment = mp4_segment(track, segments.whole, number, self.file.pread)
+            if text is not None and fragment is not None:
+                yield Output.of(folder, f"{number}{TEXT_SUFFIX}", text)
+                yield Output.of(folder, f"{number}{SEGMENT_SUFFIX}", fragment)
+        yield Output.of(folder, MEDIA_NAME, text_playlist(segments).render().encode())
+
+    def _single_file(self, track: OfferedTrack) -> Output:
+        sap = self.offered.starts.video if track.video else self.offered.starts.sound
+        begin = b"".join(head(track, sap))
+
+        def pieces() -> Iterator[bytes]:
+            yield begin
+            for number in range(len(track.sizes)):
+                yield from self._read(self._segment(track, number))
+
+        count = len(track.sizes)
+        return Output(track.name, SINGLE_FILE_NAME, len(begin) + int(track.sizes.sum()), pieces, count)
+
+    def _segment(self, track: OfferedTrack, number: int) -> Segment:
+        return _segment(self.file, self.index, track, number)
+
+    def _read(self, segment: Segment | IFrameFile) -> Iterator[bytes]:
+        read = self.index.reading(self.file.pread)
+        for offset in range(0, segment.size, READ_BYTES):
+            try:
+                yield segment.read(read, offset, READ_BYTES)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, self.file.path) from error
+
+
+def _segment(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int) -> Segment:
+    segment = make_segment(index, track, number)
+    if segment is None:
+        raise NotFoundError(f"{file.path}: {track.name} has no segment {number}")
+    return segment
+
+
+def read_film(name: str, file: LocalFile, sidecars: Sequence[Sidecar], *, single_file: bool) -> Film:
+    """Read what the package of a film offers.
+
+    Args:
+        name: its name.
+        file: the open file.
+        sidecars: the subtitle files beside it.
+        single_file: whether all segments of a track go into one.
+
+    Raises:
+        MediaError: it can't be packaged; the text says why.
+        OSError: it can't be read.
+    """
+    index = read_index(file.pread, file.size)
+    index.require_whole()
+    if single_file:
+
+        def make(track: OfferedTrack, number: int) -> Segment:
+            return _segment(file, index, track, number)
+
+        index = replace(index, tracks=tuple(as_single_file(track, make) for track in index.tracks))
+    chapters = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
+    if not chapters:
+        index = replace(index, chapters=NO_CHAPTERS)
+    starts = segment_starts(index, index.reading(file.pread))
+    text_tracks, left_out = all_text_tracks(index, sidecars)
+    i_frames, marked = _lone_pictures(index, starts, file)
+    offered = OfferedFile("", index, starts, marked, text_tracks, left_out)
+    return Film(name, file, offered, i_frames, chapters)
+
+
+def _lone_pictures(
+    index: FileIndex, starts: SegmentStarts, file: LocalFile
+) -> tuple[IFrameFile, IFrames] | tuple[None, None]:
+    """Find the I-frames, where they are offered by themselves, and those that the file marks as such."""
+    marked = marked_i_frames(index.video) if index.video is not None and starts.lone_pictures else None
+    if index.video is None or marked is None:
+        return None, None
+    frames = decodable_i_frames(index.video, marked, index.reading(file.pread))
+    return IFrameFile(index.video, marked, frames, index.size), marked
+
+
+def texts(files: Files) -> Iterator[Output]:
+    """Give the manifest and the multivariant playlist of a film or of a title."""
+    yield Output.of("", MANIFEST_NAME, manifest(files).render())
+    yield Output.of("", MASTER_NAME, multivariant_playlist(files).render().encode())
+
+
+def title_texts(renditions: list[Film]) -> Iterator[Output]:
+    """Give the manifest and the multivariant playlist of a title, whose renditions lie beside it.
+
+    Raises:
+        MediaError: they aren't renditions of one title; the text says why.
+    """
+    files = title_files([(one.name, one.index, one.offered.starts) for one in renditions])
+    return texts(
+        [replace(one.offered, prefix=file.prefix) for file, one in zip(files, renditions, strict=True)]
+    )

@@ -1,0 +1,232 @@
+"""What a file of the library contains, as ffprobe tells it, and whether browsers can play that."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
+from packager.library.codec_strings import codec_string
+from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
+from packager.process.limits import ProcessLimits
+from packager.process.process import read_only_sandbox, run
+
+MAX_CODECS = 16
+"""Most streams of a file whose codecs are listed."""
+
+MAX_FRAME_RATE = 1000
+"""Frames a second from which on it is no rate of pictures."""
+
+CONTAINERS = {
+    ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".m4a": "mov", ".3gp": "mov", ".3g2": "mov",
+    ".m4b": "mov", ".webm": "matroska", ".weba": "matroska", ".mkv": "matroska", ".mka": "matroska",
+    ".mp3": "mp3", ".aac": "aac", ".ogg": "ogg", ".oga": "ogg",
+    ".opus": "ogg", ".flac": "flac", ".wav": "wav", ".ts": "mpegts", ".avi": "avi", ".wmv": "asf",
+    ".flv": "flv", ".m2ts": "mpegts", ".mts": "mpegts",
+}  # fmt: skip
+"""Extensions of listed files, with the only demuxer that may open each."""
+
+DECODERS = (
+    "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,mpeg4,msmpeg4,mpeg2video,mpeg1video,h263,flv,"
+    "vc1,wmv3,mjpeg,png,prores,theora,aac,aac_latm,mp3,mp3float,mp2,mp2float,ac3,eac3,dca,opus,libopus,vorbis,flac,"
+    "alac,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_u8,pcm_f32le,pcm_mulaw,pcm_alaw,adpcm_g722,adpcm_g726,"
+    "adpcm_g726le,wmav2,mov_text,srt,ass"
+)
+"""Decoders that ffprobe may use on the library's files."""
+
+BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".mka", ".ts", ".m2ts", ".mts", ".avi", ".wmv", ".flv"}
+BROWSER_VIDEO = frozenset({"h264", "vp8", "vp9", "av1"})
+BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_u8", "pcm_f32le"})
+BROWSER_PIXELS = re.compile(r"yuvj?420p")
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleTrack:
+    """Subtitles or captions that a film is offered with.
+
+    Attributes:
+        name: what people call them.
+        language: BCP 47 tag, or None.
+        default: whether they are shown where nobody chooses.
+        forced: whether they have only what has to be read by who understands the sound.
+        sdh: whether they tell of sounds, too, for who doesn't hear.
+        file: name of the file beside the film that they are from; None of the film's own.
+        path: of the whole text as WebVTT, below the address of VOD.
+    """
+
+    name: str
+    language: str | None
+    default: bool
+    forced: bool
+    sdh: bool
+    file: str | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """The text of a film.
+
+    Attributes:
+        subtitles: its subtitles and captions.
+        left_out: a line for each subtitle file beside it that can't be read.
+        chapters: path of its chapters below the address of VOD, or None.
+    """
+
+    subtitles: tuple[SubtitleTrack, ...] = ()
+    left_out: tuple[str, ...] = ()
+    chapters: str | None = None
+
+
+NO_TEXT = TextFacts()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The facts that ffprobe tells about a file.
+
+    Attributes:
+        duration: seconds; None if unknown.
+        width: of the first video stream's picture as it is shown, in pixels.
+        height: of the same, in pixels.
+        frame_rate: of the first video stream, in frames a second.
+        codecs: ffmpeg's names of the streams' codecs, video first.
+        codec_strings: what browsers are asked with for each of them.
+        reason: why most browsers can't play it; None if they can.
+        obstacle: why it can't be served as HLS; None if it can, or nobody asked.
+        text: its subtitles and chapters, of what can be served as HLS.
+        thumbnails: whether there are small pictures of it.
+    """
+
+    duration: float | None = None
+    width: int | None = None
+    height: int | None = None
+    frame_rate: float | None = None
+    codecs: tuple[str, ...] = ()
+    codec_strings: tuple[str, ...] = ()
+    reason: str | None = None
+    obstacle: str | None = None
+    text: TextFacts = NO_TEXT
+    thumbnails: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeLimits:
+    """Limits of looking at one file with ffprobe.
+
+    Attributes:
+        seconds: How long it may take.
+        output_bytes: Most that its answer may be: some hundred streams.
+        memory_bytes: Address space that it may take: it expands the index of a file, of ten hours to 270 MB.
+        process: What the process may cost beside that.
+    """
+
+    seconds: float = 20.0
+    output_bytes: int = 128 << 10
+    memory_bytes: int = 640 << 20
+    process: ProcessLimits = field(default_factory=ProcessLimits)
+
+
+DEFAULT_LIMITS = ProbeLimits()
+
+
+async def probe(path: Path, tools: Tools, limits: ProbeLimits = DEFAULT_LIMITS) -> Facts:
+    """Ask ffprobe what a file carries.
+
+    Args:
+        path: the file; its ending names the one demuxer that may open it.
+        tools: ffprobe.
+        limits: how long it may take, and what it may give.
+
+    Returns:
+        The facts; a file that can't be read has its error as the reason.
+
+    Raises:
+        BusyError: ffprobe can't be started now.
+    """
+    wanted = "format=duration:stream_side_data=rotation:stream="
+    wanted += "codec_type,codec_name,codec_tag_string,profile,level,pix_fmt,width,height,avg_frame_rate"
+    options = {
+        "max_pixels": MAX_PIXELS,
+        "codec_whitelist": DECODERS,
+        "protocol_whitelist": LOCAL_PROTOCOLS,
+        "format_whitelist": CONTAINERS[path.suffix.lower()],
+    }
+    entries = f"{wanted}:stream_disposition=attached_pic"
+    words = probe_arguments(local_input(path), options, "-show_entries", entries)
+    try:
+        output = await run(
+            [tools.ffprobe, *words],
+            limit=limits.seconds,
+            max_bytes=limits.output_bytes,
+            sandbox=replace(read_only_sandbox(path), memory=limits.memory_bytes),
+            limits=limits.process,
+        )
+        answer: dict[str, Any] = json.loads(output)
+    except BusyError:
+        raise
+    except (ToolsError, ValueError) as error:
+        return Facts(reason=f"can't be read: {str(error).removeprefix(f'{local_input(path)}: ')}")
+    return _facts_of(answer, path.suffix.lower())
+
+
+def _facts_of(answer: dict[str, Any], suffix: str) -> Facts:
+    streams = [
+        stream
+        for stream in answer.get("streams", [])
+        if stream.get("codec_type") in ("video", "audio")
+        and not stream.get("disposition", {}).get("attached_pic")
+    ]
+    streams.sort(key=lambda stream: stream["codec_type"] != "video")
+    video: dict[str, Any] = next((stream for stream in streams if stream["codec_type"] == "video"), {})
+    try:
+        duration = float(answer.get("format", {}).get("duration", ""))
+    except ValueError:
+        duration = None
+    size = video.get("width"), video.get("height")
+    width, height = reversed(size) if _lies_on_its_side(video) else size
+    return Facts(
+        duration=duration,
+        width=width,
+        height=height,
+        frame_rate=_frame_rate(str(video.get("avg_frame_rate", ""))),
+        codecs=tuple(str(stream.get("codec_name", "unknown")) for stream in streams[:MAX_CODECS]),
+        codec_strings=tuple(map(codec_string, streams[:MAX_CODECS])),
+        reason=_reason(streams, suffix),
+    )
+
+
+def _lies_on_its_side(video: dict[str, Any]) -> bool:
+    """Tell whether a picture is turned by a quarter when it is shown, as those of phones held upright are."""
+    found = (one.get("rotation") for one in video.get("side_data_list", ()))
+    return any(isinstance(angle, int | float) and round(angle) % 180 == 90 for angle in found)
+
+
+def _frame_rate(text: str) -> float | None:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return round(float(rate), 3) if 0 < rate < MAX_FRAME_RATE else None
+
+
+def _reason(streams: Sequence[dict[str, Any]], suffix: str) -> str | None:
+    if not streams:
+        return "there is neither video nor audio in it"
+    for stream in streams:
+        codec, kind = str(stream.get("codec_name", "unknown")), stream["codec_type"]
+        if stream.get("codec_tag_string") in ("encv", "enca"):
+            return "it is encrypted"
+        if codec not in (BROWSER_VIDEO if kind == "video" else BROWSER_AUDIO):
+            return f"most browsers don't play {codec} {kind}"
+        pixels = stream.get("pix_fmt")
+        if codec == "h264" and pixels and not BROWSER_PIXELS.fullmatch(pixels):
+            return f"most browsers don't play H.264 {stream.get('profile', '')} ({pixels})"
+    if suffix not in BROWSER_CONTAINERS:
+        return f"browsers don't play {suffix[1:].upper()} files; repackaged as MP4 it would play"
+    return None

@@ -1,0 +1,150 @@
+"""Which files of a folder are renditions of one title or subtitles of a film, by their names.
+
+A folder is read again when its modification time shows that names were added or removed.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from packager.library.storage_interface import SETTLED_AFTER
+
+RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov|mkv|webm)", re.IGNORECASE)
+
+SUBTITLE_ENDINGS = (".srt", ".vtt")
+"""Endings of files with subtitles that belong to the film whose name theirs begins with."""
+
+IDLE_SHARE = 9
+"""Pause after a walk, as a multiple of its duration."""
+
+
+def media_stems(name: str) -> list[str]:
+    """Give what the names of a film's subtitle files begin with: its own name's stem, and its title's."""
+    match = RENDITION.fullmatch(name)
+    return [PurePosixPath(name).stem, *([] if match is None else [match["title"]])]
+
+
+def beginning_with(names: Sequence[str], stem: str) -> Sequence[str]:
+    """Give those of some names in order that begin with a stem and a dot."""
+    # In ASCII the slash follows the dot.
+    return names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
+
+
+class FolderTitles:
+    """Finds titles' renditions and subtitle files in folders, which are read again when they change.
+
+    It blocks on the disk, and may be asked by several threads at once.
+
+    Args:
+        names: how many names of a folder are looked at, and how many are kept of all folders.
+
+    Attributes:
+        reads: how often a folder was read.
+        kept: how many names are kept, those of the folders too.
+    """
+
+    def __init__(self, root: Path, names: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._root = root
+        self._names = names
+        self._clock = clock
+        self._lock = threading.Lock()
+        # The one that wasn't asked for for longest comes first.
+        self._folders: OrderedDict[str, _FolderNames] = OrderedDict()
+        self.reads = self.kept = 0
+
+    def renditions(self, folder: str, title: str) -> list[str]:
+        """Return the files that are renditions of a title, in ascending order of height.
+
+        Args:
+            folder: relative to the library; "" for the library itself.
+            title: its name.
+
+        Raises:
+            OSError, ValueError: the folder can't be read, or no folder can have such a name.
+        """
+        return [name for _, name in sorted(self._known(folder).titles.get(title, ()))]
+
+    def subtitles(self, folder: str, stem: str) -> list[str]:
+        """Return the subtitle files whose name begins with a film's, in order.
+
+        Args:
+            folder: relative to the library; "" for the library itself.
+            stem: the film's name without its extension.
+
+        Raises:
+            OSError, ValueError: the folder can't be read, or no folder can have such a name.
+        """
+        return list(beginning_with(self._known(folder).subtitles, stem))
+
+    def _known(self, folder: str) -> _FolderNames:
+        with self._lock:
+            known = self._folders.get(folder)
+            if known is None or self._clock() >= known.idle_until:
+                changed = time_of_change(self._root / folder)
+                if known is None or not known.changed == changed >= 0:
+                    known = self._read(folder, changed)
+                    self._keep(folder, known)
+            self._folders.move_to_end(folder)
+            return known
+
+    def _read(self, folder: str, changed: int) -> _FolderNames:
+        self.reads += 1
+        began = self._clock()
+        titles: dict[str, list[tuple[int, str]]] = {}
+        subtitles: list[str] = []
+        count = 0
+        with os.scandir(self._root / folder) as entries:
+            for _, entry in zip(range(self._names), entries, strict=False):
+                match = RENDITION.fullmatch(entry.name)
+                if match is not None:
+                    titles.setdefault(match["title"], []).append((int(match["height"]), entry.name))
+                    count += 1
+                elif entry.name.lower().endswith(SUBTITLE_ENDINGS):
+                    subtitles.append(entry.name)
+        now = self._clock()
+        count += len(subtitles)
+        return _FolderNames(titles, sorted(subtitles), count, changed, now + IDLE_SHARE * (now - began))
+
+    def _keep(self, folder: str, names: _FolderNames) -> None:
+        former = self._folders.pop(folder, None)
+        self._folders[folder] = names
+        self.kept += 1 + names.count - (0 if former is None else 1 + former.count)
+        while self.kept > self._names and len(self._folders) > 1:
+            _, gone = self._folders.popitem(last=False)
+            self.kept -= 1 + gone.count
+
+
+@dataclass(frozen=True, slots=True)
+class _FolderNames:
+    """The renditions and subtitle files in a folder.
+
+    Attributes:
+        titles: heights and names of renditions, by title.
+        subtitles: names of subtitle files, in order.
+        count: of both.
+        changed: the folder's modification time, as of `time_of_change`.
+        idle_until: when it may be read again, by the clock.
+    """
+
+    titles: dict[str, list[tuple[int, str]]]
+    subtitles: list[str]
+    count: int
+    changed: int
+    idle_until: float
+
+
+def time_of_change(folder: Path) -> int:
+    """Return a folder's modification time; -1 if it is too recent, or the folder is gone."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return -1
+    return changed if changed < (time.time() - SETTLED_AFTER) * 1e9 else -1

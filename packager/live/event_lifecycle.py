@@ -1,0 +1,213 @@
+"""The end of a channel's event, what is recorded of it, and the beginning of the next one.
+
+A channel that was ended stays so, over restarts of the process too where there is a data folder, until it is
+begun again. Until then its live addresses go on to serve the event, with its end (EXT-X-ENDLIST).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+
+from packager.dvr.disk_archive import FORMER
+from packager.dvr.index import INDEX
+from packager.dvr.own_files import FOLDER_NAME, erase_in
+from packager.live.limits import DEFAULT_LIMITS, LiveEventLimits
+from packager.publish.channel_commands import RecordingState
+from packager.recordings import metadata as metadata_files
+from packager.recordings.disk_recordings import Recordings, Retention
+from packager.recordings.metadata import EventEnd
+from packager.safe_files import ASIDE, DataFolder, NotOursError, OpenFolder
+
+log = structlog.get_logger()
+
+ENDED = "ended"
+"""File in the channel's folder that says that its event is over, and what is needed to record it."""
+
+DVR = "dvr"
+RECORDINGS = "recordings"
+GONE = ".gone"
+"""Folder of what is being removed; what isn't ours stays in it."""
+
+
+class _Outcome:
+    """What comes of one event, for everybody who ends it.
+
+    Attributes:
+        recording: what is known of its recording.
+        is_told: set once nobody has to wait for that any more.
+    """
+
+    def __init__(self) -> None:
+        self.recording = RecordingState.AWAITED
+        self.is_told = asyncio.Event()
+
+    def tell(self, recording: RecordingState) -> None:
+        """Tell what became of the recording."""
+        self.recording = recording
+        self.is_told.set()
+
+
+class LiveEvent:
+    """Whether a channel's event is over.
+
+    Args:
+        channel: the channel's name, for the log.
+        data: the channel's folder on disk, or None.
+        retention: for how long recordings stay; None: the channel has no DVR, and nothing is recorded.
+        limits: how long its end is waited for, and what is read of it.
+
+    Attributes:
+        recordings: of its events; None where nothing is recorded.
+        over: set once the event is to end.
+        trouble: why the last event couldn't be recorded; or empty.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        data: Path | DataFolder | None,
+        retention: Retention | None,
+        limits: LiveEventLimits = DEFAULT_LIMITS.event,
+    ) -> None:
+        self._limits = limits
+        self._channel = channel
+        self._data = None if data is None else DataFolder.at(data)
+        self.trouble = ""
+        self.recordings: Recordings | None = None
+        if self._data is not None and retention is not None:
+            self.recordings = Recordings(self._data / RECORDINGS, channel, retention, limits.recordings)
+        self.over = asyncio.Event()
+        self._outcome = _Outcome()
+        self._has_recording = False
+        self._again = asyncio.Event()
+
+    async def end(self) -> RecordingState:
+        """End the event, and wait for its recording, but not for longer than anybody waits.
+
+        An event that was to begin next, and hasn't begun yet, doesn't begin.
+        """
+        self.over.set()
+        self._again.clear()
+        # That of this event: another one may begin while it is waited for.
+        outcome = self._outcome
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.end_seconds):
+                await outcome.is_told.wait()
+        return outcome.recording
+
+    def begin(self) -> bool:
+        """Begin another event, once the last one is over; False while it isn't to end."""
+        if self.over.is_set():
+            self._again.set()
+        return self.over.is_set()
+
+    def close(self) -> None:
+        """Release who waits for the end; what isn't recorded by then is recorded by the next process."""
+        self._outcome.is_told.set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Find the recordings, and keep to their retention while the context is open."""
+        if self.recordings is None:
+            yield
+            return
+        await self.recordings.load()
+        async with self.recordings.running():
+            yield
+
+    async def load_ending(self) -> EventEnd | None:
+        """Load what an earlier process noted when its event ended, and finish its recording."""
+        if self._data is None:
+            return None
+        try:
+            ending = await asyncio.to_thread(self._recall, self._data)
+        except OSError as error:
+            log.warning("end of the event can't be read", channel=self._channel, reason=str(error))
+            return None
+        if ending is not None:
+            self.over.set()
+            if ending.sealed:
+                self._has_recording = bool(ending.master)
+            else:
+                await self.record(ending)
+        return ending
+
+    def _recall(self, data: DataFolder) -> EventEnd | None:
+        with contextlib.suppress(FileNotFoundError), data.open() as folder:
+            if folder.status(GONE) is not None and not erase_in(folder, GONE):
+                log.info("what isn't ours stays", channel=self._channel, folder=folder.place_of(GONE))
+            try:
+                ending = metadata_files.decode_ending(folder.read(ENDED, self._limits.ending_bytes))
+            except NotOursError:
+                ending = None
+            if ending is None:
+                aside = folder.set_aside([ENDED])
+                log.warning("note of the event's end can't be read", channel=self._channel, aside=aside)
+            return ending
+        return None
+
+    async def record(self, ending: EventEnd) -> None:
+        """Note the end of the event, and record it."""
+        self._has_recording = False
+        if self._data is None:
+            return
+        try:
+            await asyncio.to_thread(self._write_end, self._data, ending)
+            if self.recordings is not None and ending.master:
+                self._has_recording = await self.recordings.seal(self._data / DVR, ending)
+            await asyncio.to_thread(self._write_end, self._data, metadata_files.sealed(ending))
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            log.warning("event can't be recorded", channel=self._channel, reason=self.trouble)
+
+    @staticmethod
+    def _write_end(place: Path | DataFolder, ending: EventEnd) -> None:
+        with DataFolder.at(place).open(make=True) as folder:
+            folder.write_whole(ENDED, metadata_files.encode(ending))
+
+    async def wait_for_next(self) -> None:
+        """Wait until another event is to begin, and remove what was served of the last one."""
+        log.info("event is over", channel=self._channel)
+        self._outcome.tell(RecordingState.MADE if self._has_recording else RecordingState.NONE)
+        # Who ends it once more takes back that another one is to begin.
+        while not self._again.is_set():
+            await self._again.wait()
+        self._again.clear()
+        self._outcome = _Outcome()
+        self.over.clear()
+        self.trouble = ""
+        if self._data is not None:
+            try:
+                await asyncio.to_thread(_forget, self._data, self._limits.gone_folders)
+            except OSError as error:
+                log.warning("the last event can't be removed", channel=self._channel, reason=str(error))
+        log.info("event begins", channel=self._channel)
+
+
+def _forget(data: DataFolder, most_gone: int) -> None:
+    """Remove an event's DVR; its recording has links of its own to the segments."""
+    with data.open(make=True) as folder, folder.folder(GONE, make=True) as gone:
+        with contextlib.suppress(FileNotFoundError), folder.folder(DVR) as dvr:
+            for name in _renditions(dvr):
+                dvr.move(name, gone, gone.free_name(name, most_gone))
+        folder.remove(ENDED)
+    with data.open() as folder:
+        erase_in(folder, GONE)
+
+
+def _renditions(dvr: OpenFolder) -> list[str]:
+    """Give the folders that hold a rendition's DVR."""
+    names = (entry.name for entry in dvr.entries() if entry.is_dir(follow_symlinks=False))
+    return [name for name in names if FOLDER_NAME.fullmatch(name) and _holds_dvr(dvr, name)]
+
+
+def _holds_dvr(dvr: OpenFolder, name: str) -> bool:
+    if name in (FORMER, ASIDE) or name.startswith("."):
+        return False
+    with dvr.folder(name) as folder:
+        return folder.status(INDEX) is not None

@@ -1,0 +1,326 @@
+"""Turns fragments of one rendition, or the bytes of one of ffmpeg's pipes, into its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from media.errors import MalformedError, UnsupportedError
+from media.mp4.emsg import ID3_BRAND, with_brand
+from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from media.mp4.moof import total_duration
+from media.mp4.sample_entry import SampleEntry, parse_sample_entry
+from packager.live.captions import Follower
+from packager.live.limits import DEFAULT_LIMITS, LiveLimits
+from packager.live.timed_metadata import PartPosition, TimedMetadata
+from packager.segment.grid_segmenter import Segmenter
+from packager.segment.part_packer import CutPart
+from packager.window.model import LivePart
+from packager.window.program_date_time import Instant, WallClock
+from packager.window.rendition_log_writer import RenditionWriter
+from packager.window.sequence_numbers import SequenceNumbers
+
+IN_VAIN = 0.25
+"""Share of reads that come too early; the frames that are missing then wake the reader."""
+
+
+class PartSchedule:
+    """Chooses when what brings one rendition, such as a pipe, is read for its next part.
+
+    A read that comes too early costs another wake-up, a late one delays the part. A quarter of them is kept
+    too early: so reads are as late as parts usually are, and follow them both ways.
+
+    Args:
+        limits: how far reads are moved.
+
+    Attributes:
+        lateness: seconds from the earliest possible arrival to the read.
+    """
+
+    def __init__(self, limits: LiveLimits) -> None:
+        self.lateness = 0.0
+        self._step, self._most = limits.part_look_step_seconds, limits.part_look_shift_seconds
+
+    def looked(self, *, whole: bool) -> None:
+        """Adjust the next reads to the outcome of one.
+
+        Args:
+            whole: whether the part was there.
+        """
+        moved = self.lateness + self._step * ((1 - IN_VAIN) if not whole else -IN_VAIN)
+        self.lateness = max(-self._most, min(moved, self._most))
+
+
+MOST_OF_PIPE = 0.25
+"""Largest share of a pipe's capacity for a part while the pipe isn't read: a key frame may come, too."""
+
+
+class RunStart:
+    """Decides which segments of a run are published, the same ones of all renditions.
+
+    Attributes:
+        segment: index in the run of the first segment to be published; earlier ones are dropped.
+        admitted: index of the newest segment that any rendition has begun.
+
+    Args:
+        segment_duration: the channel's, in seconds.
+    """
+
+    def __init__(self, segment_duration: Fraction) -> None:
+        self.segment = 0
+        self.admitted = -1
+        self._fast = float(segment_duration) / 2
+        self._line: int | None = None
+        self._skipped: float | None = None
+
+    def admit(self, segment: int, number: int) -> None:
+        """Note that a segment is published under a media sequence number."""
+        self.admitted = max(self.admitted, segment)
+        self._line, self._skipped = number - segment, None
+
+    def skips(self, segment: int, number: int, now: float) -> bool:
+        """Tell whether to drop a segment that comes after a stall, since a gap was published for it.
+
+        An encoder that stalled catches up at once: the segments that gaps stand for are dropped, so that
+        numbers and media times go on without another discontinuity. A source that stalled itself comes no
+        faster than before: one segment of it is dropped, and it goes on with later numbers.
+
+        Args:
+            segment: its index in the run; the first of its parts has come.
+            number: media sequence number that it would have.
+            now: this moment by the monotonic clock, in seconds.
+        """
+        late = self._line is not None and number - segment > self._line
+        skips = late and (self._skipped is None or now - self._skipped < self._fast)
+        if skips:
+            self._skipped = now
+        return skips
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """Everything that the feeds of one run of ffmpeg share.
+
+    Attributes:
+        clock: tells the dates of the run's media times.
+        start: decides which of the run's segments are published.
+        segment_duration: the channel's, in seconds.
+        numbers: say whether a segment may be opened already.
+        timed_metadata: the channel's events, which go with the parts.
+        on_part: called for each part with the seconds from its last frame's end to its being published.
+        limits: the channel's.
+    """
+
+    clock: WallClock
+    start: RunStart
+    segment_duration: Fraction
+    numbers: SequenceNumbers
+    timed_metadata: TimedMetadata
+    on_part: Callable[[float], None]
+    limits: LiveLimits = DEFAULT_LIMITS
+
+
+class Feed:
+    """Brings the bytes of one rendition from one run of ffmpeg into its window.
+
+    Args:
+        run: what the feeds of the run share.
+        writer: where the rendition's parts go.
+        make_segmenter: makes what cuts the rendition, from its timescale.
+        follow: called behind each part, where captions follow this rendition.
+
+    Attributes:
+        segment: index in the run of the segment that came last, -1 before any.
+    """
+
+    def __init__(
+        self,
+        run: RunContext,
+        writer: RenditionWriter,
+        make_segmenter: Callable[[int], Segmenter],
+        follow: Follower | None = None,
+    ) -> None:
+        self._run = run
+        self._name = writer.name
+        self._window = writer.window
+        self._writer = writer
+        self.segment = -1
+        self._suspended = False
+        self._init = b""
+        self._entry: SampleEntry | None = None
+        self._make_segmenter = make_segmenter
+        self._follow = follow
+        self._reader = FragmentReader()
+        self._segmenter: Segmenter | None = None
+        self._timescale = 1
+        self._track_id = 0
+        self._part_count = 0
+        self._largest = 0
+        self._lasts = 0, Fraction(0)
+        self._part_schedule = PartSchedule(run.limits)
+        self._looking = False
+
+    def receive(self, data: bytes, now: Instant) -> bool:
+        """Take what came from the pipe.
+
+        Args:
+            data: the bytes.
+            now: this moment.
+
+        Returns:
+            Whether a part was published.
+
+        Raises:
+            MediaError: they are no fragmented MP4 of one track.
+            CadenceError: the samples don't come as they should.
+        """
+        self._reader.receive_data(data)
+        published = False
+        for event in self._reader.events():
+            if isinstance(event, InitSegment):
+                self.begin(event)
+            else:
+                published = self.add(event, now) or published
+        if self._looking:
+            self._looking = False
+            self.looked(whole=published)
+        return published
+
+    def rest(self, now: Instant, capacity: int) -> float:
+        """Tell for how long the pipe may be left alone: nothing is published before a part is whole.
+
+        Args:
+            now: this moment.
+            capacity: bytes that the pipe holds.
+
+        Returns:
+            Seconds until the part is probably there; 0 where that can't be known, or the pipe could become
+            full.
+        """
+        due = self.due
+        if due is None or self._largest > MOST_OF_PIPE * capacity:
+            return 0.0
+        rest = max(due - now.monotonic, 0.0)
+        self._looking = rest > 0
+        return rest
+
+    @property
+    def due(self) -> float | None:
+        """When a part is probably whole, by the monotonic clock; None if it isn't known."""
+        end = None if self._segmenter is None else self._segmenter.foretold
+        soonest = None if end is None else self._run.clock.awaited(end / self._timescale)
+        return None if soonest is None else soonest + self._part_schedule.lateness
+
+    def looked(self, *, whole: bool) -> None:
+        """Take notice of what a look at its source brought, at ``due`` or behind it: whether a part."""
+        self._part_schedule.looked(whole=whole)
+
+    def suspend(self) -> None:
+        """Publish nothing until the run's start says so: a gap stands where the segment was to go on."""
+        self._suspended = True
+
+    def finish(self, last: int, now: Instant) -> None:
+        """Publish the samples of an incomplete part, since nothing more comes.
+
+        Args:
+            last: number of the last segment that any rendition has; no other one is opened for it.
+            now: this moment.
+        """
+        for part in () if self._segmenter is None else self._segmenter.finish():
+            if self._window.next_number <= last and self._admits(part, now):
+                self._publish(part, now)
+
+    def begin(self, init: InitSegment) -> None:
+        """Take the init segment, which comes before all fragments.
+
+        Raises:
+            UnsupportedError: it has more than one track, or is the second one.
+        """
+        if self._segmenter is not None:
+            raise UnsupportedError("a second init segment in one stream")
+        if len(init.tracks) != 1 or len(init.tracks[0].sample_entries) != 1:
+            raise UnsupportedError("a rendition is one track with one sample entry")
+        (track,) = init.tracks
+        self._timescale, self._track_id = track.timescale, track.track_id
+        carries = self._run.timed_metadata.carries(self._name)
+        self._init = with_brand(init.data, ID3_BRAND) if carries else init.data
+        self._entry = parse_sample_entry(track.sample_entries[0])
+        self._writer.begin(self._init, self._entry)
+        self._segmenter = self._make_segmenter(track.timescale)
+
+    def add(self, fragment: Fragment, now: Instant) -> bool:
+        """Take the next samples.
+
+        Args:
+            fragment: where they are.
+            now: this moment.
+
+        Returns:
+            Whether a part was published.
+
+        Raises:
+            MediaError: no init segment came before.
+            CadenceError: they don't come as they should.
+        """
+        before = self._part_count
+        if self._segmenter is None:
+            raise MalformedError("a fragment before the init segment")
+        start = fragment.base_media_decode_time
+        end = start + total_duration(fragment.samples)
+        self._run.clock.observe(end / self._timescale, now)
+        for part in self._segmenter.receive(start, fragment.samples, fragment.data):
+            if self._admits(part, now):
+                self._publish(part, now)
+        return self._part_count > before
+
+    def _admits(self, part: CutPart, now: Instant) -> bool:
+        """Tell whether a part is published; a segment's first one decides for the segment."""
+        opens, self.segment = part.segment > self.segment, part.segment
+        if not opens:
+            return not self._suspended
+        start, number = self._run.start, self._window.next_number
+        if start.admitted < part.segment >= start.segment:
+            early = not self._run.numbers.may_use(number, self._run.segment_duration)
+            if early or (self._suspended and start.skips(part.segment, number, now.monotonic)):
+                start.segment = part.segment + 1
+        if part.segment < start.segment:
+            self._suspended = True
+            return False
+        start.admit(part.segment, number)
+        if self._suspended or part.resumes:
+            self._suspended = False
+            self._renew()
+        return True
+
+    def _renew(self) -> None:
+        """Begin a timeline with the same init segment."""
+        if self._entry is not None:
+            self._writer.break_off()
+
+    def _publish(self, part: CutPart, now: Instant) -> None:
+        self._part_count += 1
+        self._largest = max(self._largest, len(part.data))
+        dating = self._run.clock.dating(part.segment, now)
+        if dating.stepped and self._window.open is None:
+            self._renew()
+        shown = part.base_media_decode_time + part.samples[0].composition_offset
+        place = PartPosition(shown, shown + part.duration, self._timescale, dating.offset)
+        data = self._run.timed_metadata.boxes(self._name, place) + write_fragment(
+            sequence_number=self._part_count,
+            track_id=self._track_id,
+            base_media_decode_time=part.base_media_decode_time,
+            samples=part.samples,
+            data=part.data,
+        )
+        offset, scale = dating.offset, self._timescale
+        begin = Fraction(shown * offset.denominator + offset.numerator * scale, scale * offset.denominator)
+        if part.duration != self._lasts[0]:
+            # Most last as long as the one before.
+            self._lasts = part.duration, Fraction(part.duration, scale)
+        duration = self._lasts[1]
+        self._writer.append(LivePart(data, duration, part.independent), begin, ends_segment=part.ends_segment)
+        if self._follow is not None:
+            self._follow(self._window, dating.offset)
+        end = place.end / scale + float(offset)
+        self._run.on_part(max(now.wall - end, 0.0))

@@ -1,0 +1,134 @@
+"""Copies a channel's recordings to an S3 bucket, once each is made: there they outlive this machine's disk.
+
+A recording is files for any web server, so its copy plays from the bucket. Its metadata come last: a copy
+that has none isn't whole, and is gone on with. Nothing in the bucket is ever removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from packager.library.local_storage import NotFoundError
+from packager.recordings.disk_recordings import Recording, Recordings
+from packager.recordings.limits import RecordingsLimits
+from packager.recordings.recording_writer import HEAD, MANIFEST, MASTER, MEDIA, METADATA
+from packager.retry_policy import FailureCount
+
+if TYPE_CHECKING:
+    from packager.s3.client import S3Client
+
+log = structlog.get_logger()
+
+LAST = (MEDIA, MASTER, MANIFEST, METADATA)
+"""Files that come behind those that they name, in this order."""
+
+_MEDIA_TYPES = {
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".mpd": "application/dash+xml",
+    ".m4s": "video/mp4",
+    ".mp4": "video/mp4",
+    ".vtt": "text/vtt",
+}
+
+
+class RecordingCopies:
+    """Copies the recordings of one channel; what was copied by an earlier process isn't copied again.
+
+    Args:
+        channel: its name.
+        recordings: them.
+        bucket: where they are copied to, below a folder of the channel's name.
+        limits: when it is looked for new ones, and when tried again.
+
+    Attributes:
+        name: as a service.
+        trouble: why they can't be copied now; empty where they can.
+    """
+
+    def __init__(
+        self, channel: str, recordings: Recordings, bucket: S3Client, limits: RecordingsLimits
+    ) -> None:
+        self.name = f"copies of recordings of {channel}"
+        self.trouble = ""
+        self._channel = channel
+        self._recordings = recordings
+        self._bucket = bucket
+        self._limits = limits
+        self._copied: set[str] = set()
+
+    async def run(self) -> None:
+        """Copy what there is, and what comes, until cancelled."""
+        failures = FailureCount(self._limits.copy_retries)
+        while True:
+            pause = self._limits.copy_look_seconds
+            try:
+                await self.copy_all()
+            except NotFoundError:  # it was removed meanwhile
+                pass
+            except OSError as error:
+                pause = failures.failed()
+                if self.trouble != str(error):
+                    log.warning("recordings can't be copied", channel=self._channel, reason=str(error))
+                self.trouble = str(error)
+            else:
+                failures.succeeded()
+                self.trouble = ""
+            await asyncio.sleep(pause)
+
+    def close(self) -> None:
+        """Nobody waits for it."""
+
+    async def copy_all(self) -> None:
+        """Copy all recordings that aren't copied yet.
+
+        Raises:
+            NotFoundError: a file isn't there any more.
+            OSError: a file can't be read, or S3 can't be reached, or refuses.
+        """
+        there = {one.metadata.id: one for one in self._recordings}
+        self._copied &= there.keys()
+        for name, recording in there.items():
+            if name in self._copied:
+                continue
+            with recording.reading():
+                count = await asyncio.to_thread(self._copy, recording)
+            self._copied.add(name)
+            if count:
+                log.info("recording copied", channel=self._channel, recording=name, files=count)
+
+    def _copy(self, recording: Recording) -> int:
+        """Copy the files that the bucket lacks; give how many these were."""
+        folder = f"{self._channel}/{recording.metadata.id}"
+        sizes = {one.key: one.size for page in self._bucket.objects(folder) for one in page}
+        if f"{folder}/{METADATA}" in sizes:
+            return 0
+        count = 0
+        for name in _in_order(recording.path):
+            with recording.open(name) as file:
+                if sizes.get(f"{folder}/{name}") == file.size and not name.endswith(LAST):
+                    continue
+                data = file.pread(0, file.size)
+            media_type = _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
+            self._bucket.put(f"{folder}/{name}", data, media_type)
+            count += 1
+        return count
+
+
+def _in_order(folder: Path) -> Iterator[str]:
+    """Give the names of a recording's files, segments first and its metadata last."""
+    names = sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    )
+    for last in ("", *LAST):
+        yield from (name for name in names if Path(name).name != HEAD and _last_of(Path(name).name) == last)
+
+
+def _last_of(name: str) -> str:
+    return name if name in LAST else ""

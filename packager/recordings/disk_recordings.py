@@ -1,0 +1,319 @@
+"""A channel's recordings: lists, reads, creates and expires them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from media.errors import MediaError
+from packager.concurrency import SHARED_THREADS, background_task
+from packager.dvr.own_files import erase_in
+from packager.library.local_storage import Library, LocalFile, NotFoundError
+from packager.recordings import metadata as metadata_files
+from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
+from packager.recordings.metadata import EventEnd, RecordingMetadata
+from packager.recordings.progressive_mp4 import MovieLayout, lay_out, make_head
+from packager.recordings.recording_writer import DRAFT, HEAD, METADATA, read_back, seal
+from packager.safe_files import DataFolder, NotOursError, OpenFolder
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long recordings are kept.
+
+    Attributes:
+        seconds: after their end; 0: for ever.
+        size: most bytes of all, the oldest are removed first; 0: no limit.
+    """
+
+    seconds: float = 0.0
+    size: int = 0
+
+
+FOR_EVER = Retention()
+
+
+class Recording:
+    """A recorded event.
+
+    Args:
+        metadata: what it is.
+        place: its folder.
+        size: bytes of its files, where they were counted; else the metadata tell.
+        limits: how much of it is read at once.
+
+    Attributes:
+        path: its folder, for people and for readers.
+        size: bytes of its files.
+        ended: seconds since the epoch.
+        obstacle: why there is no MP4 of it; empty where there is one.
+    """
+
+    threads = SHARED_THREADS
+    """Where to open and read its files."""
+
+    def __init__(
+        self,
+        metadata: RecordingMetadata,
+        place: Path | DataFolder,
+        size: int | None = None,
+        limits: RecordingsLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.metadata = metadata
+        self._limits = limits
+        self._place = DataFolder.at(place)
+        self.path = path = Path(str(self._place))
+        self.size = metadata.size if size is None else size
+        self.ended = max(metadata.end, metadata.start + metadata.duration)
+        self.obstacle = "" if metadata.video or metadata.audio else "it has neither picture nor sound"
+        self._library = Library(path)
+        self._layout: MovieLayout | None = None
+        self._readers = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a request reads from it."""
+        return self._readers > 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep its files while the context is open, even if it expires meanwhile."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+
+    def open(self, name: str) -> LocalFile:
+        """Open one of its files. Blocks.
+
+        Raises:
+            NotFoundError: there is no such file.
+            OSError: it can't be opened.
+        """
+        return self._library.open(name)
+
+    def movie(self) -> tuple[LocalFile, MovieLayout]:
+        """Open the head of its MP4, and tell which files follow it. Blocks, for long on the first call.
+
+        Raises:
+            NotFoundError: no MP4 can be made; ``obstacle`` says why.
+            OSError: it can't be read.
+        """
+        with self._lock:  # only the first caller does the work
+            if not self.obstacle:
+                try:
+                    return self._movie()
+                except MediaError as error:
+                    self.obstacle = str(error)
+                    log.warning("no MP4 of a recording", recording=str(self.path), reason=str(error))
+        raise NotFoundError(self.obstacle)
+
+    def _movie(self) -> tuple[LocalFile, MovieLayout]:
+        names = [name for name in (self.metadata.video, self.metadata.audio) if name is not None]
+        if self._layout is None:
+            with self._place.open() as folder:
+                listed = read_back(folder, names)
+                if folder.status(HEAD) is None:
+                    folder.write_whole(HEAD, make_head(folder, listed, self._limits))
+            self._layout = lay_out(listed)
+        return self.open(HEAD), self._layout
+
+
+class Recordings:
+    """The recordings of one channel.
+
+    Args:
+        place: their folder.
+        retention: how long they are kept.
+        limits: how often they are looked at, and how much of each is read.
+    """
+
+    def __init__(
+        self,
+        place: Path | DataFolder,
+        channel: str,
+        retention: Retention,
+        limits: RecordingsLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._limits = limits
+        self._place = DataFolder.at(place)
+        self._channel = channel
+        self._retention = retention
+        self._known: dict[str, Recording] = {}
+        self._to_remove: list[Recording] = []
+        self._refused: set[str] = set()
+
+    def __iter__(self) -> Iterator[Recording]:
+        """Iterate over them, the latest first."""
+        return iter(sorted(self._known.values(), key=lambda one: one.metadata.age))
+
+    def get(self, name: str) -> Recording | None:
+        """Find a recording by its name."""
+        return self._known.get(name)
+
+    def having(self, number: int) -> Recording | None:
+        """Find the recording that has a segment, so that its live address remains valid."""
+        found = (one for one in self._known.values() if one.metadata.first <= number <= one.metadata.last)
+        return next(found, None)
+
+    async def load(self) -> None:
+        """Find the recordings of earlier processes, and remove unfinished ones."""
+        try:
+            found = await asyncio.to_thread(self._load)
+        except OSError as error:
+            log.warning("recordings can't be read", channel=self._channel, reason=str(error))
+        else:
+            self._known = {one.metadata.id: one for one in found}
+
+    def _load(self) -> list[Recording]:
+        found, unknown = [], 0
+        try:
+            folder = self._place.open()
+        except FileNotFoundError:
+            return []
+        with folder:
+            for name in [one.name for one in folder.entries() if one.is_dir(follow_symlinks=False)]:
+                if DRAFT.fullmatch(name):
+                    unknown += not erase_in(folder, name)  # half made, or half removed
+                elif metadata_files.ID.fullmatch(name):
+                    recording = self._read(folder, name)
+                    unknown += recording is None
+                    found += [] if recording is None else [recording]
+        if unknown:
+            log.warning(
+                "folders that are no recordings stay",
+                channel=self._channel,
+                folder=str(self._place),
+                count=unknown,
+            )
+        return found
+
+    def _read(self, folder: OpenFolder, name: str) -> Recording | None:
+        try:
+            with folder.folder(name) as inner:
+                metadata = metadata_files.decode_metadata(inner.read(METADATA, self._limits.metadata_bytes))
+                if metadata is None or metadata.id != name:
+                    return None
+                # The size decides what is removed, so the metadata's own word isn't enough.
+                size = _size_of(inner, metadata.renditions) if self._retention.size else None
+        except (NotOursError, FileNotFoundError):
+            return None
+        return Recording(metadata, self._place / name, size, self._limits)
+
+    async def seal(self, dvr: Path | DataFolder, ending: EventEnd) -> bool:
+        """Make a recording of a DVR, then the head of its MP4; False where there is nothing to record.
+
+        Raises:
+            OSError: it can't be made.
+        """
+        known = [one.metadata for one in self._known.values()]
+        metadata = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending, known)
+        if metadata is None:
+            return False
+        recording = self._known.get(metadata.id)
+        if recording is None:
+            recording = self._known[metadata.id] = Recording(
+                metadata, self._place / metadata.id, limits=self._limits
+            )
+            log.info(
+                "event recorded",
+                channel=self._channel,
+                recording=metadata.id,
+                seconds=round(metadata.duration, 1),
+            )
+        with recording.reading(), contextlib.suppress(NotFoundError):
+            await self.expire(time.time())
+            try:
+                head, _ = await asyncio.to_thread(recording.movie)
+            except OSError as error:
+                # Whoever asks for it is the next to try.
+                reason = error.strerror or str(error)
+                log.warning(
+                    "head of a recording's MP4 can't be made",
+                    channel=self._channel,
+                    recording=metadata.id,
+                    reason=reason,
+                )
+            else:
+                head.close()
+        return True
+
+    async def expire(self, now: float) -> None:
+        """Remove recordings that are too old or exceed the size, except the latest and those being read.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        kept = 0
+        for index, recording in enumerate(self):
+            kept += recording.size
+            old = 0 < self._retention.seconds < now - recording.ended
+            too_much = 0 < self._retention.size < kept and index > 0
+            if old or too_much:
+                kept -= recording.size
+                del self._known[recording.metadata.id]
+                self._to_remove.append(recording)
+        refused = []
+        while (free := next((one for one in self._to_remove if not one.is_read), None)) is not None:
+            self._to_remove.remove(free)
+            if not await self._remove(free.metadata.id):
+                refused.append(free)
+        self._to_remove += refused
+
+    async def _remove(self, name: str) -> bool:
+        """Remove a recording that isn't known any more; False where that is to be tried again."""
+        try:
+            whole = await asyncio.to_thread(_remove, self._place, name, self._limits.removed_folders)
+        except FileNotFoundError:
+            pass  # somebody else has removed it, or the next start removes what an earlier attempt has left
+        except OSError as error:
+            if name not in self._refused:
+                log.warning("recording can't be removed", channel=self._channel, reason=str(error))
+            self._refused.add(name)
+            return False
+        else:
+            log.info("recording removed", channel=self._channel, recording=name, whole=whole)
+        self._refused.discard(name)
+        return True
+
+    async def _keep(self) -> None:
+        while True:
+            await self.expire(time.time())
+            await asyncio.sleep(self._limits.retention_look_seconds)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Enforce the retention while the context is open."""
+        async with background_task(self._keep()):
+            yield
+
+
+def _remove(place: DataFolder, name: str, most: int) -> bool:
+    """Remove a recording's files; return whether nothing else was in its folder."""
+    with place.open() as folder:
+        removed_name = folder.free_name(f".{name}", most)
+        folder.move(name, folder, removed_name)
+        return erase_in(folder, removed_name)
+
+
+def _size_of(folder: OpenFolder, renditions: Sequence[str]) -> int:
+    size = 0
+    for name in renditions:
+        with contextlib.suppress(NotOursError, FileNotFoundError), folder.folder(name) as inner:
+            size += sum(
+                one.stat(follow_symlinks=False).st_size
+                for one in inner.entries()
+                if one.is_file(follow_symlinks=False)
+            )
+    return size

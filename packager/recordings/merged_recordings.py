@@ -1,0 +1,81 @@
+"""A channel's recordings wherever they are: those on this machine's disk come before their copies in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from packager.concurrency import Threads
+from packager.library.local_storage import LocalFile
+from packager.library.storage_interface import LibraryFile
+from packager.recordings.metadata import RecordingMetadata
+from packager.recordings.progressive_mp4 import MovieLayout
+
+
+class AnyRecording(Protocol):
+    """A recorded event, as it is served."""
+
+    metadata: RecordingMetadata
+
+    @property
+    def path(self) -> Path | str:
+        """Where it is, for logs."""
+
+    @property
+    def obstacle(self) -> str:
+        """Why there is no MP4 of it; empty where there is one."""
+
+    @property
+    def threads(self) -> Threads:
+        """Where to open its files."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Keep its files while the context is open."""
+
+    def open(self, name: str) -> LibraryFile:
+        """Open one of its files; blocks."""
+
+    def movie(self) -> tuple[LocalFile, MovieLayout]:
+        """Open the head of its MP4, and tell which files follow it; blocks."""
+
+
+class KeptRecordings(Protocol):
+    """The recordings of one channel in one place."""
+
+    def __iter__(self) -> Iterator[AnyRecording]:
+        """Iterate over them, the latest first."""
+
+    def get(self, name: str) -> AnyRecording | None:
+        """Find a recording by its name."""
+
+    def having(self, number: int) -> AnyRecording | None:
+        """Find the recording that has a segment."""
+
+
+class AllRecordings:
+    """The recordings of one channel in several places.
+
+    Args:
+        places: the one that is asked first comes first.
+    """
+
+    def __init__(self, *places: KeptRecordings) -> None:
+        self._places = places
+
+    def __iter__(self) -> Iterator[AnyRecording]:
+        """Iterate over them, the latest first."""
+        found: dict[str, AnyRecording] = {}
+        for place in self._places:
+            for one in place:
+                found.setdefault(one.metadata.id, one)
+        return iter(sorted(found.values(), key=lambda one: one.metadata.age))
+
+    def get(self, name: str) -> AnyRecording | None:
+        """Find a recording by its name."""
+        return next((one for place in self._places if (one := place.get(name)) is not None), None)
+
+    def having(self, number: int) -> AnyRecording | None:
+        """Find the recording that has a segment."""
+        return next((one for place in self._places if (one := place.having(number)) is not None), None)

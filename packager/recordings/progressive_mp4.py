@@ -1,0 +1,263 @@
+"""Makes a recording playable as one MP4 without copying media: a head with the sample tables, then its files.
+
+The segments follow the head as they are, with ``moof`` boxes that no table refers to (a few bytes in a
+thousand). Periods follow each other without the pauses between them, audio and video in sync.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from media.errors import MalformedError, UnsupportedError
+from media.mp4.boxes import header
+from media.mp4.fragments import FragmentReader, InitSegment
+from media.mp4.moof import Defaults, Sample, parse_moof
+from media.mp4.progressive_writer import MovieTrack, TrackTables, write_head
+from media.mp4.track_box import TrackFacts
+from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
+from packager.safe_files import OpenFolder
+from packager.window.model import LiveSegment, Timeline
+from packager.window.rendition import segment_uri
+
+Listed = Mapping[str, Sequence[LiveSegment]]
+"""By rendition, video first: stored segments or gaps of the same numbers."""
+
+HEAD_BYTES = 4096
+"""How much of a part is read for its ``moof``; a longer one takes another read."""
+
+MAX_MOOF = 1 << 20
+"""Longest ``moof`` that is read."""
+
+_Read = Callable[[int, int], bytes]
+_Run = tuple[int, tuple[Sample, ...], int]
+"""Decode time of the first sample, the samples, and where in the file their bytes begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovieLayout:
+    """Places a recording's segment files in its MP4 in a row: of each number the video, then the audio.
+
+    Attributes:
+        names: of the renditions.
+        which: of each file, the index of its rendition.
+        numbers: of each file, its media sequence number.
+        ends: of each file, where it ends in the data.
+    """
+
+    names: Sequence[str]
+    which: array[int] = field(default_factory=lambda: array("B"))
+    numbers: array[int] = field(default_factory=lambda: array("Q"))
+    ends: array[int] = field(default_factory=lambda: array("Q"))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return self.ends[-1] if self.ends else 0
+
+    def at(self, offset: int) -> tuple[str, int, int]:
+        """Find the file at an offset in the data: its name, begin and end."""
+        index = bisect_right(self.ends, offset)
+        begin = self.ends[index - 1] if index else 0
+        name = f"{self.names[self.which[index]]}/{segment_uri(self.numbers[index])}"
+        return name, begin, self.ends[index]
+
+
+def lay_out(listed: Listed) -> MovieLayout:
+    """Arrange the segment files."""
+    layout = MovieLayout(tuple(listed))
+    end = 0
+    for row in zip(*listed.values(), strict=True):
+        for index, segment in enumerate(row):
+            if not segment.gap:
+                end += segment.size
+                layout.which.append(index)
+                layout.numbers.append(segment.number)
+                layout.ends.append(end)
+    return layout
+
+
+def make_head(folder: OpenFolder, listed: Listed, limits: RecordingsLimits = DEFAULT_LIMITS) -> bytes:
+    """Make the head of the MP4. Blocks for a while.
+
+    Args:
+        folder: of the recording.
+        listed: its segments.
+        limits: how often it pauses.
+
+    Raises:
+        UnsupportedError: the codec parameters change; an MP4 has one set for each track.
+        MalformedError: a file is damaged.
+        OSError: a file can't be read.
+    """
+    with contextlib.ExitStack() as stack:
+        folders = {name: stack.enter_context(folder.folder(name)) for name in listed}
+        return _make_head(folders, listed, limits)
+
+
+def _make_head(folders: Mapping[str, OpenFolder], listed: Listed, limits: RecordingsLimits) -> bytes:
+    muxer = _Muxer([_first_timeline(segments) for segments in listed.values()])
+    position = 0
+    for count, row in enumerate(zip(*listed.values(), strict=True), 1):
+        found: list[list[_Run]] = []
+        for name, segment, track in zip(listed, row, muxer.tracks, strict=True):
+            if segment.gap:
+                found.append([])
+                continue
+            track.check(segment.timeline)
+            found.append(_runs(folders[name], segment, track, position))
+            position += segment.size
+        muxer.add(found, begins=any(segment.discontinuity for segment in row))
+        if count % limits.rows_between_pauses == 0:
+            time.sleep(limits.row_pause_seconds)
+    return write_head(muxer.finish(), position)
+
+
+def _first_timeline(segments: Sequence[LiveSegment]) -> Timeline | None:
+    return next((one.timeline for one in segments if not one.gap), None)
+
+
+class _Track:
+    """A track that is being assembled.
+
+    Args:
+        track_id: its ID in the movie.
+        timeline: of its first segment.
+    """
+
+    def __init__(self, track_id: int, timeline: Timeline) -> None:
+        reader = FragmentReader()
+        reader.receive_data(timeline.init)
+        (init,) = (event for event in reader.events() if isinstance(event, InitSegment))
+        (track,) = init.tracks
+        self.timeline = timeline
+        self.source_id = track.track_id
+        self.facts = TrackFacts(
+            track_id,
+            track.handler,
+            track.timescale,
+            track.sample_entries[0],
+            track.language,
+            track.matrix,
+            (track.display_width, track.display_height),
+        )
+        self.tables = TrackTables()
+        self.shift = 0
+        self.first = 0
+
+    @property
+    def end(self) -> Fraction:
+        """End of its samples so far, in seconds of the movie's time."""
+        return Fraction(self.first + self.tables.duration, self.facts.timescale)
+
+    def seconds(self, ticks: int) -> Fraction:
+        """Convert ticks to seconds."""
+        return Fraction(ticks, self.facts.timescale)
+
+    def check(self, timeline: Timeline | None) -> None:
+        """Check that a segment has the same codec parameters as the first.
+
+        Raises:
+            UnsupportedError: it hasn't.
+        """
+        if timeline is not None and timeline.init != self.timeline.init:
+            other = _Track(self.facts.track_id, timeline)
+            if other.facts != self.facts or other.source_id != self.source_id:
+                raise UnsupportedError("the codec's parameters change on the way")
+            self.timeline = timeline
+
+    def add(self, run: _Run) -> None:
+        """Add consecutive samples."""
+        decode_time, samples, position = run
+        at = decode_time + self.shift
+        if not self.tables.count:
+            self.first = at
+        try:
+            self.tables.add(at - self.first, samples, position)
+        except ValueError as error:
+            raise MalformedError(str(error)) from error
+
+
+class _Muxer:
+    """Maps video and audio to the movie's time.
+
+    Args:
+        timelines: of each rendition's first segment; None for one without segments.
+    """
+
+    def __init__(self, timelines: Sequence[Timeline | None]) -> None:
+        if None in timelines:
+            raise UnsupportedError("a rendition without media")
+        self.tracks = [
+            _Track(index, timeline) for index, timeline in enumerate(timelines, 1) if timeline is not None
+        ]
+        self._begun = False
+
+    def add(self, found: Sequence[Sequence[_Run]], *, begins: bool) -> None:
+        """Add the samples that the renditions have of one number."""
+        having = [(track, runs) for track, runs in zip(self.tracks, found, strict=True) if runs]
+        if having and (begins or not self._begun):
+            origin = having[0][0].seconds(having[0][1][0][0])
+            # Behind all that is there: the sound's first sample may begin before the picture's.
+            starts = [track.end - track.seconds(runs[0][0]) + origin for track, runs in having]
+            delay = max(starts) if self._begun else Fraction(0)
+            for track in self.tracks:
+                track.shift = round((delay - origin) * track.facts.timescale)
+            self._begun = True
+        for track, runs in having:
+            for run in runs:
+                track.add(run)
+
+    def finish(self) -> list[MovieTrack]:
+        """Return the tracks; the movie begins with the first picture."""
+        starts = [track.seconds(track.first + track.tables.first_offset) for track in self.tracks]
+        return [
+            MovieTrack(track.facts, start - starts[0], track.tables)
+            for track, start in zip(self.tracks, starts, strict=True)
+        ]
+
+
+def _runs(folder: OpenFolder, segment: LiveSegment, track: _Track, position: int) -> list[_Run]:
+    """Locate a segment's samples; ``position`` is the offset of its file in the movie's data."""
+    sizes = [] if segment.stored is None else segment.stored.part_sizes
+    descriptor = folder.open_file(segment_uri(segment.number))
+    try:
+        runs, offset = [], 0
+        for size in sizes:
+            time_, samples, at = _part(
+                lambda at, n: os.pread(descriptor, n, at), offset, size, track.source_id
+            )
+            runs.append((time_, samples, position + at))
+            offset += size
+        return runs
+    finally:
+        os.close(descriptor)
+
+
+def _part(read: _Read, start: int, size: int, track_id: int) -> _Run:
+    """Read the ``moof`` of a part; other boxes may precede it."""
+    data = read(start, min(size, HEAD_BYTES))
+    at = 0
+    while True:
+        found = header(data, at, size)
+        if found.kind == b"moof":
+            break
+        at = found.end
+        if at + 16 > len(data):
+            start, size, at = start + at, size - at, 0
+            data = read(start, min(size, HEAD_BYTES))
+    if found.size > MAX_MOOF:
+        raise MalformedError(f"a moof of {found.size} bytes")
+    if found.end > len(data):
+        data = read(start, found.end)
+    _, fragments = parse_moof(data[found.start : found.end], start + found.start, {track_id: Defaults()})
+    if len(fragments) != 1 or len(fragments[0].spans) != 1 or fragments[0].base_media_decode_time is None:
+        raise MalformedError("a part that isn't one run of one track")
+    (fragment,) = fragments
+    return fragment.base_media_decode_time or 0, fragment.samples, fragment.spans[0][0]

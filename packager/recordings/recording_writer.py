@@ -1,0 +1,192 @@
+"""Makes a recording of a channel's DVR: links its files into a new folder, and adds playlists. Blocks.
+
+Segments are hard-linked, since the channel still serves them. The folder is built under a temporary name and
+renamed at the end; after an interruption it is built anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fractions import Fraction
+
+from msgspec.structs import replace
+
+from media.mp4 import wvtt
+from packager.dvr import index
+from packager.dvr.disk_archive import FORMER
+from packager.dvr.disk_rendition import DvrFolder, read_timelines
+from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES
+from packager.dvr.index_rebuild import Dates
+from packager.dvr.limits import DEFAULT_LIMITS
+from packager.dvr.own_files import FOLDER_NAME, erase_in
+from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number
+from packager.recordings import dash_captions
+from packager.recordings import metadata as metadata_files
+from packager.recordings.manifest import manifest
+from packager.recordings.metadata import EventEnd, RecordingMetadata
+from packager.recordings.periods import recorded_periods
+from packager.recordings.playlists import media_playlist, without_common_gaps
+from packager.safe_files import ASIDE, DataFolder, OpenFolder
+from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment
+from packager.window.rendition import CAPTIONS_PREFIX, extension_of, segment_uri
+
+METADATA = "recording"
+MASTER = "master.m3u8"
+MEDIA = "media.m3u8"
+MANIFEST = "manifest.mpd"
+HEAD = "event.head"
+"""Files of a recording besides its segments: its metadata, playlists, manifest and the head of its MP4."""
+
+DRAFT = re.compile(rf"\.{metadata_files.ID.pattern}(?:-[0-9]{{1,2}})?")
+"""Temporary names of folders that are being built or removed."""
+
+MOST_OF_A_NAME = 100
+"""Most recordings that begin in the same second."""
+
+_RENDITION = re.compile(rf"({metadata_files.RENDITION.pattern})/{re.escape(MEDIA)}")
+
+
+def seal(
+    dvr: DataFolder, recordings: DataFolder, ending: EventEnd, known: Iterable[RecordingMetadata]
+) -> RecordingMetadata | None:
+    """Make a recording, unless an earlier process made it and couldn't note that.
+
+    Args:
+        dvr: the channel's DVR, which is no longer written to.
+        recordings: the folder of the channel's recordings; created if missing.
+        ending: what was noted at the end of the event.
+        known: the recordings that are there.
+
+    Returns:
+        Its metadata; None if there are no segments.
+
+    Raises:
+        OSError: it can't be made, for instance because the file system has no hard links.
+    """
+    segments = listed(_load(dvr, ending), Fraction(*ending.segment_duration))
+    playable = [one for one in next(iter(segments.values()), ()) if not one.gap]
+    if not playable:
+        return None
+    with recordings.open(make=True) as folder:
+        name = _free_name(folder, metadata_files.name_of(playable[0].program_date_time))
+        found = _metadata(name, segments, ending)
+        for one in known:
+            if replace(one, id=name, dash=False) == found:
+                return one
+        erase_in(folder, f".{name}")
+        draft_name = folder.free_name(f".{name}", MOST_OF_A_NAME)
+        with folder.folder(draft_name, make=True) as draft, dvr.open() as source:
+            for rendition, kept in segments.items():
+                extension = extension_of(rendition)
+                playlist = media_playlist(kept, ending.target_duration, ending.date_ranges, extension)
+                with source.folder(rendition) as lines, draft.folder(rendition, make=True) as target:
+                    _link(lines, target, kept, extension)
+                    target.write_whole(MEDIA, playlist.render().encode())
+            draft.write_whole(MASTER, ending.master.encode())
+            made = replace(found, dash=_write_manifest(draft, segments, ending))
+            draft.write_whole(METADATA, metadata_files.encode(made))
+        folder.move(draft_name, folder, name)
+    return made
+
+
+def _load(dvr: DataFolder, ending: EventEnd) -> dict[str, StoredRendition]:
+    """Read the DVR's renditions, those with an index or in the master playlist."""
+    named = set(_RENDITION.findall(ending.master))
+    try:
+        folder = dvr.open()
+    except FileNotFoundError:
+        return {}
+    with folder:
+        there = {one.name for one in folder.entries() if one.is_dir(follow_symlinks=False)}
+        names = [name for name in sorted(there - {FORMER, ASIDE}) if FOLDER_NAME.fullmatch(name)]
+        names = [name for name in names if name in named or _has_index(folder, name)]
+    folders = {name: DvrFolder(dvr / name) for name in names}
+    surveys = {name: one.survey(ending.target_duration) for name, one in folders.items()}
+    dates = Dates()
+    if any(survey.lost for survey in surveys.values()):
+        for survey in surveys.values():
+            dates.learn(survey.lines.values(), survey.timelines)
+    # Captions last: they take their times from video and audio.
+    texts_last = sorted(names, key=lambda name: extension_of(name) == TEXT_EXTENSION)
+    found = {name: folders[name].settle(surveys[name], dates) for name in texts_last}
+    return {name: found[name] for name in names if found[name].lines}
+
+
+def _has_index(dvr: OpenFolder, name: str) -> bool:
+    with dvr.folder(name) as folder:
+        return folder.status(INDEX) is not None
+
+
+def listed(found: dict[str, StoredRendition], segment_duration: Fraction) -> dict[str, list[LiveSegment]]:
+    """Align a recording's renditions, without the gaps that all share."""
+    if not found:
+        return {}
+    segments, _ = align_renditions(found, last_number(found) + 1, segment_duration, whole=False)
+    return without_common_gaps(segments)
+
+
+def read_back(folder: OpenFolder, renditions: Iterable[str]) -> dict[str, list[LiveSegment]]:
+    """Read the segments of a recording's renditions from its indexes.
+
+    Raises:
+        OSError: an index can't be read.
+    """
+    found = {}
+    for name in renditions:
+        with folder.folder(name) as inner:
+            found[name] = StoredRendition(index.read(inner).lines, read_timelines(inner))
+    return listed(found, Fraction(1))
+
+
+def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], ending: EventEnd) -> bool:
+    """Write the DASH manifest; return False if no number has segments of all renditions."""
+    media = {name: kept for name, kept in segments.items() if extension_of(name) == MEDIA_EXTENSION}
+    languages = {
+        name: name.removeprefix(CAPTIONS_PREFIX) for name in segments if name.startswith(CAPTIONS_PREFIX)
+    }
+    periods = recorded_periods(media)
+    for name in languages:
+        there = {one.number for one in segments[name] if not one.gap}
+        with draft.folder(name) as folder:
+            folder.write_whole(dash_captions.INIT, wvtt.INIT)
+            for chunk in (one for period in periods for one in dash_captions.chunks(period)):
+                names = (segment_uri(one, TEXT_EXTENSION) for one in chunk.segments if one in there)
+                texts = (folder.read(file, MAX_SEGMENT_BYTES) for file in names)
+                folder.write_whole(chunk.name, dash_captions.fragment(chunk, texts))
+    offered = manifest(periods, Fraction(*ending.frame_rate), languages)
+    if offered is not None:
+        draft.write_whole(MANIFEST, offered.render())
+    return offered is not None
+
+
+def _free_name(recordings: OpenFolder, name: str) -> str:
+    names = [name, *(f"{name}-{number}" for number in range(1, MOST_OF_A_NAME))]
+    return next((one for one in names if recordings.status(one) is None), names[-1])
+
+
+def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], extension: str) -> None:
+    timelines = {one.timeline.number for one in segments if one.timeline is not None}
+    names = [f"init-{number}.mp4" for number in sorted(timelines)]
+    names += [segment_uri(one.number, extension) for one in segments if not one.gap]
+    for name in names:
+        source.link(name, target, name)
+    # Copied, since the DVR's own index is still changed.
+    target.write_whole(INDEX, source.read(INDEX, DEFAULT_LIMITS.index_bytes))
+
+
+def _metadata(name: str, segments: dict[str, list[LiveSegment]], ending: EventEnd) -> RecordingMetadata:
+    rows = next(iter(segments.values()))
+    first, last = rows[0], rows[-1]
+    return RecordingMetadata(
+        id=name,
+        start=float(first.program_date_time),
+        end=float(last.program_date_time + last.duration),
+        duration=float(sum(one.duration for one in rows)),
+        size=sum(one.size for kept in segments.values() for one in kept),
+        first=first.number,
+        last=last.number,
+        renditions=tuple(segments),
+        video=ending.video,
+        audio=ending.audio,
+    )

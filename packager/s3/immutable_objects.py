@@ -1,0 +1,62 @@
+"""Objects of a bucket that are never replaced, read by ranges through a cache of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from packager.s3.block_cache import BlockCache
+from packager.s3.client import S3Client
+from packager.s3.limits import S3Limits
+from packager.s3.object_files import S3File, S3Objects
+from packager.s3.object_reader import ObjectReader
+
+KNOWN_SECONDS = 600.0
+"""How long an object's entity-tag is taken for what it was."""
+
+
+class BucketFiles:
+    """Objects below one address, which nothing replaces. It blocks, and several threads may use it at once.
+
+    Args:
+        address: ``s3://bucket/prefix``.
+        folder: where what was read is kept.
+        limits: what it may cost.
+
+    Attributes:
+        address: the same, without a slash at its end.
+        client: asks S3.
+        threads: where to call what blocks.
+        cache: keeps what was read.
+
+    Raises:
+        ValueError: the address isn't possible.
+    """
+
+    def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
+        self.client = S3Client(address, limits.requests)
+        self.address = "/".join(filter(None, (f"s3://{self.client.bucket}", self.client.prefix)))
+        self.cache = BlockCache(folder, limits.cache)
+        limits = replace(limits, known_seconds=KNOWN_SECONDS)
+        reader = ObjectReader(self.client, self.cache, limits)
+        # Who opens objects here knows their keys: a channel may have a name that no file is served by.
+        self._objects = S3Objects(self.client, reader, limits, is_part=bool)
+        self.threads = self._objects.threads
+
+    @property
+    def trouble(self) -> str:
+        """Why S3 can't be reached, or refuses; empty where all is well."""
+        return self.client.reachability.trouble
+
+    def open(self, key: str) -> S3File:
+        """Open an object.
+
+        Raises:
+            NotFoundError: there is none.
+            OSError: S3 can't be reached now, or refuses.
+        """
+        return self._objects.open(key)
+
+    def close(self) -> None:
+        """Give the disk's room back."""
+        self.cache.close()

@@ -1,0 +1,252 @@
+"""Objects of S3 as the files of a library: opened by their names, and named by folder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from packager.concurrency import Threads
+from packager.library.local_storage import NotFoundError, is_served
+from packager.library.storage_interface import FileChangedError, Identity
+from packager.library.title_files import RENDITION, SUBTITLE_ENDINGS
+from packager.s3.client import ObjectVersion, S3Client, UnavailableError
+from packager.s3.limits import S3Limits
+from packager.s3.object_reader import ObjectReader, identity_of
+
+LONGEST_KEY = 1024
+"""Bytes of the longest key that S3 has."""
+
+
+def is_key_part(part: str) -> bool:
+    """Tell whether a part of a key may be part of an address."""
+    return is_served(part) and part.isprintable()
+
+
+class S3File:
+    """An object of a library, of one version; see `LibraryFile`.
+
+    Args:
+        version: the object.
+        address: where it is, for logs.
+        objects: what it was opened by.
+    """
+
+    __slots__ = ("_objects", "_version", "identity", "modified", "path", "size", "threads")
+
+    def __init__(self, version: ObjectVersion, address: str, objects: S3Objects) -> None:
+        self._version = version
+        self._objects = objects
+        self.path = address
+        self.size = version.size
+        self.modified = version.modified / 1e9
+        self.identity: Identity = identity_of(version)
+        self.threads = objects.threads
+
+    def descriptor(self) -> None:
+        """None: the kernel can't send it."""
+
+    def validator(self, now: float) -> str:
+        """Give the object's own entity-tag, which is a strong one at any time."""
+        del now
+        return self._version.etag
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Read a range through the cache; see `LibraryFile`."""
+        try:
+            return self._objects.reader.read(self._version, offset, length)
+        except (FileChangedError, NotFoundError):
+            self._objects.forget(self._version.key)
+            raise FileChangedError(self.path) from None
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of an object: its version, or None where there is none; and since when."""
+
+    version: ObjectVersion | None
+    since: float
+
+
+class S3Objects:
+    """Opens the objects of a library. It blocks, and several threads may use it at once.
+
+    Args:
+        client: asks S3.
+        reader: reads objects.
+        limits: what it may cost.
+        clock: seconds.
+        is_part: tells whether a name may have such a part between its slashes.
+
+    Attributes:
+        reader: the same.
+        threads: where to open and read them.
+    """
+
+    def __init__(
+        self,
+        client: S3Client,
+        reader: ObjectReader,
+        limits: S3Limits,
+        clock: Callable[[], float] = time.monotonic,
+        is_part: Callable[[str], bool] = is_key_part,
+    ) -> None:
+        self._client = client
+        self._is_part = is_part
+        self.reader = reader
+        self._limits = limits
+        self._clock = clock
+        self.threads = Threads(limits.threads, "s3")
+        self._lock = threading.Lock()
+        # The one that wasn't asked for for longest comes first.
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._lookups: dict[str, Future[ObjectVersion | None]] = {}
+
+    def open(self, name: str) -> S3File:
+        """Open an object by its name; see `Storage`."""
+        is_key = all(map(self._is_part, name.split("/")))
+        if len(name.encode("utf-8", "surrogatepass")) > LONGEST_KEY or not is_key:
+            raise NotFoundError(name)
+        version = self._version(name)
+        if version is None:
+            raise NotFoundError(name)
+        return S3File(version, f"s3://{self._client.bucket}/{name}", self)
+
+    def forget(self, name: str) -> None:
+        """Forget an object that turned out to be replaced."""
+        with self._lock:
+            self._known.pop(name, None)
+
+    def _version(self, name: str) -> ObjectVersion | None:
+        """Find an object's version, which one of those who want it asks for."""
+        with self._lock:
+            known = self._known.get(name)
+            if known is not None:
+                self._known.move_to_end(name)
+                if self._clock() - known.since < self._limits.known_seconds:
+                    return known.version
+            lookup = self._lookups.get(name)
+            is_mine = lookup is None
+            if lookup is None:
+                lookup = self._lookups[name] = Future()
+        if not is_mine:
+            return lookup.result(self._limits.wait_seconds)
+        try:
+            version = self._looked_up(name, known)
+            lookup.set_result(version)
+        except BaseException as error:
+            lookup.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._lookups[name]
+        return version
+
+    def _looked_up(self, name: str, known: _Known | None) -> ObjectVersion | None:
+        since = self._clock()
+        try:
+            if known is None or known.version is None:
+                version: ObjectVersion | None = self.reader.read_first(name)
+            else:
+                version = self._client.describe(name)
+        except NotFoundError:
+            version = None
+        except UnavailableError:
+            # What was there a while ago is better than nothing: its cached bytes are as good as ever.
+            if known is None or known.version is None or since - known.since > self._limits.stale_seconds:
+                raise
+            return known.version
+        with self._lock:
+            self._known[name] = _Known(version, since)
+            while len(self._known) > self._limits.known:
+                self._known.popitem(last=False)
+        return version
+
+
+class S3FolderNames:
+    """Finds titles' renditions and films' subtitle files by what their keys begin with; see `FolderNames`.
+
+    Args:
+        client: asks S3.
+        most: names of one film or title.
+        limits: what it may cost.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, client: S3Client, most: int, limits: S3Limits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._most = min(most, limits.names)
+        self._limits = limits
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], tuple[list[str], float]] = OrderedDict()
+
+    def renditions(self, folder: str, title: str) -> list[str]:
+        """Return a title's files, in ascending order of height."""
+        found = [
+            match for name in self._beginning_with(folder, title) if (match := RENDITION.fullmatch(name))
+        ]
+        return [
+            name for _, name in sorted((int(one["height"]), one[0]) for one in found if one["title"] == title)
+        ]
+
+    def subtitles(self, folder: str, stem: str) -> list[str]:
+        """Return the subtitle files whose names begin with a film's, in order."""
+        return [
+            name for name in self._beginning_with(folder, stem) if name.lower().endswith(SUBTITLE_ENDINGS)
+        ]
+
+    def _beginning_with(self, folder: str, stem: str) -> list[str]:
+        place = folder, stem
+        with self._lock:
+            kept = self._kept.get(place)
+            if kept is not None and self._clock() - kept[1] < self._limits.names_seconds:
+                self._kept.move_to_end(place)
+                return kept[0]
+        if not all(map(is_key_part, (*filter(None, folder.split("/")), stem))):
+            return []
+        since = self._clock()
+        try:
+            names = self._asked(folder, stem)
+        except UnavailableError:
+            if kept is None or since - kept[1] > self._limits.stale_seconds:
+                raise
+            return kept[0]
+        with self._lock:
+            self._kept[place] = names, since
+            while len(self._kept) > self._limits.stems:
+                self._kept.popitem(last=False)
+        return names
+
+    def _asked(self, folder: str, stem: str) -> list[str]:
+        inside = f"{folder}/" if folder else ""
+        beginning = f"{inside}{stem}."
+        names: list[str] = []
+        looked_at = 0
+        for page in self._client.objects(folder, behind=beginning):
+            for one in page:
+                looked_at += 1
+                if not one.key.startswith(beginning) or looked_at > self._most:
+                    return sorted(names)
+                name = one.key.removeprefix(inside)
+                if "/" not in name:
+                    names.append(name)
+        return sorted(names)

@@ -1,0 +1,188 @@
+"""The files of a library that have an index: found by their names, alone or as renditions of one title.
+
+Everything here blocks on the disk and may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from media.errors import MediaError, TooLargeError
+from packager.library.local_storage import NotFoundError, is_served
+from packager.library.storage_interface import Identity, LibraryFile, Storage
+from packager.transient_errors import will_pass
+from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.index_cache import IndexCache
+from packager.vod.limits import TitleLimits
+from packager.vod.sidecars import Sidecar, Sidecars
+from packager.vod.versioned_addresses import version_of
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedFile:
+    """A film's file with its index, and the subtitle files beside it.
+
+    Attributes:
+        path: relative to the library.
+        name: of a title's rendition; "" of the one file.
+        identity: changes with the file.
+        index: its index.
+        sidecars: the subtitle files beside it.
+    """
+
+    path: str
+    name: str
+    identity: Identity
+    index: FileIndex
+    sidecars: Sequence[Sidecar] = ()
+
+    @property
+    def version(self) -> tuple[str, Identity, tuple[object, ...]]:
+        """What changes with anything that a playlist says of it."""
+        return self.name, self.identity, tuple((one.named, one.identity) for one in self.sidecars)
+
+
+class IndexedFiles:
+    """Finds a library's files by their names, with their indexes and what lies beside them.
+
+    Args:
+        library: where the files are.
+        limits: how many indexes are kept, and how many files a title may have.
+    """
+
+    def __init__(self, library: Storage, limits: TitleLimits) -> None:
+        self._library = library
+        self._limits = limits
+        self._folders = library.folder_names(limits.folder_files)
+        self._sidecars = Sidecars(library, self._folders, limits.sidecars)
+        self._indexes = IndexCache(limits)
+
+    def __len__(self) -> int:
+        """Count the indexes that are in memory."""
+        return len(self._indexes)
+
+    def index(self, file: LibraryFile) -> FileIndex:
+        """Give an open file's index, and make it where there is none.
+
+        Raises:
+            MediaError: it can't be packaged; the text says in one line why.
+            OSError: it can't be read.
+        """
+        return self._indexes.index(file)
+
+    def sidecars(self, name: str) -> Sequence[Sidecar]:
+        """Give the subtitle files beside a file."""
+        return self._sidecars.beside(name)
+
+    def find(self, name: str) -> IndexedFile:
+        """Find a file by its name.
+
+        Raises:
+            NotFoundError: there is none.
+            MediaError: it can't be packaged; the text says in one line why.
+            OSError: it can't be read.
+        """
+        with self._library.open(name) as file:
+            return self.of(file, name)
+
+    def of(self, file: LibraryFile, name: str) -> IndexedFile:
+        """Describe an open file by its index and its sidecars; raises as :meth:`find`."""
+        return IndexedFile(name, "", file.identity, self._indexes.index(file), self._sidecars.beside(name))
+
+    def versioned(self, file: LibraryFile, version: str | None) -> FileIndex:
+        """Give a file's index if it is the wanted version of the file, or whichever where that is None."""
+        if version not in (None, version_of(file.identity).name):
+            raise NotFoundError(f"{file.path} is another version")
+        return self._indexes.index(file)
+
+    def known(self, file: LibraryFile, version: str | None) -> FileIndex | None:
+        """Give an open file's index if it is in memory and of the wanted version, else None; never blocks."""
+        index = self._indexes.known(file.identity)
+        return index if index is not None and version in (None, index.version.name) else None
+
+    def open_indexed(self, name: str) -> LibraryFile:
+        """Open a file that has an index or gets one; raises as :meth:`find`."""
+        file = self._library.open(name)
+        try:
+            self._indexes.index(file)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def resolve(self, name: str, *, played: bool = True) -> list[IndexedFile]:
+        """Find the file of a name, or else the renditions of the title that has it; raises as :meth:`find`.
+
+        Args:
+            name: relative to the library; the file's, or the renditions' common part.
+            played: whether it is played; indexes of what isn't leave memory first.
+        """
+        try:
+            with self._library.open(name) as file:
+                index = self._indexes.index(file, played=played)
+                index.require_whole()
+                sidecars = self._sidecars.beside(name) if played else ()
+                return [IndexedFile(name, "", file.identity, index, sidecars)]
+        except NotFoundError:
+            return self._renditions(name, played=played)
+
+    def _renditions(self, name: str, *, played: bool) -> list[IndexedFile]:
+        """Index a title's files, the smallest picture first, without those that can't be packaged."""
+        found: list[IndexedFile] = []
+        failed: MediaError | None = None
+        folder, _, title = name.rpartition("/")
+        for file_name in self._rendition_names(folder, title):
+            path = f"{folder}/{file_name}".removeprefix("/")
+            try:
+                with self._library.open(path) as file:
+                    index = self._indexes.index(file, played=played)
+                    index.require_whole()
+                    sidecars = self._sidecars.beside(path) if played else ()
+                    found.append(IndexedFile(path, file_name, file.identity, index, sidecars))
+            except NotFoundError:
+                continue
+            except MediaError as error:
+                failed = error
+                if played:
+                    log.warning("rendition_left_out", title=name, file=file_name, reason=str(error))
+        if failed is not None and not found:
+            raise failed
+        if not found:
+            raise NotFoundError(name)
+        return found
+
+    def _rendition_names(self, folder: str, title: str) -> list[str]:
+        parts = [*filter(None, folder.split("/")), title]
+        if not all(map(is_served, parts)):
+            raise NotFoundError(title)
+        try:
+            names = self._folders.renditions(folder, title)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and will_pass(error):
+                raise
+            raise NotFoundError(title) from None
+        if len(names) > self._limits.renditions:
+            limit = self._limits.renditions
+            raise TooLargeError(f"{len(names)} renditions of one title: more than {limit}")
+        return names
+
+
+def find_track(index: FileIndex, name: str, track: str) -> OfferedTrack:
+    """Find a track of a file by its name; NotFoundError where there is none."""
+    offered = index.track(track)
+    if offered is None:
+        raise NotFoundError(f"{name} has no track {track}")
+    return offered
+
+
+def find_segmented_track(index: FileIndex, name: str, track: str) -> OfferedTrack:
+    """Find a track of a file that is offered in segments by its name; NotFoundError where there is none."""
+    offered = index.segmented_track(track)
+    if offered is None:
+        raise NotFoundError(f"{name} has no track {track}")
+    return offered

@@ -1,0 +1,134 @@
+"""Where decoding can begin in streams of Enhanced RTMP, and what decoders can't follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from media.errors import MalformedError
+from media.flv.stream_reader import FlvReader
+from media.flv.tags import AUDIO, VIDEO, Tag, file_header, write_tags
+from media.stream_reader import StreamChunk
+from tests.media.flv.test_mp4_tracks import AV1, FLAC, HEVC, OPUS, STREAMINFO, VP9
+from tests.media.flv.test_tags import AAC, AVCC, without_tags
+
+H264: Tag = (VIDEO, 0, b"\x17\0\0\0\0" + AVCC)
+SOUND: Tag = (AUDIO, 0, AAC[0])
+KEYS = {
+    "avc1": b"\x17\1\0\0\0ab",
+    "hvc1": b"\x93hvc1ab",
+    "av01": b"\x91av01ab",
+    "vp09": b"\x91vp09ab",
+}
+
+
+def at(time: int, *tags: Tag) -> list[Tag]:
+    return [(kind, time, body) for kind, _, body in tags]
+
+
+def key(codec: str) -> Tag:
+    return VIDEO, 0, KEYS[codec]
+
+
+def divided(tags: Sequence[Tag]) -> list[StreamChunk]:
+    """Divide a stream, which is divided likewise as bytes."""
+    reader, by_bytes = FlvReader(), FlvReader()
+    reader.receive_data(file_header())
+    by_bytes.receive_data(file_header())
+    found = reader.receive_tags(tags)
+    assert [without_tags(one) for one in found] == by_bytes.receive_data(write_tags(tags))
+    assert reader.signature == by_bytes.signature
+    return found
+
+
+def changes(tags: Sequence[Tag]) -> int:
+    return sum(one.changes for one in divided(tags))
+
+
+@pytest.mark.parametrize("mark", [b"\x91", b"\x93"])
+def test_key_frames_are_access_points_and_other_frames_are_not(mark: bytes) -> None:
+    inter = bytes((mark[0] + 0x10,))
+    bodies = [mark, inter, inter, mark, inter]
+    tags = [HEVC, OPUS, *((VIDEO, 40 * index, one + b"hvc1\0\0\0a") for index, one in enumerate(bodies))]
+    found = divided(tags)
+    assert [one.data[11:16] == mark + b"hvc1" for one in found] == [one.access for one in found]
+    assert sum(one.access for one in found) == 2
+    assert [one.header for one in found[:3]] == [True, True, False]
+
+
+def test_frames_with_extensions_of_the_header_or_numbers_of_tracks_are_known_likewise() -> None:
+    extended, numbered = b"\x97\2\0\0\1\1av01a", b"\x96\1av01\0a"
+    tags = [AV1, (VIDEO, 0, extended), (VIDEO, 40, numbered)]
+    assert [one.access for one in divided(tags)] == [False, True, True]
+
+
+def test_other_tracks_and_messages_beside_the_frames_are_left_out() -> None:
+    beside = [(VIDEO, 80, b"\x96\1av01\1a"), (VIDEO, 80, b"\xd4avc1\2"), (AUDIO, 80, b"\x94Opus\1\2\0\0\0\3")]
+    assert divided([H264, SOUND, key("avc1"), *beside]) == divided([H264, SOUND, key("avc1")])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([H264, SOUND, key("avc1")], [HEVC, key("hvc1")]),
+        ([HEVC, OPUS, key("hvc1")], [H264, key("avc1")]),
+        ([HEVC, OPUS, key("hvc1")], [AV1, key("av01")]),
+        ([AV1, OPUS, key("av01")], [VP9, key("vp09")]),
+        ([HEVC, OPUS, key("hvc1")], [(VIDEO, 0, HEVC[2] + b"\0"), key("hvc1")]),
+        ([HEVC, OPUS, key("hvc1")], [FLAC, key("hvc1")]),
+        ([HEVC, OPUS, key("hvc1")], [SOUND, key("hvc1")]),
+        # Codecs without a header.
+        ([HEVC, OPUS, key("hvc1")], [(AUDIO, 0, b"\x91ac-3a"), key("hvc1")]),
+        ([HEVC, (AUDIO, 0, b"\x91ac-3a"), key("hvc1")], [(AUDIO, 0, b"\x91ec-3a"), key("hvc1")]),
+        # What went before was for a decoder of tags of old.
+        ([H264, key("avc1")], [OPUS, (AUDIO, 0, b"\x91Opus\x98a"), key("avc1")]),
+        ([H264, key("avc1")], [(AUDIO, 0, b"\x91ac-3a"), key("avc1")]),
+    ],
+)
+def test_another_codec_is_a_change_and_goes_on_with_what_a_decoder_needs(
+    first: list[Tag], second: list[Tag]
+) -> None:
+    assert changes(first) == 0
+    assert changes([*first, *at(40, *first), *at(80, *first)]) == 0
+    found = divided([*first, *at(80, *second)])
+    (index,) = (index for index, one in enumerate(found) if one.changes)
+    behind = found[index:]
+    assert behind[0].data == file_header()
+    assert [one.header for one in behind].index(False) == sum(one.header for one in behind)
+    assert sum(one.access for one in behind) == 1
+
+
+@pytest.mark.parametrize("sound", [OPUS, (AUDIO, 0, b"\x91ac-3a")])
+def test_sound_that_comes_late_is_a_change_and_sound_that_comes_soon_is_none(sound: Tag) -> None:
+    begin = [HEVC, key("hvc1")]
+    assert changes([*begin, *at(400, sound, key("hvc1"))]) == 0
+    assert changes([*begin, *at(1100, key("hvc1")), *at(1200, sound, key("hvc1"))]) == 1
+
+
+def test_the_header_of_flac_that_comes_again_with_sums_of_all_samples_is_no_change() -> None:
+    info = STREAMINFO[:4] + b"\0\1\2\3\4\5" + STREAMINFO[10:18] + b"0123456789abcdef"
+    assert changes([HEVC, FLAC, key("hvc1"), *at(80, (AUDIO, 0, b"\x90fLaC" + info))]) == 0
+
+
+def test_a_jump_in_time_is_a_change_at_the_next_key_frame() -> None:
+    begin, jumped = [HEVC, OPUS, key("hvc1")], at(90_000, (VIDEO, 0, b"\xa3hvc1b"), key("hvc1"))
+    found = divided([*begin, *jumped])
+    assert [one.changes for one in found] == [False, False, False, True, False, False, False]
+    assert b"\xa3hvc1b" not in b"".join(one.data for one in found)
+
+
+def test_what_needs_other_tags_for_old_decoders_is_known() -> None:
+    for tags, expected in (([H264, SOUND, key("avc1")], False), ([H264, OPUS], True), ([HEVC, SOUND], True)):
+        reader = FlvReader()
+        reader.receive_data(file_header() + write_tags(tags))
+        assert reader.is_enhanced is expected
+        reader.receive_data(write_tags([H264, SOUND]))
+        assert not reader.is_enhanced
+
+
+@pytest.mark.parametrize("body", [b"\x90hv", b"\x97", b"\x96\x13hvc1\0\0\0\x09ab"])
+def test_a_tag_that_ends_too_early_is_malformed(body: bytes) -> None:
+    reader = FlvReader()
+    with pytest.raises(MalformedError):
+        reader.receive_data(file_header() + write_tags([(VIDEO, 0, body)]))

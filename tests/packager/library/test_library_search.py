@@ -1,0 +1,220 @@
+"""What is seen of a library by who looks into a folder, searches or sorts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from packager.concurrency import background_task
+from packager.library.catalogue import Catalogue, Entry, LibraryTitle
+from packager.library.file_listing import File, ListedFolder, Listing, Renditions
+from packager.library.library_search import (
+    ListedSubfolder,
+    NameOrder,
+    Sort,
+    TooManyViewsError,
+    ViewLimits,
+    ViewQuery,
+    Views,
+    make_view,
+    natural_key,
+)
+from tests.packager.library.listing import fill
+
+
+def listing_of(*paths: str, titles: tuple[Renditions, ...] = ()) -> Listing:
+    """A listing of files, of which each later one by path is older."""
+    files = [File(path, 4, 1000 - number) for number, path in enumerate(sorted(paths))]
+    return Listing(titles, files, number=1)
+
+
+def seen(listing: Listing, durations: dict[str, float] | None = None, /, **query: object) -> list[str]:
+    known = durations or {}
+    view = make_view(
+        listing,
+        ViewQuery(**query),  # type: ignore[arg-type]
+        lambda item: known.get(item.path),
+        unknown_files=9,
+    )
+    return [f"{item.path}/" if isinstance(item, ListedSubfolder) else item.path for item in view.items]
+
+
+FILMS = listing_of("Film 10.mp4", "film 9.mp4", "a/b/deep.mp4", "a/b.mp4", "a.mp4", "z/last.mp4")
+
+
+def test_a_folder_has_its_folders_and_what_lies_in_it() -> None:
+    assert seen(FILMS, folder="") == ["a/", "z/", "a.mp4", "film 9.mp4", "Film 10.mp4"]
+    assert seen(FILMS, folder="a") == ["a/b/", "a/b.mp4"]
+    assert seen(FILMS, folder="a/b") == ["a/b/deep.mp4"]
+    assert seen(FILMS, folder="nowhere") == []
+
+
+def test_a_folder_tells_how_many_files_are_in_it_and_beneath() -> None:
+    view = make_view(FILMS, ViewQuery(""), lambda _: None, unknown_files=0)
+    assert [item for item in view.items if isinstance(item, ListedSubfolder)] == [
+        ListedSubfolder("a", 2),
+        ListedSubfolder("z", 1),
+    ]
+
+
+def test_folders_whose_names_begin_alike_are_kept_apart() -> None:
+    alike = listing_of("a/1.mp4", "a b/2.mp4", "a.b/3.mp4", "a0/4.mp4", "a/c/5.mp4")
+    assert sorted(seen(alike, folder="")) == ["a b/", "a.b/", "a/", "a0/"]
+    assert seen(alike, folder="a") == ["a/c/", "a/1.mp4"]
+
+
+def test_without_a_folder_all_are_seen() -> None:
+    assert seen(FILMS) == ["a.mp4", "a/b.mp4", "a/b/deep.mp4", "film 9.mp4", "Film 10.mp4", "z/last.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"search": "FILM"}, ["film 9.mp4", "Film 10.mp4"]),
+        ({"search": "10 film"}, ["Film 10.mp4"]),
+        ({"search": "deep", "folder": "a"}, ["a/b/deep.mp4"]),
+        ({"search": "a", "folder": "z"}, ["z/last.mp4"]),
+        ({"search": "B/DEEP"}, ["a/b/deep.mp4"]),
+        ({"search": "no such"}, []),
+        ({"search": "  ", "folder": "z"}, ["z/last.mp4"]),
+    ],
+)
+def test_a_search_finds_what_has_all_its_words_in_its_path_beneath_the_folder(
+    query: dict[str, str], found: list[str]
+) -> None:
+    assert seen(FILMS, **query) == found
+
+
+def test_a_folders_own_name_doesnt_match_what_is_searched_for_in_it() -> None:
+    assert seen(FILMS, folder="a/b", search="b") == []
+
+
+def test_a_search_finds_a_name_however_its_accents_are_written() -> None:
+    """Unicode 3.13, D145: names from a Mac are decomposed, and what is typed elsewhere isn't."""
+    composed, decomposed = "Am\u00e9lie.mp4", "Ame\u0301lie 2.mp4"
+    both = listing_of(composed, decomposed, "other.mp4")
+    for typed in ("am\u00e9lie", "AME\u0301LIE", "\u00c9"):
+        assert sorted(seen(both, search=typed)) == sorted([composed, decomposed])
+
+
+def test_the_newest_come_first_where_that_is_the_order() -> None:
+    paths = [file.path for file in FILMS.files]
+    assert seen(FILMS, sort="date", descending=True) == paths
+    assert seen(FILMS, sort="date") == paths[::-1]
+
+
+def test_what_has_no_known_length_comes_last_in_both_orders() -> None:
+    lengths = {"a.mp4": 30.0, "z/last.mp4": 10.0, "film 9.mp4": 20.0}
+    unknown = ["a/b.mp4", "a/b/deep.mp4", "Film 10.mp4"]
+    assert seen(FILMS, lengths, sort="length") == ["z/last.mp4", "film 9.mp4", "a.mp4", *unknown]
+    by_length = seen(FILMS, lengths, sort="length", descending=True)
+    assert by_length == ["a.mp4", "film 9.mp4", "z/last.mp4", *unknown[::-1]]
+
+
+def test_names_are_ordered_by_the_values_of_their_numbers_whatever_they_are_made_of() -> None:
+    names = ["Episode 2", "episode 10", "10", "9b", "", "²", "٣", "a" * 200 + "9" * 255]
+    random.shuffle(names)
+    ordered = sorted(names, key=natural_key)
+    assert ordered.index("Episode 2") < ordered.index("episode 10")
+    assert ordered.index("9b") < ordered.index("10")
+
+
+def test_a_whole_library_is_ordered_by_name_once_for_all_orders() -> None:
+    order = NameOrder()
+    once = order.of(FILMS)
+    views = [
+        make_view(
+            FILMS, ViewQuery(sort=sort, descending=down), lambda _: 1.0, unknown_files=1, name_order=order
+        )
+        for sort in get_args(Sort)
+        for down in (False, True)
+    ]
+    assert order.of(FILMS) is once
+    assert order.of(replace(FILMS, number=FILMS.number + 1)) is not once
+    names = [item.path for item in views[0].items]
+    assert [item.path for item in views[1].items] == names[::-1]
+    # What is as long as everything else stays in the order of its name.
+    assert [item.path for item in views[4].items] == names
+
+
+async def test_views_are_kept_for_who_comes_next_and_no_more_of_them_than_the_limit() -> None:
+    asked = 0
+
+    def duration(_: Renditions | File) -> float:
+        nonlocal asked
+        asked += 1
+        return 1.0
+
+    views = Views(duration, ViewLimits(kept=2))
+    by_length = ViewQuery(sort="length")
+    first = await asyncio.gather(*(views.get(FILMS, by_length, 0) for _ in range(50)))
+    assert asked == len(FILMS.files)
+    assert all(one is first[0] for one in first)
+    # When more lengths are known it is made anew.
+    assert await views.get(FILMS, by_length, 1) is not first[0]
+    kept = await views.get(FILMS, ViewQuery("a"), 1)
+    assert await views.get(FILMS, ViewQuery("a"), 2) is kept
+    await views.get(FILMS, ViewQuery("z"), 0)
+    await views.get(FILMS, by_length, 1)
+    assert asked == 3 * len(FILMS.files)
+
+
+async def test_a_view_that_is_there_waits_for_no_other_and_too_many_are_refused() -> None:
+    release = threading.Event()
+
+    def slow(_: Renditions | File) -> float:
+        assert release.wait(60)
+        return 1.0
+
+    views = Views(slow, ViewLimits(kept=2, awaited=2))
+    kept = await views.get(FILMS, ViewQuery("a"), 0)
+    try:
+        queries = [ViewQuery(sort="length", search=word) for word in ("film", "a", "film")]
+        waiting = [asyncio.ensure_future(views.get(FILMS, query, 0)) for query in queries]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            assert await views.get(FILMS, ViewQuery("a"), 0) is kept
+            with pytest.raises(TooManyViewsError):
+                await views.get(FILMS, ViewQuery("z"), 0)
+            # Who gives up makes room for others.
+            waiting[1].cancel()
+            await asyncio.wait([waiting[1]])
+            wanted = asyncio.ensure_future(views.get(FILMS, ViewQuery("z"), 0))
+            await asyncio.sleep(0)
+            assert not wanted.done()
+    finally:
+        release.set()
+    one, same = await asyncio.gather(waiting[0], waiting[2])
+    assert one is same
+    assert [item.path for item in (await wanted).items] == ["z/last.mp4"]
+
+
+async def test_sorting_by_length_has_the_files_inspected_that_nobody_has_looked_at(tmp_path: Path) -> None:
+    await asyncio.to_thread(fill, tmp_path, [f"{number:02}.mp4" for number in range(40)])
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
+    async with background_task(catalogue.run()), asyncio.timeout(60):
+        await catalogue.view(ViewQuery("", sort="length"), 0, 1, patience=None)
+        while (await catalogue.page(count=40, patience=0)).items[-1].facts is None:  # type: ignore[union-attr]
+            await asyncio.sleep(0.01)
+
+
+async def test_a_page_around_an_item_has_it_wherever_it_is(tmp_path: Path) -> None:
+    names = [f"{number:03}.mp4" for number in range(50)]
+    await asyncio.to_thread(fill, tmp_path, [*names, "x/film.240p.mp4", "x/film.720p.mp4"])
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
+    async with background_task(catalogue.run()):
+        page = await catalogue.view(ViewQuery(""), count=10, around="037.mp4", patience=None)
+        assert (page.offset, page.total) == (30, 51)
+        assert "037.mp4" in [item.path for item in page.items]
+        newest = ViewQuery("x", sort="date", descending=True)
+        (title, *rest) = (await catalogue.view(newest, patience=None)).items
+        assert isinstance(title, LibraryTitle | Entry)
+        assert len(rest) == 2
+        assert (await catalogue.view(ViewQuery(""), count=10, around="gone.mp4", patience=0)).offset == 0
+        assert (await catalogue.view(ViewQuery(""), 1000, patience=0)).items == ()
