@@ -250,9 +250,9 @@ async def assert_shows(page: Page, at: float, expected: float, tolerance: float)
             fruitless += 1
             if fruitless == MOST_FRUITLESS:
                 await page.evaluate("() => void (window.dashjs && player.attachSource(player.getSource()))")
-            await page.evaluate(
-                "at => void (video.currentTime = at > video.duration / 2 ? 0 : video.duration - 1)", at
-            )
+            # What is loaded anew has no duration yet.
+            elsewhere = "at <= video.duration / 2 ? video.duration - 1 : 0"
+            await page.evaluate(f"at => void (video.currentTime = {elsewhere})", at)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(AGAIN_SECONDS):
                     while await page.evaluate("video.seeking"):
