@@ -146,14 +146,18 @@ def test_a_copied_stream_is_pushed_on_and_a_receiver_that_stalls_disturbs_nobody
             wait_for(plays_on, "the other codec")
             assert not near.channel()["publisher"]["is_encoded"]
         still.send_signal(signal.SIGCONT)
+    # libavformat closes SRT without waiting for what is on its way: the last picture may be cut off.
+    count, whole = len(packets(over_srt, "v")) - 1, tmp_path / "whole.ts"
+    assert count > 50
+    copied = f"-v error -i {over_srt} -map 0:v -c copy -frames:v {count} {whole}"
+    subprocess.run(["ffmpeg", "-nostdin", *copied.split()], check=True)
     shown = subprocess.run(
-        ["ffmpeg", "-v", "error", "-i", str(over_srt), "-map", "0:v", "-f", "null", "-"],
+        ["ffmpeg", "-v", "error", "-i", str(whole), "-map", "0:v", "-f", "null", "-"],
         capture_output=True,
         text=True,
         check=True,
     )
     assert "error" not in shown.stderr
-    assert len(packets(over_srt, "v")) > 50
 
 
 def test_of_several_renditions_the_main_picture_is_pushed_on(tmp_path: Path) -> None:
