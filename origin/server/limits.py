@@ -42,6 +42,8 @@ class ServerLimits:
             may be on its way.
         first_request_seconds: the same for connections that have only just been made, or have sent half a
             request.
+        closing_seconds: for so long a process that takes no more connections waits for the server's others
+            to take none either.
         poll_seconds: between two looks at the end whether all of them are gone.
         lock_look_seconds: between two looks at whether the server before has left the data folder.
         loop_lag: when its event loop is looked at, and what counts as late.
@@ -53,6 +55,7 @@ class ServerLimits:
     trim_seconds: float = 30.0
     last_request_seconds: float = 0.1
     first_request_seconds: float = 1.0
+    closing_seconds: float = 2.0
     poll_seconds: float = 0.05
     lock_look_seconds: float = 0.02
     loop_lag: LoopLagLimits = field(default_factory=LoopLagLimits)

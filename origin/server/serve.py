@@ -215,6 +215,7 @@ async def _run(ready: _Ready, start: _Start) -> None:
         ending=Ending(
             drain_seconds=services.config.limits.drain_seconds,
             on_drain=services.drain,
+            have_others_closed=lambda: services.workers is None or services.workers.has_closed,
             on_close=services.close,
             grace_seconds=services.config.limits.shutdown_seconds,
         ),

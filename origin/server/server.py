@@ -122,12 +122,17 @@ class Ending:
     Attributes:
         drain_seconds: for how long it serves on as before, but says that it isn't ready.
         on_drain: called when that begins.
-        on_close: called once nothing new is taken; releases waiting requests and endless responses.
+        on_listeners_closed: called once it takes no more connections.
+        have_others_closed: tells whether the same is true of the server's other processes.
+        on_close: called once that is so, or has been waited for; releases waiting requests and endless
+            responses, whose clients come again.
         grace_seconds: what running responses then have.
     """
 
     drain_seconds: float = 0.0
     on_drain: Callable[[], None] = lambda: None
+    on_listeners_closed: Callable[[], None] = lambda: None
+    have_others_closed: Callable[[], bool] = lambda: True
     on_close: Callable[[], None]
     grace_seconds: float
 
@@ -241,31 +246,34 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, release waiting requests, let responses end, and abort the rest."""
+        how = self._how_to_end
         for listener in self._listeners:
             await listener.close()
         for sock in (*(sockets or ()), *(sock for sock, _ in self._others)):
             sock.close()
+        how.on_listeners_closed()
         # Answer requests that were sent already; new connections go to another server.
         for one in self._connections():
             one.retire()
+        # Who is released before that might come again to a process that is about to release him, too.
+        await self._wait_until(how.have_others_closed, self._limits.closing_seconds)
         await asyncio.sleep(self._limits.last_request_seconds)
-        self._how_to_end.on_close()
-        await self._wait_for_responses()
+        how.on_close()
+        await self._wait_until(self._has_ended, how.grace_seconds)
         tasks = list(self.server_state.tasks)
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=self._how_to_end.grace_seconds)
+            await asyncio.wait(tasks, timeout=how.grace_seconds)
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
         await self.lifespan.shutdown()
 
-    async def _wait_for_responses(self) -> None:
-        end = asyncio.get_running_loop().time() + self._how_to_end.grace_seconds
-        while self.server_state.connections or self.server_state.tasks or not self._is_over():
-            if self.force_exit or asyncio.get_running_loop().time() >= end:
-                return
+    async def _wait_until(self, is_so: Callable[[], bool], most_seconds: float) -> None:
+        """Wait, while the server shuts down, until something is so; no longer once it is to end at once."""
+        end = asyncio.get_running_loop().time() + most_seconds
+        while not (self.force_exit or is_so() or asyncio.get_running_loop().time() >= end):
             for one in self._connections():
                 one.close_idle(self._limits.last_request_seconds, self._limits.first_request_seconds)
             await asyncio.sleep(self._limits.poll_seconds)
@@ -275,8 +283,9 @@ class Server(uvicorn.Server):
         """How many connections of clients are open."""
         return len(self.server_state.connections)
 
-    def _is_over(self) -> bool:
-        return all(one.is_over for one in self._listeners)
+    def _has_ended(self) -> bool:
+        under_way = self.server_state.connections or self.server_state.tasks
+        return not under_way and all(one.is_over for one in self._listeners)
 
     def _connections(self) -> list[Connection]:
         return [one for one in self.server_state.connections if isinstance(one, Connection)]

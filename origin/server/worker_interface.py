@@ -25,6 +25,10 @@ class Workers(Protocol):
     def make_listener(self) -> MakeListener:
         """Makes what takes the connections of a socket: the workers, where it is one of theirs."""
 
+    @property
+    def has_closed(self) -> bool:
+        """Whether they end, and none takes connections any more."""
+
     def running(self) -> AbstractAsyncContextManager[None]:
         """Run the workers while the context is open."""
 

@@ -66,11 +66,19 @@ class End(Struct, frozen=True, tag="end"):
     at_once: bool
 
 
-ToWorker: TypeAlias = Start | Listen | TakeLog | Logs | ReportWanted | End
+class AllClosed(Struct, frozen=True, tag="all_closed"):
+    """Tells a worker, after its `Closed`, that the server's other processes take no connections either."""
+
+
+ToWorker: TypeAlias = Start | Listen | TakeLog | Logs | ReportWanted | End | AllClosed
 
 
 class Ready(Struct, frozen=True, tag="ready"):
     """Tells that a worker accepts connections."""
+
+
+class Closed(Struct, frozen=True, tag="closed"):
+    """Tells that a worker takes no more connections."""
 
 
 class LogsWanted(Struct, frozen=True, tag="logs_wanted"):
@@ -115,7 +123,7 @@ class Report(Struct, frozen=True, tag="report"):
     metrics: tuple[ReportedMetric, ...]
 
 
-FromWorker: TypeAlias = Ready | LogsWanted | HandedOver | Report
+FromWorker: TypeAlias = Ready | Closed | LogsWanted | HandedOver | Report
 
 encode = msgspec.msgpack.Encoder().encode
 _TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -33,7 +33,7 @@ from origin.http1.connection import Connection
 from origin.server.connection_acceptor import ListeningLimits, SocketListener
 from origin.server.limits import Limits
 from origin.server.server import ConnectionAcceptor
-from origin.workers.messages import Report, ReportedMetric, Start, TakeLog
+from origin.workers.messages import AllClosed, Report, ReportedMetric, Start, TakeLog
 from origin.workers.worker_handle import WorkerProcess, WorkerState
 from packager.replication.log_server import LogServer
 from packager.retry_policy import FailureCount, RetryPolicy
@@ -127,6 +127,12 @@ class WorkerPool:
         """Whether no worker runs any more."""
         return not self._running
 
+    @property
+    def has_closed(self) -> bool:
+        """Whether it ends, and no worker takes connections any more."""
+        closed = (WorkerState.CLOSED, WorkerState.ENDED)
+        return self._ending.is_set() and all(one.state in closed for one in self._workers.values())
+
     def make_listener(
         self, sock: socket.socket, protocol: Callable[[], Connection], limits: ListeningLimits
     ) -> ConnectionAcceptor:
@@ -162,6 +168,10 @@ class WorkerPool:
 
     def _change(self) -> None:
         self._changed.set()
+        if self.has_closed:
+            for worker in self._workers.values():
+                if worker.state is WorkerState.CLOSED:
+                    worker.tell(AllClosed())
         is_alone = not any(worker.state is WorkerState.READY for worker in self._workers.values())
         if self._ending.is_set() or is_alone is self._stands_in:
             return
@@ -175,9 +185,9 @@ class WorkerPool:
     def end(self, *, at_once: bool = False) -> None:
         """Let all workers end, behind their last responses or at once."""
         self._ending.set()
-        self._changed.set()
         for worker in (*self._workers.values(), *self._spares):
             worker.end(at_once=at_once)
+        self._change()
 
     async def states(self) -> dict[int, str]:
         """Say what each worker does."""

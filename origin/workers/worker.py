@@ -31,7 +31,7 @@ from origin.server.http_config import Served, client_limits_of, fast_path_of, uv
 from origin.server.limits import WorkerLimits
 from origin.server.server import Ending, Server
 from origin.workers import messages
-from origin.workers.messages import HandedOver, Logs, LogsWanted, Ready, Report, ReportedMetric, Start
+from origin.workers.messages import Closed, HandedOver, Logs, LogsWanted, Ready, Report, ReportedMetric, Start
 from origin.workers.packet_socket import PacketSocket, receive_packet
 from origin.workers.services import WorkerServices, build_app
 from packager.concurrency import background_task
@@ -131,6 +131,7 @@ class Worker:
         self._socket = sock
         self._sockets = [socket.socket(fileno=number) for number in start.listening]
         self._may_listen = asyncio.Event()
+        self._have_others_closed = False
         self._server: Server | None = None
         self._logs: asyncio.Future[socket.socket] | None = None
         self._follower: LogFollower
@@ -174,6 +175,8 @@ class Worker:
             on_listening=lambda: self._packets.send(messages.encode(Ready())),
             ending=Ending(
                 drain_seconds=config.limits.drain_seconds,
+                on_listeners_closed=lambda: self._packets.send(messages.encode(Closed())),
+                have_others_closed=lambda: self._have_others_closed,
                 on_close=self._follower.close,
                 grace_seconds=config.limits.shutdown_seconds,
             ),
@@ -204,6 +207,8 @@ class Worker:
             fields = {"worker": self._start.number}
             logging_setup.configure(new.log.level, new.log.format, redactor, fields)
             log.debug("log options taken")
+        elif isinstance(message, messages.AllClosed):
+            self._have_others_closed = True
         elif isinstance(message, messages.End):
             if message.at_once or self._server is None or not self._may_listen.is_set():
                 _end_at_once()

@@ -17,6 +17,7 @@ from origin.http1.connection import Connection
 from origin.server.limits import Limits
 from origin.workers import messages
 from origin.workers.messages import (
+    Closed,
     End,
     HandedOver,
     Listen,
@@ -43,6 +44,7 @@ class WorkerState(enum.Enum):
     STARTING = "starting"
     READY = "ready"
     ENDING = "ending"
+    CLOSED = "closed"
     ENDED = "ended"
 
 
@@ -54,7 +56,7 @@ class WorkerProcess:
         limits: of the whole server.
         make_connection: makes the protocol of a connection that it hands over.
         logs: sends it what the live channels publish.
-        on_change: is called when it has become ready, or isn't any more.
+        on_change: is called when it has become ready, takes no more connections, or has ended.
 
     Attributes:
         number: the worker's; 0 while it is a spare one.
@@ -146,8 +148,9 @@ class WorkerProcess:
         if self.state is WorkerState.SPARE:
             # It has no clients, and may not look at its messages yet.
             self._lost()
-        if self.state is not WorkerState.ENDED:
+        if self.state not in (WorkerState.CLOSED, WorkerState.ENDED):
             self.state = WorkerState.ENDING
+        if self.state is not WorkerState.ENDED:
             self.tell(End(at_once))
 
     def tell(self, message: messages.ToWorker) -> None:
@@ -182,6 +185,9 @@ class WorkerProcess:
             self.state = WorkerState.READY
             if self._start_timer is not None:
                 self._start_timer.cancel()
+            self._on_change()
+        elif isinstance(message, Closed) and self.state is not WorkerState.ENDED:
+            self.state = WorkerState.CLOSED
             self._on_change()
         elif isinstance(message, Report) and self._report is not None and not self._report.done():
             self._report.set_result(message)

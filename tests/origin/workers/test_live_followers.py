@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from origin.server.limits import ServerLimits
-from tests.conftest import start_server
+from origin.server.limits import Limits, ServerLimits
+from tests.conformance.raw import Client
+from tests.conftest import STOP_SECONDS, ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.origin.workers.asking import CLIENT_SECONDS, address_of, health, ready, workers_of
+from tests.origin.workers.connections import open_files, process_of
 from tests.origin.workers.followers import EventReader, Listener, Viewer
-from tests.patience import patient_server
+from tests.patience import patient_server, program
 from tests.succession import Succession, end
 from tests.waiting import wait_for
 
@@ -82,10 +84,14 @@ def publish(address: tuple[str, int], text: str) -> None:
         pass
 
 
-def test_viewers_listeners_and_readers_go_on_with_the_next_version(tmp_path: Path) -> None:
-    (tmp_path / "music").mkdir()
-    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=60", str(tmp_path / "music" / "tone.mp3")]
+def make_music(folder: Path) -> None:
+    (folder / "music").mkdir()
+    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=60", str(folder / "music" / "tone.mp3")]
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *tone], check=True, timeout=300)
+
+
+def test_viewers_listeners_and_readers_go_on_with_the_next_version(tmp_path: Path) -> None:
+    make_music(tmp_path)
     config = tmp_path / "headwater.toml"
     own = STATION_AND_EVENTS.format(folder=tmp_path) + copied_channel("test", *CHANNEL, 'dvr = "1h"')
     config.write_text(SERVER.format(workers=2, folder=tmp_path) + own)
@@ -125,3 +131,61 @@ def test_viewers_listeners_and_readers_go_on_with_the_next_version(tmp_path: Pat
         assert (listener.streams, reader.streams) == (2, 2)
         assert reader.events == published
         end(next_server)
+
+
+class Listeners:
+    """Listeners of a server's station, by the process that serves each."""
+
+    def __init__(self, server: ServerProcess, closing: contextlib.ExitStack) -> None:
+        self.of: dict[int, Client] = {}
+        self._server = server
+        self._closing = closing
+
+    def are_at(self, *pids: int) -> bool:
+        """Listen once more; tell whether each of some processes serves one."""
+        client = self._closing.enter_context(Client(address_of(self._server)))
+        client.send("GET /radio/one.mp3 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.take(len("HTTP/1.1 200")) == b"HTTP/1.1 200"
+        self.of.setdefault(process_of(client, pids) or 0, client)
+        return {*pids} <= {*self.of}
+
+
+def listening_sockets(server: ServerProcess) -> set[str]:
+    """Give the files of all sockets that listen on a server's port."""
+    port = f":{address_of(server)[1]:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {f"socket:[{one[9]}]" for one in lines if one[1].endswith(port) and one[3] == "0A"}
+
+
+def test_nobody_is_released_while_another_worker_may_still_take_who_comes_again(tmp_path: Path) -> None:
+    make_music(tmp_path)
+    config = tmp_path / "headwater.toml"
+    config.write_text(SERVER.format(workers=2, folder=tmp_path) + STATION_AND_EVENTS.format(folder=tmp_path))
+    limits = Limits(server=ServerLimits(closing_seconds=CLIENT_SECONDS))
+    options = ("--config", str(config), "--library", str(tmp_path), "--port", "0")
+    server = start_server(*options, program=program(limits))
+    ready(server, 2)
+    one, other = workers_of(server)
+    with contextlib.ExitStack() as closing:
+        listeners = Listeners(server, closing)
+        wait_for(lambda: listeners.are_at(one, other), "a listener of each worker")
+        os.kill(other, signal.SIGSTOP)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: not listening_sockets(server) & {*open_files(one)}, "the end of listening")
+        # What was written before is read; what comes behind that shows that the stream goes on.
+        listener = listeners.of[one].socket
+        listener.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while listener.recv(1 << 16):
+                pass
+        listener.settimeout(CLIENT_SECONDS)
+        received = bytearray()
+        while len(received) < 32 << 10:
+            received += (data := listener.recv(1 << 16))
+            assert data, "the stream has ended"
+        os.kill(other, signal.SIGCONT)
+        # It is read until its end: what a listener doesn't take is dropped after a while.
+        while data := listener.recv(1 << 16):
+            received += data
+        assert received.endswith(b"\r\n0\r\n\r\n"), "the stream's good end"
+        assert server.process.wait(STOP_SECONDS) == 0
