@@ -25,7 +25,9 @@ def hang_up(server: ServerProcess, path: Path, text: str, told: str) -> list[str
     wait_for(lambda: told in "".join(server.output[before:]), what=told)
     with urllib.request.urlopen(f"{server.url}/health", timeout=60) as answer:
         assert answer.status == 200
-    return server.output[before:]
+    lines = server.output[before:]
+    # The last ones of the start may come late.
+    return lines[next(place for place, line in enumerate(lines) if "configuration" in line) :]
 
 
 @pytest.mark.clause("A reload with a wrong configuration changes nothing")
