@@ -76,7 +76,9 @@ async def test_a_walk_that_finds_what_was_there_leaves_the_listing_and_what_is_m
 ) -> None:
     await asyncio.to_thread(fill, tmp_path, [f"{number:04}.mp4" for number in range(2500)])
     now = 0.0
-    listing = FileListing(ListedFolder(tmp_path), (".mp4",), clock=lambda: now)
+    listing = FileListing(
+        ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(stale_seconds=600), clock=lambda: now
+    )
     first = await listing.latest()
     now = 100.0
     second = await listing.latest()
@@ -153,7 +155,8 @@ async def test_pages_have_each_file_once_in_order_of_path_while_others_come_and_
     names = [f"{folder}{number:03}.mp4" for folder in ("a/", "a-b/", "", "z/y/") for number in range(40)]
     names += ["a.mp4", "film.240p.mp4", "film.720p.mp4"]
     await asyncio.to_thread(fill, tmp_path, names)
-    catalogue = Catalogue(ListedFolder(tmp_path), None)
+    limits = CatalogueLimits(listing=ListingLimits(stale_seconds=600))
+    catalogue = Catalogue(ListedFolder(tmp_path), None, limits=limits)
     found: list[tuple[str, str]] = []
     after, page = None, 0
     while True:
