@@ -73,8 +73,13 @@ class EncoderRun(Run):
             self._over.set()
 
     async def _feed(self, process: Process, feed: Callable[[Process], Awaitable[None]]) -> None:
-        """Bring ffmpeg its input to the end."""
-        await feed(process)
+        """Bring ffmpeg its input to the end, but nothing of a stream of another format than it was told."""
+        source = self._source
+        if source.pump is None or source.pump.stream == source.stream:
+            await feed(process)
+        else:
+            # Another publisher took over, or the encoder changed something, while this ffmpeg was started.
+            process.close_stdin()
         self.supply_ended = self._source.pump is not None and process.input_ended
         if self.supply_ended and not (self._source.has_video and self._source.has_audio):
             # The picture or sound that ffmpeg makes for the missing one never ends.
