@@ -138,7 +138,7 @@ async def test_who_leaves_takes_up_nothing_of_what_it_is_asked_at_once() -> None
 
         async def is_asked() -> bool:
             asking = asyncio.create_task(server.open())
-            await asyncio.wait((asking,), timeout=0.1)
+            await until(lambda: asking.done() or len(judge.asked) > 1, "an answer or a question")
             if len(judge.asked) > 1:
                 judge.goes_on.set()
             return (await asking).status == 200
