@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from packager.retry_policy import RetryPolicy
 LIMITS = JobLimits(
     waiting=4, attempts=3, silent_seconds=1, sweep_seconds=1, retries=RetryPolicy(0.1, 0.2), at_once=2
 )
+PATIENT = replace(LIMITS, silent_seconds=600)
+"""No worker counts as dead because the machine let it stand still."""
+
 ASKING = QueueLimits(wait_seconds=1.0, look_seconds=0.05, reconnects=RetryPolicy(0.1, 0.2))
 
 
@@ -47,8 +51,8 @@ def _write(folder: Path, text: str) -> None:
     draft.rename(folder / "result")
 
 
-def kind(name: str) -> JobKind:
-    return JobKind(name, run, LIMITS)
+def kind(name: str, limits: JobLimits = LIMITS) -> JobKind:
+    return JobKind(name, run, limits)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import pytest
 from redis.asyncio import Redis
 
 from packager.concurrency import background_task
-from packager.jobs.job import Job, JobState, Status
+from packager.jobs.job import Job, JobKind, JobState, Status
+from packager.jobs.limits import JobLimits
 from packager.jobs.redis_queue import JobQueue, queues_client
 from packager.jobs.worker import work
-from tests.packager.jobs.slow_worker import ASKING, kind
+from tests.packager.jobs.slow_worker import ASKING, LIMITS, PATIENT, kind
 from tests.processes import end
 from tests.redis_server import RedisServer, redis_running
 from tests.waiting import wait_for
@@ -38,10 +39,15 @@ class Jobs:
     redis: Redis
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    limits: JobLimits = LIMITS
+
+    @property
+    def kind(self) -> JobKind:
+        return kind(self.name, self.limits)
 
     @property
     def queue(self) -> JobQueue:
-        return JobQueue(self.redis, kind(self.name), ASKING)
+        return JobQueue(self.redis, self.kind, ASKING)
 
     def job(self, **arguments: object) -> Job:
         return Job("key", {"folder": str(self.folder), "text": "whole", **arguments})
@@ -91,7 +97,8 @@ async def test_a_job_of_a_killed_worker_is_done_by_another_and_known_to_who_wait
 
 
 async def test_who_waits_may_be_killed_and_another_asks_for_the_same_job(jobs: Jobs) -> None:
-    async with background_task(work(jobs.redis, [kind(jobs.name)], ASKING)):
+    jobs.limits = PATIENT
+    async with background_task(work(jobs.redis, [jobs.kind], ASKING)):
         waiting = asyncio.ensure_future(jobs.followed(jobs.job()))
         await jobs.has_begun(1)
         waiting.cancel()
@@ -137,7 +144,8 @@ async def test_no_job_and_no_result_is_lost_where_redis_is_killed(
 
 
 async def test_a_job_that_fails_is_tried_some_times_says_why_and_stays_away(jobs: Jobs) -> None:
-    async with background_task(work(jobs.redis, [kind(jobs.name)], ASKING)):
+    jobs.limits = PATIENT
+    async with background_task(work(jobs.redis, [jobs.kind], ASKING)):
         last = (await jobs.followed(jobs.job(fails=True)))[-1]
         assert (last.status, last.reason) == (Status.FAILED, "ValueError: it can't be done")
         assert len(jobs.begun()) == 3
@@ -154,7 +162,7 @@ async def test_a_job_that_kills_its_workers_is_given_up(jobs: Jobs) -> None:
         await jobs.has_begun(times)
         await asyncio.to_thread(worker.wait, SECONDS)
     (jobs.folder / "begun").unlink()
-    async with background_task(work(jobs.redis, [kind(jobs.name)], ASKING)), asyncio.timeout(SECONDS):
+    async with background_task(work(jobs.redis, [jobs.kind], ASKING)), asyncio.timeout(SECONDS):
         while (await jobs.queue.states([jobs.job()]))[0].status is not Status.FAILED:  # type: ignore[union-attr]
             await asyncio.sleep(0.05)
     (state,) = await jobs.queue.states([jobs.job()])
@@ -164,7 +172,7 @@ async def test_a_job_that_kills_its_workers_is_given_up(jobs: Jobs) -> None:
 
 
 async def test_a_worker_that_ends_puts_its_jobs_back_at_once(jobs: Jobs) -> None:
-    working = asyncio.ensure_future(work(jobs.redis, [kind(jobs.name)], ASKING))
+    working = asyncio.ensure_future(work(jobs.redis, [jobs.kind], ASKING))
     await jobs.queue.put(jobs.job())
     await jobs.has_begun(1)
     working.cancel()
@@ -179,7 +187,7 @@ async def test_more_jobs_than_may_wait_are_queued_as_others_end(jobs: Jobs) -> N
     assert [await jobs.queue.put(job) for job in many] == [True] * 4 + [False] * 3
     assert await jobs.queue.put(many[0])  # it waits already
     jobs.let_go()
-    async with background_task(work(jobs.redis, [kind(jobs.name)], ASKING)):
+    async with background_task(work(jobs.redis, [jobs.kind], ASKING)):
         states = await jobs.followed(*many)
     assert sum(state.status is Status.DONE for state in states) == 7
     with pytest.raises(ValueError, match="bytes"):
@@ -193,7 +201,7 @@ async def test_what_others_write_into_the_queue_is_dropped_and_holds_nobody_up(j
         await jobs.redis.set(f"saq:job:{place}:{number}", text)
         await jobs.redis.rpush(f"saq:{place}:queued", f"saq:job:{place}:{number}")
     jobs.let_go()
-    async with background_task(work(jobs.redis, [kind(jobs.name)], ASKING)), asyncio.timeout(SECONDS):
+    async with background_task(work(jobs.redis, [jobs.kind], ASKING)), asyncio.timeout(SECONDS):
         assert (await jobs.followed(jobs.job()))[-1].status is Status.DONE
         while await jobs.redis.llen(f"saq:{place}:active"):
             await asyncio.sleep(0.05)
