@@ -35,6 +35,13 @@ IDLE_SECONDS = 0.08
 SUSPICIOUS_SECONDS = 0.02
 """A step that has taken so long is looked at."""
 
+LEAST_SECONDS = 0.001
+"""Steps that are over sooner by any clock don't count: a twentieth of the shortest that a test asks for."""
+
+FRESH_SECONDS = 0.0002
+"""How long a reading of the processor time stands for the beginning of the next step: one costs ten of those
+of the other clock. By so much a step may be taken to be longer than it was."""
+
 COVERED = 6.0
 """By what the measuring of coverage makes everything longer."""
 
@@ -42,14 +49,29 @@ CROWDED = 2.0
 """By what it is at most taken to be longer that a processor's caches and arithmetic units are shared."""
 
 
-@dataclass(slots=True)
+class LoopThread:
+    """A thread that runs a loop: its clock of processor time, and when that was read last.
+
+    Attributes:
+        ident: the thread's.
+        clock: of its processor time, which other threads can read as well.
+        computed: seconds on it.
+        read: when it said so, in seconds of `time.perf_counter`.
+    """
+
+    def __init__(self) -> None:
+        self.ident = threading.get_ident()
+        self.clock = time.pthread_getcpuclockid(self.ident)
+        self.computed = 0.0
+        self.read = -math.inf
+
+
 class Step:
-    """One callback that a loop runs.
+    """One callback that a loop runs: a light object, as there are thousands a second.
 
     Attributes:
         thread: whose loop it is.
-        clock: of the thread's processor time.
-        begin: on it.
+        begin: on the clock of its processor time.
         collecting: seconds of it in which garbage was collected.
         stack: where it was when it was last seen in code of ours; empty where it was never.
         looked: seconds of computing after which it was looked at last.
@@ -57,14 +79,15 @@ class Step:
         is_ours: whether it was when it was looked at last.
     """
 
-    thread: int
-    clock: int
-    begin: float
-    collecting: float = 0.0
-    stack: str = ""
-    looked: float = 0.0
-    ours: float = 0.0
-    is_ours: bool = True
+    collecting = 0.0
+    stack = ""
+    looked = 0.0
+    ours = 0.0
+    is_ours = True
+
+    def __init__(self, thread: LoopThread) -> None:
+        self.thread = thread
+        self.begin = thread.computed
 
     def look(self, now: float, frame: FrameType) -> None:
         """Note where it is; it has been there since the last look."""
@@ -106,17 +129,24 @@ class LoopWatch:
     @contextlib.contextmanager
     def running(self) -> Iterator[LoopWatch]:
         """Measure until the context ends."""
-        watch, run = self, self._run
+        watch, run, steps, own = self, self._run, self._steps, threading.local()
+        clock = time.perf_counter
 
         def measured(handle: asyncio.Handle) -> None:
-            thread = threading.get_ident()
-            step = Step(thread, time.pthread_getcpuclockid(thread), time.thread_time())
-            watch._steps[thread] = step
+            try:
+                thread: LoopThread = own.thread
+            except AttributeError:
+                thread = own.thread = LoopThread()
+            begin = clock()
+            if begin - thread.read > FRESH_SECONDS:
+                thread.computed, thread.read = time.thread_time(), begin
+            step = steps[thread.ident] = Step(thread)
             try:
                 run(handle)
             finally:
-                watch._steps.pop(thread, None)
-                watch._end(step, handle)
+                steps.pop(thread.ident, None)
+                if clock() - begin > LEAST_SECONDS:
+                    watch._end(step, handle)
 
         asyncio.Handle._run = measured  # type: ignore[assignment, method-assign]
         gc.callbacks.append(self._collecting)
@@ -152,11 +182,15 @@ class LoopWatch:
             for step in list(self._steps.values()):
                 # The thread may have ended meanwhile, and its clock with it.
                 with contextlib.suppress(OSError):
-                    now = time.clock_gettime(step.clock)
+                    now = time.clock_gettime(step.thread.clock)
                     if now - step.begin > SUSPICIOUS_SECONDS:
-                        frame = sys._current_frames().get(step.thread)
-                        if frame is not None and self._steps.get(step.thread) is step:
-                            step.look(now, frame)
+                        self._look_at(step, now)
+
+    def _look_at(self, step: Step, now: float) -> None:
+        """Look where a step is; a frame that were kept until the next look would keep all that it uses."""
+        frame = sys._current_frames().get(step.thread.ident)
+        if frame is not None and self._steps.get(step.thread.ident) is step:
+            step.look(now, frame)
 
 
 class Yardstick:
