@@ -12,7 +12,9 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -24,7 +26,7 @@ from tests.copied_channel import RATE, film
 from tests.e2e.conftest import keep, looked_for, looks, new_page
 from tests.e2e.regularity import fetched, kept_pace
 from tests.e2e.scripts import script
-from tests.waiting import until
+from tests.waiting import until, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -185,6 +187,32 @@ PROGRAMS = {
 """Command lines that play until they are interrupted."""
 
 
+def wait_for_prompt_period(server: ServerProcess) -> None:
+    """Have an encoder whose first picture came in time; on a busy machine it may come seconds later.
+
+    ffmpeg 5.1 counts segments by the clock from ``presentationTimeOffset`` on, whenever their period begins:
+    of one that begins a segment late it asks for what isn't there yet, again and again.
+    """
+
+    def newest() -> tuple[str, float]:
+        manifest = httpx.get(f"{server.url}/live/test/manifest.mpd", timeout=PATIENCE_SECONDS)
+        period = ElementTree.fromstring(manifest.content).findall("{*}Period")[-1]
+        template = period.find(".//{*}SegmentTemplate")
+        assert template is not None
+        begin = int(template.attrib["presentationTimeOffset"]) / int(template.attrib["timescale"])
+        return period.attrib["id"], float(period.attrib["start"][2:-1]) - begin
+
+    def has_followed(period: str) -> bool:
+        return newest()[0] != period
+
+    for _ in looks():
+        period, late = newest()
+        if late < SEGMENT_SECONDS / 2:
+            return
+        os.kill(server.encoder(), signal.SIGKILL)
+        wait_for(partial(has_followed, period), "another period")
+
+
 @pytest.mark.parametrize("address", ["master.m3u8", "manifest.mpd"])
 async def test_ffmpeg_plays_hls_and_dash_without_a_complaint(
     live_server: ServerProcess, address: str
@@ -192,6 +220,8 @@ async def test_ffmpeg_plays_hls_and_dash_without_a_complaint(
     url = f"{live_server.url}/live/test/{address}"
     command = FFMPEG.format(url=url, seconds=WATCH_SECONDS).split()
     for _ in looks():
+        if address == "manifest.mpd":
+            await asyncio.to_thread(wait_for_prompt_period, live_server)
         # It begins with what was there before.
         since = time.time() - 4 * SEGMENT_SECONDS
         try:
