@@ -24,6 +24,7 @@ from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
 from tests.copied_channel import film
 from tests.fork_server import HEADWATER, close_fork_server, fork, known_tools
+from tests.forked_workers import ForkedWorkers
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
 from tests.made_once import shared_folder
@@ -86,6 +87,10 @@ def pytest_configure(config: pytest.Config) -> None:
         programs = Path(folder.name, "bin")
         programs.mkdir()
         prefer_quick_ffmpeg(programs)
+        plugins = config.pluginmanager
+        # What is imported before a process measures its coverage wouldn't be covered.
+        if plugins.hasplugin("xdist") and not plugins.hasplugin("_cov"):
+            plugins.register(ForkedWorkers())
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -29,10 +30,6 @@ PICTURE = f"-re -f lavfi -i testsrc2=size=320x240:rate={RATE}"
 SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=48000"
 H264 = "-c:v libx264 -preset ultrafast -tune zerolatency -g 25 -pix_fmt yuv420p -c:a aac -ac 2"
 UNPRIVILEGED = 65534
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-PORTS = iter(range(20_000 + 1000 * (WORKER % 12), 21_000 + 1000 * (WORKER % 12)))
-"""Below those that Linux gives by itself (ip_local_port_range)."""
-
 GONE_SECONDS = float(os.environ.get("GONE_SECONDS", "5"))
 """How long a source is gone; for ten minutes: ``GONE_SECONDS=600 pytest --timeout=900 -k watches``."""
 
@@ -49,9 +46,16 @@ def child(argv: Sequence[str], **environment: str) -> Iterator[subprocess.Popen[
         process.wait()
 
 
+@functools.cache
+def own_ports() -> Iterator[int]:
+    """Give this worker's ports, below those that Linux gives by itself (ip_local_port_range)."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return iter(range(20_000 + 1000 * (worker % 12), 21_000 + 1000 * (worker % 12)))
+
+
 def free_port(kind: socket.SocketKind) -> int:
     """Find a port that nobody else gets before it is bound: not from the system, nor in another worker."""
-    for port in PORTS:
+    for port in own_ports():
         with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
