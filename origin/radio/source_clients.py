@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from starlette.requests import Request
@@ -122,21 +123,15 @@ class SourceClients:
         self, mount: Mount, client: SourceClient, session: SourceClientSession, receive: Receive
     ) -> tuple[int, str]:
         """Feed the session until the source client ends; return the status, and why it was disconnected."""
-        dismissed = False
         try:
-            async with asyncio.timeout(None) as limit:
-
-                def dismiss() -> None:
-                    nonlocal dismissed
-                    dismissed = True
-                    expire(limit)
-
-                with mount.sourced(client, dismiss):
-                    await self._feed(mount, session, receive, limit)
+            # Two limits: what is heard sets the one anew, perhaps just after the other was made to run out.
+            async with asyncio.timeout(None) as dismissal, asyncio.timeout(None) as silence:
+                with mount.sourced(client, partial(expire, dismissal)):
+                    await self._feed(mount, session, receive, silence)
         except TimeoutError:
             if mount.has_ended():
                 return 503, "the station ends"
-            if dismissed:
+            if dismissal.expired():
                 return 403, "the administrator has disconnected it"
             return 408, f"no audio was sent for {self._silent_seconds:g} s"
         except MediaError as error:
@@ -144,18 +139,18 @@ class SourceClients:
         return 200, ""
 
     async def _feed(
-        self, mount: Mount, session: SourceClientSession, receive: Receive, limit: asyncio.Timeout
+        self, mount: Mount, session: SourceClientSession, receive: Receive, silence: asyncio.Timeout
     ) -> None:
         """Feed the session while audio frames arrive: single bytes now and then don't reset the timeout."""
         loop = asyncio.get_running_loop()
         frames, heard = 0, loop.time()
         while not mount.has_ended():
-            limit.reschedule(heard + self._silent_seconds)
+            silence.reschedule(heard + self._silent_seconds)
             message = await receive()
             if mount.has_ended():
                 return
             # Time for which the throttle makes it wait doesn't count as its silence.
-            limit.reschedule(None)
+            silence.reschedule(None)
             if data := message.get("body", b""):
                 await session.feed(data)
             if not message.get("more_body", False):

@@ -369,3 +369,24 @@ def test_python_is_asked_for_no_charset_that_it_does_not_have() -> None:
     finally:
         codecs.unregister(asked.append)
     assert asked == []
+
+
+async def test_who_is_disconnected_in_the_moment_in_which_its_audio_comes_is() -> None:
+    reading, writing = os.pipe()
+    async with one_published() as (mount, server):
+
+        def disconnect() -> None:
+            os.read(reading, 1)
+            assert mount.dismiss_source()
+
+        source = await server.begin("PUT", AUTH, MPEG)
+        source.writer.write(audio(0, SECOND))
+        await until(lambda: mount.state == "live")
+        asyncio.get_running_loop().add_reader(reading, disconnect)
+        # The loop finds both at once: what comes wakes up its receiver, which runs once it is disconnected.
+        source.writer.write(audio(SECOND, 1))
+        os.write(writing, b"-")
+        assert (await head(source)).startswith("HTTP/1.1 403 ")
+        asyncio.get_running_loop().remove_reader(reading)
+    os.close(reading)
+    os.close(writing)
