@@ -44,7 +44,9 @@ async def test_the_owner_of_a_channel_fills_its_log_again(redis_server: RedisSer
             for act in ("parts", "segment", "segment"):
                 maker.act(act)
             await until(lambda: live.is_level(maker, edge), "what came behind it")
-        assert [line["log"] for line in logs if line["event"] == EMPTIED] == [LIVE_KEYS.entries]
+        told = [line["log"] for line in logs if line["event"] == EMPTIED]
+        # What is no log who looks for one removes as well, and may be the first where something stood still.
+        assert told == [LIVE_KEYS.entries] or (kind == "other type" and not told)
         await until(lambda: live.alike(owner, edge), "the same answers")
         same(maker, edge.streams["test"])
         # Nothing began anew, and nobody has anything twice.
