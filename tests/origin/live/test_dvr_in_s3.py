@@ -38,6 +38,8 @@ def test_a_dvr_in_s3_is_served_by_workers_and_after_a_restart(
         assert (part.status_code, part.content) == (206, data.content[10:100])
         assert s3_proxy.asked("GET", f"/source/{first.partition('.')[0]}-")
         second = _listed(server)[1]
+        before = _listed(server)
+        wait_for(lambda: len(set(_listed(server)).difference(before)) > 1, "two segments of this start")
         asked = len(s3_proxy.asked("GET", "/source/"))
         for name in _listed(server)[-2:]:
             assert httpx.get(f"{server.url}{LISTED}{name}", timeout=60).status_code == 200
