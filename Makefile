@@ -26,13 +26,14 @@ export PYTHONDONTWRITEBYTECODE :=
 # The build hook lies in the root, where what Python compiles of it once has no place.
 SYNC = PYTHONDONTWRITEBYTECODE=1 $(UV) sync --frozen --quiet
 
-.PHONY: help setup setup-test run test coverage clauses check format bench audit soak fuzz clean
+.PHONY: help setup setup-test run test quick coverage clauses check format bench audit soak fuzz clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
 	@echo "make run LIBRARY=DIR      the same with your own files"
 	@echo "make run HOST=0.0.0.0     the same for the local network: shows its address and a QR code for phones"
 	@echo "make test                 set up and run all tests, real browser included"
+	@echo "make quick                the tests that start no process and wait for nothing (ARGS=origin/radio: of one folder)"
 	@echo "make coverage             the same, and which lines and branches they run: twice the processor time"
 	@echo "make clauses              which test shows which clause of a standard"
 	@echo "make check                lint, format and type checks"
@@ -73,6 +74,10 @@ coverage: MEASURES := --cov --cov-report=term --cov-report=xml
 
 test coverage: setup .venv/.setup-test
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(MEASURES) $(ARGS)
+
+# What ARGS names below tests/ is run alone, as in ARGS="origin/radio -x".
+quick: setup
+	$(BIN)/pytest --quick --numprocesses 2 --dist loadfile $(foreach word,$(ARGS),$(if $(wildcard tests/$(word)),tests/$(word),$(word)))
 
 clauses: setup
 	@$(BIN)/python -m tests.clauses $(ARGS)

@@ -33,7 +33,7 @@ from tests.redis_server import RedisServer, redis_running
 from tests.s3_server import S3Proxy, S3Server, s3_server_running
 from tests.waiting import wait_for
 
-pytest_plugins = ["tests.failures_at_once"]
+pytest_plugins = ["tests.failures_at_once", "tests.quick_selection"]
 
 START_SECONDS = 900.0
 """Longest wait for a server to be up: without ``make test`` the first one makes the demo's media."""

@@ -36,6 +36,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.clause("CVE-2007-6750", "A connection without a request is closed")
 def test_slow_heads_are_timed_out_and_others_are_served_meanwhile(hasty: Running) -> None:
     """Some send a line now and then, some nothing at all."""
@@ -63,6 +64,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.clause(
     "A slow reader costs little and holds nobody up", "Connections have a limit, in all and for each client"
 )
@@ -154,6 +156,7 @@ def test_connections_to_a_vanished_client_are_noticed_by_the_kernel() -> None:
                 assert idle + interval * count <= 40
 
 
+@pytest.mark.slow
 @pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 def test_a_client_of_a_kilobyte_a_second_makes_progress(tmp_path: Path) -> None:
     """Though the kernel's buffer asks for nothing for minutes."""

@@ -97,6 +97,7 @@ def test_requests_for_a_file_that_is_open_do_not_reach_the_application(
     assert counted.sent_bytes["media"] == 3 * 10 + 2 + refusals
 
 
+@pytest.mark.slow
 @pytest.mark.clause("RFC 9112 §8")
 def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, Counting]) -> None:
     """By everybody from then on, with another tag; the old is closed."""
@@ -166,6 +167,7 @@ def test_pipelined_requests_behind_a_long_answer_are_answered_in_order(
     assert [answer.status for answer in answers] == [200, 200, 200, 404]
 
 
+@pytest.mark.slow
 @pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 @pytest.mark.parametrize("limits", [HttpLimits(stalled_seconds=1.0)])
 def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, Counting]) -> None:
@@ -292,6 +294,7 @@ def test_a_request_that_is_repeated_with_other_ranges_is_answered_as_the_first(
     wait_for(lambda: app.wing.traffic.sent_bytes["media"] == sum(len(body) for _, body in found), "the bytes")
 
 
+@pytest.mark.slow
 @pytest.mark.clause("RFC 9112 §9.3.2")
 def test_a_repeated_range_that_the_client_takes_slowly_is_whole_and_what_follows_too(
     counting: tuple[Running, Counting],

@@ -94,6 +94,7 @@ def test_a_slow_reader_of_a_large_file_holds_nobody_up(origin: Running) -> None:
             assert other.ask("/media/film.mp4").body == FILM
 
 
+@pytest.mark.slow
 @pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 def test_a_client_that_takes_nothing_is_dropped(hasty: Running) -> None:
     """After the named time without progress, and its file is closed."""
@@ -104,6 +105,7 @@ def test_a_client_that_takes_nothing_is_dropped(hasty: Running) -> None:
         assert len(client.rest()) < BIG
 
 
+@pytest.mark.slow
 @pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 def test_a_client_that_takes_little_is_not_dropped(library: Path, loop: Loop) -> None:
     """Slow isn't stalled, also over more than the named time."""
@@ -119,6 +121,7 @@ def test_a_client_that_takes_little_is_not_dropped(library: Path, loop: Loop) ->
         assert len(client.take(20_000_000)) == 20_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 def test_a_client_that_takes_nothing_from_memory_is_dropped(library: Path, loop: Loop) -> None:
     """For bytes that wait in the transport's buffer."""

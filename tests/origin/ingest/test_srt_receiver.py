@@ -17,6 +17,7 @@ LIMITS = SrtReceiverLimits(waiting_bytes=100_000, chunk_bytes=20_000)
 MESSAGES = 1000
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_an_event_loop_that_takes_nothing_is_not_given_more() -> None:
     port, found = udp_port(), list[SrtConnection]()

@@ -142,6 +142,7 @@ def test_date_is_the_answers_own_where_the_server_is_late_with_it(
             assert answer["x-a"] == "b"
 
 
+@pytest.mark.slow
 @pytest.mark.clause("RFC 9112 §9.3.2")
 @pytest.mark.parametrize("limits", [HttpLimits(header_seconds=5.0)])
 def test_requests_behind_a_held_answer_wait_for_it(
@@ -201,6 +202,7 @@ def test_a_client_that_ends_its_side_still_gets_its_answer(origin: Running, serv
         assert client.is_closed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limits", [HttpLimits(stalled_seconds=1.0)])
 def test_a_client_that_takes_nothing_is_dropped(origin: Running, services: House) -> None:
     """AnsweringConnection 23 of the files' list; what it didn't take isn't counted."""

@@ -109,6 +109,7 @@ async def test_a_large_playlist_holds_nobody(kind: str, nothing_holds_the_event_
     assert held.seconds < HELD_SECONDS * slowness(), held.where
 
 
+@pytest.mark.slow
 async def test_a_playlist_that_came_unchanged_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
 

@@ -24,6 +24,7 @@ def wait_for(seconds: float) -> None:
     time.sleep(seconds)
 
 
+@pytest.mark.slow
 async def test_what_computes_for_long_is_named_once_a_minute() -> None:
     loop_lag = LoopLag()
     with capture_logs() as logs:
@@ -41,6 +42,7 @@ def held(loop_lag: LoopLag, hold: Callable[[float], None]) -> int:
     return loop_lag.holds
 
 
+@pytest.mark.slow
 async def test_what_only_waits_is_late_but_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     loop_lag = LoopLag()
     with capture_logs() as logs:

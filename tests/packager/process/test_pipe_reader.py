@@ -107,6 +107,7 @@ async def test_what_comes_in_the_step_in_which_the_waiting_is_cancelled_is_left_
     assert (heard, troubles) == ([b"first"], [])
 
 
+@pytest.mark.slow
 async def test_the_end_of_the_program_ends_the_waiting() -> None:
     heard: list[bytes] = []
 

@@ -34,6 +34,7 @@ UNFILTERED = {335, 336}
 """uretprobe and uprobe of x86-64, which Linux 6.14 lets past any filter: who calls them gets SIGILL."""
 
 
+@pytest.mark.slow
 async def test_no_call_that_is_not_listed_comes_through(tmp_path: Path) -> None:
     machine = seccomp_filter.MACHINES[os.uname().machine]
     script = tmp_path / "calls.py"

@@ -94,6 +94,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hostile]:
     found.server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "respond",
     [
