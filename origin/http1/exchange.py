@@ -140,7 +140,7 @@ class Exchange:
         self._left = 0
         self._close_delimited = False
         self._stream: Stream | None = None
-        self._disconnected = False
+        self._disconnected = self._told_of_disconnect = False
         self._gone: asyncio.Event | None = None
 
     def half_close(self) -> None:
@@ -202,7 +202,10 @@ class Exchange:
             server_log.exception("Exception in ASGI application\n")
             await self._fail()
         else:
-            if not self._disconnected and not self.response_complete:
+            if self._told_of_disconnect and not self.response_complete:
+                # Who has ended its side and whose answer isn't there yet is taken for gone.
+                self._cut()
+            elif not self._disconnected and not self.response_complete:
                 done = "completing" if self.response_started else "starting"
                 server_log.error("ASGI callable returned without %s response.", done)
                 await self._fail()
@@ -225,9 +228,11 @@ class Exchange:
             self._notify()
         message = await self._receive_in_time()
         if message["type"] != "http.request":
+            self._told_of_disconnect = True
             return message
         self._received += len(message["body"])
         if self.half_closed and not message["body"] and (self._request_delivered or message["more_body"]):
+            self._told_of_disconnect = True
             return {"type": "http.disconnect"}
         self._request_delivered = not message["more_body"]
         return message

@@ -7,7 +7,7 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -74,18 +74,25 @@ class Upstream:
         """
         async with self._asked(body, EVENT_STREAM) as (response, silence):
             on_begin()
-            reader = SseReader(self._limits.line_bytes)
+            reader, size = SseReader(self._limits.line_bytes), 0
             async with aclosing(self._received(response)) as received:
                 async for data in _in_pieces(received, self._limits.piece_bytes):
-                    lines = reader.lines
+                    lines, size = reader.lines, size + len(data)
+                    # Comments and empty lines are no events, and would otherwise never end.
+                    if size > self._limits.answer_bytes:
+                        raise self._too_long()
                     reader.receive_data(data)
                     # A byte now and then is no sign of life, a line is.
                     if reader.lines > lines:
                         silence.reschedule(asyncio.get_running_loop().time() + self._limits.silent_seconds)
                     for event in reader.events():
-                        if not on_event(replace(event, data=self._redactor.without_known(event.data))):
+                        if not on_event(self._redacted(event)):
                             return
             raise CompletionError("the upstream server's answer broke off before its [DONE]")
+
+    def _redacted(self, event: ServerSentEvent) -> ServerSentEvent:
+        """Return an event without the secrets of this relay, which its upstream server may repeat anywhere."""
+        return ServerSentEvent(*map(self._redactor.without_known, (event.name, event.data)))
 
     async def whole(self, body: bytes) -> bytes:
         """Ask for an answer in one piece, which is JSON.
@@ -96,9 +103,11 @@ class Upstream:
         async with self._asked(body, JSON) as (response, _):
             answer = await self._body(response, self._limits.answer_bytes)
             if answer is None:
-                most = self._limits.answer_bytes
-                raise CompletionError(f"the upstream server's answer has more than {most} bytes")
+                raise self._too_long()
             return self._redactor.without_known(answer.decode("utf-8", "replace")).encode()
+
+    def _too_long(self) -> CompletionError:
+        return CompletionError(f"the upstream server's answer has more than {self._limits.answer_bytes} bytes")
 
     @contextlib.asynccontextmanager
     async def _asked(self, body: bytes, kind: str) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:

@@ -22,10 +22,12 @@ import httpx
 from packager.sources.address_guard import AddressGuard
 from packager.sources.bounded_cookies import BoundedCookies
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
+from packager.step_budget import StepBudget
 
 _ICY, _HTTP = b"ICY ", b"HTTP/1.0 "
 _HEAD_END = re.compile(rb"\n\r?\n")
-
+# RFC 9110 §15.2: any number of interim responses may precede the final one; 101 is final for HTTP/1.1.
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}\b")
 _FAILURES = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
@@ -90,25 +92,43 @@ class _GuardedBackend(httpcore.AnyIOBackend):
 
 
 class _IcyStream(httpcore.AsyncNetworkStream):
-    """A connection that limits response heads, and reads ``ICY 200 OK`` of old SHOUTcast servers as HTTP."""
+    """A connection that limits response heads, and reads ``ICY 200 OK`` of old SHOUTcast servers as HTTP.
+
+    The heads of interim responses (1xx) count towards the limits of the one that they precede.
+    """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, limits: GuardLimits) -> None:
         self._limits = limits
         self._stream = stream
         self._begun = False
-        # The part of the head received so far; None once it is complete.
+        # The part of the head received so far, None once it is complete; bytes and lines of the heads before it.
         self._head: bytes | None = b""
+        self._interim_bytes = self._interim_lines = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # likewise
         data = await self._first(max_bytes, timeout)
         if self._head is not None:
             self._head += data
-            end = _HEAD_END.search(self._head)
-            head = self._head if end is None else self._head[: end.start()]
-            if len(head) > self._limits.head_bytes or head.count(b"\n") > self._limits.head_fields:
-                raise httpcore.RemoteProtocolError("the head of its answer is too long")
-            self._head = None if end else head
+            self._check_heads(self._head)
         return data
+
+    def _check_heads(self, received: bytes) -> None:
+        """Find the end of the final response's head.
+
+        Raises:
+            httpcore.RemoteProtocolError: the heads up to there are too long.
+        """
+        while True:
+            end = _HEAD_END.search(received)
+            head = received if end is None else received[: end.start()]
+            nbytes, lines = self._interim_bytes + len(head), self._interim_lines + head.count(b"\n")
+            if nbytes > self._limits.head_bytes or lines > self._limits.head_fields:
+                raise httpcore.RemoteProtocolError("the head of its answer is too long")
+            if end is None or _INTERIM.match(head) is None:
+                self._head = received if end is None else None
+                return
+            self._interim_bytes, self._interim_lines = nbytes, lines + 1
+            received = received[end.end() :]
 
     async def _first(self, max_bytes: int, timeout: float | None) -> bytes:  # noqa: ASYNC109  # likewise
         data = await self._stream.read(max_bytes, timeout)
@@ -124,6 +144,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # likewise
         self._head = b""  # another response follows
+        self._interim_bytes = self._interim_lines = 0
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -172,9 +193,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         if not isinstance(answer.stream, AsyncIterable):
             raise TypeError("the answer's body isn't asynchronous")
         extensions = {name: value for name, value in answer.extensions.items() if name != "network_stream"}
-        return httpx.Response(
-            answer.status, headers=answer.headers, stream=_Body(answer), extensions=extensions
-        )
+        body = _YieldingBody(_Body(answer))
+        return httpx.Response(answer.status, headers=answer.headers, stream=body, extensions=extensions)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -192,6 +212,32 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._answer.aclose()
+
+
+class _YieldingBody(httpx.AsyncByteStream):
+    """A response's body whose reader yields to the event loop again and again.
+
+    Each chunk of a chunked body comes by itself (RFC 9112 §7.1), and thousands of a byte each may have come at
+    once: nothing is waited for between them.
+    """
+
+    def __init__(self, body: httpx.AsyncByteStream) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        budget = StepBudget()
+        async for part in self._body:
+            await budget.spend()
+            yield part
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+async def _yield_in_body(response: httpx.Response) -> None:
+    """Have the body of a proxy's response read in bounded steps."""
+    if isinstance(response.stream, httpx.AsyncByteStream):
+        response.stream = _YieldingBody(response.stream)
 
 
 @contextlib.contextmanager
@@ -230,7 +276,7 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
         with contextlib.suppress(OSError):
             await guard.resolve(request.url.host, request.url.port)
 
-    both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": [check_location]}
+    both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": [check_location, _yield_in_body]}
     return httpx.AsyncClient(event_hooks=both, verify=certificates(), cookies=cookies, **options)
 
 

@@ -20,7 +20,6 @@ from packager.sources.http_file import HttpFile
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import DEFAULT_OPTIONS, Pump, PumpOptions, Supply, SupportsSignature
 from packager.sources.retries import PullError, SourceRetries
-from packager.step_budget import StepBudget
 
 HEADERS = {"user-agent": "Headwater", "accept": "*/*", "accept-encoding": "identity"}
 
@@ -100,10 +99,8 @@ class HttpPuller:
         """Receive a response; return whether it is a playlist, and whether it was pumped to its end."""
         if response.status_code != 200:
             raise PullError(f"it answers {response.status_code}")
-        head, begun, budget = b"", False, StepBudget()
+        head, begun = b"", False
         async for data in response.aiter_raw():
-            # Many tiny chunks may be available at once.
-            await budget.spend()
             if begun and self.pump is not None:
                 await self.pump.receive(data)
                 continue

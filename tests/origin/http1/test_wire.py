@@ -309,6 +309,25 @@ def test_an_application_that_waits_hears_that_its_client_has_gone(
         assert gone.wait(20)
 
 
+def test_an_application_that_answers_nobody_who_left_is_no_error(
+    library: Path, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever ends its side while the answer is awaited is told nothing, and leaves no line in the log."""
+    waiting = threading.Event()
+
+    async def waiter(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "http.request"
+        waiting.set()
+        assert (await receive())["type"] == "http.disconnect"
+
+    with serving(waiter, library, loop) as running, running.connect() as client:
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert waiting.wait(20)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.is_closed()
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 @pytest.mark.clause("RFC 9110 §15.6.1")
 def test_a_failing_application_is_a_500_and_one_log_line(
     library: Path, loop: Loop, caplog: pytest.LogCaptureFixture

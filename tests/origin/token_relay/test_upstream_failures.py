@@ -91,6 +91,13 @@ async def flood(asked: Asked) -> None:
         await asked.event(chunk({"content": "x" * 50_000}))
 
 
+async def comments(asked: Asked) -> None:
+    """No event, and no end: signs of life that cost whoever reads them."""
+    await begin(asked)
+    while not asked.closed.is_set():
+        await asked.raw(b":\n\n\n\n" * 10_000)
+
+
 async def no_chunks(asked: Asked) -> None:
     await begin(asked)
     asked.writer.write(b"zz\r\n")
@@ -110,6 +117,7 @@ async def no_chunks(asked: Asked) -> None:
         (never_end, {"answer_seconds": 3.0}, "took more than 3 s"),
         (long_line, {}, "a line has more than 1048576 bytes"),
         (flood, {"answer_bytes": 1 << 20}, "has more than 1048576 bytes"),
+        (comments, {"answer_bytes": 1 << 20}, "has more than 1048576 bytes"),
         (no_chunks, {}, "broke off"),
     ],
 )
@@ -220,6 +228,7 @@ async def test_the_upstream_servers_key_is_in_no_error_no_event_and_no_line_of_t
         elif answers == 2:
             await begin(asked)
             await asked.event(json.dumps({"error": {"message": f"wrong: {KEY}"}}))
+            await asked.raw(f"event: of-{KEY}\ndata: ***\n\n".encode())
             await asked.end()
         else:
             await asked.answer(f"500 {KEY}", f"key={KEY}", f"text/{KEY}")
@@ -231,7 +240,9 @@ async def test_the_upstream_servers_key_is_in_no_error_no_event_and_no_line_of_t
                 assert "***" in answer.text or seed == 3
                 assert KEY not in answer.text + str(answer.headers)
             await until(lambda: not server.relay.running)
-            assert all(KEY not in event.data for event in server.channel.after(server.channel.since(None)))
+            events = server.channel.log.between(server.channel.log.first, server.channel.log.end)
+            assert all(KEY not in event.data + event.name for event in events)
+            assert any(event.name == "of-***" for event in events)
     assert logs
     assert KEY not in str(logs)
 

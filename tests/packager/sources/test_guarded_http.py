@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import sys
 import httpx
 import pytest
 
-from packager.sources.guarded_http import guarded_client
-from tests.hostile_upstream import answer, hostile_upstream
+from packager.sources.guarded_http import certificates, guarded_client
+from tests.hostile_upstream import answer, hostile_upstream, in_chunks
+from tests.loop_watch import LoopWatch
 
 LONGEST_SECONDS = 120
 
@@ -45,3 +47,39 @@ async def test_a_redirect_to_no_address_fails_as_any_request(host: str) -> None:
         async with guarded_client(upstream.url, follow_redirects=True) as client:
             with pytest.raises((httpx.HTTPError, httpx.InvalidURL)):
                 await client.get(f"{upstream.url}/x")
+
+
+@pytest.mark.clause("CWE-400")
+async def test_a_body_in_chunks_of_a_byte_holds_nobody_up(nothing_holds_the_event_loop: LoopWatch) -> None:
+    """Ten thousand of them are in one read, and the parser waits for nothing between them."""
+    await asyncio.to_thread(certificates)
+    body = bytes(30_000)
+    with hostile_upstream({"": in_chunks(body)}) as upstream:
+        async with guarded_client(upstream.url) as client, client.stream("GET", upstream.url) as response:
+            pieces, turns = 0, 0
+
+            async def others() -> None:
+                nonlocal turns
+                while pieces < len(body):
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            neighbour = asyncio.create_task(others())
+            async for piece in response.aiter_raw():
+                pieces += len(piece)
+            await neighbour
+    assert pieces == len(body)
+    # Three reads alone would give it three turns.
+    assert turns > 30
+    assert nothing_holds_the_event_loop.longest.seconds < 0.05
+
+
+@pytest.mark.clause("RFC 9110 §15.2")
+@pytest.mark.parametrize("interim", [b"HTTP/1.1 100 \r\n\r\n", b"HTTP/1.1 103 Early\r\nlink: a\r\n\r\n"])
+async def test_interim_responses_count_towards_the_length_of_the_head(interim: bytes) -> None:
+    few, many = interim * 3 + answer(b"abc"), interim * 100_000
+    with hostile_upstream({"few": few, "many": many}) as upstream:
+        async with guarded_client(upstream.url) as client:
+            assert (await client.get(f"{upstream.url}/few")).content == b"abc"
+            with pytest.raises(httpx.RemoteProtocolError, match="head of its answer is too long"):
+                await client.get(f"{upstream.url}/many")
