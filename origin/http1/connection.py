@@ -22,6 +22,7 @@ from origin.http1.exchange import Exchange, log_failure
 from origin.http1.fast_path import FastAnswer, FastPath, RepeatedRequest, Reply, encoded
 from origin.http1.handover_target import OtherProcess
 from origin.http1.limits import HttpLimits
+from origin.http1.pipeline_turns import PipelineTurns
 from origin.http1.request_head import HeadLimits, RequestLine
 from origin.http1.response_head import FAILURE, FAILURE_TEXT, STATUS_LINE, refusal
 from origin.http1.sendfile import FileSender, TruncatedFileError
@@ -55,6 +56,7 @@ class Connection(asyncio.Protocol):
     client_connections: ClassVar[ClientLimit] = UNLIMITED
     refused_connections: ClassVar[ClientLimit] = UNLIMITED
     other_process: ClassVar[OtherProcess | None] = None
+    pipeline_turns: ClassVar[PipelineTurns] = PipelineTurns(HttpLimits().pipelined_seconds)
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from origin.http1.exchange import GONE, Exchange
 from origin.http1.fast_path import FastAnswer, FastPath
 from origin.http1.handover_target import OtherProcess
 from origin.http1.limits import HttpLimits
+from origin.http1.pipeline_turns import PipelineTurns
 from origin.http1.request_head import (
     HeadEnd,
     fault_of,
@@ -100,6 +101,8 @@ class HttpProtocol(Connection):
         start, pieces, self._is_taking = 0, 0, True
         most = self.limits.pieces_at_once
         while start < len(data) and pieces < most and not self._is_behind():
+            if pieces and not self.pipeline_turns.has_time():
+                break
             pieces += 1
             end = self._head_end.find(data, start)
             piece, start = data[start:end], end
@@ -112,8 +115,8 @@ class HttpProtocol(Connection):
         self._unread = data[start:]
         if self._unread:
             self.flow.pause_reading()
-            if pieces == most:
-                self.loop.call_soon(self._take_turn)
+            if not self._is_behind():
+                self.pipeline_turns.append(self._take_turn)
         if self._reading is states.LEAVING:
             self._leave()
 
@@ -385,5 +388,6 @@ def http_protocol(
         "client_connections": client_connections,
         "refused_connections": ClientLimit(limits.refused_connections),
         "other_process": other_process,
+        "pipeline_turns": PipelineTurns(limits.pipelined_seconds),
     }
     return type("LimitedWireProtocol", (HttpProtocol,), shared)

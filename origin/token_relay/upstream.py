@@ -91,7 +91,7 @@ class Upstream:
             raise CompletionError("the upstream server's answer broke off before its [DONE]")
 
     def _redacted(self, event: ServerSentEvent) -> ServerSentEvent:
-        """Return an event without the secrets of this relay, which its upstream server may repeat anywhere."""
+        """Return an event without this relay's secrets, which its upstream server may repeat anywhere."""
         return ServerSentEvent(*map(self._redactor.without_known, (event.name, event.data)))
 
     async def whole(self, body: bytes) -> bytes:
@@ -107,7 +107,8 @@ class Upstream:
             return self._redactor.without_known(answer.decode("utf-8", "replace")).encode()
 
     def _too_long(self) -> CompletionError:
-        return CompletionError(f"the upstream server's answer has more than {self._limits.answer_bytes} bytes")
+        most = self._limits.answer_bytes
+        return CompletionError(f"the upstream server's answer has more than {most} bytes")
 
     @contextlib.asynccontextmanager
     async def _asked(self, body: bytes, kind: str) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:

@@ -101,7 +101,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
         self._limits = limits
         self._stream = stream
         self._begun = False
-        # The part of the head received so far, None once it is complete; bytes and lines of the heads before it.
+        # The part of the head received so far, None once it is complete; what the heads before it had.
         self._head: bytes | None = b""
         self._interim_bytes = self._interim_lines = 0
 
@@ -217,8 +217,8 @@ class _Body(httpx.AsyncByteStream):
 class _YieldingBody(httpx.AsyncByteStream):
     """A response's body whose reader yields to the event loop again and again.
 
-    Each chunk of a chunked body comes by itself (RFC 9112 §7.1), and thousands of a byte each may have come at
-    once: nothing is waited for between them.
+    Each chunk of a chunked body comes by itself (RFC 9112 §7.1), and thousands of a byte each may have come
+    at once: nothing is waited for between them.
     """
 
     def __init__(self, body: httpx.AsyncByteStream) -> None:
@@ -276,7 +276,8 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
         with contextlib.suppress(OSError):
             await guard.resolve(request.url.host, request.url.port)
 
-    both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": [check_location, _yield_in_body]}
+    judged = [check_location, _yield_in_body]
+    both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": judged}
     return httpx.AsyncClient(event_hooks=both, verify=certificates(), cookies=cookies, **options)
 
 
