@@ -21,6 +21,9 @@ from packager.sources.published_source import PublishedSource, TakenError, TooMa
 Webhook = Callable[[str, Publisher], Awaitable[None]]
 """Asks about a publisher to a channel; raises ``RefusedError`` where it may not."""
 
+NAME_CHARACTERS = 64
+"""How much of the name of a channel that isn't there is logged."""
+
 
 class RefusalReason(enum.Enum):
     """Why somebody may not publish; each protocol has its own code for it."""
@@ -93,18 +96,26 @@ class IngestAdmission:
         self._webhook = webhook
         self._refusals = RefusalLog("publisher refused", limits.refusal_log)
 
-    def find(self, channel: str) -> PublishedSource:
+    def find(self, channel: str, address: str = "") -> PublishedSource:
         """Find what is published to.
+
+        Args:
+            channel: the name that is published to; whatever came.
+            address: the publisher's, if its refusal is to be logged here.
 
         Raises:
             RefusedError: there is no such channel, or it takes no publisher.
         """
-        if channel not in self._sources:
-            raise RefusedError(RefusalReason.UNKNOWN_CHANNEL, "no such channel")
-        source = self._sources[channel]
-        if source is None:
-            raise RefusedError(RefusalReason.OTHER_SOURCE, "this channel takes no publisher")
-        return source
+        source = self._sources.get(channel)
+        if source is not None:
+            return source
+        if channel in self._sources:
+            error = RefusedError(RefusalReason.OTHER_SOURCE, "this channel takes no publisher")
+        else:
+            error = RefusedError(RefusalReason.UNKNOWN_CHANNEL, "no such channel")
+        if address:
+            self._refusals.write(address, channel=channel[:NAME_CHARACTERS], reason=str(error))
+        raise error
 
     def has_key(self, channel: str, key: str) -> bool:
         """Tell whether a key is one of a channel's, without counting it as a guess."""

@@ -74,7 +74,7 @@ class MultitrackConfiguration:
         name, _, query = client.stream_key.partition("?")
         # Its parameters are no more than the request has bytes.
         key = read_query(query, self._limits.request_bytes).get("key", "")
-        self._admission.find(channel)
+        self._admission.find(channel, client_address(request))
         self._admission.check_key(channel, key, client_address(request))
         self._admission.check_room(channel)
         options = self._channels[channel]

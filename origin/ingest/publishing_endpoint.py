@@ -94,7 +94,7 @@ class PublishingEndpoint(ABC):
     async def _answer(self, request: Request, body: Body) -> Response:
         channel: str = request.path_params["channel"]
         try:
-            self._admission.find(channel)
+            self._admission.find(channel, client_address(request))
             await self._publishers.authorize(request, channel)
             return await self._take(channel, request, body)
         except UnauthorizedError as error:

@@ -232,7 +232,7 @@ class _Session:
 
     def ask_to_reconnect(self) -> None:
         """Ask the encoder to connect anew, if it knows how to."""
-        if self._connection.request_reconnect("The server restarts."):
+        if self._connection.request_reconnect("The server restarts.") and not self._transport.is_closing():
             self._writer.write(self._connection.data_to_send())
 
     async def _carry(self) -> None:
@@ -405,7 +405,7 @@ class _Session:
         self._deadline.reschedule(None)
         self.is_dispensable = False
         try:
-            self._admission.find(request.name)
+            self._admission.find(request.name, self._address)
             self._admission.check_key(request.name, _key(request), self._address)
             approval = await self._admission.approve(request.name, publisher)
             publication = self._admission.begin(
@@ -436,6 +436,9 @@ class _Session:
     async def _flush(self) -> None:
         data = self._connection.data_to_send()
         if data:
+            # A transport that has closed raises other errors than a connection that breaks.
+            if self._transport.is_closing():
+                raise ConnectionResetError("the publisher has closed the connection")
             self._writer.write(data)
             async with asyncio.timeout(self._limits.admission_seconds):
                 await self._writer.drain()
@@ -446,9 +449,9 @@ class _Session:
         # Where the client has reset the connection, ending our side of it isn't a ConnectionError.
         with contextlib.suppress(OSError):
             async with asyncio.timeout(self._limits.linger_seconds):
-                self._writer.write(self._connection.data_to_send())
-                if self._writer.can_write_eof():
-                    self._writer.write_eof()
+                await self._flush()
+                if not self._transport.is_closing():
+                    self._transport.write_eof()
                 while await self._reader.read(self._limits.read_bytes):
                     pass
 

@@ -173,6 +173,8 @@ def build_app(
         lifespan=lifespan,
         exception_handlers=ERROR_RESPONSES,
     )
+    # The redirect would lead to whatever the request's Host says; an address with one slash more isn't there.
+    app.router.redirect_slashes = False
     config, library = services.config, services.library
     served = file_routes.Files(
         library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from origin.access.authentication import GuessDelay
+from origin.access.limits import RefusalLogLimits
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.rtmp import RtmpLimits, RtmpServer
+from packager.sources.published_source import PublishedSource
 from tests.patience import CLIENT_SECONDS
-from tests.rtmp import HANDSHAKE, command
+from tests.rtmp import HANDSHAKE, command, publishing
 
 ROUNDS = 50
 RESET = struct.pack("ii", 1, 0)
@@ -40,6 +45,45 @@ async def test_clients_that_send_nonsense_and_reset_are_lines_and_no_tracebacks(
     serving.cancel()
     await asyncio.wait([serving])
     assert {line["event"] for line in logs} == {"rtmp connection refused"}
+
+
+async def leave_while_refused(ways: Sequence[tuple[str, bool]]) -> None:
+    """Publish by wrong names and keys, and leave before the answer or while it is held back."""
+    loop = asyncio.get_running_loop()
+    sources = {"studio": PublishedSource("studio")}
+    delay = GuessDelay(2, 0.05)
+    server = RtmpServer(IngestAdmission(sources, PublishKeys("", {"studio": "key"}), delay), RtmpLimits())
+    serving = asyncio.ensure_future(server.run())
+    listening = await loop.create_server(server.protocol, "127.0.0.1", 0)
+    address = listening.sockets[0].getsockname()
+    for name, resets in ways:
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, address)
+            await loop.sock_sendall(client, publishing(name))
+            if resets:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            else:
+                await loop.sock_recv(client, 1)
+    async with asyncio.timeout(CLIENT_SECONDS):
+        while server._sessions:
+            await asyncio.sleep(0.01)
+    listening.close()
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_whoever_leaves_while_it_is_refused_is_a_line_and_no_traceback(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    """Few lines of one address, whatever was wrong, an unknown channel's among them."""
+    ways = [(name, resets) for name in ("nowhere", "studio?key=wrong") for resets in (True, False)]
+    with capture_logs() as logs:
+        run(leave_while_refused(ways * 20))
+    assert {line["event"] for line in logs} == {"publisher refused"}
+    assert {line["reason"] for line in logs} == {"no such channel", "wrong key"}
+    assert len(logs) == RefusalLogLimits().address_lines
 
 
 @pytest.mark.clause("CWE-770")

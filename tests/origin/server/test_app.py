@@ -61,6 +61,18 @@ def test_who_ends_in_the_middle_of_a_body_is_no_error_of_ours(demo_server: Serve
     assert "Traceback" not in demo_server.text()
 
 
+@pytest.mark.clause("RFC 9110 §7.2", "CWE-601")
+@pytest.mark.parametrize("path", ["/api/library/", "/radio/demo.mp3/", "/status-json.xsl/", "/events/demo/"])
+def test_no_address_leads_to_where_the_host_field_says(demo_server: ServerProcess, path: str) -> None:
+    host, _, port = demo_server.url.removeprefix("http://").rpartition(":")
+    with Client((host, int(port))) as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n")
+        answer = client.answer()
+    # 421 where the server answers to its own names alone, as on loopback.
+    assert answer.status in (404, 421)
+    assert "elsewhere" not in str(answer.fields) + answer.body.decode()
+
+
 def samples(server: ServerProcess) -> dict[str, float]:
     status, headers, body = fetch(f"{server.url}/metrics")
     assert status == 200
