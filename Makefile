@@ -1,4 +1,4 @@
-# make run | test | check | bench | setup — each sets up what it needs on a fresh machine.
+# make run | dev | test | check | bench | setup — each sets up what it needs on a fresh machine.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -26,12 +26,16 @@ export PYTHONDONTWRITEBYTECODE :=
 # The build hook lies in the root, where what Python compiles of it once has no place.
 SYNC = PYTHONDONTWRITEBYTECODE=1 $(UV) sync --frozen --quiet
 
-.PHONY: help setup setup-test run test quick coverage clauses check format bench audit soak fuzz clean
+# What `make dev` starts again when a file of these folders changes; PYTHONPATH lets it run the code that it watches.
+CODE := media packager origin player
+
+.PHONY: help setup setup-test run dev test quick coverage clauses check format bench audit soak fuzz clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
 	@echo "make run LIBRARY=DIR      the same with your own files"
 	@echo "make run HOST=0.0.0.0     the same for the local network: shows its address and a QR code for phones"
+	@echo "make dev                  the same with debug log, started again when a file of the code changes (ARGS='--config FILE')"
 	@echo "make test                 set up and run all tests, real browser included"
 	@echo "make quick                the tests that start no process and wait for nothing (ARGS=origin/radio: of one folder)"
 	@echo "make coverage             the same, and which lines and branches they run: twice the processor time"
@@ -69,6 +73,10 @@ setup: .venv/.setup player/vendor/integrity.txt
 
 run: setup
 	@exec $(BIN)/headwater serve --demo --port $(PORT) $(if $(HOST),--host "$(HOST)") $(if $(LIBRARY),--library "$(LIBRARY)")
+
+dev: setup
+	@PYTHONPATH="$(CURDIR)" exec $(BIN)/watchfiles \
+		"$(BIN)/headwater serve --verbose --port $(PORT) $(or $(ARGS),--demo)" $(CODE)
 
 coverage: MEASURES := --cov --cov-report=term --cov-report=xml
 
