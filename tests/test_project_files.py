@@ -24,7 +24,7 @@ def test_the_licence_is_the_one_that_the_package_declares() -> None:
 
 def test_the_changelog_has_a_section_for_what_comes_and_one_for_this_version() -> None:
     sections = re.findall(
-        r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.M
+        r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
     )
     assert sections[0] == ("Unreleased", "")
     assert sections[1][0] == project()["version"]
