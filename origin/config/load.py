@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from origin.config import stations
 from origin.config.options import Config, ConfigError, LiveOptions, ServerOptions, secrets_in, shown_value
-from origin.config.validation_messages import allowed_keys, explain, reason
+from origin.config.validation_messages import allowed_keys, explain, reason, without_constraints
 from origin.http.trusted_proxies import TrustedProxies
 from packager.redaction import redacted_url
 
@@ -87,9 +87,10 @@ def read_environment(environment: Mapping[str, str]) -> Layer:
             known = allowed_keys(table) if table else sections
             raise ConfigError(f"{variable}: no such option; allowed: {known}")
         kind, text = typing.get_type_hints(table, include_extras=True)[key], environment[variable]
+        is_list = typing.get_origin(without_constraints(kind)) is tuple
         items = [item.strip() for item in text.split(",") if item.strip()]
         try:
-            value = msgspec.convert(items if typing.get_origin(kind) is tuple else text, kind, strict=False)
+            value = msgspec.convert(items if is_list else text, kind, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigError(f"{variable}: {reason(str(error), kind)}") from error
         layer.setdefault(section, {})[key] = value

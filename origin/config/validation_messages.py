@@ -46,13 +46,12 @@ def reason(message: str, kind: Any) -> str:
         message: msgspec's, without the location.
         kind: the value's type hint with its constraints.
     """
-    values = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-    if values:
-        return f"not possible; allowed: {', '.join(str(value) for value in values)}"
-    is_annotated = typing.get_origin(kind) is Annotated
-    if is_annotated and ("matching regex" in message or typing.get_args(kind.__origin__)):
-        (meta,) = kind.__metadata__
-        return f"not possible; allowed: {meta.description}"
+    bare = without_constraints(kind)
+    if typing.get_origin(bare) is Literal:
+        return f"not possible; allowed: {', '.join(str(value) for value in typing.get_args(bare))}"
+    described = next((one.description for one in getattr(kind, "__metadata__", ()) if one.description), None)
+    if described and ("matching regex" in message or typing.get_args(bare)):
+        return f"not possible; allowed: {described}"
     return _in_words(message)
 
 
@@ -72,11 +71,15 @@ def _kind_at(place: str) -> Any:
     kind: Any = Config
     for step in re.findall(r"\w+|\[", place.replace("[...]", "[")):
         if step == "[":
-            kind = kind.__origin__ if typing.get_origin(kind) is Annotated else kind
-            kind = typing.get_args(kind)[0]
+            kind = typing.get_args(without_constraints(kind))[0]
         elif not step.isdigit():
             kind = _without_none(typing.get_type_hints(kind, include_extras=True)[step])
     return kind
+
+
+def without_constraints(kind: Any) -> Any:
+    """Return a type without the constraints of ``Annotated``."""
+    return kind.__origin__ if typing.get_origin(kind) is Annotated else kind
 
 
 def _without_none(kind: Any) -> Any:

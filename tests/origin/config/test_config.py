@@ -33,6 +33,23 @@ def test_file_then_environment_then_options_win(tmp_path: Path) -> None:
     assert (config.library.path, config.library.max_age) == ("y", 5)
 
 
+def test_lists_come_from_the_environment_with_commas() -> None:
+    given = {
+        "HEADWATER_SERVER_NAMES": "a, b",
+        "HEADWATER_SERVER_ALLOW_EMBED": "https://a.example,https://b.example",
+        "HEADWATER_SERVER_CARRIED_PARAMETERS": "token",
+    }
+    server = load(None, given, {}).server
+    assert server.names == ("a", "b")
+    assert server.allow_embed == ("https://a.example", "https://b.example")
+    assert server.carried_parameters == ("token",)
+
+
+def test_an_empty_list_that_needs_an_item_is_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match="hls_bitrates: expected a list, not less than 1"):
+        load(None, {}, {"radio": [{"name": "a", "hls_bitrates": []}]})
+
+
 def test_the_documented_example_is_valid(tmp_path: Path) -> None:
     path = write(
         tmp_path,
