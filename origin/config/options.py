@@ -140,19 +140,27 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Listening addresses, access and proxies."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Address or host name on which the server listens; ``0.0.0.0`` is every IPv4 address of the machine,
+    ``::`` all."""
     port: Port = 8000
+    """TCP port for HTTP; 0 takes a free port."""
     rtmp_port: Port = 0
+    """TCP port on which publishers send RTMP; 0: the server takes no RTMP (with ``--demo`` it is 1935)."""
     srt_port: Port = 0
+    """UDP port on which publishers send SRT; 0: the server takes no SRT."""
     workers: WorkerCount = 1
-    """Processes that serve files and VOD; ``auto``: as many as there are cores."""
+    """Number of processes that answer requests; ``auto`` is one for each processor core."""
     yp_url: HttpUrl = ""
-    """A directory to which public stations are announced, by Icecast's YP protocol; empty: none."""
+    """URL of a directory to which public stations are announced by Icecast's YP protocol; empty: no
+    announcement."""
     public_url: HttpUrl = ""
-    """This server's address as listeners reach it, which a directory lists."""
+    """URL under which listeners reach this server; the directory of ``yp_url`` lists it."""
     publish_webhook: WebhookUrl = ""
-    """What is asked whether somebody who has a channel's key may publish to it; empty: the key is enough."""
+    """URL that is asked by POST whether a publisher with the right key may publish; empty: the key is
+    enough."""
     data: str = ""
-    """Folder in which live channels keep their numbers and their DVR; empty: nothing is kept."""
+    """Folder in which live channels keep their numbers, DVR and recordings, and the server its own secrets;
+    empty: nothing survives a restart."""
     dvr_path: Annotated[
         str,
         Meta(
@@ -161,25 +169,31 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
             extra={"secret": "in URL"},
         ),
     ] = ""
-    """Where the DVRs of live channels are, for all nodes of a cluster; AWS_* variables say where S3 is."""
+    """S3 address where the DVR of all live channels is stored, for all nodes of a cluster; empty: in
+    ``data``. The environment variables ``AWS_…`` name the S3 server and the credentials."""
     allow_origin: Origin = "*"
-    """Access-Control-Allow-Origin of media; and of lists, where it is one origin and not ``*``."""
+    """Value of Access-Control-Allow-Origin for media; lists have it too if it is one origin and not ``*``."""
     allow_embed: Annotated[tuple[Embedder, ...], Meta(max_length=64)] = ()
-    """Origins whose pages may show ``/embed/…`` in a frame; ``*`` for all."""
+    """Origins whose pages may show ``/embed/…`` in a frame; ``*`` allows all, an empty list none."""
     carried_parameters: Annotated[tuple[QueryName, ...], Meta(max_length=16)] = ("token",)
-    """Names of the query parameters that live playlists and manifests repeat on their addresses."""
+    """Names of query parameters that live playlists and manifests repeat on the addresses they list, such as
+    a cache's tokens."""
     trusted_proxies: tuple[Network, ...] = ()
-    """Addresses whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."""
+    """Addresses and networks of proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are
+    believed."""
     admin_token: Secret | None = None
-    """What ends and starts events and publishes metadata and captions; made and shown when absent."""
+    """Key for every change and for everything in ``protected``; generated and shown at the start when
+    absent."""
     names: tuple[HostName, ...] = ()
-    """Values of Host that a server on loopback accepts for lists and changes, such as a proxy's name."""
+    """Values of the Host field under which a server that listens on loopback answers lists and changes; the
+    name of a proxy in front."""
     protected: tuple[Literal["api", "health", "metrics"], ...] = ()
-    """What needs the admin token; without it ``/health`` still says whether the server is ready."""
+    """Groups of addresses that need the admin token; without the token ``/health`` still says whether the
+    server is ready."""
     admin_port: Port = 0
-    """A port that answers what is protected without the token; 0: none."""
+    """TCP port that answers the groups of ``protected`` without the token; 0: no such port."""
     admin_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
-    """The address of that port."""
+    """Address on which ``admin_port`` listens."""
     user: Annotated[
         str,
         Meta(
@@ -187,7 +201,8 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
             description="a user's name; empty: the one who starts it",
         ),
     ] = ""
-    """The user that a server started by root becomes, once it has its sockets."""
+    """User that a server started by root becomes after it has opened its sockets; empty: no change of
+    user."""
     require_sandbox: bool = False
     """Whether the server refuses to start if the kernel lacks a part of ffmpeg's sandbox."""
 
@@ -203,9 +218,11 @@ class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
             extra={"secret": "in URL"},
         ),
     ] = ""
-    """A Redis, over which channels, stations and jobs are shared; empty: this machine alone."""
+    """Redis over which several machines share channels, stations, events and jobs; empty: this machine works
+    alone."""
     role: Literal["all", "packager", "edge"] = "all"
-    """Whether the node makes channels and stations (``packager``), serves others' (``edge``), or both."""
+    """``packager`` makes live channels and stations and serves its own; ``edge`` makes none and serves those
+    of all nodes; ``all`` does both."""
 
     @property
     def takes_jobs(self) -> bool:
@@ -217,20 +234,24 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     """The folder of files to serve."""
 
     path: Annotated[str, Meta(min_length=1, extra={"secret": "in URL"})] = "library"
-    """A folder, or ``s3://bucket/prefix``; AWS_* variables say where S3 is and who asks."""
+    """Folder of the files to serve, or ``s3://bucket/prefix``. A folder that is named here must exist. The
+    environment variables ``AWS_…`` name the S3 server and the credentials."""
     cache: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G")
     ] = "1G"
-    """Most bytes of a library in S3 that each process keeps on disk."""
+    """Largest size on disk of the cache of a library in S3, for each process."""
     follow_symlinks: bool = False
-    max_age: Annotated[int, Meta(ge=0, le=1 << 31)] = 3600
-    """Seconds for which caches may keep a file."""
+    """Whether links in the library may lead to files outside of it; otherwise such a file is answered with
+    404."""
+    max_age: Annotated[int, Meta(ge=0, le=1 << 31, extra={"unit": "seconds"})] = 3600
+    """Time for which caches may keep a file."""
     thumbnails: bool = True
-    """Whether films get small pictures for the seek bar, which ffmpeg makes when they are first asked for."""
+    """Whether films have small pictures for the seek bar, which ffmpeg makes at the first request."""
     thumbnails_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G")
     ] = "1G"
-    """Most bytes of them in the data folder, where the oldest are removed; without one they are in memory."""
+    """Largest size on disk of these pictures, in ``server.data``; the oldest are removed. Without
+    ``server.data`` they are in memory."""
 
 
 Target = Annotated[
@@ -252,36 +273,45 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Options of a live channel, ``[[live]]``."""
 
     name: Name
+    """Name of the channel in its addresses, ``/live/NAME/…``."""
     source: Address = ""
-    """``publish``, ``testsrc``, a file or a URL; a channel without one is an error."""
+    """``publish`` for a channel that is published to, ``testsrc`` for a test picture, a file that is played
+    in a loop, or a URL (http, https, rtsp, srt, udp) that is pulled. Required."""
     ladder: tuple[Literal["source", "1080p", "720p", "480p", "360p", "240p"], ...] = ("720p", "360p")
-    """Renditions; ``source`` is the source's own picture and sound as they come, not encoded again."""
-    part_duration: Annotated[float, Meta(ge=0.1, le=2)] = 0.333
-    segment_duration: Annotated[float, Meta(ge=1, le=10)] = 2.0
+    """Renditions, the first one first in the playlists; ``source`` is the source's own picture and sound
+    without encoding."""
+    part_duration: Annotated[float, Meta(ge=0.1, le=2, extra={"unit": "seconds"})] = 0.333
+    """Target duration of the parts of low-latency HLS and DASH."""
+    segment_duration: Annotated[float, Meta(ge=1, le=10, extra={"unit": "seconds"})] = 2.0
+    """Target duration of segments; key frames of a copied source may make them longer."""
     dvr: Annotated[
         str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?\Z", description="a duration such as 90s, 30m, 2h")
     ] = "0"
-    """How long segments stay in the playlist beyond the live window: ``90s``, ``30m``, ``2h``, ``1d``."""
+    """Time for which segments stay in the playlist behind the live edge; 0: only the live edge."""
     dvr_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"
-    """Most that those segments may take on disk, all renditions together: ``500M``, ``20G``; 0: no limit."""
+    """Largest size on disk of the channel's DVR, all renditions together; 0: as much as the time in
+    ``dvr`` needs. Half of the size is listed, the other half is for viewers of segments that have left
+    the playlist."""
     event: bool = False
-    """Whether a file is played once, and its end is the end of an event, which is recorded."""
+    """Whether the source file is played once, and its end is the end of an event, which is recorded."""
     recordings: Annotated[
         str,
         Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?\Z", description="a duration such as 12h, 30d; 0: without end"),
     ] = "0"
-    """How long recordings of events that are over stay: ``12h``, ``30d``; 0: without end."""
+    """Time for which recordings of past events are kept; 0: for ever."""
     recordings_size: (
         Annotated[
             str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G")
         ]
         | None
     ) = None
-    """Most that they may take on disk, the oldest go first; as much as ``dvr_size`` when absent."""
+    """Largest size on disk of the recordings, of which the oldest are removed first; ``dvr_size`` when
+    absent."""
     vod_after_end: Duration = "0"
-    """How long the channel's addresses serve an event that is over, as VOD; 0: until the next one begins."""
+    """Time for which the channel's own addresses serve an event that is over; 0: until the next event
+    begins."""
     recordings_copy: Annotated[
         str,
         Meta(
@@ -290,219 +320,272 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
             extra={"secret": "in URL"},
         ),
     ] = ""
-    """Where recordings are copied to once they are made, and stay; AWS_* variables say where S3 is."""
+    """S3 address to which each recording is copied once it is complete; empty: no copy. The environment
+    variables ``AWS_…`` name the S3 server and the credentials."""
     captions: tuple[Language, ...] = ()
     """Languages in which captions may be published."""
     publish_key: Secret | None = None
-    """What publishers need; made and shown when absent, where the source is ``publish``."""
+    """Key that publishers present; generated and shown at the start when absent and ``source`` is
+    ``publish``."""
     srt_passphrase: Passphrase | None = None
-    """With which publishers over SRT must encrypt; absent: their streams aren't encrypted."""
+    """Passphrase with which publishers over SRT must encrypt; absent: their streams are not encrypted."""
     takeover: Literal["replace", "refuse", "backup"] = "replace"
-    """What a second publisher does: takes the first one's place, is refused, or waits until that one goes."""
+    """What happens to a second publisher: it replaces the first, is refused, or waits as a backup until the
+    first goes."""
     offline: Address = "gaps"
-    """What is shown while nobody publishes, or a pulled source is gone: ``gaps``, or a file, in a loop."""
+    """What viewers see while nobody publishes or a pulled source is gone: ``gaps`` in the playlist, or a file
+    that is shown in a loop."""
     forward: Annotated[tuple[Target, ...], Meta(max_length=16)] = ()
-    """RTMP and SRT addresses that the channel is pushed on to, where the source is ``publish``."""
+    """Addresses of RTMP, RTMPS and SRT servers to which the published stream is pushed on; only where
+    ``source`` is ``publish``."""
 
 
 class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Options of a station, ``[[radio]]``."""
 
     name: Name
+    """Name of the station in its addresses, ``/radio/NAME``."""
     source: Address = "folder"
-    """``folder``, ``publish`` (Icecast's source clients), ``relay`` of ``url``, or the address to relay."""
+    """``folder`` plays files, ``publish`` takes Icecast's source clients, ``relay`` plays the stream at
+    ``url``; an address of http or https is such a relay, too."""
     folder: Address = "music"
-    """A folder of MP3s, a playlist (M3U), or one MP3."""
-    bitrate: Literal[32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320] = 128
-    sample_rate: Literal[32000, 44100, 48000] = 44100
+    """Folder of MP3s, a playlist (M3U) or one MP3, which the station plays where ``source`` is ``folder``."""
+    bitrate: Annotated[
+        Literal[32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320], Meta(extra={"unit": "kbit/s"})
+    ] = 128
+    """Bitrate of the MP3 stream; tracks with another bitrate are encoded again."""
+    sample_rate: Annotated[Literal[32000, 44100, 48000], Meta(extra={"unit": "Hz"})] = 44100
+    """Sample rate of the MP3 stream; tracks with another rate are encoded again."""
     shuffle: bool = False
-    loudness: Annotated[float, Meta(ge=-40, le=-5)] | None = None
-    """LUFS (EBU R 128) that all tracks of a folder are brought to; those that differ are encoded again."""
-    crossfade: Annotated[float, Meta(ge=0, le=15)] = 0.0
-    """Seconds in which a track's end and the next one's beginning are heard together; all are encoded."""
+    """Whether tracks are played in random order instead of the order of their names."""
+    loudness: Annotated[float, Meta(ge=-40, le=-5, extra={"unit": "LUFS"})] | None = None
+    """Loudness (EBU R 128) to which all tracks are brought; tracks that differ are encoded again. Absent:
+    tracks are not measured."""
+    crossfade: Annotated[float, Meta(ge=0, le=15, extra={"unit": "seconds"})] = 0.0
+    """Time in which one track fades into the next; 0: no fade. With a fade all tracks are encoded again."""
     title: str | None = None
+    """Name of the station (``icy-name``), which a source's own name does not replace."""
     genre: str | None = None
+    """Genre of the station (``icy-genre``)."""
     url: Address | None = None
+    """Address of the relayed stream where ``source`` is ``relay``; otherwise the station's home page
+    (``icy-url``)."""
     source_password: Secret | None = None
-    """What source clients of user ``source`` need; made and shown when absent."""
+    """Password of source clients, whose user is ``source``; generated and shown at the start when absent."""
     listener_password: Secret | None = None
-    """What listeners need, or an address signed with it; such a station isn't in HLS."""
+    """Password of listeners, who may present an address that is signed with it instead; absent: everybody may
+    listen. A station with a password is not in HLS."""
     fallback: Address | None = None
-    """Another station, or a file, that is heard while there is no source."""
+    """Another station, or an audio file, that listeners hear while the station has no source."""
     public: bool = False
-    """Whether a directory may list it, whatever its source says."""
+    """Whether a directory may list the station, whatever its source says; ``false`` leaves the decision to
+    the source."""
     max_listeners: Count | None = None
-    """Listeners of this station; absent: ``limits.listeners``."""
+    """Largest number of listeners of this station; ``limits.listeners`` when absent."""
     max_listener_duration: Duration = "0"
-    """After how long a listener is disconnected: ``90m``, ``2h``; 0: never."""
+    """Time after which a listener is disconnected; 0: never."""
     intro: Address | None = None
-    """A file that each listener hears first, of the station's codec, sample rate and channels."""
+    """Audio file that each listener hears first; it must have the station's codec, sample rate and
+    channels."""
     listener_webhook: WebhookUrl = ""
-    """What is asked whether somebody may listen, beside a password if there is one; empty: nobody."""
+    """URL that is asked by POST whether somebody may listen; empty: nobody is asked."""
     source_webhook: WebhookUrl = ""
-    """What is asked whether somebody with the source's password may send; empty: nobody."""
+    """URL that is asked by POST whether a source client with the right password may send; empty: nobody is
+    asked."""
     aliases: Annotated[tuple[StationAlias, ...], Meta(max_length=64)] = ()
-    """Other addresses of the station, such as ``/morning.mp3``, for listeners and sources."""
+    """Other addresses of the station, such as ``/morning.mp3``, for listeners, sources and Icecast's
+    administration."""
     on_demand: bool = False
-    """Whether a relay is only asked for while somebody listens."""
+    """Whether a relay connects only while somebody listens."""
     hls: bool = True
-    """Whether ``/live/NAME/master.m3u8`` has it as HLS, too."""
-    hls_bitrates: Annotated[tuple[Annotated[int, Meta(ge=16, le=320)], ...], Meta(min_length=1)] = (64, 128)
-    """Of the AAC there, in kbit/s."""
+    """Whether the station is also at ``/live/NAME/master.m3u8`` and ``/live/NAME/manifest.mpd``."""
+    hls_bitrates: Annotated[
+        tuple[Annotated[int, Meta(ge=16, le=320)], ...], Meta(min_length=1, extra={"unit": "kbit/s"})
+    ] = (64, 128)
+    """Bitrates of the AAC renditions there."""
     hls_on_demand: bool = True
-    """Whether it is only encoded while somebody follows it."""
+    """Whether these renditions are encoded only while somebody asks for them."""
     lagging: Literal["drop", "skip"] = "drop"
-    """What happens to a listener that is ``limits.queue_bytes`` behind."""
+    """What happens to a listener that is ``limits.queue_bytes`` behind: it is dropped, or skips to the newest
+    audio."""
 
 
 class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Options of an event channel, ``[[events]]``."""
 
     name: Name
+    """Name of the channel in its address, ``/events/NAME``."""
     publish_token: Secret | None = None
-    """What publishers need; made and shown when absent."""
+    """Token that publishers present; generated and shown at the start when absent."""
     read_key: Secret | None = None
-    """What readers need, or an address signed with it; absent: all may read."""
+    """Key that readers present, or with which their address is signed; absent: everybody may read."""
     allow_origin: Origin | None = None
-    """The origin whose pages may read it in a browser; absent: as ``server.allow_origin`` says."""
+    """Origin whose pages may read the channel in a browser, ``*`` for all, empty for none;
+    ``server.allow_origin`` when absent."""
     relay: Address | None = None
-    """The chat completions of an OpenAI-compatible server, which ``/relay/NAME`` asks."""
+    """URL of an OpenAI-compatible server's chat completions, which ``POST /relay/NAME`` asks."""
     relay_key: Secret | None = None
-    """What that server wants of who asks."""
+    """Key that this upstream server wants."""
     relay_key_header: HeaderName = "Authorization"
-    """The field in which it wants it; in ``Authorization`` it is a Bearer token."""
+    """Field in which the upstream server wants its key; in ``Authorization`` it is sent as a Bearer token."""
     relay_share: bool = False
-    """Whether the same request, asked again while it runs, is one for the upstream server."""
+    """Whether equal requests that run at the same time are one request to the upstream server."""
     relay_keep: bool = False
-    """Whether an answer goes on when its last reader has left."""
+    """Whether an answer goes on after its last reader has left; otherwise it is cancelled within a second."""
     keep: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
-    """Events that are kept for readers who come again, or later."""
+    """Number of newest events that are kept for readers who come later or come back."""
     keep_for: Duration = "0"
-    """How long they are kept at most: ``90s``, ``30m``, ``2h``; 0: as long as there is room."""
+    """Longest time for which these events are kept; 0: as long as ``keep`` has room."""
     history: Duration = "0"
-    """How long what is kept survives a restart, on disk in the data folder; 0: not at all."""
+    """Time for which kept events survive a restart, on disk in ``server.data``; 0: they don't."""
     replay: bool = True
-    """Whether new readers get what is kept first; else only what comes."""
-    flush_interval: Annotated[float, Meta(ge=0, le=1)] = 0.016
-    """Seconds between two writes to a reader, each with all that came; 0: each event by itself."""
+    """Whether new readers get the kept events first; otherwise they get only new events."""
+    flush_interval: Annotated[float, Meta(ge=0, le=1, extra={"unit": "seconds"})] = 0.016
+    """Shortest time between two writes to a reader, each of which has all events since the last; 0: each
+    event is written by itself."""
     presence: bool = False
-    """Whether the number of readers is published when it changes."""
+    """Whether a change of the number of readers is published as an event."""
     include: tuple[SourceName, ...] = ()
-    """Stations and live channels whose titles, states and counts are published here too."""
+    """Stations and live channels whose titles, captions, states and counts are published on this channel,
+    too."""
 
 
 class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Options of ``[limits]``; times are in seconds."""
 
     header_seconds: Seconds = 15.0
+    """Time in which a client must have sent a request's header."""
     header_bytes: Count = 32 << 10
+    """Largest header of a request."""
     header_fields: Count = 100
+    """Largest number of fields in a request's header."""
     target_bytes: Count = 8 << 10
+    """Longest request target (path and query)."""
     body_seconds: Seconds = 20.0
-    """How long a request's body may take; it has a second more for each ``body_rate`` bytes."""
-    body_rate: Count = 500
+    """Time for a request's body, besides a second for each ``body_rate`` bytes of it; beyond that the answer
+    is 408."""
+    body_rate: Annotated[Count, Meta(extra={"unit": "bytes per second"})] = 500
+    """Slowest rate at which a request's body may come, behind the first ``body_seconds``."""
     captions_idle_seconds: Seconds = 1800.0
-    """How long captions may pause that somebody types; a station's source has ``source_seconds``."""
+    """Longest pause in a request that sends captions as they are typed."""
     stalled_seconds: Seconds = 60.0
-    """A client that takes none of its bytes for so long is dropped."""
+    """Time after which a client that reads none of its bytes is disconnected."""
     unacknowledged_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
-    """A client whose system takes or confirms nothing for so long is gone (TCP_USER_TIMEOUT)."""
+    """Time after which a client whose system acknowledges no bytes counts as gone (TCP_USER_TIMEOUT)."""
     keep_alive_seconds: Seconds = 30.0
+    """Time for which a connection stays open between two requests."""
     drain_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
-    """For how long a server that is asked to end isn't ready but serves on, so that balancers turn away."""
+    """Time for which a server that is asked to end goes on serving while ``/health`` answers 503, so that
+    balancers turn away."""
     shutdown_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.5
-    """How long running downloads may go on after SIGTERM."""
+    """Time for which running answers may go on after that."""
     blocked_requests: Count = 10_000
-    """Requests per live rendition that may wait for a part at once."""
+    """Largest number of requests of one live rendition that wait for a part."""
     listeners: Count = 5_000
-    """Listeners per station."""
+    """Largest number of listeners of one station."""
     all_listeners: Count = 8_000
-    """Listeners of all stations together."""
+    """Largest number of listeners of all stations together."""
     burst_bytes: Count = 64 << 10
+    """Audio that a new listener gets at once."""
     queue_bytes: Count = 512 << 10
-    """How far behind a listener may fall before it is dropped."""
+    """Distance behind the newest audio at which a listener is dropped or skips (``radio.lagging``)."""
     source_seconds: Annotated[float, Meta(ge=1, le=600)] = 10.0
-    """A station's source client that sends nothing for so long is disconnected."""
+    """Time after which a station's source client that sends nothing is disconnected."""
     hold_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
-    """How long listeners stay connected while their station is silent."""
+    """Time for which listeners stay connected while their station is silent."""
     event_readers: Count = 5_000
-    """Readers of one event channel."""
+    """Largest number of readers of one event channel."""
     event_queue_bytes: Count = 64 << 10
-    """How far behind a reader may fall before it is told of a gap; four times as far, and it is dropped."""
+    """Distance behind the newest event at which a reader is told of a gap; at four times the distance it is
+    disconnected."""
     event_history: Annotated[int, Meta(ge=1, le=1000)] = 20
-    """Titles of a station that are kept for readers who come later; event channels have ``keep``."""
+    """Number of titles of a station that are kept for readers who come later; event channels have
+    ``events.keep``."""
     event_channels: Count = 1_000
-    """Event channels that may be configured."""
+    """Largest number of event channels in the configuration."""
     all_event_readers: Count = 8_000
-    """Readers of all event channels together."""
+    """Largest number of readers of all event channels together."""
     event_bytes: Annotated[int, Meta(ge=1, le=1 << 26)] = 1 << 20
     """Largest event that may be published."""
-    event_rate: Count = 5_000
-    """Events per second that publishers may send to one channel."""
+    event_rate: Annotated[Count, Meta(extra={"unit": "events per second"})] = 5_000
+    """Largest number of events per second that publishers may send to one channel."""
     relay_requests: Count = 16
-    """Requests of one channel that its upstream answers at once."""
+    """Largest number of requests of one channel that its upstream server answers at the same time."""
     relay_request_bytes: Annotated[int, Meta(ge=1, le=1 << 28)] = 4 << 20
-    """Body of a request to a relay."""
+    """Largest body of a request to a relay."""
     relay_answer_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 16 << 20
-    """Longest answer of an upstream; it is kept as a whole for those who come later."""
+    """Longest answer of an upstream server; all of it is kept for readers who come later."""
     relay_silent_seconds: Seconds = 300.0
-    """An upstream that sends nothing for so long, before its first token or later, is given up."""
+    """Time after which an upstream server that sends nothing is given up."""
     relay_answer_seconds: Seconds = 3600.0
-    """What a whole answer may take."""
+    """Longest time for a whole answer of an upstream server."""
     publishers: Count = 64
-    """Publishers of all live channels together, spare ones included."""
+    """Largest number of publishers of all live channels together, backups included."""
     publisher_seconds: Annotated[float, Meta(ge=1, le=600)] = 5.0
-    """A publisher that sends nothing for so long is disconnected."""
+    """Time after which a publisher that sends nothing is disconnected."""
     hls_starts: Count = 4
-    """Stations whose HLS may be starting at the same time; a request for another one gets 503."""
+    """Largest number of stations whose HLS is being started; a request for another one is answered with
+    503."""
     hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0
-    """How long a station is encoded for HLS when nobody follows it any more."""
+    """Time for which a station is still encoded for HLS after the last request."""
     connections_per_address: Count | None = None
-    """Connections from one address, or one IPv6 /64. Unless they are set, this limit and those below are an
-    eighth of what all may have, and don't apply to trusted proxies and this machine itself."""
+    """Largest number of connections from one address, or from one /64 of IPv6. Absent: an eighth of
+    ``connections``, not for trusted proxies and this machine's own addresses; the following three keys work
+    the same way."""
     listeners_per_address: Count | None = None
-    """Listeners of all stations from one address."""
+    """Largest number of listeners of all stations from one address; absent: an eighth of
+    ``all_listeners``."""
     blocked_requests_per_address: Count | None = None
-    """Requests from one address that may wait for a part at once, of all channels."""
+    """Largest number of requests from one address that wait for a part, of all channels; absent: an eighth of
+    ``blocked_requests``."""
     event_readers_per_address: Count | None = None
-    """Readers of all event channels from one address."""
+    """Largest number of readers of all event channels from one address; absent: an eighth of
+    ``all_event_readers``."""
     wrong_passwords: Annotated[int, Meta(ge=0)] = 5
-    """Wrong passwords of one address that are answered at once; each further answer takes twice as long."""
+    """Number of wrong passwords, keys and tokens from one address that are answered at once; each further
+    answer takes longer."""
     wrong_password_seconds: Annotated[float, Meta(ge=0, le=60)] = 5.0
-    """The longest time for which the answer to a wrong password is held back."""
+    """Longest time for which the answer to a wrong password is held back."""
     connections: Count = 8192
-    """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""
+    """Largest number of open connections; further ones are answered with 503. Smaller where the system allows
+    fewer file descriptors."""
     open_files: Annotated[int, Meta(ge=0, le=1 << 20)] = 256
-    """Files of the library that stay open between requests."""
+    """Number of files of the library that stay open between requests."""
     open_file_seconds: Annotated[float, Meta(gt=0, le=1)] = 0.5
-    """Time for which such a file is served without being looked up again."""
+    """Time for which such a file is served without another look-up of its name."""
     library_files: Count = 1_000_000
-    """Files of the library that are listed, and whose facts are remembered."""
+    """Largest number of files of the library that are listed, and whose facts are remembered."""
     metadata_bytes: Count = 16 << 10
-    """Body of a request that publishes timed metadata."""
+    """Largest body of a request that publishes timed metadata."""
     captions_bytes: Count = 1 << 20
-    """A WebVTT file that is published; and a channel's captions of one language that aren't over."""
+    """Largest WebVTT file that is published, and the most text of one language's current captions in
+    memory."""
     udp_receive_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 4 << 20
-    """Receive buffer that is asked for a source in UDP; the system grants up to ``net.core.rmem_max``."""
+    """Receive buffer of a source over UDP; the system grants at most ``net.core.rmem_max``."""
     dvr_waiting_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 << 20
-    """Memory of a channel for DVR segments that its disk hasn't taken yet; further ones are lost."""
+    """Memory of a channel for DVR segments that its disk or S3 has not stored yet; further segments are lost
+    to the DVR."""
     vod_index_bytes: Count = 256 << 20
-    """Memory for the sample tables of recently played files."""
+    """Memory for the sample tables of recently played films; two hours of film take 8 MB."""
     vod_moov_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 48 << 20
-    """Largest ``moov`` of a file that is packaged, as it is read whole; ten hours of film have 40 MB."""
+    """Largest index (``moov``) of an MP4 that is packaged; ten hours of film have 40 MB."""
     vod_samples: Annotated[int, Meta(ge=1000, le=1 << 28)] = 1 << 22
-    """Most samples of a file that is packaged, of all its tracks; ten hours of film have 3 million."""
+    """Largest number of samples in all tracks of an MP4 that is packaged; ten hours of film have 3
+    million."""
 
 
 class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Which lines the server writes to its log, and in which form."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least important level that is logged."""
     format: Literal["text", "json"] = "text"
+    """Form of the log's lines."""
     requests: bool = False
     """Whether each request is logged."""
     access: str = ""
-    """A file to which the stations' requests are written as Icecast does, with the time of listening."""
+    """File to which requests to stations are written as in Icecast's ``access.log``, with the seconds of
+    listening; empty: none."""
 
 
 class Config(Options, frozen=True, forbid_unknown_fields=True):

@@ -7,20 +7,21 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
 import structlog
 
 from origin.config import logging_setup
-from origin.config.options import Config, ConfigError, redactor_of
+from origin.config.options import Config, ConfigError, Options, redactor_of
 from packager.concurrency import background_task
 
 log = structlog.get_logger()
 
 STDIN = 0
 
-TAKEN = frozenset(("log.level", "log.format"))
-"""Options that take effect without a restart, with each live channel's ``publish_key``."""
+TAKEN = frozenset(("log.level", "log.format", "live.publish_key"))
+"""Options that take effect without a restart."""
 
 Follower = Callable[[Config], Awaitable[None]]
 """Takes from a configuration that was read again what takes effect without a restart."""
@@ -77,16 +78,27 @@ async def _follow(
         for follower in followers:
             await follower(new)
         now = new
-        pending = ", ".join(
-            key for key in changes(_without_keys(config), _without_keys(new)) if key not in TAKEN
-        )
+        pending = ", ".join(changes(_without_taken(config), _without_taken(new)))
         log.info("configuration read again", level=new.log.level, needs_restart=pending or "nothing")
 
 
-def _without_keys(config: Config) -> Config:
-    """Leave out the live channels' keys, which are taken while the server runs."""
-    live = tuple(msgspec.structs.replace(one, publish_key=None) for one in config.live)
-    return msgspec.structs.replace(config, live=live)
+def _without_taken(config: Config) -> Config:
+    """Return a configuration in which the options of ``TAKEN`` are absent or have their defaults."""
+
+    def without(section: str, table: Options) -> Options:
+        defaults = {
+            field.name: field.default
+            for field in msgspec.structs.fields(table)
+            if f"{section}.{field.name}" in TAKEN
+        }
+        return msgspec.structs.replace(table, **defaults)
+
+    sections: dict[str, Any] = {}
+    for name in config.__struct_fields__:
+        value = getattr(config, name)
+        several = isinstance(value, tuple)
+        sections[name] = tuple(without(name, one) for one in value) if several else without(name, value)
+    return Config(**sections)
 
 
 def changes(old: Config, new: Config) -> list[str]:
