@@ -29,7 +29,7 @@ SYNC = PYTHONDONTWRITEBYTECODE=1 $(UV) sync --frozen --quiet
 # What `make dev` starts again when a file of these folders changes; PYTHONPATH lets it run the code that it watches.
 CODE := media packager origin player
 
-.PHONY: help setup setup-test run dev test quick coverage clauses check format bench audit soak fuzz clean
+.PHONY: help setup setup-test run dev test quick coverage clauses docs check format bench audit soak fuzz clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
@@ -40,6 +40,7 @@ help:
 	@echo "make quick                the tests that start no process and wait for nothing (ARGS=origin/radio: of one folder)"
 	@echo "make coverage             the same, and which lines and branches they run: twice the processor time"
 	@echo "make clauses              which test shows which clause of a standard"
+	@echo "make docs                 write the table of docs/configuration.md from the code"
 	@echo "make check                lint, format and type checks"
 	@echo "make bench                measure beside the peers"
 	@echo "make audit                ask for known holes in what uv.lock pins"
@@ -89,6 +90,10 @@ quick: setup
 
 clauses: setup
 	@$(BIN)/python -m tests.clauses $(ARGS)
+
+# The table of all keys, from the options' own docstrings.
+docs: setup
+	$(BIN)/python -m tests.configuration_reference
 
 check: setup
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""What is installed is what the lock file says, none of it is known as unsafe, and the README tells of it."""
+"""Dependencies are those of the lock file and of docs/dependencies.md, and none is known as unsafe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLOORS = {"starlette": (1, 3, 1), "h11": (0, 16, 0), "uvicorn": (0, 52, 1)}
 
 
 class Row(NamedTuple):
-    """A dependency as the README tells it."""
+    """A dependency as docs/dependencies.md describes it."""
 
     name: str
     version: str
@@ -58,8 +58,8 @@ def player() -> dict[str, Any]:
 
 @functools.cache
 def told() -> dict[str, Row]:
-    """Read the README's table of dependencies."""
-    text = (ROOT / "README.md").read_text()
+    """Read the table of dependencies."""
+    text = (ROOT / "docs" / "dependencies.md").read_text()
     lines = text.partition("| dependency | version | released | licence | what for |\n")[2].splitlines()
     rows = [Row(*(cell.strip() for cell in line.strip("|").split("|"))) for line in _table(lines)]
     assert len({row.name for row in rows}) == len(rows)
@@ -95,13 +95,13 @@ def licence_of(name: str) -> str:
     return " OR ".join(CLASSIFIED[line.rpartition(" :: ")[2]] for line in classifiers)
 
 
-def test_the_readme_tells_of_every_direct_dependency_and_of_no_other() -> None:
+def test_the_documentation_tells_of_every_direct_dependency_and_of_no_other() -> None:
     assert set(told()) == direct() | set(PLAYERS)
     assert all(row.use for row in told().values())
 
 
 @pytest.mark.parametrize("name", sorted(direct()))
-def test_the_readme_tells_what_the_lock_file_and_the_package_say(name: str) -> None:
+def test_the_documentation_tells_what_the_lock_file_and_the_package_say(name: str) -> None:
     row, packages = told()[name], locked()[name]
     package = packages[0]
     assert row.version == package["version"]
@@ -116,7 +116,7 @@ def test_the_readme_tells_what_the_lock_file_and_the_package_say(name: str) -> N
 
 
 @pytest.mark.parametrize("name", PLAYERS)
-def test_the_readme_tells_what_the_players_lock_file_says(name: str) -> None:
+def test_the_documentation_tells_what_the_players_lock_file_says(name: str) -> None:
     row, package = told()[name], player()[f"node_modules/{name}"]
     assert (row.version, row.licence) == (package["version"], package["license"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", row.released)

@@ -296,7 +296,7 @@ REQUIREMENTS = (
     "A publisher that is frozen is noticed in seconds, and one that is gone at once",
     "Newer codecs of Enhanced RTMP are played, whatever the age of ffmpeg",
     "Newer codecs of Enhanced RTMP are copied packet by packet, at the publisher's times",
-    "OBS publishes with the server and the stream key that the README names",
+    "OBS publishes with the server and the stream key that the documentation names",
     "Viewers stay when a publisher is killed and comes back",
     "The slate is joined and left without a reload",
     "A publisher whose stream can't be cut as the channel's is told why, and viewers stay",

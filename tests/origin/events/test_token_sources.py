@@ -13,7 +13,7 @@ import pytest
 
 from tests.event_server import LIMIT, NDJSON, TOKEN, WAYS, Way, a_channel, reading, serving
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
 QUESTION = "Why is the sky blue?"
 ANSWER = "Grüße,\n  aus  東京!"
 
@@ -96,7 +96,7 @@ async def test_texts_of_other_classes_are_texts(way: Way) -> None:
 
 
 def langchain() -> Callable[[], Awaitable[AsyncIterator[str]]]:
-    """Give an answer as the README's example takes it."""
+    """Give an answer as the documented example takes it."""
     models = pytest.importorskip("langchain_core.language_models", reason="`make test` installs it")
     messages = pytest.importorskip("langchain_core.messages")
     model = models.GenericFakeChatModel(messages=iter([messages.AIMessage(content=ANSWER)]))
@@ -151,9 +151,8 @@ def models() -> tuple[Any, Any]:
     return models.GenericFakeChatModel(messages=answers), llms.MockLLM()
 
 
-async def test_the_readmes_example_publishes_what_real_models_answer(models: tuple[Any, Any]) -> None:
-    section = README.partition("\n### Event channels\n")[2].partition("\n### ")[0]
-    (example,) = re.findall(r"\n\n((?:    .*\n)*    async with RemoteChannel(?:.*\n)(?:     .*\n)+)", section)
+async def test_the_documented_example_publishes_what_real_models_answer(models: tuple[Any, Any]) -> None:
+    (example,) = re.findall(r"\n\n((?:    .*\n)*    async with RemoteChannel(?:.*\n)(?:     .*\n)+)", PAGE)
     program = "async def example(model, llm):\n" + textwrap.indent(textwrap.dedent(example), "    ")
     async with serving(a_channel(history=1000)) as server:
         names: dict[str, Any] = {"TOKEN": TOKEN}

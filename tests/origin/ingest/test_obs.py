@@ -120,7 +120,7 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, str
             yield one, f"rtmp://127.0.0.1:{port}/live", f"srt://127.0.0.1:{srt_port}"
 
 
-@pytest.mark.clause("OBS publishes with the server and the stream key that the README names")
+@pytest.mark.clause("OBS publishes with the server and the stream key that the documentation names")
 @pytest.mark.parametrize("protocol", ["rtmp", "srt"])
 def test_obs_publishes_to_a_channel(
     hall: tuple[Studio, str, str], screen: str, tmp_path: Path, protocol: str

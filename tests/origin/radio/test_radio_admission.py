@@ -29,7 +29,7 @@ def basic(credentials: str) -> str:
 
 
 def signed(expires: int, path: str = PATH, password: str = PASSWORD) -> str:
-    """As README says it: HMAC-SHA256 of the path and the time, in hexadecimal."""
+    """As docs/radio.md says it: HMAC-SHA256 of the path and the time, in hexadecimal."""
     text = f"{path}?expires={expires}"
     return (
         f"{PATH}?expires={expires}&signature={hmac.digest(password.encode(), text.encode(), 'sha256').hex()}"

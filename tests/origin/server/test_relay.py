@@ -1,4 +1,4 @@
-"""The README's relay of a whole server: its configuration, its three lines of Python, metrics and secrets."""
+"""The relay of ``docs/events.md`` in a whole server: configuration, Python client, metrics and secrets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.completion_server import KEY, completing, streaming, tokens
 from tests.conftest import ServerProcess, start_server
 from tests.event_server import TOKEN
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
-SECTION = README.partition("\n### Relays of token streams\n")[2].partition("\n### ")[0]
+PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
+SECTION = PAGE.partition("\n## Relays of token streams\n")[2].partition("\n## ")[0]
 CONFIGURATION, PYTHON = (textwrap.dedent(one) for one in re.findall(r"\n\n((?:    .+\n)+)", SECTION))
 
 
 def configuration(folder: Path, relay: str) -> Path:
-    """Write the README's configuration with an upstream server that is there."""
+    """Write the documented configuration with an upstream server that is there."""
     text = CONFIGURATION.replace("http://127.0.0.1:8080/v1/chat/completions", relay)
     text = text.replace('relay_key = "…"', f'relay_key = "{KEY}"').replace("relay_keep = true ", "")
     path = folder / "headwater.toml"
@@ -41,7 +41,7 @@ def fetched(url: str) -> str:
         return str(answer.read().decode())
 
 
-async def test_the_readmes_relay_is_read_with_its_three_lines(tmp_path: Path) -> None:
+async def test_the_documented_relay_is_read_with_its_three_lines(tmp_path: Path) -> None:
     async with completing(streaming(tokens("Hel", "lo"))) as upstream:
         path = configuration(tmp_path, upstream.url)
 
