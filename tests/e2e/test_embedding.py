@@ -222,7 +222,7 @@ async def test_a_station_in_a_frame_is_heard_by_who_plays_it_alone_and_comes_bac
 
 
 def test_a_download_that_broke_off_goes_on(server: ServerProcess, tmp_path: Path) -> None:
-    command = block("Downloads that go on").strip().replace("https://stream.example", server.url)
+    command = block("Downloads that can be resumed").strip().replace("https://stream.example", server.url)
     whole = subprocess.run(
         ["curl", "-s", command.split()[-1]], capture_output=True, check=True, timeout=240
     ).stdout
