@@ -40,6 +40,8 @@ LEAST_REPEATED_WORDS = 9
 ENTRIES = ("HTTPS in front", "protect it", "limits", "back up", "upgrade")
 """What a person looks up in the index, and finds in one step."""
 
+TARGETS = ("dev", "check", "test", "quick", "coverage", "clauses", "format", "bench", "audit", "fuzz", "soak")
+
 ROOM = re.compile(r"`([a-z0-9_/]+)`")
 STATION = re.compile(r"    ((?:media|packager|origin)/\S+\.py) +\S")
 COMMAND = re.compile(r"(?:^|^[A-Z_]+=\S+ )headwater ([a-z]+\b.*)", re.MULTILINE)
@@ -222,7 +224,19 @@ def test_a_journey_has_few_stations_all_of_which_exist(name: str) -> None:
 
 def test_developers_are_told_of_every_target_that_checks_or_measures() -> None:
     text = (DOCS / "developing.md").read_text()
-    for target in ("dev", "check", "test", "coverage", "clauses", "format", "bench", "audit", "fuzz", "soak"):
+    for target in (
+        "dev",
+        "check",
+        "test",
+        "quick",
+        "coverage",
+        "clauses",
+        "format",
+        "bench",
+        "audit",
+        "fuzz",
+        "soak",
+    ):
         assert f"\n    make {target} " in text
 
 

@@ -7,8 +7,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -33,13 +31,12 @@ def test_the_changelog_has_a_section_for_what_comes_and_one_for_this_version() -
 
 def test_the_hooks_run_what_make_check_runs_and_download_nothing() -> None:
     recipe = (ROOT / "Makefile").read_text().partition("\ncheck: setup\n")[2].partition("\n\n")[0]
-    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    assert [repository["repo"] for repository in repositories] == ["local"]
-    hooks = repositories[0]["hooks"]
-    assert [hook["entry"] for hook in hooks] == [
-        line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()
-    ]
-    assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in hooks)
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"- repo: (.+)", hooks) == ["local"]
+    entries = re.findall(r"entry: (.+)", hooks)
+    assert entries == [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
+    for setting in ("language: system", "pass_filenames: false"):
+        assert hooks.count(f"        {setting}\n") == len(entries), setting
 
 
 def test_what_a_contributor_reads_first_is_short() -> None:
