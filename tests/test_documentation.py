@@ -14,6 +14,7 @@ import pytest
 from origin.cli.main import cli
 from origin.config.load import validate
 from origin.live.playlist_request import refusal_max_age
+from origin.server.config_reload import TAKEN
 from tests.configuration_reference import PAGE, described_options, generated_page
 
 ROOT = Path(__file__).parent.parent
@@ -190,6 +191,10 @@ def test_every_configuration_in_a_document_is_valid(path: Path) -> None:
 def test_the_table_of_keys_is_the_one_that_the_code_gives() -> None:
     text = PAGE.read_text("utf-8")
     assert text == generated_page(text), "run `make docs`"
+
+
+def test_options_that_need_no_restart_exist() -> None:
+    assert {option.key for option in described_options()} >= TAKEN
 
 
 def test_every_key_says_what_it_means_and_in_which_unit() -> None:
