@@ -332,6 +332,9 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     takeover: Literal["replace", "refuse", "backup"] = "replace"
     """What happens to a second publisher: it replaces the first, is refused, or waits as a backup until the
     first goes."""
+    after_end: Literal["refuse", "start"] = "refuse"
+    """What happens to a publisher of a channel whose event has ended: it is refused until the next event is
+    begun by a command, or it begins that event."""
     offline: Address = "gaps"
     """What viewers see while nobody publishes or a pulled source is gone: ``gaps`` in the playlist, or a file
     that is shown in a loop."""

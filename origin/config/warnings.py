@@ -30,7 +30,7 @@ def unserved(config: Config) -> Iterator[str]:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
         if channel.source != PUBLISH:
             defaults = LiveOptions(channel.name)
-            for key in ("takeover", "srt_passphrase", "forward"):
+            for key in ("takeover", "after_end", "srt_passphrase", "forward"):
                 if getattr(channel, key) != getattr(defaults, key):
                     yield f"live {channel.name!r}: {key}: only source = {PUBLISH!r} takes publishers"
         if channel.offline != GAPS:

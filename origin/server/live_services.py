@@ -32,7 +32,7 @@ from packager.radio.simulcast import Simulcast, empty_windows
 from packager.recordings.disk_recordings import Retention
 from packager.replication.live_log import ServedLiveLog
 from packager.replication.log_server import LogServer
-from packager.sources.published_source import Takeover
+from packager.sources.published_source import AfterEnd, Takeover
 
 if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr
@@ -215,6 +215,7 @@ def channel_options(
         vod_seconds=seconds(options.vod_after_end),
         captions=options.captions,
         takeover=Takeover(options.takeover),
+        after_end=AfterEnd(options.after_end),
         slate="" if options.offline == GAPS else options.offline,
         forward=options.forward,
         limits=live_limits(config.limits, limits),

@@ -105,6 +105,8 @@ class Channel:
         # Recordings are made of files in the data folder.
         retention = options.retention if isinstance(self.archive, DiskArchive) else None
         self.live_event = LiveEvent(options.name, self._data, retention, limits.event)
+        if self.published is not None:
+            self.published.event, self.published.after_end = self.live_event, options.after_end
         self.stream = LiveStream(
             self.name,
             ChannelCommands(self, hooks.on_viewer, hooks.is_postponed),
@@ -282,6 +284,8 @@ class Channel:
                 while not self._runs.closed:
                     await self._broadcast()
                     if self.live_event.over.is_set():
+                        if self.published is not None:
+                            self.published.end_event()
                         await self.live_event.record(self._ending())
                         await self._wait_for_next_event()
         except asyncio.CancelledError:

@@ -86,6 +86,11 @@ class LiveEvent:
         self._has_recording = False
         self._again = asyncio.Event()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the event has ended, and the next one isn't to begin yet."""
+        return self.over.is_set() and not self._again.is_set()
+
     async def end(self) -> RecordingState:
         """End the event, and wait for its recording, but not for longer than anybody waits.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.recordings.disk_recordings import FOR_EVER, Retention
 from packager.safe_files import DataFolder
-from packager.sources.published_source import Takeover
+from packager.sources.published_source import AfterEnd, Takeover
 from packager.sources.source import TEST_SOURCE
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ChannelOptions:
             until the next one begins.
         captions: languages, as BCP 47 tags.
         takeover: what a second publisher does, where the source is ``publish``.
+        after_end: what a publisher does there whose channel's event has ended.
         slate: the path of the file that is shown while nobody publishes, or a pulled source is gone; empty:
             gaps.
         forward: RTMP and SRT addresses to which what is published to it is pushed on.
@@ -61,6 +62,7 @@ class ChannelOptions:
     vod_seconds: float = 0.0
     captions: tuple[str, ...] = ()
     takeover: Takeover = Takeover.REPLACE
+    after_end: AfterEnd = AfterEnd.REFUSE
     slate: str = ""
     forward: tuple[str, ...] = field(default=(), repr=False)
     limits: LiveLimits = DEFAULT_LIMITS

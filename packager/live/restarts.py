@@ -19,6 +19,7 @@ from packager.live.run import Run
 from packager.live.start_plan import ChannelContext, Plan
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
+from packager.sources.publication import Publication
 from packager.sources.published_source import PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
@@ -89,6 +90,8 @@ class Restarts:
         self._end_reason = ""
         self._labelled = "drawtext" in context.tools.filters
         self._run: Run | None = None
+        # Whose key frames have decided how long the segments are; None where the source isn't published.
+        self._first: Publication | None = None
 
     @property
     def pid(self) -> int | None:
@@ -128,6 +131,7 @@ class Restarts:
             renewed: looks at the source again before each start.
         """
         backoff = Backoff(self._context.options.name, self._limits.encoder_retry)
+        self._first = source.pump.live if isinstance(source.pump, PublishedSource) else None
         while not self.closed and not over.is_set():
             if wait := self._context.numbers.wait(aligned.next_number, plan.cadence.segment_duration):
                 # One that is far ahead of the clock may be used as soon as it is reserved.
@@ -189,9 +193,14 @@ class Restarts:
         """Make what brings one run into the windows."""
         made = [plan.writers[name] for name, one in plan.renditions.items() if one.language is None]
 
-        def note_late_key() -> None:
-            if isinstance(source.pump, PublishedSource):
-                source.pump.warn(keys_too_far_apart(plan.cadence.target_duration))
+        def note_late_key(has_timely_key: bool) -> None:
+            if not isinstance(source.pump, PublishedSource):
+                return
+            reason = keys_too_far_apart(plan.cadence.target_duration)
+            if has_timely_key or source.pump.live is self._first:
+                source.pump.warn(reason)
+            else:
+                source.pump.reject(reason)
 
         cuts = segmenter_factories(
             plan.cadence,

@@ -31,7 +31,7 @@ def segmenter_factories(
     limits: SegmentLimits = DEFAULT_LIMITS,
     *,
     begins_early: bool = False,
-    on_late_key: Callable[[], None] | None = None,
+    on_late_key: Callable[[bool], None] | None = None,
 ) -> list[Callable[[int], Segmenter]]:
     """Give a function for each rendition that makes its segmenter, once its timescale is known.
 
@@ -42,7 +42,8 @@ def segmenter_factories(
         limits: what each may hold, and how long it waits to begin.
         begins_early: whether the first segment may be shorter, so that there is one sooner, where the
             source's key frames count.
-        on_late_key: called when no key frame came in time, so that something is left out.
+        on_late_key: called when no key frame came in time, so that something is left out; with whether one
+            has ever come in time.
     """
     if cadence.longest is None:
         return [lambda timescale: _steady(cadence, start, timescale, limits)] * count
@@ -110,7 +111,8 @@ class Cuts:
         kept: how many are remembered for the renditions behind the leading one.
         is_regular: whether key frames come regularly, and parts fill the groups of pictures.
         begins_early: whether the first segment may be as short as any, so that there is one sooner.
-        on_late_key: called when a segment ended since no key frame came in time.
+        on_late_key: called when a segment ended since no key frame came in time, with whether one has ever
+            come in time.
 
     Attributes:
         known: media time up to which all cuts are known: no picture is shown before those that were decoded
@@ -125,10 +127,11 @@ class Cuts:
         *,
         is_regular: bool = False,
         begins_early: bool = False,
-        on_late_key: Callable[[], None] | None = None,
+        on_late_key: Callable[[bool], None] | None = None,
     ) -> None:
         self._begins_early = begins_early
         self._on_late_key = on_late_key
+        self._has_timely_key = False
         self.is_regular = is_regular
         self.segment_duration = segment_duration
         self._early = min(EARLIEST, segment_duration / 4)
@@ -164,6 +167,8 @@ class Cuts:
         if last is None:
             early = (1 - SHORTEST) * self.segment_duration if self._begins_early else Fraction(0)
             self._origin = time - early
+        elif last.segment not in self._ends:
+            self._has_timely_key = True
         cut = Cut(0 if last is None else last.segment + 1, time, self.broken)
         self._cuts.append(cut)
         self._ends = {segment: end for segment, end in self._ends.items() if segment >= self._cuts[0].segment}
@@ -178,7 +183,7 @@ class Cuts:
         """End the newest segment since no key frame came."""
         self.end(time)
         if self._on_late_key is not None:
-            self._on_late_key()
+            self._on_late_key(self._has_timely_key)
 
     def is_known(self, ticks: int, timescale: int) -> bool:
         """Tell whether all cuts up to a time are known."""

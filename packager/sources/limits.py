@@ -289,6 +289,7 @@ class SourceLimits:
     remux_silent_seconds: float = 6.0
     slate_seconds: float = 2.0
     publications: int = 8
+    well_seconds: float = 5.0
     meter: MeterLimits = field(default_factory=MeterLimits)
     continuity: ContinuityLimits = field(default_factory=ContinuityLimits)
     transport: LiveTransportLimits = field(default_factory=LiveTransportLimits)

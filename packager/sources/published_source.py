@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import structlog
 
@@ -24,6 +26,9 @@ from packager.sources.tee_branch import TeeBranch
 TAKEN_OVER = "another publisher took over"
 """Tells a publisher why it was ended."""
 
+EVENT_ENDED = "the channel's event has ended; POST /live/{channel}/start begins the next one"
+"""Tells a publisher why it was ended or refused."""
+
 PUBLISH = "publish"
 """The ``source`` of a channel that is published to."""
 
@@ -41,6 +46,26 @@ class Takeover(enum.StrEnum):
     """The newer one is kept, and takes over when the older one goes."""
 
 
+class AfterEnd(enum.StrEnum):
+    """What happens when somebody publishes to a channel whose event has ended."""
+
+    REFUSE = "refuse"
+    """The publisher is refused until the next event is begun by a command."""
+    START = "start"
+    """The publisher begins the next event."""
+
+
+class ChannelEvent(Protocol):
+    """The event of a channel: whether it has ended, and what begins the next one."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the event has ended, and the next one isn't to begin yet."""
+
+    def begin(self) -> bool:
+        """Begin another event, once the last one is over."""
+
+
 def keys_too_far_apart(target_duration: int) -> str:
     """Tell a publisher that its stream can't be cut as the channel's segments are."""
     keys = f"its key frames are too far apart for segments of {target_duration} s"
@@ -49,6 +74,10 @@ def keys_too_far_apart(target_duration: int) -> str:
 
 class TakenError(Exception):
     """The channel has a publisher, and doesn't take another one."""
+
+
+class EventEndedError(TakenError):
+    """The channel's event has ended, and a publisher doesn't begin the next one."""
 
 
 class TooManyPublishersError(Exception):
@@ -67,7 +96,8 @@ class PublishedSource:
     Attributes:
         live: the publication that the channel plays; None while there is none.
         received_container: ffmpeg's name of the container of the stream on air, or of the last one.
-        last_error: why the last publication was refused or ended from this side; empty if none was.
+        event: the channel's event; None where events have no end.
+        after_end: what a publisher does whose channel's event has ended.
         is_closed: whether nobody is taken any more.
         needed_at: when who plays the stream on air needs more of it, by the monotonic clock; None where that
             isn't known.
@@ -87,7 +117,12 @@ class PublishedSource:
         self.limits = limits
         self.takeover = takeover
         self.live: Publication | None = None
-        self.last_error = ""
+        self.event: ChannelEvent | None = None
+        self.after_end = AfterEnd.REFUSE
+        # The last error, and the publication on air that it is about; None where it has ended one.
+        self._error = ""
+        self._faulty: Publication | None = None
+        self._on_air_since = 0.0
         self.is_closed = False
         self.needed_at: float | None = None
         self._publications: list[Publication] = []
@@ -103,6 +138,18 @@ class PublishedSource:
     def publications(self) -> tuple[Publication, ...]:
         """All that there are, in the order in which they came: the live one, spare ones, and new ones."""
         return tuple(self._publications)
+
+    @property
+    def last_error(self) -> str:
+        """Why a publication was refused or ended from this side, or what is wrong with the one on air.
+
+        Empty once the publisher of a faulty stream has gone, or another publisher's stream is on air for
+        ``well_seconds``.
+        """
+        if self._faulty is None and self.has_publisher:
+            is_well = time.monotonic() - self._on_air_since >= self.limits.well_seconds
+            return "" if is_well else self._error
+        return self._error
 
     @property
     def link(self) -> LinkStatistics:
@@ -126,10 +173,14 @@ class PublishedSource:
 
         Raises:
             TakenError: the channel has a publisher, and keeps it.
+            EventEndedError: its event has ended, and publishers don't begin the next one.
             TooManyPublishersError: it has as many as it may.
             PublicationEndedError: the channel is closed.
         """
         self.check_room()
+        if self.event is not None and self.event.has_ended:
+            log.info("a publisher begins the next event", channel=self.channel, protocol=publisher.protocol)
+            self.event.begin()
         publication = Publication(self, publisher, container, on_end)
         self._publications.append(publication)
         return publication
@@ -138,10 +189,13 @@ class PublishedSource:
         """Check that one more may publish; any thread may ask.
 
         Raises:
-            TakenError, TooManyPublishersError, PublicationEndedError: as ``begin`` raises them.
+            TakenError, EventEndedError, TooManyPublishersError, PublicationEndedError: as ``begin`` raises
+                them.
         """
         if self.is_closed:
             raise PublicationEndedError("the channel ends")
+        if self.after_end is AfterEnd.REFUSE and self.event is not None and self.event.has_ended:
+            raise EventEndedError(EVENT_ENDED.format(channel=self.channel))
         if self.takeover is Takeover.REFUSE and self.has_publisher:
             raise TakenError("the channel has a publisher")
         count = sum(not one.is_slate for one in self.publications)
@@ -202,7 +256,9 @@ class PublishedSource:
         self._past_link += publication.link or LinkStatistics()
         self._past_lost_packets += publication.lost_packets or 0
         if reason and not publication.is_slate:
-            self.last_error = reason
+            self._error, self._faulty = reason, None
+        elif self._faulty is publication:
+            self._error, self._faulty = "", None
         log.info(
             "publisher has gone",
             channel=self.channel,
@@ -219,6 +275,7 @@ class PublishedSource:
 
     def _put_on_air(self, publication: Publication) -> None:
         self.live = publication
+        self._on_air_since = time.monotonic()
         if publication.pump is not None:
             self.received_container = publication.pump.received_container
         publisher = publication.publisher
@@ -235,6 +292,10 @@ class PublishedSource:
         """End all publications, and take none any more."""
         self.is_closed = True
         self.end_all(reason)
+
+    def end_event(self) -> None:
+        """End all publications, as the channel's event has ended; ``after_end`` decides about later ones."""
+        self.end_all(EVENT_ENDED.format(channel=self.channel))
 
     def end_all(self, reason: str) -> None:
         """End all publications; new ones are taken."""
@@ -277,14 +338,14 @@ class PublishedSource:
             log.warning(
                 "further video tracks aren't used", channel=self.channel, tracks=tracks, reason=reason
             )
-            self.last_error = reason
+            self._error, self._faulty = reason, self.live
             self.live.leave_further_video_tracks()
 
     def warn(self, reason: str) -> None:
         """Tell in the list of channels what is wrong with the stream on air, which goes on."""
-        if self.last_error != reason:
+        if self._error != reason or self._faulty is not self.live:
             log.warning("a publisher's stream isn't whole", channel=self.channel, reason=reason)
-            self.last_error = reason
+            self._error, self._faulty = reason, self.live
 
     @property
     def has_stream(self) -> bool:

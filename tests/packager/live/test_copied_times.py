@@ -24,6 +24,7 @@ from tests.packager.live.test_copied import (
     CODING,
     FIRST,
     OPTIONS,
+    SECOND,
     SECONDS,
     Recorded,
     assert_same,
@@ -170,6 +171,29 @@ async def test_groups_of_pictures_of_ten_seconds_are_segments_and_longer_ones_ar
     assert listed(channel)[0].duration == 10
     await asyncio.to_thread(assert_playable, channel, tmp_path)
     await asyncio.to_thread(assert_playable, other, tmp_path)
+
+
+@pytest.mark.clause("A publisher whose stream can't be cut as the channel's is told why, and viewers stay")
+async def test_a_later_stream_with_key_frames_farther_apart_is_refused_and_forgotten_behind_a_good_one(
+    tools: Tools, recorded: Recorded
+) -> None:
+    """Both have the same format, so that nobody looks at the second one before it is played."""
+    good, rare = recorded(), recorded(coding=CODING.replace("-g 25", "-g 250"))
+    limits = replace(OPTIONS.limits, source=replace(OPTIONS.limits.source, well_seconds=0.0))
+    channel = Channel(replace(OPTIONS, limits=limits), tools)
+    published = published_by(channel)
+    async with running(channel):
+        async with publishing(published.begin(FIRST), good):
+            await until(lambda: segments(channel) >= 1)
+        reasons = list[str]()
+        later = published.begin(SECOND, on_end=reasons.append)
+        async with publishing(later, rare):
+            await until(lambda: bool(reasons), "the refusal")
+        assert "key frames are too far apart for segments of 1 s" in reasons[0]
+        assert published.last_error == reasons[0]
+        async with publishing(published.begin(FIRST), good):
+            await until(lambda: published.has_publisher)
+            assert published.last_error == ""
 
 
 @pytest.mark.clause("A first publisher is shown from its first key frame on")

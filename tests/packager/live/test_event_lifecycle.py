@@ -14,7 +14,7 @@ from packager.live.event_lifecycle import LiveEvent
 from packager.live.limits import LiveEventLimits
 from packager.process.ffmpeg_discovery import Tools
 from packager.publish.channel_commands import RecordingState
-from packager.sources.published_source import PUBLISH
+from packager.sources.published_source import PUBLISH, AfterEnd, EventEndedError
 from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, OPTIONS, Track
 from tests.live_server import running
@@ -57,6 +57,30 @@ async def test_an_event_that_is_ended_before_anything_came_is_over_and_the_next_
             assert channel.state == "live"
             assert await channel.live_event.end() is RecordingState.NONE
             assert channel.presentation.media("source").decode().endswith(ENDED)
+
+
+@pytest.mark.parametrize("after_end", AfterEnd)
+async def test_a_publisher_is_told_that_the_event_has_ended_or_begins_the_next_one(
+    tools: Tools, after_end: AfterEnd
+) -> None:
+    limits = replace(COPIED.limits, event=EVENT)
+    channel = Channel(replace(COPIED, limits=limits, after_end=after_end), tools)
+    published = published_by(channel)
+    async with running(channel):
+        await until(lambda: channel.state == "idle")
+        reasons = list[str]()
+        publication = published.begin(FIRST, on_end=reasons.append)
+        await channel.live_event.end()
+        # Whoever publishes when it ends would go on for nobody.
+        told = "the channel's event has ended; POST /live/studio/start begins the next one"
+        assert (reasons, publication.end_reason, published.last_error) == ([told], told, told)
+        if after_end is AfterEnd.REFUSE:
+            with pytest.raises(EventEndedError, match="event has ended"):
+                published.begin(FIRST)
+            assert channel.live_event.begin()
+        # From then on there is no need to wait until it has begun.
+        assert not published.begin(FIRST).end_reason
+        await until(lambda: channel.state == "idle")
 
 
 async def test_an_event_of_an_earlier_process_is_recorded_when_it_is_ended_before_its_source_is_there(

@@ -155,7 +155,7 @@ def test_a_segment_without_a_key_frame_in_time_ends_and_what_comes_before_the_ne
 def test_sound_ends_with_a_picture_without_a_key_frame_that_is_shown_later_than_it_is_decoded() -> None:
     """B-frames: pictures are shown 80 ms behind their decoding, and so far the sound would go."""
     late, longest = list[str](), Fraction(9, 2)
-    cuts = Cuts(Fraction(2), longest, on_late_key=lambda: late.append("told"))
+    cuts = Cuts(Fraction(2), longest, on_late_key=lambda _: late.append("told"))
     picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
     sound = KeyframeSegmenter(timescale=48000, part_target=PART, cuts=cuts, leads=False)
     heard: list[CutPart] = []

@@ -211,6 +211,16 @@ async def test_what_is_no_stream_leaves_the_one_on_air_alone(stream: Streams, ta
     assert source.last_error == "no stream"
 
 
+async def test_what_is_wrong_with_a_stream_is_told_until_its_publisher_has_gone(stream: Streams) -> None:
+    source = PublishedSource("studio", limits=AT_ONCE)
+    publication = source.begin(FIRST)
+    await publication.receive(stream("mpegts"))
+    source.warn("its key frames are rare")
+    assert source.last_error == "its key frames are rare"
+    publication.end()
+    assert source.last_error == ""
+
+
 async def test_the_end_of_what_has_no_stream_is_told(stream: Streams) -> None:
     source = PublishedSource("studio", limits=AT_ONCE)
     for bad in (b"", b"FLV", stream("mpegts")[:600]):
