@@ -34,6 +34,9 @@ BEARER_CHALLENGE = 'Bearer realm="Headwater"'
 MAX_DIGITS = 12
 """Longest ``expires`` of a signed address."""
 
+GUESS_DELAY = "headwater.guess_delay"
+"""ASGI extension of a request whose answer somebody else delays: a dictionary that gets the ``seconds``."""
+
 CheckedHook = Callable[[Request, bool], Awaitable[None]]
 """Called with a request and whether its credentials were wrong; the answer waits for it."""
 
@@ -121,7 +124,11 @@ class GuessDelay:
 
     async def __call__(self, request: Request, failed: bool) -> None:  # the hook's signature
         """Delay the answer if necessary."""
-        if failed and (seconds := self.failed(client_address(request))) > 0:
+        if not failed or (seconds := self.failed(client_address(request))) <= 0:
+            return
+        if (told := request.scope.get("extensions", {}).get(GUESS_DELAY)) is not None:
+            told["seconds"] = told.get("seconds", 0.0) + seconds
+        else:
             await self._sleep(request, seconds)
 
     def failed(self, address: str) -> float:

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from origin.access.authentication import client_address
-from origin.http.client_limits import ClientLimit, TooManyError
+from origin.access.authentication import GUESS_DELAY, client_address
+from origin.http.client_limits import network_of
+from origin.http1.exchange import wait_while_connected
 from origin.live.event_start_end import END_SECONDS
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
@@ -43,7 +44,6 @@ class OwnerRequests:
         self._app = app
         self._node = node
         self._limits = node.commands.limits
-        self._clients = ClientLimit(self._limits.at_once_for_client)
         self._carrying = Starlette(
             routes=[Route("/live/{channel}/{path:path}", self._carry, methods=["POST"])],
             exception_handlers=ERROR_RESPONSES,
@@ -64,17 +64,16 @@ class OwnerRequests:
             # A longer one, or one without an end, is taken by the owner alone.
             too_long = f"more than {limits.body_bytes} bytes are only taken by the channel's packager"
             command = _command(request, address, await receive_body(request, limits.body_bytes, too_long))
-            with self._clients.held(address):
-                answer = await self._node.commands.ask(command)
+            answer = await self._node.commands.ask(command, network_of(address))
         except RefusalError as error:
             return error.response()
         except CommandTooLongError:
             # RFC 6585 §5: the header fields are too large, as the body isn't.
             return RefusalError(431, "the address and its key are too long").response()
-        except TooManyError:
-            return _refusal("too many requests of this address wait for an answer", limits).response()
         except OwnerUnavailableError as error:
             return _refusal(str(error), limits).response()
+        # Here nothing waits for it but its own connection.
+        await wait_while_connected(request, answer.delay_seconds)
         fields = {name: value for name, value in answer.fields.items() if name in _FIELDS}
         return Response(answer.body, answer.status, fields)
 
@@ -85,12 +84,13 @@ class OwnerRequests:
         if channel is None or not channel.is_certain_owner or not _COMMAND.fullmatch(path):
             return _unowned(self._limits)
         collected = _CollectedAnswer(command.body, self._limits.body_bytes)
+        scope = _scope(command, path, self._limits)
         try:
-            await self._app(_scope(command, path, self._limits), collected.receive, collected.send)
+            await self._app(scope, collected.receive, collected.send)
         except Exception:  # it concerns this command alone
             log.exception("a command of another node failed", path=path)
             return CommandAnswer(500, {}, b"")
-        return collected.answer()
+        return collected.answer(scope["extensions"][GUESS_DELAY].get("seconds", 0.0))
 
 
 class _CollectedAnswer:
@@ -126,9 +126,9 @@ class _CollectedAnswer:
             if len(self._body) > self._most:
                 raise ValueError(f"an answer of more than {self._most} bytes")
 
-    def answer(self) -> CommandAnswer:
-        """Give the whole."""
-        return CommandAnswer(self._status, self._fields, bytes(self._body))
+    def answer(self, delay_seconds: float) -> CommandAnswer:
+        """Return the whole, which the other node is to hold back for some time."""
+        return CommandAnswer(self._status, self._fields, bytes(self._body), delay_seconds)
 
 
 def _command(request: Request, address: str, body: bytes) -> Command:
@@ -157,7 +157,7 @@ def _scope(command: Command, path: str, limits: CommandLimits) -> dict[str, Any]
         "headers": [*headers, (b"content-length", b"%d" % len(command.body))],
         "client": (command.client, 0) if command.client else None,
         "server": None,
-        "extensions": {END_SECONDS: limits.end_seconds},
+        "extensions": {END_SECONDS: limits.end_seconds, GUESS_DELAY: {}},
     }
 
 

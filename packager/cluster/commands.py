@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.fair_semaphore import FairSemaphore, TooManyWaitingError
 from packager.cluster.lease import PREFIX, LogKeys
 from packager.cluster.limits import CommandLimits
 from packager.replication.live_log import LIVE
@@ -93,12 +94,15 @@ class CommandAnswer:
         status: of HTTP.
         fields: header fields by name, in lower case.
         body: of the answer.
+        delay_seconds: for how long the node that asked is to hold the answer back, as guessing keys is slow;
+            the owner, whose commands wait for each other, has sent it at once.
     """
 
     status: Annotated[int, Meta(ge=200, le=599)]
     # What comes out of Redis can't end a line.
     fields: dict[str, Annotated[str, Meta(max_length=256, pattern=r"^[\x20-\x7e]*\Z")]]
     body: bytes
+    delay_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
 
 
 _COMMANDS = msgspec.msgpack.Decoder(Command)
@@ -167,10 +171,14 @@ class ClusterCommands:
         self.outcomes = Counter(dict.fromkeys(CommandOutcome, 0))
         self._connection = connection
         self._waiting = _waiting(token)
-        self._asked = 0
+        self._places = FairSemaphore(limits.at_once, limits.at_once_for_client, limits.waiting)
 
-    async def ask(self, command: Command) -> CommandAnswer:
+    async def ask(self, command: Command, network: str) -> CommandAnswer:
         """Have the owner of a channel carry out a command.
+
+        Args:
+            command: what is to be done.
+            network: of the client; those that ask at the same time take turns.
 
         Raises:
             CommandTooLongError: it is too long.
@@ -181,7 +189,7 @@ class ClusterCommands:
             self.outcomes[CommandOutcome.TOO_LONG] += 1
             raise CommandTooLongError
         try:
-            answer = await self._ask(LogKeys(LIVE, command.channel), message)
+            answer = await self._ask(LogKeys(LIVE, command.channel), message, network)
         except OwnerUnavailableError as error:
             self.outcomes[error.outcome] += 1
             raise
@@ -203,16 +211,15 @@ class ClusterCommands:
                     task.add_done_callback(lambda _: places.release())
                 await asyncio.sleep(self.limits.pause_seconds)
 
-    async def _ask(self, keys: LogKeys, message: bytes) -> CommandAnswer:
-        if self._asked >= self.limits.at_once:
-            raise OwnerUnavailableError(CommandOutcome.BUSY)
-        self._asked += 1
+    async def _ask(self, keys: LogKeys, message: bytes, network: str) -> CommandAnswer:
         try:
-            return await self._exchange(keys, message)
+            async with asyncio.timeout(self.limits.answer_seconds) as turn, self._places.held(network):
+                turn.reschedule(None)
+                return await self._exchange(keys, message)
+        except (TooManyWaitingError, TimeoutError) as error:
+            raise OwnerUnavailableError(CommandOutcome.BUSY) from error
         except RedisUnavailableError as error:
             raise OwnerUnavailableError(CommandOutcome.REDIS_AWAY) from error
-        finally:
-            self._asked -= 1
 
     async def _exchange(self, keys: LogKeys, message: bytes) -> CommandAnswer:
         limits, call = self.limits, self._connection.call

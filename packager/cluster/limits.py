@@ -125,9 +125,10 @@ class CommandLimits:
         answer_seconds: for how long an answer is waited for, and a command or an answer stays in Redis.
         end_seconds: for how long who ends an event waits for its recording; shorter than for any answer.
         at_once: most commands that a node waits for, and most that it carries out.
-        at_once_for_client: most that a node waits for of one client, whose wrong keys are answered late.
+        at_once_for_client: most that a node waits for of one client.
         pause_seconds: between two commands that a node takes.
-        waiting: most commands that wait for a node there.
+        waiting: most commands that wait for a node there, and most requests that wait at a node until their
+            commands are sent.
         retry_seconds: when who was refused may ask again: another node is the owner by then.
     """
 
@@ -138,8 +139,8 @@ class CommandLimits:
     end_seconds: float = 3.0
     at_once: int = 16
     at_once_for_client: int = 4
-    pause_seconds: float = 0.02
-    waiting: int = 64
+    pause_seconds: float = 0.01
+    waiting: int = 256
     retry_seconds: int = 2
 
 

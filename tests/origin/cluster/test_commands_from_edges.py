@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -28,16 +31,56 @@ def shows(one: ServerProcess, text: str) -> bool:
     return any(text in get(one, f"/live/shared/captions-en/{name}").text for name in names)
 
 
+GUESSED = """
+[limits]
+wrong_passwords = 1
+wrong_password_seconds = 60
+"""
+
+
+@contextlib.contextmanager
+def guessing(one: ServerProcess) -> Iterator[list[socket.socket]]:
+    """Try forty wrong keys at once, from four addresses; most are held back for a minute."""
+    host, _, port = one.url.removeprefix("http://").rpartition(":")
+    with contextlib.ExitStack() as stack:
+        guessers = []
+        for number in range(40):
+            source = f"127.0.0.{2 + number % 4}", 0
+            guesser = stack.enter_context(socket.create_connection((host, int(port)), 30, source))
+            target = f"/live/shared/metadata?key=wrong{number}"
+            head = f"POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n\r\n"
+            guesser.sendall(head.encode() + b"{}")
+            guessers.append(guesser)
+        yield guessers
+
+
+def unanswered(guessers: list[socket.socket]) -> int:
+    """Count those that wait; each of the others was told that its key is wrong."""
+    waiting = 0
+    for guesser in guessers:
+        guesser.setblocking(False)
+        try:
+            assert b" 401 " in guesser.recv(64, socket.MSG_PEEK)
+        except BlockingIOError:
+            waiting += 1
+    return waiting
+
+
 def test_captions_an_end_and_a_beginning_at_one_edge_are_seen_at_another(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    captioned = shared_channel('captions = ["en"]')
+    captioned = shared_channel('captions = ["en"]') + GUESSED
     with nodes(tmp_path, redis_server, "packager", "edge", "edge", channels=captioned) as every:
-        _, edge, other = every
+        packager, edge, other = every
         wait_for(lambda: all(map(plays, every)), "the channel everywhere")
         assert caption(edge) == 201
         wait_for(lambda: shows(other, "Said at an edge"), "the caption")
         assert caption(edge, b"no WebVTT") == 422
+        # Nobody is kept out by those who guess: not at an edge, and not by another way to the same owner.
+        with guessing(edge) as guessers, guessing(other) as more:
+            for one in (edge, other, packager, edge):
+                assert caption(one) == 201
+            assert min(unanswered(guessers), unanswered(more)) >= 16
         assert post(edge, "start", ADMIN_TOKEN).status_code == 409  # it is on air
         before = next_number(playlist(other))
         assert post(edge, "end", ADMIN_TOKEN).status_code in (200, 202)

@@ -68,6 +68,7 @@ class Pair:
     edge_node: Node
     requests: OwnerRequests
     client: httpx.AsyncClient
+    edge_app: OwnerRequests
 
     async def post(self, path: str = PATH, **options: object) -> httpx.Response:
         return await self.client.request("POST", path, **options)  # type: ignore[arg-type]
@@ -88,10 +89,11 @@ async def pair(server: RedisServer, limits: ClusterLimits = PATIENT) -> AsyncIte
     async with node(server, maker, limits=limits) as packager, node(server, limits=limits) as edge:
         at_owner, at_edge = Server(), Server()
         requests = at_owner.on(packager)
-        transport = httpx.ASGITransport(at_edge.on(edge), client=(CLIENT, 4711))
+        edge_app = at_edge.on(edge)
+        transport = httpx.ASGITransport(edge_app, client=(CLIENT, 4711))
         await until(lambda: owner(packager) and is_level(maker, edge), "the edge")
         async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=60) as client:
-            yield Pair(at_owner, at_edge, packager, edge, requests, client)
+            yield Pair(at_owner, at_edge, packager, edge, requests, client, edge_app)
 
 
 async def test_the_owner_sees_the_request_with_its_client_and_trusts_no_port(
@@ -135,23 +137,28 @@ async def test_a_long_body_is_refused_by_the_node_that_it_reaches(redis_server: 
         assert both.owner.asked == []
 
 
-async def test_a_client_waits_for_few_answers_and_nobody_while_redis_is_away(
+async def test_many_requests_of_a_client_wait_for_each_other_and_nobody_else_does(
     redis_server: RedisServer,
 ) -> None:
     async with pair(redis_server) as both:
         both.owner.finish = asyncio.Event()
-        waiting = [asyncio.create_task(both.post()) for _ in range(4)]
+        waiting = [asyncio.create_task(both.post()) for _ in range(20)]
         await until(lambda: len(both.owner.asked) == 4, "the first four")
-        for refused in (await both.post(), await _without_redis(both)):
-            assert refused.status_code == 503
-            assert int(refused.headers["retry-after"]) > 0
-        both.owner.finish.set()
-        await asyncio.gather(*waiting)
+        transport = httpx.ASGITransport(both.edge_app, client=("203.0.113.9", 4711))
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=60) as client:
+            other = asyncio.create_task(client.post(PATH))
+            await until(lambda: len(both.owner.asked) == 5, "another client's")
+            assert client_address(both.owner.asked[-1]) == "203.0.113.9"
+            both.owner.finish.set()
+            assert {(await one).status_code for one in [*waiting, other]} == {201}
 
 
-async def _without_redis(both: Pair) -> httpx.Response:
-    both.edge_node.node.connection._went(OSError("a moment's loss"))
-    return await both.post()
+async def test_nobody_waits_while_redis_is_away(redis_server: RedisServer) -> None:
+    async with pair(redis_server) as both:
+        both.edge_node.node.connection._went(OSError("a moment's loss"))
+        refused = await both.post()
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
 
 
 async def test_what_no_node_would_ask_for_is_not_carried_out(redis_server: RedisServer) -> None:

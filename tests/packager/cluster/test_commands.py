@@ -31,6 +31,7 @@ SHORT = replace(LIMITS, answer_seconds=0.3)
 OWNER, ASKING = uuid.uuid4().hex, uuid.uuid4().hex
 WAITING = f"headwater:node:{OWNER}:commands"
 KEY = b"key=of-the-channel"
+NETWORK = "192.0.2.7"
 
 
 @dataclass
@@ -88,7 +89,7 @@ async def test_a_command_is_carried_out_by_the_owner_once_and_leaves_nothing(
 ) -> None:
     async with nodes(redis_server) as one:
         asked = [one.command(b"%d" % number) for number in range(10)]
-        answers = await asyncio.gather(*map(one.asking.ask, asked))
+        answers = await asyncio.gather(*(one.asking.ask(command, NETWORK) for command in asked))
         assert [answer.body for answer in answers] == [command.body for command in asked]
         assert {answer.status for answer in answers} == {201}
         assert +one.asking.outcomes == {"answered": 10}
@@ -98,7 +99,7 @@ async def test_a_command_is_carried_out_by_the_owner_once_and_leaves_nothing(
 
 async def test_a_command_that_was_taken_is_not_taken_again(redis_server: RedisServer) -> None:
     async with nodes(redis_server, runs=False) as one:
-        asking = asyncio.create_task(one.asking.ask(one.command()))
+        asking = asyncio.create_task(one.asking.ask(one.command(), NETWORK))
         await until(lambda: b":0" not in redis_server.command("LLEN", WAITING), "the command")
         name = redis_server.command("LINDEX", WAITING, "0").split(b"\r\n")[1]
         # Its ID comes twice, as it would where somebody sent it again.
@@ -106,20 +107,20 @@ async def test_a_command_that_was_taken_is_not_taken_again(redis_server: RedisSe
         async with background_task(one.owner.run()):
             assert (await asking).status == 201
             await until(lambda: redis_server.command("LLEN", WAITING) == b":0\r\n", "the second ID")
-            assert (await one.asking.ask(one.command())).status == 201
+            assert (await one.asking.ask(one.command(), NETWORK)).status == 201
         assert len(one.taken) == 2
 
 
 async def test_who_does_not_come_in_time_is_answered_and_nothing_stays(redis_server: RedisServer) -> None:
     async with nodes(redis_server, SHORT, runs=False) as one:
         with pytest.raises(OwnerUnavailableError, match="in time"):
-            await one.asking.ask(one.command())
+            await one.asking.ask(one.command(), NETWORK)
         await until(lambda: left(redis_server) == b"*0\r\n", "the expiry")
         async with background_task(one.owner.run()):
             await asyncio.sleep(0)
             nobody = replace(one.command(), channel="unowned")
             with pytest.raises(OwnerUnavailableError, match="no node owns"):
-                await one.asking.ask(nobody)
+                await one.asking.ask(nobody, NETWORK)
         assert one.taken == []
         assert +one.asking.outcomes == {"unanswered": 1, "no_owner": 1}
 
@@ -138,16 +139,19 @@ async def test_there_are_only_so_many_commands_at_once_and_of_such_a_length(
     few = replace(LIMITS, at_once=2, waiting=1)
     async with nodes(redis_server, few, wait) as one:
         with pytest.raises(CommandTooLongError):
-            await one.asking.ask(one.command(bytes(few.command_bytes)))
-        waiting = [asyncio.create_task(one.asking.ask(one.command())) for _ in range(2)]
+            await one.asking.ask(one.command(bytes(few.command_bytes)), NETWORK)
+        waiting = [asyncio.create_task(one.asking.ask(one.command(), NETWORK)) for _ in range(2)]
         await until(lambda: began == 2, "both")
+        third = asyncio.create_task(one.asking.ask(one.command(), NETWORK))
+        await asyncio.sleep(0)
         with pytest.raises(OwnerUnavailableError, match="too many requests wait for the owners"):
-            await one.asking.ask(one.command())
+            await one.asking.ask(one.command(), NETWORK)
+        third.cancel()
         other = ClusterCommands(one.connection, uuid.uuid4().hex, few)
-        waiting.append(asyncio.create_task(other.ask(one.command())))
+        waiting.append(asyncio.create_task(other.ask(one.command(), NETWORK)))
         await until(lambda: redis_server.command("LLEN", WAITING) == b":1\r\n", "the third")
         with pytest.raises(OwnerUnavailableError, match="too many requests wait for the node"):
-            await other.ask(one.command())
+            await other.ask(one.command(), NETWORK)
         assert began == 2
         finish.set()
         assert {answer.status for answer in await asyncio.gather(*waiting)} == {200}
@@ -160,7 +164,7 @@ async def test_an_owner_that_is_no_node_is_none(redis_server: RedisServer, token
     async with nodes(redis_server) as one:
         redis_server.command("HSET", LogKeys("live", one.channel).lease, "token", token.encode("latin-1"))
         with pytest.raises(OwnerUnavailableError, match="no node owns"):
-            await one.asking.ask(one.command())
+            await one.asking.ask(one.command(), NETWORK)
         assert one.taken == []
         assert redis_server.command("KEYS", "headwater:node:*") == b"*0\r\n"
 
@@ -169,9 +173,9 @@ async def test_without_redis_nobody_waits(redis_server: RedisServer) -> None:
     async with nodes(redis_server) as one:
         one.connection._went(OSError("a moment's loss"))
         with pytest.raises(OwnerUnavailableError, match="can't be reached"):
-            await one.asking.ask(one.command())
+            await one.asking.ask(one.command(), NETWORK)
         await one.connection.wait_until_up()
-        assert (await one.asking.ask(one.command())).status == 201
+        assert (await one.asking.ask(one.command(), NETWORK)).status == 201
         assert +one.asking.outcomes == {"redis_away": 1, "answered": 1}
 
 
@@ -198,7 +202,7 @@ async def test_what_is_no_command_in_redis_harms_nobody(redis_server: RedisServe
         name = uuid.uuid4().hex
         redis_server.command("RPUSH", f"headwater:command:{name}", "a list")
         redis_server.command("RPUSH", WAITING, name, "no ID", b"\xff" * 100_000, uuid.uuid4().hex)
-        assert (await one.asking.ask(one.command())).status == 201
+        assert (await one.asking.ask(one.command(), NETWORK)).status == 201
         assert one.taken == [one.command()]
         assert left(redis_server) == b"*0\r\n"
         assert one.connection.lost == lost
@@ -210,7 +214,7 @@ async def test_what_is_no_list_of_commands_is_replaced(redis_server: RedisServer
         async with background_task(one.owner.run()):
             await until(lambda: redis_server.command("EXISTS", WAITING) == b":0\r\n", "its end")
         redis_server.command("SET", WAITING, "no list")
-        asking = asyncio.create_task(one.asking.ask(one.command()))
+        asking = asyncio.create_task(one.asking.ask(one.command(), NETWORK))
         await until(lambda: redis_server.command("TYPE", WAITING) == b"+list\r\n", "the list")
         async with background_task(one.owner.run()):
             assert (await asking).status == 201
@@ -229,7 +233,7 @@ async def test_what_is_no_list_of_commands_is_replaced(redis_server: RedisServer
 )
 async def test_what_is_no_answer_is_not_handed_on(redis_server: RedisServer, answer: bytes) -> None:
     async with nodes(redis_server, runs=False) as one:
-        asking = asyncio.create_task(one.asking.ask(one.command()))
+        asking = asyncio.create_task(one.asking.ask(one.command(), NETWORK))
         await until(lambda: b":0" not in redis_server.command("LLEN", WAITING), "the command")
         name = redis_server.command("LINDEX", WAITING, "0").split(b"\r\n")[1].decode()
         redis_server.command("RPUSH", f"headwater:command:{name}:answer", answer)
