@@ -223,6 +223,10 @@ class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
     role: Literal["all", "packager", "edge"] = "all"
     """``packager`` makes live channels and stations and serves its own; ``edge`` makes none and serves those
     of all nodes; ``all`` does both."""
+    name: Annotated[
+        str, Meta(pattern=r"^[\x21-\x7e]{0,64}\Z", description="at most 64 characters without spaces")
+    ] = ""
+    """Name of this node in ``/health`` and ``/api/live`` of all nodes; empty: the machine's host name."""
 
     @property
     def takes_jobs(self) -> bool:

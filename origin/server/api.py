@@ -205,7 +205,8 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
     ladder = () if channel.options.bitrates else rungs(channel.options.ladder)
     has_ladder = len(ladder) > 1 and ladder[0].copied
     told: dict[str, object] = {
-        "on_air": published.has_publisher,
+        "on_air": published.is_on_air,
+        "elsewhere": published.elsewhere or None,
         "publishers": sum(not one.is_slate for one in published.publications),
         "last_error": published.last_error,
         "ingest": f"/live/{channel.name}/ingest",

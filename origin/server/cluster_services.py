@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import socket
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from origin.server.limits import Limits
 from packager.cluster.channel_ownership import SharedChannel
 from packager.cluster.connection import RedisConnection
 from packager.cluster.limits import ClusterLimits
-from packager.cluster.node import ClusterNode
+from packager.cluster.node import ClusterNode, NodeOptions
 from packager.cluster.shared_station import SharedStation
 from packager.cluster.station_reader import StationLogs
 from packager.live.channel import Channel
@@ -86,10 +88,19 @@ def make_cluster(
     except ValueError as error:
         raise CommandError(f"cluster.url: {error}") from None
     publish = limits.live.publish.with_waiters(config.limits.blocked_requests)
-    follows_all = options.role != PACKAGER
     return ClusterNode(
-        connection, streams, WorkerRelay(logs), limits.cluster, publish, follows_all=follows_all
+        connection,
+        streams,
+        WorkerRelay(logs),
+        limits.cluster,
+        publish,
+        NodeOptions(options.name or _host_name(), follows_all=options.role != PACKAGER),
     )
+
+
+def _host_name() -> str:
+    """Return this machine's name, without what nodes don't tell each other."""
+    return re.sub(r"[^\x21-\x7e]", "", socket.gethostname())[:64] or "unnamed"
 
 
 def share_events(

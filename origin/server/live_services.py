@@ -145,7 +145,7 @@ class LiveServices:
         else:
             # What is in S3 comes before what this node makes, and playlists don't go back behind that.
             self.shared_dvrs[channel.name] = dvr
-        follower = self.cluster.share(channel.stream, lambda: channel.state in ("live", "ended"), dvr)
+        follower = self.cluster.share(channel.stream, lambda: _has_media(channel), dvr, channel.published)
         channel.add_follower(follower)
 
     def _broadcast(self, channel: Channel) -> None:
@@ -169,6 +169,15 @@ class LiveServices:
     def may_come(self, name: str) -> bool:
         """Tell whether a channel that isn't served here may be one of other nodes of the cluster."""
         return self.cluster is not None and self.cluster.may_have(name)
+
+
+def _has_media(channel: Channel) -> bool:
+    """Tell whether a channel has what the nodes of a cluster are to serve of it.
+
+    A spare publisher is none, and a slate neither where another node has a publisher.
+    """
+    is_published_elsewhere = channel.published is not None and channel.published.elsewhere != ""
+    return channel.state == "ended" or (channel.state == "live" and not is_published_elsewhere)
 
 
 def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:

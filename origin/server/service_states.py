@@ -69,6 +69,8 @@ def health(services: Services, workers: Mapping[int, str] = NO_WORKERS) -> dict[
         "services": {name: one.state for name, one in states.items()},
         "sandbox": {"complete": not services.missing_sandbox, "missing": services.missing_sandbox},
     }
+    if services.live.cluster is not None:
+        report["owners"] = services.live.cluster.owners
     if workers:
         report["workers"] = {str(number): state for number, state in workers.items()}
     if troubles:

@@ -141,6 +141,11 @@ class LogKeys:
         return self.key("epoch")
 
     @property
+    def publisher(self) -> str:
+        """The key of which node has the channel's publisher."""
+        return self.key("publisher")
+
+    @property
     def reached(self) -> str:
         """The key of how far the log had come when its owner last renewed the lease."""
         return self.key("reached")

@@ -86,6 +86,7 @@ class LogStreamLimits:
         level_seconds: for how long who takes a log over waits to have all of it.
         list_seconds: between two looks at which logs there are.
         gone_seconds: a log that nobody owned for so long is gone.
+        owner_seconds: a node that hasn't told for so long that it owns a log isn't called its owner.
         logs: most logs that a node follows.
     """
 
@@ -111,6 +112,7 @@ class LogStreamLimits:
     level_seconds: float = 0.5
     list_seconds: float = 0.5
     gone_seconds: int = 60
+    owner_seconds: int = 2
     logs: int = 4096
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -19,6 +20,7 @@ from packager.cluster.lease import PREFIX, Lease, LogKeys
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_reader import LogReader
 from packager.cluster.log_stream import LISTING, LogStream
+from packager.cluster.publisher_claim import PublisherClaim
 from packager.cluster.shared_log import CommandsOnDemand, LogServing, SharedLog
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
@@ -27,6 +29,7 @@ from packager.window.log import CadenceEntry, Entry
 
 if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr
+    from packager.sources.published_source import PublishedSource
 
 log = structlog.get_logger()
 
@@ -38,13 +41,27 @@ SIMULCAST = "simulcast"
 
 _LOG = re.compile(rf"({LIVE}|{SIMULCAST})/([A-Za-z0-9._-]{{1,64}})")
 
+OWNERS = f"{PREFIX}:{{{LOGS}}}:owners"
+"""The key of the names of the nodes that own them, each behind the time when that was told last."""
+
+_OWNER = re.compile(rb"([0-9]{1,12}) ([\x21-\x7e]{1,64})")
+
 _LIST = """
+local logs, owners, gone, most, name = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 local now = redis.call('TIME')[1]
-for number = 3, #ARGV do
-  redis.call('ZADD', KEYS[1], now, ARGV[number])
+for number = 4, #ARGV do
+  redis.call('ZADD', logs, now, ARGV[number])
+  redis.call('HSET', owners, ARGV[number], now .. ' ' .. name)
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])
-return redis.call('ZRANGE', KEYS[1], 0, ARGV[2] - 1)
+for _, one in ipairs(redis.call('ZRANGEBYSCORE', logs, '-inf', now - gone, 'LIMIT', 0, most)) do
+  redis.call('HDEL', owners, one)
+end
+redis.call('ZREMRANGEBYSCORE', logs, '-inf', now - gone)
+local found, told = redis.call('ZRANGE', logs, 0, most - 1), {}
+for number, one in ipairs(found) do
+  told[number] = redis.call('HGET', owners, one) or ''
+end
+return {now, found, told}
 """
 
 
@@ -70,6 +87,19 @@ class OnDemandSimulcast(OnDemand, MadeOnDemand, Protocol):
         """Whether it isn't begun now although somebody asks."""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What differs between the nodes of a cluster.
+
+    Attributes:
+        name: by which people know the node.
+        follows_all: whether channels that it doesn't make are served, too.
+    """
+
+    name: str
+    follows_all: bool
+
+
 class ClusterNode:
     """Follows the logs of live channels in Redis, and owns those that it may.
 
@@ -79,7 +109,7 @@ class ClusterNode:
         relay: hands their logs on.
         limits: of the node.
         publish_limits: how many requests may wait, and what is kept of playlists.
-        follows_all: whether channels that it doesn't make are served, too.
+        options: of this node.
 
     Attributes:
         name: of the service.
@@ -99,16 +129,16 @@ class ClusterNode:
         relay: LogConsumer,
         limits: ClusterLimits,
         publish_limits: PublishLimits,
-        *,
-        follows_all: bool,
+        options: NodeOptions,
     ) -> None:
         self.connection = connection
+        self._options = options
+        self._owners: dict[str, str] = {}
         self.channels: dict[str, SharedChannel] = {}
         self.simulcasts: dict[str, SharedChannel] = {}
         self._relay = relay
         self._limits = limits
         self._serving = LogServing(streams, publish_limits, relay.take)
-        self._follows_all = follows_all
         self.token = os.urandom(16).hex()
         self.commands = ClusterCommands(connection, self.token, limits.commands)
         self._work: list[Callable[[], Coroutine[None, None, None]]] = []
@@ -122,7 +152,11 @@ class ClusterNode:
         self._has_listed = False
 
     def share(
-        self, own: LiveStream, has_media: Callable[[], bool], dvr: SharedDvr | None = None
+        self,
+        own: LiveStream,
+        has_media: Callable[[], bool],
+        dvr: SharedDvr | None = None,
+        published: PublishedSource | None = None,
     ) -> Callable[[Entry], None]:
         """Share a channel that this node makes, as soon as the node runs.
 
@@ -130,10 +164,16 @@ class ClusterNode:
             own: what the channel's own log gives; it is served until the shared one can be.
             has_media: tells whether something comes from its source, or its event is over.
             dvr: of the shared log; None where there is none.
+            published: what is published to the channel; None where it has another source.
 
         Returns:
             What is to be called with each entry of its own log.
         """
+        if published is not None:
+            claim = PublisherClaim(
+                published, self.connection, self.token, self._options.name, self._limits.lease
+            )
+            self.add(claim.run)
         keys = LogKeys(LIVE, own.name)
         shared = self._follow(keys, may_be_owned=True)
         channel = self.channels[own.name] = self._make(keys, own, has_media, shared, dvr=dvr)
@@ -201,6 +241,11 @@ class ClusterNode:
         context = LogContext(shared, stream, lease, self.connection, self._limits)
         return SharedChannel(own, has_media, context, dvr, on_demand)
 
+    @property
+    def owners(self) -> dict[str, str]:
+        """The names of the nodes that own logs, by ``live/NAME``; none while Redis is away."""
+        return self._owners if self.connection.is_up else {}
+
     def add(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Do something else beside, over the same connection; to be called before the node runs."""
         self._work.append(work)
@@ -213,7 +258,7 @@ class ClusterNode:
     def may_have(self, name: str) -> bool:
         """Tell whether a channel that isn't served here may be one of the cluster's, and come soon."""
         is_informed = self._has_listed and self.connection.is_up
-        return LogKeys(LIVE, name) in self._logs or (self._follows_all and not is_informed)
+        return LogKeys(LIVE, name) in self._logs or (self._options.follows_all and not is_informed)
 
     async def run(self) -> None:
         """Share and follow until cancelled."""
@@ -265,9 +310,17 @@ class ClusterNode:
     async def _exchange_names(self) -> set[str]:
         limits = self._limits.streams
         owned = [f"{keys.kind}/{keys.name}" for keys in self._owned()]
-        terms = str(limits.gone_seconds), str(limits.logs), *owned
-        found = await self.connection.call(lambda client: client.eval(_LIST, 1, LOGS, *terms), {LOGS: "zset"})
-        return {one.decode("utf-8", "replace") for one in found}
+        terms = str(limits.gone_seconds), str(limits.logs), self._options.name, *owned
+        now, found, told = await self.connection.call(
+            lambda client: client.eval(_LIST, 2, LOGS, OWNERS, *terms), {LOGS: "zset", OWNERS: "hash"}
+        )
+        names = [one.decode("utf-8", "replace") for one in found]
+        self._owners = {
+            name: owner[2].decode()
+            for name, one in zip(names, told, strict=True)
+            if (owner := _OWNER.fullmatch(one)) and abs(int(now) - int(owner[1])) <= limits.owner_seconds
+        }
+        return {*names}
 
     def _note(self, names: set[str]) -> None:
         """Follow logs that have come; give up those that are gone."""
@@ -276,7 +329,7 @@ class ClusterNode:
         for keys in wanted - self._logs.keys():
             if (simulcast := self._simulcast_logs.get(keys)) is not None:
                 self._logs[keys] = simulcast
-            elif self._follows_all and keys.kind == LIVE:
+            elif self._options.follows_all and keys.kind == LIVE:
                 self._follow(keys, may_be_owned=False)
         for keys in self._logs.keys() - wanted - made - self._owned().keys():
             gone = self._logs.pop(keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,9 @@ TAKEN_OVER = "another publisher took over"
 
 EVENT_ENDED = "the channel's event has ended; POST /live/{channel}/start begins the next one"
 """Tells a publisher why it was ended or refused."""
+
+TAKEN = "the channel has a publisher"
+"""Tells a publisher why it is refused."""
 
 PUBLISH = "publish"
 """The ``source`` of a channel that is published to."""
@@ -99,6 +103,7 @@ class PublishedSource:
         event: the channel's event; None where events have no end.
         after_end: what a publisher does whose channel's event has ended.
         is_closed: whether nobody is taken any more.
+        elsewhere: the node of a cluster that has the channel's publisher, if that is another one; else empty.
         needed_at: when who plays the stream on air needs more of it, by the monotonic clock; None where that
             isn't known.
     """
@@ -124,6 +129,7 @@ class PublishedSource:
         self._faulty: Publication | None = None
         self._on_air_since = 0.0
         self.is_closed = False
+        self.elsewhere = ""
         self.needed_at: float | None = None
         self._publications: list[Publication] = []
         self._past_link = LinkStatistics()
@@ -196,8 +202,8 @@ class PublishedSource:
             raise PublicationEndedError("the channel ends")
         if self.after_end is AfterEnd.REFUSE and self.event is not None and self.event.has_ended:
             raise EventEndedError(EVENT_ENDED.format(channel=self.channel))
-        if self.takeover is Takeover.REFUSE and self.has_publisher:
-            raise TakenError("the channel has a publisher")
+        if self.takeover is Takeover.REFUSE and self.is_taken:
+            raise TakenError(TAKEN)
         count = sum(not one.is_slate for one in self.publications)
         if count >= self.limits.publications:
             raise TooManyPublishersError(f"the channel has {count} publishers")
@@ -213,6 +219,32 @@ class PublishedSource:
         """Whether somebody publishes what is on air."""
         live = self.live
         return live is not None and not live.is_slate
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody publishes what is on air, here or at another node of a cluster."""
+        return self.has_publisher or self.elsewhere != ""
+
+    @property
+    def is_on_air(self) -> bool:
+        """Whether what this node's publisher sends is what all nodes of a cluster serve."""
+        return self.has_publisher and self.elsewhere == ""
+
+    def note_elsewhere(self, node: str) -> None:
+        """Go by the policy where another node of a cluster has the channel's publisher.
+
+        Args:
+            node: its name; empty where this one may have the publisher.
+        """
+        self.elsewhere = node
+        if node and self.has_publisher and self.live is not None and self.takeover is not Takeover.BACKUP:
+            self.live.dismiss(TAKEN if self.takeover is Takeover.REFUSE else TAKEN_OVER)
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Wait until something else is on air, or nothing, but no longer than for some time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     async def wait_until_vacant(self, seconds: float) -> None:
         """Wait until nothing has been on air for some time."""
@@ -239,7 +271,7 @@ class PublishedSource:
         elif not publication.is_valid or self.takeover is Takeover.BACKUP:
             return
         elif self.takeover is Takeover.REFUSE:
-            publication.dismiss("the channel has a publisher")
+            publication.dismiss(TAKEN)
         else:
             self._replace(live, publication)
 

@@ -34,7 +34,7 @@ import uvloop
 
 from packager.cluster.connection import RedisConnection
 from packager.cluster.limits import ClusterLimits
-from packager.cluster.node import ClusterNode
+from packager.cluster.node import ClusterNode, NodeOptions
 from packager.concurrency import background_task
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
@@ -111,7 +111,9 @@ async def follow(url: str, channels: int) -> None:
     arrivals = Arrivals()
     streams: dict[str, LiveStream] = {}
     connection = RedisConnection(url, ClusterLimits().redis)
-    node = ClusterNode(connection, streams, arrivals, ClusterLimits(), DEFAULT_LIMITS, follows_all=True)
+    node = ClusterNode(
+        connection, streams, arrivals, ClusterLimits(), DEFAULT_LIMITS, NodeOptions("one", follows_all=True)
+    )
     async with background_task(node.run()):
         while len(streams) < channels:
             await asyncio.sleep(0.01)
@@ -146,7 +148,9 @@ async def feed(url: str, redis: Peer, count: int, channels: int) -> tuple[float,
         Seconds of CPU of Redis and of the owner, and what each edge tells.
     """
     connection = await asyncio.to_thread(RedisConnection, url, ClusterLimits().redis)
-    node = ClusterNode(connection, {}, Arrivals(), ClusterLimits(), DEFAULT_LIMITS, follows_all=False)
+    node = ClusterNode(
+        connection, {}, Arrivals(), ClusterLimits(), DEFAULT_LIMITS, NodeOptions("one", follows_all=False)
+    )
     made = [_shared(node, f"channel-{number}") for number in range(channels)]
     with edges(count, url, channels) as running:
         async with background_task(node.run()):
@@ -202,7 +206,9 @@ def _figures(server: RedisServer, count: int, channels: int) -> Iterator[Figure]
 async def begin_edges(url: str, sizes: Mapping[str, int]) -> list[float]:
     """Own a channel and publish to it while new edges begin; give each one's seconds to its playlist."""
     connection = await asyncio.to_thread(RedisConnection, url, ClusterLimits().redis)
-    node = ClusterNode(connection, {}, Arrivals(), ClusterLimits(), DEFAULT_LIMITS, follows_all=False)
+    node = ClusterNode(
+        connection, {}, Arrivals(), ClusterLimits(), DEFAULT_LIMITS, NodeOptions("one", follows_all=False)
+    )
     name = "channel"
     writers = _shared(node, name, sizes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
@@ -37,7 +38,11 @@ def shared_channel(*lines: str) -> str:
 
 @contextlib.contextmanager
 def nodes(
-    folder: Path, redis: RedisServer | RedisServers, *roles: str, channels: str | None = None
+    folder: Path,
+    redis: RedisServer | RedisServers,
+    *roles: str,
+    channels: str | None = None,
+    names: Sequence[str] = (),
 ) -> Iterator[list[ServerProcess]]:
     """Run a node for each role, all with the same configuration; None: that of the usual channel."""
     channels = shared_channel() if channels is None else channels
@@ -46,8 +51,8 @@ def nodes(
     config.write_text(f'[cluster]\nurl = "{redis.url}"\n{channels}')
     running: list[ServerProcess] = []
     try:
-        for role in roles:
-            env = {"HEADWATER_CLUSTER_ROLE": role}
+        for role, name in itertools.zip_longest(roles, names, fillvalue=""):
+            env = {"HEADWATER_CLUSTER_ROLE": role, "HEADWATER_CLUSTER_NAME": name}
             running.append(start_server("--config", str(config), "--port", "0", cwd=folder, env=env))
         yield running
     finally:

@@ -11,7 +11,7 @@ from typing import Protocol
 from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import LogKeys
 from packager.cluster.limits import ClusterLimits, LeaseLimits, LogStreamLimits, RedisLimits
-from packager.cluster.node import ClusterNode
+from packager.cluster.node import ClusterNode, NodeOptions
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.retry_policy import RetryPolicy
@@ -94,7 +94,9 @@ async def node(
     connection = await asyncio.to_thread(RedisConnection, server.url, limits.redis)
     streams: dict[str, LiveStream] = {}
     relayed = Relayed()
-    made = ClusterNode(connection, streams, relayed, limits, DEFAULT_LIMITS, follows_all=follows_all)
+    made = ClusterNode(
+        connection, streams, relayed, limits, DEFAULT_LIMITS, NodeOptions("one", follows_all=follows_all)
+    )
     one = Node(made, streams, relayed)
     for name, maker in zip(names, makers, strict=False):
         own = LiveStream(name, NoCommands(), clock=maker.clock)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection
 from packager.cluster.limits import ClusterLimits
-from packager.cluster.node import ClusterNode
+from packager.cluster.node import ClusterNode, NodeOptions
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.window.log import GapEntry
@@ -93,7 +93,14 @@ class Node:
 async def node(server: RedisServer, *, makes: bool, limits: ClusterLimits = LIMITS) -> AsyncIterator[Node]:
     connection = await asyncio.to_thread(RedisConnection, server.url, limits.redis)
     streams: dict[str, LiveStream] = {}
-    cluster = ClusterNode(connection, streams, relayed := Relayed(), limits, DEFAULT_LIMITS, follows_all=True)
+    cluster = ClusterNode(
+        connection,
+        streams,
+        relayed := Relayed(),
+        limits,
+        DEFAULT_LIMITS,
+        NodeOptions("one", follows_all=True),
+    )
     one = Node(cluster, streams, relayed, Made())
     if makes:
         cluster.share_simulcast(one.made.own(), one.made, one.made.maker.folded.entry)
