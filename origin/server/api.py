@@ -25,6 +25,7 @@ from origin.server.services import Services
 from packager.ffmpeg.ladder import rungs
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
+from packager.replication.live_log import LIVE
 
 log = structlog.get_logger()
 
@@ -79,6 +80,7 @@ class Api:
             [
                 {
                     **describe_stream(channel.stream, channel.state, live.served_stream(channel).viewers),
+                    **self._describe_owner(channel.name),
                     "restarts": channel.restarts,
                     "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
                     "recordings": self._recordings(channel.name),
@@ -88,6 +90,7 @@ class Api:
             + [
                 {
                     **describe_stream(stream, state_of_stream(stream), stream.viewers),
+                    **self._describe_owner(stream.name),
                     "restarts": 0,
                     "publisher": None,
                     "recordings": self._recordings(stream.name),
@@ -95,6 +98,16 @@ class Api:
                 for stream in live.streams_of_others()
             ]
         )
+
+    def _describe_owner(self, channel: str) -> dict[str, object]:
+        """Describe which node of a cluster makes what all serve of a channel, and its state there."""
+        cluster = self._services_of.live.cluster
+        if cluster is None:
+            return {}
+        owner = cluster.owners.get(f"{LIVE}/{channel}")
+        if owner is None or not cluster.is_owned_elsewhere(channel):
+            return {"owner": None if owner is None else owner.name}
+        return {"owner": owner.name, "state": owner.state}
 
     def _recordings(self, channel: str) -> list[dict[str, object]]:
         return [describe(channel, one) for one in self._services_of.recordings.get(channel) or ()]

@@ -145,7 +145,9 @@ class LiveServices:
         else:
             # What is in S3 comes before what this node makes, and playlists don't go back behind that.
             self.shared_dvrs[channel.name] = dvr
-        follower = self.cluster.share(channel.stream, lambda: _has_media(channel), dvr, channel.published)
+        follower = self.cluster.share(
+            channel.stream, lambda: _has_media(channel), lambda: channel.state, dvr, channel.published
+        )
         channel.add_follower(follower)
 
     def _broadcast(self, channel: Channel) -> None:

@@ -70,7 +70,7 @@ def health(services: Services, workers: Mapping[int, str] = NO_WORKERS) -> dict[
         "sandbox": {"complete": not services.missing_sandbox, "missing": services.missing_sandbox},
     }
     if services.live.cluster is not None:
-        report["owners"] = services.live.cluster.owners
+        report["owners"] = {name: one.name for name, one in services.live.cluster.owners.items()}
     if workers:
         report["workers"] = {str(number): state for number, state in workers.items()}
     if troubles:

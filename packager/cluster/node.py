@@ -42,16 +42,16 @@ SIMULCAST = "simulcast"
 _LOG = re.compile(rf"({LIVE}|{SIMULCAST})/([A-Za-z0-9._-]{{1,64}})")
 
 OWNERS = f"{PREFIX}:{{{LOGS}}}:owners"
-"""The key of the names of the nodes that own them, each behind the time when that was told last."""
+"""The key of who owns each: the time when that was told last, the channel's state, and the node's name."""
 
-_OWNER = re.compile(rb"([0-9]{1,12}) ([\x21-\x7e]{1,64})")
+_OWNER = re.compile(rb"([0-9]{1,12}) ([a-z]{1,16}) ([\x21-\x7e]{1,64})")
 
 _LIST = """
 local logs, owners, gone, most, name = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 local now = redis.call('TIME')[1]
-for number = 4, #ARGV do
+for number = 4, #ARGV, 2 do
   redis.call('ZADD', logs, now, ARGV[number])
-  redis.call('HSET', owners, ARGV[number], now .. ' ' .. name)
+  redis.call('HSET', owners, ARGV[number], now .. ' ' .. ARGV[number + 1] .. ' ' .. name)
 end
 for _, one in ipairs(redis.call('ZRANGEBYSCORE', logs, '-inf', now - gone, 'LIMIT', 0, most)) do
   redis.call('HDEL', owners, one)
@@ -100,6 +100,19 @@ class NodeOptions:
     follows_all: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LogOwner:
+    """What a node has told of a log that it owns.
+
+    Attributes:
+        name: the node's.
+        state: the channel's there.
+    """
+
+    name: str
+    state: str
+
+
 class ClusterNode:
     """Follows the logs of live channels in Redis, and owns those that it may.
 
@@ -133,7 +146,8 @@ class ClusterNode:
     ) -> None:
         self.connection = connection
         self._options = options
-        self._owners: dict[str, str] = {}
+        self._owners: dict[str, LogOwner] = {}
+        self._states: dict[LogKeys, Callable[[], str]] = {}
         self.channels: dict[str, SharedChannel] = {}
         self.simulcasts: dict[str, SharedChannel] = {}
         self._relay = relay
@@ -155,6 +169,7 @@ class ClusterNode:
         self,
         own: LiveStream,
         has_media: Callable[[], bool],
+        state: Callable[[], str],
         dvr: SharedDvr | None = None,
         published: PublishedSource | None = None,
     ) -> Callable[[Entry], None]:
@@ -163,6 +178,7 @@ class ClusterNode:
         Args:
             own: what the channel's own log gives; it is served until the shared one can be.
             has_media: tells whether something comes from its source, or its event is over.
+            state: returns the state of what this node makes of it.
             dvr: of the shared log; None where there is none.
             published: what is published to the channel; None where it has another source.
 
@@ -175,6 +191,7 @@ class ClusterNode:
             )
             self.add(claim.run)
         keys = LogKeys(LIVE, own.name)
+        self._states[keys] = state
         shared = self._follow(keys, may_be_owned=True)
         channel = self.channels[own.name] = self._make(keys, own, has_media, shared, dvr=dvr)
         return channel.take
@@ -242,8 +259,8 @@ class ClusterNode:
         return SharedChannel(own, has_media, context, dvr, on_demand)
 
     @property
-    def owners(self) -> dict[str, str]:
-        """The names of the nodes that own logs, by ``live/NAME``; none while Redis is away."""
+    def owners(self) -> Mapping[str, LogOwner]:
+        """Who owns which log, by ``live/NAME`` and ``simulcast/NAME``; nobody while Redis is away."""
         return self._owners if self.connection.is_up else {}
 
     def add(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -309,14 +326,18 @@ class ClusterNode:
 
     async def _exchange_names(self) -> set[str]:
         limits = self._limits.streams
-        owned = [f"{keys.kind}/{keys.name}" for keys in self._owned()]
+        owned = [
+            word
+            for keys in self._owned()
+            for word in (f"{keys.kind}/{keys.name}", self._states.get(keys, _live)())
+        ]
         terms = str(limits.gone_seconds), str(limits.logs), self._options.name, *owned
         now, found, told = await self.connection.call(
             lambda client: client.eval(_LIST, 2, LOGS, OWNERS, *terms), {LOGS: "zset", OWNERS: "hash"}
         )
         names = [one.decode("utf-8", "replace") for one in found]
         self._owners = {
-            name: owner[2].decode()
+            name: LogOwner(owner[3].decode(), owner[2].decode())
             for name, one in zip(names, told, strict=True)
             if (owner := _OWNER.fullmatch(one)) and abs(int(now) - int(owner[1])) <= limits.owner_seconds
         }
@@ -378,3 +399,8 @@ class ClusterNode:
             write = await self._media_writes.get()
             with contextlib.suppress(RedisUnavailableError):  # who reads them asks anew
                 await write()
+
+
+def _live() -> str:
+    """Return the state of a station's channel that a node owns: one that isn't made has no owner."""
+    return "live"

@@ -123,6 +123,10 @@ class Forwarder:
         """Push whenever somebody publishes, until cancelled."""
         while True:
             await self._source.wait_until_flowing()
+            if self._source.elsewhere:
+                # The node that has the publisher pushes it there; this one's is a spare one.
+                await self._source.wait_for_change(self._limits.retry.first_seconds)
+                continue
             pump = None if self._source.live is None else self._source.live.pump
             if pump is None:
                 continue

@@ -174,7 +174,7 @@ def _shared(node: ClusterNode, name: str, sizes: Mapping[str, int] = SIZES) -> d
     stream, log, writers = channel(name, sizes)
     for part in range(HELD_SEGMENTS * PARTS_OF_SEGMENT):
         publish(writers, part, sizes=sizes)
-    log.add_follower(node.share(stream, lambda: True))
+    log.add_follower(node.share(stream, lambda: True, lambda: "live"))
     return writers
 
 

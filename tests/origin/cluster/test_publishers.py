@@ -29,7 +29,8 @@ part_duration = 0.25
 takeover = "{name}"
 """
 POLICIES = "replace", "refuse", "backup"
-CHANNELS = "".join(CHANNEL.format(name=name, key=KEY) for name in POLICIES)
+NOBODY = "rtmp://127.0.0.1:1/live/nobody"
+CHANNELS = "".join(CHANNEL.format(name=name, key=KEY) for name in POLICIES) + f'forward = ["{NOBODY}"]\n'
 ONE, OTHER = "one", "other"
 
 pytestmark = pytest.mark.timeout(600)
@@ -57,6 +58,18 @@ def where(node: ServerProcess, channel: str) -> tuple[bool, str | None]:
     """Return whether a packager's own publisher is on air, and which other node has one."""
     told = publisher_at(node, channel)
     return told["on_air"], told["elsewhere"]
+
+
+def failed_forwards(node: ServerProcess, channel: str) -> int:
+    """Return how often a packager tried to push a channel on, to where nobody listens."""
+    return sum(one["failures"] for one in publisher_at(node, channel)["forwards"])
+
+
+def states(every: list[ServerProcess], channel: str) -> set[tuple[str, str]]:
+    """Return the state and the owner of a channel, as all nodes list them."""
+    listed = [one for node in every for one in get(node, "/api/live").json() if one["name"] == channel]
+    assert len(listed) == len(every)
+    return {(one["state"], one["owner"]) for one in listed}
 
 
 def owner(node: ServerProcess, channel: str) -> str | None:
@@ -95,6 +108,7 @@ def test_one_rule_decides_between_publishers_at_two_packagers(
             wait_for(lambda name=name: where(other, name) == (False, ONE), "its claim")  # type: ignore[misc]
             wait_for(lambda name=name: is_owned_by(ONE, every, name), "the owner")  # type: ignore[misc]
             wait_for(lambda name=name: last_segment(edge, name), "a segment")  # type: ignore[misc]
+            wait_for(lambda name=name: states(every, name) == {("live", ONE)}, "its state")  # type: ignore[misc]
 
         refused = httpx.put(target(other, "refuse"), content=b"\x47" * 188, timeout=30)
         assert (refused.status_code, refused.text) == (409, "the channel has a publisher\n")
@@ -115,14 +129,18 @@ def test_one_rule_decides_between_publishers_at_two_packagers(
         # The spare one has come meanwhile, and is none but a spare one.
         assert where(other, "backup") == (False, ONE)
         assert is_owned_by(ONE, every, "backup")
+        wait_for(lambda: failed_forwards(one, "backup"), "an attempt to push it on")
+        assert failed_forwards(other, "backup") == 0
         assert first["backup"].poll() is None
         for name in ("backup", "refuse"):
             first[name].kill()
         wait_for(lambda: where(other, "backup") == (True, None), "the spare one on air")
         wait_for(lambda: is_owned_by(OTHER, every, "backup"), "its packager")
+        wait_for(lambda: failed_forwards(other, "backup"), "an attempt to push it on")
         before = last_segment(edge, "backup")
         wait_for(lambda: last_segment(edge, "backup") > before, "a segment of the spare one")
 
         wait_for(lambda: where(other, "refuse") == (False, None), "the end of the first")
+        wait_for(lambda: states(every, "refuse") == {("idle", ONE)}, "its state")
         stack.enter_context(publishing(other, "refuse"))
         wait_for(lambda: where(one, "refuse") == (False, OTHER), "who publishes next")

@@ -101,7 +101,7 @@ async def node(
     for name, maker in zip(names, makers, strict=False):
         own = LiveStream(name, NoCommands(), clock=maker.clock)
         own.adopt(maker.folded)
-        maker.log.add_follower(made.share(own, lambda: one.has_media))
+        maker.log.add_follower(made.share(own, lambda: one.has_media, lambda: "live"))
     one.task = asyncio.create_task(made.run())
     try:
         yield one
