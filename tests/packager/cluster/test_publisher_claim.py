@@ -143,3 +143,15 @@ async def test_a_claim_that_no_node_made_keeps_nobody_out(
         async with background_task(one.claim.run()), background_task(other.claim.run()):
             await until(lambda: other.source.elsewhere == "one", "the claim")
         assert one.ended == []
+
+
+async def test_a_spare_publisher_goes_on_where_the_other_packager_is_killed(
+    redis_server: RedisServer,
+) -> None:
+    async with packagers(redis_server, Takeover.BACKUP) as (one, _, _):
+        redis_server.command("SET", KEY, "0" * 32 + " killed", "PX", "1000")
+        await until(lambda: one.source.elsewhere == "killed", "the other's claim")
+        one.publish()
+        assert not one.source.is_on_air
+        await until(lambda: one.source.is_on_air, "the end of that claim")
+        assert one.ended == []
