@@ -190,6 +190,11 @@ class SourceClients:
         return None
 
 
+def is_source(request: Request) -> bool:
+    """Return whether a request is that of a source client, whatever its address is."""
+    return request.method == "SOURCE" or (request.method == "PUT" and media_type_of(request) in SOURCE_TYPES)
+
+
 def agent_of(request: Request) -> str:
     """Return the name of a client's program, as much of it as is kept and logged."""
     return request.headers.get("user-agent", "")[:AGENT_CHARS]

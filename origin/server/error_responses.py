@@ -9,13 +9,26 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from origin.access.authentication import client_address
+from origin.access.limits import RefusalLogLimits
+from origin.access.refusal_log import RefusalLog
 from origin.http1.exchange import SlowBodyError
+from origin.radio.source_clients import is_source
 from origin.responses.refusal import ABSENT_FILE_SECONDS, absent, plain_refusal
 from origin.responses.response_middleware import FAILURE
 
+MOUNT_CHARACTERS = 64
+"""How much of the address of a source client that meant another one is logged."""
 
-async def _not_found(_: Request, __: Exception) -> Response:
+_source_refusals = RefusalLog("source refused", RefusalLogLimits())
+
+
+async def _not_found(request: Request, __: Exception) -> Response:
     """Answer 404 for unknown addresses exactly as for missing files."""
+    if is_source(request):
+        reason = "no such station: its address is /radio/NAME, or one of the station's aliases"
+        mount = request.url.path[:MOUNT_CHARACTERS]
+        _source_refusals.write(client_address(request), mount=mount, reason=reason)
     return absent(ABSENT_FILE_SECONDS)
 
 

@@ -73,6 +73,18 @@ def test_no_address_leads_to_where_the_host_field_says(demo_server: ServerProces
     assert "elsewhere" not in str(answer.fields) + answer.body.decode()
 
 
+@pytest.mark.parametrize("method", ["SOURCE", "PUT"])
+def test_a_source_client_at_no_station_is_a_line_of_the_log(demo_server: ServerProcess, method: str) -> None:
+    """Icecast's mounts are at the top, where a station is only by an alias."""
+    host, _, port = demo_server.url.removeprefix("http://").rpartition(":")
+    with Client((host, int(port))) as client:
+        head = f"{method} /{method}.mp3 HTTP/1.1\r\nHost: {host}\r\nContent-Type: audio/mpeg\r\n"
+        client.send(f"{head}Content-Length: 0\r\n\r\n")
+        assert client.answer().status == 404
+    wait_for(lambda: f"mount=/{method}.mp3" in demo_server.text(), "the line")
+    assert "its address is /radio/NAME, or one of the station's aliases" in demo_server.text()
+
+
 def samples(server: ServerProcess) -> dict[str, float]:
     status, headers, body = fetch(f"{server.url}/metrics")
     assert status == 200
