@@ -4,6 +4,9 @@ The configured folder itself may be a link. Below it each part is opened relativ
 nothing there can lead elsewhere. Files are written under a temporary name and renamed; what isn't ours is
 never removed or overwritten. Everything here blocks.
 
+What is written is for the server alone, since much of it needs a key to be read over HTTP; only what other
+programs are to serve, such as exported films, is for them, too.
+
 Numbered files are named by strings instead of ``Path``: pathlib interns names, which would never be freed.
 """
 
@@ -15,7 +18,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,6 +35,11 @@ MAX_ASIDE_FOLDERS = 16
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 # O_NONBLOCK: the opening of a FIFO must not wait for somebody at its other end.
 _FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+
+_PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
+_SHARED_FOLDER, _SHARED_FILE = 0o777, 0o644
+"""Modes of new folders and files, less the umask."""
 
 
 class NotOursError(OSError):
@@ -52,10 +60,12 @@ class DataFolder:
     Attributes:
         root: the configured folder, which may be a link.
         names: of the nested folders below it.
+        shared: whether other users of the machine may read what is written, as far as the umask lets them.
     """
 
     root: Path
     names: tuple[str, ...] = ()
+    shared: bool = False
 
     @classmethod
     def at(cls, place: Path | DataFolder) -> DataFolder:
@@ -68,7 +78,7 @@ class DataFolder:
         Raises:
             ValueError: the name is invalid.
         """
-        return DataFolder(self.root, (*self.names, checked(name)))
+        return replace(self, names=(*self.names, checked(name)))
 
     def __str__(self) -> str:
         """Return the path, for messages."""
@@ -91,8 +101,9 @@ class DataFolder:
             OSError: it can't be opened or created.
         """
         if make:
-            self.root.mkdir(parents=True, exist_ok=True)
-        folder = OpenFolder(os.open(self.root, _FOLDER), str(self.root))
+            mode = _SHARED_FOLDER if self.shared else _PRIVATE_FOLDER
+            self.root.mkdir(mode, parents=True, exist_ok=True)
+        folder = OpenFolder(os.open(self.root, _FOLDER), str(self.root), shared=self.shared)
         for name in self.names:
             with folder:
                 inner = folder.folder(name, make=make)
@@ -106,11 +117,13 @@ class OpenFolder:
     Args:
         descriptor: of the folder; it is closed with this one.
         path: what people call it.
+        shared: whether other users may read what is written in it; see ``DataFolder``.
     """
 
-    def __init__(self, descriptor: int, path: str) -> None:
+    def __init__(self, descriptor: int, path: str, *, shared: bool = False) -> None:
         self._descriptor = descriptor
         self.path = path
+        self._shared = shared
 
     def __enter__(self) -> Self:
         return self
@@ -140,6 +153,18 @@ class OpenFolder:
                 raise
         return True
 
+    def make_private(self) -> None:
+        """Deny other users the folder, and so what is in it: earlier versions wrote for all to read.
+
+        To be called once the folder's content is known to be ours. What another user owns stays as it is.
+        """
+        found = os.fstat(self._descriptor)
+        if self._shared or found.st_uid != os.geteuid() or not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return
+        # File systems without such modes refuse.
+        with contextlib.suppress(OSError):
+            os.fchmod(self._descriptor, stat.S_IMODE(found.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
+
     def is_at(self, parent: OpenFolder, name: str) -> bool:
         """Tell whether this folder is the one of a name, and wasn't moved or removed since it was opened."""
         there = parent.status(name)
@@ -160,12 +185,12 @@ class OpenFolder:
                 raise
             advice = "a link or no folder is where a folder of ours is to be; move it away"
             raise NotOursError(self.place_of(name), advice) from None
-        return OpenFolder(descriptor, self.place_of(name))
+        return OpenFolder(descriptor, self.place_of(name), shared=self._shared)
 
     def make_folder(self, name: str) -> bool:
         """Create a folder; return False if the name exists."""
         try:
-            os.mkdir(name, dir_fd=self._descriptor)
+            os.mkdir(name, _SHARED_FOLDER if self._shared else _PRIVATE_FOLDER, dir_fd=self._descriptor)
         except FileExistsError:
             return False
         return True
@@ -226,7 +251,7 @@ class OpenFolder:
     def _regular(self, name: str, flags: int) -> int:
         advice = "no file is where one of ours is to be; move it away"
         try:
-            descriptor = os.open(name, flags, 0o644, dir_fd=self._descriptor)
+            descriptor = os.open(name, flags, self._file_mode, dir_fd=self._descriptor)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV):
                 raise
@@ -235,6 +260,10 @@ class OpenFolder:
             os.close(descriptor)
             raise NotOursError(self.place_of(name), advice)
         return descriptor
+
+    @property
+    def _file_mode(self) -> int:
+        return _SHARED_FILE if self._shared else _PRIVATE_FILE
 
     def read(self, name: str, limit: int) -> bytes:
         """Read a regular file.
@@ -289,7 +318,7 @@ class OpenFolder:
         self._check_free(name, replaces=replaces)
         temporary = f"{name}.{os.urandom(4).hex()}{TEMPORARY}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o644, dir_fd=self._descriptor)
+        descriptor = os.open(temporary, flags, self._file_mode, dir_fd=self._descriptor)
         try:
             with os.fdopen(descriptor, "wb", buffering=0):
                 for piece in (data,) if isinstance(data, bytes) else data:

@@ -205,7 +205,7 @@ def _filled(config: Config, known: Mapping[str, str]) -> Config:
 def _kept(file: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the secrets of these names, or their hashes, and those that were generated now."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(0o700, parents=True, exist_ok=True)
         with _opened(file) as descriptor:
             known = _read(descriptor, file)
             made = {name: secrets.token_urlsafe(SECRET_BYTES) for name in names if name not in known}

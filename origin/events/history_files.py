@@ -127,6 +127,8 @@ class HistoryFiles:
                 if ours is not None:
                     self._files.insert(0, ours[0])
                     past.add(*ours)
+            if self._files:
+                folder.make_private()
             if not past.epochs:
                 # An id may be given out before there is an event.
                 self._begin(folder, 0)

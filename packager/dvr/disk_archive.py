@@ -149,6 +149,8 @@ class DiskArchive:
     def _load(self, cadence: Cadence) -> dict[str, StoredRendition]:
         with self._place.open(make=True) as folder:
             noted = self._noted(folder)
+            if noted is not None:
+                folder.make_private()  # with the renditions that aren't configured any more
             surveys = self._survey(cadence)
             if noted is None:
                 lines = (line for survey in surveys.values() for line in survey.lines.values())

@@ -248,7 +248,7 @@ class _Exporter:
         with source.open() as file:
             identities = self.folders.identities(source, file)
             wanted = Record(self.layout, identities)
-            with DataFolder(self.out, source.place[:-1]).open(make=True) as parent:
+            with DataFolder(self.out, source.place[:-1], shared=True).open(make=True) as parent:
                 record = None
                 while record is None:  # another run may have it under way, and put it in its place
                     record = self._there(parent, source.place[-1], wanted) or self._write_film(
@@ -367,7 +367,7 @@ class _Exporter:
     def export_title(self, place: tuple[str, ...], renditions: Sequence[_Done]) -> None:
         """Write the playlists of a title beside the folders of its renditions."""
         record = Record(self.layout, tuple(identity for one in renditions for identity in one.identities))
-        with DataFolder(self.out, place).open(make=True) as folder:
+        with DataFolder(self.out, place, shared=True).open(make=True) as folder:
             known = read_record(folder)
             if known is not None and known.of_same(record) and is_whole(folder, known):
                 return

@@ -190,6 +190,8 @@ class Recordings:
                     recording = self._read(folder, name)
                     unknown += recording is None
                     found += [] if recording is None else [recording]
+            if found:
+                folder.make_private()
         if unknown:
             log.warning(
                 "folders that are no recordings stay",

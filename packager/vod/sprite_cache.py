@@ -123,6 +123,8 @@ class SpriteCache:
                         elif (status := folder.status(entry.name)) is not None:
                             place = name[1], int(name[2])
                             found.append((status.st_mtime, place, (entry.name, status.st_size)))
+                    if found:
+                        folder.make_private()
         except FileNotFoundError:
             pass
         except OSError as error:

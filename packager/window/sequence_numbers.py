@@ -167,6 +167,7 @@ class SequenceNumbers:
                 self._is_ours = True
                 log.warning("numbers can't be what they say", folder=str(self._place), aside=aside)
                 return
+            folder.make_private()  # with the DVR and the recordings that are in it
         self.reserved = max(self.reserved, reserved)
         # A version before this one wrote the number alone.
         self.discontinuity_sequence = sequence

@@ -26,6 +26,7 @@ from tests.conftest import start_server
 from tests.event_history import LIMITS, datas, files_of, ids, kept
 from tests.event_server import LIMIT, a_channel, serving
 from tests.keys import ADMIN_TOKEN
+from tests.private_files import open_to_all, readable_by_others
 from tests.small_disk import small_disk
 from tests.waiting import until, wait_for
 
@@ -45,6 +46,32 @@ async def test_a_last_line_that_was_cut_off_costs_that_event_alone(tmp_path: Pat
         assert channel.since("a-2").reason == "restart"
         assert channel.after(channel.since("a-2")) == []
     assert file in files_of(tmp_path)
+
+
+async def test_other_users_of_the_machine_cant_read_a_history_nor_an_earlier_one(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        async with kept(tmp_path, "a") as (channel, _):
+            channel.publish_text("what needs the read_key")
+        assert list(readable_by_others(tmp_path)) == []
+        open_to_all(tmp_path)
+        assert len(list(readable_by_others(tmp_path))) == 1
+        async with kept(tmp_path, "b") as (channel, _):
+            assert datas(channel) == ["what needs the read_key"]
+    finally:
+        os.umask(umask)
+    assert list(readable_by_others(tmp_path)) == []
+
+
+async def test_a_folder_without_a_history_keeps_its_mode_for_it_may_be_somebody_elses(tmp_path: Path) -> None:
+    folder = tmp_path / "events" / "test"
+    folder.mkdir(parents=True)
+    (folder / "7.events").write_text("mine")
+    open_to_all(tmp_path)
+    async with kept(tmp_path, "a") as (channel, _):
+        channel.publish_text("1")
+    assert list(readable_by_others(tmp_path)) == [str(folder / "7.events")]
+    assert folder.stat().st_mode & 0o777 == 0o755
 
 
 FOREIGN: dict[str, bytes] = {

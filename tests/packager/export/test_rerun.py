@@ -45,6 +45,17 @@ def test_what_is_complete_is_not_written_again(film: Path, tmp_path: Path, singl
     assert told[-1][1] == told[-1][2] > 1
 
 
+def test_a_package_is_for_any_web_server_to_read(film: Path, tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        export([film], tmp_path / "out").require()
+    finally:
+        os.umask(umask)
+    modes = {path.is_dir(): path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*")}
+    assert modes == {True: 0o755, False: 0o644}
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+
+
 def test_a_rerun_needs_neither_the_films_index_nor_what_reads_it(film: Path, tmp_path: Path) -> None:
     """That is most of what a rerun over a long film would take."""
     words = [str(HEADWATER), "package", str(film), "--out", str(tmp_path / "out")]

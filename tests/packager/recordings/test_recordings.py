@@ -22,8 +22,10 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.publish.dash import LiveManifest
 from packager.recordings.disk_recordings import Recording, Recordings, Retention
 from packager.safe_files import OpenFolder
+from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, Track, make_material
 from tests.packager.station import Station, on_air
+from tests.private_files import open_to_all, readable_by_others
 
 SAMPLE_RATE = 48_000
 
@@ -160,6 +162,33 @@ async def test_segments_are_shared_with_the_dvr_and_not_copied(
     recording = await record(tmp_path, material, tools, monkeypatch)
     for path in recording.path.glob("*/*.m4s"):
         assert path.samefile(tmp_path / "dvr" / path.parent.name / path.name)
+
+
+async def test_other_users_of_the_machine_read_neither_dvr_nor_recordings_also_of_earlier_versions(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    umask = os.umask(0)
+    try:
+        recording = await record(tmp_path, material, tools, monkeypatch)
+        assert list(readable_by_others(tmp_path)) == []
+        open_to_all(tmp_path)
+        (tmp_path / "foreign").mkdir()
+        (tmp_path / "foreign" / "film.mp4").touch()
+        assert len(list(readable_by_others(tmp_path))) > 20
+        async with on_air(tmp_path, material, tools, monkeypatch, number=NUMBER + 20) as station:
+            await station.segment(1)
+            async with station.channel.live_event.running():
+                there = {Path(path).name for path in readable_by_others(tmp_path)}
+    finally:
+        os.umask(umask)
+    assert there == {"film.mp4", "ended"}
+    assert recording.path.parent.stat().st_mode & 0o777 == 0o700
+    # The channel's numbers are read at each start, and tell that the whole folder is ours.
+    tmp_path.chmod(0o755)
+    numbers = SequenceNumbers(tmp_path)
+    await asyncio.to_thread(SequenceNumbers.reserve, numbers, NUMBER)
+    await asyncio.to_thread(numbers.load)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.clause("After a power cut only what is whole is listed")
