@@ -141,11 +141,14 @@ def serve(
         config = load_config(file, options)
     # The file is looked at before the process becomes another user, who may not be allowed to.
     is_shown_to_all = file is not None and load.shows_secrets(file)
+    moved = [] if file is None else list(load.moved_paths(file))
     bound = start.prepare(config, limits)
     logging_setup.configure(config.log.level, config.log.format, redactor_of(config))
     if is_shown_to_all:
         advice = f"take that from others: chmod 600 {file}"
         log.warning("the configuration has secrets, and everybody on this machine can read it", advice=advice)
+    for line in moved:
+        log.warning("a path in the configuration is relative to its file", reason=line)
     if asks_for_rtmp and not config.server.rtmp_port:
         taken = f"port {start.DEMO_RTMP_PORT} is in use"
         log.warning("the demo takes no RTMP", reason=taken, advice="set server.rtmp_port")

@@ -2,6 +2,7 @@
 
 Later ones win: defaults < ``headwater.toml`` < ``HEADWATER_SECTION_KEY`` < options. A key that isn't known
 or a value of the wrong type is one ``ConfigError`` that names the source, the key and what is allowed.
+Paths in the file are relative to the file's folder, others to the folder where the command was started.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import stat
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,15 @@ import msgspec
 from msgspec import Struct
 
 from origin.config import stations
-from origin.config.options import Config, ConfigError, LiveOptions, ServerOptions, secrets_in, shown_value
+from origin.config.options import (
+    GAPS,
+    Config,
+    ConfigError,
+    LiveOptions,
+    ServerOptions,
+    secrets_in,
+    shown_value,
+)
 from origin.config.validation_messages import allowed_keys, explain, reason, without_constraints
 from origin.http.trusted_proxies import TrustedProxies
 from packager.redaction import redacted_url
@@ -44,6 +54,8 @@ def load(path: Path | None, environment: Mapping[str, str], options: Layer) -> C
     layers += [("the environment", read_environment(environment)), ("the command line", options)]
     for origin, layer in layers:
         validate(layer, origin)
+        if path is not None and layer is layers[0][1]:
+            layer = _resolved(layer, path)
         for section, value in layer.items():
             merged[section] = {**merged.get(section, {}), **value} if isinstance(value, Mapping) else value
     config = validate(merged, "the configuration")
@@ -68,6 +80,49 @@ def read_file(path: Path) -> Layer:
         raise ConfigError(f"{path}: not valid TOML: it isn't text in UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def _resolved(layer: Layer, file: Path) -> Layer:
+    """Replace the paths in a file's values, which are valid, by those relative to the file's folder."""
+    layer = deepcopy(dict(layer))
+    for _, table, key in _relative_paths(layer):
+        table[key] = str(file.parent / table[key])
+    return layer
+
+
+def _relative_paths(layer: Layer) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield the section, the table and the key of each relative path in a file's values."""
+    stations = {table.get("name") for table in layer.get("radio", ())}
+    for section, keys in _PATHS.items():
+        found = layer.get(section, {})
+        for table in found if isinstance(found, list) else (found,):
+            for key in keys:
+                value = table.get(key, "")
+                is_named = value in _NO_PATHS.get((section, key), ()) or (
+                    (section, key) == ("radio", "fallback") and value in stations
+                )
+                if value and not is_named and "://" not in value and not value.startswith(("/", "~")):
+                    yield section, table, key
+
+
+def moved_paths(file: Path) -> Iterator[str]:
+    """Find paths in a file that earlier versions took as relative to the current folder, and found there.
+
+    Yields:
+        One line for each that exists there, beginning with its key.
+
+    Raises:
+        ConfigError: the file can't be read.
+    """
+    for section, table, key in _relative_paths(read_file(file)):
+        meant, former = file.parent / table[key], Path(table[key])
+        try:
+            moved = former.exists() and not (meant.exists() and meant.samefile(former))
+        except (OSError, ValueError):
+            continue
+        if moved:
+            place = f"{section} {table['name']!r}: {key}" if "name" in table else f"{section}.{key}"
+            yield f"{place}: means {meant}, beside the configuration, and not {former.absolute()}"
 
 
 def read_environment(environment: Mapping[str, str]) -> Layer:
@@ -173,6 +228,12 @@ def _check_together(config: Config) -> None:
         _check_sources(config.live)
 
 
+_NO_PATHS = {
+    ("live", "source"): ("publish", "testsrc"),
+    ("live", "offline"): (GAPS,),
+}
+"""Words that stand in the place of a path, and name none."""
+
 _PATHS = {
     "server": ("data",),
     "library": ("path",),
@@ -180,7 +241,7 @@ _PATHS = {
     "live": ("source", "offline"),
     "radio": ("folder", "fallback", "intro"),
 }
-"""The keys of each section that may be paths in somebody's home, such as ``~/Music``."""
+"""The keys of each section that may be paths."""
 
 
 def _check_homes(config: Config) -> None:

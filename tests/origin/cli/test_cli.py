@@ -86,6 +86,16 @@ def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
     assert_one_line(result, 2, "HEADWATER_SERVER_PORT", "a whole number, not text")
 
 
+def test_print_config_shows_paths_of_the_file_beside_it_and_others_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "headwater.toml").write_text('[server]\ndata = "d"\n[library]\npath = "films"\n')
+    result = run_headwater(
+        "serve", "--config", "etc/headwater.toml", "--library", "own", "--print-config", cwd=tmp_path
+    )
+    assert 'data = "etc/d"\n' in result.stdout
+    assert 'path = "own"\n' in result.stdout
+
+
 def test_print_config_shows_what_the_sources_gave(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text('[server]\nport = 1\n[library]\npath = "films"\n')
     result = run_headwater(

@@ -8,8 +8,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from origin.config.load import as_toml, load
-from origin.config.options import Config, ConfigError, LiveOptions, seconds
+from origin.config.load import _PATHS, as_toml, load, moved_paths
+from origin.config.options import (
+    ClusterOptions,
+    Config,
+    ConfigError,
+    EventOptions,
+    LibraryOptions,
+    LiveOptions,
+    LogOptions,
+    RadioOptions,
+    ServerOptions,
+    seconds,
+)
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -232,3 +243,123 @@ def test_a_home_of_nobody_is_an_error_that_names_the_key(tmp_path: Path, key: st
     path = write(tmp_path, f'[{section}]\n{name} = "~nosuchuser/x"\n')
     with pytest.raises(ConfigError, match=f"{key}: '~nosuchuser' is nobody's home; allowed: a user's"):
         load(path, {}, {})
+
+
+BESIDE = """
+[server]
+data = "data"
+[library]
+path = "films"
+[log]
+access = "logs/access.log"
+[[live]]
+name = "file"
+source = "loop.mp4"
+offline = "slate.mp4"
+[[live]]
+name = "studio"
+source = "publish"
+offline = "gaps"
+[[live]]
+name = "pulled"
+source = "udp://127.0.0.1:9999"
+[[live]]
+name = "test"
+source = "testsrc"
+offline = "/slate.mp4"
+[[radio]]
+name = "morning"
+folder = "../music"
+fallback = "night"
+intro = "~/intro.mp3"
+[[radio]]
+name = "night"
+fallback = "night.mp3"
+intro = "jingle.mp3"
+"""
+
+
+def test_paths_in_the_file_are_relative_to_it_and_all_others_to_where_the_command_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "loop.mp4").touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for named, beside in ((Path("../etc"), "../etc"), (tmp_path / "etc", str(tmp_path / "etc"))):
+        write(tmp_path / "etc", BESIDE)
+        config = load(named / "headwater.toml", {}, {})
+        assert (config.server.data, config.library.path) == (f"{beside}/data", f"{beside}/films")
+        assert config.log.access == f"{beside}/logs/access.log"
+        assert [(one.source, one.offline) for one in config.live] == [
+            (f"{beside}/loop.mp4", f"{beside}/slate.mp4"),
+            ("publish", "gaps"),
+            ("udp://127.0.0.1:9999", "gaps"),
+            ("testsrc", "/slate.mp4"),
+        ]
+        assert [(one.folder, one.fallback, one.intro) for one in config.radio] == [
+            (f"{beside}/../music", "night", "~/intro.mp3"),
+            ("music", f"{beside}/night.mp3", f"{beside}/jingle.mp3"),
+        ]
+        assert f'path = "{beside}/films"\n' in as_toml(config)
+        others = load(named / "headwater.toml", {"HEADWATER_SERVER_DATA": "d"}, {"library": {"path": "f"}})
+        assert (others.server.data, others.library.path) == ("d", "f")
+
+
+def test_each_option_that_names_a_file_is_relative_to_the_configuration() -> None:
+    """An option of another one belongs into ``_PATHS``, or here."""
+    names = (
+        "path",
+        "folder",
+        "file",
+        "data",
+        "access",
+        "intro",
+        "offline",
+        "fallback",
+        "certificate",
+        "source",
+    )
+    found = {
+        (section, key)
+        for section, kind in {
+            "server": ServerOptions,
+            "library": LibraryOptions,
+            "cluster": ClusterOptions,
+            "live": LiveOptions,
+            "radio": RadioOptions,
+            "events": EventOptions,
+            "log": LogOptions,
+        }.items()
+        for key in kind.__struct_fields__
+        if any(word in names for word in key.split("_"))
+    }
+    # A bucket, URLs and a password.
+    others = {
+        ("server", "dvr_path"),
+        ("radio", "source"),
+        ("radio", "source_password"),
+        ("radio", "source_webhook"),
+    }
+    assert found - others == {(section, key) for section, keys in _PATHS.items() for key in keys}
+
+
+def test_what_an_earlier_version_found_elsewhere_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    file = write(etc, BESIDE)
+    monkeypatch.chdir(tmp_path)
+    assert list(moved_paths(file)) == []
+    (tmp_path / "films").mkdir()
+    (tmp_path / "loop.mp4").touch()
+    (tmp_path / "etc" / "data").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "etc" / "data")
+    assert list(moved_paths(file)) == [
+        f"library.path: means {etc}/films, beside the configuration, and not {tmp_path}/films",
+        f"live 'file': source: means {etc}/loop.mp4, beside the configuration, and not {tmp_path}/loop.mp4",
+    ]
+    monkeypatch.chdir(tmp_path / "etc")
+    (tmp_path / "etc" / "films").mkdir()
+    assert list(moved_paths(Path("headwater.toml"))) == []
