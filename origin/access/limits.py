@@ -12,10 +12,12 @@ class WebhookLimits:
     Attributes:
         seconds: what an answer may take.
         requests: most answers that are waited for at once.
+        reports: most reports of what is over that wait for their turn, or an answer; further ones are lost.
     """
 
     seconds: float = 5.0
     requests: int = 64
+    reports: int = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Asks a server of the administrator's whether somebody may do something; it fails closed, in bounded time.
 
+It is asked in JSON, and its status decides; or by a form, as Icecast does it, and the answer's fields decide.
+
 Most servers have no webhook, and are back sooner after a crash without a client of HTTP: import this late.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import httpx
 
@@ -32,7 +35,7 @@ class UnansweredError(Exception):
 
 
 class Webhook:
-    """Asks by ``POST`` with JSON; any status of success allows (RFC 9110 §15.3).
+    """Sends ``POST`` requests to one URL.
 
     Args:
         url: what is asked. It is the administrator's, so it may be in a private network or on this machine.
@@ -45,18 +48,37 @@ class Webhook:
         self._asking = 0
 
     async def ask(self, asked: Mapping[str, object]) -> None:
-        """Ask the server whether this may be done, and return if it allows it.
+        """Ask in JSON whether this may be done; return for any status of success (RFC 9110 §15.3).
 
         Raises:
             DeniedError: it doesn't allow it.
             UnansweredError: it doesn't answer in time.
         """
+        status = (await self._post(json=dict(asked))).status_code
+        if not 200 <= status < 300:
+            raise DeniedError(status)
+
+    async def send_form(self, fields: Mapping[str, str]) -> Mapping[str, str]:
+        """Send a form; return the header fields of the answer, whatever its status.
+
+        Raises:
+            UnansweredError: it doesn't answer in time.
+        """
+        return (await self._post(data=dict(fields))).headers
+
+    async def _post(self, **content: Any) -> httpx.Response:
+        """Return the head of the answer; its body isn't read."""
         if self._asking >= self._limits.requests:
             raise UnansweredError("has too much to answer")
         self._asking += 1
         try:
             async with asyncio.timeout(self._limits.seconds):
-                status = await self._post(asked)
+                await asyncio.to_thread(certificates)
+                async with (
+                    guarded_client(self._url, timeout=None) as client,
+                    client.stream("POST", self._url, **content) as answer,
+                ):
+                    return answer
         except TimeoutError:
             raise UnansweredError("didn't answer in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, PullError) as error:
@@ -64,14 +86,3 @@ class Webhook:
             raise UnansweredError(f"can't be asked: {type(error).__name__}") from None
         finally:
             self._asking -= 1
-        if not 200 <= status < 300:
-            raise DeniedError(status)
-
-    async def _post(self, asked: Mapping[str, object]) -> int:
-        """Return the status of the answer; its body isn't read."""
-        await asyncio.to_thread(certificates)
-        async with (
-            guarded_client(self._url, timeout=None) as client,
-            client.stream("POST", self._url, json=dict(asked)) as answer,
-        ):
-            return answer.status_code

@@ -396,6 +396,11 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     channels."""
     listener_webhook: WebhookUrl = ""
     """URL that is asked by POST whether somebody may listen; empty: nobody is asked."""
+    listener_add: WebhookUrl = ""
+    """URL that is asked by a form whether somebody may listen, as by Icecast's URL authentication: the field
+    ``icecast-auth-user: 1`` of its answer allows."""
+    listener_remove: WebhookUrl = ""
+    """URL that is sent a form when a listener has left, as by Icecast's URL authentication."""
     source_webhook: WebhookUrl = ""
     """URL that is asked by POST whether a source client with the right password may send; empty: nobody is
     asked."""

@@ -13,14 +13,14 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from encodings.aliases import aliases as encoding_aliases
 from html import escape
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import UnauthorizedError
-from origin.radio.aliases import station_name
+from origin.radio.aliases import station_addresses, station_name
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.icy_headers import one_line
@@ -73,7 +73,7 @@ class Admin:
 
     def routes(self) -> list[BaseRoute]:
         """Make the routes; libshout 2.4.6 sends its titles by POST, all others by GET."""
-        actions: dict[str, Callable[[Request, Mapping[str, str]], Awaitable[Response]]] = {
+        actions: dict[str, Callable[[Request, Mapping[str, str]], Awaitable[ElementTree.Element]]] = {
             "metadata": self._update_title,
             "stats": self._show_stats,
             "listmounts": self._list_mounts,
@@ -82,17 +82,25 @@ class Admin:
             "moveclients": self._move_clients,
             "killsource": self._kill_source,
         }
+        paths = {name: (act, False) for name, act in actions.items()}
+        paths |= {f"{name}.xsl": (act, True) for name, act in actions.items() if name != "metadata"}
+        paths |= {"": (self._show_stats, True), "stats.xml": (self._show_stats, False)}
         return [
-            Route(f"/admin/{name}", self._answering(act), methods=["GET", "POST"])
-            for name, act in actions.items()
+            Route(f"/admin/{path}", self._answering(act, as_page=as_page), methods=["GET", "POST"])
+            for path, (act, as_page) in paths.items()
         ]
 
     def _answering(
-        self, act: Callable[[Request, Mapping[str, str]], Awaitable[Response]]
+        self,
+        act: Callable[[Request, Mapping[str, str]], Awaitable[ElementTree.Element]],
+        *,
+        as_page: bool,
     ) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             try:
-                return await act(request, await self._fields(request))
+                top = await act(request, await self._fields(request))
+                # In a thread: thousands of listeners take a tenth of a second.
+                return await asyncio.to_thread(_page if as_page else _xml, top)
             except RefusalError as error:
                 return error.response()
             except AdminError as error:
@@ -109,7 +117,7 @@ class Admin:
                 text = b"%b&%b" % (text, body.strip())
         return read_query(text)
 
-    async def _update_title(self, request: Request, fields: Mapping[str, str]) -> Response:
+    async def _update_title(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Set the title of what a source client sends from now on."""
         name = self._name(fields.get("mount", ""))
         mount, password = self._mounts.get(name), self._passwords.get(name)
@@ -128,26 +136,27 @@ class Admin:
             raise AdminError("Source does not exist")
         return _response("Metadata update successful")
 
-    async def _show_stats(self, request: Request, fields: Mapping[str, str]) -> Response:
+    async def _show_stats(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Show the statistics of the server and its stations, or of one station."""
         await self._require(request, self._password(fields))
         base, live = base_of(request), self._live()
         top = ElementTree.Element("icestats")
         elsewhere = sum(mount.elsewhere.connections for mount in self._mounts.values())
         _fill(top, describe_server(base, live.values(), self._counts, elsewhere))
-        shown = {fields["mount"]: self._source(fields)} if "mount" in fields else _addresses(live)
+        shown = {fields["mount"]: self._source(fields)} if "mount" in fields else self._addresses()
         for address, mount in shown.items():
-            _fill(ElementTree.SubElement(top, "source", mount=address), describe_source(mount, base))
-        return _xml(top)
+            url = f"{base}/{address.removeprefix('/')}"
+            _fill(ElementTree.SubElement(top, "source", mount=address), describe_source(mount, url))
+        return top
 
-    async def _list_mounts(self, request: Request, _fields: Mapping[str, str]) -> Response:
+    async def _list_mounts(self, request: Request, _fields: Mapping[str, str]) -> ElementTree.Element:
         """List the stations that are on air."""
         await self._require(request)
         top = ElementTree.Element("icestats")
-        _add_mounts(top, _addresses(self._live()))
-        return _xml(top)
+        _add_mounts(top, self._addresses())
+        return top
 
-    async def _list_clients(self, request: Request, fields: Mapping[str, str]) -> Response:
+    async def _list_clients(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """List the listeners of a station."""
         mount = await self._station(request, fields)
         listeners = [
@@ -159,10 +168,9 @@ class Admin:
             }
             for one in mount.present
         ]
-        # In a thread: thousands of listeners take a tenth of a second.
         return await asyncio.to_thread(_list_of_clients, fields["mount"], listeners)
 
-    async def _kill_client(self, request: Request, fields: Mapping[str, str]) -> Response:
+    async def _kill_client(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Disconnect a listener."""
         mount = await self._station(request, fields)
         if "id" not in fields:
@@ -173,15 +181,15 @@ class Admin:
         what = "removed" if found else "not found"
         return _response(f"Client {shown} {what}", success=found)
 
-    async def _move_clients(self, request: Request, fields: Mapping[str, str]) -> Response:
+    async def _move_clients(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Move the listeners of a station to another; without one, list those that there are."""
         mount = await self._station(request, fields)
-        others = {address: one for address, one in _addresses(self._live()).items() if one is not mount}
+        others = {address: one for address, one in self._addresses().items() if one is not mount}
         if "destination" not in fields:
             top = ElementTree.Element("icestats")
             _fill(top, {"current_source": fields["mount"]})
             _add_mounts(top, others)
-            return _xml(top)
+            return top
         destination = self._mounts.get(self._name(fields["destination"]))
         if destination is mount:
             raise AdminError("supplied mountpoints are identical")
@@ -195,7 +203,7 @@ class Admin:
         mount.move_listeners(destination)
         return _response(f"Clients moved from {fields['mount']} to {fields['destination']}")
 
-    async def _kill_source(self, request: Request, fields: Mapping[str, str]) -> Response:
+    async def _kill_source(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Disconnect the source client of a station."""
         mount = await self._station(request, fields)
         if not mount.dismiss_source():
@@ -220,6 +228,11 @@ class Admin:
         if mount is None:
             raise AdminError("Source does not exist")
         return mount
+
+    def _addresses(self) -> dict[str, Mount]:
+        """Return the stations on air by all their addresses: tools look for the one that they know."""
+        live = self._live()
+        return {address: live[name] for address, name in station_addresses(live, self._aliases).items()}
 
     def _live(self) -> dict[str, Mount]:
         return {name: mount for name, mount in self._mounts.items() if mount.state == "live"}
@@ -256,10 +269,6 @@ def _decoded(value: bytes, charset: str) -> str:
     return value.decode("latin-1")
 
 
-def _addresses(mounts: Mapping[str, Mount]) -> dict[str, Mount]:
-    return {f"/radio/{name}": mount for name, mount in mounts.items()}
-
-
 def _add_mounts(top: ElementTree.Element, mounts: Mapping[str, Mount]) -> None:
     for address, mount in mounts.items():
         described = {
@@ -271,13 +280,13 @@ def _add_mounts(top: ElementTree.Element, mounts: Mapping[str, Mount]) -> None:
         _fill(ElementTree.SubElement(top, "source", mount=address), described)
 
 
-def _list_of_clients(address: str, listeners: Sequence[Mapping[str, object]]) -> Response:
+def _list_of_clients(address: str, listeners: Sequence[Mapping[str, object]]) -> ElementTree.Element:
     top = ElementTree.Element("icestats")
     source = ElementTree.SubElement(top, "source", mount=address)
     _fill(source, {"Listeners": len(listeners)})
     for listener in listeners:
         _fill(ElementTree.SubElement(source, "listener"), listener)
-    return _xml(top)
+    return top
 
 
 def _fill(element: ElementTree.Element, described: Mapping[str, object]) -> None:
@@ -292,10 +301,49 @@ def _xml(top: ElementTree.Element) -> Response:
     return Response(text, media_type="text/xml", headers=_NOT_KEPT)
 
 
-def _response(message: str, *, success: bool = True) -> Response:
+def _page(top: ElementTree.Element) -> Response:
+    """Write as HTML for people what tools get as XML."""
+    parts = [_table(top)]
+    for source in top.iter("source"):
+        mount = one_line(source.get("mount", ""))
+        clients = f"listclients.xsl?mount={quote(mount)}"
+        parts.append(f'<h2>Mountpoint {escape(mount)}</h2>\n<p><a href="{clients}">List Clients</a></p>')
+        parts.append(_table(source))
+        parts += [_table(listener) for listener in source.iter("listener")]
+    return Response(_PAGE.format(content="\n".join(parts)), media_type="text/html", headers=_NOT_KEPT)
+
+
+def _table(element: ElementTree.Element) -> str:
+    rows = "\n".join(
+        f"<tr><td>{escape(one.tag)}</td><td>{escape(one.text or '')}</td></tr>"
+        for one in element
+        if not len(one) and one.tag != "source"
+    )
+    return f"<table>\n{rows}\n</table>"
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Administration of stations</title>
+<style>:root {{ color-scheme: light dark; font-family: sans-serif }} td {{ padding-right: 1em }}</style>
+</head>
+<body>
+<h1>Administration of stations</h1>
+<p><a href="stats.xsl">Statistics</a> <a href="listmounts.xsl">Stations on air</a>
+<a href="/status.xsl">Public page</a></p>
+{content}
+</body>
+</html>
+"""
+
+
+def _response(message: str, *, success: bool = True) -> ElementTree.Element:
     top = ElementTree.Element("iceresponse")
     _fill(top, {"message": message, "return": int(success)})
-    return _xml(top)
+    return top
 
 
 def _error(status: int, message: str) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,6 +13,15 @@ def station_name(address: str, aliases: Mapping[str, str]) -> str:
     """Return the name of the station with an address: ``/radio/NAME``, ``/NAME`` for short, or an alias."""
     found = aliases.get(address if address.startswith("/") else f"/{address}")
     return found or address.removeprefix("/").removeprefix("radio/")
+
+
+def station_addresses(names: Iterable[str], aliases: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of stations by all their addresses: of each its own first, and then its aliases."""
+    by_name: dict[str, list[str]] = {name: [f"/radio/{name}"] for name in names}
+    for address, name in aliases.items():
+        if name in by_name and address not in by_name[name]:
+            by_name[name].append(address)
+    return {address: name for name, addresses in by_name.items() for address in addresses}
 
 
 class StationAliases:

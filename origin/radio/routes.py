@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -19,7 +21,7 @@ from origin.events.reading import EventReading
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
 from origin.http1.body_writer import STREAM, Stream
 from origin.radio.admin import Admin
-from origin.radio.aliases import station_name
+from origin.radio.aliases import station_addresses, station_name
 from origin.radio.authorization import NamedStation, StationAuthorization, refusal
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.limits import RadioLimits
@@ -108,18 +110,24 @@ class ListenerEndpoint:
         if is_head:
             await self._play(mount, scope, send)
             return
+        request, number, admitted = Request(scope, receive), self._counts.add_listener(), 0.0
         try:
-            with self._client_listeners.held(client_address(Request(scope))):
-                await self._webhooks.check_listener(mount.name, Request(scope, receive))
+            with self._client_listeners.held(client_address(request)):
+                seconds = await self._webhooks.check_listener(mount.name, request, number)
+                admitted = time.monotonic()
                 if refused := self._has_no_room(mount):
                     await refused(scope, receive, send)
                     return
-                await self._play(mount, scope, send)
+                await self._play(mount, scope, send, number, seconds)
         except RefusalError as error:
             await error.response()(scope, receive, send)
         except TooManyError:
             refused = plain_refusal(429, "too many listeners of one address", _retry(mount))
             await refused(scope, receive, send)
+        finally:
+            if admitted:
+                seconds = time.monotonic() - admitted
+                await self._webhooks.report_listener(mount.name, request, number, seconds)
 
     def _has_no_room(self, mount: ListenedStation, *, is_head: bool = False) -> Response | None:
         if not mount.is_down and (is_head or not (mount.full or self._full())):
@@ -127,7 +135,10 @@ class ListenerEndpoint:
         reason = "the station is silent" if mount.is_down else "too many listeners"
         return plain_refusal(503, reason, _retry(mount))
 
-    async def _play(self, mount: ListenedStation, scope: Scope, send: Send) -> None:
+    async def _play(
+        self, mount: ListenedStation, scope: Scope, send: Send, number: int = 0, seconds: float = 0.0
+    ) -> None:
+        """Send a station's audio until its listener leaves, or has listened for so many seconds, if not 0."""
         with_titles = wants_titles(scope["headers"]) and not mount.has_own_titles
         # A Range makes no sense on what has no end: RFC 9110 §14.2 lets a server ignore it.
         # Nothing here keeps the header fields for as long as somebody listens.
@@ -139,11 +150,14 @@ class ListenerEndpoint:
         interleaver = Interleaver(mount.options.metaint) if with_titles else None
         request = Request(scope)
         client = ListenerClient(client_address(request), agent_of(request))
-        listener = Listener(interleaver, token_of(request), client, self._counts.add_listener())
+        listener = Listener(interleaver, token_of(request), client, number)
         take = functools.partial(mount.enter, listener)
         await send({"type": STREAM, "take": take, "buffer": mount.options.limits.listener.send_buffer_bytes})
         # The stream was not taken if the client has disconnected already.
         if listener.begun:
+            await asyncio.wait((listener.done,), timeout=seconds or None)
+            if not listener.done.done():
+                listener.dismiss(mount.options.limits.listener.close_seconds)
             await listener.done
 
     def _full(self) -> bool:
@@ -279,10 +293,15 @@ def _status_routes(stations: Stations, authorization: StationAuthorization) -> l
         return {name: mount for name, mount in stations.mounts.items() if name in names}
 
     async def show_status(request: Request) -> Response:
-        only = request.query_params.get("mount")
-        if only is not None:
-            only = f"/radio/{station_name(only, stations.aliases)}"
-        text = status(await accessible(request), base_of(request), only)
+        mounts = await accessible(request)
+        shown = {
+            address: mounts[name] for address, name in station_addresses(mounts, stations.aliases).items()
+        }
+        if (only := request.query_params.get("mount")) is not None:
+            name = station_name(only, stations.aliases)
+            address = only if only in shown else f"/radio/{name}"
+            shown = {address: shown[address]} if address in shown else {}
+        text = status(shown, base_of(request))
         return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
 
     async def show_status_page(request: Request) -> Response:

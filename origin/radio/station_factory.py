@@ -206,7 +206,7 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
         on_demand=options.on_demand and kind(options) == "relay",
         lead_seconds=limits.simulcast.lead_seconds if options.hls else 0.0,
         listener_password=options.listener_password or "",
-        has_listener_webhook=bool(options.listener_webhook),
+        has_listener_webhook=bool(options.listener_webhook or options.listener_add),
         intro=_intro(options, limits),
         events=replace(
             limits.events,
@@ -220,7 +220,7 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
 
 def needs_permission(station: RadioOptions) -> bool:
     """Tell whether not everybody may listen to a station."""
-    return bool(station.listener_password or station.listener_webhook)
+    return bool(station.listener_password or station.listener_webhook or station.listener_add)
 
 
 def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:

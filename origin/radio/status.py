@@ -18,13 +18,12 @@ from origin.radio.mount import Mount
 _STARTED = time.time()
 
 
-def status(mounts: Mapping[str, Mount], base: str, only: str | None = None) -> str:
+def status(mounts: Mapping[str, Mount], base: str) -> str:
     """Write the JSON of Icecast 2.4, except that ``source`` always is a list.
 
     Args:
-        mounts: by name.
+        mounts: by address, such as ``/radio/demo.mp3``; a station with aliases is there by each.
         base: the server's own address without a trailing slash.
-        only: path of the one station that is asked for, such as ``/radio/demo.mp3``; None for all.
 
     Returns:
         ASCII, safe inside HTML too; stations that are not live are left out.
@@ -33,9 +32,7 @@ def status(mounts: Mapping[str, Mount], base: str, only: str | None = None) -> s
         **_describe_host(base),
         **_moment("server_start", _STARTED),
         "source": [
-            _describe(mount, base)
-            for mount in mounts.values()
-            if mount.state == "live" and only in (None, f"/radio/{mount.name}")
+            _describe(mount, f"{base}{address}") for address, mount in mounts.items() if mount.state == "live"
         ],
     }
     return json.dumps({"icestats": facts}).replace("<", "\\u003c")
@@ -78,10 +75,10 @@ def describe_server(
     }
 
 
-def describe_source(mount: Mount, base: str) -> dict[str, object]:
+def describe_source(mount: Mount, url: str) -> dict[str, object]:
     """Give a station's part of ``/admin/stats``, by Icecast's names; the administrator sees who sends."""
     client = mount.source_client
-    public = {key: value for key, value in _describe(mount, base).items() if key != "dummy"}
+    public = {key: value for key, value in _describe(mount, url).items() if key != "dummy"}
     return {
         **public,
         "max_listeners": mount.options.max_listeners,
@@ -155,7 +152,7 @@ def _describe_host(base: str) -> dict[str, str]:
     }
 
 
-def _describe(mount: Mount, base: str) -> dict[str, object]:
+def _describe(mount: Mount, url: str) -> dict[str, object]:
     description = mount.description
     return {
         "audio_info": f"bitrate={mount.bitrate}",
@@ -164,7 +161,7 @@ def _describe(mount: Mount, base: str) -> dict[str, object]:
         "ice-bitrate": mount.bitrate,
         "listener_peak": mount.peak,
         "listeners": mount.listeners,
-        "listenurl": f"{base}/radio/{mount.name}",
+        "listenurl": url,
         "server_description": description.description,
         "server_name": description.name,
         "server_type": mount.media_type,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from origin.http.media_types import media_type_in
 from origin.responses.refusal import RefusalError
+
+Result = TypeVar("Result")
 
 
 def media_type_of(request: Request) -> str:
@@ -57,7 +59,7 @@ async def client_left(request: Request) -> None:
         pass
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, None]) -> None:
+async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """Do something for a request without a body, for as long as its client is there.
 
     Raises:
@@ -68,7 +70,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, None]) -> 
         await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
             raise ClientDisconnect
-        doing.result()
+        return doing.result()
     finally:
         doing.cancel()
         leaving.cancel()

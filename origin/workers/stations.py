@@ -46,8 +46,9 @@ class WorkerStations:
         self._aliases = {path: one.name for one in config.radio for path in one.aliases}
 
     def _is_answered_here(self, station: RadioOptions) -> bool:
-        # One process writes the log of the stations' requests.
-        return not (needs_permission(station) or station.on_demand or self._config.log.access)
+        # One process writes the log of the stations' requests, and reports who has listened.
+        asks = needs_permission(station) or station.listener_remove
+        return not (asks or station.on_demand or self._config.log.access)
 
     def follow(self, name: str) -> FollowedMountLog:
         """Make what folds the log of a station."""

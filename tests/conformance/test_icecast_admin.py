@@ -171,6 +171,20 @@ def test_it_answers_the_administrator_as_icecast_does(both: tuple[Side, Side], q
     assert own.shape == peer.shape
 
 
+@pytest.mark.parametrize(
+    "path", ["", "stats.xsl", "listmounts.xsl", "listclients.xsl?mount={m}/one.mp3", "stats.xml"]
+)
+def test_people_get_pages_and_tools_xml(both: tuple[Side, Side], path: str) -> None:
+    for side in both:
+        assert side.ask(path, None).status == 401
+        answer = side.ask(path)
+        assert answer.status == 200
+        assert ("</html>" in answer.text) is (path != "stats.xml")
+        assert f"{side.prefix}/one.mp3" in answer.text
+        assert ("Lis&lt;tener" in answer.text) is path.startswith("listclients")
+        assert "Lis<tener" not in answer.text
+
+
 def test_listeners_are_listed_as_icecast_lists_them(both: tuple[Side, Side]) -> None:
     for side in both:
         found = {

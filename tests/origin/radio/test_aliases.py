@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from origin.config.load import load
 from origin.config.options import ConfigError
 from tests.clients.programs import environment
 from tests.conftest import start_server
+from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
 from tests.processes import end
 from tests.waiting import wait_for
@@ -70,6 +73,30 @@ def test_a_station_is_at_its_aliases_too(tmp_path: Path) -> None:
             titled = client.get("/admin/metadata", params=query, auth=("source", "sesame"))
             assert titled.status_code == 200
             wait_for(lambda: playing()[0].get("title") == "Dawn", "the title", CLIENT_SECONDS)
+            addresses = ["/radio/one.mp3", "/morning.mp3", "/shows/live", "/radio/former.mp3"]
+            everything = client.get("/status-json.xsl").json()["icestats"]["source"]
+            assert [urlsplit(one["listenurl"]).path for one in everything] == addresses
+            assert urlsplit(str(playing()[0]["listenurl"])).path == "/shows/live"
+            assert len(playing()) == 1
+            with client.stream("GET", "/morning.mp3") as listening:
+                audio = listening.iter_raw()  # what isn't held closes the connection
+                next(audio)
+
+                def asked(path: str) -> ElementTree.Element:
+                    return ElementTree.fromstring(client.get(path, auth=("admin", ADMIN_TOKEN)).text)
+
+                # As AzuraCast looks for it, and counts who listens.
+                at_alias = "source[@mount='/morning.mp3']/listeners"
+                wait_for(lambda: asked("/admin/stats").findtext(at_alias) == "1", "it", CLIENT_SECONDS)
+                stats = asked("/admin/stats")
+                assert [one.get("mount") for one in stats.iter("source")] == addresses
+                assert (stats.findtext("listeners"), stats.findtext("sources")) == ("1", "1")
+                one = asked("/admin/stats?mount=/morning.mp3")
+                assert urlsplit(one.findtext("source/listenurl") or "").path == "/morning.mp3"
+                mounts = asked("/admin/listmounts")
+                assert [one.get("mount") for one in mounts.iter("source")] == addresses
+                heard = asked("/admin/listclients?mount=/morning.mp3")
+                assert heard.findtext("source[@mount='/morning.mp3']/Listeners") == "1"
             refused = client.put("/shows/live", content=b"x", headers={"content-type": "audio/mpeg"})
             assert refused.status_code == 401
             assert client.get("/shows").status_code == 404

@@ -200,7 +200,7 @@ async def test_the_status_is_json_that_is_safe_inside_html(title: str) -> None:
     await until(lambda: mount.state == "live")
     running.cancel()
     await asyncio.wait([running])
-    text = status({"test": mount}, "http://radio.example")
+    text = status({"/radio/test": mount}, "http://radio.example")
     assert json.loads(text)["icestats"]["source"][0]["title"] == title
     assert "<" not in text
     assert text.isascii()

@@ -48,7 +48,7 @@ async def test_the_status_has_all_that_icecasts_has() -> None:
     running = asyncio.create_task(mount.run())
     feed.push()
     await until(lambda: mount.state == "live")
-    ours = json.loads(status({"tone": mount}, "http://radio.example:8000"))["icestats"]
+    ours = json.loads(status({"/radio/tone": mount}, "http://radio.example:8000"))["icestats"]
     running.cancel()
     await asyncio.wait([running])
     (source,) = ours["source"]

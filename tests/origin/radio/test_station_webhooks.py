@@ -7,6 +7,7 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs
 
 import pytest
 from starlette.applications import Starlette
@@ -21,7 +22,7 @@ from origin.radio.authorization import StationAuthorization
 from origin.radio.mount import Mount
 from origin.radio.routes import routes
 from origin.radio.station_factory import Stations
-from origin.radio.station_webhooks import StationWebhooks
+from origin.radio.station_webhooks import StationWebhooks, UrlAuthentication
 from packager.radio.source_client_station import SourceClientStation
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
@@ -42,7 +43,14 @@ class Judge:
     url: str = ""
     status: int = 204
     asked: list[dict[str, str]] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answer_form(self, request: Request) -> Response:
+        assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+        form = parse_qs((await request.body()).decode(), keep_blank_values=True, strict_parsing=True)
+        self.asked.append({key: value for key, (value,) in form.items()})
+        return Response(status_code=self.status, headers=self.fields)
 
     async def answer(self, request: Request) -> Response:
         self.asked.append(await request.json())
@@ -103,6 +111,84 @@ async def test_it_isnt_asked_about_whom_the_server_refuses_and_isnt_told_the_ser
         assert judge.asked == []
         assert (await server.open(LISTENER, path="/radio/test?key=hush")).status == 200
         assert "hush" not in str(judge.asked)
+
+
+@asynccontextmanager
+async def authenticated_by_url(
+    limits: WebhookLimits = LIMITS, url: str = ""
+) -> AsyncIterator[tuple[Judge, Server, Mount]]:
+    """Serve a station whose listeners an Icecast's URL authentication decides about."""
+    judge, feed = Judge(status=200), Feed()
+    async with serving_app(Starlette(routes=[Route("/", judge.answer_form, methods=["POST"])])) as asked:
+        hook = Webhook(url or f"{asked.url}/", limits)
+        mount = Mount("test", feed, mount_options())
+        webhooks = StationWebhooks(
+            url_authentication=UrlAuthentication({"test": hook}, {"test": hook}, limits)
+        )
+        found = routes(
+            Stations({"test": mount}), StationAuthorization(Authenticator(), ADMIN_TOKEN), webhooks=webhooks
+        )
+        async with serving_app(Starlette(routes=found), [mount]) as server:
+            feed.push()
+            yield judge, server, mount
+
+
+async def test_an_icecasts_url_authentication_is_asked_and_told_as_icecast_does_it() -> None:
+    async with authenticated_by_url() as (judge, server, mount):
+        judge.fields = {"Icecast-Auth-User": "1"}
+        listener = await server.open(LISTENER, "User-Agent: VLC/3 & co", path="/radio/test?token=7")
+        assert listener.status == 200
+        await until(lambda: mount.listeners == 1)
+        (present,) = mount.present
+        told = {
+            "server": "radio.example",
+            "port": str(server.port),
+            "client": str(present.number),
+            "mount": "/radio/test?token=7",
+            "user": "joe",
+            "pass": "hush",
+            "ip": "127.0.0.1",
+            "agent": "VLC/3 & co",
+        }
+        assert judge.asked == [{"action": "listener_add", **told}]
+        assert mount.dismiss(str(present.number))
+        await until(lambda: len(judge.asked) == 2, "the report")
+        assert judge.asked[1] == {"action": "listener_remove", **told, "duration": judge.asked[1]["duration"]}
+        assert int(judge.asked[1]["duration"]) < CLIENT_SECONDS
+
+
+@pytest.mark.parametrize("fields", [{}, {"icecast-auth-user": "0"}, {"icecast-auth-user": "10"}])
+async def test_without_icecasts_field_nobody_listens_and_the_message_is_told(fields: dict[str, str]) -> None:
+    async with authenticated_by_url() as (judge, server, mount):
+        judge.fields = {**fields, "icecast-auth-message": "no <credit> " + "x" * 1000}
+        refused = await server.open()
+        assert refused.status == 401
+        assert refused.headers["www-authenticate"].startswith("Basic")
+        assert (await server.open(method="HEAD")).status == 200
+        # Who wasn't let in isn't reported; and the status alone lets nobody in, or keeps anybody out.
+        judge.fields, judge.status = {"icecast-auth-user": "1"}, 404
+        assert (await server.open()).status == 200
+        assert [one["action"] for one in judge.asked] == ["listener_add"] * 2
+        assert len({one["client"] for one in judge.asked}) == 2
+        await until(lambda: mount.listeners == 1)
+
+
+async def test_a_listener_is_disconnected_after_icecasts_time_limit() -> None:
+    async with authenticated_by_url() as (judge, server, mount):
+        judge.fields = {"icecast-auth-user": "1", "icecast-auth-timelimit": "1"}
+        assert (await server.open()).status == 200
+        await until(lambda: mount.listeners == 1)
+        await until(lambda: len(judge.asked) == 2, "the report")
+        assert mount.listeners == 0
+        assert int(judge.asked[1]["duration"]) >= 1
+
+
+async def test_an_unreachable_url_authentication_lets_nobody_in() -> None:
+    with kept_port() as nobody:
+        async with authenticated_by_url(url=f"http://127.0.0.1:{nobody}/") as (_, server, mount):
+            refused = await server.open()
+            assert (refused.status, refused.headers["retry-after"]) == (503, "10")
+            assert mount.listeners == 0
 
 
 async def test_nobody_is_let_in_where_it_cant_be_asked() -> None:
