@@ -29,7 +29,7 @@ from packager.vod.manifest import manifest
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
 from packager.vod.text_playlists import TEXT_FOLDER, TEXT_GROUP, TEXT_SUFFIX, text_media
 from packager.vod.text_segment_list import TextSegments
-from packager.vod.text_tracks import TextTrack, bandwidth
+from packager.vod.text_tracks import TextTrack
 
 SUFFIX = ".playlist.json"
 """What the names of such files end in."""
@@ -308,7 +308,7 @@ def _joined_texts(clips: Sequence[_ClipText], limits: SequenceLimits) -> list[_S
             own = next((one for one in clip.tracks if _purpose(one) == purpose), None)
             begin, *rest = clip.segments(own)
             segments += [replace(begin, discontinuity=bool(segments)), *rest]
-            rates += [] if own is None else [bandwidth(own, clip.text.whole)]
+            rates += [] if own is None else [own.cues.bandwidth(clip.text.whole)]
         joined = replace(first, name=str(number), title="", file="")
         found.append(_SequenceText(joined, segments, max(rates)))
     return found

@@ -24,7 +24,7 @@ from packager.vod.playlists import (
     title_of,
 )
 from packager.vod.text_playlists import TEXT_FOLDER, text_title
-from packager.vod.text_tracks import TIMESCALE, bandwidth
+from packager.vod.text_tracks import TIMESCALE
 
 
 def manifest(files: Files) -> StaticManifest:
@@ -112,7 +112,7 @@ def _text_sets(files: Files) -> list[AdaptationSet]:
     sets = []
     for number, track in enumerate(file.text_tracks):
         address = f"{file.prefix}{TEXT_FOLDER}/{track.name}/{track.version.folder}"
-        rate = bandwidth(track, text.whole)
+        rate = track.cues.bandwidth(text.whole)
         offered = Representation(f"text-{number}", address, rate, wvtt.CODECS, segments)
         role = "forced-subtitle" if track.forced else "caption" if track.sdh else "subtitle"
         roles = (role, "main") if track.default else (role,)

@@ -27,7 +27,7 @@ from packager.vod.independent_segments import UNKNOWN, SegmentStarts
 from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.storyboard import Storyboard
 from packager.vod.text_playlists import TEXT_GROUP, text_media
-from packager.vod.text_tracks import TextTrack, bandwidth
+from packager.vod.text_tracks import TextTrack
 
 INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
@@ -225,7 +225,7 @@ def choose_texts(files: Files) -> OfferedFile | None:
 
 def _with_texts(variants: Sequence[Variant], file: OfferedFile) -> list[Variant]:
     """Offer the text tracks with all variants."""
-    rate = max(bandwidth(track, file.index.text.whole) for track in file.text_tracks)
+    rate = max(track.cues.bandwidth(file.index.text.whole) for track in file.text_tracks)
     return [replace(one, bandwidth=one.bandwidth + rate, subtitles=TEXT_GROUP) for one in variants]
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import charset_normalizer
 import structlog
 
-from media.errors import MalformedError, MediaError, TooLargeError
+from media.errors import MalformedError, MediaError
 from media.mp4.languages import known_language
+from media.mp4.sample_table import Int64
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FolderNames, LibraryFile, Storage
@@ -24,10 +26,12 @@ from packager.vod.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.vod.text_tracks import (
     TEXT_LIMITS,
     TIMESCALE,
+    CueFacts,
     FileCues,
     ShiftedCues,
     TextLimits,
     TextTrack,
+    facts_of,
     with_name,
 )
 from packager.vod.versioned_addresses import UNVERSIONED, version_of
@@ -70,7 +74,9 @@ class SidecarLimits:
         file_bytes: largest file; that of a film of two hours has 0.1 MB.
         files: most files of one film.
         guess_bytes: how much of a file its encoding is guessed by.
+        film_bytes: most bytes of all files of one film together; further files are left out.
         kept: of the cues of files, or why there are none, that are remembered.
+        facts: most entries that are remembered of what films' playlists say of files.
         read_at_once: how many files are read at the same time.
         wait_seconds: how long a request waits while others are read.
         file: what one may have in it.
@@ -79,6 +85,8 @@ class SidecarLimits:
     file_bytes: int = 2 << 20
     files: int = 32
     guess_bytes: int = 32 << 10
+    film_bytes: int = 12 << 20
+    facts: int = 1 << 16
     kept: CacheLimits = field(default_factory=lambda: CacheLimits(items=1 << 15, nbytes=32 << 20))
     read_at_once: int = 2
     wait_seconds: float = 60.0
@@ -98,17 +106,33 @@ class SidecarName:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A subtitle file beside a film, with its cues.
+    """A subtitle file beside a film, whose cues are read when they are wanted.
 
     Attributes:
         named: what its name says.
+        path: relative to the library.
         identity: changes with the file.
-        content: its cues, or why there are none.
+        owner: reads it.
+        refusal: why it isn't even read; empty where it is.
     """
 
     named: SidecarName
+    path: str
     identity: tuple[int, ...]
-    content: FileCues | str
+    owner: Sidecars
+    refusal: str = ""
+
+    def cues(self) -> FileCues:
+        """Return its cues, which are parsed once and kept for a while.
+
+        Raises:
+            NotFoundError: it has gone or changed meanwhile.
+            OSError: it can't be read now.
+        """
+        content = self.owner.content(self)
+        if isinstance(content, str):
+            raise NotFoundError(f"{self.path}: {content}")
+        return content
 
 
 def parse_sidecar_name(name: str, stem: str) -> SidecarName | None:
@@ -185,6 +209,9 @@ class Sidecars:
         self._kept = SingleFlightCache[tuple[tuple[int, ...], str | None], FileCues | str](
             limits.kept, _nbytes
         )
+        self._facts = SingleFlightCache[tuple[tuple[int, ...], str | None, bytes], CueFacts](
+            CacheLimits(items=limits.facts, wait_seconds=limits.wait_seconds)
+        )
 
     def beside(self, path: str) -> list[Sidecar]:
         """Find the subtitle files of a film, in the order of their names.
@@ -203,14 +230,26 @@ class Sidecars:
             if isinstance(error, OSError) and will_pass(error):
                 raise
             return []
+        size = 0
         for named in names:
+            path = f"{folder}/{named.name}".removeprefix("/")
             try:
-                with self._library.open(f"{folder}/{named.name}".removeprefix("/")) as file:
-                    found.append(Sidecar(named, file.identity, self._content(file, named.language)))
+                with self._library.open(path) as file:
+                    refusal = self._refusal(file.size, size)
+                    found.append(Sidecar(named, path, file.identity, self, refusal))
+                    size += 0 if refusal else file.size
             except (NotFoundError, OSError) as error:  # it is gone, or not for everybody
                 if isinstance(error, OSError) and will_pass(error):
                     raise
         return found
+
+    def _refusal(self, size: int, before: int) -> str:
+        """Say why a file isn't read; empty where it is."""
+        if size > self._limits.file_bytes:
+            return f"{size} bytes: more than {self._limits.file_bytes}"
+        if before + size > self._limits.film_bytes:
+            return f"more than {self._limits.film_bytes} bytes of subtitle files with those before it"
+        return ""
 
     def _names(self, folder: str, name: str) -> list[SidecarName]:
         found: dict[str, SidecarName] = {}
@@ -221,21 +260,51 @@ class Sidecars:
                     found.setdefault(one, named)
         return list(found.values())
 
-    def _content(self, file: LibraryFile, language: str | None) -> FileCues | str:
+    def content(self, sidecar: Sidecar) -> FileCues | str:
+        """Return a file's cues, or why there are none; parsed once, and kept for a while.
+
+        Raises:
+            NotFoundError: it has gone or changed meanwhile.
+            OSError: it can't be read now.
+        """
+
         def make() -> FileCues | str:
             if not self._reading.acquire(timeout=self._limits.wait_seconds):
-                raise TimeoutError(f"{file.path} waits for others to be read")
+                raise TimeoutError(f"{sidecar.path} waits for others to be read")
             try:
-                return self._read(file, language)
+                with self._library.open(sidecar.path) as file:
+                    if file.identity != sidecar.identity:
+                        raise NotFoundError(f"{sidecar.path} has changed")
+                    return self._read(file, sidecar.named.language)
             finally:
                 self._reading.release()
 
-        return self._kept.get((file.identity, language), make)
+        return self._kept.get((sidecar.identity, sidecar.named.language), make)
+
+    def facts(self, sidecar: Sidecar, times: Int64, limits: TextLimits) -> CueFacts:
+        """Return what a film's playlists say of a file, without its cues where that is known already.
+
+        Args:
+            sidecar: the file.
+            times: when each of the film's segments begins, by the time of the cues, and behind them the end.
+            limits: what a segment may have.
+
+        Raises:
+            NotFoundError: it has gone or changed meanwhile.
+            OSError: it can't be read now.
+        """
+        if sidecar.refusal:
+            return CueFacts(sidecar.refusal)
+
+        def make() -> CueFacts:
+            content = self.content(sidecar)
+            return CueFacts(content) if isinstance(content, str) else facts_of(content, times, limits)
+
+        key = sidecar.identity, sidecar.named.language, blake2b(times.tobytes(), digest_size=16).digest()
+        return self._facts.get(key, make)
 
     def _read(self, file: LibraryFile, language: str | None) -> FileCues | str:
         try:
-            if file.size > self._limits.file_bytes:
-                raise TooLargeError(f"{file.size} bytes: more than {self._limits.file_bytes}")
             text = decode(file.pread(0, self._limits.file_bytes), language, self._limits.guess_bytes)
             return FileCues(read_subtitle_file(text, self._limits.file))
         except MediaError as error:
@@ -260,16 +329,17 @@ def all_text_tracks(
     early = round(index.lead_in * TIMESCALE)
     times = index.text_times - early
     for one in sidecars:
-        named, content = one.named, one.content
-        if isinstance(content, FileCues):
-            try:
-                content.require_modest(times, limits)
-            except TooLargeError as error:
-                content = str(error)
-        if isinstance(content, str):
-            lines.append(f"{named.name}: {content}")
+        named = one.named
+        try:
+            facts = one.owner.facts(one, times, limits)
+        except (NotFoundError, OSError) as error:  # it has gone since the folder was looked at
+            if isinstance(error, OSError) and will_pass(error):
+                raise
             continue
-        cues = ShiftedCues(content, early)
+        if facts.refusal:
+            lines.append(f"{named.name}: {facts.refusal}")
+            continue
+        cues = ShiftedCues(one.cues, early, facts.bandwidth)
         version = version_of(one.identity, index.version) if index.version.name else UNVERSIONED
         flags = named.default, named.forced, named.sdh
         track = TextTrack("", named.language, "", cues, *flags, named.name, version)

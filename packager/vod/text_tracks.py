@@ -7,7 +7,7 @@ as a whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -72,8 +72,8 @@ class Cues(Protocol):
     def between(self, read: Read, begin: int, end: int, /) -> list[Cue]:
         """Give the cues of which something is shown between two times, in order."""
 
-    def sizes(self, times: Int64) -> Int64:
-        """Estimate the bytes of each segment between times that follow each other."""
+    def bandwidth(self, times: Int64) -> int:
+        """Return the peak bit rate in bit/s of segments between times that follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +220,10 @@ class SampleCues:
         lengths: Int64 = np.diff(totals[first]) + (np.diff(first) + 1) * _CUE_BYTES
         return lengths
 
+    def bandwidth(self, times: Int64) -> int:
+        """Return the peak bit rate in bit/s of segments between times that follow each other."""
+        return _peak_rate(self.sizes(times), times)
+
     def _numbers(self, begin: int, end: int) -> tuple[int, int]:
         """Find the first sample that may be shown between two times, and the first one behind them."""
         first, last = (time * self.timescale // TIMESCALE - self.shift for time in (begin, end))
@@ -242,7 +246,7 @@ class SampleCues:
 
 
 class FileCues:
-    """The cues of a subtitle file, all of which are in memory.
+    """The cues of a subtitle file, all of which are in memory, in arrays.
 
     Args:
         cues: in the order of their starts.
@@ -252,21 +256,33 @@ class FileCues:
     """
 
     def __init__(self, cues: Sequence[Cue]) -> None:
-        self._cues = cues
         self._starts = np.array([cue.start for cue in cues], np.int64)
         self._ends = np.array([cue.end for cue in cues], np.int64)
         self._latest = np.maximum.accumulate(self._ends)
-        self._bytes = np.array([len(cue.text.encode()) + len(cue.settings) for cue in cues], np.int64)
+        # Text and settings of each cue, one behind the other, and where each ends.
+        pieces = [piece.encode() for cue in cues for piece in (cue.text, cue.settings)]
+        self._text = b"".join(pieces)
+        self._stops = np.cumsum([0, *map(len, pieces)], dtype=np.int32)
         over = np.sort(self._ends).searchsorted(self._starts, "right")
         self._most_at_once = int((np.arange(1, len(cues) + 1) - over).max(initial=0))
-        self.nbytes = _CUE_BYTES * len(cues) + 4 * int(self._bytes.sum()) + 4 * self._starts.nbytes
+        self.nbytes = len(self._text) + 3 * self._starts.nbytes + self._stops.nbytes + _CUE_BYTES
+
+    @property
+    def _bytes(self) -> Int64:
+        """Bytes of text and settings of each cue."""
+        return np.diff(self._stops[::2]).astype(np.int64)
 
     def between(self, begin: int, end: int) -> list[Cue]:
-        """Give the cues of which something is shown between two times."""
+        """Return the cues of which something is shown between two times."""
         stop = int(self._starts.searchsorted(end, "left"))
         start = int(self._latest.searchsorted(begin, "right"))
         shown = np.flatnonzero(self._ends[start:stop] > begin)
-        return [self._cues[start + number] for number in shown.tolist()]
+        return [self._cue(start + number) for number in shown.tolist()]
+
+    def _cue(self, number: int) -> Cue:
+        first, middle, last = self._stops[2 * number : 2 * number + 3].tolist()
+        text, settings = self._text[first:middle].decode(), self._text[middle:last].decode()
+        return Cue(int(self._starts[number]), int(self._ends[number]), text, settings)
 
     def sizes(self, times: Int64) -> Int64:
         """Count the bytes of each segment."""
@@ -301,22 +317,57 @@ class FileCues:
 
 
 @dataclass(frozen=True, slots=True)
-class ShiftedCues:
-    """Cues that are all shown later by so many milliseconds."""
+class CueFacts:
+    """What a film's playlists say of a subtitle file, kept apart from its cues.
 
-    cues: FileCues
+    Attributes:
+        refusal: why the film doesn't offer it; empty where it does.
+        bandwidth: the peak bit rate of its segments, in bit/s.
+    """
+
+    refusal: str = ""
+    bandwidth: int = 0
+
+
+def facts_of(cues: FileCues, times: Int64, limits: TextLimits) -> CueFacts:
+    """Find out what a film's playlists say of a subtitle file.
+
+    Args:
+        cues: of the file.
+        times: when each of the film's segments begins, by the time of the cues, and behind them the end.
+        limits: what a segment may have.
+    """
+    try:
+        cues.require_modest(times, limits)
+    except TooLargeError as error:
+        return CueFacts(str(error))
+    return CueFacts(bandwidth=_peak_rate(cues.sizes(times), times))
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftedCues:
+    """Cues of a file that are all shown later by so many milliseconds, and are read when they are wanted.
+
+    Attributes:
+        load: reads them; it may block.
+        by: milliseconds.
+        peak_rate: of the film's segments of them, in bit/s.
+    """
+
+    load: Callable[[], FileCues]
     by: int
+    peak_rate: int
 
     def between(self, _: Read, begin: int, end: int, /) -> list[Cue]:
-        """Give the cues of which something is shown between two times; nothing is read."""
-        shown = self.cues.between(begin - self.by, end - self.by)
+        """Return the cues of which something is shown between two times."""
+        shown = self.load().between(begin - self.by, end - self.by)
         if not self.by:
             return shown
         return [Cue(cue.start + self.by, cue.end + self.by, cue.text, cue.settings) for cue in shown]
 
-    def sizes(self, times: Int64) -> Int64:
-        """Count the bytes of each segment."""
-        return self.cues.sizes(times - self.by)
+    def bandwidth(self, _: Int64) -> int:
+        """Return the peak bit rate in bit/s of the film's segments."""
+        return self.peak_rate
 
 
 def segment_times(tracks: Iterable[tuple[Sequence[int] | Int64, int]]) -> Int64:
@@ -440,7 +491,6 @@ def webvtt_file(
     )
 
 
-def bandwidth(track: TextTrack, times: Int64) -> int:
-    """Estimate the peak bit rate of a track in bit/s."""
-    rates = (track.cues.sizes(times) + _SEGMENT_BYTES) * 8 * TIMESCALE / np.diff(times)
-    return math.ceil(float(rates.max()))
+def _peak_rate(sizes: Int64, times: Int64) -> int:
+    """Return the peak bit rate in bit/s of segments of so many bytes of text."""
+    return math.ceil(float(((sizes + _SEGMENT_BYTES) * 8 * TIMESCALE / np.diff(times)).max()))

@@ -20,7 +20,8 @@ from media.mp4.boxes import box
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from media.subtitles.webvtt import Cue
 from packager.library.local_storage import Library, LocalFile, NotFoundError
-from packager.vod import TitleLimits, Titles
+from packager.vod import TitleLimits, Titles, sidecars
+from packager.vod.clip import Clip
 from packager.vod.index_builder import IndexLimits
 from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
 from packager.vod.single_flight_cache import CacheLimits
@@ -136,9 +137,8 @@ def test_whatever_a_name_says_makes_an_address_and_no_two_tracks_have_the_same(n
     named = parse_sidecar_name(name, "film")
     if named is None:
         return
-    track = TextTrack(
-        "", named.language, "", ShiftedCues(FileCues([]), 0), named.default, named.forced, named.sdh, name
-    )
+    cues = ShiftedCues(lambda: FileCues([]), 0, 0)
+    track = TextTrack("", named.language, "", cues, named.default, named.forced, named.sdh, name)
     one = with_name(track, [])
     other = with_name(track, [one.name])
     assert one.name != other.name
@@ -202,6 +202,60 @@ def test_bombs_are_left_out_and_the_film_is_played(film: Path, library: Path) ->
     assert len(cues_of(titles, "film.mp4", "it")) == 1 + len(CUES)
     limit = TitleLimits(sidecars=SidecarLimits(kept=CacheLimits(items=100, nbytes=1)))
     assert b"always" in titles_of(library, limit).text_segment("film.mp4", "it", 1)
+
+
+class Parses(list[int]):
+    """Counts the subtitle files that are parsed, by their lengths."""
+
+    def __call__(self, text: str, limits: SubtitleFileLimits | None = None) -> list[Cue]:
+        self.append(len(text))
+        return read_subtitle_file(text, limits)
+
+
+def test_a_file_is_parsed_when_it_is_wanted_once_however_much_others_take(
+    film: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Playlists need its language and its rate; a segment needs the cues of its own track alone."""
+    languages = ("de", "en", "es", "fr", "it", "nl", "pl", "sv")
+    for language in languages:
+        (library / f"film.{language}.srt").write_text(srt())
+    parses = Parses()
+    monkeypatch.setattr(sidecars, "read_subtitle_file", parses)
+    # Room for the cues of one file alone.
+    tight = TitleLimits(texts=1, sidecars=SidecarLimits(kept=CacheLimits(items=100, nbytes=1)))
+    titles = titles_of(library, tight)
+    assert len(listed(titles, "film.mp4")) == len(languages) == len(parses)
+    for start in range(3):
+        titles.multivariant_playlist("film.mp4", Clip(start=Fraction(start)))
+        titles.manifest("film.mp4", Clip(start=Fraction(start)))
+    assert len(parses) == len(languages)
+    for _ in range(5):
+        assert b"Hello" in titles.text_segment("film.mp4", "en", 0)
+        titles.mp4_text_segment("film.mp4", "en", 1)
+        titles.text_playlist("film.mp4", "en")
+    assert len(parses) == len(languages) + 1
+
+
+def test_the_files_of_a_film_have_a_size_together_beyond_which_they_are_not_read(
+    film: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for language in ("de", "en", "es"):
+        (library / f"film.{language}.srt").write_text(srt())
+    size, parses = (library / "film.de.srt").stat().st_size, Parses()
+    monkeypatch.setattr(sidecars, "read_subtitle_file", parses)
+    titles = titles_of(library, TitleLimits(sidecars=SidecarLimits(film_bytes=2 * size)))
+    assert [one.language for one in listed(titles, "film.mp4")] == ["de", "en"]
+    told = f"# Left out: film.es.srt: more than {2 * size} bytes of subtitle files with those before it"
+    assert told in titles.multivariant_playlist("film.mp4")
+    assert len(parses) == 2
+
+
+def test_cues_take_little_more_memory_than_their_text() -> None:
+    cues = read_subtitle_file(srt(tuple((n * 100, n * 100 + 90, "Ünd wenn?" * 4) for n in range(20_000))))
+    kept = FileCues(cues)
+    assert kept.between(0, 10_000_000) == cues
+    text = sum(len(cue.text.encode()) for cue in cues)
+    assert kept.nbytes < text + 40 * len(cues)
 
 
 def test_links_out_of_the_library_are_followed_where_those_of_films_are(
@@ -273,7 +327,7 @@ def test_a_text_file_is_written_once_and_not_of_endlessly_repeated_cues(film: Pa
     assert titles.whole_text("film.mp4", "de") is titles.whole_text("film.mp4", "de")
     assert b"all the time" in titles.whole_text("film.mp4", "fr")
     cues = FileCues([Cue(0, 100_000, str(number)) for number in range(30)])
-    track = TextTrack("de", "de", "", ShiftedCues(cues, 0))
+    track = TextTrack("de", "de", "", ShiftedCues(lambda: cues, 0, 0))
     times, limits = np.arange(0, 100_001, 1000), TextLimits(file_cues=3000)
     assert webvtt_file(track, times, Fraction(0), read_nothing, limits).count(b"-->") == 30
     with pytest.raises(TooLargeError, match="a file of more than 2999 cues"):
