@@ -56,7 +56,7 @@ class Listener:
         connected: when it came, by the mount's clock; None before.
         begun: whether it has a stream.
         listener_time: records the media time it hears; None without a token.
-        leave: removes it from the station that it hears now; set with the stream.
+        group: the listeners of the station that it hears now; set with the stream.
     """
 
     __slots__ = (
@@ -65,9 +65,9 @@ class Listener:
         "connected",
         "cursor",
         "done",
+        "group",
         "interleaver",
         "joined",
-        "leave",
         "listener_time",
         "number",
         "settled",
@@ -77,7 +77,7 @@ class Listener:
 
     stream: Stream
     cursor: AudioCursor
-    leave: Callable[[], None]
+    group: Listeners
 
     def __init__(
         self,
@@ -106,11 +106,6 @@ class Listener:
         self.cursor = cursor
         if self.listener_time is not None:
             self.listener_time.begin(cursor.media_time, position)
-
-    def dismiss(self, close_seconds: float) -> None:
-        """Disconnect it; one that doesn't read, after ``close_seconds``."""
-        self.stream.end(close_seconds)
-        self.leave()
 
     def finish(self) -> None:
         """Complete ``done``."""
@@ -240,8 +235,9 @@ class Listeners:
             destination._join(listener, listener.stream, 0)
 
     def dismiss(self, listener: Listener) -> None:
-        """Disconnect a listener."""
-        listener.dismiss(self._limits.close_seconds)
+        """Disconnect a listener; one that doesn't read, after ``close_seconds``."""
+        listener.stream.end(self._limits.close_seconds)
+        self._leave(listener)
 
     async def dismiss_after(self, seconds: float) -> None:
         """Disconnect the listeners that came so long ago."""
@@ -283,7 +279,8 @@ class Listeners:
         if listener.connected is None:
             listener.connected = listener.joined
         listener.take(stream)
-        stream.on_close = listener.leave = lambda: self._leave(listener)
+        listener.group = self
+        stream.on_close = lambda: self._leave(listener)
         self._present[listener] = None
         self._young.append(listener)
 

@@ -157,7 +157,7 @@ class ListenerEndpoint:
         if listener.begun:
             await asyncio.wait((listener.done,), timeout=seconds or None)
             if not listener.done.done():
-                listener.dismiss(mount.options.limits.listener.close_seconds)
+                listener.group.dismiss(listener)
             await listener.done
 
     def _full(self) -> bool:
