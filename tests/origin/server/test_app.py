@@ -343,7 +343,7 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
         server = start_server("--config", str(config), "--port", "0")
     assert server.stop() == 0
     text = server.text()
-    keys = ("server.rtmp_port", "live 'studio'", "takeover", "fallback 'nowhere.mp3'")
+    keys = ("server.rtmp_port", "live 'studio'", "takeover", f"fallback '{tmp_path}/nowhere.mp3'")
     assert not [key for key in keys if key not in text]
     assert "sesame" not in text
 
