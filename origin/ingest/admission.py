@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from origin.access.authentication import GuessDelay, Secret, fits_any
 from origin.access.publish_keys import PublishKeys
@@ -22,7 +23,7 @@ Webhook = Callable[[str, Publisher], Awaitable[None]]
 """Asks about a publisher to a channel; raises ``RefusedError`` where it may not."""
 
 NAME_CHARACTERS = 64
-"""How much of the name of a channel that isn't there is logged."""
+"""How much of the name of a channel that isn't there is compared with the names of channels."""
 
 
 class RefusalReason(enum.Enum):
@@ -111,10 +112,14 @@ class IngestAdmission:
             return source
         if channel in self._sources:
             error = RefusedError(RefusalReason.OTHER_SOURCE, "this channel takes no publisher")
+            told = {"channel": channel}
         else:
             error = RefusedError(RefusalReason.UNKNOWN_CHANNEL, "no such channel")
+            # The name itself isn't logged: some encoders' users enter the key in its place.
+            similar = get_close_matches(channel[:NAME_CHARACTERS], self._sources, n=1)
+            told = {"similar": similar[0]} if similar else {}
         if address:
-            self._refusals.write(address, channel=channel[:NAME_CHARACTERS], reason=str(error))
+            self._refusals.write(address, reason=str(error), **told)
         raise error
 
     def has_key(self, channel: str, key: str) -> bool:
