@@ -46,7 +46,7 @@ async def render_dash_captions(
         return wvtt.INIT
     window = rendition.window
     # It isn't known before its end which words are in it; and players ask for it as early as for the picture.
-    await wait_until_complete(window, named.number, stream.wall_clock())
+    await wait_until_complete(stream, window, named.number)
     segment, begin = window.at(named.number), stream.presentation.media_time(named.number)
     if segment is None or begin is None:
         return None

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from origin.http1.sendfile import TruncatedFileError
 from origin.live.playlist_request import due_segments
+from packager.publish.live_stream import LiveStream
 from packager.window.waiters import TooManyWaitersError
 from packager.window.window import Window
 
@@ -102,13 +103,13 @@ async def wait_for_bytes(window: Window, number: int) -> bool:
     return await waiters.wait(lambda: not window.awaits(number), seconds, ("bytes", number))
 
 
-async def wait_for_first_part(window: Window, number: int, now: float) -> bool:
+async def wait_for_first_part(stream: LiveStream, window: Window, number: int) -> bool:
     """Wait until a segment has its first part.
 
     Args:
+        stream: the live stream.
         window: the rendition's.
         number: media sequence number.
-        now: seconds since the epoch.
 
     Returns:
         Whether it has; False at once for one that doesn't come soon.
@@ -116,36 +117,36 @@ async def wait_for_first_part(window: Window, number: int, now: float) -> bool:
     Raises:
         TooManyWaitersError: as many as may wait already.
     """
-    if is_due(window, number, now):
+    if is_due(stream, window, number):
         await PartWait(window, number, 0).wait(window.waiters.limits.segment_seconds)
     return window.part(number, 0) is not None
 
 
-async def wait_until_complete(window: Window, number: int, now: float) -> None:
+async def wait_until_complete(stream: LiveStream, window: Window, number: int) -> None:
     """Wait until a segment is complete; not at all for one that doesn't come soon.
 
     Args:
+        stream: the live stream.
         window: the rendition's.
         number: media sequence number.
-        now: seconds since the epoch.
 
     Raises:
         TooManyWaitersError: as many as may wait already.
     """
-    if is_due(window, number, now):
+    if is_due(stream, window, number):
         await PartWait(window, number, sys.maxsize).wait(window.waiters.limits.segment_seconds)
 
 
-def is_due(window: Window, number: int, now: float) -> bool:
+def is_due(stream: LiveStream, window: Window, number: int) -> bool:
     """Tell whether a segment is still to come, and due or so soon that it is waited for.
 
     Args:
+        stream: the live stream.
         window: the rendition's.
         number: media sequence number.
-        now: seconds since the epoch.
     """
     ahead = number - window.next_number
-    return not window.ended and 0 <= ahead <= due_segments(window, now)
+    return not window.ended and 0 <= ahead <= due_segments(stream, window)
 
 
 class OpenSegmentResponse(Response):

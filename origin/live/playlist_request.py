@@ -14,6 +14,7 @@ from starlette.datastructures import QueryParams
 from media.hls.precompressed_text import Pieces
 from origin.live import directives
 from origin.live.directives import Directives
+from packager.publish.dash_periods import MOST_DRIFT
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition
 from packager.window.window import Window
@@ -24,6 +25,9 @@ SEGMENTS_AHEAD = 1
 MOST_LATE_SECONDS = 10
 """How late an encoder may be so that segments are waited for that are due by the clock: players of DASH go
 by it (ISO/IEC 23009-1 §5.3.9.5.3). What comes late may come all at once."""
+
+CLOCK_ERROR_SECONDS = 0.5
+"""By how much a player's clock may be ahead of this one: it set it by an answer that was on its way."""
 
 MOST_AT_ONCE = 2 << 20
 """A playlist that carries query parameters is made and sent piece by piece if it has more bytes than this."""
@@ -161,20 +165,23 @@ def not_found_max_age(number: int, stream: LiveStream, window: Window, most: int
         return most
     # What an encoder lacks may come at once; and segments of sources that break off are shorter: half of the
     # time is always too early.
-    beyond = max(ahead - 1 - due_segments(window, stream.wall_clock()), 0)
+    beyond = max(ahead - 1 - due_segments(stream, window), 0)
     return min(most, int(beyond * stream.cadence.segment_duration / 2))
 
 
-def due_segments(window: Window, now: float) -> int:
-    """Tell how many segments behind the next one are waited for, too.
+def due_segments(stream: LiveStream, window: Window) -> int:
+    """Return how many segments behind the next one are waited for, too.
 
-    Args:
-        window: the rendition's.
-        now: seconds since the epoch.
+    Players of DASH ask for a segment by their clock, from the beginning of its period on.
     """
     newest = window.newest
-    late = 0.0 if newest is None else now - float(newest.program_date_time + newest.duration)
-    return SEGMENTS_AHEAD + int(min(max(late, 0.0), MOST_LATE_SECONDS) / window.target_duration)
+    if newest is None:
+        return SEGMENTS_AHEAD
+    late = stream.wall_clock() - float(newest.program_date_time + newest.duration)
+    # A period counts in segment durations, and its segments' dates may be later than it says.
+    early = float(MOST_DRIFT) + CLOCK_ERROR_SECONDS
+    owed = (min(max(late, 0.0), MOST_LATE_SECONDS) + early) / float(stream.cadence.segment_duration)
+    return SEGMENTS_AHEAD + int(owed)
 
 
 def may_be_elsewhere(stream: LiveStream, window: Window, number: int, part: int = 0) -> bool:
@@ -189,10 +196,20 @@ def may_be_elsewhere(stream: LiveStream, window: Window, number: int, part: int 
         number: media sequence number.
         part: part index.
     """
-    if not stream.is_followed or window.ended or number < window.next_number:
-        return False
+    return stream.is_followed and has_begun_by_the_clock(stream, window, number, part)
+
+
+def has_begun_by_the_clock(stream: LiveStream, window: Window, number: int, part: int = 0) -> bool:
+    """Tell whether a part that isn't here would have begun by now, had the source been in time.
+
+    Args:
+        stream: the live stream.
+        window: the rendition's.
+        number: media sequence number.
+        part: part index.
+    """
     newest = window.newest
-    if newest is None:
+    if window.ended or newest is None or number < window.next_number:
         return False
     cadence = stream.cadence
     ahead = (number - newest.number) * cadence.segment_duration + part * cadence.part_target

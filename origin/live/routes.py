@@ -32,6 +32,7 @@ from origin.live.part_waits import (
 )
 from origin.live.playlist_request import (
     Reload,
+    has_begun_by_the_clock,
     may_be_elsewhere,
     not_found_max_age,
     read_query,
@@ -223,7 +224,7 @@ class _Live:
             with contextlib.suppress(TooManyWaitersError):
                 await _wait_until_ready(stream)
             rendition = stream.renditions[rendition.name]
-        if not await _has_bytes(rendition.window, read_name(request.path_params["name"])):
+        if not await _has_bytes(stream, rendition.window, read_name(request.path_params["name"])):
             return refusal(503, 0, retry_after=stream.target_duration)
         return await self._answer_file(request, stream, rendition)
 
@@ -240,7 +241,7 @@ class _Live:
                 if stored := window.stored(named.number):
                     return await self._answer_stored(stored, name, rendition, target_duration)
                 # A text's segment isn't its parts in a row: it is there when it is complete.
-                if not text and await wait_for_first_part(window, named.number, stream.wall_clock()):
+                if not text and await wait_for_first_part(stream, window, named.number):
                     return OpenSegmentResponse(
                         window, named.number, media_type(rendition), cache_control(window)
                     )
@@ -315,15 +316,16 @@ def _answer_missing(name: str, named: RenditionFile, stream: LiveStream, renditi
         # Its folder may have it.
         return refusal(503, 0, retry_after=target_duration)
     if named.kind is RenditionFileKind.SEGMENT and named.extension == MEDIA_EXTENSION:
-        if is_due(window, named.number, stream.wall_clock()):
-            # It was waited for, and is due: an unknown one it isn't.
+        if is_due(stream, window, named.number) or has_begun_by_the_clock(stream, window, named.number):
+            # A period without an end names what is due, however late it is: an unknown one it isn't.
             return refusal(503, 0, retry_after=target_duration)
         if (nothing := stream.presentation.lost_segment(rendition.name, named.number)) is not None:
             # By numbers and a clock players can't see that there is a gap (ISO/IEC 23009-1 §5.3.9.5.3).
             kept = f"public, max-age={target_duration}"
             return media_response(nothing, media_type(rendition), media_tag(name, len(nothing)), kept)
-    is_media = named.kind in (RenditionFileKind.SEGMENT, RenditionFileKind.PART)
-    if is_media and may_be_elsewhere(stream, window, named.number, named.index):
+    if named.kind is not RenditionFileKind.NOTHING and may_be_elsewhere(
+        stream, window, named.number, named.index
+    ):
         # RFC 9110 §15.6.4: it exists, and isn't here yet; who asks another process gets it.
         return refusal(503, 0, retry_after=target_duration)
     return refusal(404, not_found_max_age(named.number, stream, window, target_duration))
@@ -334,10 +336,19 @@ def _is_starting(stream: LiveStream, window: Window) -> bool:
     return stream.restores and not stream.ready and not window.ended and not window.waiters.closed
 
 
-async def _has_bytes(window: Window, named: RenditionFile) -> bool:
-    """Tell whether the bytes of a file are here, for which it is waited where it is listed without them."""
-    is_media = named.kind in (RenditionFileKind.SEGMENT, RenditionFileKind.PART)
+async def _has_bytes(stream: LiveStream, window: Window, named: RenditionFile) -> bool:
+    """Wait for the bytes of a file that is listed without them, here or where the channel is made.
+
+    Returns:
+        False where they don't come in time, or too many wait already.
+    """
     try:
+        if named.kind is RenditionFileKind.INIT and window.init(named.number) is None:
+            if may_be_elsewhere(stream, window, named.number):
+                # It comes with its first part; who asked another process for the playlist knows its name.
+                await wait_for_part(window, named.number, 0, elsewhere=True)
+            return True
+        is_media = named.kind in (RenditionFileKind.SEGMENT, RenditionFileKind.PART)
         return not (is_media and window.awaits(named.number)) or await wait_for_bytes(window, named.number)
     except TooManyWaitersError:
         return False

@@ -56,6 +56,10 @@ MARK = "\ue000"
 SUFFIX = "\ue001"
 """A private-use character in the place of what stands behind every address."""
 
+NAMED_BEHIND_END = 3
+"""How many segments behind the end of all are named by a manifest of before: those that become available in
+its update period, which is a segment's duration, and in the time of an answer."""
+
 SETTLED_UPDATES = 5
 """Target durations behind the end until all players know of it: they ask in each."""
 
@@ -342,11 +346,18 @@ class LiveManifest:
 
         Returns:
             A fragment of its time without samples; None where it came, or may come, or isn't known any more.
+            Behind the end of all, too: players that have no newer manifest ask on.
         """
-        segment, begin = rendition.window.at(number), self.media_time(number)
-        if segment is None or not segment.gap or begin is None or not self._cadence.regular:
+        window, begin = rendition.window, self.media_time(number)
+        if begin is None or not self._cadence.regular:
             return None
-        timeline = segment.timeline or rendition.window.timeline
+        segment, timeline, length = window.at(number), window.timeline, self._cadence.segment_duration
+        if segment is not None:
+            if not segment.gap:
+                return None
+            timeline, length = segment.timeline or timeline, segment.duration
+        elif not (window.ended and 0 <= number - window.next_number < NAMED_BEHIND_END):
+            return None
         if timeline is None:
             return None
         track_id, timescale = read_track(timeline.init)
@@ -354,7 +365,7 @@ class LiveManifest:
             sequence_number=number,
             track_id=track_id,
             base_media_decode_time=round(begin * timescale),
-            duration=round(segment.duration * timescale),
+            duration=round(length * timescale),
         )
 
     def _text(self, rendition: Rendition, period: LivePeriod) -> mpd.Representation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import httpx
@@ -16,7 +16,7 @@ from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry
 from tests.origin.live.served_log import NoCommands
-from tests.packager.made_channel import NUMBER, Maker, begin_late
+from tests.packager.made_channel import INITS, NUMBER, Maker, begin_late
 from tests.waiting import until
 
 WHOLE = 2
@@ -51,7 +51,11 @@ class Follower:
 
 @contextlib.asynccontextmanager
 async def follower(
-    *, is_followed: bool = True, now: int = NUMBER + MADE, target_durations: int = 60
+    *,
+    is_followed: bool = True,
+    now: int = NUMBER + MADE,
+    target_durations: int = 60,
+    acts: Sequence[str] = ("segment",) * (MADE - WHOLE),
 ) -> AsyncIterator[Follower]:
     """Make one that has two of eight segments, at some moment; waits last for so many target durations."""
     waiters = replace(DEFAULT_LIMITS.window.waiters, blocked_target_durations=target_durations)
@@ -66,8 +70,8 @@ async def follower(
     async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=60) as client:
         one = Follower(stream, client)
         maker.log.follow(one.missed.append)
-        for _ in range(MADE - WHOLE):
-            maker.act("segment")
+        for act in acts:
+            maker.act(act)
         yield one
         stream.close()
 
@@ -81,6 +85,18 @@ async def test_what_the_maker_has_is_waited_for() -> None:
         assert [answer.status_code for answer in answers] == [200] * len(AHEAD)
         assert f"{NUMBER + MADE - 1}.1.m4s" in answers[0].text
         assert answers[1].content in answers[2].content
+
+
+async def test_the_init_segment_behind_a_break_is_waited_for() -> None:
+    async with follower(acts=("begin", "segment")) as one:
+        name = f"init-{NUMBER + WHOLE}.mp4"
+        waiting = asyncio.create_task(one.get(name))
+        await until(lambda: waiting.done() or one.stream.blocked == 1, "the waiting")
+        one.catch_up()
+        answer = await waiting
+        assert (answer.status_code, answer.content) == (200, INITS[1])
+        # Where the channel is made, and for what is still to come, it is unknown.
+        assert (await one.get(f"init-{NUMBER + 2 * MADE}.mp4")).status_code == 404
 
 
 @pytest.mark.parametrize("name", AHEAD[:2])

@@ -21,7 +21,6 @@ import m3u8
 import pytest
 
 from origin.live.part_waits import wait_for_part
-from origin.live.playlist_request import due_segments
 from origin.responses.media_responses import accepts_gzip
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -254,14 +253,6 @@ def test_the_hinted_part_is_held_and_then_whole_and_unknown_ones_are_not_found(c
         begin = time.monotonic()
         assert client.get(f"360p/{name}").status_code == 404
         assert time.monotonic() - begin < SOON_SECONDS
-
-
-@pytest.mark.parametrize(("late", "awaited"), [(-1, 1), (0.9, 1), (2.0, 2), (5.0, 3), (600, 6)])
-def test_as_many_segments_are_waited_for_as_a_late_encoder_owes(late: float, awaited: int) -> None:
-    window = Window(WindowOptions(2, 7))
-    assert due_segments(window, 100 + late) == 1
-    window.append(LivePart(b"x", Fraction(2), True), Fraction(98), ends_segment=True)
-    assert due_segments(window, 100 + late) == awaited
 
 
 @pytest.mark.clause("RFC 8216bis §6.2.6 SHOULD 3")

@@ -85,9 +85,9 @@ def targets_of(channel: Channel) -> list[str]:
 
 
 def is_to_come(channel: Channel, target: str) -> bool:
-    """Tell whether an address is that of media behind all that a rendition has."""
+    """Tell whether an address is that of media, or of an init segment, behind all that a rendition has."""
     name, _, file = target.removeprefix(f"/live/{channel.name}/").partition("/")
-    number = file.partition(".")[0]
+    number = file.partition(".")[0].removeprefix("init-")
     return number.isdecimal() and int(number) >= channel.renditions[name].window.next_number
 
 
