@@ -381,7 +381,7 @@ def become(request: bytes, streams: Sequence[int], tools: Tools | None) -> None:
     import msgspec
 
     from origin.cli.main import main
-    from origin.server.limits import Limits
+    from origin.server.services.limits import Limits
     from packager.process.ffmpeg_discovery import discover
 
     if tools is not None and same_tools:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from origin.radio.limits import ListenerLimits, MountLimits, RadioLimits
-from origin.server.limits import Limits, ServerLimits
+from origin.radio.mounts.limits import ListenerLimits, MountLimits, RadioLimits
+from origin.server.services.limits import Limits, ServerLimits
 from packager.dvr.limits import DvrLimits
 from packager.live.limits import LiveLimits
 from packager.publish.limits import PublishLimits

@@ -15,9 +15,9 @@ from starlette.applications import Starlette
 from media.mp3.reader import Frame, MpegAudioReader
 from origin.access.authentication import Authenticator
 from origin.radio.authorization import StationAuthorization
-from origin.radio.limits import ListenerLimits, MountLimits
-from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
+from origin.radio.mounts.limits import ListenerLimits, MountLimits
+from origin.radio.mounts.mount import Mount
+from origin.radio.mounts.options import MountOptions
 from origin.radio.routes import routes
 from origin.radio.station_factory import Stations
 from packager.radio.audio_blocks import AudioBlock

@@ -7,7 +7,7 @@ import sys
 import msgspec
 
 from origin.cli.main import main
-from origin.server.limits import Limits
+from origin.server.services.limits import Limits
 
 if __name__ == "__main__":
     main(msgspec.json.decode(sys.argv.pop(1), type=Limits))

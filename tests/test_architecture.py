@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import dataclasses
 import functools
 import importlib.util
@@ -45,6 +46,12 @@ ALLOWED_THIRD_PARTY = {"media": {"numpy"}}
 
 TEST_LINES = 400
 """How long a file of tests may be before it is parted by subject."""
+
+MODULES_IN_A_ROOM = 22
+"""How many modules a room may have before it gets rooms inside it, by idea."""
+
+CROWDED_ROOMS = {"media/mp4", "packager/sources", "packager/vod"}
+"""Rooms that have more still."""
 
 CONSTRUCTOR_ARGUMENTS = 6
 """How many a constructor may have before those of them that belong together become one object."""
@@ -299,6 +306,12 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "packager/step_budget.py",
         "packager/transient_errors.py",
     }
+
+
+def test_a_room_has_only_as_many_modules_as_a_reader_keeps_in_mind() -> None:
+    sizes = collections.Counter(room_of(path) for path in MODULES if path not in FACES)
+    crowded_rooms = {str(room.relative_to(ROOT)) for room, size in sizes.items() if size > MODULES_IN_A_ROOM}
+    assert crowded_rooms == CROWDED_ROOMS
 
 
 def test_the_command_lines_of_ffmpeg_are_written_in_one_room() -> None:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from origin.http.client_limits import ClientLimits
-from origin.server.limits import Limits
+from origin.server.services.limits import Limits
 from tests.test_architecture import MODULES, ROOT
 
 CONSTANT = re.compile(r"(?:^|\.)_?[A-Z][A-Z0-9_]+$")

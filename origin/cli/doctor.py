@@ -26,10 +26,10 @@ from origin.config import stations
 from origin.config.load import shows_secrets
 from origin.config.options import Config, size
 from origin.config.warnings import unserved
-from origin.server import privileges
-from origin.server.library_services import S3_SCHEME
-from origin.server.rlimits import PER_CONNECTION, RESERVED
-from origin.server.server import BindError, bind
+from origin.server.services.library_services import S3_SCHEME
+from origin.server.system import privileges
+from origin.server.system.binding import BindError, bind
+from origin.server.system.rlimits import PER_CONNECTION, RESERVED
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import Tools, ToolsError, discover
 from packager.process.limits import DEFAULT_TOOLS_LIMITS, ToolsLimits

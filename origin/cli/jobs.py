@@ -15,13 +15,13 @@ import structlog
 
 from origin.config.errors import CommandError
 from origin.config.options import Config
-from origin.server.library_services import (
+from origin.server.services.library_services import (
     check_library,
     drawing_tools,
     make_served_library,
     thumbnail_limits,
 )
-from origin.server.limits import Limits
+from origin.server.services.limits import Limits
 from packager.jobs.job import Job, JobKind, JobState, Status
 from packager.jobs.limits import JobsLimits
 from packager.jobs.package_job import Packaged, package_jobs, package_kind

@@ -31,7 +31,7 @@ from packager.process.ffmpeg_discovery import ToolsError
 from packager.redaction import Redactor, redact, secrets_of
 
 if TYPE_CHECKING:
-    from origin.server.limits import Limits
+    from origin.server.services.limits import Limits
 
 log = structlog.get_logger()
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from origin.config.errors import CommandError
 from origin.config.options import Config
-from origin.server import malloc
 from origin.server.config_reload import reloading
+from origin.server.system import malloc
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import discover
 from packager.process.limits import DEFAULT_TOOLS_LIMITS
 
 if TYPE_CHECKING:
-    from origin.server.limits import Limits
-    from origin.server.services import Services
-    from origin.server.socket_activation import Sockets
-    from origin.server.worker_interface import Workers
+    from origin.server.services.limits import Limits
+    from origin.server.services.services import Services
+    from origin.server.services.worker_interface import Workers
+    from origin.server.system.socket_activation import Sockets
 
 
 DEMO_RTMP_PORT = 1935
@@ -35,7 +35,7 @@ def demo_rtmp_port(host: str) -> int:
     Args:
         host: where the server listens.
     """
-    from origin.server.server import BindError, bind
+    from origin.server.system.binding import BindError, bind
 
     try:
         sockets = bind(host, DEMO_RTMP_PORT, 0)
@@ -70,8 +70,8 @@ def prepare(config: Config, limits: Limits | None = None) -> Sockets | None:
         raise CommandError(f"server.require_sandbox: this system lacks {' and '.join(lacking)}; {advice}")
     if not config.server.user:
         return None
-    from origin.server import privileges, socket_activation
-    from origin.server.connection_acceptor import DEFAULT_LIMITS
+    from origin.server.system import privileges, socket_activation
+    from origin.server.system.connection_acceptor import DEFAULT_LIMITS
 
     listening = DEFAULT_LIMITS if limits is None else limits.server.listening
     sockets = socket_activation.inherit_or_bind(config, listening)

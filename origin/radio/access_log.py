@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.config.errors import CommandError
 from origin.http1.body_writer import Stream
-from origin.radio.limits import AccessLogLimits
+from origin.radio.mounts.limits import AccessLogLimits
 from origin.responses.response_middleware import body_bytes
 
 LOGGED = ("/radio/", "/status-json.xsl", "/status.xsl", "/admin/")

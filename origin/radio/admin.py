@@ -23,9 +23,9 @@ from origin.access.authentication import UnauthorizedError
 from origin.radio.aliases import station_addresses, station_name
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.connection_totals import ConnectionCounts
-from origin.radio.icy_headers import one_line
-from origin.radio.limits import AdminLimits
-from origin.radio.mount import Mount
+from origin.radio.mounts.icy_headers import one_line
+from origin.radio.mounts.limits import AdminLimits
+from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import Stations
 from origin.radio.status import base_of, describe_server, describe_source
 from origin.responses.refusal import RefusalError

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from origin.access.authentication import Authenticator, Secret, unauthorized
-from origin.radio.options import MountOptions
+from origin.radio.mounts.options import MountOptions
 
 SOURCE_USER = "source"
 """User name of source clients, as in Icecast."""

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 from starlette.requests import Request
 from starlette.responses import Response
 
-from origin.radio.icy_headers import StationDescription, one_line
+from origin.radio.mounts.icy_headers import StationDescription, one_line
 
 StationT = TypeVar("StationT")
 

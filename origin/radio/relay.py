@@ -13,8 +13,8 @@ import structlog
 from media.errors import MediaError
 from media.mp3.icy import Deinterleaver
 from origin.http.media_types import media_type_in
-from origin.radio.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
-from origin.radio.limits import RelayLimits
+from origin.radio.mounts.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
+from origin.radio.mounts.limits import RelayLimits
 from packager.radio.audio_blocks import AudioBlock, Throttle
 from packager.radio.mpeg_block_reader import block_reader_for
 from packager.radio.station_info import NO_STATION_INFO

@@ -24,10 +24,10 @@ from origin.radio.admin import Admin
 from origin.radio.aliases import station_addresses, station_name
 from origin.radio.authorization import NamedStation, StationAuthorization, refusal
 from origin.radio.connection_totals import ConnectionCounts
-from origin.radio.limits import RadioLimits
-from origin.radio.listener_media_time import TOKEN
-from origin.radio.listeners import Listener, ListenerClient
-from origin.radio.mount import Mount
+from origin.radio.mounts.limits import RadioLimits
+from origin.radio.mounts.listener_media_time import TOKEN
+from origin.radio.mounts.listeners import Listener, ListenerClient
+from origin.radio.mounts.mount import Mount
 from origin.radio.playlist_files import DescribedStation, find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
 from origin.radio.station_factory import Stations

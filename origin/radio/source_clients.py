@@ -23,8 +23,8 @@ from origin.access.refusal_log import RefusalLog
 from origin.http1.exchange import take_slowly
 from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
-from origin.radio.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
-from origin.radio.mount import Mount, SourceClient
+from origin.radio.mounts.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
+from origin.radio.mounts.mount import Mount, SourceClient
 from origin.radio.station_factory import Stations
 from origin.responses.refusal import RefusalError, plain_refusal
 from origin.responses.request_body import media_type_of

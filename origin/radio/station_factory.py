@@ -12,9 +12,9 @@ import structlog
 from media.errors import MediaError
 from origin.config.options import Config, RadioOptions, seconds
 from origin.config.stations import expected_type, kind, lacks_fallback, page_of, stream_of
-from origin.radio.limits import RadioLimits
-from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
+from origin.radio.mounts.limits import RadioLimits
+from origin.radio.mounts.mount import Mount
+from origin.radio.mounts.options import MountOptions
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
 from packager.radio.audio_source import AudioSource

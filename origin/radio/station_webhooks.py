@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from origin.access.authentication import UnauthorizedError, basic_credentials, client_address
 from origin.access.limits import WebhookLimits
-from origin.radio.icy_headers import one_line
+from origin.radio.mounts.icy_headers import one_line
 from origin.radio.source_clients import agent_of
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import while_connected
@@ -25,7 +25,7 @@ from origin.responses.request_body import while_connected
 if TYPE_CHECKING:
     from origin.access.webhook import Webhook
     from origin.config.options import RadioOptions
-    from origin.radio.limits import RadioLimits
+    from origin.radio.mounts.limits import RadioLimits
 
 log = structlog.get_logger()
 

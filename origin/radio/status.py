@@ -12,8 +12,8 @@ from html import escape
 from starlette.requests import Request
 
 from origin.radio.connection_totals import ConnectionCounts
-from origin.radio.icy_headers import one_line
-from origin.radio.mount import Mount
+from origin.radio.mounts.icy_headers import one_line
+from origin.radio.mounts.mount import Mount
 
 _STARTED = time.time()
 

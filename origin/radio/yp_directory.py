@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 import httpx
 import structlog
 
-from origin.radio.icy_headers import one_line
-from origin.radio.limits import DirectoryLimits
-from origin.radio.mount import Mount
+from origin.radio.mounts.icy_headers import one_line
+from origin.radio.mounts.limits import DirectoryLimits
+from origin.radio.mounts.mount import Mount
 from packager.retry_policy import FailureCount
 from packager.sources.guarded_http import certificates, guarded_client
 from packager.sources.retries import PullError

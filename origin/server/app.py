@@ -31,11 +31,11 @@ from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
 from origin.recordings import routes as recordings
 from origin.responses.response_middleware import CommonHeaders
-from origin.server import api, embed, library_list, page
-from origin.server.error_responses import ERROR_RESPONSES
-from origin.server.event_services import event_limits, own_origins
-from origin.server.owner_proxy import OwnerRequests
-from origin.server.services import Services
+from origin.server.endpoints import api, embed, library_list, page
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
+from origin.server.endpoints.owner_proxy import OwnerRequests
+from origin.server.services.event_services import event_limits, own_origins
+from origin.server.services.services import Services
 from origin.token_relay.routes import routes as relay_routes
 from origin.vod import routes as vod_routes
 

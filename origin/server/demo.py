@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from origin.config.options import Config, EventOptions, LiveOptions, RadioOptions
-from origin.server.demo_event_channel import CHANNEL
+from origin.server.services.demo_event_channel import CHANNEL
 from packager.library import demo_media as demo_media
 from packager.process.ffmpeg_discovery import Tools
 from packager.sources.published_source import PUBLISH

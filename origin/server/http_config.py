@@ -18,8 +18,8 @@ from origin.http1.limits import HttpLimits
 from origin.http1.protocol import HttpProtocol
 from origin.live.fast_path import LiveFastPath
 from origin.responses.response_middleware import common_headers
-from origin.server.library_services import ServedLibrary
-from origin.server.limits import Limits
+from origin.server.services.library_services import ServedLibrary
+from origin.server.services.limits import Limits
 from origin.vod.cache_control import VodCaching
 from origin.vod.fast_path import VodFastPath, VodService
 from packager.publish.live_stream import LiveStream

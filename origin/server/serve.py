@@ -25,21 +25,21 @@ from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.protocol import http_protocol
 from origin.ingest.rtmp import RtmpServer
 from origin.ingest.srt import SrtServer
-from origin.server import lan_address, malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
-from origin.server.cluster_services import makes_media, of_role
 from origin.server.config_reload import Follower
-from origin.server.connection_acceptor import SocketListener
-from origin.server.demo_event_channel import CHANNEL, DemoText
+from origin.server.endpoints.metrics import ServicesCollector
+from origin.server.endpoints.page import PLAYER
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
-from origin.server.library_services import check_library, library_of
-from origin.server.limits import Limits
-from origin.server.metrics import ServicesCollector
-from origin.server.page import PLAYER
-from origin.server.recording_services import recording_places
 from origin.server.server import Ending, Server, address_of
-from origin.server.services import Services, StartFacts
-from origin.server.worker_interface import Workers
+from origin.server.services.cluster_services import makes_media, of_role
+from origin.server.services.demo_event_channel import CHANNEL, DemoText
+from origin.server.services.library_services import check_library, library_of
+from origin.server.services.limits import Limits
+from origin.server.services.recording_services import recording_places
+from origin.server.services.services import Services, StartFacts
+from origin.server.services.worker_interface import Workers
+from origin.server.system import lan_address, malloc, privileges, rlimits, socket_activation
+from origin.server.system.connection_acceptor import SocketListener
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import Tools, ToolsError

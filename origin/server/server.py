@@ -8,111 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 import uvicorn
 
-from origin.config.errors import CommandError
 from origin.http1.connection import Connection
-from origin.server.connection_acceptor import DEFAULT_LIMITS, ListeningLimits, SocketListener
-from origin.server.limits import ServerLimits
+from origin.server.services.limits import ServerLimits
+from origin.server.system.connection_acceptor import (
+    ConnectionAcceptor,
+    MakeListener,
+    SocketListener,
+)
 
 log = structlog.get_logger()
-
-BIND_ADVICE = {
-    errno.EADDRINUSE: "stop what uses it or choose another with {option}",
-    errno.EADDRNOTAVAIL: "--host is an address of this machine, or 0.0.0.0 for all of them",
-    errno.EACCES: "ports below 1024 are the administrator's: choose another with {option}",
-}
-"""Advice for addresses that can't be bound."""
-
-
-class BindError(CommandError):
-    """The address can't be bound; the text is one line that says what to do."""
-
-
-def bind(
-    host: str,
-    port: int,
-    unacknowledged_seconds: float,
-    limits: ListeningLimits = DEFAULT_LIMITS,
-    option: str = "--port",
-) -> list[socket.socket]:
-    """Bind all addresses of a host, without listening yet.
-
-    Args:
-        host: name or address.
-        port: number; 0 chooses a free one, the same for all addresses.
-        unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
-        limits: when silent connections are probed.
-        option: where the port is chosen.
-
-    Raises:
-        BindError: the host has no address, or one of them can't be bound.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise BindError(f"{host}: no such host ({error.strerror}); set server.host to an address") from error
-    sockets: list[socket.socket] = []
-    for family, kind, protocol, _, address in dict.fromkeys(found):
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        notice_the_dead(sock, unacknowledged_seconds, limits)
-        chosen = sockets[0].getsockname()[1] if sockets else port
-        try:
-            sock.bind((address[0], chosen, *address[2:]))
-        except OSError as error:
-            for other in (*sockets, sock):
-                other.close()
-            advice = BIND_ADVICE.get(error.errno or 0, "choose another with {option} or --host")
-            advised = advice.format(option=option)
-            raise BindError(f"{host}:{port}: {error.strerror}; {advised}") from error
-        sockets.append(sock)
-    return sockets
-
-
-def notice_the_dead(sock: socket.socket, seconds: float, limits: ListeningLimits) -> None:
-    """Let the kernel end connections whose client has vanished; by default that takes hours.
-
-    Accepted connections inherit these options. A client that keeps its receive window closed counts as
-    vanished, too.
-
-    Args:
-        sock: a listening socket.
-        seconds: after which a client that acknowledges nothing is disconnected.
-        limits: when silent ones are probed.
-    """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.keepalive_idle_seconds)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.keepalive_probe_seconds)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, limits.keepalive_probes)
-
-
-class ConnectionAcceptor(Protocol):
-    """Takes the connections of one listening socket."""
-
-    def start(self) -> None:
-        """Listen, and begin to take connections."""
-
-    async def close(self) -> None:
-        """Take no more; the socket's owner closes it."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing of the connections that it took is under way elsewhere, once it is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +48,6 @@ class Ending:
     have_others_closed: Callable[[], bool] = lambda: True
     on_close: Callable[[], None]
     grace_seconds: float
-
-
-MakeListener = Callable[[socket.socket, Callable[[], Connection], ListeningLimits], ConnectionAcceptor]
-"""Makes what takes the connections of a socket for HTTP, given what makes their protocols."""
 
 
 class Server(uvicorn.Server):

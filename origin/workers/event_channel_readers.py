@@ -22,8 +22,8 @@ from origin.events.routes import routes
 from origin.events.websocket_endpoint import socket_identity_of
 from origin.http.client_limits import ClientLimits
 from origin.http1 import websocket
-from origin.server.event_services import event_channel_options, event_limits, is_followed
-from origin.server.limits import Limits
+from origin.server.services.event_services import event_channel_options, event_limits, is_followed
+from origin.server.services.limits import Limits
 from origin.token_relay.relay import relay_limits
 
 log = structlog.get_logger()

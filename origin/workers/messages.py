@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from origin.config.options import Config
-from origin.server.limits import Limits
+from origin.server.services.limits import Limits
 from packager.replication.log_entries import read_message
 
 

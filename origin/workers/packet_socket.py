@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from origin.server.connection_acceptor import has_room, highest_descriptor
-from origin.server.limits import PacketLimits
+from origin.server.services.limits import PacketLimits
+from origin.server.system.connection_acceptor import has_room, highest_descriptor
 
 log = structlog.get_logger()
 

@@ -30,9 +30,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from origin.config.options import Config
 from origin.http1.connection import Connection
-from origin.server.connection_acceptor import ListeningLimits, SocketListener
-from origin.server.limits import Limits
-from origin.server.server import ConnectionAcceptor
+from origin.server.services.limits import Limits
+from origin.server.system.connection_acceptor import ConnectionAcceptor, ListeningLimits, SocketListener
 from origin.workers.messages import AllClosed, Report, ReportedMetric, Start, TakeLog
 from origin.workers.worker_handle import WorkerProcess, WorkerState
 from packager.replication.log_server import LogServer

@@ -26,16 +26,17 @@ from origin.http.path_prefixes import area_of
 from origin.http1.access_log import RequestCounters
 from origin.live import routes as live_routes
 from origin.live.dvr_segments import StoredSegments
-from origin.radio.mount_replication import RADIO
+from origin.radio.mounts.mount_replication import RADIO
 from origin.responses.response_middleware import CommonHeaders
-from origin.server import embed, malloc, page
-from origin.server.error_responses import ERROR_RESPONSES
-from origin.server.event_services import own_origins
-from origin.server.library_services import make_served_library
-from origin.server.loop_lag import LoopLag
-from origin.server.metrics import as_one, event_metrics, loop_metrics, traffic_metrics
-from origin.server.s3_config import make_dvr_bucket
-from origin.server.s3_metrics import s3_metrics
+from origin.server.endpoints import embed, page
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
+from origin.server.endpoints.metrics import as_one, event_metrics, loop_metrics, traffic_metrics
+from origin.server.endpoints.s3_metrics import s3_metrics
+from origin.server.services.event_services import own_origins
+from origin.server.services.library_services import make_served_library
+from origin.server.services.s3_config import make_dvr_bucket
+from origin.server.system import malloc
+from origin.server.system.loop_lag import LoopLag
 from origin.vod import routes as vod_routes
 from origin.workers import live_handover
 from origin.workers.event_channel_readers import WorkerEventChannels

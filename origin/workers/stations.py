@@ -14,11 +14,11 @@ from origin.http.client_limits import ClientLimits
 from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
-from origin.radio.followed_mount import FollowedMount
-from origin.radio.mount_replication import FollowedMountLog
+from origin.radio.mounts.followed_mount import FollowedMount
+from origin.radio.mounts.mount_replication import FollowedMountLog
 from origin.radio.routes import ListenerEndpoint
 from origin.radio.station_factory import mount_options, needs_permission
-from origin.server.limits import Limits
+from origin.server.services.limits import Limits
 
 NUMBERS = 1 << 32
 """So many listeners of a worker have numbers of their own."""

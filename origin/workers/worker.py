@@ -26,10 +26,10 @@ from origin.config import logging_setup
 from origin.config.options import redactor_of
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.protocol import http_protocol
-from origin.server import malloc
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
-from origin.server.limits import WorkerLimits
 from origin.server.server import Ending, Server
+from origin.server.services.limits import WorkerLimits
+from origin.server.system import malloc
 from origin.workers import messages
 from origin.workers.messages import Closed, HandedOver, Logs, LogsWanted, Ready, Report, ReportedMetric, Start
 from origin.workers.packet_socket import PacketSocket, receive_packet

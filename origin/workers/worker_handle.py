@@ -14,7 +14,7 @@ import structlog
 
 from media.errors import MalformedError
 from origin.http1.connection import Connection
-from origin.server.limits import Limits
+from origin.server.services.limits import Limits
 from origin.workers import messages
 from origin.workers.messages import (
     Closed,

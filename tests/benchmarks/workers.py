@@ -30,7 +30,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from origin.server.limits import WORKER_RESTARTS, Limits, WorkerLimits
+from origin.server.services.limits import WORKER_RESTARTS, Limits, WorkerLimits
 from tests.benchmarks import load, peers, radio
 from tests.benchmarks.load import Figure, Workload
 from tests.benchmarks.peers import Peer

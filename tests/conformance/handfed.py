@@ -29,7 +29,7 @@ from origin.live import routes as live
 from origin.live.directives import CARRIED
 from origin.live.fast_path import LiveFastPath
 from origin.responses.response_middleware import CommonHeaders, common_headers
-from origin.server.error_responses import ERROR_RESPONSES
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.live.timed_metadata import PartPosition

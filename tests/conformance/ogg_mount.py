@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
+from origin.radio.mounts.mount import Mount
+from origin.radio.mounts.options import MountOptions
 from packager.radio.source_client_station import SourceClientStation
 from tests.radio_server import LIMIT, Client, Server, mount_options, serving
 from tests.waiting import until

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from origin.http1.limits import HttpLimits
-from origin.server.server import bind
+from origin.server.system.binding import bind
 from tests.conformance.conftest import FILM, Running, files_wing, serving
 from tests.conformance.raw import PATIENCE
 from tests.waiting import wait_for

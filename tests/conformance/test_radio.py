@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from media.mp3.icy import metadata_block
-from origin.radio.mount import Mount
+from origin.radio.mounts.mount import Mount
 from packager.process.ffmpeg_discovery import Tools
 from packager.radio.folder_station import Station, StationOptions
 from tests.patience import STATION

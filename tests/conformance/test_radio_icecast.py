@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from media.mp3.icy import Deinterleaver
-from origin.radio.icy_headers import announced_bitrate
-from origin.radio.limits import MountLimits
-from origin.radio.mount import Mount
+from origin.radio.mounts.icy_headers import announced_bitrate
+from origin.radio.mounts.limits import MountLimits
+from origin.radio.mounts.mount import Mount
 from packager.radio.source_client_station import SourceClientStation
 from tests.radio_server import (
     FRAME_BYTES,

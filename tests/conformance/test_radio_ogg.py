@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.ogg.page import FIRST, paginate
-from origin.radio.mount import Mount
+from origin.radio.mounts.mount import Mount
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.ogg_block_reader import OggBlockReader

@@ -14,8 +14,8 @@ import pytest
 from prometheus_client.exposition import generate_latest
 
 from origin.config.options import Config, LibraryOptions
-from origin.server.metrics import ServicesCollector, exposition
-from origin.server.services import Services
+from origin.server.endpoints.metrics import ServicesCollector, exposition
+from origin.server.services.services import Services
 from tests.cdn.caches import program
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

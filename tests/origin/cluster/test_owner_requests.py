@@ -18,7 +18,7 @@ from origin.access.publish_authorization import Publishers
 from origin.access.publish_keys import PublishKeys
 from origin.http.path_prefixes import port_of
 from origin.live import event_start_end
-from origin.server.owner_proxy import OwnerRequests
+from origin.server.endpoints.owner_proxy import OwnerRequests
 from packager.cluster.commands import Command
 from packager.cluster.limits import ClusterLimits
 from packager.publish.channel_commands import RecordingState

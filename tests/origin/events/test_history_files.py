@@ -19,8 +19,8 @@ from origin.events.disk_history import EventHistory
 from origin.events.event_log import Event, Past, PastEpoch
 from origin.events.history_files import HistoryFiles
 from origin.events.limits import HistoryLimits
-from origin.server.event_services import make_event_services
-from origin.server.limits import Limits
+from origin.server.services.event_services import make_event_services
+from origin.server.services.limits import Limits
 from packager.safe_files import DataFolder, OpenFolder
 from tests.conftest import start_server
 from tests.event_history import LIMITS, datas, files_of, ids, kept

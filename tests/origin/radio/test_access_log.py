@@ -17,7 +17,7 @@ import structlog
 
 from origin.config.errors import CommandError
 from origin.radio.access_log import AccessLogFile, AnsweredRequest, write_line
-from origin.radio.limits import AccessLogLimits
+from origin.radio.mounts.limits import AccessLogLimits
 from tests.clients.conftest import program
 from tests.conftest import ServerProcess, start_server
 from tests.patience import CLIENT_SECONDS

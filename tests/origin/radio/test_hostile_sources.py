@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from media.hls.playlist_reader import DEFAULT_LIMITS, PlaylistReaderLimits, read_playlist
-from origin.radio.limits import RELAY_RETRY, RelayLimits
+from origin.radio.mounts.limits import RELAY_RETRY, RelayLimits
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
 from packager.sources import hls_client

@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.mp3.icy import metadata_block
-from origin.radio.limits import ListenerLimits
-from origin.radio.mount import Mount
+from origin.radio.mounts.limits import ListenerLimits
+from origin.radio.mounts.mount import Mount
 from origin.radio.routes import wants_titles
 from origin.radio.status import status
 from packager.radio.audio_blocks import AudioBlock

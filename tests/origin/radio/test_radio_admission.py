@@ -12,7 +12,7 @@ from starlette.requests import Request
 from origin.access.authentication import Authenticator, client_address
 from origin.config.options import Config, RadioOptions
 from origin.radio.authorization import StationAuthorization
-from origin.radio.mount import Mount
+from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import make_stations
 from packager.process.ffmpeg_discovery import Tools
 from tests.keys import BEARER_LINE

@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.mp3.reader import Frame, MpegAudioReader
-from origin.radio.limits import RELAY_RETRY, RelayLimits
-from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
+from origin.radio.mounts.limits import RELAY_RETRY, RelayLimits
+from origin.radio.mounts.mount import Mount
+from origin.radio.mounts.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
 from packager.retry_policy import RetryPolicy
 from tests import icecast

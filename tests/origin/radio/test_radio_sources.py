@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from origin.radio.admin import read_query
-from origin.radio.mount import Mount
+from origin.radio.mounts.mount import Mount
 from packager.radio.source_client_station import SourceClientStation
 from tests.patience import PATIENCE_SECONDS
 from tests.radio_server import (

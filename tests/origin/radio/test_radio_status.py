@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from origin.radio.mount import Mount
+from origin.radio.mounts.mount import Mount
 from origin.radio.status import status
 from tests import icecast
 from tests.radio_server import Feed, mount_options

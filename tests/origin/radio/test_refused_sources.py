@@ -7,7 +7,7 @@ import structlog
 
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
-from origin.radio.mount import Mount
+from origin.radio.mounts.mount import Mount
 from packager.radio.source_client_station import SourceClientStation
 from tests.radio_server import Feed, mount_options, serving
 

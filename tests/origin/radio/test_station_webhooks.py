@@ -19,7 +19,7 @@ from origin.access.authentication import Authenticator
 from origin.access.limits import WebhookLimits
 from origin.access.webhook import Webhook
 from origin.radio.authorization import StationAuthorization
-from origin.radio.mount import Mount
+from origin.radio.mounts.mount import Mount
 from origin.radio.routes import routes
 from origin.radio.station_factory import Stations
 from origin.radio.station_webhooks import StationWebhooks, UrlAuthentication

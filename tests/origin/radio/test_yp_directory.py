@@ -18,9 +18,9 @@ from starlette.routing import Route
 
 from origin.config.load import load
 from origin.config.options import ConfigError
-from origin.radio.limits import DirectoryLimits
-from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
+from origin.radio.mounts.limits import DirectoryLimits
+from origin.radio.mounts.mount import Mount
+from origin.radio.mounts.options import MountOptions
 from origin.radio.yp_directory import Directory
 from packager.retry_policy import RetryPolicy
 from tests.patience import CLIENT_SECONDS

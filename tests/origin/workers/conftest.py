@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.server.limits import Limits, WorkerLimits
+from origin.server.services.limits import Limits, WorkerLimits
 from tests.conftest import ServerProcess, start_server
 from tests.origin.workers.asking import ready
 from tests.packager import films

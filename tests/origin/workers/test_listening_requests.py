@@ -13,10 +13,10 @@ from origin.events.channel import EventChannel
 from origin.events.channel_replication import ServedEventLog
 from origin.events.limits import ChannelLimits
 from origin.http.client_limits import ClientLimits
-from origin.radio.icy_headers import StationDescription
-from origin.radio.mount_entries import StationFacts
-from origin.radio.mount_replication import SnapshotBegin
-from origin.server.limits import Limits
+from origin.radio.mounts.icy_headers import StationDescription
+from origin.radio.mounts.mount_entries import StationFacts
+from origin.radio.mounts.mount_replication import SnapshotBegin
+from origin.server.services.limits import Limits
 from origin.workers.event_channel_readers import WorkerEventChannels
 from origin.workers.stations import WorkerStations
 from packager.replication.log_entries import SnapshotEnd

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.server.limits import Limits, ServerLimits
+from origin.server.services.limits import Limits, ServerLimits
 from tests.conformance.raw import Client
 from tests.conftest import STOP_SECONDS, ServerProcess, start_server
 from tests.copied_channel import copied_channel

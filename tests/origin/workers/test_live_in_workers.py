@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.server.limits import Limits, WorkerLimits
+from origin.server.services.limits import Limits, WorkerLimits
 from tests.conformance.raw import Answer, Client
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from origin.server.limits import PacketLimits
+from origin.server.services.limits import PacketLimits
 from origin.workers.packet_socket import PacketSocket
 from tests.waiting import until
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from origin.http1.connection import Connection
-from origin.server.limits import Limits, WorkerLimits
+from origin.server.services.limits import Limits, WorkerLimits
 from origin.workers import messages
 from origin.workers.messages import Ready
 from origin.workers.worker_handle import WorkerProcess, WorkerState

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from tests.conftest import start_server
 from tests.keys import ADMIN_TOKEN
-from tests.origin.server.test_privileges import NOBODY, as_root, everybodys, folder, free_low_port, states
+from tests.origin.server.system.test_privileges import (
+    NOBODY,
+    as_root,
+    everybodys,
+    folder,
+    free_low_port,
+    states,
+)
 from tests.origin.workers.asking import asked, ready, workers_of
 
 __all__ = ["folder"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from origin.server.library_list import content_type
+from origin.server.endpoints.library_list import content_type
 from packager.library.codec_strings import codec_string
 from packager.library.file_probe import probe
 from packager.process.ffmpeg_discovery import Tools

@@ -25,8 +25,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from origin.config.options import Config, LibraryOptions, LiveOptions
-from origin.server import services
-from origin.server.limits import Limits, ServerLimits
+from origin.server.services import services
+from origin.server.services.limits import Limits, ServerLimits
 from packager.concurrency import background_task
 from packager.ffmpeg import live as live_arguments
 from packager.ffmpeg.ladder import Rung

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from origin.radio.limits import RelayLimits
+from origin.radio.mounts.limits import RelayLimits
 from origin.radio.relay import Relay, RelayOptions
 from packager.retry_policy import RetryPolicy
 from packager.sources.bounded_cookies import BoundedCookies

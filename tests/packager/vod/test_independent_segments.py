@@ -11,7 +11,7 @@ import m3u8
 import pytest
 
 from media.errors import UnsupportedError
-from origin.server.library_list import describe_title
+from origin.server.endpoints.library_list import describe_title
 from packager.concurrency import background_task
 from packager.export.export import export
 from packager.library.catalogue import Catalogue, LibraryTitle

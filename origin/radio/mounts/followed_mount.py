@@ -1,0 +1,250 @@
+"""A station that another process makes, with listeners of this one: they hear the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import structlog
+
+from origin.http1.body_writer import Stream
+from origin.radio.mounts.audio_ring import AudioRing, Block
+from origin.radio.mounts.icy_headers import StationDescription, listener_headers
+from origin.radio.mounts.listener_media_time import ListenerTime, MediaTimeMark
+from origin.radio.mounts.listeners import Listener, Listeners
+from origin.radio.mounts.listeners_elsewhere import ListenerReport, NewListener, NewMark
+from origin.radio.mounts.mount_entries import (
+    ListenerDismissed,
+    ListenersDisconnected,
+    ListenersMoved,
+    StationEntry,
+    StationFacts,
+)
+from origin.radio.mounts.options import MountOptions
+from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
+
+log = structlog.get_logger()
+
+
+class FollowedMount:
+    """A station as it is served beside the process that makes it.
+
+    Args:
+        name: of the address ``/radio/NAME``.
+        options: as the other process has them.
+        count: called with the bytes written to listeners.
+        mounts: the others, to which listeners may be moved, by name.
+
+    Attributes:
+        facts: what the other process has told; None before it has.
+        audience: the listeners of this process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: MountOptions,
+        count: Callable[[int], None],
+        mounts: Mapping[str, FollowedMount],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.facts: StationFacts | None = None
+        limits = options.limits
+        listener = limits.listener
+        self._ring = AudioRing(max(listener.queue_bytes, listener.burst_bytes, limits.ring_bytes))
+        self.audience = Listeners(name, self._ring, listener, clock, count)
+        self._mounts = mounts
+        self._has_news = asyncio.Event()
+        self._is_closed = False
+        # What the other process has been told of the listeners, and is to be told yet.
+        self._reported: set[int] = set()
+        self._reported_listeners = self._reported_dropped = self._reported_bytes = 0
+        self._reported_settled = 0
+        self._connections = 0
+        self._marks: list[NewMark] = []
+        self._gone_tokens: list[str] = []
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it sounds; else the process that makes it knows better what to answer."""
+        return self.facts is not None and self.facts.is_live
+
+    @property
+    def is_down(self) -> bool:
+        """Whether listeners are refused, for there was no audio for long."""
+        return not self.is_live
+
+    @property
+    def listeners(self) -> int:
+        """Number of listeners of all processes, as far as that is known here."""
+        told = 0 if self.facts is None else self.facts.listeners
+        return max(told - self._reported_listeners, 0) + len(self.audience)
+
+    @property
+    def full(self) -> bool:
+        """Whether ``max_listeners`` is reached."""
+        return self.listeners >= self.options.max_listeners
+
+    @property
+    def has_own_titles(self) -> bool:
+        """Whether titles are in the audio itself."""
+        return self.facts is not None and self.facts.media_type == OGG
+
+    @property
+    def description(self) -> StationDescription:
+        """What is told of it; it must be live."""
+        return self._known.description
+
+    @property
+    def _known(self) -> StationFacts:
+        if self.facts is None:
+            raise RuntimeError("nothing is known of a station that is listened to")
+        return self.facts
+
+    def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
+        """Write a listener's response headers; it must be live."""
+        facts, metaint = self._known, self.options.metaint if with_titles else None
+        return listener_headers(facts.media_type, facts.description, facts.bitrate, metaint)
+
+    def enter(self, listener: Listener, stream: Stream) -> None:
+        """Add a listener whose response head was sent; its ``done`` completes when it has left."""
+        if self._is_closed:
+            stream.end(self.options.limits.listener.close_seconds)
+            listener.finish()
+            return
+        if listener.token is not None:
+            self._accompany(listener, listener.token)
+        self._connections += 1
+        has_intro = self.facts is not None and self.facts.has_intro
+        self.audience.enter(listener, stream, self.options.intro if has_intro else None)
+
+    def _accompany(self, listener: Listener, token: str) -> None:
+        """Tell the media times of a listener with a token: its titles come from the other process."""
+
+        def tell(mark: MediaTimeMark) -> None:
+            self._marks.append(
+                NewMark(token, mark.position.as_integer_ratio(), mark.media_time.as_integer_ratio())
+            )
+
+        listener.listener_time = ListenerTime(tell, self.options.limits.listener_times)
+        listener.done.add_done_callback(lambda _: self._gone_tokens.append(token))
+
+    async def run(self) -> None:
+        """Write what comes to the listeners, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.options.limits.watch_seconds):
+                    await self._has_news.wait()
+            try:
+                await self._serve()
+            except Exception:  # other stations go on, and perhaps this one can
+                log.exception("a station's listeners can't be written to", mount=self.name)
+                await asyncio.sleep(self.options.limits.watch_seconds)
+
+    async def _serve(self) -> None:
+        """Write what has come, and let those go whose time is over."""
+        if self._has_news.is_set():
+            self._has_news.clear()
+            await self.audience.flush()
+        if self.options.listener_seconds:
+            await self.audience.dismiss_after(self.options.listener_seconds)
+        await self.audience.introduce()
+
+    def close(self) -> None:
+        """Disconnect all listeners; who comes now is let go at once."""
+        self._is_closed = True
+        self.audience.close()
+
+    # What the other process tells
+
+    def take_block(self, sequence: int, block: Block) -> None:
+        """Take the next block of audio; those that are missing before it are a gap."""
+        if sequence < self._ring.next_sequence:
+            return
+        if sequence > self._ring.next_sequence:
+            self._ring.skip_to(sequence)
+        self._ring.media_time = block.begins
+        duration = block.ends - block.begins
+        self._ring.append(block.data, block.label, block.cuts, duration, block.lead, block.link)
+        self._has_news.set()
+
+    def take(self, entry: StationEntry) -> None:
+        """Take an entry that is no audio."""
+        if isinstance(entry, StationFacts):
+            self.facts = entry
+        elif isinstance(entry, ListenersDisconnected):
+            self.audience.close()
+            if entry.clears:
+                self._ring.clear()
+                # What is told of other audio comes next.
+                self.facts = None
+        elif isinstance(entry, ListenerDismissed):
+            for listener in self.audience.present:
+                if listener.number == entry.number:
+                    self.audience.dismiss(listener)
+        else:
+            self._move(entry)
+
+    def _move(self, entry: ListenersMoved) -> None:
+        destination = self._mounts.get(entry.destination)
+        if destination is None:
+            self.audience.close()
+        else:
+            self.audience.move(destination.audience, entry.link, entry.ending)
+
+    # What it is told
+
+    def forget_reports(self) -> None:
+        """Report all listeners anew: who is told doesn't know of them any more."""
+        self._reported.clear()
+        self._reported_listeners = self._reported_settled = 0
+        times = ((one.token, one.listener_time) for one in self.audience.present)
+        self._marks = [
+            NewMark(token, mark.position.as_integer_ratio(), mark.media_time.as_integer_ratio())
+            for token, listener_time in times
+            if token is not None and listener_time is not None
+            for mark in listener_time.marks
+        ]
+
+    def reports(self) -> Iterator[ListenerReport]:
+        """Give what has changed with the listeners since the last report."""
+        present = {one.number: one for one in self.audience.present}
+        came = [one for number, one in present.items() if number not in self._reported]
+        left = tuple(self._reported - present.keys())
+        sent = self.audience.sent_bytes - self._reported_bytes
+        changed = came or left or sent or self._marks or self._gone_tokens
+        if not changed and self.audience.settled == self._reported_settled:
+            return
+        limits = self.options.limits
+        for begin in range(0, max(len(came), 1), limits.reported_listeners):
+            told = tuple(self._described(one) for one in came[begin : begin + limits.reported_listeners])
+            yield self._report(told, () if begin else left)
+
+    def _described(self, listener: Listener) -> NewListener:
+        agent = listener.client.agent[: self.options.limits.reported_characters]
+        return NewListener(listener.number, listener.client.address, agent, self.audience.seconds(listener))
+
+    def _report(self, came: tuple[NewListener, ...], left: tuple[int, ...]) -> ListenerReport:
+        audience = self.audience
+        report = ListenerReport(
+            came=came,
+            left=left,
+            connections=self._connections,
+            settled=audience.settled,
+            dropped=audience.dropped - self._reported_dropped,
+            sent_bytes=audience.sent_bytes - self._reported_bytes,
+            marks=tuple(self._marks),
+            gone_tokens=tuple(self._gone_tokens),
+        )
+        self._reported.update(one.number for one in came)
+        self._reported.difference_update(left)
+        self._reported_listeners = len(self._reported)
+        self._reported_dropped, self._reported_bytes = audience.dropped, audience.sent_bytes
+        self._reported_settled = audience.settled
+        self._connections = 0
+        self._marks, self._gone_tokens = [], []
+        return report

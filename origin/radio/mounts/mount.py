@@ -1,0 +1,591 @@
+"""A radio mount: sends a station's audio to its listeners, or a fallback while the station is silent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from fractions import Fraction
+from zlib import crc32
+
+import structlog
+
+from media.mp3.icy import metadata_block
+from origin.http1.body_writer import Stream
+from origin.radio.mounts.audio_ring import AudioRing, Block
+from origin.radio.mounts.icy_headers import StationDescription, describe_station, listener_headers
+from origin.radio.mounts.internal_subscribers import Subscribers
+from origin.radio.mounts.limits import MountLimits
+from origin.radio.mounts.listeners import Listener, Listeners
+from origin.radio.mounts.listeners_elsewhere import ListenersElsewhere, ListenerThere
+from origin.radio.mounts.mount_entries import (
+    ListenerDismissed,
+    ListenersDisconnected,
+    ListenersMoved,
+    StationEntry,
+    StationFacts,
+)
+from origin.radio.mounts.now_playing import NowPlaying
+from origin.radio.mounts.options import MountOptions
+from packager.cluster.shared_station import SharedStation
+from packager.concurrency import background_task
+from packager.radio.audio_blocks import AudioBlock
+from packager.radio.audio_source import AudioSource
+from packager.radio.intro import Intro
+from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
+from packager.radio.ogg_chain import OggChain
+from packager.radio.source_client_station import SourceClientStation
+
+
+class StreamType:
+    """The media type that a mount's listeners were told, which their response can't change any more.
+
+    Attributes:
+        heard: type and codec of the newest block; "" before the first.
+        told: type in the newest listener's response; "" before the first.
+    """
+
+    def __init__(self) -> None:
+        self.heard = ""
+        self.told = ""
+
+    def tell(self, expected: str) -> str:
+        """Choose the type of a listener's response.
+
+        Args:
+            expected: of the audio to come, used before the first block.
+        """
+        self.told = self.media_type(expected)
+        return self.told
+
+    def media_type(self, expected: str) -> str:
+        """Return the type, such as ``audio/mpeg``, or the expected one before the first block."""
+        return _without_codecs(self.heard) or expected
+
+    def accepts(self, block: AudioBlock) -> bool:
+        """Tell whether current listeners can decode a block."""
+        if self.heard:
+            return block.sort == self.heard
+        return self.told in ("", block.media_type)
+
+    def change_to(self, block: AudioBlock) -> None:
+        """Take on a block's type."""
+        self.heard = block.sort
+        self.told = block.media_type
+
+
+def _without_codecs(sort: str) -> str:
+    return sort.partition(";")[0]
+
+
+class Silence:
+    """Measures how long a mount, and its own station, have given no audio."""
+
+    def __init__(self, clock: Callable[[], float], limits: MountLimits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._begun = clock()
+        # When the station gave its last block, and when any block was last sent.
+        self._heard: float | None = None
+        self._sent: float | None = None
+
+    def start(self) -> None:
+        """Count from now on if there was no audio yet."""
+        self._begun = self._clock()
+
+    def restart(self) -> None:
+        """Count from now on, ignoring earlier audio."""
+        self._begun, self._sent = self._clock(), None
+
+    def station_heard(self) -> None:
+        """Note a block of the station."""
+        self._heard = self._clock()
+
+    def block_sent(self) -> None:
+        """Note a block that was sent, the station's or the fallback's."""
+        self._sent = self._clock()
+
+    @property
+    def has_sounded(self) -> bool:
+        """Whether a block was sent since the last restart."""
+        return self._sent is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long no block was sent."""
+        return self._clock() - (self._begun if self._sent is None else self._sent)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the mount is down."""
+        return self.seconds > self._limits.silence_seconds
+
+    @property
+    def wants_fallback(self) -> bool:
+        """Whether the station has been silent long enough for the fallback."""
+        since = self._begun if self._heard is None else self._heard
+        return self._clock() - since > self._limits.fallback_seconds
+
+
+class ListenerDemand:
+    """Tells when a source on demand should play.
+
+    Args:
+        idle_seconds: how long it plays on when nobody listens.
+    """
+
+    def __init__(self, clock: Callable[[], float], idle_seconds: float) -> None:
+        self._clock = clock
+        self._idle_seconds = idle_seconds
+        self._asked = clock()
+        self._wanted = asyncio.Event()
+        self._unwanted = asyncio.Event()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the source should play."""
+        return self._wanted.is_set()
+
+    def update(self, *, has_listeners: bool) -> None:
+        """Note whether there are listeners now."""
+        now = self._clock()
+        if has_listeners:
+            self._asked = now
+            self._unwanted.clear()
+            self._wanted.set()
+        elif now - self._asked > self._idle_seconds:
+            self._wanted.clear()
+            self._unwanted.set()
+
+    async def wanted(self) -> None:
+        """Wait until the source should play."""
+        await self._wanted.wait()
+
+    async def unwanted(self) -> None:
+        """Wait until the source should stop."""
+        await self._unwanted.wait()
+
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceClient:
+    """Who sends to a station.
+
+    Attributes:
+        address: the client's.
+        agent: its program, as it calls itself.
+    """
+
+    address: str
+    agent: str
+
+
+class Mount:
+    """A station and its listeners.
+
+    Args:
+        name: of the address ``/radio/NAME``.
+        station: the source of audio.
+        count: called with the bytes written to listeners.
+        count_events: called with the bytes written to readers of its event channel.
+
+    Attributes:
+        title: the current one.
+        now: titles with their media times, and the event channel.
+        audience: the listeners of this process.
+        elsewhere: those of others.
+        on_entry: called with each block and change, as by what tells other processes.
+        subscribers: others that receive its audio.
+        fallback: the mount whose audio is sent here while the station is silent.
+        source_client: who sends to it; None for nobody.
+        read_bytes: how much audio it has given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        station: AudioSource,
+        options: MountOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        count: Callable[[int], None] = lambda _: None,
+        count_events: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self.station = station
+        self.options = options or MountOptions()
+        self.title = ""
+        self.now = NowPlaying(name, self.options, clock, count_events)
+        self.started = time.time()
+        self._label = b""
+        # The title and the address in it.
+        self._said: tuple[str, str] | None = None
+        self._type = StreamType()
+        self._unheard_type = ""
+        self._chain = OggChain(crc32(name.encode("utf-8", "replace")))
+        limits = self.options.limits
+        listener = limits.listener
+        self._ring = AudioRing(max(listener.queue_bytes, listener.burst_bytes, limits.ring_bytes))
+        self._closed = False
+        self._dismiss: Callable[[], None] | None = None
+        self.audience = Listeners(name, self._ring, listener, clock, count)
+        self.elsewhere = ListenersElsewhere(clock, self.now.begin_times, self.now.end_times)
+        self.on_entry: Callable[[Block | StationEntry], None] = lambda _: None
+        self._told: StationFacts | None = None
+        self._peak = 0
+        # How the newest audio differs from the intro; None before the first.
+        self._unlike_intro: str | None = None
+        self.subscribers = Subscribers(clock, limits, self.options.lead_seconds)
+        self.fallback: Mount | None = None
+        self.source_client: SourceClient | None = None
+        self.read_bytes = 0
+        self._dependents: list[Mount] = []
+        # The fallback whose audio was sent last; None where it was the own station's.
+        self._heard: Mount | None = None
+        self._silence = Silence(clock, limits)
+        self._demand = ListenerDemand(clock, limits.idle_seconds)
+
+    def fall_back_to(self, other: Mount) -> None:
+        """Set the mount whose audio is sent here while the station is silent."""
+        self.fallback = other
+        other.serve_also(self)
+
+    def serve_also(self, mount: Mount) -> None:
+        """Give every block to a mount that falls back to this one."""
+        self._dependents.append(mount)
+
+    @property
+    def source_station(self) -> SourceClientStation | None:
+        """What takes source clients on this node; None where nothing does."""
+        station = self.station.local if isinstance(self.station, SharedStation) else self.station
+        return station if isinstance(station, SourceClientStation) else None
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the audio, such as ``audio/mpeg``."""
+        return self._type.media_type(self.station.media_type)
+
+    @property
+    def has_own_titles(self) -> bool:
+        """Whether titles are in the audio itself, as in Ogg, where Icecast sends no ICY metadata either."""
+        return self.media_type == OGG
+
+    @property
+    def bitrate(self) -> int:
+        """The bitrate of what is heard, in kbit/s."""
+        return self.station.bitrate if self._heard is None else self._heard.bitrate
+
+    @property
+    def media_time(self) -> Fraction:
+        """Seconds of audio sent since the start."""
+        return self._ring.media_time
+
+    @property
+    def listeners(self) -> int:
+        """Number of listeners of all processes."""
+        return len(self.audience) + len(self.elsewhere)
+
+    @property
+    def peak(self) -> int:
+        """Most listeners at once since the start, without probes."""
+        return max(self._peak, self.audience.peak)
+
+    @property
+    def dropped(self) -> int:
+        """Listeners dropped because they fell too far behind."""
+        return self.audience.dropped + self.elsewhere.dropped
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much was written to all listeners."""
+        return self.audience.sent_bytes + self.elsewhere.sent_bytes
+
+    @property
+    def present(self) -> list[ListenerThere]:
+        """The listeners of all processes."""
+        here = [
+            ListenerThere(one.number, one.client, self.audience.seconds(one)) for one in self.audience.present
+        ]
+        return here + self.elsewhere.present
+
+    @property
+    def facts(self) -> StationFacts:
+        """What other processes are to know of it."""
+        return StationFacts(
+            self.state == "live",
+            self.media_type,
+            self.description,
+            self.bitrate,
+            self._unlike_intro == "",
+            self.listeners,
+        )
+
+    @property
+    def kept(self) -> tuple[Block, ...]:
+        """The newest audio, as new listeners get it."""
+        return tuple(self._ring.between(self._ring.first_sequence, self._ring.next_sequence))
+
+    @property
+    def first_sequence(self) -> int:
+        """Number of the oldest block of it."""
+        return self._ring.first_sequence
+
+    @property
+    def state(self) -> str:
+        """``live``; ``starting`` before the first block; ``down`` when silent, see ``trouble``.
+
+        ``idle`` where nobody listens to a station on demand, or nobody sends to one that waits for it.
+        """
+        if self._closed:
+            return "down"
+        if self.options.on_demand and not self._demand.is_wanted:
+            return "idle"
+        if self._silence.has_sounded and not self._silence.is_long:
+            return "live"
+        if self.station.is_idle:
+            return "idle"
+        return "down" if self._silence.is_long else "starting"
+
+    @property
+    def is_down(self) -> bool:
+        """Whether listeners are refused, for there was no audio for long: idle or not, nobody sends any."""
+        if self._closed:
+            return True
+        return self._silence.is_long and (self._demand.is_wanted or not self.options.on_demand)
+
+    @property
+    def trouble(self) -> str:
+        """Why it is ``down``, in one line; empty in any other state."""
+        if self.state != "down":
+            return ""
+        return "it has ended" if self._closed else self.station.trouble or "it gives no sound"
+
+    def has_ended(self) -> bool:
+        """Tell whether it was closed."""
+        return self._closed
+
+    @property
+    def full(self) -> bool:
+        """Whether ``max_listeners`` is reached."""
+        return self.listeners >= self.options.max_listeners
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the station gives no audio, so that the fallback is used."""
+        return not self.station.available or self._silence.wants_fallback
+
+    @property
+    def needs_fallback(self) -> bool:
+        """Whether the fallback should play for this mount; without demand it needn't."""
+        return self.is_silent and (not self.options.on_demand or self.is_heard)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody hears it, directly or as a fallback."""
+        return self.is_heard or any(mount.needs_fallback for mount in self._dependents)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether it has listeners or subscribers."""
+        return bool(self.listeners) or bool(len(self.subscribers))
+
+    async def run(self) -> None:
+        """Distribute the station's audio until it ends or the task is cancelled.
+
+        Raises:
+            ToolsError: ffmpeg lacks what the station needs.
+        """
+        self._silence.start()
+        async with background_task(self._watch()):
+            await (self._play_on_demand() if self.options.on_demand else self._play())
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect all listeners; those that don't read, after `ListenerLimits.close_seconds`."""
+        self._closed = True
+        if self._dismiss is not None:
+            self._dismiss()
+        self.audience.close()
+        self.now.channel.close_for_good()
+
+    def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
+        """Write a listener's response headers."""
+        metaint = self.options.metaint if with_titles else None
+        return listener_headers(
+            self._type.tell(self.station.media_type), self.description, self.bitrate, metaint
+        )
+
+    @property
+    def description(self) -> StationDescription:
+        """The description of the station that is heard, as listeners get it now: a fallback has its own."""
+        if self._heard is not None:
+            return self._heard.description
+        return describe_station(self.name, self.options, self.station.station_info)
+
+    @property
+    def seconds_on_air(self) -> int:
+        """How long ago the station, or its newest source client, began."""
+        return max(int(time.time() - self.started), 0)
+
+    def carries_like(self, other: Mount) -> bool:
+        """Tell whether the listeners of another mount can go on with this one's audio."""
+        return bool(self._type.heard) and self._type.heard == other._type.heard
+
+    def move_listeners(self, destination: Mount) -> None:
+        """Let all listeners go on with another mount's audio, of the same type, at its next block."""
+        log.info("listeners moved", mount=self.name, to=destination.name, listeners=self.listeners)
+        link, ending = self._chain.ending()
+        self.on_entry(ListenersMoved(destination.name, link, ending))
+        self.audience.move(destination.audience, link, ending)
+        destination._demand.update(has_listeners=destination.is_wanted)
+
+    def dismiss(self, number: str) -> bool:
+        """Disconnect the listener with a number; return False where there is none."""
+        found = [one for one in self.audience.present if str(one.number) == number]
+        for listener in found:
+            self.audience.dismiss(listener)
+        elsewhere = [one.number for one in self.elsewhere.present if str(one.number) == number]
+        for one in elsewhere:
+            self.on_entry(ListenerDismissed(one))
+        return bool(found or elsewhere)
+
+    def _disconnect(self, *, clears: bool = False) -> None:
+        """Disconnect all listeners; if what comes is of another type, drop the audio so far, too."""
+        self.on_entry(ListenersDisconnected(clears))
+        self.audience.close()
+        if clears:
+            self._ring.clear()
+            self._told = None
+
+    def tell(self) -> None:
+        """Tell other processes what has changed of it."""
+        self._peak = max(self._peak, self.audience.settled + self.elsewhere.settled)
+        if (facts := self.facts) != self._told:
+            self._told = facts
+            self.on_entry(facts)
+
+    def dismiss_source(self) -> bool:
+        """Disconnect the source client; return False where there is none."""
+        if self._dismiss is None:
+            return False
+        self._dismiss()
+        return True
+
+    @contextlib.contextmanager
+    def sourced(self, client: SourceClient, dismiss: Callable[[], None]) -> Iterator[None]:
+        """Have a source client while the context is open.
+
+        Args:
+            client: who it is.
+            dismiss: disconnects it; called when the mount ends first.
+        """
+        self.started = time.time()
+        self._dismiss, self.source_client = dismiss, client
+        if self.is_down:
+            # The first block takes a second to come: don't answer 503 meanwhile.
+            self._silence.restart()
+        try:
+            yield
+        finally:
+            self._dismiss = self.source_client = None
+
+    def enter(self, listener: Listener, stream: Stream) -> None:
+        """Add a listener whose response head was sent; its ``done`` completes when it has left."""
+        if self._closed:
+            stream.end(self.options.limits.listener.close_seconds)
+            listener.finish()
+            return
+        self.now.accompany(listener)
+        intro = self.options.intro if self._unlike_intro == "" else None
+        self.audience.enter(listener, stream, intro)
+        self._demand.update(has_listeners=self.is_wanted)
+
+    async def _play(self) -> None:
+        async with aclosing(self.station.blocks()) as blocks:
+            async for block in blocks:
+                self._silence.station_heard()
+                self._unheard_type = ""
+                self._heard = None
+                await self._publish(block, block.title)
+
+    async def _play_on_demand(self) -> None:
+        while True:
+            await self._demand.wanted()
+            self._silence.restart()
+            async with background_task(self._play()):
+                await self._demand.unwanted()
+
+    async def substitute(self, block: AudioBlock, fallback: Mount) -> None:
+        """Take a block of the fallback; it is ignored while the own station plays.
+
+        Listeners that are there already learn only from a title which station they hear, so that one without
+        titles has its name there.
+
+        Listeners whose response has another type are kept waiting rather than disconnected.
+        """
+        if not self.is_silent or self._closed:
+            return
+        if self._type.accepts(block) or not self.listeners:
+            self._heard = fallback
+            await self._publish(block, block.title or fallback.description.name)
+        elif self._unheard_type != block.sort:
+            self._unheard_type = block.sort
+            heard = self._type.heard or self._type.told
+            log.warning(
+                "fallback isn't of the listeners' type", mount=self.name, type=heard, not_heard=block.sort
+            )
+
+    async def _publish(self, block: AudioBlock, title: str) -> None:
+        if not self._type.accepts(block):
+            self._send_away(block)
+        self._type.change_to(block)
+        heard = self if self._heard is None else self._heard
+        if self.options.intro is not None:
+            self._compare_intro(self.options.intro, block)
+        said = title, heard.options.url
+        if said != self._said:
+            self._said = said
+            self._label = metadata_block(*said)
+        if title != self.title or not self.now.titles:
+            self.title = title
+            self.now.change(title, self.media_time)
+        chained = self._chain.carry(block)
+        self.read_bytes += len(chained.data)
+        self._ring.append(chained.data, self._label, chained.cuts, block.seconds, chained.lead, chained.link)
+        self._silence.block_sent()
+        self.tell()
+        if (newest := self._ring.newest[1]) is not None:
+            self.on_entry(newest)
+        self.subscribers.put(block)
+        await self.audience.flush()
+        for mount in self._dependents:
+            await mount.substitute(block, self)
+
+    def _compare_intro(self, intro: Intro, block: AudioBlock) -> None:
+        unlike = intro.differs_from(block)
+        if unlike and unlike != self._unlike_intro:
+            log.warning("intro isn't played", mount=self.name, reason=unlike)
+        self._unlike_intro = unlike
+
+    def _send_away(self, block: AudioBlock) -> None:
+        """Disconnect listeners so that they come again: a response has one media type."""
+        before = self._type.heard or self._type.told
+        log.info("type changes", mount=self.name, before=before, now=block.sort)
+        self._disconnect(clears=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.limits.watch_seconds)
+            if self.listeners and self._silence.seconds > self.options.hold_seconds:
+                log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
+                self._disconnect()
+            if self.options.listener_seconds:
+                await self.audience.dismiss_after(self.options.listener_seconds)
+            await self.audience.introduce()
+            self._demand.update(has_listeners=self.is_wanted)
+            self.tell()
+            self.now.channel.beat()

@@ -1,0 +1,152 @@
+"""A station's log as it is sent to other processes, and as it is followed there: its audio and what changes.
+
+The process with the station's source makes the audio's blocks, with their titles. Those that follow have the
+same blocks for listeners of their own, of whom they report who they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, MutableMapping
+from fractions import Fraction
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from origin.radio.mounts.audio_ring import Block
+from origin.radio.mounts.followed_mount import FollowedMount
+from origin.radio.mounts.listeners_elsewhere import ListenerReport
+from origin.radio.mounts.mount import Mount
+from origin.radio.mounts.mount_entries import StationEntry
+from packager.replication.log_entries import Place, SnapshotEnd, place_of, read_message
+
+RADIO = "radio"
+"""The kind of these logs: what their names begin with."""
+
+
+class SnapshotBegin(Struct, frozen=True, tag="begin"):
+    """The first entry of a snapshot; the blocks that are kept follow.
+
+    Attributes:
+        first: number of the first of them, or of the next one.
+    """
+
+    first: int
+
+
+class BlockEntry(Struct, frozen=True, tag="block"):
+    """A `Block`; its times are fractions."""
+
+    data: bytes
+    label: bytes
+    cuts: tuple[int, ...]
+    begins: tuple[int, int]
+    ends: tuple[int, int]
+    lead: bytes
+    link: int
+
+
+ServedEntry: TypeAlias = Block | StationEntry | SnapshotBegin | SnapshotEnd
+FollowedEntry: TypeAlias = BlockEntry | StationEntry | SnapshotBegin | SnapshotEnd
+
+_encode = msgspec.msgpack.Encoder().encode
+_ENTRY = msgspec.msgpack.Decoder(FollowedEntry)
+_REPORT = msgspec.msgpack.Decoder(ListenerReport)
+
+
+class ServedMountLog:
+    """The log of a station, for those who follow it.
+
+    Args:
+        mount: it; its ``on_entry`` is to be what takes this log's entries.
+
+    Attributes:
+        name: the log's.
+    """
+
+    def __init__(self, mount: Mount) -> None:
+        self.name = f"{RADIO}/{mount.name}"
+        self._mount = mount
+
+    def snapshot(self) -> Iterator[ServedEntry]:
+        """Give the entries from which another process makes the same station."""
+        mount = self._mount
+        return iter((SnapshotBegin(mount.first_sequence), *mount.kept, mount.facts, SnapshotEnd()))
+
+    def encode(self, entry: ServedEntry) -> bytes:
+        """Write an entry."""
+        if not isinstance(entry, Block):
+            return _encode(entry)
+        begins, ends = entry.begins.as_integer_ratio(), entry.ends.as_integer_ratio()
+        return _encode(BlockEntry(entry.data, entry.label, entry.cuts, begins, ends, entry.lead, entry.link))
+
+    def begins_anew(self, entry: ServedEntry) -> bool:
+        """Tell whether a snapshot takes an entry's place: never."""
+        del entry
+        return False
+
+    def take_report(self, follower: Hashable, message: bytes) -> None:
+        """Learn who listens elsewhere.
+
+        Raises:
+            MalformedError: the report can't be read.
+        """
+        report = read_message(_REPORT, message, "report of a station's listeners")
+        self._mount.elsewhere.take(follower, report)
+
+    def forget(self, follower: Hashable) -> None:
+        """Forget the listeners of a follower that is gone."""
+        self._mount.elsewhere.forget(follower)
+
+
+class FollowedMountLog:
+    """The log of a station of another process.
+
+    Args:
+        mount: what folding it gives.
+        served: where the station is put, by name, as long as its log is followed.
+    """
+
+    def __init__(self, mount: FollowedMount, served: MutableMapping[str, FollowedMount]) -> None:
+        self._mount = mount
+        self._served = served
+        # Number of the next block.
+        self._next = 0
+
+    def read(self, message: bytes) -> tuple[Place, FollowedEntry]:
+        """Read an entry, and tell where it stands.
+
+        Raises:
+            MalformedError: it is none.
+        """
+        entry = read_message(_ENTRY, message, "entry of a station's log")
+        return place_of(entry, SnapshotBegin), entry
+
+    def fold(self, entry: FollowedEntry) -> None:
+        """Take an entry."""
+        if isinstance(entry, SnapshotBegin):
+            self._next = entry.first
+            self._mount.forget_reports()
+        elif isinstance(entry, BlockEntry):
+            begins, ends = Fraction(*entry.begins), Fraction(*entry.ends)
+            block = Block(0, entry.data, entry.label, entry.cuts, begins, ends, entry.lead, entry.link)
+            self._mount.take_block(self._next, block)
+            self._next += 1
+        elif not isinstance(entry, SnapshotEnd):
+            self._mount.take(entry)
+
+    def offer(self) -> None:
+        """Serve the station."""
+        self._served[self._mount.name] = self._mount
+
+    def withdraw(self) -> None:
+        """Serve the station to nobody who comes now; listeners that are here stay."""
+        self._served.pop(self._mount.name, None)
+
+    def close(self) -> None:
+        """Disconnect all listeners, who come again."""
+        self._mount.close()
+
+    def reports(self) -> Iterator[bytes]:
+        """Tell what has changed with the listeners here."""
+        return map(_encode, self._mount.reports())

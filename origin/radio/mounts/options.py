@@ -1,0 +1,49 @@
+"""The options of a mount."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from media.mp3.icy import METAINT
+from origin.events.limits import ChannelLimits
+from origin.radio.mounts.limits import MountLimits
+from packager.radio.intro import Intro
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """How a mount presents itself, and its limits.
+
+    Attributes:
+        title: the station's name; if empty, what the source says, or the mount's name.
+        genre: of the station; if empty, what the source says.
+        url: of the station's page; if empty, what the source says.
+        public: whether directories may list it, whatever the source says.
+        max_listeners: further ones get 503.
+        listener_seconds: after which a listener is disconnected; 0: never.
+        metaint: bytes of audio between two metadata blocks.
+        hold_seconds: how long listeners are kept while the mount is silent.
+        on_demand: whether the source plays only while somebody listens.
+        events: limits of its event channel.
+        lead_seconds: newest audio that a subscriber gets at once.
+        listener_password: which listeners need; empty for none.
+        has_listener_webhook: whether another server is asked about each listener.
+        intro: what listeners hear first, where the audio behind it is like it.
+        limits: how long it waits for its station and for listeners, and what these may cost.
+    """
+
+    title: str = ""
+    genre: str = ""
+    url: str = ""
+    public: bool = False
+    max_listeners: int = 5000
+    listener_seconds: float = 0.0
+    metaint: int = METAINT
+    hold_seconds: float = 30.0
+    on_demand: bool = False
+    events: ChannelLimits = field(default_factory=ChannelLimits)
+    lead_seconds: float = 0.0
+    listener_password: str = field(default="", repr=False)
+    has_listener_webhook: bool = False
+    intro: Intro | None = None
+    limits: MountLimits = field(default_factory=MountLimits)

@@ -1,0 +1,323 @@
+"""The JSON lists of channels and stations, ``/health`` and ``/metrics``."""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from origin.access.authentication import challenge, unauthorized
+from origin.access.policy import AccessPolicy, is_cross_site
+from origin.config.kept_secrets import SecretsError
+from origin.events.authorization import EventAuthorization
+from origin.events.channel import EventChannel
+from origin.radio.authorization import StationAuthorization, is_protected
+from origin.radio.mounts import now_playing
+from origin.radio.mounts.mount import Mount
+from origin.recordings.routes import describe
+from origin.responses.refusal import plain_refusal
+from origin.server.endpoints.metrics import exposition
+from origin.server.services.service_states import health, state_of_stream
+from origin.server.services.services import Services
+from packager.ffmpeg.ladder import rungs
+from packager.live.channel import Channel
+from packager.publish.live_stream import LiveStream
+from packager.replication.live_log import LIVE
+
+log = structlog.get_logger()
+
+UNCACHED = {"cache-control": "no-store"}
+
+
+def routes(
+    services: Services,
+    access: AccessPolicy,
+    authorization: StationAuthorization,
+    event_authorization: EventAuthorization,
+) -> list[BaseRoute]:
+    """Make the routes of ``/api/…`` except for the library's, ``/health`` and ``/metrics``.
+
+    Args:
+        services: what is described.
+        access: decides who sees the details of ``/health``, and the keys of channels.
+        authorization: decides who may see a station's titles.
+        event_authorization: decides who may see what an event channel has.
+    """
+    answers = Api(services, access, authorization, event_authorization)
+    return [
+        Route("/api/live", answers.live),
+        Route("/api/live/{channel}/publish_key", answers.publish_key),
+        Route("/api/live/{channel}/publish_key", answers.renew_publish_key, methods=["POST"]),
+        Route("/api/radio", answers.radio),
+        Route("/api/events", answers.events),
+        Route("/health", answers.health),
+        Route("/metrics", answers.metrics),
+    ]
+
+
+class Api:
+    """The endpoints; each list is an array of objects."""
+
+    def __init__(
+        self,
+        services: Services,
+        access: AccessPolicy,
+        authorization: StationAuthorization,
+        event_authorization: EventAuthorization,
+    ) -> None:
+        self._services_of = services
+        self._access = access
+        self._authorization = authorization
+        self._event_authorization = event_authorization
+
+    async def live(self, _: Request) -> Response:
+        """List the live channels, those that other nodes of the cluster make behind the server's own."""
+        server, live = self._services_of.config.server, self._services_of.live
+        return as_json(
+            [
+                {
+                    **describe_stream(channel.stream, channel.state, live.served_stream(channel).viewers),
+                    **self._describe_owner(channel.name),
+                    "restarts": channel.restarts,
+                    "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
+                    "recordings": self._recordings(channel.name),
+                }
+                for channel in live.channels.values()
+            ]
+            + [
+                {
+                    **describe_stream(stream, state_of_stream(stream), stream.viewers),
+                    **self._describe_owner(stream.name),
+                    "restarts": 0,
+                    "publisher": None,
+                    "recordings": self._recordings(stream.name),
+                }
+                for stream in live.streams_of_others()
+            ]
+        )
+
+    def _describe_owner(self, channel: str) -> dict[str, object]:
+        """Describe which node of a cluster makes what all serve of a channel, and its state there."""
+        cluster = self._services_of.live.cluster
+        if cluster is None:
+            return {}
+        owner = cluster.owners.get(f"{LIVE}/{channel}")
+        if owner is None or not cluster.is_owned_elsewhere(channel):
+            return {"owner": None if owner is None else owner.name}
+        return {"owner": owner.name, "state": owner.state}
+
+    def _recordings(self, channel: str) -> list[dict[str, object]]:
+        return [describe(channel, one) for one in self._services_of.recordings.get(channel) or ()]
+
+    async def publish_key(self, request: Request) -> Response:
+        """Tell the administrator a channel's key, on every port: it is no list that may be open.
+
+        A key that an earlier start has made is null: only its hash is known.
+        """
+        channel = request.path_params["channel"]
+        refusal = await self._refuse_key(request, channel)
+        return refusal or as_json({"publish_key": self._services_of.publishers.keys.key(channel) or None})
+
+    async def renew_publish_key(self, request: Request) -> Response:
+        """Make another key of a channel for the administrator, in place of one that was made."""
+        channel = request.path_params["channel"]
+        refusal = await self._refuse_key(request, channel)
+        if refusal is not None:
+            return refusal
+        if not self._services_of.publishers.may_renew_key(channel):
+            return plain_refusal(409, "publish_key is in the configuration: change it there", UNCACHED)
+        try:
+            return as_json({"publish_key": await self._services_of.publishers.renew_key(channel)})
+        except (OSError, SecretsError) as error:
+            log.error("publish_key can't be changed", channel=channel, reason=str(error))
+            return plain_refusal(503, "the server can't keep another key: see its log", UNCACHED)
+
+    async def _refuse_key(self, request: Request, channel: str) -> Response | None:
+        if is_cross_site(request):
+            return plain_refusal(403, "pages of other sites may not see a key", UNCACHED)
+        if not await self._access.is_admin(request):
+            return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
+        return None if channel in self._services_of.publishers.keys else plain_refusal(404, headers=UNCACHED)
+
+    async def radio(self, request: Request) -> Response:
+        """List the stations; those that a request may not listen to without details."""
+        find_stream, mounts = self._services_of.live.simulcast_stream, self._services_of.mounts.values()
+        heard = await self._authorization.accessible_stations(request, mounts)
+        return as_json(
+            [
+                describe_station(mount, find_stream(mount.name))
+                if mount.name in heard
+                else describe_closed_station(mount)
+                for mount in mounts
+            ]
+        )
+
+    async def events(self, request: Request) -> Response:
+        """List the event channels; those that a request may not read without details."""
+        channels = self._services_of.events.channels
+        readable = await self._event_authorization.readable(request, channels)
+        protected = self._event_authorization.is_protected
+        return as_json(
+            [
+                describe_event_channel(one, is_protected=protected(name), is_readable=name in readable)
+                for name, one in channels.items()
+            ]
+        )
+
+    async def health(self, request: Request) -> Response:
+        """Answer 200, or 503 during shutdown; the body describes the services."""
+        workers = self._services_of.workers
+        report = health(self._services_of, {} if workers is None else await workers.states())
+        if not await self._access.may_see(request, "health"):
+            report = {key: report[key] for key in ("live", "ready")}
+        return as_json(report, 200 if report["ready"] else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        """Write all metrics as Prometheus text."""
+        text = await exposition(self._services_of.registry, self._services_of.workers)
+        return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
+
+
+def describe_stream(stream: LiveStream, state: str, viewers: int) -> dict[str, object]:
+    """Describe what is published of a live channel, whichever node of a cluster makes it.
+
+    Args:
+        stream: what is published.
+        state: the channel's, as far as this node knows it.
+        viewers: how many clients fetch its playlists here.
+    """
+    return {
+        "name": stream.name,
+        "state": state,
+        "hls": f"/live/{stream.name}/master.m3u8",
+        "renditions": [name for name, one in stream.renditions.items() if one.language is None],
+        "captions": stream.languages,
+        "part_target": float(stream.cadence.part_target),
+        "target_duration": stream.target_duration,
+        "viewers": viewers,
+    }
+
+
+def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) -> dict[str, object] | None:
+    """Describe who publishes to a channel, and what; None for a channel with another source.
+
+    Everybody may read it, so it has neither the publisher's address nor the channel's key.
+
+    Args:
+        channel: the channel.
+        rtmp_port: where it is published to by RTMP; 0 for nowhere.
+        srt_port: the same for SRT.
+    """
+    published = channel.published
+    if published is None:
+        return None
+    live, source = published.live, channel.source
+    ladder = () if channel.options.bitrates else rungs(channel.options.ladder)
+    has_ladder = len(ladder) > 1 and ladder[0].copied
+    told: dict[str, object] = {
+        "on_air": published.is_on_air,
+        "elsewhere": published.elsewhere or None,
+        "publishers": sum(not one.is_slate for one in published.publications),
+        "last_error": published.last_error,
+        "ingest": f"/live/{channel.name}/ingest",
+        "multitrack": f"/live/{channel.name}/ingest/multitrack" if rtmp_port and has_ladder else None,
+        "rtmp_port": rtmp_port or None,
+        "srt_port": srt_port or None,
+        "forwards": [
+            {
+                "target": one.target,
+                "state": one.state,
+                "sent_bytes": one.sent,
+                "failures": one.failures,
+                "last_error": one.last_error,
+            }
+            for one in channel.forwarders
+        ],
+    }
+    if live is None or live.is_slate:
+        return told
+    told |= {
+        "protocol": live.publisher.protocol,
+        "container": published.received_container,
+        "since": live.began,
+        "received_bytes": live.received,
+        "bitrate": live.bitrate,
+        "keyframe_interval": live.keyframe_interval,
+        "pictures": 1 + len(live.further_video_tracks),
+        "lost_packets": live.lost_packets,
+        "link": live.link,
+    }
+    if source is not None and source.stream == published.stream:
+        told |= {
+            "video_codec": source.video_codec,
+            "width": source.size[0],
+            "height": source.size[1],
+            "frame_rate": float(source.frame_rate) if source.has_video else None,
+            "audio_codec": source.audio_codec,
+            "is_encoded": source.copied is None,
+        }
+    return told
+
+
+def describe_station(mount: Mount, stream: LiveStream | None = None) -> dict[str, object]:
+    """Describe a station and its titles with their media times.
+
+    Args:
+        mount: the station.
+        stream: what is served of its live channel, if it has one.
+    """
+    titles = [now_playing.describe_title(title) for title in mount.now.titles]
+    return {
+        "name": mount.name,
+        "station": mount.description.name,
+        "genre": mount.description.genre,
+        "url": f"/radio/{mount.name}",
+        "protected": is_protected(mount),
+        "hls": None if stream is None else f"/live/{mount.name}/master.m3u8",
+        "events": f"/events/radio/{mount.name}",
+        "media_type": mount.media_type,
+        "bitrate": mount.bitrate,
+        "title": titles[-1]["title"] if titles else "",
+        "now": titles[-1] if titles else None,
+        "history": titles[:-1],
+        "media_time": now_playing.as_seconds(mount.media_time),
+        "listeners": mount.listeners,
+        "viewers": 0 if stream is None else stream.viewers,
+        "peak": mount.peak,
+        "state": mount.state,
+    }
+
+
+def describe_closed_station(mount: Mount) -> dict[str, object]:
+    """Describe a station to a client that may not listen to it: only that it exists."""
+    told = {
+        "name": mount.name,
+        "station": mount.options.title or mount.name,
+        "url": f"/radio/{mount.name}",
+        "protected": True,
+        "events": f"/events/radio/{mount.name}",
+        "title": "",
+        "history": [],
+    }
+    return dict.fromkeys(describe_station(mount)) | told
+
+
+def describe_event_channel(
+    channel: EventChannel, *, is_protected: bool, is_readable: bool
+) -> dict[str, object]:
+    """Describe an event channel; to a client that may not read it, only that it exists."""
+    told = channel.describe()
+    return {
+        "name": channel.name,
+        "url": f"/events/{channel.name}",
+        "protected": is_protected,
+        **(told if is_readable else dict.fromkeys(told)),
+    }
+
+
+def as_json(value: object, status: int = 200) -> Response:
+    """Answer with JSON that must not be cached."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json", headers=UNCACHED)

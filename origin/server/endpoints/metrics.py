@@ -1,0 +1,358 @@
+"""Prometheus metrics, read from the services when they are scraped, with a fixed set of labels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from origin.events.channel import EventChannel
+from origin.http1.access_log import RequestCounters
+from origin.server.endpoints.s3_metrics import s3_metrics
+from origin.server.services.service_states import EVENT_STATES, STATES, service_states
+from origin.server.services.services import Services
+from origin.server.services.worker_interface import Workers, merged
+from origin.server.system.loop_lag import LoopLag
+from origin.token_relay.relay import TokenRelay
+from packager.latency_histogram import LatencyHistogram
+
+SAMPLES_AT_ONCE = 2000
+"""Samples that are written in a turn of the event loop: some ten milliseconds."""
+
+HISTOGRAMS_AT_ONCE = 100
+"""Histograms whose samples are made in a turn of the event loop."""
+
+
+async def exposition(collector: Collector, workers: Workers | None = None) -> bytes:
+    """Write metrics as Prometheus text; of a thousand channels not in one turn of the event loop.
+
+    Args:
+        collector: gives the metrics; of one that comes in pieces, one behind the other.
+        workers: the processes whose metrics are added; None for none.
+    """
+    metrics: list[Metric] = []
+    for metric in collector.collect():
+        _append(metrics, metric)
+        await asyncio.sleep(0)
+    if workers is not None:
+        metrics = merged(metrics, await workers.metrics())
+    collected = _Collected(metrics)
+    if sum(len(metric.samples) for metric in metrics) <= SAMPLES_AT_ONCE:
+        return generate_latest(collected)
+    return await asyncio.to_thread(generate_latest, collected)
+
+
+def as_one(pieces: Iterable[Metric]) -> list[Metric]:
+    """Put metrics together that come in pieces."""
+    metrics: list[Metric] = []
+    for metric in pieces:
+        _append(metrics, metric)
+    return metrics
+
+
+def _append(metrics: list[Metric], metric: Metric) -> None:
+    if metrics and metrics[-1].name == metric.name:
+        metrics[-1].samples += metric.samples
+    else:
+        metrics.append(metric)
+
+
+class _Collected(Collector):
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+class ServicesCollector(Collector):
+    """Collects the counters of all services."""
+
+    def __init__(self, services: Services) -> None:
+        self._services_of = services
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield all metrics."""
+        yield from loop_metrics(self._services_of.loop_lag)
+        yield from traffic_metrics(self._services_of.traffic)
+        yield from s3_metrics(self._services_of.library.storage)
+        yield self._states()
+        yield from self._live()
+        yield from self._cluster()
+        yield from self._radio()
+        yield from self._events()
+
+    def _states(self) -> Metric:
+        """Describe each service's state: 1 for the one that it is in, 0 for the others that it may be in."""
+        states = GaugeMetricFamily(
+            "headwater_state",
+            "Whether a channel or station is in a state; /health tells the reason.",
+            labels=["service", "state"],
+        )
+        for name, one in service_states(self._services_of).items():
+            for state in EVENT_STATES if name.startswith("events/") else STATES:
+                states.add_metric([name, state], one.state == state)
+        return states
+
+    def _live(self) -> Iterator[Metric]:
+        viewers = GaugeMetricFamily("headwater_live_viewers", "Clients following.", labels=["channel"])
+        blocked = GaugeMetricFamily(
+            "headwater_live_blocked_requests", "Requests waiting.", labels=["channel"]
+        )
+        restarts = CounterMetricFamily("headwater_ffmpeg_restarts", "Times ffmpeg died.", labels=["channel"])
+        lost = CounterMetricFamily(
+            "headwater_source_lost_packets", "MPEG-TS packets that didn't come.", labels=["channel"]
+        )
+        dropped = CounterMetricFamily(
+            "headwater_source_dropped_datagrams",
+            "Datagrams for which the system had no room.",
+            labels=["channel"],
+        )
+        publishers = GaugeMetricFamily(
+            "headwater_live_publishers", "Publishers, spare ones included.", labels=["channel"]
+        )
+        bitrate = GaugeMetricFamily(
+            "headwater_live_publisher_bitrate", "Bits per second of what is published.", labels=["channel"]
+        )
+        for channel in self._services_of.live.channels.values():
+            if channel.published is not None:
+                publications = [one for one in channel.published.publications if not one.is_slate]
+                publishers.add_metric([channel.name], len(publications))
+                bitrate.add_metric([channel.name], sum(one.bitrate for one in publications if one.is_on_air))
+        for channel in self._services_of.live.broadcasts.values():
+            published = 0 if channel.published is None else channel.published.lost_packets
+            lost.add_metric([channel.name], channel.losses.packets + published)
+            dropped.add_metric([channel.name], channel.losses.datagrams)
+            stream = self._services_of.live.served_stream(channel)
+            viewers.add_metric([channel.name], stream.viewers)
+            blocked.add_metric([channel.name], stream.blocked)
+            restarts.add_metric([channel.name], channel.restarts)
+        yield from (viewers, blocked, restarts, lost, dropped, publishers, bitrate)
+        yield from self._links()
+        yield from self._forwards()
+
+    def _cluster(self) -> Iterator[Metric]:
+        """Tell how this node gets on with Redis, and which channels' logs it owns."""
+        if (node := self._services_of.live.cluster) is None:
+            return
+        connection = node.connection
+        yield GaugeMetricFamily("headwater_cluster_connected", "Whether Redis is there.", connection.is_up)
+        yield CounterMetricFamily("headwater_cluster_lost", "Times that Redis was lost.", connection.lost)
+        owned = GaugeMetricFamily("headwater_cluster_owner", "1 for the owner.", labels=["channel"])
+        dropped = CounterMetricFamily(
+            "headwater_cluster_dropped_entries",
+            "Entries of its log that Redis never got.",
+            labels=["channel"],
+        )
+        for name, channel in (*node.channels.items(), *node.simulcasts.items()):
+            owned.add_metric([name], channel.is_owner)
+            dropped.add_metric([name], channel.dropped)
+        carried = CounterMetricFamily(
+            "headwater_cluster_commands",
+            "Requests that were to be carried to the owners of channels, by what came of them.",
+            labels=["outcome"],
+        )
+        for outcome, count in node.commands.outcomes.items():
+            carried.add_metric([outcome], count)
+        yield from (owned, dropped, carried)
+        if (stations := self._services_of.cluster_stations) is not None:
+            heard = GaugeMetricFamily("headwater_cluster_station_owner", "1 for the owner.", labels=["mount"])
+            for name in self._services_of.mounts:
+                heard.add_metric([name], stations.stations[name].is_owner)
+            yield heard
+        if (events := self._services_of.cluster_events) is not None:
+            yield CounterMetricFamily(
+                "headwater_cluster_refused_events",
+                "Events that weren't published for want of Redis, or perhaps.",
+                events.writer.refused,
+            )
+            yield CounterMetricFamily(
+                "headwater_cluster_unreadable_events",
+                "Entries of Redis that are no events.",
+                events.reader.unreadable,
+            )
+
+    def _forwards(self) -> Iterator[Metric]:
+        """Tell what is pushed on to other servers."""
+        labels = ["channel", "number", "target"]
+        sending = GaugeMetricFamily("headwater_forward_sending", "1 while it is pushed on.", labels=labels)
+        sent = CounterMetricFamily("headwater_forward_sent_bytes", "Bytes pushed on.", labels=labels)
+        failures = CounterMetricFamily("headwater_forward_failures", "Failed attempts.", labels=labels)
+        for channel in self._services_of.live.channels.values():
+            for number, one in enumerate(channel.forwarders, 1):
+                named = [channel.name, str(number), one.target]
+                sending.add_metric(named, one.is_sending)
+                sent.add_metric(named, one.sent)
+                failures.add_metric(named, one.failures)
+        if sending.samples:
+            yield from (sending, sent, failures)
+
+    def _links(self) -> Iterator[Metric]:
+        """Tell what SRT tells of its publishers' way."""
+        if not self._services_of.config.server.srt_port:
+            return
+        lost = CounterMetricFamily(
+            "headwater_srt_lost_packets", "Packets that didn't come when due.", labels=["channel"]
+        )
+        retransmitted = CounterMetricFamily(
+            "headwater_srt_retransmitted_packets", "Packets that came when sent again.", labels=["channel"]
+        )
+        dropped = CounterMetricFamily(
+            "headwater_srt_dropped_packets", "Packets that didn't come in time.", labels=["channel"]
+        )
+        round_trip = GaugeMetricFamily(
+            "headwater_srt_round_trip_seconds", "Round trip of who is on air.", labels=["channel"]
+        )
+        for channel in self._services_of.live.channels.values():
+            if (published := channel.published) is not None:
+                lost.add_metric([channel.name], published.link.lost)
+                retransmitted.add_metric([channel.name], published.link.retransmitted)
+                dropped.add_metric([channel.name], published.link.dropped)
+                if published.live is not None and published.live.link is not None:
+                    round_trip.add_metric([channel.name], published.live.link.round_trip_seconds)
+        yield from (lost, retransmitted, dropped, round_trip)
+
+    def _radio(self) -> Iterator[Metric]:
+        listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])
+        dropped = CounterMetricFamily("headwater_radio_dropped", "Listeners that lagged.", labels=["mount"])
+        sources = GaugeMetricFamily(
+            "headwater_radio_source_connected",
+            "Whether the station's own source gives sound.",
+            labels=["mount"],
+        )
+        for mount in self._services_of.mounts.values():
+            listeners.add_metric([mount.name], mount.listeners)
+            dropped.add_metric([mount.name], mount.dropped)
+            sources.add_metric([mount.name], not mount.is_silent)
+        yield from (listeners, dropped, sources)
+
+    def _events(self) -> Iterator[Metric]:
+        channels = {f"radio/{mount.name}": mount.now.channel for mount in self._services_of.mounts.values()}
+        yield from event_metrics(channels | self._services_of.events.channels)
+        lost = CounterMetricFamily(
+            "headwater_events_history_lost", "Events that the disk didn't keep.", labels=["channel"]
+        )
+        for name, history in self._services_of.events.histories.items():
+            lost.add_metric([name], history.lost)
+        yield lost
+        if self._services_of.events.relays:
+            yield from relay_metrics(self._services_of.events.relays)
+
+
+def loop_metrics(loop_lag: LoopLag) -> Iterator[Metric]:
+    """Describe a process's event loop."""
+    yield GaugeMetricFamily("headwater_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
+    yield GaugeMetricFamily(
+        "headwater_loop_lag_seconds",
+        "How late the event loop was, at most, in the last fifteen seconds.",
+        loop_lag.lag,
+    )
+    yield CounterMetricFamily(
+        "headwater_loop_holds",
+        "Times that the event loop was held by computing; the log tells where.",
+        loop_lag.holds,
+    )
+
+
+def traffic_metrics(traffic: RequestCounters) -> Iterator[Metric]:
+    """Describe the requests that were answered."""
+    requests = CounterMetricFamily(
+        "headwater_requests", "Requests answered, by area and status.", labels=["area", "status"]
+    )
+    for (area, status), count in traffic.requests.items():
+        requests.add_metric([area, str(status)], count)
+    yield requests
+    sent = CounterMetricFamily("headwater_sent_bytes", "Body bytes sent, by area.", labels=["area"])
+    for area, count in traffic.sent_bytes.items():
+        sent.add_metric([area], count)
+    yield sent
+    yield GaugeMetricFamily("headwater_connections", "Open connections of HTTP clients.", traffic.connections)
+
+
+def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
+    """Describe event channels, of which there may be very many: each metric is made when it is asked for.
+
+    Histograms have a dozen samples a channel, and come in pieces.
+    """
+    gauges: tuple[tuple[str, str, Callable[[EventChannel], float]], ...] = (
+        ("readers", "Readers.", lambda channel: channel.readers_here),
+        ("lag", "Events that the slowest reader has not had yet.", lambda channel: channel.lag),
+    )
+    for name, text, value in gauges:
+        yield _filled(
+            GaugeMetricFamily(f"headwater_events_{name}", text, labels=["channel"]), channels, value
+        )
+    counters: tuple[tuple[str, str, Callable[[EventChannel], float]], ...] = (
+        ("published", "Events.", lambda channel: channel.published),
+        ("dropped", "Readers that lagged.", lambda channel: channel.counters.dropped),
+        ("lagged", "Readers that were told of a gap since they lagged.", lambda one: one.counters.lagged),
+        ("resumed", "Readers that came again and missed nothing.", lambda one: one.counters.resumed),
+        ("reset", "Readers that came again and had missed events.", lambda one: one.counters.reset),
+    )
+    for name, text, value in counters:
+        yield _filled(
+            CounterMetricFamily(f"headwater_events_{name}", text, labels=["channel"]), channels, value
+        )
+    histograms: tuple[tuple[str, str, Callable[[EventChannel], LatencyHistogram]], ...] = (
+        ("gap", "Between two events.", lambda channel: channel.gaps),
+        ("first_event", "From a reader's coming to its first event.", lambda channel: channel.first_events),
+        (
+            "cleanup",
+            "From when a reader's connection is gone until nothing of it is left.",
+            lambda channel: channel.cleanups,
+        ),
+    )
+    for name, text, latencies in histograms:
+        names = list(channels)
+        for at in range(0, max(len(names), 1), HISTOGRAMS_AT_ONCE):
+            family = HistogramMetricFamily(f"headwater_events_{name}_seconds", text, labels=["channel"])
+            for channel_name in names[at : at + HISTOGRAMS_AT_ONCE]:
+                family.add_metric([channel_name], *latencies(channels[channel_name]).cumulative())
+            yield family
+
+
+def _filled(
+    family: GaugeMetricFamily | CounterMetricFamily,
+    channels: Mapping[str, EventChannel],
+    value: Callable[[EventChannel], float],
+) -> Metric:
+    for name, channel in channels.items():
+        family.add_metric([name], value(channel))
+    return family
+
+
+def relay_metrics(relays: Mapping[str, TokenRelay]) -> Iterator[Metric]:
+    """Describe relays of token streams."""
+    running = GaugeMetricFamily("headwater_relay_running", "Requests under way.", labels=["channel"])
+    counters = {
+        name: CounterMetricFamily(f"headwater_relay_{name}", text, labels=["channel"])
+        for name, text in (
+            ("requests", "Requests to the upstream server."),
+            ("shared", "Callers that shared a request that was under way."),
+            ("refused", "Requests for which there was no room."),
+            ("failed", "Requests whose answer isn't there, or not whole."),
+            ("cancelled", "Requests that were cancelled since the last reader had left."),
+        )
+    }
+    histograms = {
+        name: HistogramMetricFamily(f"headwater_relay_{name}_seconds", text, labels=["channel"])
+        for name, text in (
+            ("first_event", "From a request to the first event of its answer."),
+            ("cleanup", "From the last reader's leaving until the upstream connection is closed."),
+        )
+    }
+    for name, relay in relays.items():
+        running.add_metric([name], relay.running)
+        for key, counter in counters.items():
+            counter.add_metric([name], getattr(relay.counters, key))
+        for key, histogram in histograms.items():
+            histogram.add_metric([name], *getattr(relay.counters, key).cumulative())
+    yield from (running, *counters.values(), *histograms.values())

@@ -1,0 +1,171 @@
+"""Has requests that change a live channel answered by the node that owns its log, whichever they reach."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from origin.access.authentication import GUESS_DELAY, client_address
+from origin.http.client_limits import network_of
+from origin.http1.exchange import wait_while_connected
+from origin.live.event_start_end import END_SECONDS
+from origin.responses.refusal import RefusalError
+from origin.responses.request_body import receive_body
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
+from packager.cluster.commands import Command, CommandAnswer, CommandTooLongError, OwnerUnavailableError
+from packager.cluster.limits import CommandLimits
+from packager.cluster.node import ClusterNode
+
+log = structlog.get_logger()
+
+_COMMAND = re.compile(r"/live/([^/]+)/(metadata|end|start|captions/[^/]+)")
+"""The paths whose requests change what a channel publishes."""
+
+_FIELDS = frozenset({"content-type", "cache-control", "retry-after", "www-authenticate"})
+"""The header fields of an answer that are carried."""
+
+
+class OwnerRequests:
+    """ASGI middleware that carries requests to the owners of channels, and answers those of other nodes.
+
+    Args:
+        app: answers all requests about channels that this node owns, and all others.
+        node: knows the owners.
+    """
+
+    def __init__(self, app: ASGIApp, node: ClusterNode) -> None:
+        self._app = app
+        self._node = node
+        self._limits = node.commands.limits
+        self._carrying = Starlette(
+            routes=[Route("/live/{channel}/{path:path}", self._carry, methods=["POST"])],
+            exception_handlers=ERROR_RESPONSES,
+        )
+        node.commands.carry_out = self._carry_out
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        found = _COMMAND.fullmatch(scope["path"]) if is_post else None
+        is_elsewhere = found is not None and self._node.is_owned_elsewhere(found[1])
+        await (self._carrying if is_elsewhere else self._app)(scope, receive, send)
+
+    async def _carry(self, request: Request) -> Response:
+        """Have the owner answer a request."""
+        limits, address = self._limits, client_address(request)
+        try:
+            # A longer one, or one without an end, is taken by the owner alone.
+            too_long = f"more than {limits.body_bytes} bytes are only taken by the channel's packager"
+            command = _command(request, address, await receive_body(request, limits.body_bytes, too_long))
+            answer = await self._node.commands.ask(command, network_of(address))
+        except RefusalError as error:
+            return error.response()
+        except CommandTooLongError:
+            # RFC 6585 §5: the header fields are too large, as the body isn't.
+            return RefusalError(431, "the address and its key are too long").response()
+        except OwnerUnavailableError as error:
+            return _refusal(str(error), limits).response()
+        # Here nothing waits for it but its own connection.
+        await wait_while_connected(request, answer.delay_seconds)
+        fields = {name: value for name, value in answer.fields.items() if name in _FIELDS}
+        return Response(answer.body, answer.status, fields)
+
+    async def _carry_out(self, command: Command) -> CommandAnswer:
+        """Answer a request that has come from another node."""
+        path = f"/live/{command.channel}/{command.path}"
+        channel = self._node.channels.get(command.channel)
+        if channel is None or not channel.is_certain_owner or not _COMMAND.fullmatch(path):
+            return _unowned(self._limits)
+        collected = _CollectedAnswer(command.body, self._limits.body_bytes)
+        scope = _scope(command, path, self._limits)
+        try:
+            await self._app(scope, collected.receive, collected.send)
+        except Exception:  # it concerns this command alone
+            log.exception("a command of another node failed", path=path)
+            return CommandAnswer(500, {}, b"")
+        return collected.answer(scope["extensions"][GUESS_DELAY].get("seconds", 0.0))
+
+
+class _CollectedAnswer:
+    """The answer of an application to a request that came without a connection.
+
+    Args:
+        body: of the request.
+        most: bytes that the answer's body may have.
+    """
+
+    def __init__(self, body: bytes, most: int) -> None:
+        self._request: bytes | None = body
+        self._most = most
+        self._status = 500
+        self._fields: dict[str, str] = {}
+        self._body = bytearray()
+
+    async def receive(self) -> Message:
+        """Give the request's body, and then its end."""
+        body, self._request = self._request, None
+        if body is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        """Take a piece of the answer."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            fields = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"])
+            self._fields = {name: value for name, value in fields if name in _FIELDS}
+        else:
+            self._body += message.get("body", b"")
+            if len(self._body) > self._most:
+                raise ValueError(f"an answer of more than {self._most} bytes")
+
+    def answer(self, delay_seconds: float) -> CommandAnswer:
+        """Return the whole, which the other node is to hold back for some time."""
+        return CommandAnswer(self._status, self._fields, bytes(self._body), delay_seconds)
+
+
+def _command(request: Request, address: str, body: bytes) -> Command:
+    # The fields' bytes as they came: Starlette reads them as Latin-1.
+    authorization = request.headers.get("authorization", "").encode("latin-1")
+    content_type = request.headers.get("content-type", "").encode("latin-1")
+    channel, path = request.path_params["channel"], request.path_params["path"]
+    query: bytes = request.scope["query_string"]
+    return Command(channel, path, query, authorization, content_type, address[:64], body)
+
+
+def _scope(command: Command, path: str, limits: CommandLimits) -> dict[str, Any]:
+    """Make the ASGI scope of a request without a connection, which so came to no port that is trusted."""
+    named = ((b"authorization", command.authorization), (b"content-type", command.content_type))
+    headers = [(name, value) for name, value in named if value]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode("utf-8", "replace"),
+        "query_string": command.query,
+        "root_path": "",
+        "headers": [*headers, (b"content-length", b"%d" % len(command.body))],
+        "client": (command.client, 0) if command.client else None,
+        "server": None,
+        "extensions": {END_SECONDS: limits.end_seconds, GUESS_DELAY: {}},
+    }
+
+
+def _refusal(line: str, limits: CommandLimits) -> RefusalError:
+    return RefusalError(503, line, {"retry-after": str(limits.retry_seconds)})
+
+
+def _unowned(limits: CommandLimits) -> CommandAnswer:
+    """Answer a request that came too late: the channel has another owner."""
+    fields = {"content-type": "text/plain; charset=utf-8", "retry-after": str(limits.retry_seconds)}
+    return CommandAnswer(503, fields, b"another node owns this channel now\n")

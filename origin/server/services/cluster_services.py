@@ -1,0 +1,269 @@
+"""Makes a server a node of a cluster, whose live channels go over Redis, and to its own workers."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import socket
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from media.hls.date_range import DateRange
+from origin.config.errors import CommandError
+from origin.config.options import Config, dvr_seconds
+from origin.events.channel import EventChannel
+from origin.events.cluster_channels import ClusterChannels
+from origin.server.services.limits import Limits
+from packager.cluster.channel_ownership import SharedChannel
+from packager.cluster.connection import RedisConnection
+from packager.cluster.limits import ClusterLimits
+from packager.cluster.node import ClusterNode, NodeOptions
+from packager.cluster.shared_station import SharedStation
+from packager.cluster.station_reader import StationLogs
+from packager.live.channel import Channel
+from packager.publish.live_stream import LiveStream
+from packager.radio.audio_source import AudioSource
+from packager.radio.block_serialization import StationState
+from packager.radio.simulcast import Simulcast, empty_windows
+from packager.replication.live_log import LIVE, ServedLiveLog
+from packager.replication.log_server import LogServer
+from packager.window.log import Entry
+from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
+
+if TYPE_CHECKING:
+    from packager.cluster.shared_dvr import SharedDvr
+    from packager.dvr.bucket import DvrBucket
+
+EDGE, PACKAGER = "edge", "packager"
+
+
+def of_role(config: Config) -> Config:
+    """Leave out the live channels of a node that makes none, so that all nodes may have one configuration.
+
+    A station's HLS, whose address a channel has, is left out with it.
+
+    Raises:
+        CommandError: the extra isn't installed.
+    """
+    if config.cluster.url and importlib.util.find_spec("redis") is None:
+        raise CommandError("cluster.url: a cluster needs an extra; install headwater[cluster]")
+    if not is_edge(config):
+        return config
+    taken = {one.name for one in config.live}
+    radio = (msgspec.structs.replace(one, hls=False) if one.name in taken else one for one in config.radio)
+    return msgspec.structs.replace(config, live=(), radio=tuple(radio))
+
+
+def is_edge(config: Config) -> bool:
+    """Tell whether a node makes no channels and stations, but serves those of others."""
+    return bool(config.cluster.url) and config.cluster.role == EDGE
+
+
+def makes_media(config: Config) -> bool:
+    """Tell whether a server makes any channel or station itself, once its role is known."""
+    return bool(config.live) or (bool(config.radio) and not is_edge(config))
+
+
+def make_cluster(
+    config: Config, streams: MutableMapping[str, LiveStream], logs: LogServer, limits: Limits
+) -> ClusterNode | None:
+    """Make what shares live channels with other machines; None where there are no others.
+
+    Args:
+        config: all options.
+        streams: where channels are put, by name, as long as they can be served.
+        logs: sends their logs to this server's workers.
+        limits: of the server.
+
+    Raises:
+        CommandError: the address is wrong.
+    """
+    options = config.cluster
+    if not options.url:
+        return None
+    try:
+        connection = RedisConnection(options.url, limits.cluster.redis)
+    except ValueError as error:
+        raise CommandError(f"cluster.url: {error}") from None
+    publish = limits.live.publish.with_waiters(config.limits.blocked_requests)
+    return ClusterNode(
+        connection,
+        streams,
+        WorkerRelay(logs),
+        limits.cluster,
+        publish,
+        NodeOptions(options.name or _host_name(), follows_all=options.role != PACKAGER),
+    )
+
+
+def _host_name() -> str:
+    """Return this machine's name, without what nodes don't tell each other."""
+    return re.sub(r"[^\x21-\x7e]", "", socket.gethostname())[:64] or "unnamed"
+
+
+def share_events(
+    config: Config, node: ClusterNode | None, channels: Mapping[str, EventChannel], limits: Limits
+) -> ClusterChannels | None:
+    """Share event channels with other machines, as soon as the node runs; None where there are no others."""
+    if node is None:
+        return None
+    relayed = {one.name for one in config.events if one.relay is not None}
+    events = ClusterChannels(node.connection, node.token, channels.values(), relayed, limits.cluster.events)
+    node.add(events.run)
+    return events
+
+
+def make_shared_dvr(
+    config: Config,
+    channel: Channel,
+    bucket: DvrBucket | None,
+    streams: MutableMapping[str, LiveStream],
+) -> SharedDvr | None:
+    """Make the DVR of a channel that a cluster shares; None where it has none that all nodes could read.
+
+    Args:
+        config: all options.
+        channel: what this node makes of the channel.
+        bucket: where DVRs are in S3; None where they aren't.
+        streams: where channels are put, by name, as long as they can be served.
+    """
+    kept = next((dvr_seconds(one) for one in config.live if one.name == channel.name), 0)
+    if bucket is None or not kept:
+        return None
+    # Here and not above: it needs an extra, which most servers don't have.
+    from packager.cluster.shared_dvr import SharedDvr
+    from packager.dvr.bucket_archive import BucketArchive
+
+    options = channel.options
+    archive = BucketArchive(bucket, channel.name, options.dvr_bytes, options.limits.dvr)
+    return SharedDvr(archive, kept, lambda: streams.setdefault(channel.name, channel.stream))
+
+
+class SharedStations:
+    """Shares the audio of stations with other machines.
+
+    Args:
+        node: its connection and token are used; the stations run with it.
+        limits: of the node.
+
+    Attributes:
+        stations: all that are shared, by name.
+    """
+
+    def __init__(self, node: ClusterNode, limits: ClusterLimits) -> None:
+        self.stations: dict[str, SharedStation] = {}
+        self._node = node
+        self._limits = limits
+        node.add(StationLogs(node.connection, self.stations.values(), limits).run)
+
+    def share(self, name: str, own: AudioSource | None, bitrate: int, media_type: str) -> AudioSource:
+        """Make the source of a station that all nodes have.
+
+        Args:
+            name: the station's.
+            own: its source on this node; None for none.
+            bitrate: expected, in kbit/s.
+            media_type: likewise.
+        """
+        expected = StationState(
+            available=True,
+            is_idle=False,
+            trouble="no packager of the cluster has it",
+            media_type=media_type,
+            bitrate=bitrate,
+        )
+        shared = self.stations[name] = SharedStation(
+            name, own, expected, self._node.connection, self._node.token, self._limits
+        )
+        return shared
+
+
+class SharedSimulcast:
+    """Shares a station's live channel that this node makes with other machines.
+
+    Args:
+        simulcast: makes it.
+        node: serves what one of its nodes makes.
+        streams: where channels are put, by name, as long as they can be served.
+    """
+
+    def __init__(
+        self, simulcast: Simulcast, node: ClusterNode, streams: MutableMapping[str, LiveStream]
+    ) -> None:
+        self._simulcast = simulcast
+        self._streams = streams
+        own = simulcast.channel.stream
+        self._shared: SharedChannel = node.share_simulcast(own, self, empty_windows(simulcast.options))
+        self.take(simulcast.channel)
+
+    def take(self, channel: Channel) -> None:
+        """Go on with the channel that runs next."""
+        served = self._streams.get(channel.name)
+        if served is not self._shared.shared.stream:
+            self._streams[channel.name] = channel.stream
+        channel.add_follower(self._shared.follow(channel.stream))
+
+    @property
+    def has_media(self) -> bool:
+        """Whether something comes of it now."""
+        return self._simulcast.state == "live"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it isn't made now."""
+        return self._simulcast.is_idle
+
+    @property
+    def is_postponed(self) -> bool:
+        """Whether it isn't begun now although somebody asks."""
+        return self._simulcast.is_idle
+
+    def note_viewer(self) -> None:
+        """Begin, or go on, as somebody asks for it."""
+        self._simulcast.note_viewer()
+
+    def note_unknown_viewers(self) -> None:
+        """Go on if it runs: it isn't known whether somebody asks for it."""
+        self._simulcast.note_unknown_viewers()
+
+    def ranges_behind(self, tags: Sequence[DateRange]) -> list[DateRange]:
+        """Go on behind the titles that another packager has told."""
+        return self._simulcast.ranges_behind(tags)
+
+    def serve_own(self) -> None:
+        """Serve what this node makes, as Redis isn't there."""
+        self._streams[self._simulcast.name] = self._simulcast.channel.stream
+
+
+class WorkerRelay:
+    """Hands the shared logs of live channels on to this server's workers.
+
+    Args:
+        logs: sends logs to them.
+    """
+
+    def __init__(self, logs: LogServer) -> None:
+        self._logs = logs
+        self._served: dict[str, Callable[[Entry], None]] = {}
+        self._restoring: set[str] = set()
+
+    def take(self, stream: LiveStream, entry: Entry) -> None:
+        """Hand on an entry that has been folded; behind a snapshot, workers get one of their own."""
+        name = stream.name
+        if isinstance(entry, SnapshotBeginEntry):
+            self._restoring.add(name)
+        elif isinstance(entry, SnapshotEndEntry) or (
+            name not in self._served and name not in self._restoring
+        ):
+            self._restoring.discard(name)
+            self._served[name] = self._logs.serve(ServedLiveLog(stream))
+        elif name not in self._restoring:
+            self._served[name](entry)
+
+    def withdraw(self, name: str) -> None:
+        """Tell that a channel is gone."""
+        self._restoring.discard(name)
+        if self._served.pop(name, None) is not None:
+            self._logs.withdraw(f"{LIVE}/{name}")

@@ -1,0 +1,121 @@
+"""Makes event channels from the configuration, with what they keep on disk and their relays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from origin.config.options import Config, EventOptions, LimitOptions, data_folder, seconds
+from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, new_epoch
+from origin.events.disk_history import EventHistory
+from origin.events.limits import EventLimits, HistoryLimits
+from origin.server.services.limits import Limits
+from origin.token_relay.limits import TokenRelayLimits
+from origin.token_relay.relay import TokenRelay, make_relays, relay_limits
+from packager.concurrency import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class EventServices:
+    """The event channels of a server, by name.
+
+    Attributes:
+        channels: all that are configured.
+        histories: what is kept on disk, of those that keep something.
+        relays: of those that have one.
+    """
+
+    channels: dict[str, EventChannel]
+    histories: dict[str, EventHistory]
+    relays: dict[str, TokenRelay]
+
+
+def make_event_services(config: Config, limits: Limits, count: Callable[[str, int], None]) -> EventServices:
+    """Make the event channels of a configuration, with their histories and relays.
+
+    Args:
+        config: all options.
+        limits: those that aren't configured.
+        count: called with the area of requests and the number of bytes written to their clients.
+    """
+    relaying = relay_limits(config.limits, limits.relay)
+    is_shared = bool(config.cluster.url)
+    channels = {
+        options.name: EventChannel(
+            options.name,
+            NO_EPOCH if is_shared else new_epoch(),
+            event_channel_options(options, config.limits, limits.events, relaying),
+            count=functools.partial(count, "events"),
+        )
+        for options in config.events
+    }
+    threads = Threads(limits.events.history.threads, "history")
+    histories = {
+        options.name: EventHistory(
+            channels[options.name],
+            place,
+            history_limits(options, channels[options.name].limits.history_bytes, limits.events.history),
+            threads,
+        )
+        for options in config.events
+        # What nodes share is kept in Redis.
+        if seconds(options.history)
+        and not is_shared
+        and (place := data_folder(config, "events", options.name)) is not None
+    }
+    relays = make_relays(config.events, channels, relaying, functools.partial(count, "relay"))
+    return EventServices(channels, histories, relays)
+
+
+def own_origins(config: Config) -> dict[str, str]:
+    """Give the origins whose pages may read event channels, by path, where a channel says so itself."""
+    return {f"/events/{one.name}": one.allow_origin for one in config.events if one.allow_origin is not None}
+
+
+def is_followed(options: EventOptions) -> bool:
+    """Tell whether other processes serve an event channel, too.
+
+    Not where its readers need a key, or are counted at once, since a relay ends with the last of them.
+    """
+    return options.relay is None and not options.read_key
+
+
+def event_channel_options(
+    options: EventOptions, configured: LimitOptions, limits: EventLimits, relay: TokenRelayLimits
+) -> EventChannelOptions:
+    """Convert an event channel's configuration to its options; that of a relay has room for an answer."""
+    relayed, relayed_bytes = (0, 0) if options.relay is None else (relay.kept_events, relay.kept_bytes)
+    return EventChannelOptions(
+        replay=options.replay,
+        presence=options.presence,
+        presence_seconds=limits.presence_seconds,
+        limits=replace(
+            limits.channel,
+            history=max(options.keep, relayed),
+            history_seconds=seconds(options.keep_for),
+            history_bytes=max(limits.channel.history_bytes, 2 * configured.event_bytes, relayed_bytes),
+            readers=configured.event_readers,
+            # Who is slow costs nothing while the whole answer is kept.
+            queue_bytes=max(configured.event_queue_bytes, relayed_bytes),
+            flush_seconds=options.flush_interval,
+        ),
+    )
+
+
+def history_limits(options: EventOptions, kept_bytes: int, limits: HistoryLimits) -> HistoryLimits:
+    """Put what is configured of an event channel's history on disk into its limits.
+
+    Args:
+        options: of the channel.
+        kept_bytes: of the events that it keeps in memory; on disk there is room for twice as many.
+        limits: those that aren't configured.
+    """
+    return replace(limits, seconds=seconds(options.history), disk_bytes=2 * kept_bytes)
+
+
+def event_limits(configured: LimitOptions, limits: EventLimits) -> EventLimits:
+    """Put what is configured of publishers' limits into them."""
+    publish = replace(limits.publish, event_bytes=configured.event_bytes, rate=float(configured.event_rate))
+    message_bytes = max(limits.sockets.message_bytes, 3 * configured.event_bytes)
+    return replace(limits, publish=publish, sockets=replace(limits.sockets, message_bytes=message_bytes))

@@ -1,0 +1,233 @@
+"""Makes live channels from the configuration, and serves each by its name, whichever node makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Histogram
+
+from origin.config.options import (
+    GAPS,
+    Config,
+    LimitOptions,
+    LiveOptions,
+    data_folder,
+    dvr_seconds,
+    seconds,
+    size,
+)
+from origin.radio.mounts.mount import Mount
+from origin.radio.station_factory import make_simulcasts, simulcast_options
+from origin.server.services.cluster_services import SharedSimulcast, is_edge, make_cluster, make_shared_dvr
+from origin.server.services.limits import Limits
+from origin.server.services.s3_config import make_dvr_bucket
+from packager.live.channel import Channel
+from packager.live.limits import LiveLimits
+from packager.live.options import ChannelHooks, ChannelOptions
+from packager.process.ffmpeg_discovery import Tools
+from packager.publish.live_stream import LiveStream
+from packager.radio.simulcast import Simulcast, empty_windows
+from packager.recordings.disk_recordings import Retention
+from packager.replication.live_log import ServedLiveLog
+from packager.replication.log_server import LogServer
+from packager.sources.published_source import AfterEnd, Takeover
+
+if TYPE_CHECKING:
+    from packager.cluster.shared_dvr import SharedDvr
+    from packager.dvr.bucket import DvrBucket
+
+DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
+"""Seconds from the end of a part's last frame until the part can be fetched."""
+
+
+class LiveServices:
+    """The live channels of one server: its own, those of its stations, and those of its cluster.
+
+    Args:
+        config: all options.
+        tools: ffmpeg; None without it, and then without channels of this server's.
+        limits: those that aren't configured.
+        logs: sends the channels' logs to other processes.
+        registry: the metrics, to which the delays of the channels' parts are added.
+
+    Attributes:
+        channels: those that are configured, by name.
+        simulcasts: the stations' channels that this server makes.
+        simulcast_names: the names of those that it serves.
+        broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
+        streams: what is served, by name; likewise.
+        cluster: shares channels with other machines; None without one.
+        shared_dvrs: the DVRs in S3 of channels that a cluster shares, by name.
+        dvr_bucket: where the channels' DVRs are in S3; None where they aren't.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tools: Tools | None,
+        limits: Limits,
+        logs: LogServer,
+        registry: CollectorRegistry,
+    ) -> None:
+        self._config = config
+        self._tools = tools
+        self._limits = limits
+        self._logs = logs
+        self._delay = Histogram(
+            "headwater_live_part_delay_seconds",
+            "From the end of a part's last frame to its being published.",
+            ["channel"],
+            buckets=DELAY_BUCKETS,
+            registry=registry,
+        )
+        self._shared_simulcasts: dict[str, SharedSimulcast] = {}
+        self.dvr_bucket = make_dvr_bucket(config, limits.s3)
+        self.simulcasts: dict[str, Simulcast] = {}
+        self.simulcast_names = frozenset[str]()
+        self.broadcasts: dict[str, Channel] = {}
+        self.streams: dict[str, LiveStream] = {}
+        self.shared_dvrs: dict[str, SharedDvr] = {}
+        self.cluster = make_cluster(config, self.streams, logs, limits)
+        self.channels = {} if tools is None else dict(self._make_channels(tools))
+
+    def _make_channels(self, tools: Tools) -> Iterator[tuple[str, Channel]]:
+        for options in self._config.live:
+            offered = channel_options(options, self._config, self._limits.live, self.dvr_bucket)
+            hooks = ChannelHooks(self._delay.labels(options.name).observe)
+            yield options.name, Channel(offered, tools, hooks)
+
+    def serve(self, mounts: Mapping[str, Mount]) -> None:
+        """Serve all channels by their logs, here and in other processes.
+
+        Args:
+            mounts: the stations, some of which have a channel.
+        """
+        for channel in self.channels.values():
+            self._share(channel)
+        self._serve_simulcasts(mounts)
+
+    def _serve_simulcasts(self, mounts: Mapping[str, Mount]) -> None:
+        """Make the stations' channels, or serve those of other nodes."""
+        options = simulcast_options(self._config, self._limits.radio.simulcast)
+        if is_edge(self._config) and self.cluster is not None:
+            for name, one in options.items():
+                self.cluster.follow_simulcast(name, empty_windows(one))
+        elif self._tools is not None:
+            self.simulcasts = make_simulcasts(
+                options,
+                mounts,
+                self._tools,
+                self._broadcast if self.cluster is None else self._take_simulcast,
+                lambda name: self._delay.labels(name).observe,
+            )
+            if self.cluster is not None:
+                for name, simulcast in self.simulcasts.items():
+                    self._shared_simulcasts[name] = SharedSimulcast(simulcast, self.cluster, self.streams)
+        self.simulcast_names = frozenset(options if mounts else ())
+
+    def _take_simulcast(self, channel: Channel) -> None:
+        """Go on with a station's next channel, where the nodes of a cluster share it."""
+        self.broadcasts[channel.name] = channel
+        if (shared := self._shared_simulcasts.get(channel.name)) is not None:
+            shared.take(channel)
+
+    def _share(self, channel: Channel) -> None:
+        """Serve a channel under its name: on all nodes of a cluster what the one that owns its log makes."""
+        if self.cluster is None:
+            self._broadcast(channel)
+            return
+        self.broadcasts[channel.name] = channel
+        dvr = make_shared_dvr(self._config, channel, self.dvr_bucket, self.streams)
+        if dvr is None:
+            self.streams[channel.name] = channel.stream
+        else:
+            # What is in S3 comes before what this node makes, and playlists don't go back behind that.
+            self.shared_dvrs[channel.name] = dvr
+        follower = self.cluster.share(
+            channel.stream, lambda: _has_media(channel), lambda: channel.state, dvr, channel.published
+        )
+        channel.add_follower(follower)
+
+    def _broadcast(self, channel: Channel) -> None:
+        """Serve this channel under its name."""
+        self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
+        channel.add_follower(self._logs.serve(ServedLiveLog(channel.stream)))
+
+    def streams_of_others(self) -> list[LiveStream]:
+        """Give the channels that other nodes of the cluster make, without those of stations."""
+        known = self.broadcasts.keys() | self.simulcast_names
+        return [stream for name, stream in self.streams.items() if name not in known]
+
+    def served_stream(self, channel: Channel) -> LiveStream:
+        """Give what is served of a channel of this server; in a cluster, what the owner of its log makes."""
+        return self.streams.get(channel.name, channel.stream)
+
+    def simulcast_stream(self, name: str) -> LiveStream | None:
+        """Give what is served of a station's channel; None where it has none."""
+        return self.streams.get(name) if name in self.simulcast_names else None
+
+    def may_come(self, name: str) -> bool:
+        """Tell whether a channel that isn't served here may be one of other nodes of the cluster."""
+        return self.cluster is not None and self.cluster.may_have(name)
+
+
+def _has_media(channel: Channel) -> bool:
+    """Tell whether a channel has what the nodes of a cluster are to serve of it.
+
+    A spare publisher is none, and a slate neither where another node has a publisher.
+    """
+    is_published_elsewhere = channel.published is not None and channel.published.elsewhere != ""
+    return channel.state == "ended" or (channel.state == "live" and not is_published_elsewhere)
+
+
+def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
+    """Put what is configured of a channel's limits into them."""
+    return replace(
+        limits,
+        publish=limits.publish.with_waiters(configured.blocked_requests),
+        source=replace(limits.source, receive_bytes=configured.udp_receive_bytes),
+        captions=replace(limits.captions, text_bytes=configured.captions_bytes),
+        dvr=replace(limits.dvr, waiting_bytes=configured.dvr_waiting_bytes),
+    )
+
+
+def channel_options(
+    options: LiveOptions, config: Config, limits: LiveLimits, dvr_bucket: DvrBucket | None = None
+) -> ChannelOptions:
+    """Convert a live channel's configuration to the packager's options.
+
+    Args:
+        options: the configuration.
+        config: all options.
+        limits: those that aren't configured.
+        dvr_bucket: where DVRs are in S3; of a cluster that of the log which all nodes serve, and not that
+            of what this one makes.
+    """
+    dvr_window = dvr_seconds(options)
+    if dvr_bucket is not None and config.cluster.url:
+        dvr_bucket, dvr_window = None, dvr_window if config.server.data else 0
+    return ChannelOptions(
+        name=options.name,
+        source=options.source,
+        ladder=options.ladder,
+        part_duration=options.part_duration,
+        segment_duration=options.segment_duration,
+        dvr_window=dvr_window,
+        data=data_folder(config, "live", options.name),
+        dvr_bytes=size(options.dvr_size),
+        dvr_bucket=dvr_bucket,
+        event=options.event,
+        retention=Retention(
+            seconds(options.recordings),
+            size(options.dvr_size if options.recordings_size is None else options.recordings_size),
+        ),
+        vod_seconds=seconds(options.vod_after_end),
+        captions=options.captions,
+        takeover=Takeover(options.takeover),
+        after_end=AfterEnd(options.after_end),
+        slate="" if options.offline == GAPS else options.offline,
+        forward=options.forward,
+        limits=live_limits(config.limits, limits),
+    )

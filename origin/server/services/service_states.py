@@ -1,0 +1,146 @@
+"""How a server is: the state of each channel and station, and the reason of those that aren't well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from origin.radio.mounts.mount import Mount
+from origin.server.services.services import Services
+from origin.server.services.worker_interface import READY
+from packager.live.channel import Channel
+from packager.publish.live_stream import LiveStream
+from packager.radio.simulcast import Simulcast
+
+if TYPE_CHECKING:
+    from packager.cluster.shared_dvr import SharedDvr
+    from packager.recordings.bucket_recordings import BucketRecordings
+    from packager.recordings.bucket_upload import RecordingCopies
+
+STATES = ("starting", "live", "idle", "down", "ended")
+"""All states of a live channel; stations and event channels have some of them."""
+
+EVENT_STATES = ("live", "ended")
+"""Those of an event channel."""
+
+GOOD_STATES = frozenset(("live", "idle", "ended"))
+"""States of healthy services; ``idle`` is one that nobody wants now, or that nobody publishes to."""
+
+NO_WORKERS: Mapping[int, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """The state of one service, and what isn't well with it.
+
+    Attributes:
+        state: one of ``STATES``.
+        trouble: what isn't well with it, in one line; empty where all is, or it hasn't been told yet.
+    """
+
+    state: str
+    trouble: str = ""
+
+
+def is_well(one: ServiceState) -> bool:
+    """Tell whether nobody needs to look at a service."""
+    return one.state in GOOD_STATES and not one.trouble
+
+
+def health(services: Services, workers: Mapping[int, str] = NO_WORKERS) -> dict[str, object]:
+    """Report whether a server lives and is ready, and the states of its services.
+
+    Args:
+        services: what it runs.
+        workers: what each worker process does.
+    """
+    states = service_states(services)
+    ready = not (services.draining or services.ending)
+    troubles = {name: one.trouble for name, one in states.items() if one.trouble}
+    troubles |= _troubles_beside(services)
+    troubles |= {f"worker {number}": state for number, state in workers.items() if state != READY}
+    good = ready and not troubles and all(is_well(one) for one in states.values())
+    report: dict[str, object] = {
+        "status": "ok" if good else "degraded",
+        "live": True,
+        "ready": ready,
+        "services": {name: one.state for name, one in states.items()},
+        "sandbox": {"complete": not services.missing_sandbox, "missing": services.missing_sandbox},
+    }
+    if services.live.cluster is not None:
+        report["owners"] = {name: one.name for name, one in services.live.cluster.owners.items()}
+    if workers:
+        report["workers"] = {str(number): state for number, state in workers.items()}
+    if troubles:
+        report["troubles"] = troubles
+    return report
+
+
+def _troubles_beside(services: Services) -> dict[str, str]:
+    """Tell what isn't well with what the services share."""
+    live, troubles = services.live, dict[str, str]()
+    if live.cluster is not None and (told := live.cluster.connection.told):
+        troubles["cluster"] = told
+    if services.library.storage.trouble:
+        troubles["library"] = services.library.storage.trouble
+    if live.dvr_bucket is not None and live.dvr_bucket.trouble:
+        troubles["DVR"] = live.dvr_bucket.trouble
+    in_s3: list[RecordingCopies | BucketRecordings] = [*services.recording_copies]
+    in_s3 += services.bucket_recordings.values()
+    troubles |= {one.name: one.trouble for one in in_s3 if one.trouble}
+    if services.loop_lag.trouble is not None:
+        troubles["server"] = services.loop_lag.trouble
+    elif services.waits_for_data:
+        troubles["server"] = "live channels wait: another server uses the data folder"
+    return troubles
+
+
+def service_states(services: Services) -> dict[str, ServiceState]:
+    """Give the states of all services by name, such as ``live/NAME`` and ``radio/NAME``."""
+    live = services.live
+    states = {
+        f"live/{one.name}": _of_channel(one, live.shared_dvrs.get(one.name)) for one in live.channels.values()
+    }
+    states |= {
+        f"live/{one.name}": _of_simulcast(one, services.mounts[one.name]) for one in live.simulcasts.values()
+    }
+    elsewhere = sorted(live.simulcast_names - live.simulcasts.keys())
+    for name in elsewhere:
+        # It is known here alone whether there is something to play.
+        states[f"live/{name}"] = ServiceState("live" if live.streams[name].ready else "idle")
+    states |= {f"live/{one.name}": ServiceState(state_of_stream(one)) for one in live.streams_of_others()}
+    states |= {f"radio/{one.name}": _of_station(one) for one in services.mounts.values()}
+    histories = services.events.histories
+    for name, channel in services.events.channels.items():
+        trouble = histories[name].trouble if name in histories else ""
+        states[f"events/{name}"] = ServiceState(channel.state, f"history: {trouble}" if trouble else "")
+    return states
+
+
+def state_of_stream(stream: LiveStream) -> str:
+    """Tell the state of a live channel that another node of the cluster makes, as far as it is known here."""
+    return "ended" if all(one.window.ended for one in stream.renditions.values()) else "live"
+
+
+def _of_channel(channel: Channel, shared_dvr: SharedDvr | None) -> ServiceState:
+    dvr = shared_dvr or channel.archive
+    troubles = {
+        "source": channel.trouble,
+        "DVR": "" if dvr is None else dvr.trouble,
+        "recording": channel.live_event.trouble,
+    }
+    return ServiceState(channel.state, "; ".join(f"{key}: {text}" for key, text in troubles.items() if text))
+
+
+def _of_simulcast(simulcast: Simulcast, mount: Mount) -> ServiceState:
+    """Describe a station's HLS: it can't begin without the station's sound."""
+    if simulcast.state != "idle" and mount.state == "idle":
+        return ServiceState("idle")
+    trouble = "" if simulcast.state == "idle" else simulcast.channel.trouble
+    return ServiceState(simulcast.state, f"source: {trouble}" if trouble else "")
+
+
+def _of_station(mount: Mount) -> ServiceState:
+    return ServiceState(mount.state, f"source: {mount.trouble}" if mount.trouble else "")

@@ -1,0 +1,346 @@
+"""Owns everything that a server runs: library, live channels, stations, and their tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from origin.access.authentication import GuessDelay
+from origin.config.kept_secrets import MadeKeys
+from origin.config.options import Config
+from origin.events.channel_replication import ServedEventLog
+from origin.events.disk_history import EventHistory
+from origin.http1.access_log import RequestCounters
+from origin.radio.access_log import AccessLogFile
+from origin.radio.mounts.mount_replication import ServedMountLog
+from origin.radio.station_factory import Stations, make_stations, needs_permission
+from origin.radio.station_webhooks import make_webhooks
+from origin.server.services.cluster_services import SharedStations, is_edge, share_events
+from origin.server.services.event_services import is_followed, make_event_services
+from origin.server.services.library_services import make_library_services
+from origin.server.services.limits import Limits
+from origin.server.services.live_services import LiveServices
+from origin.server.services.publisher_access import PublisherServices
+from origin.server.services.recording_services import (
+    make_bucket_recordings,
+    make_recording_copies,
+    recording_places,
+)
+from origin.server.services.status_events import StatusEvents, StatusSources
+from origin.server.services.worker_interface import Workers
+from origin.server.system import malloc
+from origin.server.system.loop_lag import LoopLag
+from packager.concurrency import background_task
+from packager.data_lock import DataLock
+from packager.live.channel import Channel
+from packager.process import sandbox
+from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
+from packager.recordings.merged_recordings import AllRecordings, KeptRecordings
+from packager.replication.live_log import LIVE
+from packager.replication.log_server import LogServer
+from packager.transient_errors import LACKING
+
+log = structlog.get_logger()
+
+
+class Service(Protocol):
+    """A channel, simulcast, mount or catalogue: something with a task."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+    def close(self) -> None:
+        """Release all waiting requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFacts:
+    """What a start finds out beside the configuration.
+
+    Attributes:
+        files: the configuration's files, which the library must not serve, as the log of requests isn't.
+        needs_library: whether a missing library folder is an error.
+        made_keys: the live channels' keys that aren't configured.
+        recording_places: where in S3 recordings of channels are, those of other nodes' channels too; None:
+            where the configuration says.
+    """
+
+    files: Sequence[Path] = ()
+    needs_library: bool = True
+    made_keys: MadeKeys = field(default_factory=MadeKeys)
+    recording_places: Mapping[str, str] | None = None
+
+
+NOTHING_FOUND = StartFacts()
+
+
+class Services:
+    """Makes, runs and ends all services of one server.
+
+    Args:
+        config: the configuration, with all secrets.
+        tools: ffmpeg; None without it, and then without channels and stations.
+        lock: of the data folder, which the channels wait for and which is released behind them; None if they
+            store nothing.
+        facts: what the start has found out beside the configuration.
+        limits: those that aren't configured; None: the usual ones.
+
+    Attributes:
+        traffic: counters of requests and bytes.
+        registry: the metrics.
+        stations: the mounts, and the passwords of those with source clients.
+        mounts: the stations, by name.
+        live: the live channels.
+        logs: sends the logs of channels and stations to other processes.
+        cluster_events: shares event channels with the machines of a cluster; None without one.
+        cluster_stations: shares stations with them; likewise.
+        library: what serves the files of the library.
+        guess_delay: counts wrong passwords, and delays the answers to them.
+        publishers: lets publishers in to the live channels.
+        recordings: of the channels that record, by name.
+        recording_copies: what copies them to S3.
+        bucket_recordings: those that are in S3.
+        events: the event channels.
+        station_webhooks: ask who may listen to stations, and send to them.
+        access_log: the file of the stations' requests; None where none is configured.
+        loop_lag: measures how late the event loop is.
+        workers: the processes that serve beside this one; None for none.
+        draining: whether the server will shut down soon, and serves on until then.
+        ending: whether the server is shutting down.
+        needs_library: whether a missing library folder is an error: it was configured, or was there before.
+        missing_sandbox: what this kernel lacks of the sandbox of ffmpeg.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tools: Tools | None,
+        lock: DataLock | None = None,
+        facts: StartFacts = NOTHING_FOUND,
+        limits: Limits | None = None,
+    ) -> None:
+        limits = self.limits = limits or Limits()
+        self.config = config
+        self.tools = tools
+        self.traffic = RequestCounters()
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        logged = [Path(config.log.access).expanduser()] if config.log.access else []
+        self.access_log = AccessLogFile(logged[0], limits.radio.access_log) if logged else None
+        self.library = make_library_services(config, tools, limits, [*facts.files, *logged])
+        self.loop_lag = LoopLag(limits.server.loop_lag)
+        self.workers: Workers | None = None
+        self.draining = self.ending = False
+        self.needs_library = facts.needs_library
+        self._lock = lock
+        self.missing_sandbox = sandbox.missing()
+        self._work: asyncio.Task[None] | None = None
+        self._added: list[Service] = []
+        self.station_webhooks = make_webhooks(config.radio, limits.radio)
+        self.logs = LogServer(limits.replication)
+        self.live = LiveServices(config, tools, limits, self.logs, self.registry)
+        cluster = self.live.cluster
+        self.cluster_stations = None if cluster is None else SharedStations(cluster, limits.cluster)
+        self.stations = self._make_stations()
+        self.mounts = self.stations.mounts
+        self._directory = self._make_directory()
+        self.guess_delay = GuessDelay(
+            config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
+        )
+        self.publishers = PublisherServices(
+            config,
+            facts.made_keys,
+            self.live.channels,
+            self.guess_delay,
+            limits.ingest,
+            self._take_log,
+        )
+        places = facts.recording_places
+        self._make_recordings(recording_places(config) if places is None else places)
+        self.events = make_event_services(config, limits, self._count)
+        self._share_logs()
+        self._status_events = self._make_status_events()
+
+    def _make_recordings(self, places: Mapping[str, str]) -> None:
+        """Make what serves recordings, and what copies them to S3."""
+        recorded = {
+            channel.name: recordings
+            for channel in self.live.channels.values()
+            if (recordings := channel.live_event.recordings) is not None
+        }
+        self.recording_copies = make_recording_copies(self.config, recorded, self.limits)
+        self.bucket_recordings = make_bucket_recordings(self.config, places, self.limits)
+        copied = self.bucket_recordings
+        self.recordings: Mapping[str, KeptRecordings] = {
+            name: AllRecordings(*(one[name] for one in (recorded, copied) if name in one))
+            for name in {*recorded, *copied}
+        }
+
+    def _share_logs(self) -> None:
+        """Serve stations, events and live channels by their logs, here and in other processes."""
+        for mount in self.mounts.values():
+            append = self.logs.serve(ServedMountLog(mount))
+            mount.on_entry = append
+        for options in filter(is_followed, self.config.events):
+            event_channel = self.events.channels[options.name]
+            told = self.logs.serve(ServedEventLog(event_channel))
+            event_channel.on_entry = told
+        self.cluster_events = share_events(self.config, self.live.cluster, self.events.channels, self.limits)
+        self.live.serve(self.mounts)
+
+    def _make_stations(self) -> Stations:
+        """Make the stations: with their sources, or on an edge with what the cluster shares of them."""
+        if self.tools is None and not is_edge(self.config):
+            return Stations()
+        return make_stations(
+            self.config,
+            None if is_edge(self.config) else self.tools,
+            functools.partial(self._count, "radio"),
+            functools.partial(self._count, "events"),
+            self.limits.radio,
+            self.cluster_stations,
+        )
+
+    def _make_status_events(self) -> StatusEvents:
+        live = self.live
+        return StatusEvents(
+            {one.name: one.include for one in self.config.events},
+            self.events.channels,
+            StatusSources(self.mounts, live.broadcasts, self._is_owned_here, live.served_stream),
+            self.limits.events.news_seconds,
+        )
+
+    def _make_directory(self) -> Service | None:
+        """Make what announces stations; None where nothing is configured."""
+        server = self.config.server
+        open_to_all = {one.name for one in self.config.radio if not needs_permission(one)}
+        mounts = [mount for name, mount in self.mounts.items() if name in open_to_all]
+        if not server.yp_url or not mounts or is_edge(self.config):
+            return None
+        # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
+        from origin.radio.yp_directory import Directory
+
+        return Directory(server.yp_url, server.public_url, mounts, self.limits.radio.directory)
+
+    def add(self, service: Service) -> None:
+        """Run one more service beside those of the configuration; to be called before they run."""
+        self._added.append(service)
+
+    @property
+    def waits_for_data(self) -> bool:
+        """Whether another server uses the data folder, so that live channels wait."""
+        return self._lock is not None and not self._lock.held
+
+    def check_library(self) -> None:
+        """Check that the library's folder can be read, or isn't needed; see `LibraryServices.check`."""
+        self.needs_library |= self.library.check(needed=self.needs_library)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run all services until ``close``, or until the context ends."""
+        async with (
+            background_task(self.loop_lag.run()),
+            background_task(malloc.trim_regularly(self.limits.server.trim_seconds)),
+            asyncio.TaskGroup() as group,
+        ):
+            self._work = group.create_task(self._serve())
+            try:
+                for history in self.events.histories.values():
+                    await history.wait_until_restored()
+                if self.cluster_events is not None:
+                    await self.cluster_events.wait_until_level()
+                yield
+            finally:
+                self._work.cancel()
+
+    async def _serve(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for service in self._services():
+                    group.create_task(self._supervise(service))
+        finally:
+            self.logs.close()
+            if self._lock is not None:
+                self._lock.release()
+
+    def drain(self) -> None:
+        """Say that the server isn't ready any more, so that balancers send their clients to others."""
+        self.draining = True
+
+    def close(self) -> None:
+        """Release waiting requests and listeners, and stop all services; downloads go on.
+
+        Another server may take over the data folder from then on.
+        """
+        self.ending = True
+        for service in self._services():
+            service.close()
+        if self._work is not None:
+            self._work.cancel()
+
+    def _is_owned_here(self, source: str) -> bool:
+        """Tell whether no other node of a cluster tells what is new of a live channel or station."""
+        area, _, name = source.partition("/")
+        cluster = self.live.cluster
+        if cluster is None or self.cluster_stations is None:
+            return True
+        if area == LIVE and name not in cluster.simulcasts:
+            return name not in cluster.channels or cluster.channels[name].is_owner
+        stations = self.cluster_stations.stations
+        return name not in stations or stations[name].is_owner
+
+    def _take_log(self, new: Config, known: Config) -> None:
+        """Have the worker processes write their logs by another configuration."""
+        if self.workers is not None:
+            self.workers.take_log(new, known)
+
+    def _count(self, area: str, count: int) -> None:
+        self.traffic.add_bytes(area, count)
+
+    def _services(self) -> list[Service]:
+        services: list[Service] = [*self.live.channels.values(), *self.live.simulcasts.values()]
+        # Relays end first, as they tell the readers of their channels why.
+        services += [*self.mounts.values(), *self.stations.hidden, *self.events.relays.values()]
+        services += self.events.channels.values()
+        # Behind the channels: what they publish when they are closed is kept.
+        services += self.events.histories.values()
+        services += [] if self.live.cluster is None else [self.live.cluster]
+        services += [] if self._directory is None else [self._directory]
+        services += [] if self.library.thumbnails is None else [self.library.thumbnails]
+        services += [*self.recording_copies, *self.bucket_recordings.values()]
+        return [*services, *self._added, self._status_events, self.library.catalogue]
+
+    async def _supervise(self, service: Service) -> None:
+        """Run a service, and restart it when it breaks; the others go on."""
+        again_in = self.limits.server.revive_seconds
+        while True:
+            try:
+                if self._lock is not None and isinstance(service, Channel | EventHistory):
+                    await self._lock.wait()
+                await service.run()
+            except BusyError as error:
+                log.warning("service waits", service=service.name, reason=str(error), again_in=again_in)
+            except ToolsError as error:
+                log.error("can't run", service=service.name, reason=str(error))
+                return
+            except OSError as error:
+                if error.errno not in LACKING:
+                    log.exception("service broke", service=service.name, again_in=again_in)
+                else:
+                    reason = error.strerror
+                    log.warning("service waits", service=service.name, reason=reason, again_in=again_in)
+            except Exception:  # one broken service must not take the others with it
+                log.exception("service broke", service=service.name, again_in=again_in)
+            if self.ending:
+                return
+            await asyncio.sleep(again_in)

@@ -1,0 +1,79 @@
+"""What a server asks of the worker processes beside it, and how their metrics become the server's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from prometheus_client.core import Metric
+
+from origin.config.options import Config
+from origin.server.system.connection_acceptor import MakeListener
+
+LARGEST = frozenset({"headwater_loop_lag_seconds", "headwater_events_lag"})
+"""Metrics of which the largest of all processes counts."""
+
+STARTED = frozenset({"process_start_time_seconds", "process_max_fds"})
+"""Metrics of which that of the started process counts; all others are summed."""
+
+
+class Workers(Protocol):
+    """The worker processes of a server; see `origin.workers`."""
+
+    @property
+    def make_listener(self) -> MakeListener:
+        """Makes what takes the connections of a socket: the workers, where it is one of theirs."""
+
+    @property
+    def has_closed(self) -> bool:
+        """Whether they end, and none takes connections any more."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Run the workers while the context is open."""
+
+    def take_log(self, config: Config, known: Config) -> None:
+        """Let all workers write their log as a configuration says, without the secrets of both."""
+
+    async def states(self) -> Mapping[int, str]:
+        """Say what each worker does: ``ready`` where all is well."""
+
+    async def metrics(self) -> Iterable[Metric]:
+        """Return the metrics of all workers."""
+
+
+READY = "ready"
+"""The state of a worker that serves."""
+
+
+def merged(own: Iterable[Metric], others: Iterable[Metric]) -> list[Metric]:
+    """Put metrics of several processes together, each name once.
+
+    Args:
+        own: those of the started process.
+        others: those of the workers.
+    """
+    found = {metric.name: metric for metric in own}
+    for metric in others:
+        if (known := found.get(metric.name)) is None:
+            found[metric.name] = metric
+        elif metric.name not in STARTED:
+            _add(known, metric)
+    return list(found.values())
+
+
+def _add(known: Metric, other: Metric) -> None:
+    """Add the samples of a metric to those of the same one."""
+    combine = max if known.name in LARGEST else _sum
+    places = {(one.name, *sorted(one.labels.items())): place for place, one in enumerate(known.samples)}
+    for sample in other.samples:
+        place = places.get((sample.name, *sorted(sample.labels.items())))
+        if place is None:
+            known.samples.append(sample)
+        else:
+            value = combine(known.samples[place].value, sample.value)
+            known.samples[place] = known.samples[place]._replace(value=value)
+
+
+def _sum(one: float, other: float) -> float:
+    return one + other

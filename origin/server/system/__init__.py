@@ -1,0 +1,1 @@
+"""A server on its machine: sockets, descriptors, privileges, memory, and the event loop's lag."""

@@ -1,0 +1,207 @@
+"""Accepts connections on a listening socket, and pauses while there are too few file descriptors.
+
+Without descriptors, uvloop would retry without a pause and asyncio log a traceback each time. Some
+descriptors are kept for ffmpeg, pipes and files; new connections wait in the kernel meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from origin.http1.connection import Connection
+from packager.transient_errors import LACKING
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListeningLimits:
+    """How connections are taken, and what they leave to others.
+
+    Attributes:
+        taken_at_once: connections that are taken before the loop does something else.
+        pause_seconds: from finding no room to looking again.
+        log_seconds: between two lines in the log about that, at least.
+        kept_descriptors: descriptors that connections leave to everything else; of few descriptors a quarter.
+        backlog: connections that the kernel keeps for later.
+        keepalive_idle_seconds: after which a silent connection is probed (tcp(7), TCP_KEEPIDLE).
+        keepalive_probe_seconds: between two probes (TCP_KEEPINTVL).
+        keepalive_probes: probes without an answer after which it is closed (TCP_KEEPCNT).
+        inherited_sockets: most listening sockets that are inherited.
+        takeover_look_seconds: between two looks at whether the server before has closed the sockets; a
+            connection may wait as long.
+    """
+
+    taken_at_once: int = 128
+    pause_seconds: float = 0.25
+    log_seconds: float = 60.0
+    kept_descriptors: int = 16
+    backlog: int = 2048
+    keepalive_idle_seconds: int = 20
+    keepalive_probe_seconds: int = 5
+    keepalive_probes: int = 3
+    inherited_sockets: int = 64
+    takeover_look_seconds: float = 0.01
+
+
+DEFAULT_LIMITS = ListeningLimits()
+
+
+class ConnectionAcceptor(Protocol):
+    """Takes the connections of one listening socket."""
+
+    def start(self) -> None:
+        """Listen, and begin to take connections."""
+
+    async def close(self) -> None:
+        """Take no more; the socket's owner closes it."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of the connections that it took is under way elsewhere, once it is closed."""
+
+
+MakeListener = Callable[[socket.socket, Callable[[], Connection], ListeningLimits], ConnectionAcceptor]
+"""Makes what takes the connections of a socket for HTTP, given what makes their protocols."""
+
+
+class SocketListener:
+    """Accepts the connections of one socket.
+
+    Args:
+        sock: it is bound, and may be listened on already. Its owner closes it.
+        protocol: makes what a connection is given to.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        clock: Callable[[], float] = time.monotonic,
+        limits: ListeningLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._limits = limits
+        self._socket = sock
+        self._protocol = protocol
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._beginnings: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._told = float("-inf")
+        # Closing one of the socket's own would give up the process's lock of it
+        # (origin/server/system/socket_activation.py).
+        self._probe = os.open(os.devnull, os.O_RDONLY)
+
+    @classmethod
+    def of(
+        cls, sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], limits: ListeningLimits
+    ) -> SocketListener:
+        """Make one by the usual clock."""
+        return cls(sock, protocol, limits=limits)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is under way elsewhere of the connections that were taken: nothing is."""
+        return True
+
+    def start(self) -> None:
+        """Listen and accept."""
+        self._socket.setblocking(False)
+        # Connections inherit it: each answer is written whole, and nothing is gained by holding its end back.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.listen(self._limits.backlog)
+        self._loop.add_reader(self._socket.fileno(), self._take)
+
+    def pause(self) -> None:
+        """Stop accepting until `start` is called again; connections wait in the kernel."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._loop.remove_reader(self._socket.fileno())
+
+    async def close(self) -> None:
+        """Stop accepting."""
+        self.pause()
+        if self._beginnings:
+            await asyncio.wait(self._beginnings)
+        os.close(self._probe)
+
+    def _take(self) -> None:
+        highest = highest_descriptor(self._limits.kept_descriptors)
+        for _ in range(self._limits.taken_at_once):
+            try:
+                connection, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in LACKING:
+                    self._wait_for_room(str(error.strerror))
+                    return
+                # accept(2): an error of that connection alone, which is gone.
+                continue
+            connection.setblocking(False)
+            beginning = self._loop.create_task(self._begin(connection))
+            self._beginnings.add(beginning)
+            beginning.add_done_callback(self._beginnings.discard)
+            if connection.fileno() > highest:
+                self._wait_for_room("the rest is for ffmpeg and files")
+                return
+
+    async def _begin(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, connection)
+        except OSError as error:
+            log.debug("a connection can't be begun", reason=error.strerror)
+            connection.close()
+
+    def _wait_for_room(self, reason: str) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+        if self._clock() >= self._told + self._limits.log_seconds:
+            self._told = self._clock()
+            advice = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
+            log.warning("new connections wait: descriptors run out", reason=reason, advice=advice)
+        self._pause = self._loop.call_later(self._limits.pause_seconds, self._look_again)
+
+    def _look_again(self) -> None:
+        if has_room(self._probe, self._limits.kept_descriptors):
+            self._pause = None
+            self._loop.add_reader(self._socket.fileno(), self._take)
+        else:
+            self._pause = self._loop.call_later(self._limits.pause_seconds, self._look_again)
+
+
+def _kept_back(most: int) -> int:
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if allowed == resource.RLIM_INFINITY else min(most, allowed // 4)
+
+
+def highest_descriptor(kept: int) -> int:
+    """Return the highest descriptor that a connection may get; the system assigns the lowest free one."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return allowed - 1 - _kept_back(kept) if allowed != resource.RLIM_INFINITY else 1 << 30
+
+
+def has_room(descriptor: int, kept: int) -> bool:
+    """Tell whether enough descriptors would stay free.
+
+    They are taken for a moment rather than counted: where the limit was lowered under a running server, the
+    number of the lowest free one says nothing about how many there are.
+    """
+    taken: list[int] = []
+    with contextlib.suppress(OSError):
+        for _ in range(_kept_back(kept) + 1):
+            taken.append(os.dup(descriptor))  # noqa: PERF401 - what was taken is closed, whatever is raised
+    for number in taken:
+        os.close(number)
+    return len(taken) > _kept_back(kept)

@@ -1,0 +1,121 @@
+"""Inherits listening sockets from systemd's socket activation, sd_listen_fds(3), and takes them over in turn.
+
+A server can be replaced without a refused connection: connections wait in the kernel while no server runs.
+The next server may be started while the previous one runs; it prepares everything, and serves from the moment
+in which the previous one closes the sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import MutableMapping, Sequence
+from typing import NamedTuple
+
+from origin.config.options import Config
+from origin.server.system.binding import BindError, bind, notice_the_dead
+from origin.server.system.connection_acceptor import DEFAULT_LIMITS, ListeningLimits
+
+FIRST = 3
+"""Number of the first inherited descriptor."""
+
+
+class Sockets(NamedTuple):
+    """The sockets that a server listens on.
+
+    Attributes:
+        inherited: those that were inherited.
+        http: those for HTTP.
+        rtmp: those for publishers in RTMP.
+    """
+
+    inherited: list[socket.socket]
+    http: list[socket.socket]
+    rtmp: list[socket.socket]
+
+    @property
+    def every(self) -> list[socket.socket]:
+        """All listening sockets, for HTTP and for RTMP."""
+        return [*self.http, *self.rtmp]
+
+
+def inherit_or_bind(config: Config, limits: ListeningLimits = DEFAULT_LIMITS) -> Sockets:
+    """Inherit sockets, or bind them; the ports of the administrator and of RTMP are bound if not inherited.
+
+    Raises:
+        BindError: an address can't be bound, or an inherited socket isn't TCP.
+    """
+    server, patience = config.server, config.limits.unacknowledged_seconds
+    inherited = inherited_sockets(os.environ, patience, limits)
+    rtmp = [one for one in inherited if server.rtmp_port and one.getsockname()[1] == server.rtmp_port]
+    http = [one for one in inherited if one not in rtmp]
+    try:
+        http = http or bind(server.host, server.port, patience, limits)
+        if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in inherited}:
+            http = [*http, *bind(server.admin_host, server.admin_port, patience, limits)]
+        if server.rtmp_port and not rtmp:
+            rtmp = bind(server.host, server.rtmp_port, patience, limits, "server.rtmp_port")
+    except BaseException:
+        for sock in (*http, *rtmp):
+            sock.close()
+        raise
+    return Sockets(inherited, http, rtmp)
+
+
+def inherited_sockets(
+    environment: MutableMapping[str, str],
+    unacknowledged_seconds: float,
+    limits: ListeningLimits = DEFAULT_LIMITS,
+) -> list[socket.socket]:
+    """Return the sockets that were passed to this process, if any.
+
+    Args:
+        environment: its variables; those of socket activation are removed, so that children don't inherit.
+        unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
+        limits: how many there may be, and when silent connections are probed.
+
+    Raises:
+        BindError: a socket isn't TCP.
+    """
+    told = {name: environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    count = told["LISTEN_FDS"]
+    if told["LISTEN_PID"] != str(os.getpid()) or not (count.isascii() and count.isdecimal()):
+        return []
+    found: list[socket.socket] = []
+    for descriptor in range(FIRST, FIRST + min(int(count), limits.inherited_sockets)):
+        with contextlib.suppress(OSError):
+            os.set_inheritable(descriptor, False)
+            found.append(socket.socket(fileno=descriptor))
+    families = (socket.AF_INET, socket.AF_INET6)
+    if any(one.family not in families or one.type != socket.SOCK_STREAM for one in found):
+        raise BindError("a socket of LISTEN_FDS isn't TCP's; name an address and a port in ListenStream=")
+    for one in found:
+        notice_the_dead(one, unacknowledged_seconds, limits)
+    return found
+
+
+def is_free(found: Sequence[socket.socket]) -> bool:
+    """Tell whether no other server listens on these sockets; if so, lock them for this process.
+
+    The lock is a process's record lock on each socket (fcntl(2)), which the kernel releases when the process
+    closes the socket or ends.
+    """
+    try:
+        for one in found:
+            fcntl.lockf(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a system that can't lock sockets: then whoever is there listens
+        return True
+    return True
+
+
+async def wait_until_free(found: Sequence[socket.socket], look_seconds: float) -> None:
+    """Wait until no other server listens on these sockets, looking at them so often."""
+    while True:
+        if is_free(found):
+            return
+        await asyncio.sleep(look_seconds)

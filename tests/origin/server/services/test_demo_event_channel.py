@@ -1,0 +1,57 @@
+"""The text on the demo's event channel: it is typed while somebody reads, word by word."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from origin.events.channel import EventChannel
+from origin.events.limits import ChannelLimits
+from origin.server.services.demo_event_channel import TEXTS, DemoText, TypingLimits
+from tests.event_server import NDJSON, a_channel, reading, serving
+from tests.waiting import until
+
+QUICK = TypingLimits(word_seconds=0, pause_seconds=0, look_seconds=0.001)
+
+
+class Unread(EventChannel):
+    """A channel that nobody reads, and that knows how often it was asked for its readers."""
+
+    looks = 0
+
+    @property
+    def readers(self) -> int:
+        self.looks += 1
+        return 0
+
+
+@contextlib.asynccontextmanager
+async def typing(channel: EventChannel) -> AsyncIterator[tuple[DemoText, asyncio.Task[None]]]:
+    typist = DemoText(channel, QUICK)
+    task = asyncio.create_task(typist.run())
+    try:
+        yield typist, task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_each_text_comes_word_by_word_while_somebody_reads() -> None:
+    channel = a_channel(history=10_000)
+    async with serving(channel) as server, typing(channel), reading(NDJSON, server) as (got, _):
+        await until(lambda: sum(one.name == "token-end" for one in got) >= len(TEXTS))
+    texts = "".join(one.data if one.name == "token" else "\0" for one in got).split("\0")
+    assert tuple(texts[: len(TEXTS)]) == TEXTS
+    assert all(len(one.data.split()) == 1 for one in got if one.name == "token")
+
+
+async def test_without_readers_nothing_is_typed_and_closed_it_ends() -> None:
+    channel = Unread("test", "e", ChannelLimits())
+    async with typing(channel) as (typist, task):
+        await until(lambda: channel.looks > 10)
+        assert channel.published == 0
+        typist.close()
+        async with asyncio.timeout(60):
+            await task

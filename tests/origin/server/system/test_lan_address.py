@@ -1,0 +1,77 @@
+"""Other devices of the network find the server: its address is printed, and a QR code in terminals."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from origin.server.system.lan_address import address_for_others, own_address, qr_code
+from tests.fork_server import HEADWATER
+
+FINDER = ["#######", "#.....#", "#.###.#", "#.###.#", "#.###.#", "#.....#", "#######"]
+"""ISO/IEC 18004 §6.3.3.1: the pattern in three corners."""
+
+SECONDS = 60
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "127.8.8.8", "localhost", "host.example"])
+def test_who_listens_for_this_machine_alone_has_no_address_for_others(host: str) -> None:
+    assert address_for_others(host, 8000) is None
+
+
+def test_an_address_that_is_listened_on_is_the_one_for_others() -> None:
+    assert address_for_others("192.168.1.23", 80) == "http://192.168.1.23:80/"
+    assert address_for_others("fd00::1", 8000) == "http://[fd00::1]:8000/"
+
+
+def modules(drawn: str) -> list[str]:
+    """Read what is drawn with half blocks: dark modules are where no white is."""
+    rows: list[str] = []
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", drawn).splitlines():
+        rows.append("".join("." if one in "█▀" else "#" for one in line))
+        rows.append("".join("." if one in "█▄" else "#" for one in line))
+    return rows
+
+
+def test_the_qr_code_has_its_patterns_in_three_corners_and_a_quiet_zone() -> None:
+    rows = modules(qr_code("http://192.168.1.23:8000/"))
+    width = len(rows[0])
+    assert set(rows[0] + rows[1]) == {"."}
+    size = width - 4
+    assert size in range(21, 178, 4)
+    for top, left in ((2, 2), (2, 2 + size - 7), (2 + size - 7, 2)):
+        assert [row[left : left + 7] for row in rows[top : top + 7]] == FINDER
+
+
+def test_a_server_for_the_network_tells_a_terminal_where_others_find_it(tmp_path: Path) -> None:
+    outward = own_address(socket.AF_INET)
+    if outward is None:
+        pytest.skip("this machine has no network")
+    ours, theirs = pty.openpty()
+    words = ["serve", "--host", "0.0.0.0", "--port", "0", "--library", str(tmp_path)]
+    server = subprocess.Popen([HEADWATER, *words], stdout=theirs, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    try:
+        told, end = "", time.monotonic() + SECONDS
+        while "\x1b[97;40m" not in told or not told.endswith("\n"):
+            assert select.select([ours], [], [], max(0.0, end - time.monotonic()))[0], told
+            told += os.read(ours, 65536).decode()
+        found = re.search(r"Other devices find it at \S*?(http://[0-9.]+:\d+/)", told)
+        assert found is not None, told
+        assert found[1].startswith(f"http://{outward}:")
+        with urllib.request.urlopen(found[1], timeout=SECONDS) as page:
+            assert b"Headwater" in page.read()
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(SECONDS)
+        os.close(ours)
