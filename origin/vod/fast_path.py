@@ -41,7 +41,7 @@ from origin.vod.segment_responses import I_FRAMES, metadata_of
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.storage_interface import Identity, LibraryFile
 from packager.vod import IFrameFile, Titles
-from packager.vod.versioned_addresses import version_of
+from packager.vod.movie.versioned_addresses import version_of
 
 log = structlog.get_logger()
 

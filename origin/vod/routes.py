@@ -37,11 +37,11 @@ from origin.vod.segment_responses import (
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FileChangedError
 from packager.vod import Titles
-from packager.vod.chapters import chapters_json
-from packager.vod.clip import Clip, ClipError, read_clip
 from packager.vod.clip_sequence import NO_TEXT, SUFFIX, TRACKS, ClipSequence
-from packager.vod.sprite_maker import NotReadyError, SpriteMaker
-from packager.vod.versioned_addresses import VERSION_PREFIX, MediaVersion, version_of
+from packager.vod.index.chapters import chapters_json
+from packager.vod.movie.versioned_addresses import VERSION_PREFIX, MediaVersion, version_of
+from packager.vod.segments.clip import Clip, ClipError, read_clip
+from packager.vod.sprites.sprite_maker import NotReadyError, SpriteMaker
 
 log = structlog.get_logger()
 

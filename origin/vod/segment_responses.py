@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from origin.responses.representation import ThreadReader
 from packager.vod import OpenIFrames, OpenSegment
-from packager.vod.versioned_addresses import PACKAGING
+from packager.vod.movie.versioned_addresses import PACKAGING
 
 I_FRAMES = "iframes"
 """What the entity-tag of a track's I-frames has in place of a segment's name."""

@@ -279,7 +279,7 @@ class _Exporter:
     ) -> Record | None:
         """Write a film and put it in its place; None where another run has just done so."""
         # Not before there is something to write: of a rerun it would take most of the time.
-        from packager.vod.segment import ShortReadError
+        from packager.vod.segments.segment import ShortReadError
 
         name = source.place[-1]
         try:
@@ -302,7 +302,7 @@ class _Exporter:
 
     def _read_film(self, source: PackagedFilm, file: LocalFile) -> Film:
         from packager.export.film_outputs import read_film
-        from packager.vod.sidecars import SidecarLimits, Sidecars
+        from packager.vod.text.sidecars import SidecarLimits, Sidecars
 
         name, folders = source.path.name, self.folders.titles(source)
         beside = Sidecars(source.library, folders, SidecarLimits()).beside(name)

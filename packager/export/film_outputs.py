@@ -11,8 +11,12 @@ from media.mp4.chapters import Chapter
 from packager.export.package_record import MANIFEST_NAME, MASTER_NAME, MEDIA_NAME
 from packager.export.single_file import as_single_file, head
 from packager.library.local_storage import LocalFile, NotFoundError
-from packager.vod.chapters import NO_CHAPTERS, chapters_json, read_chapters
-from packager.vod.i_frame_file import (
+from packager.vod.file_lookup import all_text_tracks
+from packager.vod.index.chapters import NO_CHAPTERS, chapters_json, read_chapters
+from packager.vod.index.file_index import FileIndex, OfferedTrack
+from packager.vod.index.index_builder import read_index
+from packager.vod.manifest import manifest
+from packager.vod.pictures.i_frame_file import (
     I_FRAMES_NAME,
     PLAYLIST_NAME,
     IFrameFile,
@@ -20,10 +24,6 @@ from packager.vod.i_frame_file import (
     decodable_i_frames,
     marked_i_frames,
 )
-from packager.vod.independent_segments import SegmentStarts, segment_starts
-from packager.vod.index import FileIndex, OfferedTrack
-from packager.vod.index_builder import read_index
-from packager.vod.manifest import manifest
 from packager.vod.playlists import (
     CHAPTERS_NAME,
     INIT_NAME,
@@ -35,10 +35,11 @@ from packager.vod.playlists import (
     multivariant_playlist,
     title_files,
 )
-from packager.vod.segment import Segment, make_segment
-from packager.vod.sidecars import Sidecar, all_text_tracks
-from packager.vod.text_playlists import TEXT_FOLDER, TEXT_SUFFIX, text_playlist
-from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_segment
+from packager.vod.segments.independent_segments import SegmentStarts, segment_starts
+from packager.vod.segments.segment import Segment, make_segment
+from packager.vod.text.sidecars import Sidecar
+from packager.vod.text.text_playlists import TEXT_FOLDER, TEXT_SUFFIX, text_playlist
+from packager.vod.text.text_tracks import TextTrack, mp4_segment, webvtt_segment
 
 READ_BYTES = 4 << 20
 """How much of a segment is read at a time; one may have a gigabyte."""

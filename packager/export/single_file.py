@@ -13,8 +13,8 @@ import numpy as np
 from media.errors import TooLargeError
 from media.mp4.sample_table import Int64
 from media.mp4.sidx import MAX_ENTRIES, write_sidx
-from packager.vod.index import OfferedTrack
-from packager.vod.segment import Segment
+from packager.vod.index.file_index import OfferedTrack
+from packager.vod.segments.segment import Segment
 
 MAX_REFERENCE_BYTES = 0x7FFF_FFFF
 """Longest segment that an index can tell of: its length has 31 bits (ISO/IEC 14496-12 §8.16.3.2)."""

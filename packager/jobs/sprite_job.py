@@ -17,8 +17,8 @@ from packager.jobs.job import Arguments, Job, JobKind, JobState, Progress, Statu
 from packager.jobs.limits import JobLimits, QueueLimits
 from packager.jobs.redis_queue import JobQueue, QueueAwayError, queues_client
 from packager.process.ffmpeg_discovery import Tools, ToolsError
-from packager.vod.sprite_maker import SpriteLimits, draw_sprite
-from packager.vod.storyboard import Storyboard
+from packager.vod.pictures.storyboard import Storyboard
+from packager.vod.sprites.sprite_maker import SpriteLimits, draw_sprite
 from packager.vod.titles import Titles
 
 NAME = "thumbnails"
@@ -66,7 +66,7 @@ async def _run(
 
 
 class QueuedSprites:
-    """Has sprites drawn by whoever takes such jobs; see `packager.vod.sprite_maker.RemoteDrawing`.
+    """Has sprites drawn by whoever takes such jobs; see `packager.vod.sprites.sprite_maker.RemoteDrawing`.
 
     Args:
         url: of Redis.

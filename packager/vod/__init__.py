@@ -1,14 +1,13 @@
-"""VOD: MP4, QuickTime, Matroska and MPEG-TS files published as HLS, their segments made on request.
+"""VOD: MP4, QuickTime, Matroska and MPEG-TS files as HLS and DASH, with segments that are made on request.
 
-``titles`` resolves names; ``index`` says what one file offers, and ``index_cache`` keeps that; ``edit_list``
-places samples, and ``segment_boundaries`` cuts them; ``segment`` makes one segment; ``playlists`` says what
-is there.
+`titles` finds files by the names in requests, and `playlists` and `manifest` say what players may ask for.
+`movie` reads a file's tables, `index` keeps what is offered of each file, `segments` makes the segments,
+`text` the subtitles, `pictures` the thumbnails, and `sprites` draws these.
 """
 
-from packager.vod.i_frame_file import IFrameFile
 from packager.vod.limits import TitleLimits
-from packager.vod.open_media import OpenIFrames, OpenSegment
-from packager.vod.segment import Segment, ShortReadError
+from packager.vod.pictures.i_frame_file import IFrameFile, OpenIFrames
+from packager.vod.segments.segment import OpenSegment, Segment, ShortReadError
 from packager.vod.titles import Titles
 
 __all__ = ["IFrameFile", "OpenIFrames", "OpenSegment", "Segment", "ShortReadError", "TitleLimits", "Titles"]

@@ -21,15 +21,15 @@ from media.dash.mpd import Period, StaticManifest
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.hls.media_playlist import Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
-from packager.vod.bit_rates import average_bandwidth, peak_bandwidth
-from packager.vod.chapters import NO_CHAPTERS
-from packager.vod.clip import Clip, ClipError, clipped, read_clip
-from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.index.chapters import NO_CHAPTERS
+from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.manifest import manifest
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
-from packager.vod.text_playlists import TEXT_FOLDER, TEXT_GROUP, TEXT_SUFFIX, text_media
-from packager.vod.text_segment_list import TextSegments
-from packager.vod.text_tracks import TextTrack
+from packager.vod.segments.bit_rates import average_bandwidth, peak_bandwidth
+from packager.vod.segments.clip import Clip, ClipError, clipped, read_clip
+from packager.vod.text.text_playlists import TEXT_FOLDER, TEXT_GROUP, TEXT_SUFFIX, text_media
+from packager.vod.text.text_segment_list import TextSegments
+from packager.vod.text.text_tracks import TextTrack
 
 SUFFIX = ".playlist.json"
 """What the names of such files end in."""

@@ -14,11 +14,19 @@ from media.errors import MediaError, TooLargeError
 from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.transient_errors import will_pass
-from packager.vod.index import FileIndex, OfferedTrack
-from packager.vod.index_cache import IndexCache
+from packager.vod.index.file_index import FileIndex, OfferedTrack
+from packager.vod.index.index_cache import IndexCache
 from packager.vod.limits import TitleLimits
-from packager.vod.sidecars import Sidecar, Sidecars
-from packager.vod.versioned_addresses import version_of
+from packager.vod.movie.versioned_addresses import UNVERSIONED, version_of
+from packager.vod.text.sidecars import Sidecar, Sidecars
+from packager.vod.text.text_tracks import (
+    TEXT_LIMITS,
+    TIMESCALE,
+    ShiftedCues,
+    TextLimits,
+    TextTrack,
+    with_name,
+)
 
 log = structlog.get_logger()
 
@@ -186,3 +194,34 @@ def find_segmented_track(index: FileIndex, name: str, track: str) -> OfferedTrac
     if offered is None:
         raise NotFoundError(f"{name} has no track {track}")
     return offered
+
+
+def all_text_tracks(
+    index: FileIndex, sidecars: Sequence[Sidecar], limits: TextLimits = TEXT_LIMITS
+) -> tuple[Sequence[TextTrack], Sequence[str]]:
+    """Join a film's own text tracks and those of the files beside it.
+
+    Returns:
+        The tracks, each of another name; and a line for each file that isn't offered.
+    """
+    tracks = list(index.text_tracks)
+    lines: list[str] = []
+    early = round(index.lead_in * TIMESCALE)
+    times = index.text_times - early
+    for one in sidecars:
+        named = one.named
+        try:
+            facts = one.owner.facts(one, times, limits)
+        except (NotFoundError, OSError) as error:  # it has gone since the folder was looked at
+            if isinstance(error, OSError) and will_pass(error):
+                raise
+            continue
+        if facts.refusal:
+            lines.append(f"{named.name}: {facts.refusal}")
+            continue
+        cues = ShiftedCues(one.cues, early, facts.bandwidth)
+        version = version_of(one.identity, index.version) if index.version.name else UNVERSIONED
+        flags = named.default, named.forced, named.sdh
+        track = TextTrack("", named.language, "", cues, *flags, named.name, version)
+        tracks.append(with_name(track, [other.name for other in tracks]))
+    return tracks, lines

@@ -11,9 +11,8 @@ from media.dash.segment_addressing import SegmentBase, SegmentList, SegmentTempl
 from media.mp4 import wvtt
 from media.mp4.colour import Colour
 from media.mp4.sidx import sidx_bytes
-from packager.vod.bit_rates import peak_bandwidth
-from packager.vod.i_frame_file import MAX_PLAYOUT_RATE, index_bytes
-from packager.vod.index import OfferedTrack
+from packager.vod.index.file_index import OfferedTrack
+from packager.vod.pictures.i_frame_file import MAX_PLAYOUT_RATE, index_bytes
 from packager.vod.playlists import (
     INIT_NAME,
     SEGMENT_SUFFIX,
@@ -23,8 +22,9 @@ from packager.vod.playlists import (
     choose_texts,
     title_of,
 )
-from packager.vod.text_playlists import TEXT_FOLDER, text_title
-from packager.vod.text_tracks import TIMESCALE
+from packager.vod.segments.bit_rates import peak_bandwidth
+from packager.vod.text.text_playlists import TEXT_FOLDER, text_title
+from packager.vod.text.text_tracks import TIMESCALE
 
 
 def manifest(files: Files) -> StaticManifest:

@@ -20,14 +20,14 @@ from media.hls.multivariant import (
 )
 from media.mp4.languages import LANGUAGE_NAMES
 from media.mp4.sidx import sidx_bytes
-from packager.vod.bit_rates import average_bandwidth, peak_bandwidth, target_duration
-from packager.vod.chapters import DATA_ID
-from packager.vod.i_frame_file import IFrames, i_frame_variant
-from packager.vod.independent_segments import UNKNOWN, SegmentStarts
-from packager.vod.index import FileIndex, OfferedTrack
-from packager.vod.storyboard import Storyboard
-from packager.vod.text_playlists import TEXT_GROUP, text_media
-from packager.vod.text_tracks import TextTrack
+from packager.vod.index.chapters import DATA_ID
+from packager.vod.index.file_index import FileIndex, OfferedTrack
+from packager.vod.pictures.i_frame_file import IFrames, i_frame_variant
+from packager.vod.pictures.storyboard import Storyboard
+from packager.vod.segments.bit_rates import average_bandwidth, peak_bandwidth, target_duration
+from packager.vod.segments.independent_segments import UNKNOWN, SegmentStarts
+from packager.vod.text.text_playlists import TEXT_GROUP, text_media
+from packager.vod.text.text_tracks import TextTrack
 
 INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"

@@ -20,17 +20,28 @@ from packager.library.file_probe import NO_TEXT, SubtitleTrack, TextFacts
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.process.ffmpeg_discovery import BusyError
+from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.transient_errors import will_pass
-from packager.vod.chapters import chapters_within, read_chapters
-from packager.vod.clip import WHOLE, Clip, clipped, shown_bounds
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
-from packager.vod.file_lookup import IndexedFile, IndexedFiles, find_segmented_track, find_track
-from packager.vod.i_frame_file import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
-from packager.vod.independent_segments import UNKNOWN, SegmentStarts, is_drawable, segment_starts
-from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.file_lookup import (
+    IndexedFile,
+    IndexedFiles,
+    all_text_tracks,
+    find_segmented_track,
+    find_track,
+)
+from packager.vod.index.chapters import chapters_within, read_chapters
+from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.limits import DEFAULT_LIMITS, TitleLimits
 from packager.vod.manifest import manifest
-from packager.vod.open_media import OpenIFrames, OpenSegment, OpenStoryboard
+from packager.vod.pictures.i_frame_file import (
+    IFrameFile,
+    IFrames,
+    OpenIFrames,
+    decodable_i_frames,
+    marked_i_frames,
+)
+from packager.vod.pictures.storyboard import OpenStoryboard, Storyboard, make_storyboard, suffices
 from packager.vod.playlists import (
     CHAPTERS_NAME,
     Files,
@@ -39,12 +50,12 @@ from packager.vod.playlists import (
     multivariant_playlist,
     title_files,
 )
-from packager.vod.segment import Segment, make_segment
-from packager.vod.sidecars import Sidecar, all_text_tracks
-from packager.vod.single_flight_cache import CacheLimits, SingleFlightCache
-from packager.vod.storyboard import Storyboard, make_storyboard, suffices
-from packager.vod.text_playlists import TEXT_FOLDER, text_playlist, text_title
-from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment
+from packager.vod.segments.clip import WHOLE, Clip, clipped, shown_bounds
+from packager.vod.segments.independent_segments import UNKNOWN, SegmentStarts, is_drawable, segment_starts
+from packager.vod.segments.segment import OpenSegment, Segment, make_segment
+from packager.vod.text.sidecars import Sidecar
+from packager.vod.text.text_playlists import TEXT_FOLDER, text_playlist, text_title
+from packager.vod.text.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment
 
 log = structlog.get_logger()
 

@@ -31,7 +31,7 @@ from origin.http1.websocket import FrameReader, WebSocketError, WebSocketLimits
 from origin.ingest.multitrack_configuration import ClientConfigurationLimits, read_client
 from origin.ingest.stream_id import read_stream_id
 from origin.token_relay.sse_reader import SseError, SseReader
-from packager.vod.movie_reader import ContainerLimits, read_movie
+from packager.vod.movie.movie_reader import ContainerLimits, read_movie
 from tests import hostile_media as hostile
 from tests.fuzzing.fuzzer import Outcome, Target
 from tests.fuzzing.mutation import Parts

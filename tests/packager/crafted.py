@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.mp4.boxes import box, full_box
-from packager.vod.index import FileIndex
-from packager.vod.index_builder import IndexLimits, read_index
+from packager.vod.index.file_index import FileIndex
+from packager.vod.index.index_builder import IndexLimits, read_index
 
 AVCC = bytes.fromhex("0164001effe1001967640c1eacd940a02ff9610000030001000003003c8f162d9601000668ebe3cb22c0")
 VIDEO_ENTRY = box(

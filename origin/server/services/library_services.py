@@ -25,7 +25,7 @@ from packager.library.local_storage import Library, Withheld
 from packager.process.ffmpeg_discovery import Tools
 from packager.s3.limits import S3Limits
 from packager.vod import TitleLimits, Titles
-from packager.vod.sprite_maker import RemoteDrawing, SpriteLimits, SpriteMaker
+from packager.vod.sprites.sprite_maker import RemoteDrawing, SpriteLimits, SpriteMaker
 
 if TYPE_CHECKING:
     from packager.s3.library import S3Library

@@ -28,7 +28,7 @@ from packager.replication.limits import ReplicationLimits
 from packager.retry_policy import RetryPolicy
 from packager.s3.limits import S3Limits
 from packager.vod import TitleLimits
-from packager.vod.sprite_maker import SpriteLimits
+from packager.vod.sprites.sprite_maker import SpriteLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from packager.vod.clip_sequence import ClipSequence, make_sequence
 from tests.conformance.conftest import serving
 from tests.packager import films
 from tests.packager.films import packets
-from tests.packager.vod.subtitled_films import CUES, srt
+from tests.packager.vod.text.subtitled_films import CUES, srt
 from tests.patience import CLIENT_SECONDS
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"

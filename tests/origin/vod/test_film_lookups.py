@@ -11,7 +11,7 @@ import pytest
 
 from packager.library.storage_interface import LibraryFile
 from packager.vod import TitleLimits, Titles
-from packager.vod.index import FileIndex
+from packager.vod.index.file_index import FileIndex
 from tests.origin.vod.conftest import put
 from tests.origin.vod.test_fast_path import numbers, served, told
 from tests.waiting import wait_for

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from origin.vod.cache_control import VodCaching
-from packager.vod.versioned_addresses import UNVERSIONED, MediaVersion, version_of
+from packager.vod.movie.versioned_addresses import UNVERSIONED, MediaVersion, version_of
 from tests.origin.vod.conftest import LONG_AGO, put
 from tests.origin.vod.test_fast_path import Served, served
 from tests.packager import films

@@ -61,7 +61,7 @@ def test_a_rerun_needs_neither_the_films_index_nor_what_reads_it(film: Path, tmp
     words = [str(HEADWATER), "package", str(film), "--out", str(tmp_path / "out")]
     subprocess.run(words, check=True, timeout=120, capture_output=True)
     program = "import sys; from origin.cli.main import main\ntry:\n main()\nexcept SystemExit: pass\n"
-    program += "print('numpy' in sys.modules, 'packager.vod.index' in sys.modules)"
+    program += "print('numpy' in sys.modules, 'packager.vod.index.file_index' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program, *words[1:]], check=True, timeout=120, capture_output=True, text=True
     )

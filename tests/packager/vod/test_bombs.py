@@ -22,8 +22,8 @@ from media.errors import MediaError
 from media.mp4.boxes import box, full_box
 from packager.library.local_storage import Library
 from packager.vod import Titles
-from packager.vod.index_builder import IndexLimits, read_index
-from packager.vod.segment import make_segment
+from packager.vod.index.index_builder import IndexLimits, read_index
+from packager.vod.segments.segment import make_segment
 from tests.packager import crafted, films
 from tests.packager.crafted import (
     SOUND_ENTRY,

@@ -17,7 +17,7 @@ import pytest
 from media.errors import MediaError, UnsupportedError
 from packager.library.local_storage import Library, NotFoundError
 from packager.vod import TitleLimits, Titles
-from packager.vod.segment import MAX_GAP, Segment, ShortReadError
+from packager.vod.segments.segment import MAX_GAP, Segment, ShortReadError
 from tests.packager import films
 from tests.packager.films import ZOO, packets, probe
 

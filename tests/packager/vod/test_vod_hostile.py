@@ -13,8 +13,8 @@ from media.mp4.boxes import box
 from media.mp4.movie import MovieLimits
 from packager.library.local_storage import Library
 from packager.vod import Titles
-from packager.vod.index import FileIndex
-from packager.vod.index_builder import read_index
+from packager.vod.index.file_index import FileIndex
+from packager.vod.index.index_builder import read_index
 from tests.packager import films
 
 

@@ -1,0 +1,252 @@
+"""The index of one film: which tracks it offers, how they are cut, and what a segment of them consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+
+from media.errors import MalformedError, UnsupportedError
+from media.mp4.assembled_samples import AssembledSamples
+from media.mp4.sample_entry import SampleEntry
+from media.mp4.sample_table import Int64
+from media.mp4.track_box import edit_list
+from packager.vod.index.chapters import NO_CHAPTERS, ChapterSource
+from packager.vod.movie.edit_list import Arrangement
+from packager.vod.movie.movie_reader import Read
+from packager.vod.movie.versioned_addresses import UNVERSIONED, MediaVersion
+from packager.vod.text.text_segment_list import TextSegments
+from packager.vod.text.text_tracks import TextTrack, segment_times
+
+RATE_SECONDS = Fraction(1, 10)
+RATE_TICKS = 1000
+"""For how long frames come at a rate that counts as one."""
+
+VARYING = Fraction(21, 20)
+"""How many times the average the largest rate is where the rate changes; less is rounding."""
+
+TRACK_BYTES = 8192
+"""Memory of a track's objects beside its tables."""
+
+WITHOUT_EDIT_LIST = "-without-edit-list"
+"""What is behind a video track's name in the addresses of its segments that need no edit list."""
+
+FRAGMENT_BYTES = 128
+SAMPLE_BYTES = 16
+"""What a fragment's header takes, and each sample in it; only for the declared bandwidth."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedTrack:
+    """A track of a film as its playlists offer it.
+
+    Attributes:
+        name: its part of the address: ``video``, ``audio``, ``audio-2`` …
+        track_id: what its init segment and fragments call it.
+        video: whether it is video; else it is sound.
+        entry: its codec's facts.
+        timescale: its ticks per second.
+        language: BCP 47 tag; None where none is known.
+        title: what the file calls the track; empty where it doesn't.
+        rotation: clockwise, in degrees.
+        samples: on the timeline of the published media.
+        cuts: number of each segment's first sample, and behind them the number of samples.
+        sizes: bytes of each segment, its header estimated.
+        times: when each segment's presentation begins in ticks, and behind them the end.
+        init: the init segment.
+        delay: ticks of nothing before it, which an edit list asks for; playlists count them to the first
+            segment, for a player takes all tracks' playlists to begin together.
+        begin: tick of ``times`` at which the presentation begins; not 0 in a clip.
+        names: of the segments in their addresses, where they aren't their numbers from 0 on.
+        query: what is behind the address of its playlist; "" but in a clip.
+        single_file: whether all segments are in one file, behind their index; then their sizes are exact.
+        has_edit_list: whether the init segment may have an edit list, which takes away the composition offset
+            of the first frame; else all segments' times are those of the presentation.
+        version: its file's, which the addresses of its media have in them.
+    """
+
+    name: str
+    track_id: int
+    video: bool
+    entry: SampleEntry
+    timescale: int
+    language: str | None
+    title: str
+    rotation: int
+    samples: Arrangement
+    cuts: Int64
+    sizes: Int64
+    times: Int64
+    init: bytes
+    delay: int = 0
+    begin: int = 0
+    names: tuple[str, ...] = ()
+    query: str = ""
+    single_file: bool = False
+    has_edit_list: bool = True
+    version: MediaVersion = UNVERSIONED
+
+    @property
+    def is_reordered(self) -> bool:
+        """Whether samples are presented in another order than they are decoded, or later."""
+        table = self.samples.table
+        return self.samples.start > 0 or table.offset_bounds(0, len(table)) != (0, 0)
+
+    @property
+    def without_edit_list(self) -> OfferedTrack:
+        """The track as it is for players that place segments without regard to an edit list."""
+        start = self.samples.start
+        written = edit_list([(0, start)])
+        # §8.1.2: what is in a free space box is ignored
+        init = self.init.replace(written, written.replace(b"edts", b"free")) if start else self.init
+        return replace(self, name=f"{self.name}{WITHOUT_EDIT_LIST}", init=init, has_edit_list=False)
+
+    @property
+    def segment_names(self) -> Sequence[str]:
+        """What the segments are called in their addresses, in order."""
+        return self.names or [str(number) for number in range(len(self.sizes))]
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds of all segments, with what is before the first."""
+        return Fraction(int(self.times[-1] - self.times[0]) + self.delay, self.timescale)
+
+    @property
+    def durations(self) -> list[Fraction]:
+        """Seconds of each segment."""
+        return [Fraction(ticks, self.timescale) for ticks in self._ticks.tolist()]
+
+    @property
+    def longest(self) -> int:
+        """Ticks of the longest segment."""
+        return int(self._ticks.max())
+
+    @property
+    def _ticks(self) -> Int64:
+        ticks = np.diff(self.times)
+        ticks[0] += self.delay
+        return ticks
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Width and height in pixels as the picture is seen."""
+        size = self.entry.width, self.entry.height
+        return size if self.rotation in (0, 180) else (size[1], size[0])
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second at most: of a rate that changes the largest, of another the average."""
+        average = Fraction(len(self.samples) * self.timescale, max(1, self.samples.duration))
+        # Long enough that times which are rounded to coarse ticks make no difference.
+        window = max(RATE_TICKS, round(RATE_SECONDS * self.timescale))
+        largest = self.samples.largest_rate(window) * self.timescale
+        return largest if largest > average * VARYING else average
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes beside the tables of its samples, in bytes."""
+        entry = sum(map(len, self.entry.boxes))
+        return TRACK_BYTES + len(self.init) + entry + 3 * self.cuts.nbytes
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class FileIndex:
+    """The index of a film's file: the tracks that it offers, and how they are cut.
+
+    Attributes:
+        tracks: the video track first, if there is one, then the sound tracks.
+        size: the file's length in bytes, or where what is put together of it ends.
+        left_out: a line for each track that isn't offered.
+        lost_picture: why the film's picture can't be packaged, so that there is only its sound; or None.
+        cut_short: what the file lacks of its media at the end; or None.
+        nbytes: memory that the index takes, in bytes.
+        text_tracks: the file's subtitles and captions.
+        chapters: where its chapters are named.
+        lead_in: seconds by which the published media begin before what the file presents.
+        clipped_text: the segments of text of a clip, of which this is; else None.
+        assembled: the samples that the file doesn't hold as they are sent; or None.
+        version: the file's, which the addresses of its media have in them.
+    """
+
+    tracks: tuple[OfferedTrack, ...]
+    size: int
+    left_out: tuple[str, ...] = ()
+    lost_picture: str | None = None
+    cut_short: str | None = None
+    nbytes: int = 0
+    text_tracks: tuple[TextTrack, ...] = ()
+    chapters: ChapterSource = NO_CHAPTERS
+    lead_in: Fraction = Fraction(0)
+    clipped_text: TextSegments | None = None
+    assembled: AssembledSamples | None = None
+    version: MediaVersion = UNVERSIONED
+
+    def with_version(self, version: MediaVersion) -> FileIndex:
+        """Put the file's version into the addresses of its media."""
+        return replace(
+            self,
+            version=version,
+            tracks=tuple(replace(track, version=version) for track in self.tracks),
+            text_tracks=tuple(replace(track, version=version) for track in self.text_tracks),
+        )
+
+    def reading(self, read: Read) -> Read:
+        """Give what reads samples where the tables name them.
+
+        Args:
+            read: reads from the file; it may block.
+        """
+        return read if self.assembled is None else partial(self.assembled.read, read)
+
+    def require_whole(self) -> None:
+        """Make sure that what is offered as the whole file lacks neither its picture nor its end.
+
+        Raises:
+            UnsupportedError: it is the sound alone; the text says why, and where the sound is.
+            MalformedError: the file ends before its media do.
+        """
+        if self.cut_short is not None:
+            raise MalformedError(self.cut_short)
+        if self.lost_picture is not None:
+            raise UnsupportedError(
+                f"{self.lost_picture}; its sound alone is at {self.tracks[0].name}/media.m3u8"
+            )
+
+    @property
+    def video(self) -> OfferedTrack | None:
+        """The video track, or None."""
+        return self.tracks[0] if self.tracks[0].video else None
+
+    @property
+    def sounds(self) -> tuple[OfferedTrack, ...]:
+        """The sound tracks, the default one first."""
+        return tuple(track for track in self.tracks if not track.video)
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds of the longest track."""
+        return max(track.duration for track in self.tracks)
+
+    @property
+    def text_times(self) -> Int64:
+        """When each segment of a film's text begins in milliseconds, and behind them the end."""
+        return segment_times((track.times, track.timescale) for track in self.tracks)
+
+    @property
+    def text(self) -> TextSegments:
+        """The segments of text."""
+        return self.clipped_text or TextSegments(self.text_times)
+
+    def track(self, name: str) -> OfferedTrack | None:
+        """Find a track by the name in its address."""
+        return next((track for track in self.tracks if track.name == name), None)
+
+    def segmented_track(self, name: str) -> OfferedTrack | None:
+        """Find a track by the folder of its segments' addresses: a picture's may be without an edit list."""
+        found = self.track(name.removesuffix(WITHOUT_EDIT_LIST))
+        if found is None or name == found.name:
+            return found
+        return found.without_edit_list if found.video else None

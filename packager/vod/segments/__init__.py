@@ -1,0 +1,1 @@
+"""Segments of films and of clips: decode times, bit rates, and the bytes of one segment."""

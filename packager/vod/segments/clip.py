@@ -1,0 +1,260 @@
+"""Cuts clips: a clip is a stretch of a film with playlists of its own, made of the whole film's segments.
+
+The segments are the film's, at the film's addresses, so that caches have them once; but the first and the
+last one are trimmed. Decoding begins at a key frame, which may be seconds before the clip: the pictures from
+there on last one tick each, since players don't agree on edit lists, on EXT-X-START and on what is before a
+period, but all of them take pictures as short as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from media.mp4.sample_table import Int64, Samples
+from packager.vod.index.file_index import SAMPLE_BYTES, FileIndex, OfferedTrack
+from packager.vod.segments.decode_times import decode_times_in_turn
+
+_SECONDS = re.compile(r"([0-9]{1,20})(\.[0-9]{0,9})?")
+_TIMECODE = re.compile(r"(?:([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{0,9})?)")
+
+
+class ClipError(ValueError):
+    """What was asked for is no clip of the film; the text is one line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A stretch of a film, from one time to another in seconds.
+
+    Attributes:
+        start: at which it begins.
+        end: at which it ends; None: where the film does.
+    """
+
+    start: Fraction = Fraction(0)
+    end: Fraction | None = None
+
+    @property
+    def query(self) -> str:
+        """What addresses of its playlists have behind them, the same for all ways to write its times."""
+        start = f"?start={_decimal(self.start)}"
+        return start if self.end is None else f"{start}&end={_decimal(self.end)}"
+
+
+WHOLE = Clip()
+"""All of a film."""
+
+
+def read_clip(start: str | None, end: str | None) -> Clip:
+    """Read a clip's times: seconds, ``MM:SS`` or ``HH:MM:SS``, all with fractions of up to nine digits.
+
+    Raises:
+        ClipError: one of them is no time, or the end isn't behind the start.
+    """
+    clip = Clip(
+        Fraction(0) if start is None else _seconds("start", start),
+        None if end is None else _seconds("end", end),
+    )
+    if clip.end is not None and clip.end <= clip.start:
+        raise ClipError("a clip's end is behind its start")
+    return clip
+
+
+def _seconds(name: str, told: str) -> Fraction:
+    if _SECONDS.fullmatch(told):
+        return Fraction(told.rstrip("."))
+    timecode = _TIMECODE.fullmatch(told)
+    if timecode is None:
+        raise ClipError(f"{name} is no time: write seconds (90.5) or a timecode (00:01:30.500)")
+    hours, minutes, seconds = timecode[1] or "0", int(timecode[2]), Fraction(timecode[3].rstrip("."))
+    if minutes >= 60 or seconds >= 60:
+        raise ClipError(f"{name} is no time: a timecode's minutes and seconds are below 60")
+    return 3600 * int(hours) + 60 * minutes + seconds
+
+
+def _decimal(seconds: Fraction) -> str:
+    """Write seconds without rounding: they have nine decimals at most."""
+    whole, rest = divmod(round(seconds * 10**9), 10**9)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+def clipped(index: FileIndex, clip: Clip) -> FileIndex:
+    """Give what a film offers within a clip; tracks that have nothing there are left out.
+
+    Raises:
+        ClipError: the clip begins behind the film's end.
+    """
+    if clip == WHOLE:
+        return index
+    origin, tracks = clip.start, list[OfferedTrack]()
+    left_out = list(index.left_out)
+    for track in index.tracks:
+        begin = math.floor(origin * track.timescale) if track.video else math.ceil(origin * track.timescale)
+        end = None if clip.end is None else math.ceil(clip.end * track.timescale)
+        found = _clipped_track(track, begin, end)
+        if found is None:
+            left_out.append(f"{track.name}: it has nothing from {_decimal(clip.start)} s on")
+            continue
+        if track.video:
+            # What is shown for a tick before the first picture is within the clip, for all tracks.
+            origin = min(origin, Fraction(int(found.times[0]), track.timescale))
+        tracks.append(_placed(track, found, origin, clip.query))
+    if not tracks:
+        lasts = f"{float(index.duration):.3f}"
+        raise ClipError(f"a clip from {_decimal(clip.start)} s on, where the film lasts {lasts} s")
+    until = max(Fraction(int(track.times[-1]), track.timescale) for track in tracks)
+    text = index.text.clipped(origin, until, clip.query)
+    return replace(index, tracks=tuple(tracks), left_out=tuple(left_out), clipped_text=text)
+
+
+def shown_bounds(track: OfferedTrack, clip: Clip) -> tuple[int, int]:
+    """Say from when to when a clip's video track is of the clip itself, without what only others need.
+
+    Args:
+        track: the clip's.
+        clip: the clip.
+
+    Returns:
+        Two times in ticks, the second one behind the first.
+    """
+    begin, end = track.times[[0, -1]].tolist()
+    return max(begin, math.floor(clip.start * track.timescale)), end
+
+
+def _placed(track: OfferedTrack, found: OfferedTrack, origin: Fraction, query: str) -> OfferedTrack:
+    """Say when a clip's track begins on the clip's own timeline."""
+    begin = math.floor(origin * track.timescale)
+    whole = found.segment_names[0] == "0"
+    delay = track.delay if whole and origin == 0 else max(0, int(found.times[0]) - begin)
+    return replace(found, begin=begin, delay=delay, query=query)
+
+
+def _clipped_track(track: OfferedTrack, begin: int, end: int | None) -> OfferedTrack | None:
+    """Give the segments from a time up to another, in ticks; None where there are none."""
+    times = track.times
+    end = int(times[-1]) if end is None else min(end, int(times[-1]))
+    if begin >= end:
+        return None
+    first = max(0, int(np.searchsorted(times, begin, "right")) - 1)
+    last = max(first, int(np.searchsorted(times, end)) - 1)
+    names = {number: str(number) for number in range(first, last + 1)}
+    begins = dict(zip(names, times[first : last + 1].tolist(), strict=True))
+    sizes = dict(zip(names, track.sizes[first : last + 1].tolist(), strict=True))
+    for number in dict.fromkeys((first, last)):
+        whole = int(times[number]), int(times[number + 1])
+        bounds = max(begin, whole[0]), min(end, whole[1])
+        if bounds == whole:
+            continue
+        trimmed = trim(track, _segment_samples(track, number), *bounds)
+        if trimmed is None:  # between two frames of sound there is nothing
+            del names[number]
+        elif (trimmed.begin, bounds[1]) != whole:
+            # Named for what it has, so that all moments of one picture are one address.
+            names[number] = f"{number}-{trimmed.begin}-{bounds[1]}"
+            sizes[number] = int(trimmed.samples.size.sum()) + SAMPLE_BYTES * len(trimmed.samples)
+            begins[number] = max(begins[number], trimmed.earliest)
+    within = np.array([*(begins[number] for number in names), end], np.int64)
+    if within[-1] <= within[0]:
+        return None
+    return replace(
+        track,
+        names=tuple(names.values()),
+        times=within,
+        sizes=np.array([sizes[number] for number in names], np.int64),
+        cuts=track.cuts[min(names) : max(names) + 2],
+    )
+
+
+def _segment_samples(track: OfferedTrack, number: int) -> Samples:
+    return track.samples.samples(int(track.cuts[number]), int(track.cuts[number + 1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """Samples of a segment from a time up to another.
+
+    Attributes:
+        samples: the samples, and before a picture those that it needs.
+        begin: when the first one that was asked for begins, in ticks.
+        earliest: when the earliest one of all is presented.
+    """
+
+    samples: Samples
+    begin: int
+    earliest: int
+
+
+def trim(track: OfferedTrack, samples: Samples, begin: int, end: int) -> Trimmed | None:
+    """Leave out what a clip doesn't need of a segment.
+
+    Args:
+        track: of which the samples are.
+        samples: of a whole segment.
+        begin: when the clip begins, in ticks of the presentation: with the picture that is shown then, or
+            with the first sound that begins then or later.
+        end: when it ends.
+
+    Returns:
+        What is left; None where that is nothing.
+    """
+    times = samples.composition_time - track.samples.start
+    stop = _last(times < end) + 1
+    if not track.video:
+        wanted = np.flatnonzero((times[:stop] >= begin) & samples.is_sync[:stop])
+        if not len(wanted):
+            return None
+        start = int(wanted[0])
+        return Trimmed(_part(samples, start, stop), int(times[start]), int(times[start:stop].min()))
+    if not stop:
+        return None
+    samples, times = _part(samples, 0, stop), times[:stop]
+    shown = times[times <= begin]
+    first = int(shown.max() if len(shown) else times.min())
+    quick = _quickened(samples, times, first, end)
+    return Trimmed(quick, first, int((quick.composition_time - track.samples.start).min()))
+
+
+def _last(wanted: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> int:
+    found = np.flatnonzero(wanted)
+    return int(found[-1]) if len(found) else -1
+
+
+def _part(samples: Samples, start: int, stop: int) -> Samples:
+    return Samples(
+        samples.offset[start:stop],
+        samples.size[start:stop],
+        samples.decode_time[start : stop + 1],
+        samples.composition_offset[start:stop],
+        samples.is_sync[start:stop],
+    )
+
+
+def _quickened(samples: Samples, times: Int64, first: int, end: int) -> Samples:
+    """Let pictures last a tick each that others need: those before ``first`` and from ``end`` on.
+
+    The order in which they are shown stays, and all are shown before the end. A track whose ticks are whole
+    pictures is left as it is.
+    """
+    early, late = times < first, times >= end
+    shown, base = times.copy(), samples.composition_time - times
+    shown[early] = first - int(early.sum()) + _ranks(times[early])
+    if late.any():
+        shown[late] = max(end - int(late.sum()), int(times[~late].max()) + 1) + _ranks(times[late])
+    decode_time = decode_times_in_turn(shown, max(end, int(shown.max()) + 1))
+    # Not behind what is decoded in the next segment, and not after it is presented.
+    decode_time = np.minimum(decode_time, samples.decode_time[-1] - np.arange(len(decode_time))[::-1])
+    decode_time -= max(0, int((decode_time[:-1] - shown - base).max()))
+    decode_time = np.maximum(decode_time, np.arange(len(decode_time)))
+    return replace(samples, decode_time=decode_time, composition_offset=shown + base - decode_time[:-1])
+
+
+def _ranks(times: Int64) -> Int64:
+    """Give the place of each time among all of them, from 0."""
+    ranks = np.empty(len(times), np.int64)
+    ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
+    return ranks

@@ -1,0 +1,154 @@
+"""Whether the segments of a file can be decoded each for itself, found once by a look at where they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from media.mp4.random_access import Access, sample_starts
+from media.mp4.sample_table import Int64, stretches
+from packager.vod.index.file_index import FileIndex, OfferedTrack
+from packager.vod.movie.movie_reader import Read
+
+READS_PER_SEGMENT = 4
+"""How often a file is read for each of its segments, on average; a film needs one."""
+
+SEGMENTS_LOOKED_AT = 8
+"""How many segments tell in a list of many films what is so of each."""
+
+LEADING_SAMPLES = 16
+"""In how many samples behind a picture those are looked for that are shown before it."""
+
+SAP_CLOSED = 1
+SAP_LEADING = 2
+INDEPENDENT = (SAP_CLOSED, SAP_LEADING)
+"""Types of stream access points (ISO/IEC 14496-12 Annex I) before which nothing is needed: without leading
+pictures, and with some that are decodable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStarts:
+    """With which type of stream access point all segments begin; 0 where one of them doesn't, or who knows.
+
+    Attributes:
+        video: of the video track; of a file without one as of sound.
+        sound: of all sound tracks.
+        captions: whether captions were seen in the picture's own data, or might be there.
+        lone_pictures: whether the picture that each segment begins with can be decoded by itself.
+    """
+
+    video: int = 0
+    sound: int = 0
+    captions: bool = True
+    lone_pictures: bool = False
+
+    @property
+    def independent(self) -> bool:
+        """Whether each segment can be decoded without any other."""
+        return self.video in INDEPENDENT and self.sound in INDEPENDENT
+
+
+UNKNOWN = SegmentStarts()
+
+
+def segment_starts(index: FileIndex, read: Read) -> SegmentStarts:
+    """Look at the beginning of each segment of a file.
+
+    Args:
+        index: the file's.
+        read: reads from it; it may block.
+    """
+    sound = SAP_CLOSED if all(map(_begin_in_sync, index.sounds)) else 0
+    if index.video is None:
+        return SegmentStarts(sound, sound, captions=False)
+    worst, captions = _video_starts(index.video, read)
+    return SegmentStarts(_sap(index.video, worst), sound, captions, worst is not Access.NONE)
+
+
+def is_drawable(track: OfferedTrack, read: Read) -> bool:
+    """Say by the first few segments whether the pictures that they begin with can be decoded by themselves.
+
+    Args:
+        track: the picture.
+        read: reads from its file; it may block.
+    """
+    look = sample_starts(track.entry)
+    for number in track.cuts[:-1][:SEGMENTS_LOOKED_AT].tolist():
+        sample = track.samples.samples(number, number + 1)
+        offset = int(sample.offset[0])
+
+        def read_sample(position: int, length: int, offset: int = offset) -> bytes:
+            return read(offset + position, length)
+
+        if look(int(sample.size[0]), read_sample).access is Access.NONE:
+            return False
+    return True
+
+
+def _begin_in_sync(track: OfferedTrack) -> bool:
+    """Say whether all segments begin with sync samples: sound mostly has no others, xHE-AAC has."""
+    for wanted in _by_stretches(track):
+        sync = track.samples.sync_samples(int(wanted[0]), int(wanted[-1]) + 1)
+        found = sync.searchsorted(wanted)
+        if len(sync) <= found[-1] or np.any(sync[found] != wanted):
+            return False
+    return True
+
+
+def _sap(track: OfferedTrack, worst: Access) -> int:
+    """Give the type of stream access point of all segments, by how decoding can begin with the worst one."""
+    if worst is Access.NONE:
+        return 0
+    if not _has_leading(track):
+        return SAP_CLOSED
+    return SAP_LEADING if worst is Access.CLOSED else 0
+
+
+def _video_starts(track: OfferedTrack, read: Read) -> tuple[Access, bool]:
+    """Say how decoding can begin with the worst of all segments, and whether there are captions."""
+    left = READS_PER_SEGMENT * len(track.cuts)
+    look = sample_starts(track.entry)
+    worst, captions = Access.CLOSED, False
+    begin = 0
+
+    def read_sample(position: int, length: int) -> bytes:
+        nonlocal left
+        left -= 1
+        return read(begin + position, length) if left >= 0 else b""
+
+    for offset, size in _places(track):
+        begin = offset
+        found = look(size, read_sample)
+        if found.access is not worst:
+            worst = min(worst, found.access)
+        captions = captions or found.captions
+    return worst, captions
+
+
+def _places(track: OfferedTrack) -> list[tuple[int, int]]:
+    """Give offset and size of each segment's first sample."""
+    places: list[tuple[int, int]] = []
+    for wanted in _by_stretches(track):
+        first = int(wanted[0])
+        offsets, sizes = track.samples.places(first, int(wanted[-1]) + 1)
+        places += zip(offsets[wanted - first].tolist(), sizes[wanted - first].tolist(), strict=True)
+    return places
+
+
+def _by_stretches(track: OfferedTrack) -> Iterator[Int64]:
+    """Give the numbers of the segments' first samples, those of one stretch together."""
+    cuts = track.cuts[:-1]
+    for start, stop in stretches(0, len(track.samples)):
+        low, high = cuts.searchsorted((start, stop))
+        if low < high:
+            yield cuts[low:high]
+
+
+def _has_leading(track: OfferedTrack) -> bool:
+    """Say whether in any segment a picture is shown before the first one that is decoded."""
+    cuts = track.cuts[:-1, np.newaxis]
+    numbers = np.minimum(cuts + np.arange(LEADING_SAMPLES + 1), track.cuts[1:, np.newaxis] - 1)
+    times = track.samples.times_at(numbers.ravel()).reshape(numbers.shape)
+    return bool(np.any(times < times[:, :1]))

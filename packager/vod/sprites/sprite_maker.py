@@ -1,0 +1,330 @@
+"""Sprites of films are made in the background: an ffmpeg for each, which is fed the film's key frames.
+
+A sprite is one JPEG of many small pictures, for the seek bar. The key frames are found by the film's index,
+so that little of the film is read; ffmpeg itself opens nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from media.errors import MediaError, UnsupportedError
+from packager.concurrency import opened_in_thread
+from packager.ffmpeg.sprites import sprite_arguments
+from packager.library.local_storage import NotFoundError
+from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
+from packager.process.process import Process, run
+from packager.process.sandbox import Sandbox
+from packager.safe_files import DataFolder
+from packager.vod.movie.movie_reader import Read
+from packager.vod.movie.versioned_addresses import MediaVersion
+from packager.vod.pictures.storyboard import Storyboard
+from packager.vod.segments.segment import ShortReadError
+from packager.vod.sprites.sprite_cache import JPEG_BEGIN, Place, SpriteCache, SpriteCacheLimits
+from packager.vod.titles import Titles
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpriteLimits:
+    """What the making of sprites may cost.
+
+    Attributes:
+        at_once: how many ffmpegs run at the same time; each has one thread, at the lowest priority.
+        sprite_seconds: for how long one may take.
+        memory_bytes: address space of one.
+        waiting: most sprites that wait to be made because somebody asked for them, and as many that may be
+            asked for.
+        wait_seconds: how long a request waits for its sprite.
+        failed_seconds: how long none is made of a film whose last one failed.
+        failures: most films of which that is remembered.
+        cache: of what is kept.
+    """
+
+    at_once: int = 1
+    sprite_seconds: float = 120.0
+    memory_bytes: int = 3 << 29
+    waiting: int = 1000
+    wait_seconds: float = 20.0
+    failed_seconds: float = 300.0
+    failures: int = 1000
+    cache: SpriteCacheLimits = field(default_factory=SpriteCacheLimits)
+
+
+class NotReadyError(Exception):
+    """A sprite isn't made yet; it may be asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A sprite that is to be made."""
+
+    storyboard: Storyboard
+    number: int
+    made: asyncio.Future[bytes]
+
+    @property
+    def place(self) -> Place:
+        return self.storyboard.key, self.number
+
+
+class RemoteDrawing(Protocol):
+    """Draws sprites on other machines."""
+
+    async def draw(self, storyboard: Storyboard, number: int) -> bytes | None:
+        """Give a sprite; None where nobody can draw it now.
+
+        Raises:
+            ToolsError: it can't be drawn anywhere.
+        """
+
+    async def aclose(self) -> None:
+        """Let connections go."""
+
+
+class SpriteMaker:
+    """Has the sprites of a library's films made when somebody asks for them or for the files that name them.
+
+    Args:
+        titles: the library as VOD.
+        tools: ffmpeg.
+        folder: where sprites are kept; None: only in memory.
+        limits: what it may cost.
+        clock: seconds, of failures' age.
+        elsewhere: draws sprites on other machines; None: all are drawn here.
+
+    Attributes:
+        name: as a service.
+    """
+
+    name = "thumbnails"
+
+    def __init__(
+        self,
+        titles: Titles,
+        tools: Tools,
+        folder: DataFolder | None,
+        limits: SpriteLimits,
+        clock: Callable[[], float],
+        elsewhere: RemoteDrawing | None = None,
+    ) -> None:
+        self._titles = titles
+        self._elsewhere = elsewhere
+        self._tools = tools
+        self._limits = limits
+        self._clock = clock
+        self._cache = SpriteCache(folder, limits.cache)
+        # Those that somebody asked for, the last one first, and those that somebody may ask for.
+        self._asked: OrderedDict[Place, _Wanted] = OrderedDict()
+        self._wanted: OrderedDict[Place, _Wanted] = OrderedDict()
+        self._making: dict[Place, _Wanted] = {}
+        self._more = asyncio.Event()
+        # When a film's last sprite failed, and why.
+        self._failed: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    async def run(self) -> None:
+        """Make the sprites that are wanted, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._limits.at_once):
+                    group.create_task(self._work())
+        finally:
+            if self._elsewhere is not None:
+                await self._elsewhere.aclose()
+
+    def close(self) -> None:
+        """Let go of the requests that wait."""
+        for one in (*self._asked.values(), *self._wanted.values(), *self._making.values()):
+            one.made.cancel()
+        self._asked.clear()
+        self._wanted.clear()
+
+    async def vtt(self, name: str) -> str:
+        """Write a film's WebVTT; its sprites are made from now on.
+
+        Raises:
+            NotFoundError: there is no such film.
+            MediaError: it has no picture, or none that can be decoded.
+        """
+        storyboard = await self._storyboard(name)
+        lacking = await asyncio.to_thread(self._lacking, storyboard)
+        if lacking:
+            await asyncio.to_thread(_require_decodable, self._titles, storyboard, 0)
+        for number in lacking:
+            if len(self._wanted) < self._limits.waiting:
+                self._want(storyboard, number, first=False)
+        return await asyncio.to_thread(storyboard.vtt)
+
+    async def playlist(self, name: str) -> str:
+        """Write a film's image playlist (HLS); raises as :meth:`vtt`."""
+        return (await self._storyboard(name)).playlist().render()
+
+    async def version(self, name: str) -> MediaVersion:
+        """Tell the version of a film's sprites; raises as :meth:`vtt`."""
+        return (await self._storyboard(name)).version
+
+    async def sprite(self, name: str, number: int, version: str | None = None) -> bytes:
+        """Give a sprite as JPEG, once it is made.
+
+        Args:
+            name: of the film.
+            number: of the sprite.
+            version: the name of the version that it has to be of; None: of whichever there is.
+
+        Raises:
+            NotFoundError: there is no such film, or no such sprite of it.
+            MediaError: as :meth:`vtt`.
+            NotReadyError: it takes longer than a request waits.
+        """
+        storyboard = await self._storyboard(name)
+        if number >= storyboard.sprites or version not in (None, storyboard.version.name):
+            raise NotFoundError(f"{name} has no sprite {number}")
+        place = storyboard.key, number
+        if (data := await asyncio.to_thread(self._cache.find, place)) is not None:
+            return data
+        one = self._want(storyboard, number, first=True)
+        await asyncio.wait((one.made,), timeout=self._limits.wait_seconds)
+        if not one.made.done() or one.made.cancelled():
+            raise NotReadyError
+        return one.made.result()
+
+    async def _storyboard(self, name: str) -> Storyboard:
+        storyboard = await self._titles.threads.run(self._titles.storyboard, name)
+        when, reason = self._failed.get(storyboard.key, (0.0, ""))
+        if reason and self._clock() - when < self._limits.failed_seconds:
+            raise UnsupportedError(reason)
+        return storyboard
+
+    def _lacking(self, storyboard: Storyboard) -> list[int]:
+        places = ((storyboard.key, number) for number in range(storyboard.sprites))
+        return [place[1] for place in places if not self._cache.has(place)]
+
+    def _want(self, storyboard: Storyboard, number: int, *, first: bool) -> _Wanted:
+        """Have a sprite made; those that somebody waits for come first."""
+        place = storyboard.key, number
+        one = self._making.get(place) or self._asked.get(place) or self._wanted.get(place)
+        if one is None:
+            made = asyncio.get_running_loop().create_future()
+            one = self._wanted[place] = _Wanted(storyboard, number, made)
+            one.made.add_done_callback(_retrieved)
+        if first and place not in self._making:
+            self._wanted.pop(place, None)
+            self._asked[place] = one
+            self._asked.move_to_end(place, last=False)
+            while len(self._asked) > self._limits.waiting:
+                # Whoever asked for it has waited for longest, and mostly waits no more.
+                self._asked.popitem()[1].made.cancel()
+        self._more.set()
+        return one
+
+    async def _work(self) -> None:
+        while True:
+            while not self._asked and not self._wanted:
+                self._more.clear()
+                await self._more.wait()
+            place, one = (self._asked or self._wanted).popitem(last=False)
+            self._making[place] = one
+            try:
+                data = await self._make(one)
+                await asyncio.to_thread(self._cache.keep, place, data)
+                _settle(one, data)
+            except (ToolsError, MediaError, NotFoundError, ShortReadError, OSError) as error:
+                self._fail(one, error)
+            finally:
+                del self._making[place]
+                one.made.cancel()
+
+    def _fail(self, one: _Wanted, error: Exception) -> None:
+        reason = f"no thumbnails can be made of it: {error}"
+        log.warning("thumbnails_failed", file=one.storyboard.path, sprite=one.number, reason=str(error))
+        if not isinstance(error, (BusyError, OSError, NotFoundError, ShortReadError)):
+            self._failed[one.storyboard.key] = self._clock(), reason
+            while len(self._failed) > self._limits.failures:
+                self._failed.popitem(last=False)
+            self._drop(one.storyboard.key, reason)
+        if not one.made.done():
+            one.made.set_exception(UnsupportedError(reason))
+
+    def _drop(self, key: str, reason: str) -> None:
+        """Refuse all sprites of a film that wait: each might take as long to fail, while others wait."""
+        for queue in (self._asked, self._wanted):
+            for place in [place for place in queue if place[0] == key]:
+                made = queue.pop(place).made
+                if not made.done():
+                    made.set_exception(UnsupportedError(reason))
+
+    async def _make(self, one: _Wanted) -> bytes:
+        """Have a sprite drawn elsewhere, if there is anybody, or draw it here."""
+        if self._elsewhere is not None:
+            data = await self._elsewhere.draw(one.storyboard, one.number)
+            if data is not None:
+                return data
+        return await draw_sprite(self._titles, self._tools, self._limits, one.storyboard, one.number)
+
+
+async def draw_sprite(
+    titles: Titles, tools: Tools, limits: SpriteLimits, storyboard: Storyboard, number: int
+) -> bytes:
+    """Feed an ffmpeg with a sprite's key frames, and give its JPEG.
+
+    Args:
+        titles: the library as VOD.
+        tools: ffmpeg.
+        limits: what it may cost.
+        storyboard: the film's pictures.
+        number: of the sprite.
+
+    Raises:
+        MediaError, ToolsError: it can't be drawn.
+        NotFoundError, ShortReadError, OSError: the film can't be read now.
+    """
+    await asyncio.to_thread(_require_decodable, titles, storyboard, number)
+    opened = await opened_in_thread(titles.open_storyboard, storyboard)
+    try:
+        data = await run(
+            [tools.ffmpeg, *sprite_arguments(storyboard.size, storyboard.layout)],
+            limit=limits.sprite_seconds,
+            max_bytes=limits.cache.sprite_bytes,
+            sandbox=Sandbox(memory=limits.memory_bytes, niceness=19),
+            feed=lambda process: _feed(process, storyboard, number, opened.samples),
+        )
+    finally:
+        opened.close()
+    if not data.startswith(JPEG_BEGIN):
+        raise ToolsError("its pictures can't be decoded")
+    return data
+
+
+def _require_decodable(titles: Titles, storyboard: Storyboard, number: int) -> None:
+    with contextlib.closing(titles.open_storyboard(storyboard)) as opened:
+        storyboard.require_decodable(opened.samples, number)
+
+
+async def _feed(process: Process, storyboard: Storyboard, number: int, samples: Read) -> None:
+    pieces = storyboard.movie(samples, number)
+    try:
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            await process.write(piece)
+    except (BrokenPipeError, ShortReadError):  # it ended before, and says why
+        pass
+    finally:
+        process.close_stdin()
+
+
+def _settle(one: _Wanted, data: bytes) -> None:
+    if not one.made.done():
+        one.made.set_result(data)
+
+
+def _retrieved(made: asyncio.Future[bytes]) -> None:
+    """Take notice of a failure that nobody waits for; the log has it."""
+    if not made.cancelled():
+        made.exception()

@@ -1,0 +1,1 @@
+"""Subtitles and captions of films: embedded tracks, subtitle files beside the film, and their segments."""

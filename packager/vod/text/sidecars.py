@@ -1,0 +1,308 @@
+"""Subtitle files beside a film: ``film.de.srt``, ``film.de.forced.vtt``, ``film.srt`` for ``film.mp4``.
+
+They are foreign data: what can't be read is left out, with a line that says why, and the film is played.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import charset_normalizer
+import structlog
+
+from media.errors import MalformedError, MediaError
+from media.mp4.languages import known_language
+from media.mp4.sample_table import Int64
+from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
+from packager.library.local_storage import NotFoundError
+from packager.library.storage_interface import FolderNames, LibraryFile, Storage
+from packager.library.title_files import media_stems
+from packager.single_flight_cache import CacheLimits, SingleFlightCache
+from packager.transient_errors import will_pass
+from packager.vod.text.text_tracks import (
+    CueFacts,
+    FileCues,
+    TextLimits,
+    facts_of,
+)
+
+log = structlog.get_logger()
+
+REFUSAL_BYTES = 1024
+"""Memory of a refusal that is kept in place of cues."""
+
+_FORCED = ("forced", "foreign")
+_SDH = ("sdh", "cc", "hi")
+
+
+_ENCODINGS = (
+    ("ja", "cp932 euc_jp iso2022_jp"),
+    ("zh yue cmn", "gb18030 big5 big5hkscs"),
+    ("ko", "cp949 johab"),
+    ("ru uk bg be sr mk kk", "cp1251 koi8_r koi8_u cp866 iso8859_5"),
+    ("pl cs sk hu sl hr bs ro sq", "cp1250 iso8859_2 cp1251"),
+    ("el", "cp1253 iso8859_7"),
+    ("he yi", "cp1255 iso8859_8"),
+    ("ar fa ur", "cp1256 iso8859_6"),
+    ("tr az", "cp1254"),
+    ("et lv lt", "cp1257 iso8859_13"),
+    ("vi", "cp1258"),
+    ("th", "cp874"),
+    ("de en fr es it pt nl da sv no nb nn fi is ca eu ga gl", "cp1252"),
+)
+"""Encodings that were in use for languages before UTF-8."""
+
+_FEW = 10
+"""Text of which less than one byte in so many isn't ASCII is written in Latin letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarLimits:
+    """What subtitle files may cost.
+
+    Attributes:
+        file_bytes: largest file; that of a film of two hours has 0.1 MB.
+        files: most files of one film.
+        guess_bytes: how much of a file its encoding is guessed by.
+        film_bytes: most bytes of all files of one film together; further files are left out.
+        kept: of the cues of files, or why there are none, that are remembered.
+        facts: most entries that are remembered of what films' playlists say of files.
+        read_at_once: how many files are read at the same time.
+        wait_seconds: how long a request waits while others are read.
+        file: what one may have in it.
+    """
+
+    file_bytes: int = 2 << 20
+    files: int = 32
+    guess_bytes: int = 32 << 10
+    film_bytes: int = 12 << 20
+    facts: int = 1 << 16
+    kept: CacheLimits = field(default_factory=lambda: CacheLimits(items=1 << 15, nbytes=32 << 20))
+    read_at_once: int = 2
+    wait_seconds: float = 60.0
+    file: SubtitleFileLimits = field(default_factory=SubtitleFileLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarName:
+    """What the name of a subtitle file says: language (BCP 47, or None), and what it is for."""
+
+    name: str
+    language: str | None = None
+    default: bool = False
+    forced: bool = False
+    sdh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A subtitle file beside a film, whose cues are read when they are wanted.
+
+    Attributes:
+        named: what its name says.
+        path: relative to the library.
+        identity: changes with the file.
+        owner: reads it.
+        refusal: why it isn't even read; empty where it is.
+    """
+
+    named: SidecarName
+    path: str
+    identity: tuple[int, ...]
+    owner: Sidecars
+    refusal: str = ""
+
+    def cues(self) -> FileCues:
+        """Return its cues, which are parsed once and kept for a while.
+
+        Raises:
+            NotFoundError: it has gone or changed meanwhile.
+            OSError: it can't be read now.
+        """
+        content = self.owner.content(self)
+        if isinstance(content, str):
+            raise NotFoundError(f"{self.path}: {content}")
+        return content
+
+
+def parse_sidecar_name(name: str, stem: str) -> SidecarName | None:
+    """Read the words between a film's name and the ending; None where one is neither language nor purpose."""
+    words = name[len(stem) :].split(".")[1:-1]
+    language: str | None = None
+    flags: set[str] = set()
+    for word in words:
+        lowered, tag = word.lower(), known_language(word)
+        # Of a file without a language, "hi" is Hindi; behind one it is "hearing impaired".
+        if lowered in (*_FORCED, "default", *_SDH) and (lowered != "hi" or language is not None):
+            flags.add(lowered)
+        elif tag is not None and language is None:
+            language = tag
+        else:
+            return None
+    return SidecarName(
+        name, language, "default" in flags, not flags.isdisjoint(_FORCED), not flags.isdisjoint(_SDH)
+    )
+
+
+def decode(data: bytes, language: str | None, guess_bytes: int) -> str:
+    """Decode a file whose encoding nobody has said, and whose language perhaps its name says.
+
+    Raises:
+        MalformedError: it isn't text.
+    """
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if data.startswith(mark):
+            return data.decode(encoding, "replace")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        sample = data[:guess_bytes]
+        guess = charset_normalizer.from_bytes(sample, cp_isolation=_candidates(sample, language)).best()
+        if guess is None:  # the name says another language than the text is in
+            guess = charset_normalizer.from_bytes(sample).best()
+        if guess is None:
+            raise MalformedError("its encoding can't be told") from None
+        return data.decode(guess.encoding, "replace")
+    if "\0" in text[:guess_bytes]:
+        raise MalformedError("it isn't text")
+    return text
+
+
+def _candidates(sample: bytes, language: str | None) -> list[str] | None:
+    """Give the encodings among which one is guessed; None: all that there are.
+
+    A guess among all takes a few letters with accents for Chinese; that the language is known, or that nearly
+    all bytes are ASCII, tells better.
+    """
+    for languages, encodings in _ENCODINGS:
+        if language is not None and language.partition("-")[0] in languages.split():
+            return encodings.split()
+    few = sum(byte >= 0x80 for byte in sample) * _FEW < len(sample)
+    return ["cp1252", "cp1250", "cp1254"] if few else None
+
+
+class Sidecars:
+    """Finds and reads the subtitle files of a library. It blocks, and several threads may use it at once.
+
+    Args:
+        library: where they are.
+        folders: knows the names in its folders.
+        limits: what they may cost.
+    """
+
+    def __init__(self, library: Storage, folders: FolderNames, limits: SidecarLimits) -> None:
+        self._library = library
+        self._folders = folders
+        self._limits = limits
+        self._reading = threading.BoundedSemaphore(limits.read_at_once)
+        # By their language, too: the encoding is guessed by that.
+        self._kept = SingleFlightCache[tuple[tuple[int, ...], str | None], FileCues | str](
+            limits.kept, _nbytes
+        )
+        self._facts = SingleFlightCache[tuple[tuple[int, ...], str | None, bytes], CueFacts](
+            CacheLimits(items=limits.facts, wait_seconds=limits.wait_seconds)
+        )
+
+    def beside(self, path: str) -> list[Sidecar]:
+        """Find the subtitle files of a film, in the order of their names.
+
+        Args:
+            path: the film's, relative to the library.
+
+        Raises:
+            OSError: the system has no room to look at them now; else what can't be read is left out.
+        """
+        folder, _, name = path.rpartition("/")
+        found: list[Sidecar] = []
+        try:
+            names = self._names(folder, name)[: self._limits.files]
+        except (OSError, ValueError) as error:  # the folder is gone, or not for us to list
+            if isinstance(error, OSError) and will_pass(error):
+                raise
+            return []
+        size = 0
+        for named in names:
+            path = f"{folder}/{named.name}".removeprefix("/")
+            try:
+                with self._library.open(path) as file:
+                    refusal = self._refusal(file.size, size)
+                    found.append(Sidecar(named, path, file.identity, self, refusal))
+                    size += 0 if refusal else file.size
+            except (NotFoundError, OSError) as error:  # it is gone, or not for everybody
+                if isinstance(error, OSError) and will_pass(error):
+                    raise
+        return found
+
+    def _refusal(self, size: int, before: int) -> str:
+        """Say why a file isn't read; empty where it is."""
+        if size > self._limits.file_bytes:
+            return f"{size} bytes: more than {self._limits.file_bytes}"
+        if before + size > self._limits.film_bytes:
+            return f"more than {self._limits.film_bytes} bytes of subtitle files with those before it"
+        return ""
+
+    def _names(self, folder: str, name: str) -> list[SidecarName]:
+        found: dict[str, SidecarName] = {}
+        for stem in media_stems(name):
+            for one in self._folders.subtitles(folder, stem):
+                named = parse_sidecar_name(one, stem)
+                if named is not None:
+                    found.setdefault(one, named)
+        return list(found.values())
+
+    def content(self, sidecar: Sidecar) -> FileCues | str:
+        """Return a file's cues, or why there are none; parsed once, and kept for a while.
+
+        Raises:
+            NotFoundError: it has gone or changed meanwhile.
+            OSError: it can't be read now.
+        """
+
+        def make() -> FileCues | str:
+            if not self._reading.acquire(timeout=self._limits.wait_seconds):
+                raise TimeoutError(f"{sidecar.path} waits for others to be read")
+            try:
+                with self._library.open(sidecar.path) as file:
+                    if file.identity != sidecar.identity:
+                        raise NotFoundError(f"{sidecar.path} has changed")
+                    return self._read(file, sidecar.named.language)
+            finally:
+                self._reading.release()
+
+        return self._kept.get((sidecar.identity, sidecar.named.language), make)
+
+    def facts(self, sidecar: Sidecar, times: Int64, limits: TextLimits) -> CueFacts:
+        """Return what a film's playlists say of a file, without its cues where that is known already.
+
+        Args:
+            sidecar: the file.
+            times: when each of the film's segments begins, by the time of the cues, and behind them the end.
+            limits: what a segment may have.
+
+        Raises:
+            NotFoundError: it has gone or changed meanwhile.
+            OSError: it can't be read now.
+        """
+        if sidecar.refusal:
+            return CueFacts(sidecar.refusal)
+
+        def make() -> CueFacts:
+            content = self.content(sidecar)
+            return CueFacts(content) if isinstance(content, str) else facts_of(content, times, limits)
+
+        key = sidecar.identity, sidecar.named.language, blake2b(times.tobytes(), digest_size=16).digest()
+        return self._facts.get(key, make)
+
+    def _read(self, file: LibraryFile, language: str | None) -> FileCues | str:
+        try:
+            text = decode(file.pread(0, self._limits.file_bytes), language, self._limits.guess_bytes)
+            return FileCues(read_subtitle_file(text, self._limits.file))
+        except MediaError as error:
+            log.warning("subtitles_left_out", file=str(file.path), reason=str(error))
+            return str(error)
+
+
+def _nbytes(content: FileCues | str) -> int:
+    return content.nbytes if isinstance(content, FileCues) else REFUSAL_BYTES

@@ -1,0 +1,80 @@
+"""What the playlists say of subtitles and captions (RFC 8216bis). media.hls writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from media.hls.media_playlist import MediaPlaylist, Segment, target_duration
+from media.hls.multivariant import Media
+from media.mp4.languages import LANGUAGE_NAMES
+from packager.vod.text.text_segment_list import TextSegments
+from packager.vod.text.text_tracks import TextTrack
+
+TEXT_SUFFIX = ".vtt"
+TEXT_FOLDER = "subtitles"
+TEXT_GROUP = "subtitles"
+
+SDH_CHARACTERISTICS = ",".join(
+    f"public.accessibility.{what}" for what in ("transcribes-spoken-dialog", "describes-music-and-sound")
+)
+"""What subtitles for who doesn't hear are (RFC 8216bis §4.4.6.1, CHARACTERISTICS)."""
+
+
+def text_playlist(text: TextSegments, folder: str = "") -> MediaPlaylist:
+    """Say what the segments of a text track are.
+
+    Args:
+        text: the segments.
+        folder: what their addresses begin with, relative to that of the playlist.
+    """
+    durations = text.durations
+    named = zip(text.webvtt_names, durations, strict=True)
+    segments = [Segment(f"{folder}{name}{TEXT_SUFFIX}", duration) for name, duration in named]
+    return MediaPlaylist(target_duration(durations), segments, playlist_type="VOD", ended=True)
+
+
+def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> list[Media]:
+    """List text tracks; one of each language and purpose may be chosen by itself (§4.4.6.1.1).
+
+    Args:
+        prefix: what the addresses of their file begin with.
+        tracks: what it offers.
+        query: what the addresses of their playlists end in.
+    """
+    listed: list[Media] = []
+    for track in tracks:
+        name = text_title(track)
+        if any(one.name == name for one in listed):
+            name = f"{name} ({track.file or track.name})".replace('"', "'")
+        characteristics = SDH_CHARACTERISTICS if track.sdh else None
+        alike = [
+            one
+            for one in listed
+            if (one.language, one.forced, one.characteristics)
+            == (track.language, track.forced, characteristics)
+        ]
+        listed.append(
+            Media(
+                "SUBTITLES",
+                TEXT_GROUP,
+                name=name,
+                uri=f"{prefix}{TEXT_FOLDER}/{track.name}/media.m3u8{query}",
+                language=track.language,
+                default=track.default and not any(one.default for one in listed),
+                autoselect=track.language is not None and not alike,
+                forced=track.forced,
+                characteristics=characteristics,
+            )
+        )
+    return listed
+
+
+def text_title(track: TextTrack) -> str:
+    """Give what people call a text track: its own name, or its language's and what it is for."""
+    if track.title:
+        return track.title.replace('"', "'")
+    language = track.language
+    primary = "" if language is None else language.partition("-")[0].lower()
+    name = LANGUAGE_NAMES.get(primary, language or "Subtitles")
+    purposes = [word for word, given in (("forced", track.forced), ("SDH", track.sdh)) if given]
+    return f"{name} ({', '.join(purposes)})" if purposes else name

@@ -1,0 +1,213 @@
+"""The memory of indexes: what they say that they take, and that all together stay within their limit."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from media.mp4.sample_table_writer import Reserve, reserve_nothing
+from packager.library.local_storage import Library
+from packager.vod import TitleLimits, Titles
+from packager.vod.index.file_index import FileIndex
+from packager.vod.index.index_builder import IndexLimits, read_index
+from packager.vod.index.index_memory_budget import IndexMemory, IndexMemoryLimits
+from tests.packager.crafted import film, write
+from tests.packager.films import derived
+from tests.waiting import wait_for
+
+MEBIBYTE = 1 << 20
+
+
+def films(folder: Path, count: int, hours: float) -> list[str]:
+    """Put equal films into a folder, each a file of its own; copies would have no holes, but gigabytes."""
+    made = film(hours, rate=25)
+    return [write(folder / f"{number}.mp4", *made).name for number in range(count)]
+
+
+@pytest.mark.parametrize("rate", [24, 30])
+def test_two_hours_take_eight_megabytes_and_say_so(tmp_path: Path, rate: int) -> None:
+    path = write(tmp_path / "film.mp4", *film(2, rate=rate))
+    with Library(tmp_path).open(path.name) as file:
+        read_index(file.pread, file.size, IndexLimits())  # whatever is made once
+        gc.collect()
+        tracemalloc.start()
+        try:
+            index = read_index(file.pread, file.size, IndexLimits())
+            taken, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert taken < 8 * MEBIBYTE
+    assert index.nbytes == pytest.approx(taken, rel=0.02)
+    # While it was made, too.
+    assert peak < taken + 2 * MEBIBYTE
+
+
+def test_twenty_films_of_two_hours_stay(tmp_path: Path) -> None:
+    names = films(tmp_path, 20, 2)
+    titles = Titles(Library(tmp_path))
+    kept = [titles.track(name, "video").cuts for name in names]
+    assert titles.index_count == 20
+    assert all(titles.track(name, "video").cuts is cuts for name, cuts in zip(names, kept, strict=True))
+
+
+def test_many_that_are_asked_for_at_once_take_no_more_than_their_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = films(tmp_path, 8, 1)
+    size = len(film(1, rate=25)[0])
+    limit = int(3.5 * size)
+    titles = Titles(Library(tmp_path), TitleLimits(index_bytes=limit, made_at_once=4))
+    seen: list[int] = []
+    real = IndexMemory.reserve
+
+    def noting(memory: IndexMemory, count: int, own: int = 0) -> None:
+        real(memory, count, own)
+        seen.append(memory.reserved + memory.used)
+
+    monkeypatch.setattr(IndexMemory, "reserve", noting)
+    with ThreadPoolExecutor(8) as executor:
+        durations = list(executor.map(lambda name: titles.track(name, "video").duration, names))
+    assert len(set(durations)) == 1
+    assert len(seen) == 8
+    assert max(seen) <= limit
+    assert titles.index_count <= 3
+
+
+def index_of(count: int) -> FileIndex:
+    return FileIndex((), 0, nbytes=count)
+
+
+def test_who_reads_waits_for_those_who_read_and_for_a_while_for_those_who_use() -> None:
+    dropped: list[int] = []
+    memory = IndexMemory(100, IndexMemoryLimits(patience_seconds=0.1), dropped.append)
+    memory.reserve(60)
+    done = threading.Event()
+
+    def second() -> None:
+        memory.reserve(50)
+        done.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    wait_for(lambda: dropped, "a look at what could be dropped")
+    assert set(dropped) == {10}
+    assert not done.is_set()
+    index = index_of(60)
+    memory.add(index)
+    memory.give_back(60)
+    # Nobody reads any more, and who uses an index may be who waits: after a while it goes on.
+    thread.join()
+    assert done.is_set()
+    memory.give_back(50)
+    del index
+    gc.collect()
+    assert memory.used == memory.reserved == 0
+    memory.reserve(1000)  # what is larger than the limit for itself alone has another limit
+    memory.reserve(1000, own=1000)  # and who reads in several steps doesn't wait for itself
+    memory.give_back(2000)
+
+
+def test_those_who_wait_too_long_are_told() -> None:
+    memory = IndexMemory(100, IndexMemoryLimits(patience_seconds=0, wait_seconds=0.1), lambda _: None)
+    memory.reserve(60)
+    with pytest.raises(TimeoutError, match="no room for an index of 50 bytes"):
+        memory.reserve(50)
+    assert memory.reserved == 60
+
+
+def test_what_is_read_in_small_pieces_is_not_counted() -> None:
+    data = np.arange(200, dtype=np.uint8).tobytes()
+    memory = IndexMemory(1000, IndexMemoryLimits(small_read=100), lambda _: None)
+
+    def read(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    with memory.reading(read) as reading:
+        assert reading(5, 100) == data[5:105]
+        assert memory.reserved == 0
+        assert reading(5, 101) == data[5:106]
+        assert memory.reserved == 101
+    assert memory.reserved == 0
+
+
+CLUSTER = b"\x1f\x43\xb6\x75"
+
+
+def matroska(frames: int, tracks: tuple[int, ...] = (1, 2)) -> bytes:
+    """Write a film of frames of all sizes at odd times, with something between each two of them."""
+    source = derived("bframes.mp4.mkv", "bframes.mp4").read_bytes()
+    head = bytearray(source[: source.index(CLUSTER)])
+    size_at = head.index(b"\x18\x53\x80\x67") + 4
+    head[size_at : size_at + 8] = b"\x01" + b"\xff" * 7  # of unknown size
+    random = np.random.default_rng(1)
+    written = bytearray(head)
+    for first in range(0, frames, 2000):
+        body = bytearray(b"\xe7\x88" + (first // 2000 * 32000).to_bytes(8, "big"))
+        numbers = enumerate(zip(random.integers(1, 60, 2000), random.integers(0, 400, 2000), strict=True))
+        for number, (size, late) in numbers:
+            time = (number * 15 + int(late)).to_bytes(2, "big")
+            track, key = 0x80 | tracks[number % len(tracks)], b"\x80" if number % 4 < 2 else b"\0"
+            body += b"\xa3" + bytes((0x84 + int(size), track)) + time + key + b"x" * int(size)
+            body += b"\xec\x80" if number % 3 else b""
+        written += CLUSTER + b"\x01" + len(body).to_bytes(7, "big") + body
+    return bytes(written)
+
+
+def read_index_of(data: bytes, reserve: Reserve = reserve_nothing) -> FileIndex:
+    def read(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    return read_index(read, len(data), IndexLimits(), reserve)
+
+
+@pytest.mark.parametrize("tracks", [(1, 2), (1,)])
+def test_what_an_index_takes_while_it_is_made_is_reserved_before(tracks: tuple[int, ...]) -> None:
+    """Also of a file that has no tables, of which they are made while it is gone through."""
+    data, reserved = matroska(64_000, tracks), list[int]()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        index = read_index_of(data, reserved.append)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(index.tracks[0].samples) * len(tracks) == 64_000
+    assert peak < sum(reserved) + 2 * MEBIBYTE
+    assert sum(reserved) < 3 * peak
+
+
+def test_films_without_tables_take_their_room_among_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = matroska(40_000)
+    for number in range(4):
+        (tmp_path / f"{number}.mkv").write_bytes(data)
+    alone: list[int] = []
+    read_index_of(data, alone.append)
+    limit = sum(alone) * 2
+    titles = Titles(Library(tmp_path), TitleLimits(index_bytes=limit, made_at_once=2))
+    seen: list[int] = []
+    real = IndexMemory.reserve
+
+    def noting(memory: IndexMemory, count: int, own: int = 0) -> None:
+        real(memory, count, own)
+        seen.append(memory.reserved + memory.used)
+
+    monkeypatch.setattr(IndexMemory, "reserve", noting)
+    with ThreadPoolExecutor(4) as executor:
+        names = [f"{number}.mkv" for number in range(4)]
+        assert set(executor.map(lambda name: len(titles.track(name, "video").samples), names)) == {20_000}
+    assert len(seen) == 4 * len(alone)
+    assert 0 < max(seen) <= limit
+
+
+def test_a_track_without_a_frame_is_left_out_and_the_others_are_played() -> None:
+    index = read_index_of(matroska(4000, (1,)))
+    assert [track.name for track in index.tracks] == ["video"]
+    assert any("it has no samples" in line for line in index.left_out)
