@@ -60,7 +60,6 @@ class DynamicManifest:
         latency: what the service aims at.
         clock: address of the clock (``HTTP_ISO``).
         end: seconds from the beginning of all to the last period's end, where nothing comes any more.
-        has_periods: whether there is any.
         ended: whether nothing comes any more.
         settled: whether everybody who was there knows it: then it is of type static, which has no live edge
             that leaves it behind; times count from its beginning. To a player on the way that would change

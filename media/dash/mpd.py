@@ -45,15 +45,12 @@ class Representation:
     """An encoding of the media in an adaptation set (ISO/IEC 23009-1 §5.3.5).
 
     Attributes:
-        id: unique in the manifest.
         base_url: what its segments' addresses are relative to, or that of all of it.
         bandwidth: bit/s, or what stands for it.
         codecs: RFC 6381 string; empty of pictures.
-        segments: its segments.
         resolution: width and height in pixels, of video.
         frame_rate: frames per second, of video.
         sample_rate: Hz, of sound.
-        channels: of sound.
         joc_complexity: objects of joint object coding in E-AC-3; 0 without it.
         supplemental_codecs: what else than ``codecs`` shows it, and by which brand, or None.
         max_playout_rate: how many times as fast it can be played, of pictures that need no others (§5.3.7);
@@ -143,7 +140,6 @@ class AdaptationSet:
 
     Attributes:
         content_type: ``video``, ``audio``, ``text`` or ``image``.
-        representations: the encodings.
         language: BCP 47 or ISO 639-2 code, or None.
         main: whether it is what plays when nobody chooses.
         events: scheme of the event messages that its segments may have (§5.10.3.3), or None.
@@ -225,7 +221,6 @@ class Period:
         id: unique in the presentation, for ever.
         start: seconds since the availability start, or of a static presentation since its beginning.
         duration: seconds; None of the last one, which goes on, or has the rest.
-        adaptation_sets: what it offers.
     """
 
     id: str

@@ -58,7 +58,6 @@ class SegmentList:
         timescale: ticks per second of the timeline.
         times: when each segment begins in ticks, rising, and behind them the end.
         initialization: address of the init segment.
-        media: addresses of the segments.
         presentation_time_offset: time in ticks at which the period begins.
     """
 

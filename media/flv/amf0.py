@@ -22,7 +22,7 @@ class AmfLimits:
     """Limits of the values that are read.
 
     Attributes:
-        depth: Of objects in objects.
+        depth: Most objects inside each other.
         values: Of all together, those in objects included.
         text_bytes: Of all texts and names together: decoding megabytes that are no UTF-8 takes long.
     """

@@ -46,7 +46,6 @@ class Packet:
     """What an audio or video tag of FLV has for one track.
 
     Attributes:
-        kind: what it is.
         codec: FourCC, as Enhanced RTMP has it, or the name of an older codec.
         data: the configuration, or the frames.
         is_key: whether decoding can begin with it.

@@ -60,9 +60,6 @@ _SECOND = 10**9
 class FlvToFragments:
     """Rewrites one FLV stream as fragmented MP4, without I/O.
 
-    Args:
-        limits: of the stream.
-
     Attributes:
         frame_samples: how many samples of sound each frame of AAC has; 0 before its configuration.
         told_frame_rate: pictures per second, as their configuration tells it; None where it doesn't.

@@ -36,14 +36,7 @@ _JUMP = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemuxLimits:
-    """Limits of what is held until all tracks are known.
-
-    Attributes:
-        held_messages: How many.
-        held_milliseconds: Of the stream's time.
-        held_bytes: Of all of them.
-        values: Of the stream's metadata.
-    """
+    """Limits of what is held until all tracks are known."""
 
     held_messages: int = 128
     held_milliseconds: int = 1000
@@ -59,7 +52,6 @@ class FlvToMatroska:
 
     Args:
         limits: of what is held back.
-        tag_limits: of the stream.
     """
 
     def __init__(self, limits: RemuxLimits = DEFAULT_LIMITS, tag_limits: FlvLimits = FLV_LIMITS) -> None:
@@ -101,9 +93,7 @@ class FlvToMatroska:
         """Rewrite a tag.
 
         Args:
-            kind: its type.
             timestamp: milliseconds, modulo 2^32.
-            body: what it has.
 
         Returns:
             What is to be passed on, perhaps nothing so far.
@@ -189,7 +179,6 @@ def check_taken(kind: int, codec: str, configuration: bytes = b"") -> None:
     """Check that a codec can be rewritten.
 
     Args:
-        kind: of its tags.
         codec: its FourCC, or its name where it has none.
         configuration: of a decoder; empty where there is none.
 

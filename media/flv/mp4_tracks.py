@@ -55,7 +55,6 @@ class PictureCoder:
     """A track of pictures that has begun.
 
     Attributes:
-        track: it.
         as_sample: gives a frame as MP4 has it; nothing where there is no picture in it.
         can_begin: tells whether decoding can begin with a frame, whatever its publisher says.
     """
@@ -70,7 +69,6 @@ class SoundCoder:
     """A track of sound that has begun.
 
     Attributes:
-        track: it.
         samples: tells how many samples a frame has; MediaError where it is none that goes on with the track.
     """
 
@@ -84,7 +82,6 @@ def picture_track(
     """Begin a track of pictures.
 
     Args:
-        entry: its sample entry.
         size: width and height in pixels.
         pixel_aspect: how wide and how high a pixel is, in proportion.
     """
@@ -111,7 +108,6 @@ def begin_picture(configuration: Packet, frame: bytes) -> PictureCoder:
 
     Args:
         configuration: the decoder's, of a codec that ``check_copied`` lets pass, and neither H.264 nor AAC.
-        frame: that.
 
     Raises:
         MediaError: it can't be carried, or one of the two isn't what it is said to be.

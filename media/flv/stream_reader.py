@@ -41,11 +41,7 @@ LONGEST_STEP = 3000
 
 
 class FlvReader:
-    """Divides a stream at its key frames, without I/O; without video each audio tag is an access point.
-
-    Args:
-        limits: of the stream.
-    """
+    """Divides a stream at its key frames, without I/O; without video each audio tag is an access point."""
 
     def __init__(self, limits: FlvLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits

@@ -58,7 +58,6 @@ class UnwrittenTags(NamedTuple):
     """Tags whose bytes are made only when somebody asks for them: of a copied stream hardly anybody does.
 
     Attributes:
-        tags: these.
         size: of their bytes.
     """
 
@@ -89,7 +88,6 @@ def complete_tags(
     Args:
         view: of a stream's bytes so far.
         position: where a tag begins, or is to begin.
-        limits: of the stream.
 
     Yields:
         A tag's kind, its timestamp in milliseconds, modulo 2^32, and the offsets at which its body begins and

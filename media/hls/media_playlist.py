@@ -226,7 +226,6 @@ class MediaPlaylist:
         removed_date_ranges: IDs of recently removed ones, for a delta update that skips some; else None.
         preload_hint: URI of the next part, or None.
         map_hint: URI of its init segment if it isn't in force yet, or None.
-        rendition_reports: of the other renditions.
         ended: whether EXT-X-ENDLIST ends it.
         i_frames_only: whether each segment is one I-frame.
         images_only: whether each segment is a picture (EXT-X-IMAGES-ONLY, Roku's).

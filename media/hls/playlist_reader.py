@@ -82,7 +82,6 @@ class Resource:
     """A byte range to be fetched.
 
     Attributes:
-        uri: as in the playlist.
         span: first byte and number of bytes; None for all.
         key: for decryption; None if not encrypted.
     """
@@ -98,7 +97,6 @@ class ListedSegment:
 
     Attributes:
         number: media sequence number.
-        resource: its data.
         duration: seconds.
         map: its init segment; None without one.
         discontinuity: whether EXT-X-DISCONTINUITY precedes it.
@@ -135,7 +133,6 @@ class ListedVariant:
     """A variant of a multivariant playlist.
 
     Attributes:
-        uri: of its media playlist.
         bandwidth: bits per second.
         audio: URIs of its audio renditions, the default first; none if audio is muxed in.
     """
@@ -156,10 +153,6 @@ def read_playlist(
     data: bytes, limits: PlaylistReaderLimits = DEFAULT_LIMITS
 ) -> MediaListing | VariantListing:
     """Read a playlist; takes up to a second for the longest.
-
-    Args:
-        data: all of it.
-        limits: of it.
 
     Raises:
         MalformedError: it isn't a playlist, or violates a rule that matters.

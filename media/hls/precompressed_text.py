@@ -36,21 +36,13 @@ def digest_of(text: bytes) -> bytes:
 
 
 class DigestedText(bytes):
-    """A text together with its digest, so that who sends it again needn't make that.
-
-    Attributes:
-        digest: of the text.
-    """
+    """A text together with its digest, so that who sends it again needn't make that."""
 
     digest: bytes
 
 
 class SharedText(DigestedText):
-    """Text that is part of many texts.
-
-    Attributes:
-        deflated: its compressed form.
-    """
+    """Text that is part of many texts."""
 
     deflated: Deflated
 
@@ -63,11 +55,7 @@ class SharedText(DigestedText):
 
 
 class TextTemplate:
-    """Text with marks that are replaced for each reader.
-
-    Args:
-        text: with the marks.
-    """
+    """Text with marks that are replaced for each reader."""
 
     __slots__ = ("_counts", "text")
 

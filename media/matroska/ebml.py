@@ -45,7 +45,6 @@ def header(data: bytes | memoryview, at: int) -> Element:
 
     Args:
         data: bytes that hold the header.
-        at: where it begins.
 
     Raises:
         MalformedError: it is cut off, or no element begins so.

@@ -104,7 +104,6 @@ def vp9_configuration(
     """Write the payload of ``vpcC`` ("VP Codec ISO Media File Format Binding") from a key frame (VP9 §6.2).
 
     Args:
-        frame: its beginning.
         size: width and height in pixels.
         rate: frames per second; 0 where it isn't known.
         colour: primaries, transfer and matrix, as ITU-T H.273 numbers them.

@@ -23,12 +23,10 @@ class LiveTrack:
 
     Attributes:
         number: from 1 to 126.
-        codec: its codec ID.
         private: the codec's configuration; empty for none.
         pixels: width and height of video; zero where they aren't known.
         frame_rate: frames per second of video; 0 where it isn't known.
         sample_rate: of sound, in hertz; 0 for video.
-        channels: of sound.
     """
 
     number: int
@@ -109,9 +107,7 @@ class LiveBlockWriter:
         """Write a frame.
 
         Args:
-            track: number of its track.
             time: milliseconds at which it is presented, not negative.
-            data: the frame.
             is_key: whether decoding can begin with it.
         """
         begin = b""

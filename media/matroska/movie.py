@@ -70,7 +70,6 @@ class MatroskaMovie:
     """The tracks of a Matroska file with their sample tables.
 
     Attributes:
-        movie: its film and sound.
         cut_short: whether it ends within a cluster.
         damaged: whether something within it couldn't be read.
         assembled: the samples that it doesn't hold as they are; or None.

@@ -53,7 +53,6 @@ class CodecFacts:
     """The MP4 sample entry of a Matroska track, and what is known of its frames.
 
     Attributes:
-        sample_entry: the whole box.
         rate: of sound, the samples a second that its ticks are.
         frame_samples: of sound, the samples of each frame; 0 where they differ, or nobody knows.
         reordered: whether frames may be shown in another order than they are decoded in.
@@ -108,8 +107,6 @@ def visual_sample_entry(track: MatroskaTrack, kind: bytes, configuration: bytes)
 
     Args:
         track: what is said of it.
-        kind: of the entry.
-        configuration: the codec's box.
 
     Raises:
         MalformedError: its size is impossible.

@@ -57,11 +57,7 @@ DEFAULT_LIMITS = MatroskaStreamLimits()
 
 
 class MatroskaStreamReader:
-    """Divides a stream at its key frames, without I/O; without video each block is an access point.
-
-    Args:
-        limits: of the stream.
-    """
+    """Divides a stream at its key frames, without I/O; without video each block is an access point."""
 
     def __init__(self, limits: MatroskaStreamLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits

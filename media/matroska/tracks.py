@@ -33,10 +33,8 @@ class MatroskaTrack:
         number: what the blocks call it.
         kind: ``VIDEO``, ``AUDIO`` or another type.
         codec: its codec ID, such as ``V_MPEG4/ISO/AVC``.
-        private: the codec's configuration.
         enabled: whether the track is to be used.
         default: whether it is chosen by itself.
-        name: what people call it.
         language: code of ISO 639-2, bibliographic.
         extended_language: BCP 47 tag, which says more than the code; empty without it.
         default_duration: nanoseconds of each frame; 0 where it doesn't say.
@@ -46,8 +44,6 @@ class MatroskaTrack:
         colour: of video; None where it doesn't say.
         full_range: whether all values of a sample of video are used.
         sample_rate: of sound in Hz.
-        channels: of sound.
-        encrypted: whether its frames are.
         compression: how its frames are compressed; None where they aren't.
         stripped: the bytes that all frames begin with, and that none has in the file.
         dolby_vision: kind and payload of the box that says how Dolby Vision is in it; or None.

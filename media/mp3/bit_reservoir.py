@@ -75,9 +75,6 @@ def _shape(head: bytes) -> Shape:
 def mute(frame: bytes) -> bytes:
     """Make a frame silent by emptying its side information.
 
-    Args:
-        frame: whole.
-
     Returns:
         The frame, with its bits in place: later frames may use them.
     """
@@ -149,7 +146,6 @@ def _is_decodable(shape: Shape, side: int, available: int) -> bool:
     """Tell whether side information is valid; decoders refuse frames otherwise.
 
     Args:
-        shape: of the frame.
         side: the side information as a number, with the granules at its end.
         available: bytes from the start of the frame's bits to its end.
     """

@@ -94,9 +94,6 @@ class Deinterleaver:
 
     Args:
         metaint: bytes of audio between two blocks, by ``icy-metaint``; 0 for a stream without blocks.
-
-    Attributes:
-        title: the newest.
     """
 
     def __init__(self, metaint: int) -> None:

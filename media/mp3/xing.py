@@ -56,10 +56,6 @@ class InfoFrame:
 def parse_info_frame(header: FrameHeader, data: bytes) -> InfoFrame | None:
     """Recognise such a frame: Xing and Info follow the side information, VBRI is at byte 36.
 
-    Args:
-        header: of the frame.
-        data: the whole frame.
-
     Returns:
         Its content; None for a frame of audio.
     """

@@ -40,7 +40,6 @@ class AssembledSamples:
 
     Attributes:
         begins: at which offset each track's are named.
-        tracks: what puts them together.
     """
 
     begins: Sequence[int]

@@ -59,9 +59,6 @@ def audio_specific_config(data: bytes) -> AudioSpecificConfig:
     HE-AAC is told in front, where the first object type is 5 or 29, or behind, in a sync extension that
     decoders of AAC-LC don't look at (§1.6.5). What only the frames themselves tell isn't found.
 
-    Args:
-        data: the decoder's specific data.
-
     Raises:
         MalformedError: it has no object type.
     """
@@ -89,7 +86,6 @@ def write_audio_specific_config(object_type: int, rate: int, channels: int) -> b
     Args:
         object_type: below 31.
         rate: one of ``SAMPLE_RATES``.
-        channels: number of the channelConfiguration.
     """
     return (object_type << 11 | SAMPLE_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
 

@@ -48,7 +48,6 @@ def box(kind: bytes, *payload: bytes | bytearray | memoryview) -> bytes:
     """Write a box (§4.2), with a 64-bit size where 32 bits don't hold it.
 
     Args:
-        kind: the four-character type.
         payload: what is inside, in order; boxes inside boxes are just bytes.
 
     Returns:
@@ -64,7 +63,6 @@ def full_box(kind: bytes, version: int, flags: int, *payload: bytes | bytearray 
     """Write a full box (§4.2): a box that begins with an 8-bit version and 24 bits of flags.
 
     Args:
-        kind: the four-character type.
         version: 0 to 255.
         flags: 0 to 2^24 - 1.
         payload: what comes after the flags.

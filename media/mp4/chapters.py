@@ -20,7 +20,6 @@ class Chapter:
     Attributes:
         start: milliseconds.
         end: milliseconds.
-        title: may be empty.
     """
 
     start: int

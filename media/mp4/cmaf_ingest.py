@@ -41,7 +41,6 @@ class TrackUploadLimits:
 
     Attributes:
         tracks: Most tracks of a stream; of several of a kind one is taken, and the others are only read.
-        init_bytes: Largest init segment.
         fragment_bytes: Largest fragment: encoders may send a whole segment as one.
         known_fragments: How many of a track's newest are known again: encoders send a segment once more whose
             request has failed.
@@ -73,7 +72,6 @@ class UploadReader:
 
     Args:
         name: of the request's address, behind that of the channel.
-        limits: of the body.
 
     Attributes:
         track: which it belongs to; None before enough has come to know.
@@ -138,11 +136,7 @@ class UploadReader:
 
 
 class TrackUploads:
-    """Joins the tracks of one stream.
-
-    Args:
-        limits: of it.
-    """
+    """Joins the tracks of one stream."""
 
     def __init__(self, limits: TrackUploadLimits) -> None:
         self._limits = limits

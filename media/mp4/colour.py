@@ -20,13 +20,7 @@ HLG = 18
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """How numbers of a picture become light.
-
-    Attributes:
-        primaries: ColourPrimaries.
-        transfer: TransferCharacteristics.
-        matrix: MatrixCoefficients.
-    """
+    """How numbers of a picture become light."""
 
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
@@ -50,7 +44,6 @@ def colour_of_configuration(kind: bytes, configuration: bytes) -> Colour | None:
 
     Args:
         kind: ``avcC``, ``hvcC``, ``av1C`` or ``vpcC``.
-        configuration: the box's payload.
     """
     try:
         if kind == b"avcC":

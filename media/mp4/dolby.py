@@ -19,9 +19,6 @@ _BRANDS = {1: b"db1p", 2: b"db2g", 4: b"db4h"}
 def ac3_channels(dac3: bytes) -> int:
     """Read the channels of an ``AC3SpecificBox`` (ETSI TS 102 366 §F.4).
 
-    Args:
-        dac3: its payload.
-
     Raises:
         MalformedError: it is cut off.
     """
@@ -47,9 +44,6 @@ class EnhancedAC3:
 
 def enhanced_ac3(dec3: bytes) -> EnhancedAC3:
     """Read an ``EC3SpecificBox`` (ETSI TS 102 366 §F.6) and its extension (ETSI TS 103 420 §C.3).
-
-    Args:
-        dec3: its payload.
 
     Raises:
         MalformedError: it is cut off.

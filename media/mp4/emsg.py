@@ -29,7 +29,6 @@ class EventMessage:
         presentation_time: when it begins, in ticks of the media's own time.
         duration: ticks, or None where it isn't known.
         id: names the event; messages with the same scheme, value and id are the same event.
-        data: what it says.
         scheme: URI that defines what the data is.
         value: further distinguishes within the scheme.
     """
@@ -61,7 +60,6 @@ def with_brand(init: bytes, brand: bytes) -> bytes:
 
     Args:
         init: its bytes, of which nothing counts absolute positions.
-        brand: four characters.
 
     Returns:
         The same with the brand; the same bytes where it has it, or has no ``ftyp``.

@@ -15,7 +15,6 @@ def elementary_stream_box(object_type: int, specific: bytes) -> bytes:
     """Write the box.
 
     Args:
-        object_type: of the coding.
         specific: what its decoder is told; empty where there is nothing.
 
     Raises:

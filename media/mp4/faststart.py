@@ -74,10 +74,7 @@ def moved_forward(moov: bytes, start: int, front: int, limits: MovieLimits = DEF
     The file is then what was before ``front``, what this returns, and the rest in order without the old one.
 
     Args:
-        moov: the whole box.
-        start: where it lies.
         front: where it shall lie, in front of all media.
-        limits: what it may have.
 
     Returns:
         The box, its chunks' places in 64 bits where 32 don't reach any more.

@@ -59,10 +59,6 @@ class _Run:
 class FragmentJoiner:
     """Joins streams, without I/O; of a single one it interleaves the tracks.
 
-    Args:
-        count: how many streams.
-        limits: of them.
-
     Attributes:
         signature: what decoders must know, the init segment of all; empty before all streams have begun.
     """
@@ -77,7 +73,6 @@ class FragmentJoiner:
         """Take the next bytes of a stream.
 
         Args:
-            index: of the stream.
             data: the bytes.
 
         Returns:

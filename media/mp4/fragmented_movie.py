@@ -100,7 +100,6 @@ class FragmentedMovie:
         """Take the next fragment.
 
         Args:
-            moof: the whole box.
             position: where it begins in the file.
 
         Raises:
@@ -271,7 +270,6 @@ class _Run:
         trun: where in it the run is.
         base: what its data's place counts from.
         follows: where its data are if it doesn't say so.
-        defaults: of its samples.
 
     Attributes:
         count: how many samples there are.

@@ -144,9 +144,6 @@ def write_fragment(
 
     Args:
         sequence_number: as for :func:`write_fragment_header`.
-        track_id: likewise.
-        base_media_decode_time: likewise.
-        samples: likewise.
         data: the samples' bytes, one behind the other.
 
     Returns:
@@ -173,7 +170,6 @@ def write_empty_fragment(
 
     Args:
         sequence_number: as for :func:`write_fragment_header`.
-        track_id: likewise.
         base_media_decode_time: where that time begins, in ticks, not negative.
         duration: its ticks.
     """
@@ -205,7 +201,6 @@ class Fragment(NamedTuple):
     """The samples of one track in one ``moof``.
 
     Attributes:
-        track_id: the track's.
         sequence_number: of the ``moof``.
         base_media_decode_time: of the first sample, in ticks of the track's timescale.
         samples: at least one, in decoding order.
@@ -223,9 +218,6 @@ class FragmentReader:
     """Reads a stream of ``ftyp moov (moof mdat)…`` from bytes as they come.
 
     It holds at most one box, and what was received last. Media are copied once, large ones aren't.
-
-    Args:
-        limits: of the stream.
     """
 
     def __init__(self, limits: FragmentLimits = DEFAULT_LIMITS) -> None:
@@ -265,7 +257,6 @@ class FragmentReader:
 
         Raises:
             MalformedError: after the events before it; the reader then stays with this error.
-            UnsupportedError: likewise.
             NeedMoreDataError: the stream ended inside a box, or between a ``moof`` and its ``mdat``.
         """
         if self._error is not None:

@@ -19,7 +19,6 @@ def write_init_segment(facts: TrackFacts, *, media_start: int = 0, brands: Seque
         facts: what it is; the fragments call it by its ID, and count in its timescale.
         media_start: composition time at which the presentation begins, in ticks; an edit list says so
             when it isn't 0.
-        brands: further compatible brands.
 
     Returns:
         The segment's bytes.

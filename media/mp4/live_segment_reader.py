@@ -44,7 +44,6 @@ class LiveSegmentFacts:
     """Facts about a live segment, read from its file.
 
     Attributes:
-        track_id: of its one track.
         decode_time: of its first sample, in ticks.
         presentation_time: when that one is shown, likewise.
         duration: of all its samples, likewise.
@@ -71,7 +70,6 @@ def read_live_segment(read: ReadAt, size: int) -> LiveSegmentFacts:
     """Read a segment's structure, up to its last byte, without its samples.
 
     Args:
-        read: reads the file.
         size: of the file, in bytes.
 
     Raises:

@@ -126,7 +126,6 @@ class TrackFragment:
     """The samples of one track in a fragment (``traf``).
 
     Attributes:
-        track_id: the track's.
         base_media_decode_time: ticks, or None without ``tfdt``: it goes on where the last one ended.
         samples: of all its runs, in order.
         spans: (offset, length) of each run's bytes, as absolute positions in the stream.
@@ -166,7 +165,6 @@ def parse_moof(
     """Read a movie fragment.
 
     Args:
-        data: the whole box.
         position: where the box begins in the stream.
         defaults: of each track; a fragment of any other track is malformed.
         limits: of what is in it.

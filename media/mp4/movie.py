@@ -72,7 +72,6 @@ class Edit:
     Attributes:
         duration: how long it lasts, in ticks of the movie's timescale; 0 means to the end of the media.
         media_time: where it begins in the media, in ticks of the media's timescale; -1 is an empty edit.
-        rate: playback rate.
     """
 
     duration: int
@@ -98,7 +97,6 @@ class Track:
         obstacle: why its samples can't be packaged, where another container says so; empty where they can.
         matrix: the 36 bytes of the track header's matrix.
         display_width: track header's width in pixels, sample aspect ratio applied.
-        display_height: track header's height.
         sample_entries: the whole boxes inside ``stsd``.
         edits: the edit list, empty when there is none.
         tables: payloads of the sample table's boxes by type, version and flags included.
@@ -154,7 +152,6 @@ def parse_movie(data: bytes | memoryview, limits: MovieLimits = DEFAULT_LIMITS) 
 
     Args:
         data: the payload of the box. The tracks' tables keep a view of it.
-        limits: what it may have.
 
     Returns:
         The movie.
@@ -214,7 +211,6 @@ class Boxes:
 
     Args:
         data: bytes of the ``moov``.
-        limits: what it may have.
     """
 
     __slots__ = ("_left", "data", "limits")

@@ -119,10 +119,8 @@ class MovieTrack:
     """A track of the movie.
 
     Attributes:
-        facts: what it is.
         start: seconds in the movie at which its first sample is presented. Below 0: what comes before the
             movie's beginning is decoded and not shown (an edit list says so).
-        tables: its samples.
     """
 
     facts: TrackFacts

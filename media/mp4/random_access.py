@@ -93,7 +93,6 @@ def as_first(entry: SampleEntry, sample: bytes) -> bytes:
 
     Args:
         entry: the sample entry of the track.
-        sample: a whole sync sample.
     """
     configuration = next((one for one in entry.boxes if one[4:8] == b"hvcC"), b"")
     if len(configuration) <= 8 + _HEVC_LENGTH_SIZE:

@@ -88,9 +88,6 @@ class SampleEntry:
 def parse_sample_entry(entry: bytes) -> SampleEntry:
     """Take a sample entry apart.
 
-    Args:
-        entry: the whole box.
-
     Returns:
         Its parts.
 

@@ -300,7 +300,7 @@ class _Runs:
     Attributes:
         total: all samples' values together, where they are summed.
         least: of them; 0 without samples.
-        greatest: likewise.
+        greatest: of them; 0 without samples.
     """
 
     __slots__ = (

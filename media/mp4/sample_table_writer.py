@@ -69,7 +69,6 @@ class TableRoom:
     """How much memory the tables of all tracks of a file may still take.
 
     Args:
-        nbytes: for all together.
         reserve: called before it is taken.
     """
 
@@ -323,9 +322,6 @@ class TrackStart(NamedTuple):
 
 def edit_lists(starts: list[TrackStart]) -> tuple[int, list[tuple[Edit, ...]]]:
     """Write edit lists (§8.6.6) that put tracks whose media begin at tick 0 where they belong.
-
-    Args:
-        starts: of all tracks.
 
     Returns:
         The timescale of their durations, and the list of each track.

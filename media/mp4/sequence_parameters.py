@@ -240,7 +240,6 @@ def _vui(
     """Read the first fields of video usability information, alike in both (Annex E).
 
     Args:
-        bits: where they are.
         has_timing: whether the frame rate follows close behind them, as in H.264.
     """
     aspect, colour = (1, 1), None

@@ -22,9 +22,6 @@ class FragmentedStreamReader:
     """Divides a stream at its key frames, without I/O; without video each fragment is an access point.
 
     What isn't a ``moov`` or a fragment is left out.
-
-    Args:
-        limits: of the stream.
     """
 
     def __init__(self, limits: FragmentLimits = DEFAULT_LIMITS) -> None:

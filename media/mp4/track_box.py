@@ -63,7 +63,6 @@ def trak(
     """Write a track.
 
     Args:
-        facts: what it is.
         tables: the boxes of its sample table behind ``stsd``.
         edits: its edit list's box, or nothing.
         duration: how long it is presented, in ticks of the movie's timescale.

@@ -27,7 +27,6 @@ class FragmentTrack:
 
     Args:
         track_id: what the fragments call it.
-        init: its init segment.
         timescale: ticks per second.
     """
 
@@ -49,8 +48,6 @@ class FragmentTrack:
 
         Args:
             time: when it is decoded, in ticks.
-            shown: when it is shown.
-            data: it.
             is_sync: whether decoding can begin with it.
 
         Raises:
@@ -76,7 +73,6 @@ class FragmentTrack:
         Args:
             time: when it begins, in ticks, as exactly as the stream tells it.
             lasts: how many ticks it lasts.
-            data: it.
 
         Raises:
             MalformedError: the times go back or jump.
@@ -118,7 +114,6 @@ def begin_track(
         track_id: what the fragments call it.
         handler: ``vide`` or ``soun``.
         timescale: ticks per second.
-        entry: its sample entry.
         display_size: width and height as shown.
     """
     facts = TrackFacts(track_id, handler, timescale, entry, display_size=display_size)

@@ -37,7 +37,6 @@ def read_segment(data: bytes, media_time: int) -> list[Cue]:
     """Read a segment of HLS that :func:`media.subtitles.webvtt.segment` has written.
 
     Args:
-        data: the segment.
         media_time: of its beginning in milliseconds, for MPEG-2 timestamps begin anew after a day.
 
     Returns:
@@ -64,8 +63,7 @@ def fragment(cues: Iterable[Cue], start: int, end: int, number: int) -> bytes:
     Args:
         cues: with media times; what of them lies outside of the segment is left out.
         start: media time of its beginning, in milliseconds.
-        end: likewise of its end.
-        number: of the movie fragment.
+        end: media time of its end, in milliseconds.
 
     Returns:
         ``moof`` and ``mdat``.

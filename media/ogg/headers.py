@@ -53,11 +53,9 @@ class Link:
     Attributes:
         codec: ``vorbis``, ``opus`` or ``flac``.
         sample_rate: Hz of granule positions.
-        channels: their number.
         bitrate: nominal bit/s; 0 if unknown.
         pre_skip: samples to discard at the start (RFC 7845 §4.2).
         decoder: configuration that must be equal for a decoder to continue.
-        tags: title and artist.
         packets: header packets to be sent, without pictures and properties of a whole file.
     """
 

@@ -37,10 +37,8 @@ class Page:
     Attributes:
         flags: ``CONTINUED``, ``FIRST``, ``LAST``.
         granule: position behind the last packet that ends here, or ``NO_POSITION``.
-        serial: of its logical stream.
         sequence: its number in the stream.
         lacing: lengths of the segments; one shorter than 255 ends a packet.
-        body: the segments.
     """
 
     flags: int
@@ -100,8 +98,6 @@ def paginate(packets: Sequence[bytes], serial: int, sequence: int, flags: int = 
     """Put packets without positions (headers) on pages of their own.
 
     Args:
-        packets: whole ones.
-        serial: of the pages.
         sequence: number of the first page.
         flags: of the first page.
     """

@@ -21,8 +21,6 @@ class AudioPage:
     """A page of audio.
 
     Attributes:
-        link: its stream.
-        page: unchanged.
         duration: that it adds, in samples of the link; 0 if unknown.
     """
 

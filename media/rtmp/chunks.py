@@ -66,7 +66,6 @@ class Message(NamedTuple):
         kind: one of the types above.
         stream: the message stream, which ``createStream`` made; 0 for the connection itself.
         timestamp: milliseconds, modulo 2^32.
-        payload: what it says.
     """
 
     kind: int
@@ -81,10 +80,6 @@ class _ChunkStream:
     Attributes:
         field: its timestamp or delta, as it was written.
         is_extended: whether four bytes of their own hold that.
-        timestamp: of the message.
-        size: of its payload.
-        kind: its type.
-        stream: its message stream.
         payload: what has come of it.
         is_open: whether more of it will come.
     """
@@ -376,7 +371,6 @@ def write_message(chunk_stream: int, message: Message, chunk_bytes: int) -> byte
 
     Args:
         chunk_stream: a number from 2 to 63.
-        message: what is written.
         chunk_bytes: size of chunks, as the other side knows it.
     """
     extended = message.timestamp.to_bytes(4, "big") if message.timestamp >= _EXTENDED else b""

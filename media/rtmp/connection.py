@@ -39,10 +39,9 @@ class RtmpConnectionLimits:
         messages: Before it publishes, and between two streams.
         aggregated_messages: In an aggregate message, all of which are taken at once: seconds of a stream.
         tags: Given at once, where many come.
-        parameters: In a query.
+        parameters: Most parameters of a query.
         window_bytes: What it may send before we acknowledge it, where it says nothing else.
         least_window_bytes: The same at least: each acknowledgement is a packet of ours.
-        sent_chunk_bytes: Size of our chunks.
     """
 
     chunks: ChunkLimits = field(default_factory=ChunkLimits)
@@ -78,11 +77,8 @@ class PublishRequest:
     """The client wants to publish; ``accept_publish`` or ``refuse_publish`` answers it.
 
     Attributes:
-        app: the application's name.
         name: the stream's name, without a query and exactly as it was sent.
         parameters: of the queries of the stream's name, the application and the URL, in this order.
-        user: of the URL.
-        password: of the URL.
     """
 
     app: str

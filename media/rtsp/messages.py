@@ -45,7 +45,6 @@ class Message:
     Attributes:
         first: the parts of its first line: method, URI and version, or version, status and reason.
         fields: names and values of its header, in order.
-        body: what follows.
     """
 
     first: tuple[str, str, str]
@@ -79,11 +78,7 @@ class Message:
 
 @dataclass(slots=True)
 class RtspReader:
-    """Reads the messages and frames of a connection; does no I/O.
-
-    Attributes:
-        limits: of the messages.
-    """
+    """Reads the messages and frames of a connection; does no I/O."""
 
     limits: RtspMessageLimits = DEFAULT_LIMITS
     _held: bytearray = field(default_factory=bytearray)
@@ -200,10 +195,6 @@ def authorization_for_uri(authorization: str, method: str, uri: str, user: str, 
 
     Args:
         authorization: the field, of any scheme.
-        method: of the request.
-        uri: the other URI.
-        user: as in a URL.
-        password: as in a URL.
 
     Returns:
         The field for that URI; None if the original isn't valid for that password.

@@ -63,11 +63,7 @@ DEFAULT_LIMITS = CueLimits()
 
 
 class CueReader:
-    """Reads a file, or an endless body; does no I/O.
-
-    Args:
-        limits: of the cues.
-    """
+    """Reads a file, or an endless body; does no I/O."""
 
     def __init__(self, limits: CueLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits

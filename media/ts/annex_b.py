@@ -38,7 +38,6 @@ class VideoCoding:
         sequence: the type of sequence parameter sets among them.
         delimiter: the type of unit that a picture begins with.
         random_access: types of slices with which decoding can begin.
-        slices: types of all slices.
     """
 
     codec: str
@@ -156,10 +155,6 @@ def _has_recovery_point(unit: bytes) -> bool:
 
 def configuration(coding: VideoCoding, sets: Sequence[bytes]) -> tuple[bytes, SequenceParameters]:
     """Write the payload of ``avcC`` or ``hvcC`` (ISO/IEC 14496-15 §5.3.3.1, §8.3.3.1).
-
-    Args:
-        coding: the video's.
-        sets: parameter sets.
 
     Returns:
         The payload, and what the first sequence parameter set says.

@@ -72,7 +72,7 @@ class Piece(NamedTuple):
         end: where the last one ends.
         starts: whether the PES packet begins with it.
         dts: when it is decoded, in ticks of 90 kHz modulo 2^33; None where it doesn't say.
-        pts: when it is presented.
+        pts: when it is presented, in the same ticks.
     """
 
     data: bytes
@@ -87,8 +87,6 @@ class PacketBlock:
     """Some packets of a file.
 
     Args:
-        data: whole packets.
-        layout: how they lie.
         position: where in the file they are.
 
     Raises:
@@ -190,7 +188,7 @@ class Unit:
         begin: where in the file the first packet is.
         end: where the last one ends.
         dts: when it is decoded, in ticks of 90 kHz modulo 2^33.
-        pts: when it is presented.
+        pts: when it is presented, in the same ticks.
     """
 
     data: bytes
@@ -248,8 +246,6 @@ def read_units(read: Read, layout: Layout, pid: int, begin: int, end: int) -> It
 
     Args:
         read: reads from the file; it may block.
-        layout: how its packets lie.
-        pid: the stream's.
         begin: where the first unit's first packet is.
         end: where the last one's last packet ends.
     """

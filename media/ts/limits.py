@@ -16,7 +16,6 @@ class TransportLimits:
         beginning_bytes: how much of one is read where only its tracks matter.
         table_search_bytes: how much of its beginning is searched for what says which streams there are.
         frames: most frames of all tracks together.
-        picture_bytes: largest picture.
         sound_bytes: largest PES packet of sound.
         skipped_bytes: most bytes of sound that are no frames, beyond the bytes of frames.
         span_bytes: in how much of the file one of either may lie, for so much is read for it.

@@ -69,12 +69,7 @@ _LANGUAGE, _REGISTRATION, _DVB_AC3, _DVB_EAC3, _DVB_DTS = 0x0A, 0x05, 0x6A, 0x7A
 
 @dataclass(frozen=True, slots=True)
 class TransportMovie:
-    """What is in a file.
-
-    Attributes:
-        movie: its film and sound.
-        assembled: their samples.
-    """
+    """What is in a file."""
 
     movie: Movie
     assembled: AssembledSamples
@@ -88,7 +83,6 @@ def read_transport_stream(
     Args:
         read: reads from it; it may block.
         size: its length in bytes.
-        layout: how its packets lie.
         limits: what it may be made of.
         reserve: called before memory is taken for its frames.
 

@@ -162,11 +162,8 @@ class StreamSamples:
 
     Attributes:
         facts: what its codec and its shape are, in Matroska's words.
-        entry: its sample entry.
         times: when its samples are decoded and shown, since the beginning of the clock.
-        sizes: of its samples.
         is_sync: whether decoding can begin with each.
-        samples: puts them together.
     """
 
     facts: MatroskaTrack

@@ -55,8 +55,6 @@ class SoundCoding:
 
     Attributes:
         codec: its codec ID in Matroska.
-        name: what people call it.
-        parse: reads a frame's header.
         sync: the two bytes with which it begins.
     """
 
@@ -138,8 +136,6 @@ def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> Matroska
     """Describe a track of frames to ``codec_facts``.
 
     Args:
-        number: the track's.
-        coding: that of the frames.
         first: what the header of the first one says.
     """
     private = b""
@@ -156,7 +152,6 @@ class SoundFrames:
     """The frames of a stream, without I/O.
 
     Args:
-        coding: the stream's.
         skipped_bytes: most bytes that are no frames, beyond the bytes of frames.
 
     Attributes:

@@ -89,9 +89,6 @@ class TransportReader:
 
     Without video, each packet with the random access indicator is one.
 
-    Args:
-        limits: of the stream.
-
     Attributes:
         lost: number of lost packets, by their counters modulo 16.
     """

@@ -44,8 +44,6 @@ class ElementaryStream:
 
     Attributes:
         kind: stream type, one of ``StreamType`` or another.
-        pid: of its packets.
-        descriptors: of its entry.
     """
 
     kind: int

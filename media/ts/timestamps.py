@@ -64,7 +64,6 @@ class FileClock:
         """Give the time of a timestamp.
 
         Args:
-            told: the timestamp.
             place: the byte of the file at which it is.
 
         Raises:

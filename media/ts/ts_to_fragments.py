@@ -212,11 +212,7 @@ class _Sound:
 
 
 class TransportToFragments:
-    """Rewrites a stream, without I/O.
-
-    Args:
-        limits: of the stream.
-    """
+    """Rewrites a stream, without I/O."""
 
     def __init__(self, limits: LiveTransportLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
