@@ -58,14 +58,14 @@ def read_values(data: bytes, limits: AmfLimits) -> list[Value]:
         TooLargeError: they are nested too deeply, too many or too long.
         UnsupportedError: there is AMF3 among them.
     """
-    reader = _Reader(data, limits)
+    reader = _AmfReader(data, limits)
     values = list[Value]()
     while reader.place < len(data):
         values.append(reader.value(0))
     return values
 
 
-class _Reader:
+class _AmfReader:
     def __init__(self, data: bytes, limits: AmfLimits) -> None:
         self._data = data
         self._limits = limits
@@ -78,11 +78,11 @@ class _Reader:
         self._values += 1
         if self._values > self._limits.values:
             raise TooLargeError(f"more than {self._limits.values} values")
-        marker = self._take(1)[0]
+        marker = self._read_bytes(1)[0]
         if marker == NUMBER:
             return self._number()
         if marker == BOOLEAN:
-            return self._take(1) != b"\0"
+            return self._read_bytes(1) != b"\0"
         if marker == STRING:
             return self._text(2)
         if marker in (LONG_STRING, XML_DOCUMENT):
@@ -95,10 +95,10 @@ class _Reader:
         if marker == DATE:
             date = Date(self._number())
             # AMF0 §2.13: the time zone is reserved.
-            self._take(2)
+            self._read_bytes(2)
             return date
         if marker == REFERENCE:
-            index = int.from_bytes(self._take(2), "big")
+            index = int.from_bytes(self._read_bytes(2), "big")
             if index >= self._objects:
                 raise MalformedError("a reference to no object")
             return Reference(index)
@@ -111,13 +111,13 @@ class _Reader:
         self._objects += 1
         if marker == STRICT_ARRAY:
             # A count of four thousand million is refused by the first value that isn't there.
-            count = int.from_bytes(self._take(4), "big")
+            count = int.from_bytes(self._read_bytes(4), "big")
             return [self.value(depth + 1) for _ in range(count)]
         if marker == TYPED_OBJECT:
             self._text(2)
         if marker == ECMA_ARRAY:
             # AMF0 §2.10: its count is a hint, and many encoders write 0.
-            self._take(4)
+            self._read_bytes(4)
         return self._properties(depth)
 
     def _properties(self, depth: int) -> dict[str, Value]:
@@ -130,17 +130,17 @@ class _Reader:
             found[name] = self.value(depth + 1)
 
     def _number(self) -> float:
-        number: float = struct.unpack(">d", self._take(8))[0]
+        number: float = struct.unpack(">d", self._read_bytes(8))[0]
         return number
 
     def _text(self, width: int) -> str:
-        raw = self._take(int.from_bytes(self._take(width), "big"))
+        raw = self._read_bytes(int.from_bytes(self._read_bytes(width), "big"))
         self._text_bytes += len(raw)
         if self._text_bytes > self._limits.text_bytes:
             raise TooLargeError(f"more than {self._limits.text_bytes} bytes of text")
         return raw.decode(errors="replace")
 
-    def _take(self, size: int) -> bytes:
+    def _read_bytes(self, size: int) -> bytes:
         start, self.place = self.place, self.place + size
         if self.place > len(self._data):
             raise MalformedError("a value that isn't complete")

@@ -99,7 +99,7 @@ def read_packets(kind: int, body: bytes) -> list[Packet]:
     """
     if not body:
         return []
-    reader = _Reader(body)
+    reader = _BodyReader(body)
     first = reader.number(1)
     if kind == VIDEO:
         if has_enhanced_header(VIDEO, first):
@@ -141,7 +141,7 @@ def write_packet(kind: int, packet: Packet) -> bytes:
     return head + packet.codec.encode("latin-1") + composition + packet.data
 
 
-def _older_video(reader: _Reader, first: int) -> Packet:
+def _older_video(reader: _BodyReader, first: int) -> Packet:
     codec, is_key = _VIDEO_CODECS.get(first & 0x0F, f"video {first & 0x0F}"), first >> 4 == KEY_FRAME
     if first >> 4 == _COMMAND:
         return Packet(PacketKind.OTHER, codec)
@@ -152,7 +152,7 @@ def _older_video(reader: _Reader, first: int) -> Packet:
     return Packet(kinds.get(kind, PacketKind.OTHER), codec, reader.rest(), is_key, composition)
 
 
-def _older_audio(reader: _Reader, first: int) -> Packet:
+def _older_audio(reader: _BodyReader, first: int) -> Packet:
     codec = _AUDIO_CODECS.get(first >> 4, f"audio {first >> 4}")
     if codec != "mp4a":
         return Packet(PacketKind.FRAMES, codec, reader.rest(), is_key=True)
@@ -160,7 +160,7 @@ def _older_audio(reader: _Reader, first: int) -> Packet:
     return Packet(kind, codec, reader.rest(), is_key=True)
 
 
-def _enhanced(reader: _Reader, media: int, packet_type: int, frame_type: int) -> Iterator[Packet]:
+def _enhanced(reader: _BodyReader, media: int, packet_type: int, frame_type: int) -> Iterator[Packet]:
     """Yield the packets of a tag whose header is that of Enhanced RTMP."""
     nanoseconds = extensions = 0
     while packet_type == _MODEX:
@@ -168,7 +168,7 @@ def _enhanced(reader: _Reader, media: int, packet_type: int, frame_type: int) ->
         if extensions > _MOST_EXTENSIONS:
             raise TooLargeError(f"more than {_MOST_EXTENSIONS} extensions of a header")
         size = reader.number(1) + 1
-        data = reader.take(reader.number(2) + 1 if size == 256 else size)
+        data = reader.read(reader.number(2) + 1 if size == 256 else size)
         following = reader.number(1)
         if following >> 4 == _NANOSECONDS and len(data) >= 3:
             nanoseconds = int.from_bytes(data[:3], "big")
@@ -189,7 +189,7 @@ def _enhanced(reader: _Reader, media: int, packet_type: int, frame_type: int) ->
             codec = reader.codec() if tracks == _MANY_CODECS else codec
             track = reader.number(1)
             if tracks != _ONE_TRACK:
-                own = _Reader(reader.take(reader.number(3)))
+                own = _BodyReader(reader.read(reader.number(3)))
         yield _enhanced_packet(own, media, packet_type, codec, track, nanoseconds, frame_type == KEY_FRAME)
         if tracks == _ONE_TRACK or not reader.left:
             return
@@ -197,7 +197,7 @@ def _enhanced(reader: _Reader, media: int, packet_type: int, frame_type: int) ->
 
 
 def _enhanced_packet(
-    reader: _Reader, media: int, packet_type: int, codec: str, track: int, nanoseconds: int, is_key: bool
+    reader: _BodyReader, media: int, packet_type: int, codec: str, track: int, nanoseconds: int, is_key: bool
 ) -> Packet:
     kind, composition = PacketKind.OTHER, 0
     if packet_type == _SEQUENCE_START:
@@ -209,7 +209,7 @@ def _enhanced_packet(
     return Packet(kind, codec, reader.rest(), is_key, composition, track, nanoseconds)
 
 
-class _Reader:
+class _BodyReader:
     """Reads fields one behind the other."""
 
     def __init__(self, data: bytes) -> None:
@@ -220,20 +220,20 @@ class _Reader:
     def left(self) -> int:
         return len(self._data) - self._place
 
-    def take(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
         if size > self.left:
             raise MalformedError("an FLV tag that ends too early")
         start, self._place = self._place, self._place + size
         return self._data[start : self._place]
 
     def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
+        return int.from_bytes(self.read(size), "big")
 
     def signed(self) -> int:
-        return int.from_bytes(self.take(3), "big", signed=True)
+        return int.from_bytes(self.read(3), "big", signed=True)
 
     def codec(self) -> str:
-        return self.take(4).decode("latin-1")
+        return self.read(4).decode("latin-1")
 
     def rest(self) -> bytes:
-        return self.take(self.left)
+        return self.read(self.left)

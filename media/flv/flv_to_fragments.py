@@ -100,7 +100,7 @@ class FlvToFragments:
         with memoryview(self._buffer) as view:
             position = self._tags(view)
         self._buffer = without_front(self._buffer, position)
-        return self._take()
+        return self._pull_fragments()
 
     def receive_tags(self, tags: Iterable[Tag]) -> list[InitSegment | Fragment]:
         """Take the next tags, behind the file's header and between two others; the rest is the same."""
@@ -111,11 +111,11 @@ class FlvToFragments:
             elif body and kind == AUDIO:
                 self._advance(time)
                 self._sound(body, 0, len(body))
-        return self._take()
+        return self._pull_fragments()
 
-    def _take(self) -> list[InitSegment | Fragment]:
+    def _pull_fragments(self) -> list[InitSegment | Fragment]:
         begun, self._begun = self._begun, []
-        fragments = [track.take() for track in self._tracks.values()]
+        fragments = [track.pull() for track in self._tracks.values()]
         return [*begun, *filter(None, fragments)]
 
     def _tags(self, view: memoryview) -> int:
@@ -251,7 +251,7 @@ class FlvToFragments:
         self._configurations[kind] = configuration
         former = self._tracks.pop(kind, None)
         self._older.pop(kind, None)
-        if former is not None and (rest := former.take()) is not None:
+        if former is not None and (rest := former.pull()) is not None:
             self._begun.append(rest)
         if kind == VIDEO:
             self._picture_coder = self.told_frame_rate = None

@@ -72,7 +72,7 @@ class FlvToMatroska:
         """Rewrite the next bytes of the stream, which begin with FLV's header.
 
         Raises:
-            MediaError: as for ``receive``; also where a track comes that wasn't there at the beginning.
+            MediaError: as for ``push``; also where a track comes that wasn't there at the beginning.
         """
         self._buffer += data
         found, position = list[bytes](), 0
@@ -82,14 +82,14 @@ class FlvToMatroska:
             tags = () if self._is_at_start else complete_tags(view, position, self._tag_limits)
             for kind, time, body, end in tags:
                 before = self._written
-                found.append(self.receive(kind, time, bytes(view[body:end])))
+                found.append(self.push(kind, time, bytes(view[body:end])))
                 if before and before != self._written:
                     raise UnsupportedError("its tracks change")
                 position = end + SIZE_BEHIND
         self._buffer = without_front(self._buffer, position)
         return b"".join(found)
 
-    def receive(self, kind: int, timestamp: int, body: bytes) -> bytes:
+    def push(self, kind: int, timestamp: int, body: bytes) -> bytes:
         """Rewrite a tag.
 
         Args:

@@ -26,16 +26,16 @@ def ac3_configuration(frame: bytes) -> bytes:
         MalformedError: it's no frame of AC-3.
     """
     bits = _synchronized(frame, "AC-3")
-    bits.take(16)
-    rate, size = bits.take(2), bits.take(6)
-    identification, mode, channels = bits.take(5), bits.take(3), bits.take(3)
+    bits.read(16)
+    rate, size = bits.read(2), bits.read(6)
+    identification, mode, channels = bits.read(5), bits.read(3), bits.read(3)
     if channels & 1 and channels != 1:
-        bits.take(2)
+        bits.read(2)
     if channels & 4:
-        bits.take(2)
+        bits.read(2)
     if channels == 2:
-        bits.take(2)
-    fields = ((rate, 2), (identification, 5), (mode, 3), (channels, 3), (bits.take(1), 1), (size >> 1, 5))
+        bits.read(2)
+    fields = ((rate, 2), (identification, 5), (mode, 3), (channels, 3), (bits.read(1), 1), (size >> 1, 5))
     return _packed(*fields, (0, 5))
 
 
@@ -79,16 +79,16 @@ def eac3_configuration(frame: bytes) -> tuple[bytes, int]:
 def _eac3_header(head: bytes) -> tuple[int, int, tuple[int, int, int, int, int, int], int]:
     """Read one frame's: its type, size, facts and, of a dependent one, where its channels are."""
     bits = _synchronized(head, "E-AC-3")
-    kind, number, size = bits.take(2), bits.take(3), 2 * (bits.take(11) + 1)
-    rate, blocks = bits.take(2), bits.take(2)
+    kind, number, size = bits.read(2), bits.read(3), 2 * (bits.read(11) + 1)
+    rate, blocks = bits.read(2), bits.read(2)
     samples = 256 * (6 if rate == 3 else _EC3_BLOCKS[blocks])
-    channels, low, identification = bits.take(3), bits.take(1), bits.take(5)
+    channels, low, identification = bits.read(3), bits.read(1), bits.read(5)
     location = 0
     if kind == 1:
         for _ in range(1 if channels else 2):
-            bits.take(5)
-            bits.take(8 if bits.take(1) else 0)
-        location = (bits.take(16) >> 5 & 0x1F) if bits.take(1) else 0
+            bits.read(5)
+            bits.read(8 if bits.read(1) else 0)
+        location = (bits.read(16) >> 5 & 0x1F) if bits.read(1) else 0
     return kind, size, (rate, identification, channels, low, samples, number), location
 
 
@@ -126,31 +126,31 @@ def vp9_size(frame: bytes) -> tuple[int, int]:
         MalformedError: it's none.
     """
     bits = _vp9_key_frame(frame)[-1]
-    return bits.take(16) + 1, bits.take(16) + 1
+    return bits.read(16) + 1, bits.read(16) + 1
 
 
 def _vp9_key_frame(frame: bytes) -> tuple[int, int, int, int, BitReader]:
     """Read a key frame's header (VP9 §6.2): profile, depth, chroma, range, and what is before its size."""
     bits = BitReader(frame[:16], "VP9")
-    if bits.take(2) != 2:
+    if bits.read(2) != 2:
         raise MalformedError("a frame that isn't VP9")
-    profile = bits.take(1) | bits.take(1) << 1
+    profile = bits.read(1) | bits.read(1) << 1
     if profile == 3:
-        bits.take(1)
+        bits.read(1)
     # show_existing_frame, frame_type (0 is a key frame), show_frame, error_resilient_mode, frame_sync_code
-    if bits.take(2) or bits.take(2) > 3 or bits.take(24) != 0x498342:
+    if bits.read(2) or bits.read(2) > 3 or bits.read(24) != 0x498342:
         raise MalformedError("VP9 that doesn't begin with a key frame")
-    depth = (12 if bits.take(1) else 10) if profile >= 2 else 8
+    depth = (12 if bits.read(1) else 10) if profile >= 2 else 8
     full, chroma = 0, 1
-    if bits.take(3) != 7:
-        full = bits.take(1)
+    if bits.read(3) != 7:
+        full = bits.read(1)
         if profile & 1:
-            horizontal, vertical = bits.take(1), bits.take(1)
-            bits.take(1)
+            horizontal, vertical = bits.read(1), bits.read(1)
+            bits.read(1)
             chroma = 3 if not horizontal else 1 if vertical else 2
     else:
         full, chroma = 1, 3
-        bits.take(profile & 1)
+        bits.read(profile & 1)
     return profile, depth, chroma, full, bits
 
 

@@ -114,11 +114,13 @@ class MatroskaStreamReader:
                 raise TooLargeError(f"element {element.kind:#x} of {element.size} bytes")
             if element.end > len(view):
                 break
-            found += self._take(element.kind, bytes(view[position : element.end]), element.payload - position)
+            found += self._push_element(
+                element.kind, bytes(view[position : element.end]), element.payload - position
+            )
             position = element.end
         return position
 
-    def _take(self, kind: int, whole: bytes, payload: int) -> list[StreamChunk]:
+    def _push_element(self, kind: int, whole: bytes, payload: int) -> list[StreamChunk]:
         if kind in (SIMPLE_BLOCK, BLOCK_GROUP):
             return self._block(kind, whole, payload)
         if kind == TIMESTAMP:

@@ -90,7 +90,7 @@ class _Room:
 
     left: int = MAX_TRACK_ELEMENTS
 
-    def take(self, count: int) -> None:
+    def count(self, count: int) -> None:
         self.left -= count
         if self.left < 0:
             raise TooLargeError(f"more than {MAX_TRACK_ELEMENTS} elements of tracks")
@@ -129,7 +129,7 @@ class _Values:
 def _values(data: bytes, parent: Element, room: _Room) -> _Values:
     found: dict[int, Element] = {}
     several = list(children(data, parent.payload, parent.end))
-    room.take(len(several))
+    room.count(len(several))
     for one in several:
         found.setdefault(one.kind, one)
     return _Values(data, room, found, several)

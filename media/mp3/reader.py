@@ -193,7 +193,7 @@ class MpegAudioReader:
         if available < min(size, TAG_BYTES) and not self._eof:
             return False
         data = self._peek(min(size, TAG_BYTES))
-        self._tell(parse_ape(data) if is_ape else parse_id3v2(data), size)
+        self._emit_tags(parse_ape(data) if is_ape else parse_id3v2(data), size)
         return True
 
     def _take_id3v1(self, available: int) -> bool:
@@ -203,10 +203,12 @@ class MpegAudioReader:
         # An enhanced tag stands before another; without one it is a plain tag whose title begins with "+".
         following = data[ID3V1_ENHANCED_SIZE:]
         enhanced = data.startswith(b"TAG+") and following.startswith((b"TAG", b"APETAGEX"))
-        self._tell(Tags() if enhanced else parse_id3v1(data), ID3V1_ENHANCED_SIZE if enhanced else ID3V1_SIZE)
+        self._emit_tags(
+            Tags() if enhanced else parse_id3v1(data), ID3V1_ENHANCED_SIZE if enhanced else ID3V1_SIZE
+        )
         return True
 
-    def _tell(self, tags: Tags, size: int) -> None:
+    def _emit_tags(self, tags: Tags, size: int) -> None:
         self._tags += 1
         if self._tags > MAX_TAGS:
             raise TooLargeError(f"more than {MAX_TAGS} tags without a frame between them")

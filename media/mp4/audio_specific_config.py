@@ -42,14 +42,14 @@ class AudioSpecificConfig:
 
 
 def _object_type(bits: BitReader) -> int:
-    found = bits.take(5)
-    return 32 + bits.take(6) if found == 31 else found  # escape: six more bits
+    found = bits.read(5)
+    return 32 + bits.read(6) if found == 31 else found  # escape: six more bits
 
 
 def _rate(bits: BitReader) -> int:
-    index = bits.take(4)
+    index = bits.read(4)
     if index == 15:  # the rate follows in 24 bits
-        return bits.take(24)
+        return bits.read(24)
     return SAMPLE_RATES[index] if index < len(SAMPLE_RATES) else 0
 
 
@@ -67,7 +67,7 @@ def audio_specific_config(data: bytes) -> AudioSpecificConfig:
     bits = BitReader(data, "AudioSpecificConfig")
     object_type = _object_type(bits)
     try:
-        rate, configuration = _rate(bits), bits.take(4)
+        rate, configuration = _rate(bits), bits.read(4)
         channels = _CHANNELS[configuration]
         if object_type in (SBR, PARAMETRIC_STEREO):
             rate = _rate(bits)
@@ -98,33 +98,33 @@ def core_frames(data: bytes) -> tuple[int, int]:
     """
     bits = BitReader(data, "AudioSpecificConfig")
     object_type, rate = _object_type(bits), _rate(bits)
-    bits.take(4)
+    bits.read(4)
     if object_type in (SBR, PARAMETRIC_STEREO):
         _rate(bits)
         _object_type(bits)
-    return rate, 960 if bits.left and bits.take(1) else 1024  # §4.4.1: frameLengthFlag
+    return rate, 960 if bits.left and bits.read(1) else 1024  # §4.4.1: frameLengthFlag
 
 
 def _extension(bits: BitReader, object_type: int, rate: int, configuration: int) -> tuple[int, int]:
     """Look for the sync extension behind a GASpecificConfig; give object type and rate of the whole."""
     core = object_type, rate
     try:
-        bits.take(1)  # §4.4.1: frameLengthFlag
-        if bits.take(1):  # dependsOnCoreCoder
-            bits.take(14)
-        extended = bits.take(1)
+        bits.read(1)  # §4.4.1: frameLengthFlag
+        if bits.read(1):  # dependsOnCoreCoder
+            bits.read(14)
+        extended = bits.read(1)
         if configuration == 0:  # a program configuration element of any length follows
             return core
-        bits.take(3 if object_type in _SCALABLE else 0)
+        bits.read(3 if object_type in _SCALABLE else 0)
         if extended:
-            bits.take(16 if object_type == 22 else 0)
-            bits.take(3 if object_type in _ERROR_RESILIENT else 0)
-            bits.take(1)
+            bits.read(16 if object_type == 22 else 0)
+            bits.read(3 if object_type in _ERROR_RESILIENT else 0)
+            bits.read(1)
         if object_type in _ERROR_RESILIENT:  # epConfig, and what its values bring
             return core
-        if bits.take(11) == _SYNC_EXTENSION and _object_type(bits) == SBR and bits.take(1):
+        if bits.read(11) == _SYNC_EXTENSION and _object_type(bits) == SBR and bits.read(1):
             core = SBR, _rate(bits)
-            if bits.take(11) == _PARAMETRIC_STEREO_EXTENSION and bits.take(1):
+            if bits.read(11) == _PARAMETRIC_STEREO_EXTENSION and bits.read(1):
                 core = PARAMETRIC_STEREO, core[1]
     except MalformedError:
         pass

@@ -116,53 +116,53 @@ def find_sequence(data: bytes) -> tuple[bytes, Av1Sequence] | None:
 def _parse_sequence(payload: bytes) -> Av1Sequence:
     """Read a sequence header (§5.5.1) up to its colours."""
     bits = BitReader(payload, "sequence header of AV1")
-    profile, _still, reduced = bits.take(3), bits.take(1), bits.take(1)
+    profile, _still, reduced = bits.read(3), bits.read(1), bits.read(1)
     if reduced:
-        bits.take(5)
+        bits.read(5)
     else:
         _skip_operating_points(bits)
-    sizes = bits.take(4) + 1, bits.take(4) + 1
-    size = bits.take(sizes[0]) + 1, bits.take(sizes[1]) + 1
-    if not reduced and bits.take(1):  # frame_id_numbers_present_flag
-        bits.take(4 + 3)
-    bits.take(3)  # use_128x128_superblock, enable_filter_intra, enable_intra_edge_filter
+    sizes = bits.read(4) + 1, bits.read(4) + 1
+    size = bits.read(sizes[0]) + 1, bits.read(sizes[1]) + 1
+    if not reduced and bits.read(1):  # frame_id_numbers_present_flag
+        bits.read(4 + 3)
+    bits.read(3)  # use_128x128_superblock, enable_filter_intra, enable_intra_edge_filter
     if not reduced:
-        bits.take(4)
-        order = bits.take(1)  # enable_order_hint
-        bits.take(2 * order)
-        tools = _SELECT if bits.take(1) else bits.take(1)
-        if tools and not bits.take(1):
-            bits.take(1)
-        bits.take(3 * order)
-    bits.take(3)  # enable_superres, enable_cdef, enable_restoration
+        bits.read(4)
+        order = bits.read(1)  # enable_order_hint
+        bits.read(2 * order)
+        tools = _SELECT if bits.read(1) else bits.read(1)
+        if tools and not bits.read(1):
+            bits.read(1)
+        bits.read(3 * order)
+    bits.read(3)  # enable_superres, enable_cdef, enable_restoration
     return Av1Sequence(size, _colour(bits, profile))
 
 
 def _skip_operating_points(bits: BitReader) -> None:
     delay_bits = 0
-    if bits.take(1):  # timing_info_present_flag
-        bits.take(32 + 32)
-        if bits.take(1):  # equal_picture_interval
+    if bits.read(1):  # timing_info_present_flag
+        bits.read(32 + 32)
+        if bits.read(1):  # equal_picture_interval
             bits.golomb()
-        if bits.take(1):  # decoder_model_info_present_flag
-            delay_bits = bits.take(5) + 1
-            bits.take(32 + 5 + 5)
-    has_delays = bits.take(1)
-    for _ in range(bits.take(5) + 1):
-        bits.take(12)
-        if bits.take(5) > 7:
-            bits.take(1)
-        if delay_bits and bits.take(1):
-            bits.take(2 * delay_bits + 1)
-        if has_delays and bits.take(1):
-            bits.take(4)
+        if bits.read(1):  # decoder_model_info_present_flag
+            delay_bits = bits.read(5) + 1
+            bits.read(32 + 5 + 5)
+    has_delays = bits.read(1)
+    for _ in range(bits.read(5) + 1):
+        bits.read(12)
+        if bits.read(5) > 7:
+            bits.read(1)
+        if delay_bits and bits.read(1):
+            bits.read(2 * delay_bits + 1)
+        if has_delays and bits.read(1):
+            bits.read(4)
 
 
 def _colour(bits: BitReader, profile: int) -> tuple[int, int, int] | None:
     """Read the beginning of ``color_config`` (§5.5.2)."""
-    high = bits.take(1)
+    high = bits.read(1)
     if profile == 2 and high:
-        bits.take(1)
+        bits.read(1)
     if profile != 1:
-        bits.take(1)  # mono_chrome
-    return (bits.take(8), bits.take(8), bits.take(8)) if bits.take(1) else None
+        bits.read(1)  # mono_chrome
+    return (bits.read(8), bits.read(8), bits.read(8)) if bits.read(1) else None

@@ -22,7 +22,7 @@ class BitReader:
         self._value, self._name = int.from_bytes(data, "big"), name
         self.left = len(data) * 8
 
-    def take(self, count: int) -> int:
+    def read(self, count: int) -> int:
         """Read an unsigned number of so many bits.
 
         Raises:
@@ -36,11 +36,11 @@ class BitReader:
     def golomb(self) -> int:
         """Read an unsigned Exp-Golomb code, ue(v) (ISO/IEC 14496-10 §9.1)."""
         zeros = 0
-        while not self.take(1):
+        while not self.read(1):
             zeros += 1
             if zeros > MAX_LEADING_ZEROS:
                 raise MalformedError(f"{self._name} has a number of more than {MAX_LEADING_ZEROS} bits")
-        return (1 << zeros) - 1 + self.take(zeros)
+        return (1 << zeros) - 1 + self.read(zeros)
 
     def signed_golomb(self) -> int:
         """Read a signed one, se(v) (§9.1.1)."""

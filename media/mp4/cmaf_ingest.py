@@ -100,7 +100,7 @@ class UploadReader:
         while (size := self._box_size()) and len(self._buffer) >= size:
             kind, box = bytes(self._buffer[4:8]), bytes(self._buffer[:size])
             del self._buffer[:size]
-            found += self._take(kind, box)
+            found += self._push_box(kind, box)
         return found
 
     def _box_size(self) -> int:
@@ -118,7 +118,7 @@ class UploadReader:
             raise TooLargeError(f"a box of {size} bytes: more than {most}")
         return size
 
-    def _take(self, kind: bytes, box: bytes) -> Iterator[UploadedPiece]:
+    def _push_box(self, kind: bytes, box: bytes) -> Iterator[UploadedPiece]:
         if self.track is None:
             # What begins with a file type is an init segment, or a whole track.
             self.track = track_of(self._name, is_numbered=kind not in (b"ftyp", b"moov"))
@@ -153,7 +153,7 @@ class TrackUploads:
         """Whether an init segment has come, or MPEG-TS."""
         return bool(self._inits) or self._is_transport_stream
 
-    def receive(self, track: str, piece: UploadedPiece) -> Iterator[bytes]:
+    def push(self, track: str, piece: UploadedPiece) -> Iterator[bytes]:
         """Take a piece of a track; yield what is next of the whole stream, each when it is asked for.
 
         A fragment that comes once more is left out.
@@ -179,9 +179,9 @@ class TrackUploads:
         if self._is_known(track, piece.data):
             return
         if not self._joined:
-            yield from self._join()
+            yield from self._begin_joining()
         if track in self._joined:
-            yield from self._receive(track, piece.data)
+            yield from self._join_data(track, piece.data)
 
     def _is_known(self, track: str, fragment: bytes) -> bool:
         """Tell whether a fragment is one of a track's newest, which comes once more."""
@@ -192,7 +192,7 @@ class TrackUploads:
         known.append(hashed)
         return False
 
-    def _receive(self, track: str, data: bytes) -> Iterator[bytes]:
+    def _join_data(self, track: str, data: bytes) -> Iterator[bytes]:
         for chunk in self._joiner.receive_data(self._joined.index(track), data):
             yield chunk.data
 
@@ -211,7 +211,7 @@ class TrackUploads:
         # The next fragment begins anew, with all tracks that are known then.
         self._joined = []
 
-    def _join(self) -> Iterator[bytes]:
+    def _begin_joining(self) -> Iterator[bytes]:
         """Choose the tracks: of each kind of media the first by name."""
         missing = set(_HANDLERS)
         for track, (_, kinds) in sorted(self._inits.items()):
@@ -220,7 +220,7 @@ class TrackUploads:
                 missing -= kinds
         self._joiner = FragmentJoiner(len(self._joined), self._limits.join)
         for track in self._joined:
-            yield from self._receive(track, self._inits[track][0])
+            yield from self._join_data(track, self._inits[track][0])
 
 
 def track_of(name: str, *, is_numbered: bool) -> str:

@@ -42,7 +42,7 @@ class JoinLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _JoinedRun:
     """Samples in a row; ``decode_time`` is the first one's in ticks."""
 
     track: Track
@@ -64,7 +64,7 @@ class FragmentJoiner:
     """
 
     def __init__(self, count: int, limits: JoinLimits) -> None:
-        self._inputs = [_Input(limits) for _ in range(count)]
+        self._inputs = [_FragmentInput(limits) for _ in range(count)]
         self._limits = limits
         self._number = 0
         self.signature = b""
@@ -83,7 +83,7 @@ class FragmentJoiner:
             MalformedError: it is no stream of fragments.
             UnsupportedError: likewise, or one stream is much too far ahead of another.
         """
-        self._inputs[index].receive(data)
+        self._inputs[index].receive_data(data)
         return self._bounded()
 
     def receive_eof(self) -> Iterator[StreamChunk]:
@@ -133,7 +133,7 @@ class FragmentJoiner:
                 defaults += [_renumbered(trex, 12, one.ids) for trex in _all(mvex[8:], b"trex")]
         return file_type + box(b"moov", header, *tracks, box(b"mvex", *defaults))
 
-    def _piece(self, run: _Run, ids: Mapping[int, int]) -> StreamChunk:
+    def _piece(self, run: _JoinedRun, ids: Mapping[int, int]) -> StreamChunk:
         self._number += 1
         pictures = any(one.has_video for one in self._inputs)
         data = write_fragment(
@@ -147,7 +147,7 @@ class FragmentJoiner:
         return StreamChunk(data, access=begins, clock=int(run.time * CLOCK_RATE))
 
 
-class _Input:
+class _FragmentInput:
     """A stream that is joined: its init segment, and what was read of it but isn't passed on yet.
 
     Attributes:
@@ -159,8 +159,8 @@ class _Input:
         self._reader = FragmentReader(limits.fragments)
         self._tracks: dict[int, Track] = {}
         # The runs of the moof that is being cut, and what comes next of all.
-        self._runs: Iterator[_Run] = iter(())
-        self._first: InitSegment | _Run | None = None
+        self._runs: Iterator[_JoinedRun] = iter(())
+        self._first: InitSegment | _JoinedRun | None = None
         self._held = 0
         self.init: InitSegment | None = None
         self.ids: Mapping[int, int] = {}
@@ -171,7 +171,7 @@ class _Input:
         """Whether one of its tracks is a picture."""
         return self.init is not None and any(track.handler == b"vide" for track in self.init.tracks)
 
-    def receive(self, data: bytes) -> None:
+    def receive_data(self, data: bytes) -> None:
         """Take bytes; what they are is looked at when it is asked for."""
         self._reader.receive_data(data)
 
@@ -180,7 +180,7 @@ class _Input:
         """How many bytes wait."""
         return self._held + self._reader.buffered
 
-    def _next(self) -> InitSegment | _Run | None:
+    def _next(self) -> InitSegment | _JoinedRun | None:
         """Give what comes next without taking it; None where nothing is known to be."""
         if self._first is None:
             self._first = next(self._runs, None)
@@ -188,7 +188,7 @@ class _Input:
             self._first = self._next_moof()
         return self._first
 
-    def _next_moof(self) -> InitSegment | _Run | None:
+    def _next_moof(self) -> InitSegment | _JoinedRun | None:
         """Begin with the fragments of the next moof, cut into short runs, each when it is asked for."""
         events = next(self._reader.boxes(), ())
         if events and isinstance(events[0], InitSegment):
@@ -209,15 +209,15 @@ class _Input:
         return init
 
     @property
-    def runs(self) -> Sequence[_Run]:
+    def runs(self) -> Sequence[_JoinedRun]:
         """The next run, where one is known."""
         first = self._next()
-        return [first] if isinstance(first, _Run) else []
+        return [first] if isinstance(first, _JoinedRun) else []
 
-    def pop(self) -> _Run:
+    def pop(self) -> _JoinedRun:
         """Take the next run."""
         run, self._first = self._next(), None
-        if not isinstance(run, _Run):
+        if not isinstance(run, _JoinedRun):
             raise MalformedError("an init segment where samples were expected")
         self._held -= len(run.data)
         return run
@@ -231,7 +231,7 @@ class _Input:
         return found
 
 
-def _runs(fragment: Fragment, track: Track, limits: JoinLimits) -> Iterator[_Run]:
+def _runs(fragment: Fragment, track: Track, limits: JoinLimits) -> Iterator[_JoinedRun]:
     """Cut a fragment: a run is short, and begins with the picture with which decoding can begin."""
     limit = max(int(limits.run_seconds * track.timescale), 1)
     time, position, begin = fragment.base_media_decode_time, 0, 0
@@ -248,9 +248,11 @@ def _runs(fragment: Fragment, track: Track, limits: JoinLimits) -> Iterator[_Run
     yield _run(fragment, track, begin, len(fragment.samples), time, position, size)
 
 
-def _run(fragment: Fragment, track: Track, begin: int, end: int, time: int, position: int, size: int) -> _Run:
+def _run(
+    fragment: Fragment, track: Track, begin: int, end: int, time: int, position: int, size: int
+) -> _JoinedRun:
     data = fragment.data[position : position + size]
-    return _Run(track, time, fragment.samples[begin:end], data)
+    return _JoinedRun(track, time, fragment.samples[begin:end], data)
 
 
 def _all(data: bytes, kind: bytes) -> list[bytes]:

@@ -83,7 +83,7 @@ class FragmentedMovie:
         self._movie, self._size, self._limits = movie, size, limits
         self._defaults = {track.track_id: given.get(track.track_id, Defaults()) for track in movie.tracks}
         room = TableRoom(limits.table_bytes, reserve)
-        self._tracks = {track.track_id: _TrackTables(track, room) for track in movie.tracks}
+        self._tracks = {track.track_id: _FragmentedTrack(track, room) for track in movie.tracks}
         self._fragments = self._boxes = self._samples = 0
         self.cut_short = False
         for track in self._tracks.values():
@@ -96,7 +96,7 @@ class FragmentedMovie:
         if self._boxes > self._limits.boxes:
             raise TooLargeError(f"more than {self._limits.boxes} boxes in and beside its fragments")
 
-    def receive(self, moof: bytes, position: int) -> None:
+    def push(self, moof: bytes, position: int) -> None:
         """Take the next fragment.
 
         Args:
@@ -138,10 +138,10 @@ class FragmentedMovie:
         end = base
         for child in children:
             if child.kind == b"trun":
-                end = self._run(track, _Run(moof, child, base, end, defaults), end)
+                end = self._run(track, _FragmentRun(moof, child, base, end, defaults), end)
         return end
 
-    def _run(self, track: _TrackTables, run: _Run, end: int) -> int:
+    def _run(self, track: _FragmentedTrack, run: _FragmentRun, end: int) -> int:
         """Take a ``trun``; give the place in the file behind its data, if it has any samples."""
         place = run.place
         for begin, stop in stretches(0, run.count):
@@ -162,7 +162,7 @@ class FragmentedMovie:
             place = min(run.place + run.size, _FARTHEST)
         return place if run.count else end
 
-    def _add(self, track: _TrackTables, samples: SampleColumns, end: int) -> None:
+    def _add(self, track: _FragmentedTrack, samples: SampleColumns, end: int) -> None:
         """Add samples of a track up to the first one that isn't whole."""
         if track.ended:
             return
@@ -187,7 +187,7 @@ class FragmentedMovie:
         return replace(self._movie, timescale=timescale, tracks=tuple(whole), fragmented=False)
 
 
-class _TrackTables:
+class _FragmentedTrack:
     """The sample tables of one track, as far as they were read.
 
     Attributes:
@@ -262,7 +262,7 @@ class _TrackTables:
         )
 
 
-class _Run:
+class _FragmentRun:
     """A run of samples (``trun``, §8.8.8) of which a stretch is expanded at a time.
 
     Args:

@@ -58,7 +58,7 @@ class LiveSegmentFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _SegmentRun:
     track_id: int
     decode_time: int
     presentation_time: int
@@ -75,10 +75,10 @@ def read_live_segment(read: ReadAt, size: int) -> LiveSegmentFacts:
     Raises:
         MalformedError: the file isn't such a segment, or not all of one.
     """
-    runs: list[_Run] = []
+    runs: list[_SegmentRun] = []
     sizes: list[int] = []
     begin = offset = end = 0
-    run: _Run | None = None
+    run: _SegmentRun | None = None
     for _ in range(MAX_BOXES):
         if offset == size:
             break
@@ -106,7 +106,7 @@ def read_live_segment(read: ReadAt, size: int) -> LiveSegmentFacts:
     )
 
 
-def _read_run(data: bytes, size: int) -> _Run:
+def _read_run(data: bytes, size: int) -> _SegmentRun:
     """Read a ``moof`` that :func:`media.mp4.fragments.write_fragment_header` has written."""
     if len(data) < min(size, _FIXED.size) or size < _FIXED.size:
         raise MalformedError("a moof that is cut off")
@@ -135,4 +135,4 @@ def _read_run(data: bytes, size: int) -> _Run:
     shift -= (shift >> 31) << 32  # §8.8.8.2: composition offsets are signed
     if data_offset > size + LARGEST_HEADER or duration <= 0:
         raise MalformedError("a moof that isn't as ours are")
-    return _Run(track_id, time, time + shift, duration, sizes)
+    return _SegmentRun(track_id, time, time + shift, duration, sizes)

@@ -33,7 +33,7 @@ class MoovFinder:
         self.position = 0
         self.data_first = False
 
-    def receive(self, head: bytes) -> Box | None:
+    def push(self, head: bytes) -> Box | None:
         """Take the bytes at ``position``.
 
         Args:

@@ -78,7 +78,7 @@ class TableRoom:
         self._reserve = reserve
         self._reserved_left = nbytes
 
-    def take(self, nbytes: int) -> None:
+    def reserve(self, nbytes: int) -> None:
         """Take some of it; TooLargeError where there isn't so much left."""
         self._left -= nbytes
         if self._left < 0:
@@ -266,7 +266,7 @@ class SampleTableWriter:
         self._sync += (np.flatnonzero(is_sync[:count]) + self._written + 1).astype(">u4").tobytes()
         self._written += count
         self._write_chunks(offset[:count], size[:count])
-        self._room.take(self._nbytes - before)
+        self._room.reserve(self._nbytes - before)
 
     def _write_chunks(self, offset: Int64, size: Int64) -> None:
         """Write where samples lie: those that lie one behind the other make up a chunk (§8.7.4)."""

@@ -73,35 +73,35 @@ def avc_parameters(unit: bytes) -> SequenceParameters:
         MalformedError: it is cut off, or says something impossible.
     """
     bits = _payload(unit, 1)
-    profile = bits.take(24) >> 16
+    profile = bits.read(24) >> 16
     bits.golomb()
     chroma, separate, depths = 1, 0, (8, 8)
     if profile in _HIGH_PROFILES:
         chroma = bits.golomb()
-        separate = bits.take(1 if chroma == 3 else 0)
+        separate = bits.read(1 if chroma == 3 else 0)
         depths = 8 + bits.golomb(), 8 + bits.golomb()
-        bits.take(1)
-        if bits.take(1):  # seq_scaling_matrix_present_flag
+        bits.read(1)
+        if bits.read(1):  # seq_scaling_matrix_present_flag
             for number in range(12 if chroma == 3 else 8):
-                if bits.take(1):
+                if bits.read(1):
                     _scaling_list(bits, 16 if number < 6 else 64)
     bits.golomb()
     order = bits.golomb()  # pic_order_cnt_type
     if order == 0:
         bits.golomb()
     elif order == 1:
-        bits.take(1)
+        bits.read(1)
         bits.golomb()
         bits.golomb()
         for _ in _times(bits.golomb()):
             bits.golomb()
     bits.golomb()
-    bits.take(1)
+    bits.read(1)
     across, down = 16 * (bits.golomb() + 1), 16 * (bits.golomb() + 1)
-    frames_only = bits.take(1)  # frame_mbs_only_flag
+    frames_only = bits.read(1)  # frame_mbs_only_flag
     if not frames_only:
-        bits.take(1)
-    bits.take(1)
+        bits.read(1)
+    bits.read(1)
     rows = 2 - frames_only
     unit_size = _SUBSAMPLING.get(0 if chroma == 3 and separate else chroma, (1, 1))
     size = _cropped(bits, (across, down * rows), (unit_size[0], unit_size[1] * rows))
@@ -123,38 +123,38 @@ def hevc_parameters(unit: bytes) -> SequenceParameters:
         MalformedError: it is cut off, or says something impossible.
     """
     bits = _payload(unit, 2)
-    bits.take(4)
-    layers = bits.take(3)  # sps_max_sub_layers_minus1
-    bits.take(1 + 96)
-    present = [(bits.take(1), bits.take(1)) for _ in range(layers)]
-    bits.take(2 * (8 - layers) if layers else 0)
+    bits.read(4)
+    layers = bits.read(3)  # sps_max_sub_layers_minus1
+    bits.read(1 + 96)
+    present = [(bits.read(1), bits.read(1)) for _ in range(layers)]
+    bits.read(2 * (8 - layers) if layers else 0)
     for profile, level in present:
-        bits.take(88 * profile + 8 * level)
+        bits.read(88 * profile + 8 * level)
     bits.golomb()
     chroma = bits.golomb()
-    separate = bits.take(1 if chroma == 3 else 0)
+    separate = bits.read(1 if chroma == 3 else 0)
     coded = bits.golomb(), bits.golomb()
     size = _cropped(bits, coded, _SUBSAMPLING.get(0 if separate else chroma, (1, 1)))
     depths = 8 + bits.golomb(), 8 + bits.golomb()
     order = bits.golomb() + 4  # bits of a picture's order
-    for _ in range(layers + 1 if bits.take(1) else 1):
+    for _ in range(layers + 1 if bits.read(1) else 1):
         for _ in range(3):
             bits.golomb()
     for _ in range(6):
         bits.golomb()
-    if bits.take(1) and bits.take(1):  # scaling_list_enabled_flag, sps_scaling_list_data_present_flag
+    if bits.read(1) and bits.read(1):  # scaling_list_enabled_flag, sps_scaling_list_data_present_flag
         _hevc_scaling_lists(bits)
-    bits.take(2)
-    if bits.take(1):  # pcm_enabled_flag
-        bits.take(8)
+    bits.read(2)
+    if bits.read(1):  # pcm_enabled_flag
+        bits.read(8)
         bits.golomb()
         bits.golomb()
-        bits.take(1)
+        bits.read(1)
     _reference_picture_sets(bits)
-    if bits.take(1):  # long_term_ref_pics_present_flag
+    if bits.read(1):  # long_term_ref_pics_present_flag
         for _ in _times(bits.golomb()):
-            bits.take(order + 1)
-    bits.take(2)
+            bits.read(order + 1)
+    bits.read(2)
     return SequenceParameters(size, chroma, depths, *_vui(bits, has_timing=False))
 
 
@@ -201,7 +201,7 @@ def hevc_parameter_sets(hvcc: bytes) -> list[tuple[int, bytes]]:
 def _hevc_scaling_lists(bits: BitReader) -> None:
     for size in range(4):
         for _ in range(0, 6, 3 if size == 3 else 1):
-            if not bits.take(1):
+            if not bits.read(1):
                 bits.golomb()
                 continue
             if size > 1:
@@ -214,20 +214,20 @@ def _reference_picture_sets(bits: BitReader) -> None:
     """Read past short-term reference picture sets (§7.3.7), of which each may build on the one before."""
     pictures = 0
     for number in _times(bits.golomb()):
-        if number and bits.take(1):  # inter_ref_pic_set_prediction_flag
-            bits.take(1)
+        if number and bits.read(1):  # inter_ref_pic_set_prediction_flag
+            bits.read(1)
             bits.golomb()
-            pictures = sum(bits.take(1) or bits.take(1) for _ in range(pictures + 1))
+            pictures = sum(bits.read(1) or bits.read(1) for _ in range(pictures + 1))
         else:
             pictures = bits.golomb() + bits.golomb()
             for _ in _times(pictures):
                 bits.golomb()
-                bits.take(1)
+                bits.read(1)
 
 
 def _cropped(bits: BitReader, coded: tuple[int, int], unit: tuple[int, int]) -> tuple[int, int]:
     """Read the cropping, alike in both, and give what is left of the coded size."""
-    left, right, top, bottom = (bits.golomb() for _ in range(4)) if bits.take(1) else (0, 0, 0, 0)
+    left, right, top, bottom = (bits.golomb() for _ in range(4)) if bits.read(1) else (0, 0, 0, 0)
     width, height = coded[0] - unit[0] * (left + right), coded[1] - unit[1] * (top + bottom)
     if not 0 < width < 1 << 16 or not 0 < height < 1 << 16:
         raise MalformedError(f"a picture of {width} by {height} pixels")
@@ -243,29 +243,29 @@ def _vui(
         has_timing: whether the frame rate follows close behind them, as in H.264.
     """
     aspect, colour = (1, 1), None
-    if not bits.take(1):  # vui_parameters_present_flag
+    if not bits.read(1):  # vui_parameters_present_flag
         return aspect, colour, None
-    if bits.take(1):
-        number = bits.take(8)
+    if bits.read(1):
+        number = bits.read(8)
         # aspect_ratio_idc 255: Extended_SAR
-        aspect = (bits.take(16), bits.take(16)) if number == 255 else _ASPECTS.get(number, (1, 1))
-    if bits.take(1):  # overscan_info_present_flag
-        bits.take(1)
-    if bits.take(1):  # video_signal_type_present_flag
-        bits.take(4)
-        colour = (bits.take(8), bits.take(8), bits.take(8)) if bits.take(1) else None
+        aspect = (bits.read(16), bits.read(16)) if number == 255 else _ASPECTS.get(number, (1, 1))
+    if bits.read(1):  # overscan_info_present_flag
+        bits.read(1)
+    if bits.read(1):  # video_signal_type_present_flag
+        bits.read(4)
+        colour = (bits.read(8), bits.read(8), bits.read(8)) if bits.read(1) else None
     return aspect if all(aspect) else (1, 1), colour, _frame_rate(bits) if has_timing else None
 
 
 def _frame_rate(bits: BitReader) -> Fraction | None:
     """Read how long a picture of H.264 is shown; None where it isn't told (ISO/IEC 14496-10 §E.1.1)."""
     try:
-        if bits.take(1):  # chroma_loc_info_present_flag
+        if bits.read(1):  # chroma_loc_info_present_flag
             bits.golomb()
             bits.golomb()
-        if not bits.take(1):  # timing_info_present_flag
+        if not bits.read(1):  # timing_info_present_flag
             return None
-        units, time_scale = bits.take(32), bits.take(32)
+        units, time_scale = bits.read(32), bits.read(32)
     except MalformedError:
         # It is a hint alone: all else that the set says is known.
         return None

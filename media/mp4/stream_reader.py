@@ -55,7 +55,7 @@ class FragmentedStreamReader:
                 found += self._begin(event)
             elif event.track_id in self._tracks:
                 for fragment in _groups(event, divides=event.track_id == self._leading):
-                    found += self._take(fragment)
+                    found += self._push_fragment(fragment)
         return found
 
     def _begin(self, init: InitSegment) -> list[StreamChunk]:
@@ -70,7 +70,7 @@ class FragmentedStreamReader:
         self._leading = next(iter(videos or self._tracks), 0)
         return [StreamChunk(init.data, header=True, changes=changes)]
 
-    def _take(self, fragment: Fragment) -> list[StreamChunk]:
+    def _push_fragment(self, fragment: Fragment) -> list[StreamChunk]:
         access = False
         if fragment.track_id == self._leading:
             timescale = self._tracks[self._leading].timescale

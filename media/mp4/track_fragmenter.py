@@ -89,7 +89,7 @@ class FragmentTrack:
         self._newest, self._lasts = time, lasts
         self._waiting.append((time, 0, True, data))
 
-    def take(self) -> Fragment | None:
+    def pull(self) -> Fragment | None:
         """Give the samples that came since it was called last; None where there are none."""
         if len(self._waiting) < 2:
             return None

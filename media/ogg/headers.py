@@ -97,7 +97,7 @@ class HeaderReader:
         self._packets = [first]
         self._size = len(first)
 
-    def receive(self, packet: bytes) -> Link | None:
+    def push(self, packet: bytes) -> Link | None:
         """Take the next packet; return the link after the last header, else None.
 
         Raises:

@@ -69,7 +69,7 @@ class OggReader:
             raise self._error
         try:
             for page in self._pages.pages():
-                event = self._take(page)
+                event = self._push_page(page)
                 if event is not None:
                     self._found = True
                     yield event
@@ -79,7 +79,7 @@ class OggReader:
             self._error = error
             raise
 
-    def _take(self, page: Page) -> Event | None:
+    def _push_page(self, page: Page) -> Event | None:
         if page.flags & FIRST:
             self._begin(page)
             return None
@@ -105,7 +105,7 @@ class OggReader:
 
     def _take_header(self, headers: _Headers, page: Page) -> Link | None:
         try:
-            link = headers.take(page)
+            link = headers.push(page)
         except LostPageError:
             # Without its headers nothing of the link can be heard; the next one may be whole.
             self._headers, self._serial = None, None
@@ -140,7 +140,7 @@ class _Headers:
         self._sequence = sequence
         self._partial = bytearray()
 
-    def take(self, page: Page) -> Link | None:
+    def push(self, page: Page) -> Link | None:
         """Take the next page; return the link when all headers are there.
 
         Raises:
@@ -157,7 +157,7 @@ class _Headers:
             if not ends:
                 break
             packet, self._partial = bytes(self._partial), bytearray()
-            link = self._reader.receive(packet)
+            link = self._reader.push(packet)
             if link is not None:
                 # Vorbis I §A.2, RFC 7845 §3, RFC 9639 §10.1: audio begins on a page of its own.
                 return link

@@ -52,7 +52,7 @@ class PublishedTracks:
         self._video: dict[int, bytes] = {}
         self.plain = set[tuple[int, int]]()
 
-    def receive(self, kind: int, timestamp: int, body: bytes) -> bytes:
+    def push(self, kind: int, timestamp: int, body: bytes) -> bytes:
         """Take a message; return what is to be passed on of the main stream, perhaps nothing.
 
         Args:

@@ -39,7 +39,7 @@ DEFAULT_LIMITS = RtspMessageLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class RtspMessage:
     """A request or a response.
 
     Attributes:
@@ -65,7 +65,7 @@ class Message:
         """Give the value of the first header field of a name; empty where there is none."""
         return next((value for one, value in self.fields if one.lower() == name.lower()), "")
 
-    def with_field(self, name: str, value: str | None) -> Message:
+    def with_field(self, name: str, value: str | None) -> RtspMessage:
         """Put a header field in the place of those of its name; None takes them away."""
         kept = tuple(one for one in self.fields if one[0].lower() != name.lower())
         return replace(self, fields=kept if value is None else (*kept, (name, value)))
@@ -86,14 +86,14 @@ class RtspReader:
     _searched: int = 0
     _needed: int = 0
 
-    def receive_data(self, data: bytes) -> list[Message | bytes]:
+    def receive_data(self, data: bytes) -> list[RtspMessage | bytes]:
         """Take bytes; return messages, and consecutive frames as one bytes object.
 
         Raises:
             MalformedError: it isn't RTSP, or a message is too long.
         """
         self._held += data
-        found: list[Message | bytes] = []
+        found: list[RtspMessage | bytes] = []
         while True:
             frames = _frames_end(self._held)
             if frames:
@@ -106,7 +106,7 @@ class RtspReader:
                 return found
             found.append(message)
 
-    def _message(self) -> Message | None:
+    def _message(self) -> RtspMessage | None:
         """Take the next message; None while it is incomplete."""
         if len(self._held) < self._needed:
             return None
@@ -162,7 +162,7 @@ def _frames_end(held: bytearray) -> int:
     return place
 
 
-def _head(text: str) -> Message:
+def _head(text: str) -> RtspMessage:
     first, *lines = text.replace("\r\n", "\n").split("\n")
     words = first.split(" ", 2)
     if len(words) < 2 or not (words[0].startswith("RTSP/") or words[-1].startswith("RTSP/")):
@@ -172,7 +172,7 @@ def _head(text: str) -> Message:
         name, colon, value = line.partition(":")
         if colon:
             fields.append((name.strip(), value.strip()))
-    return Message((words[0], words[1], words[2] if len(words) > 2 else ""), tuple(fields))
+    return RtspMessage((words[0], words[1], words[2] if len(words) > 2 else ""), tuple(fields))
 
 
 def transport(value: str) -> dict[str, str]:

@@ -83,7 +83,7 @@ class CueReader:
             MalformedError: with the line number; earlier cues are still available.
             UnsupportedError: it has an X-TIMESTAMP-MAP.
         """
-        self._receive(self._decoder.decode(data))
+        self._push_text(self._decoder.decode(data))
 
     def receive_eof(self) -> None:
         """Note the end, which completes the last cue.
@@ -91,20 +91,20 @@ class CueReader:
         Raises:
             MalformedError: it ends within a cue's head, or is empty.
         """
-        self._receive(self._decoder.decode(b"", final=True))
+        self._push_text(self._decoder.decode(b"", final=True))
         if self._pending:
-            self._take(self._pending)
+            self._push_line(self._pending)
             self._pending = ""
         if self._state == self._signature:
             raise MalformedError("line 1: the file is empty")
-        self._take("")
+        self._push_line("")
 
     def cues(self) -> Iterator[Cue]:
         """Return the completed cues, each once."""
         found, self._found = self._found, []
         return iter(found)
 
-    def _receive(self, text: str) -> None:
+    def _push_text(self, text: str) -> None:
         if not text:
             return
         if self._after_return and text[0] == "\n":
@@ -113,11 +113,11 @@ class CueReader:
         # §6.1: a NUL counts as U+FFFD.
         *lines, self._pending = _END_OF_LINE.split(self._pending + text.replace("\0", "\ufffd"))
         for line in lines:
-            self._take(line)
+            self._push_line(line)
         if len(self._pending) > self._limits.line_characters:
-            self._take(self._pending)
+            self._push_line(self._pending)
 
-    def _take(self, line: str) -> None:
+    def _push_line(self, line: str) -> None:
         self._line += 1
         if len(line) > self._limits.line_characters:
             raise self._wrong(f"more than {self._limits.line_characters} characters")

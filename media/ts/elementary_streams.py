@@ -212,7 +212,7 @@ class UnitReader:
         self._size = self._begin = self._end = 0
         self._times: tuple[int, int] | None = None
 
-    def receive(self, piece: Piece) -> Unit | None:
+    def push(self, piece: Piece) -> Unit | None:
         """Take a piece; give the unit that is over with it.
 
         Raises:
@@ -254,7 +254,7 @@ def read_units(read: Read, layout: Layout, pid: int, begin: int, end: int) -> It
         data = read(position, min(layout.block, end - position))
         whole = len(data) - len(data) % layout.stride
         for piece in PacketBlock(data[:whole], layout, position).pieces(pid):
-            unit = reader.receive(piece)
+            unit = reader.push(piece)
             if unit is not None:
                 yield unit
         if whole < min(layout.block, end - position):

@@ -41,7 +41,10 @@ class TransportJoiner:
 
     def __init__(self, held_bytes: int) -> None:
         self._held_bytes = held_bytes
-        self._inputs = [_Input(FIRST_PID, picture=True), _Input(FIRST_PID + 1, picture=False)]
+        self._inputs = [
+            _TransportInput(FIRST_PID, picture=True),
+            _TransportInput(FIRST_PID + 1, picture=False),
+        ]
         self._reader = TransportReader()
         self._program: ProgramMap | None = None
 
@@ -65,7 +68,7 @@ class TransportJoiner:
             UnsupportedError: it has no video or no audio, one is much too far ahead of the other, or their
                 descriptors don't fit into one table.
         """
-        self._inputs[index].receive(data)
+        self._inputs[index].receive_data(data)
         if any(one.held > self._held_bytes for one in self._inputs):
             raise UnsupportedError("picture and sound aren't of the same time")
         return self._reader.receive_data(b"".join(self._packets()))
@@ -90,14 +93,14 @@ class TransportJoiner:
             yield (picture if not sound.packets or _precedes(picture, sound) else sound).pop()
 
 
-def _precedes(one: _Input, other: _Input) -> bool:
+def _precedes(one: _TransportInput, other: _TransportInput) -> bool:
     """Tell whose next packet is first; timestamps wrap."""
     if not one.packets:
         return False
     return difference(one.packets[0][0], other.packets[0][0]) <= 0
 
 
-class _Input:
+class _TransportInput:
     """The wanted packets of one input, renumbered, with their timestamps.
 
     Args:
@@ -132,7 +135,7 @@ class _Input:
         """Take the next packet."""
         return self.packets.popleft()[1]
 
-    def receive(self, data: bytes) -> None:
+    def receive_data(self, data: bytes) -> None:
         """Take bytes; the first ones tell the format."""
         if (tag := id3v2_size(data)) and data[tag : tag + 1] == bytes((SYNC,)):
             data = data[tag:]
@@ -150,10 +153,10 @@ class _Input:
         for start in range(0, whole, PACKET):
             if self._buffer[start] != SYNC:
                 raise MalformedError("no transport stream packets")
-            self._take(bytes(self._buffer[start : start + PACKET]))
+            self._push_packet(bytes(self._buffer[start : start + PACKET]))
         del self._buffer[:whole]
 
-    def _take(self, packet: bytes) -> None:
+    def _push_packet(self, packet: bytes) -> None:
         pid = (packet[1] & 0x1F) << 8 | packet[2]
         if pid == PAT_PID:
             self._map_pid = read_program_association(section_of(packet)) or self._map_pid

@@ -159,7 +159,7 @@ class _FileReader:
                         continue
                     reference = told if reference is None else reference
                     self._clocks[stream.pid] = FileClock(self._limits.gap_ticks, reference)
-                self._give(stream, found, block)
+                self._push_block(stream, found, block)
             self._check_count()
         for stream, found in self._streams:
             if not isinstance(found, str) and stream.pid in self._clocks and stream.pid not in self._failed:
@@ -168,10 +168,12 @@ class _FileReader:
                 except UnsupportedError as error:
                     self._failed[stream.pid] = str(error)
 
-    def _give(self, stream: ElementaryStream, found: PictureStream | SoundStream, block: PacketBlock) -> None:
+    def _push_block(
+        self, stream: ElementaryStream, found: PictureStream | SoundStream, block: PacketBlock
+    ) -> None:
         """Give a stream what a block has of it; one that can't be carried keeps no other from it."""
         try:
-            found.receive(block, self._clocks[stream.pid])
+            found.push(block, self._clocks[stream.pid])
         except UnsupportedError as error:
             self._failed[stream.pid] = str(error)
             if all(one.pid in self._failed or isinstance(other, str) for one, other in self._streams):

@@ -195,16 +195,16 @@ class PictureStream:
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def receive(self, block: PacketBlock, clock: FileClock) -> None:
+    def push(self, block: PacketBlock, clock: FileClock) -> None:
         """Take what a block of packets has of it; UnsupportedError where no samples can be made of that."""
         for piece in block.pieces(self._pid):
-            self._take(self._reader.receive(piece), clock)
+            self._push_unit(self._reader.push(piece), clock)
 
     def finish(self, clock: FileClock) -> None:
         """Take what is left at the file's end; UnsupportedError likewise."""
-        self._take(self._reader.finish(), clock)
+        self._push_unit(self._reader.finish(), clock)
 
-    def _take(self, unit: Unit | None, clock: FileClock) -> None:
+    def _push_unit(self, unit: Unit | None, clock: FileClock) -> None:
         if unit is None:
             return
         self.units += 1
@@ -279,23 +279,23 @@ class SoundStream:
         """How many units came, or frames, if those are more."""
         return max(len(self._times), len(self._frames))
 
-    def receive(self, block: PacketBlock, clock: FileClock) -> None:
+    def push(self, block: PacketBlock, clock: FileClock) -> None:
         """Take what a block of packets has of it; UnsupportedError where no samples can be made of that."""
         for piece in block.pieces(self._pid):
-            self._take(self._reader.receive(piece), clock)
+            self._push_unit(self._reader.push(piece), clock)
 
     def finish(self, clock: FileClock) -> None:
         """Take what is left at the file's end; UnsupportedError likewise."""
-        self._take(self._reader.finish(), clock)
+        self._push_unit(self._reader.finish(), clock)
 
-    def _take(self, unit: Unit | None, clock: FileClock) -> None:
+    def _push_unit(self, unit: Unit | None, clock: FileClock) -> None:
         if unit is None:
             return
         self._times.append(clock.time(unit.pts, unit.begin))
         self._begins.append(self._end)
         self._places.add(unit)
         self._end += len(unit.data)
-        self._frames.receive(unit.data, len(self._times) - 1)
+        self._frames.push(unit.data, len(self._times) - 1)
 
     def samples(self, layout: Layout) -> StreamSamples:
         """Give the track, once all is read."""

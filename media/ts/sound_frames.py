@@ -179,7 +179,7 @@ class SoundFrames:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def receive(self, data: bytes, unit: int) -> None:
+    def push(self, data: bytes, unit: int) -> None:
         """Take the bytes of a unit.
 
         Raises:

@@ -132,7 +132,7 @@ class TransportReader:
         self._buffer += data
         position = self._synchronise(0)
         while len(self._buffer) - position >= PACKET:
-            self._take(bytes(self._buffer[position : position + PACKET]))
+            self._push_packet(bytes(self._buffer[position : position + PACKET]))
             self._follows_packet = True
             position = self._synchronise(position + PACKET)
         del self._buffer[:position]
@@ -156,7 +156,7 @@ class TransportReader:
             raise MalformedError("no transport stream packets")
         return following
 
-    def _take(self, packet: bytes) -> None:
+    def _push_packet(self, packet: bytes) -> None:
         pid = (packet[1] & 0x1F) << 8 | packet[2]
         starts, adaptation, payload = bool(packet[1] & 0x40), packet[3] >> 4 & 3, payload_offset(packet)
         flags = packet[5] if adaptation & 2 and packet[4] else 0

@@ -61,7 +61,7 @@ class LiveTransportLimits:
 DEFAULT_LIMITS = LiveTransportLimits()
 
 
-class _Picture:
+class _PictureTrack:
     """The stream of pictures.
 
     Attributes:
@@ -77,7 +77,7 @@ class _Picture:
         self.track: FragmentTrack | None = None
         self.frame_rate: Fraction | None = None
 
-    def receive(self, unit: Unit) -> InitSegment | None:
+    def push(self, unit: Unit) -> InitSegment | None:
         """Take the next unit; give the init segment with the first picture.
 
         Raises:
@@ -128,7 +128,7 @@ class _Picture:
         return self.track.init
 
 
-class _Sound:
+class _SoundTrack:
     """The stream of sound.
 
     Attributes:
@@ -144,7 +144,7 @@ class _Sound:
         self._facts: FrameFacts | None = None
         self.track: FragmentTrack | None = None
 
-    def receive(self, unit: Unit) -> InitSegment | None:
+    def push(self, unit: Unit) -> InitSegment | None:
         """Take the next unit; give the init segment with the first frame.
 
         Raises:
@@ -166,7 +166,7 @@ class _Sound:
             self._skipped = max(self._skipped - facts.size, 0)
             if at >= own and told is not None:
                 self._time, told = told, None
-            self._take(facts, data[at + facts.header : at + facts.size])
+            self._push_frame(facts, data[at + facts.header : at + facts.size])
             at += facts.size
         self._pending = data[at:]
         return None if begun is self.track or self.track is None else self.track.init
@@ -195,7 +195,7 @@ class _Sound:
             raise UnsupportedError(f"no frames of {self._coding.name} in its sound")
         return following
 
-    def _take(self, facts: FrameFacts, data: bytes) -> None:
+    def _push_frame(self, facts: FrameFacts, data: bytes) -> None:
         if self._facts is None:
             self._facts = facts
             self.track = self._begin(facts, data)
@@ -219,12 +219,12 @@ class TransportToFragments:
         self._buffer = b""
         self._position = 0
         self._map_pid: int | None = None
-        self._streams: dict[int, _Picture | _Sound] = {}
+        self._streams: dict[int, _PictureTrack | _SoundTrack] = {}
 
     @property
     def told_frame_rate(self) -> Fraction | None:
         """Pictures per second, as their configuration tells it; None where it doesn't."""
-        pictures = (one for one in self._streams.values() if isinstance(one, _Picture))
+        pictures = (one for one in self._streams.values() if isinstance(one, _PictureTrack))
         return next((one.frame_rate for one in pictures), None)
 
     def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
@@ -253,12 +253,12 @@ class TransportToFragments:
         pieces.sort(key=lambda one: one[0].begin)
         begun: list[InitSegment] = []
         for piece, stream in pieces:
-            unit = stream.reader.receive(piece)
-            init = None if unit is None else stream.receive(unit)
+            unit = stream.reader.push(piece)
+            init = None if unit is None else stream.push(unit)
             if init is not None:
                 begun.append(init)
         tracks = (stream.track for stream in self._streams.values() if stream.track is not None)
-        fragments = (track.take() for track in tracks)
+        fragments = (track.pull() for track in tracks)
         return [*begun, *(one for one in fragments if one is not None)]
 
     def _look_for_tables(self, block: PacketBlock) -> int:
@@ -275,13 +275,13 @@ class TransportToFragments:
             raise MalformedError("no program is told in it")
         return 0
 
-    def _streams_of(self, program: ProgramMap) -> dict[int, _Picture | _Sound]:
+    def _streams_of(self, program: ProgramMap) -> dict[int, _PictureTrack | _SoundTrack]:
         clock = LiveClock()
         video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
         sound = next((one for one in program.streams if one.kind in _LIVE_SOUND_CODINGS), None)
         if video is None or sound is None:
             raise UnsupportedError("no picture, or no sound, of a codec that is taken")
         return {
-            video.pid: _Picture(VIDEO_CODINGS[video.kind], clock, self._limits),
-            sound.pid: _Sound(_LIVE_SOUND_CODINGS[sound.kind], clock, self._limits),
+            video.pid: _PictureTrack(VIDEO_CODINGS[video.kind], clock, self._limits),
+            sound.pid: _SoundTrack(_LIVE_SOUND_CODINGS[sound.kind], clock, self._limits),
         }

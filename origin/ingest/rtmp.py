@@ -366,7 +366,7 @@ class _Session:
             return
         if body and (kind, body[0]) in self._stream.plain:
             self._tags.append((kind, timestamp, body))
-        elif data := self._stream.receive(kind, timestamp, body):
+        elif data := self._stream.push(kind, timestamp, body):
             if self._tags:
                 await self._give()
             self._data += data

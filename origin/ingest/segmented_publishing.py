@@ -288,7 +288,7 @@ class _UploadedStream:
     async def _pass_on(self, track: str, piece: UploadedPiece) -> None:
         """Bring the channel what a piece of a track completes."""
         async with self._writing:
-            for data in self._uploads.receive(track, piece):
+            for data in self._uploads.push(track, piece):
                 if self._publication is not None:
                     await self._publication.receive(data)
                 self._heard = self._loop.time()

@@ -193,7 +193,7 @@ def _moov(file: S3File, most: int) -> tuple[int, int]:
     finder = MoovFinder(file.size, most)
     found = None
     while found is None:
-        found = finder.receive(file.pread(finder.position, LARGEST_HEADER))
+        found = finder.push(file.pread(finder.position, LARGEST_HEADER))
     return found.start, found.end
 
 

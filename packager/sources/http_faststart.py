@@ -57,7 +57,7 @@ def _seen(finder: MoovFinder, head: bytearray) -> bool:
     try:
         while len(head) >= finder.position + LARGEST_HEADER:
             first = bytes(head[finder.position : finder.position + LARGEST_HEADER])
-            if finder.receive(first) or finder.data_first:
+            if finder.push(first) or finder.data_first:
                 return True
     except MediaError:
         return True  # not MP4: left to ffmpeg
@@ -69,7 +69,7 @@ async def _index(
 ) -> tuple[bytes, Box, int]:
     """Fetch moov; return it adjusted for its new position, its old box, and the new position."""
     for _ in range(limits.boxes):
-        place = finder.receive(await ranges.read(finder.position, LARGEST_HEADER))
+        place = finder.push(await ranges.read(finder.position, LARGEST_HEADER))
         if place is not None:
             break
     else:

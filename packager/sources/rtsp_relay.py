@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from media.errors import MalformedError, MediaError
 from media.rtsp import messages
-from media.rtsp.messages import Message, RtspReader
+from media.rtsp.messages import RtspMessage, RtspReader
 from packager.concurrency import running_tasks
 from packager.sources.address_guard import LARGEST_PORT, AddressGuard
 from packager.sources.limits import DEFAULT_LIMITS, RtspLimits, SourceLimits
@@ -108,7 +108,7 @@ class _PendingRequest:
         ports: the UDP ports for its media, if UDP was requested from the server.
     """
 
-    message: Message
+    message: RtspMessage
     ports: list[_UdpPort] = field(default_factory=list)
 
 
@@ -211,7 +211,7 @@ class _Connection:
         while data := await self._reader.read(READ_BYTES):
             async for portion in budget.portions(data):
                 for item in rtsp_reader.receive_data(portion):
-                    if isinstance(item, Message):
+                    if isinstance(item, RtspMessage):
                         self._receive_from_client(item)
                     elif self._admitted:
                         self._forward_rtcp(item)
@@ -226,7 +226,7 @@ class _Connection:
             if channel in self._channels:
                 self._channels[channel].send(payload)
 
-    def _receive_from_client(self, message: Message) -> None:
+    def _receive_from_client(self, message: RtspMessage) -> None:
         """Handle a message of ffmpeg, and forward it to the server."""
         if message.is_response:
             self._write(message.encode())
@@ -236,7 +236,7 @@ class _Connection:
             raise MalformedError("somebody else asks")
         pending = _PendingRequest(message)
         if message.first[0] == "SETUP" and _interleaved(message) is None:
-            self._respond(pending, Message(("RTSP/1.0", "461", "Unsupported Transport")))
+            self._respond(pending, RtspMessage(("RTSP/1.0", "461", "Unsupported Transport")))
             return
         self._send_request(pending)
 
@@ -257,8 +257,8 @@ class _Connection:
             message = message.with_field(
                 "Authorization", self._authorization(value, method, uri, message.first[1])
             )
-        message = Message((method, uri, version), message.fields).with_field("CSeq", str(self._sent))
-        self._write(Message(message.first, message.fields, pending.message.body).encode())
+        message = RtspMessage((method, uri, version), message.fields).with_field("CSeq", str(self._sent))
+        self._write(RtspMessage(message.first, message.fields, pending.message.body).encode())
 
     def _authorization(self, value: str, method: str, uri: str, original_uri: str) -> str | None:
         """Recompute Authorization for the server's own URI; None for any server but the configured one."""
@@ -278,7 +278,7 @@ class _Connection:
                     for item in rtsp_reader.receive_data(portion):
                         if self._server is not server:
                             break
-                        if isinstance(item, Message):
+                        if isinstance(item, RtspMessage):
                             await self._receive_from_server(item)
                         else:
                             self._client.write(item)
@@ -286,7 +286,7 @@ class _Connection:
             if self._server is server:
                 return
 
-    async def _receive_from_server(self, message: Message) -> None:
+    async def _receive_from_server(self, message: RtspMessage) -> None:
         """Handle a message of the server."""
         message = message.with_field("Location", None) if message.status // 100 != 3 else message
         if not message.is_response:
@@ -307,7 +307,7 @@ class _Connection:
         else:
             self._respond(pending, message)
 
-    async def _redirect(self, pending: _PendingRequest, message: Message) -> None:
+    async def _redirect(self, pending: _PendingRequest, message: RtspMessage) -> None:
         """Follow a redirect, which is possible only before the session begins."""
         parts = _split(self._target, message.get("location"))
         self._redirects += 1
@@ -315,10 +315,10 @@ class _Connection:
             pending.message.first[0] not in ("OPTIONS", "DESCRIBE")
             or self._redirects > self._limits.redirects
         ):
-            self._respond(pending, Message(BAD_GATEWAY))
+            self._respond(pending, RtspMessage(BAD_GATEWAY))
             raise PullError("it redirects where that isn't followed")
         if parts is None or parts.scheme != "rtsp" or not parts.hostname:
-            self._respond(pending, Message(BAD_GATEWAY))
+            self._respond(pending, RtspMessage(BAD_GATEWAY))
             raise PullError("it redirects to another protocol")
         self._target = _request_url(parts)
         for other in self._pending.values():
@@ -344,7 +344,7 @@ class _Connection:
             _close(pending.ports)
             raise
 
-    def _complete_udp_setup(self, pending: _PendingRequest, message: Message) -> None:
+    def _complete_udp_setup(self, pending: _PendingRequest, message: RtspMessage) -> None:
         """Answer ffmpeg's SETUP with TCP interleaving, after the server agreed to send UDP."""
         ports = messages.numbers(messages.transport(message.get("transport")).get("server_port", ""))
         if message.status != 200 or self._server is None:
@@ -362,7 +362,7 @@ class _Connection:
         channels = "-".join(str(port.channel) for port in pending.ports)
         self._respond(pending, message.with_field("Transport", f"RTP/AVP/TCP;unicast;interleaved={channels}"))
 
-    def _respond(self, pending: _PendingRequest, message: Message) -> None:
+    def _respond(self, pending: _PendingRequest, message: RtspMessage) -> None:
         """Send ffmpeg the response to its request."""
         self._client.write(message.with_field("CSeq", pending.message.get("cseq")).encode())
 
@@ -437,7 +437,7 @@ def _close(ports: Iterable[_UdpPort]) -> None:
         port.close()
 
 
-def _interleaved(message: Message) -> tuple[int, int] | None:
+def _interleaved(message: RtspMessage) -> tuple[int, int] | None:
     """Return the interleaved channels that a SETUP requests; None if it requests UDP."""
     return messages.numbers(messages.transport(message.get("transport")).get("interleaved", ""))
 

@@ -131,7 +131,7 @@ def read_upload(pieces: Sequence[bytes]) -> Outcome:
     try:
         for piece in pieces:
             for one in reader.receive_data(piece):
-                for data in uploads.receive(reader.track or "", one):
+                for data in uploads.push(reader.track or "", one):
                     found += data
     except ERRORS as broken:
         return Outcome(None, error_text(broken))

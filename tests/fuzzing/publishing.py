@@ -224,7 +224,7 @@ def follow_rtmp(result: tuple[list[Event | Tag], bytes, str]) -> str:
     tags = [one for one in result[0] if isinstance(one, tuple) and not isinstance(one, Message)]
     tracks, written = PublishedTracks(PublishedTracksLimits()), list[bytes]()
     try:
-        written.extend(tracks.receive(*tag) for tag in tags)
+        written.extend(tracks.push(*tag) for tag in tags)
     except MediaError as error:
         return error_text(error)
     data = b"".join(written)

@@ -104,9 +104,9 @@ def published() -> Take:
         connection.receive_data(data)
         for event in connection.events():
             if isinstance(event, Message):
-                yield stream.receive(event.kind, event.timestamp, event.payload)
+                yield stream.push(event.kind, event.timestamp, event.payload)
             elif isinstance(event, list):
-                yield [stream.receive(*tag) for tag in event]
+                yield [stream.push(*tag) for tag in event]
 
     return take
 

@@ -97,7 +97,7 @@ def read_movie(
     finder = MoovFinder(size, movie_limits.moov_bytes)
     found = None
     while found is None:
-        found = finder.receive(read(finder.position, LARGEST_HEADER))
+        found = finder.push(read(finder.position, LARGEST_HEADER))
     length = found.end - found.payload
     moov = read(found.payload, length)
     if len(moov) < length:
@@ -136,7 +136,7 @@ def _joined(fragments: FragmentedMovie, read: Read, position: int, size: int, mo
                 raise TooLargeError(f"moof of {length} bytes: more than {moof_bytes}")
             data = window[position - start :][:length]
             data = data if len(data) == length else read(position, length)
-            fragments.receive(data, position)
+            fragments.push(data, position)
         position += length
     movie = fragments.movie()
     cut_short = cut_short or fragments.cut_short

@@ -32,7 +32,7 @@ Tag = tuple[int, int, bytes]
 
 def written(*tags: Tag) -> bytes:
     rewriter = FlvToMatroska()
-    return b"".join(rewriter.receive(*tag) for tag in tags)
+    return b"".join(rewriter.push(*tag) for tag in tags)
 
 
 @pytest.mark.clause("CWE-770")

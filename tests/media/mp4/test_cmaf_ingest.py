@@ -43,7 +43,7 @@ def uploaded(uploads: TrackUploads, name: str, data: bytes, cuts: int = 0) -> by
     for start, end in zip([0, *places], [*places, len(data)], strict=True):
         for piece in reader.receive_data(data[start:end]):
             assert reader.track is not None
-            found += b"".join(uploads.receive(reader.track, piece))
+            found += b"".join(uploads.push(reader.track, piece))
     return found
 
 

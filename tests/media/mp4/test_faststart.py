@@ -27,7 +27,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def found_in(data: bytes) -> Box:
     finder = MoovFinder(len(data))
-    while (found := finder.receive(data[finder.position : finder.position + LARGEST_HEADER])) is None:
+    while (found := finder.push(data[finder.position : finder.position + LARGEST_HEADER])) is None:
         pass
     assert finder.data_first
     return found

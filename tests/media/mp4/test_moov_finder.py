@@ -19,7 +19,7 @@ MEDIA = box(b"ftyp", b"isom") + box(b"mdat", bytes(1000))
 def found_in(data: bytes, most: int) -> tuple[Box, bool]:
     """Give the ``moov`` that a finder comes to, and whether media are in front of it."""
     finder = MoovFinder(len(data), most)
-    while (found := finder.receive(data[finder.position : finder.position + LARGEST_HEADER])) is None:
+    while (found := finder.push(data[finder.position : finder.position + LARGEST_HEADER])) is None:
         pass
     return found, finder.data_first
 

@@ -24,7 +24,7 @@ def track() -> FragmentTrack:
 def test_a_sample_lasts_at_most_as_long_as_can_be_written(track: FragmentTrack) -> None:
     track.add_picture(-5, 0, b"a", is_sync=True)
     track.add_picture(LONGEST - 5, LONGEST, b"b", is_sync=True)
-    fragment = track.take()
+    fragment = track.pull()
     assert fragment is not None
     assert fragment.samples == (Sample(LONGEST, 1, is_sync=True, composition_offset=5),)
     assert write_fragment(

@@ -20,7 +20,7 @@ def divided(tags: list[tuple[int, int, bytes]]) -> tuple[bytes, dict[int, bytes]
     """Give what is passed on of the main stream, and of further video tracks."""
     tracks, main, pictures = PublishedTracks(LIMITS), b"", dict[int, bytes]()
     for tag in tags:
-        main += tracks.receive(*tag)
+        main += tracks.push(*tag)
         for track, data in tracks.take_further_video_tracks().items():
             pictures[track] = pictures.get(track, b"") + data
     return main, pictures
@@ -107,4 +107,4 @@ def test_a_first_track_that_is_numbered_is_the_main_one() -> None:
 @pytest.mark.parametrize("body", [b"\x96", b"\x96\x03avc1", b"\x96\x13avc1\1\0\0\x09ab", b"\x97\2\0"])
 def test_tracks_that_end_too_early_are_malformed(body: bytes) -> None:
     with pytest.raises(MalformedError):
-        PublishedTracks(LIMITS).receive(flv_tags.VIDEO, 0, body)
+        PublishedTracks(LIMITS).push(flv_tags.VIDEO, 0, body)

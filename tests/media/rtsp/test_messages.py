@@ -8,7 +8,7 @@ import pytest
 
 from media.errors import MalformedError, TooLargeError
 from media.rtsp import messages
-from media.rtsp.messages import Message, RtspMessageLimits, RtspReader
+from media.rtsp.messages import RtspMessage, RtspMessageLimits, RtspReader
 
 SDP = b"v=0\r\n\r\n$m=audio 0 RTP/AVP 0\r\n"
 STREAM = (
@@ -21,12 +21,12 @@ STREAM = (
 """RFC 2326 §10.12: frames stand between messages."""
 
 
-def read(pieces: list[bytes]) -> tuple[list[Message], bytes]:
+def read(pieces: list[bytes]) -> tuple[list[RtspMessage], bytes]:
     """The messages, and all frames in one."""
-    reader, messages, frames = RtspReader(), list[Message](), b""
+    reader, messages, frames = RtspReader(), list[RtspMessage](), b""
     for piece in pieces:
         for item in reader.receive_data(piece):
-            if isinstance(item, Message):
+            if isinstance(item, RtspMessage):
                 messages.append(item)
             else:
                 frames += item
@@ -52,7 +52,7 @@ def test_a_connection_gives_the_same_however_it_is_cut() -> None:
 
 def test_what_drips_costs_no_more_than_its_length() -> None:
     head = b"RTSP/1.0 200 OK\r\nX: " + b"x" * 16_000 + b"\r\nContent-Length: 250000\r\n\r\n"
-    whole, reader, found = head + bytes(250_000), RtspReader(), list[Message | bytes]()
+    whole, reader, found = head + bytes(250_000), RtspReader(), list[RtspMessage | bytes]()
     begin = time.process_time()
     for place in range(len(whole)):
         found += reader.receive_data(whole[place : place + 1])
@@ -92,7 +92,8 @@ def test_a_message_longer_than_it_may_be_is_refused(data: bytes) -> None:
 
 
 def test_a_header_field_is_put_in_the_place_of_its_like() -> None:
-    message = Message(("SETUP", "rtsp://a/", "RTSP/1.0"), (("cseq", "1"), ("CSeq", "2"), ("A", "b")), b"x")
+    fields = (("cseq", "1"), ("CSeq", "2"), ("A", "b"))
+    message = RtspMessage(("SETUP", "rtsp://a/", "RTSP/1.0"), fields, b"x")
     assert message.get("CSEQ") == "1"
     assert message.with_field("CSeq", "9").encode() == b"SETUP rtsp://a/ RTSP/1.0\r\nA: b\r\nCSeq: 9\r\n\r\nx"
     assert message.with_field("CSeq", None).get("cseq") == ""
@@ -138,7 +139,7 @@ def test_a_digest_that_is_not_of_ascii_is_refused_as_any_wrong_one() -> None:
     (message,) = RtspReader().receive_data(
         b'OPTIONS * RTSP/1.0\r\nAuthorization: Digest username="u", response="\xe9"\r\n\r\n'
     )
-    assert isinstance(message, Message)
+    assert isinstance(message, RtspMessage)
     told = message.get("Authorization")
     assert messages.authorization_for_uri(told, "OPTIONS", "/other", "u", "p") is None
 

@@ -26,7 +26,7 @@ SKIPPED = 100
 def test_a_unit_may_have_more_frames_than_sixteen_bits_can_number() -> None:
     """A PES packet of a MiB has 131,072 of them."""
     frames, count = SoundFrames(AAC, SKIPPED), (1 << 16) + 2
-    frames.receive(SHORTEST * count, 0)
+    frames.push(SHORTEST * count, 0)
     # Of the last one there is too little to tell.
     assert len(frames) == count - 1
     assert frames.laced[-1] == count - 2
@@ -45,16 +45,16 @@ def counting(coding: SoundCoding) -> tuple[SoundCoding, list[bytes]]:
 
 def file_sound(coding: SoundCoding) -> Callable[[bytes], object]:
     frames = SoundFrames(coding, 64 << 10)
-    return lambda data: frames.receive(data, 0)
+    return lambda data: frames.push(data, 0)
 
 
 def live_sound(coding: SoundCoding) -> Callable[[bytes], object]:
-    sound = ts_to_fragments._Sound(coding, LiveClock(), LiveTransportLimits())
+    sound = ts_to_fragments._SoundTrack(coding, LiveClock(), LiveTransportLimits())
     times = itertools.count(0, CLOCK_RATE)
 
     def receive(data: bytes) -> object:
         time = next(times)
-        return sound.receive(Unit(data, 0, len(data), time, time))
+        return sound.push(Unit(data, 0, len(data), time, time))
 
     return receive
 
@@ -111,7 +111,7 @@ def test_substreams_belong_to_the_frame_before_them_as_many_as_there_may_be() ->
     frames = SoundFrames(EAC3, SKIPPED)
     unit = eac3_frame(0) + eac3_frame(1) * 71
     for number in range(3):
-        frames.receive(unit, number)
+        frames.push(unit, number)
     assert frames.sizes.tolist()[:2] == [len(unit)] * 2
     assert frames.first == unit
 
@@ -120,13 +120,13 @@ def test_substreams_without_end_are_refused() -> None:
     """Each was added to the first frame, which was copied for it: 4 MB of them took four minutes."""
     frames = SoundFrames(EAC3, SKIPPED)
     with pytest.raises(UnsupportedError, match="substreams"):
-        frames.receive(eac3_frame(0) + eac3_frame(1) * 1000, 0)
+        frames.push(eac3_frame(0) + eac3_frame(1) * 1000, 0)
     assert len(frames.first) <= 72 * 16
 
 
 def test_no_more_is_passed_over_between_two_frames_than_may_be() -> None:
     frames = SoundFrames(AAC, SKIPPED)
     for number in range(3):
-        frames.receive(aac_frame(SKIPPED) * 3 + bytes(SKIPPED - 10), number)
+        frames.push(aac_frame(SKIPPED) * 3 + bytes(SKIPPED - 10), number)
     with pytest.raises(UnsupportedError, match="no frames of AAC"):
-        frames.receive(aac_frame(SKIPPED) * 3 + bytes(SKIPPED + 20), 3)
+        frames.push(aac_frame(SKIPPED) * 3 + bytes(SKIPPED + 20), 3)

@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.rtsp import messages
-from media.rtsp.messages import Message, RtspReader
+from media.rtsp.messages import RtspMessage, RtspReader
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
@@ -35,13 +35,13 @@ SDP += b"m=audio 0 RTP/AVP 0\r\na=control:one\r\n"
 
 SILENCE = b"\xff" * 160
 
-Answer = Callable[[Message, str], Message | None]
+Answer = Callable[[RtspMessage, str], RtspMessage | None]
 """What a server answers to a request, and to whom; None: what a server does that works."""
 
 
-def response(status: int, *fields: tuple[str, str], body: bytes = b"") -> Message:
+def response(status: int, *fields: tuple[str, str], body: bytes = b"") -> RtspMessage:
     length = (("Content-Length", str(len(body))),) if body else ()
-    return Message(("RTSP/1.0", str(status), "-"), (*fields, *length), body)
+    return RtspMessage(("RTSP/1.0", str(status), "-"), (*fields, *length), body)
 
 
 @dataclass
@@ -60,7 +60,7 @@ class RtspServer:
     tcp: bool = True
     url: str = ""
     server_port: str = "9-10"
-    asked: list[tuple[int, Message]] = field(default_factory=list)
+    asked: list[tuple[int, RtspMessage]] = field(default_factory=list)
     connections: int = 0
     sent_to: list[tuple[str, int]] = field(default_factory=list)
     reports: int = 0
@@ -90,7 +90,7 @@ class RtspServer:
             try:
                 while data := await reader.read(65536):
                     for item in taking.receive_data(data):
-                        if not isinstance(item, Message):
+                        if not isinstance(item, RtspMessage):
                             self.reports += len(messages.frames(item))
                             continue
                         self.asked.append((number, item))
@@ -102,8 +102,8 @@ class RtspServer:
                 await asyncio.gather(*sending, return_exceptions=True)
 
     def _works(
-        self, message: Message, writer: asyncio.StreamWriter, sending: list[asyncio.Task[None]]
-    ) -> Message:
+        self, message: RtspMessage, writer: asyncio.StreamWriter, sending: list[asyncio.Task[None]]
+    ) -> RtspMessage:
         wanted = message.get("transport")
         match message.first[0]:
             case "OPTIONS":
@@ -139,7 +139,7 @@ class RtspServer:
                 await asyncio.sleep(0.005)
 
 
-def works(_: Message, __: str) -> Message | None:
+def works(_: RtspMessage, __: str) -> RtspMessage | None:
     return None
 
 
@@ -225,7 +225,7 @@ async def test_a_redirect_to_where_the_source_may_lead_is_followed_and_the_passw
 
 
 async def test_redirects_without_end_end(tools: Tools) -> None:
-    def again(_: Message, url: str) -> Message | None:
+    def again(_: RtspMessage, url: str) -> RtspMessage | None:
         return response(301, ("Location", url))
 
     async with RtspServer("127.0.0.1", again).running() as server:
@@ -236,7 +236,7 @@ async def test_redirects_without_end_end(tools: Tools) -> None:
 
 
 async def test_a_server_sees_its_own_url_and_a_digest_made_for_it(tools: Tools) -> None:
-    def proven(message: Message, _: str) -> Message | None:
+    def proven(message: RtspMessage, _: str) -> RtspMessage | None:
         told = dict(re.findall(r'(\w+)="([^"]*)"', message.get("authorization")))
         secret = hashlib.md5(b"user:cam:pass word").hexdigest()
         asked = hashlib.md5(f"{message.first[0]}:{message.first[1]}".encode()).hexdigest()

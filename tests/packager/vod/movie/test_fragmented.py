@@ -242,13 +242,13 @@ def test_runs_behind_the_end_of_the_file_are_not_expanded(monkeypatch: pytest.Mo
     defaults = (512).to_bytes(4, "big") + (1 << 20).to_bytes(4, "big")
     runs = [full_box(b"trun", 0, 0, (15_360).to_bytes(4, "big"))] * 1000
     expanded: list[int] = []
-    columns = fragmented_movie._Run.columns
+    columns = fragmented_movie._FragmentRun.columns
 
-    def counted(run: fragmented_movie._Run, begin: int, stop: int) -> object:
+    def counted(run: fragmented_movie._FragmentRun, begin: int, stop: int) -> object:
         expanded.append(stop - begin)
         return columns(run, begin, stop)
 
-    monkeypatch.setattr(fragmented_movie._Run, "columns", counted)
+    monkeypatch.setattr(fragmented_movie._FragmentRun, "columns", counted)
     with pytest.raises(MediaError):
         indexed(head_of() + fragment(*runs, flags=0x02_0018, more=defaults))
     assert 0 < sum(expanded) <= 15_360

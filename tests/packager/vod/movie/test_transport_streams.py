@@ -243,15 +243,15 @@ def test_units_without_frames_count_as_frames_do() -> None:
 @pytest.mark.clause("CWE-770")
 def test_nothing_is_kept_of_units_without_bytes_behind_a_part_of_a_frame() -> None:
     frames = SoundFrames(AAC, TransportLimits().skipped_bytes)
-    frames.receive(adts_frame(50) * 2 + adts_frame(8000)[:20], 0)
+    frames.push(adts_frame(50) * 2 + adts_frame(8000)[:20], 0)
     tracemalloc.start()
     try:
         for unit in range(1, 20_000):
-            frames.receive(b"", unit)
+            frames.push(b"", unit)
         assert tracemalloc.get_traced_memory()[0] < 100_000
     finally:
         tracemalloc.stop()
-    frames.receive(adts_frame(8000)[20:] + adts_frame(60)[:20], 20_000)
+    frames.push(adts_frame(8000)[20:] + adts_frame(60)[:20], 20_000)
     assert list(frames.units) == [0, 0, 0]
 
 
