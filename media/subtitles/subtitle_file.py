@@ -36,7 +36,6 @@ class SubtitleFileLimits:
     timing_characters: int = 1000
 
 
-_END_OF_LINE = re.compile(r"\r\n|\r|\n")
 _TIME = r"(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{1,2})[.,]([0-9]{1,3})"
 _TIMING = re.compile(rf"[ \t]*{_TIME}[ \t]*-{{1,3}}>[ \t]*{_TIME}(?:[ \t]+(.*))?", re.ASCII)
 _NUMBER = re.compile(r"[ \t]*[0-9]{1,9}[ \t]*", re.ASCII)
@@ -65,7 +64,7 @@ def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> l
     text = text.removeprefix("\ufeff")
     webvtt = text.startswith("WEBVTT")
     found: list[Cue] = []
-    for start, end, settings, lines in _blocks(_END_OF_LINE.split(text), limits, webvtt=webvtt):
+    for start, end, settings, lines in _blocks(_lines(text), limits, webvtt=webvtt):
         if len(found) >= limits.cues:
             raise TooLargeError(f"more than {limits.cues} cues")
         shown = "\n".join(line[: limits.line_characters] for line in lines[: limits.lines])
@@ -79,6 +78,11 @@ def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> l
     if not found:
         raise MalformedError("there is no cue in it")
     return sorted(found, key=lambda cue: cue.start)
+
+
+def _lines(text: str) -> list[str]:
+    """Split a text at its line ends, faster than a regular expression, which holds up all threads."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _blocks(

@@ -20,7 +20,7 @@ from packager.radio.mpeg_block_reader import block_reader_for
 from packager.radio.station_info import NO_STATION_INFO
 from packager.retry_policy import FailureCount
 from packager.sources.bounded_cookies import BoundedCookies
-from packager.sources.guarded_http import GuardedTransport, certificates, check_location, guard_for
+from packager.sources.guarded_http import GuardedTransport, certificates, check_redirect, guard_for
 from packager.sources.retries import PullError
 from packager.sources.schemes import without_url_secrets
 from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
@@ -78,7 +78,7 @@ class Relay:
         async with httpx.AsyncClient(
             transport=GuardedTransport(guard_for(self.options.url, limits.guard)),
             cookies=BoundedCookies(limits.guard),
-            event_hooks={"response": [check_location]},
+            event_hooks={"response": [check_redirect]},
             timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
             follow_redirects=True,
             max_redirects=limits.redirects,

@@ -267,7 +267,7 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
     """
     guard, cookies = guard_for(url, limits), BoundedCookies(limits)
     if not {"http", "https", "all"} & set(urllib.request.getproxies()):
-        hooks = {"response": [check_location]}
+        hooks = {"response": [check_redirect]}
         transport = GuardedTransport(guard)
         return httpx.AsyncClient(transport=transport, event_hooks=hooks, cookies=cookies, **options)
 
@@ -276,13 +276,16 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
         with contextlib.suppress(OSError):
             await guard.resolve(request.url.host, request.url.port)
 
-    judged = [check_location, _yield_in_body]
+    judged = [check_redirect, _yield_in_body]
     both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": judged}
     return httpx.AsyncClient(event_hooks=both, verify=certificates(), cookies=cookies, **options)
 
 
-async def check_location(response: httpx.Response) -> None:
-    """Refuse a redirect to a name that is none: httpx's own failure there is none of its errors.
+async def check_redirect(response: httpx.Response) -> None:
+    """Refuse a redirect to a name that is none, and leave out the body of any other.
+
+    httpx's own failure at such a name is none of its errors; and before it follows a redirect, it would read
+    and decompress the body whole, however long that is.
 
     Raises:
         httpx.RemoteProtocolError: there is no such name.
@@ -292,3 +295,6 @@ async def check_location(response: httpx.Response) -> None:
             httpx.URL(response.headers.get("location", "")).host  # noqa: B018  # decoded here
         except UnicodeError as error:
             raise httpx.RemoteProtocolError("it redirects to a name that is none") from error
+    if response.has_redirect_location and isinstance(response.stream, httpx.AsyncByteStream):
+        body, response.stream = response.stream, httpx.ByteStream(b"")
+        await body.aclose()

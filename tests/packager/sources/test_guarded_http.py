@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import httpx
 import pytest
@@ -47,6 +49,27 @@ async def test_a_redirect_to_no_address_fails_as_any_request(host: str) -> None:
         async with guarded_client(upstream.url, follow_redirects=True) as client:
             with pytest.raises((httpx.HTTPError, httpx.InvalidURL)):
                 await client.get(f"{upstream.url}/x")
+
+
+@pytest.mark.clause("CWE-409")
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [("Content-Length: 1000000000000", b"moved"), ("Content-Encoding: gzip", gzip.compress(bytes(64 << 20)))],
+    ids=["endless", "bomb"],
+)
+async def test_no_body_of_a_redirect_is_read(field: str, body: bytes) -> None:
+    """Whoever follows one would wait for the body's end, and have all of it in memory."""
+    await asyncio.to_thread(certificates)
+    head = f"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: there\r\n{field}\r\n\r\n"
+    with hostile_upstream({"here": head.encode() + body, "there": answer(b"abc")}) as upstream:
+        async with guarded_client(upstream.url, follow_redirects=True) as client:
+            tracemalloc.start()
+            try:
+                assert (await client.get(f"{upstream.url}/here")).content == b"abc"
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 @pytest.mark.clause("CWE-400")
