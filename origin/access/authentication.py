@@ -167,7 +167,6 @@ class Authenticator:
         Args:
             request: with Bearer or Basic authentication (RFC 6750 §2.1, RFC 7617), ``?key=``, or
                 ``?expires=SECONDS&signature=HEX``.
-            secrets: what is wanted.
             with_basic: whether Basic authentication counts. Not where an answer is given without a password,
                 too: what a browser adds of itself, for a proxy in front, is no guess there.
         """
@@ -214,7 +213,6 @@ def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Respons
 
     Args:
         text: one line that says which password is needed.
-        headers: further fields.
     """
     fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **(headers or {})}
     return plain_refusal(401, text, fields)

@@ -54,11 +54,7 @@ class AccessOptions:
 
 
 class AccessPolicy:
-    """Decides who may see protected areas.
-
-    Args:
-        authenticator: checks the token.
-    """
+    """Decides who may see protected areas."""
 
     def __init__(self, options: AccessOptions, authenticator: Authenticator) -> None:
         self.options = options
@@ -75,11 +71,7 @@ class AccessPolicy:
 
 
 class AccessMiddleware:
-    """ASGI middleware that refuses forbidden requests.
-
-    Args:
-        access: decides about protected areas.
-    """
+    """ASGI middleware that refuses forbidden requests."""
 
     def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self._app = app
@@ -130,7 +122,6 @@ def is_known_host(request: Request, names: frozenset[str]) -> bool:
     """Tell whether a request to a loopback address names this machine in its Host field.
 
     Args:
-        request: the request.
         names: further host names of this server, in lower case.
     """
     host = request.headers.get("host")

@@ -12,7 +12,6 @@ class Publishers:
     """Lets in who may change a live channel.
 
     Args:
-        authenticator: checks keys.
         keys: of the channels, and the administrator's.
     """
 
@@ -25,7 +24,6 @@ class Publishers:
 
         Args:
             request: with the channel's key or the administrator's token.
-            channel: its name.
 
         Raises:
             UnauthorizedError: it has neither.

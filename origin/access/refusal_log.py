@@ -20,7 +20,6 @@ class RefusalLog:
 
     Args:
         event: what the lines say has happened.
-        limits: of the lines.
         clock: monotonic seconds.
     """
 
@@ -40,7 +39,6 @@ class RefusalLog:
         """Log a refused client, unless there were many; any thread may call.
 
         Args:
-            address: the client's.
             told: what else the line says.
         """
         with self._lock:

@@ -19,11 +19,7 @@ from packager.sources.retries import PullError
 
 
 class DeniedError(Exception):
-    """The other server doesn't allow it.
-
-    Attributes:
-        status: of its answer.
-    """
+    """The other server doesn't allow it."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"denied it with {status}")

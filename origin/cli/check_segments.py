@@ -62,7 +62,6 @@ async def decodes_alone(init: bytes, segment: bytes) -> bool | None:
 
     Args:
         init: the init segment of fragmented MP4; nothing for MPEG-TS.
-        segment: the segment.
     """
     questions = ("-count_packets", "-count_frames")
     entries = "stream=codec_name,nb_read_packets,nb_read_frames"
@@ -81,7 +80,6 @@ async def first_time(init: bytes, segment: bytes) -> float | None:
 
     Args:
         init: the init segment of fragmented MP4; nothing for MPEG-TS.
-        segment: the segment.
     """
     answer = await _asked(init + segment, ("-show_entries", "packet=pts_time"))
     times = [float(one["pts_time"]) for one in answer.get("packets", []) if "pts_time" in one]

@@ -34,7 +34,6 @@ class CheckedPiece:
     """A file, or a range of one.
 
     Attributes:
-        url: its address.
         span: first and last byte; None for all.
     """
 
@@ -47,11 +46,9 @@ class CheckedRepresentation:
     """A representation as its manifest describes it.
 
     Attributes:
-        name: its ID.
         video: whether it is a picture.
         access_point: type of access point that all segments are said to begin with; 0 where nothing is said.
         aligned: whether its segments are said to begin when those of its set's others do.
-        init: its init segment.
         segments: its segments in order; none of one with an index.
         index: where the index is that says where its segments are; or None.
         starts: when the segments begin in seconds, where the manifest says so.
@@ -69,10 +66,6 @@ class CheckedRepresentation:
 
 def read_manifest(url: str, text: str) -> list[list[CheckedRepresentation]]:
     """Read a manifest.
-
-    Args:
-        url: its address.
-        text: itself.
 
     Returns:
         The representations of each adaptation set.
@@ -231,10 +224,6 @@ def _filled(template: str, fields: Mapping[str, str]) -> str:
 
 def indexed_segments(index: CheckedPiece, data: bytes) -> list[CheckedPiece]:
     """List the segments that a segment index names (``sidx``, ISO/IEC 14496-12 §8.16.3).
-
-    Args:
-        index: where it is.
-        data: itself.
 
     Raises:
         ManifestError: it isn't one.

@@ -21,8 +21,6 @@ class Diagnosis:
     """What was found out about one thing that the server needs, in a line.
 
     Attributes:
-        subject: what was looked at.
-        verdict: how bad it is.
         text: what was found, and after a semicolon what to do.
     """
 

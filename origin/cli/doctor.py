@@ -55,7 +55,7 @@ class DoctorTimeouts:
         answer_seconds: Time for whoever has a port to say whether it is a Headwater.
         answer_bytes: How much of that is read.
         bucket: For a library in S3.
-        tools: For ffmpeg.
+        tools: For one run of ffmpeg or ffprobe, in seconds.
     """
 
     answer_seconds: float = 5.0
@@ -77,7 +77,6 @@ def examine(
     """Look at all that a server with this configuration needs; it takes some seconds at most, and blocks.
 
     Args:
-        config: all options.
         file: the configuration's file, if there is one.
         own_library: whether the configuration names a library.
         limits: how long looking may take.

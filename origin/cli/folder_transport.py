@@ -41,11 +41,7 @@ class _FileStream(httpx.AsyncByteStream):
 
 
 class FolderTransport(httpx.AsyncBaseTransport):
-    """Answers requests with the files of a folder.
-
-    Args:
-        folder: it.
-    """
+    """Answers requests with the files of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()

@@ -55,7 +55,6 @@ class IngestTarget:
 
     Attributes:
         origin: ``http://HOST:PORT`` or ``https://HOST:PORT``.
-        channel: the live channel's name.
         key: its ``publish_key``.
     """
 
@@ -100,7 +99,6 @@ async def push(
 
     Args:
         url: a file's path, or a URL.
-        target: where it is published.
         report: called with lines about what happens.
         options: how long the server is waited for.
 

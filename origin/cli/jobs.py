@@ -39,8 +39,6 @@ class Done:
 
     Attributes:
         films: paths of playlists of films.
-        titles: those of titles.
-        is_whole: whether nothing failed.
     """
 
     films: list[str] = field(default_factory=list)
@@ -66,7 +64,6 @@ def package(
 
     Args:
         config: says where Redis is.
-        inputs: files and folders.
         out: the folder for the result.
         single_file: whether all segments of a track go into one file.
         tell: told a line of each thing that somebody should know.

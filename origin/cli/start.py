@@ -30,11 +30,7 @@ DEMO_RTMP_PORT = 1935
 
 
 def demo_rtmp_port(host: str) -> int:
-    """Return the port at which the demo takes RTMP: the usual one, or 0, none, where another program has it.
-
-    Args:
-        host: where the server listens.
-    """
+    """Return the port at which the demo takes RTMP, or 0 where another program has it."""
     from origin.server.system.binding import BindError, bind
 
     try:
@@ -95,7 +91,6 @@ async def serve(
     time.
 
     Args:
-        config: all options.
         read: reads the configuration again; it blocks.
         bound: the result of ``prepare``.
         demo: whether to add the demo's channel and station, and its films if there is no library.

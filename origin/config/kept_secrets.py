@@ -56,7 +56,6 @@ class MadeSecret:
     Attributes:
         name: ``server.admin_token``, ``radio.NAME.source_password``, ``events.NAME.publish_token``, or
             ``live.NAME.publish_key``.
-        text: the secret.
         file: where it, or its hash, is kept; None if it isn't.
     """
 
@@ -85,7 +84,6 @@ class MadeKeys:
     """The publish keys that aren't configured.
 
     Attributes:
-        channels: whose they are.
         hashes: what is known of those that an earlier start made, by the channel's name.
         file: where their hashes are kept; None if they aren't.
     """

@@ -156,7 +156,6 @@ def validate(layer: Layer, origin: str) -> Config:
     """Check one source's values against the options.
 
     Args:
-        layer: the values.
         origin: what to call the source in an error.
 
     Raises:

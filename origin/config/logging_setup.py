@@ -46,7 +46,6 @@ class LineQueue(logging.handlers.QueueHandler):
     Lines for which there is no room are dropped and counted, and the count is written behind the next one.
 
     Args:
-        stream: where to.
         style: of the line that tells how many were dropped.
     """
 

@@ -29,7 +29,7 @@ class Admission:
     Args:
         counted: event channels and relays, whose readers are counted together; may change.
         most_readers: of them all; None for no limit.
-        client_readers: limit of one client.
+        client_readers: most readers from one client's address.
     """
 
     def __init__(

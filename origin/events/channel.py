@@ -46,7 +46,7 @@ class EventChannelOptions:
     Attributes:
         replay: whether new readers get the events that are kept, or only those to come.
         presence: whether the number of readers is published when it changes.
-        presence_seconds: between two such events.
+        presence_seconds: between two such events, at least.
     """
 
     replay: bool = True
@@ -126,7 +126,6 @@ class EventChannel:
     """A channel with its newest events and its readers.
 
     Args:
-        name: for the log.
         epoch: names this run of the channel: letters and digits.
         options: its limits, or all that it offers.
         clock: monotonic.
@@ -251,19 +250,13 @@ class EventChannel:
     # Publishing
 
     def publish(self, name: str, data: object) -> None:
-        """Publish an event whose data is JSON.
-
-        Args:
-            name: of the event's type.
-            data: to be encoded.
-        """
+        """Publish an event whose data is JSON."""
         self.publish_soon(as_text(data), name)
 
     def publish_soon(self, text: str, name: str = "message") -> None:
         """Publish an event with any text, now or once it has a number.
 
         Args:
-            text: its data.
             name: of its type; ``end`` is `end`.
 
         Raises:
@@ -289,7 +282,6 @@ class EventChannel:
         """Publish an event with any text on a channel whose events this process numbers.
 
         Args:
-            text: its data.
             name: of its type; ``end`` is `end`.
 
         Raises:
@@ -332,7 +324,6 @@ class EventChannel:
 
         Args:
             events: texts, which are published as they are, or what can be encoded as JSON.
-            name: of the events' type.
 
         Returns:
             How many were published.
@@ -380,9 +371,7 @@ class EventChannel:
         """Let the next event be the one behind an offset of an epoch, which was numbered elsewhere.
 
         Args:
-            epoch: its name.
             offset: of the last event before.
-            epochs: the earlier ones.
         """
         self.log.go_on_behind(epoch, offset)
         self.log.know(epochs)
@@ -397,7 +386,6 @@ class EventChannel:
         """Take the next event, which was numbered elsewhere, and tell other processes of it.
 
         Args:
-            event: it.
             begins: whether new readers begin with it at the earliest.
         """
         if begins:
@@ -412,8 +400,6 @@ class EventChannel:
         """Take what another process tells beside events.
 
         Args:
-            state: what it tells.
-            process: it.
             reported: how many of the readers are those here that it has been told of.
         """
         self._beginning, self.ended = state.beginning, state.ended
@@ -467,8 +453,6 @@ class EventChannel:
         """Add a reader whose response head was sent; its ``done`` completes when it has left.
 
         Args:
-            reader: the reader.
-            stream: of its response.
             told: names and data of events for it alone, sent first.
         """
         self.entered += 1

@@ -28,7 +28,6 @@ class SnapshotBegin(Struct, frozen=True, tag="begin"):
     """The first entry of a snapshot; the events that are kept follow.
 
     Attributes:
-        epoch: of the channel.
         epochs: earlier ones, in order: name and number of the last event.
         first: number in the log of the first event that follows, or would.
         begin: the same of the first event of this epoch.
@@ -77,9 +76,6 @@ class ServedEventLog:
 
     Args:
         channel: it; its ``on_entry`` is to be what takes this log's entries.
-
-    Attributes:
-        name: the log's.
     """
 
     def __init__(self, channel: EventChannel) -> None:
@@ -124,7 +120,6 @@ class FollowedEventLog:
     """The log of an event channel of another process, and the channel that folding it gives.
 
     Args:
-        name: the channel's.
         make: makes a channel, given its epoch.
         served: where the channel is put, by name, as long as its log is followed.
 

@@ -19,7 +19,6 @@ class ClusterChannels:
     """Shares event channels with the other nodes.
 
     Args:
-        connection: to Redis.
         token: by which this node is known.
         channels: all that are configured.
         relayed: names of those on which answers of relays are published.

@@ -34,8 +34,6 @@ class Reader:
     """A connection that receives events.
 
     Args:
-        resumption: where it begins.
-        form: of what it reads.
         token: by which it named itself, for events that are for it alone.
 
     Attributes:
@@ -105,7 +103,6 @@ class Readers:
 
     Args:
         channel: its name, for the log.
-        events: what they read.
         count: called with the number of bytes written.
         on_first_event: called with the seconds that a reader waited for its first event.
         on_flushed: called when all that was published has been written.
@@ -165,8 +162,6 @@ class Readers:
         """Add a reader whose response head was sent, and write what it has missed.
 
         Args:
-            reader: the reader.
-            stream: of its response.
             welcome: what it gets first, not framed yet.
         """
         self._loop = loop = asyncio.get_running_loop()
@@ -522,8 +517,6 @@ def welcome(reader: Reader, channel: str, told: Iterable[tuple[str, object]], li
     """Write what a reader gets before all events.
 
     Args:
-        reader: the reader.
-        channel: its name.
         told: types and data of events for this reader alone.
         limits: how long it waits before it comes again.
     """

@@ -28,7 +28,6 @@ class EventHistory:
     A disk that fails costs the history, never the channel.
 
     Args:
-        channel: it.
         place: of its folder, which no other server uses while this one runs.
         limits: of the files and of what waits for them.
         threads: in which files are read and written, so that a disk that hangs holds up no others; None for

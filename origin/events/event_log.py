@@ -29,7 +29,6 @@ class Event:
     Attributes:
         epoch: of the channel, in which it was published.
         offset: its number there, from 1 on.
-        name: of its type.
         data: its text, whose line ends are LF.
         time: when it was published, in seconds since the epoch of Unix.
         start: offset in bytes in the ring.
@@ -99,7 +98,6 @@ class PastEpoch:
     """What is known of an epoch of a channel before this one: a server that ran earlier.
 
     Attributes:
-        epoch: its name.
         last: number of its last event; 0 if there was none.
     """
 
@@ -224,7 +222,6 @@ class EventLog:
         """Begin another epoch; what is here keeps its ids.
 
         Args:
-            epoch: its name.
             begin: number here of its first event.
         """
         self._past.insert(0, (PastEpoch(self.epoch, self.offset), self.begin))

@@ -26,7 +26,6 @@ class Format:
         media_type: of a response; empty for WebSocket, which has none.
         write: gives the bytes of one event from its type, its text and its id.
         heartbeat: what shows that the connection is alive, and readers ignore; empty where pings do that.
-        is_socket: whether it is WebSocket.
     """
 
     name: str

@@ -37,8 +37,6 @@ class _Head(Struct, frozen=True, forbid_unknown_fields=True):
     """The first line of a file of events, which says whose they are.
 
     Attributes:
-        channel: whose events these are.
-        epoch: of the channel.
         offset: number of the event before the first one here.
         whole: whether nothing is missing behind the last one; written over when the disk takes no more.
     """
@@ -66,9 +64,8 @@ class _File:
     """A file that was written here, or read and found to be ours.
 
     Attributes:
-        name: of the file.
         inode: by which it is recognised, together with its size.
-        size: likewise.
+        size: in bytes.
         newest: when it was written to last, in seconds since the epoch of Unix.
         head: its first line.
     """
@@ -84,10 +81,7 @@ class HistoryFiles:
     """Reads, writes and removes the files in which the events of one channel survive a restart.
 
     Args:
-        channel: its name.
         epoch: the one whose events are written.
-        place: of its folder.
-        limits: of the files.
         clock: seconds since the epoch of Unix.
     """
 
@@ -255,7 +249,7 @@ class _Joined:
 
     Args:
         since: time of the oldest event that is wanted.
-        most_bytes: of all events.
+        most_bytes: of all events together, at most.
     """
 
     def __init__(self, since: float, most_bytes: int) -> None:

@@ -67,8 +67,6 @@ class EventPublishLimits:
     """Limits of what publishers may send to an event channel.
 
     Attributes:
-        event_bytes: of one event.
-        name_characters: of an event's type.
         rate: events per second of one channel.
         burst_seconds: for so long more of them may come at once.
         idle_seconds: how long a stream of events may pause.
@@ -93,7 +91,7 @@ class HistoryLimits:
         file_bytes: from which on a new file is begun.
         files: that are read at most.
         waiting_bytes: of events that wait for the disk; beyond, they are lost from the history.
-        write_seconds: between two writes.
+        write_seconds: between two writes to a disk, at least.
         look_seconds: between two looks at what is too old.
         retry_seconds: after which a disk that took nothing is tried again.
         restore_seconds: how long a starting server waits for the past, which another one may hold.
@@ -119,8 +117,6 @@ class EventLimits:
     """The limits of a server's event channels.
 
     Attributes:
-        channel: of each channel.
-        publish: of those who publish.
         sockets: of what a WebSocket may send.
         history: of what is kept on disk.
         news_seconds: between two looks at what channels include of stations and live channels.

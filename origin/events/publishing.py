@@ -42,7 +42,6 @@ class RateLimit:
     """How many events a channel takes per second, and how many at once (a token bucket).
 
     Args:
-        limits: the rate.
         clock: monotonic.
     """
 
@@ -64,12 +63,7 @@ class RateLimit:
 
 
 class EventPublisher:
-    """Takes events for one channel from all who may publish to it.
-
-    Args:
-        channel: where they are published.
-        limits: what they may be.
-    """
+    """Takes events for one channel from all who may publish to it."""
 
     def __init__(
         self, channel: EventChannel, limits: EventPublishLimits, clock: Callable[[], float] = time.monotonic

@@ -47,7 +47,6 @@ class WantedEvents:
     """What a GET of an event channel asks for.
 
     Attributes:
-        form: of the answer.
         identity: after which event; None or "" for a new reader.
         is_poll: whether the answer has an end.
         wait: for how many seconds an answer without events is held back.
@@ -82,10 +81,6 @@ class EventReading:
         """Answer one request.
 
         Args:
-            channel: what is read.
-            scope: of the request.
-            receive: likewise.
-            send: likewise.
             token: by which the reader named itself.
             enter: adds it to the channel; None: the channel does that itself.
         """
@@ -171,9 +166,6 @@ async def stream_events(
     """Answer with the events of a channel, until the reader has left.
 
     Args:
-        channel: what is read.
-        reader: who reads.
-        send: of the request.
         enter: adds the reader to the channel.
     """
     await send({"type": "http.response.start", "status": 200, "headers": _stream_headers(reader.form)})

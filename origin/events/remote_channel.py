@@ -22,7 +22,6 @@ class RemoteTimeouts:
     """How long a publisher waits.
 
     Attributes:
-        connect_seconds: for a connection.
         answer_seconds: for the server to take what is sent, and for its answer behind the last event.
         silent_seconds: after so long without an event, an empty line tells the server that more may come.
     """
@@ -36,7 +35,6 @@ class NotPublishedError(Exception):
     """The server didn't take all events.
 
     Attributes:
-        status: of its answer.
         count: events that it has published nevertheless.
     """
 
@@ -52,7 +50,6 @@ class RemoteChannel:
     Args:
         url: of the channel, such as ``http://127.0.0.1:8000/events/chat``.
         token: the channel's ``publish_token``.
-        timeouts: how long is waited.
     """
 
     def __init__(self, url: str, token: str, timeouts: RemoteTimeouts | None = None) -> None:
@@ -83,7 +80,6 @@ class RemoteChannel:
 
         Args:
             events: texts, which are published as they are, or what can be encoded as JSON.
-            name: of the events' type.
 
         Returns:
             How many were published.

@@ -26,7 +26,6 @@ class EventsEndpoint:
     Args:
         channels: by name.
         authorization: decides who may read and publish.
-        limits: of publishers and WebSockets.
         admission: has room for readers, or not.
     """
 
@@ -99,7 +98,6 @@ def routes(
     Args:
         channels: by name.
         authorization: decides who may read and publish.
-        limits: of publishers and WebSockets.
         admission: has room for readers, or not.
     """
     endpoint = EventsEndpoint(

@@ -25,7 +25,6 @@ class SharedEvent(Struct, frozen=True):
     """An event as it lies in Redis.
 
     Attributes:
-        name: of its type.
         data: its text, whose line ends are LF.
         begins: whether new readers get the channel from this event on.
     """
@@ -55,10 +54,8 @@ class SharedEventChannel:
         channel: for the readers of this node; its events are numbered by this from now on.
         writer: appends what is published here.
         catch_up: reads what there is in Redis now.
-        limits: how long is waited.
 
     Attributes:
-        channel: the same.
         position: ID of the newest event; None where nothing is known of the channel yet.
         kept: how much stays in Redis.
         is_answering: whether an answer of a relay is published here.

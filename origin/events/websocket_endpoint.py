@@ -33,7 +33,6 @@ class EventSocket:
     Args:
         channel: what is read, and published to.
         publisher: takes its messages; None if it may not publish.
-        limits: what it may send.
     """
 
     def __init__(
@@ -52,8 +51,6 @@ class EventSocket:
 
         Args:
             scope: of a request that may read.
-            receive: gives its frames.
-            send: answers it.
 
         Raises:
             HandshakeError: it isn't WebSocket's.

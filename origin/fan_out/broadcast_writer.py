@@ -84,7 +84,7 @@ class CaughtUpReaders(Generic[T]):
         """Write the block to the next members.
 
         Args:
-            most: of them.
+            most: readers to return, at most.
 
         Returns:
             Bytes written or queued.

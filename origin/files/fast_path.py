@@ -21,9 +21,6 @@ class FileAnswer(FastAnswer):
 
     Args:
         fast_path: the fast path that made it.
-        resolved: the cached file.
-        request: the request line.
-        fields: the request's header fields.
         span: the parsed Range field, if it isn't among the fields.
     """
 
@@ -79,9 +76,7 @@ class RepeatedFileRequest:
 
     Args:
         fast_path: the fast path that made it.
-        request: the request line.
         fields: the header fields without Range.
-        data: the whole request head.
     """
 
     __slots__ = (
@@ -113,7 +108,6 @@ class RepeatedFileRequest:
         """Answer the same request with another range.
 
         Args:
-            data: the request head.
             common: encoded header fields of every response of the server.
 
         Returns:
@@ -149,12 +143,7 @@ class RepeatedFileRequest:
 
 
 class FileFastPath:
-    """Answers requests for cached open files.
-
-    Args:
-        files: the cache.
-        access_log: counts requests.
-    """
+    """Answers requests for cached open files."""
 
     def __init__(self, files: OpenFileCache, access_log: AccessLog) -> None:
         self.files = files

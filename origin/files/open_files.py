@@ -128,7 +128,6 @@ class CachedFile:
 
         Args:
             method: GET or HEAD.
-            request: the request's header fields.
             span: the parsed Range field, if it isn't among them.
             common: encoded header fields of every response of the server.
         """

@@ -35,7 +35,6 @@ class Files:
     """The ASGI application of the library's files, in front of the application for other paths.
 
     Args:
-        library: the files.
         max_age: seconds for which caches may keep a file.
         open_files: the cache of open files; None for no cache.
         app: answers all other paths; None to answer 404.
@@ -80,8 +79,6 @@ class Files:
         """Open a file that isn't cached, or wait until another request has opened it.
 
         Args:
-            path: of the file.
-            target: of the request.
             is_second: whether it was opened before, and then turned out to be replaced.
         """
         try:

@@ -38,7 +38,6 @@ class Answer(NamedTuple):
 
     Attributes:
         status: 200, 206, 304, 412 or 416.
-        headers: raw header fields.
         body: bytes to send as they are, and ranges of the representation, in this order.
     """
 
@@ -62,7 +61,6 @@ def answer(
     Args:
         method: GET or HEAD.
         request: the request's raw header fields, names in lower case.
-        representation: what was selected.
         now: seconds since the epoch.
         extra: raw header fields of every answer, such as Cache-Control.
 

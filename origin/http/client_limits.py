@@ -109,7 +109,6 @@ class ClientLimits:
 
     Attributes:
         connections: open connections, by the peer's address.
-        listeners: listeners of all stations.
         blocked_requests: requests that wait for a part, of all channels.
         event_readers: readers of all event channels.
         library_views: requests that search, sort or look into folders of the library.

@@ -60,9 +60,7 @@ def evaluate(method: str, fields: Mapping[str, str], validators: Validators, now
     """Evaluate the preconditions of a request, in the order of RFC 9110 §13.2.2, but for If-Range.
 
     Args:
-        method: of the request.
         fields: its header fields by lower-case name; several lines of one name joined by commas.
-        validators: of the current representation.
         now: seconds since the epoch.
     """
     reading = method in ("GET", "HEAD")

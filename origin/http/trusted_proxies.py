@@ -47,7 +47,6 @@ class Client:
     """The client that sent a request.
 
     Attributes:
-        host: its address.
         scheme: the scheme of the requested URL; None for that of the connection.
     """
 

@@ -55,7 +55,6 @@ class Reply(NamedTuple):
     """The bytes of a fast answer, and what its connection has to know about them.
 
     Attributes:
-        status: of the response.
         pieces: the header as one piece, then bytes and ranges of the file, in this order.
         body_bytes: length of everything behind the header.
         file_bytes: length of the file's ranges alone.
@@ -190,7 +189,6 @@ class FastAnswer(abc.ABC):
         Args:
             status: of the reply; 0 when there was none.
             sent: bytes of the body that the kernel has taken.
-            line: the connection.
         """
         self._access_log.count(self._area, status, sent)
         if self._access_log.log_requests:
@@ -276,7 +274,6 @@ class FastPath:
 
         Args:
             data: the bytes as they came: usually one whole head, perhaps more or less than that.
-            limits: bounds of a request.
             told: reads the client's address from a trusted proxy's header fields; None: the peer is the
                 client.
         """

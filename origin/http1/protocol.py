@@ -375,7 +375,6 @@ def http_protocol(
     """Make a protocol class with its own limits, to be given to ``uvicorn.Config(http=...)``.
 
     Args:
-        limits: of every connection.
         fast_path: answers requests before the application; None leaves all to the application.
         proxies: the proxies that are trusted; None: no proxy.
         client_connections: how many connections one client may have.

@@ -154,7 +154,6 @@ def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequenc
     """Return the status to refuse a request with; None if its head is valid.
 
     Args:
-        method: the method.
         version: the HTTP version, such as "1.1".
         hosts: the values of its Host fields.
         codings: the values of its Transfer-Encoding fields.
@@ -282,8 +281,6 @@ def has_unframed_body(method: str, path: str, fields: Sequence[tuple[bytes, byte
     for one without a body (RFC 9112 §6.3, rule 7), and a parser would read those bytes as the next request.
 
     Args:
-        method: the request's method.
-        path: its decoded path.
         fields: its header fields, names in any case.
     """
     is_source = method == "SOURCE" or (
@@ -316,7 +313,6 @@ class HeadEnd:
 
         Args:
             data: the next bytes; those before `start` were searched by an earlier call.
-            start: where the search begins.
         """
         tail, self._tail = self._tail, b""
         kept = len(HEAD_END) - 1

@@ -36,7 +36,6 @@ def refusal(status: int, default_headers: Sequence[tuple[bytes, bytes]]) -> byte
     """Encode the response to a request that never reaches the application; it closes the connection.
 
     Args:
-        status: the status.
         default_headers: raw header fields of every response of the server.
     """
     text = STATUS_LINE[status].partition(b" ")[2]

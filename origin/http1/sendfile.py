@@ -100,7 +100,7 @@ class FileSender:
 
         Args:
             pieces: what to send, in this order.
-            length: of all ranges together.
+            length: bytes of all ranges together.
             file: descriptor of a regular file, open until the sending has ended; any number without ranges.
             done: called at the end, with the error if there is one, but not if this method returns True or
                 raises. None: the caller awaits `rest`.

@@ -96,11 +96,7 @@ WebSocketEvent = Message | Ping | Pong | Close
 
 
 class FrameReader:
-    """Reads the WebSocket frames that a client sends, and joins fragments to messages.
-
-    Args:
-        limits: what it may send.
-    """
+    """Reads the WebSocket frames that a client sends, and joins fragments to messages."""
 
     def __init__(self, limits: WebSocketLimits) -> None:
         self._limits = limits

@@ -62,7 +62,6 @@ class Approval:
 
     Attributes:
         channel: to which.
-        publisher: who.
         secrets: what opened the channel at that moment.
     """
 
@@ -76,8 +75,6 @@ class IngestAdmission:
 
     Args:
         sources: what is published to, by the channel's name; None for a channel whose source is another one.
-        keys: of the channels.
-        guess_delay: counts wrong keys.
         limits: how many publishers there may be.
         webhook: is asked about those who have the key; None where the key is enough.
     """
@@ -166,7 +163,6 @@ class IngestAdmission:
 
         Args:
             channel: the name that is published to; whatever came.
-            publisher: who it is.
             container: ffmpeg's name of the container; empty where the first bytes must tell it.
             on_end: called with the reason when the publication is ended from this side.
             approval: what `approve` gave; without it nobody begins where there is a webhook.

@@ -26,7 +26,6 @@ class ClientConfigurationLimits:
     """Limits of what OBS may say of itself, and of what it is asked for.
 
     Attributes:
-        request_bytes: Of the request.
         listed: Most graphics cards, canvases and codecs that are looked at.
         pixels: Longest side of a picture.
         hardware_pictures: What a graphics card encodes at once: NVIDIA's drivers allow five since 2023.
@@ -56,14 +55,12 @@ class ObsClient:
         stream_key: as it is typed into its settings.
         version: the first number of its version.
         codecs: that it has encoders for.
-        cores: of the processor.
         makers: of its graphics cards, by PCI's numbers.
         system: name of the operating system.
         size: width and height of the main canvas as it is sent, in pixels.
         frame_rate: pictures per second.
         bitrate: most bits per second of all pictures together; 0: as many as are asked for.
         pictures: how many it sends at most; 0: as many as are asked for.
-        channels: of its sound.
         has_second_sound: whether it sends another sound for recordings beside, and must be told how.
     """
 
@@ -116,13 +113,7 @@ def read_client(data: bytes, limits: ClientConfigurationLimits) -> ObsClient:
 
 
 class _Fields:
-    """Reads the fields of a JSON object, each with bounds; one that is missing or null has its default.
-
-    Args:
-        value: the object.
-        name: how errors call it.
-        limits: of lists and texts.
-    """
+    """Reads the fields of a JSON object, each with bounds; one that is missing or null has its default."""
 
     def __init__(self, value: object, name: str, limits: ClientConfigurationLimits) -> None:
         if not isinstance(value, dict):
@@ -188,7 +179,6 @@ class ChannelWish:
 
     Attributes:
         server: address to which it is published, as it is typed into OBS.
-        ladder: the channel's video renditions.
         segment_duration: seconds of its segments.
     """
 
@@ -203,8 +193,6 @@ def client_configuration(
     """Say what OBS is to publish: each rendition of a ladder, or where it can't its main picture alone.
 
     Args:
-        client: what it can do.
-        wish: of the channel.
         limits: of what it is asked for.
     """
     if "h264" not in client.codecs:

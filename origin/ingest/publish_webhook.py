@@ -13,7 +13,6 @@ class PublishWebhook:
     """Asks a server of the administrator's whether a publisher may publish, for each one anew.
 
     Args:
-        url: what is asked.
         limits: how long an answer may take, and how many are waited for.
     """
 

@@ -45,9 +45,6 @@ def refusal(status: int, reason: str, limits: IngestLimits) -> Response:
 class Body:
     """Receives a request's body, and knows whether it was received to its end.
 
-    Args:
-        receive: of the ASGI application.
-
     Attributes:
         has_ended: whether nothing more of it comes.
         is_whole: whether it came to its end; else the client may have gone.
@@ -76,7 +73,6 @@ class PublishingEndpoint(ABC):
     """An ASGI endpoint that takes streams for live channels.
 
     Args:
-        admission: lets publishers in.
         publishers: checks the keys of requests: each needs one.
     """
 

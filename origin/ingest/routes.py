@@ -37,7 +37,6 @@ def routes(
     """Make the routes to which streams are published; they must stand before those of the live media.
 
     Args:
-        admission: lets publishers in.
         publishers: checks the keys of requests.
         channels: the options of all channels, by name.
         rtmp_port: where RTMP is published to; 0: nowhere.

@@ -54,7 +54,7 @@ class RtmpLimits:
         rest_seconds: The same, at most, where no part could be whole before.
         unread_bytes: About how many bytes of messages are left there.
         portion_bytes: What is parsed at once: a chunk may have a single byte.
-        portion_messages: The same in messages.
+        portion_messages: Most messages that are handled before other tasks of the loop run.
         ping_share: Of the time for which a publisher may send nothing: behind it, it is asked for a sign of
             life.
         answer_share: Of the same time: what such an answer may take.
@@ -62,7 +62,6 @@ class RtmpLimits:
         farewell_seconds: The same when the server ends, of all connections together.
         refusal_log: Of the lines about connections that are refused.
         connection: What may be sent over each.
-        stream: Of its tracks.
     """
 
     connections: int = 256
@@ -84,12 +83,7 @@ class RtmpLimits:
 
 
 class RtmpServer:
-    """Takes the connections of RTMP publishers; a service of the server, which listens for it.
-
-    Args:
-        admission: lets publishers in.
-        limits: of their connections.
-    """
+    """Takes the connections of RTMP publishers; a service of the server, which listens for it."""
 
     name = "rtmp"
 
@@ -165,11 +159,7 @@ class _Session:
     """An encoder's RTMP connection: lets its streams in, and carries what they bring to their channel.
 
     Args:
-        admission: lets publishers in.
-        limits: of the connection.
         refusals: where it is logged why it is refused.
-        reader: what the client sends.
-        writer: what it is sent.
 
     Attributes:
         network: from which the client comes.

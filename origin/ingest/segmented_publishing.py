@@ -37,7 +37,6 @@ class SegmentedPublishing(PublishingEndpoint):
     """The ASGI endpoint of streams that come in many requests.
 
     Args:
-        admission: lets publishers in.
         publishers: checks the keys of requests: each needs one.
     """
 
@@ -162,12 +161,8 @@ class _UploadedStream:
     """A stream that comes in many requests; it ends when none has brought anything for some time.
 
     Args:
-        limits: of it.
         agent: the encoder's name, as it tells it.
         forget: called with it at its end.
-
-    Attributes:
-        agent: as given.
     """
 
     def __init__(self, limits: IngestLimits, agent: str, forget: Callable[[_UploadedStream], object]) -> None:

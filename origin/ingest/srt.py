@@ -51,7 +51,6 @@ class SrtLimits:
         bind_again_seconds: Pause before the port is tried again, which somebody else has.
         guessers: Networks that are remembered as those that have to wait; beyond, the first are forgotten.
         guessable_chars: Keys no longer than that aren't heard from a network that has to wait.
-        receiver: Of what comes.
         refusal_log: Of the lines about callers who are refused.
     """
 
@@ -66,10 +65,7 @@ class SrtServer:
     """Takes the connections of SRT publishers; a service of the server, which binds its port itself.
 
     Args:
-        admission: lets publishers in.
         host: name or address on which it listens.
-        port: the same.
-        limits: of the connections.
         passphrases: with which publishers must encrypt, by the channel's name, of those that have one.
     """
 
@@ -153,12 +149,8 @@ class SrtGate:
 
     Args:
         admission: knows the channels and their keys.
-        limits: who has to wait.
         passphrases: with which publishers must encrypt, by the channel's name.
         clock: monotonic seconds.
-
-    Attributes:
-        receiver: whose connections there are.
     """
 
     def __init__(
@@ -226,7 +218,6 @@ class _Session:
 
     Args:
         admission: lets it in for good, in the event loop.
-        connection: what comes.
     """
 
     def __init__(self, admission: IngestAdmission, connection: SrtConnection) -> None:

@@ -45,8 +45,6 @@ class SrtConnection:
     """One publisher's connection, as the event loop sees it.
 
     Attributes:
-        address: of its other end.
-        stream_id: what it asked for.
         statistics: what was counted of it; None before the first look.
     """
 
@@ -103,10 +101,8 @@ class SrtReceiver:
     """Listens, accepts and reads; to be made in the event loop, and run in a thread.
 
     Args:
-        library: what does it.
         judge: lets callers in; called in a thread of libsrt.
         on_connection: called in the event loop with each that was let in.
-        limits: how much is received.
     """
 
     def __init__(

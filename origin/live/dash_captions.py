@@ -31,9 +31,6 @@ async def render_dash_captions(
     """Give an init segment, or a segment of captions when it is complete, for which those that are due wait.
 
     Args:
-        named: what was asked for.
-        stream: the captions' channel.
-        rendition: the captions.
         stored_segments: reads those that have left memory.
 
     Returns:

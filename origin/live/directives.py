@@ -100,9 +100,7 @@ def check(directives: Directives, last: tuple[int, int], cadence: Cadence) -> No
     """Refuse what lies too far in the future to be waited for (§6.2.5.2).
 
     Args:
-        directives: what is asked for.
         last: media sequence number and part index of the newest part.
-        cadence: the channel's.
 
     Raises:
         DirectiveError: it does.

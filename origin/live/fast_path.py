@@ -91,7 +91,6 @@ class LiveFastPath:
 
     Args:
         streams: by name; may change while serving.
-        access_log: where requests are counted.
         headers: raw header fields that the server gives every such answer.
         carried: names of the query parameters that go onto the addresses in playlists.
         blocked: how many requests of one client may wait at once.
@@ -153,7 +152,6 @@ class LiveService:
 
     Attributes:
         streams: by name; may change while serving.
-        access_log: where requests are counted.
         common_headers: header lines that the server gives every answer.
         copies: what the kernel sends from.
         latest: the latest reply with a playlist.
@@ -172,9 +170,6 @@ class RequestTarget(NamedTuple):
     """What the target of a request for live media names: a channel, a rendition, a file.
 
     Attributes:
-        stream: name of the channel.
-        rendition: name of the rendition.
-        name: name in its folder.
         named: what that stands for.
         wanted: the directives of a media playlist; None for media.
     """
@@ -190,9 +185,6 @@ class RequestedMedia(NamedTuple):
     """Media that is asked for.
 
     Attributes:
-        stream: the channel.
-        rendition: the rendition.
-        target: what is asked for.
         data: its bytes; None where they aren't in memory.
     """
 
@@ -310,8 +302,6 @@ class PlaylistAnswer(LiveAnswer):
     Args:
         request: the request's first line.
         service: what all of them share.
-        reload: what is asked for.
-        player_request: who asks.
     """
 
     __slots__ = ("_player_request", "_reload")
@@ -439,9 +429,7 @@ class RepeatedMediaRequest:
     It holds no media, which may leave memory at any time; the request is answered in another way then.
 
     Args:
-        service: what all answers share.
         request: the request's first line.
-        target: what is asked for.
         data: the whole head of the request.
     """
 

@@ -103,8 +103,6 @@ def date_range(
     """Make the date range of a request.
 
     Args:
-        metadata: the request.
-        stream: the channel.
         new_id: for a range that nobody named.
         limits: how many attributes it may have.
 
@@ -145,7 +143,6 @@ def id3_tag(metadata: TimedMetadataRequest, tag: DateRange, limits: PublishingLi
 
     Args:
         metadata: what was published; its frames stand behind those of the range.
-        tag: the date range.
         limits: how many frames it may have.
 
     Returns:

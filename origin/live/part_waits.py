@@ -29,7 +29,6 @@ class PartWait:
     """The wait for a part, until it comes, the numbers go on without it, or the channel ends.
 
     Attributes:
-        window: the rendition's.
         number: media sequence number.
         index: part index.
     """
@@ -70,7 +69,6 @@ async def wait_for_part(
     """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6).
 
     Args:
-        window: the rendition's.
         number: media sequence number.
         index: part index.
         elsewhere: whether it has come where the channel is made: then it is waited for, too.
@@ -92,7 +90,6 @@ async def wait_for_bytes(window: Window, number: int) -> bool:
     """Wait for the bytes of a segment that is listed already; False where they don't come in time.
 
     Args:
-        window: the rendition's.
         number: media sequence number.
 
     Raises:
@@ -107,8 +104,6 @@ async def wait_for_first_part(stream: LiveStream, window: Window, number: int) -
     """Wait until a segment has its first part.
 
     Args:
-        stream: the live stream.
-        window: the rendition's.
         number: media sequence number.
 
     Returns:
@@ -126,8 +121,6 @@ async def wait_until_complete(stream: LiveStream, window: Window, number: int) -
     """Wait until a segment is complete; not at all for one that doesn't come soon.
 
     Args:
-        stream: the live stream.
-        window: the rendition's.
         number: media sequence number.
 
     Raises:
@@ -141,8 +134,6 @@ def is_due(stream: LiveStream, window: Window, number: int) -> bool:
     """Tell whether a segment is still to come, and due or so soon that it is waited for.
 
     Args:
-        stream: the live stream.
-        window: the rendition's.
         number: media sequence number.
     """
     ahead = number - window.next_number
@@ -153,7 +144,6 @@ class OpenSegmentResponse(Response):
     """The answer for a segment that has begun: its parts, those to come as they come.
 
     Args:
-        window: the rendition's.
         number: media sequence number.
         media_type: Content-Type.
         cache_control: Cache-Control field.

@@ -44,7 +44,6 @@ def read_query(query: bytes, carried: tuple[str, ...] = directives.CARRIED) -> D
     """Read a query string; those of many players are the same.
 
     Args:
-        query: it.
         carried: names of the parameters that go onto URIs.
 
     Raises:
@@ -54,13 +53,7 @@ def read_query(query: bytes, carried: tuple[str, ...] = directives.CARRIED) -> D
 
 
 class Reload(NamedTuple):
-    """A request for a media playlist.
-
-    Attributes:
-        stream: the live stream.
-        rendition: the rendition.
-        wanted: its directives.
-    """
+    """A request for a media playlist."""
 
     stream: LiveStream
     rendition: Rendition
@@ -156,8 +149,6 @@ def not_found_max_age(number: int, stream: LiveStream, window: Window, most: int
 
     Args:
         number: media sequence number whose beginning makes the answer wrong; a past one never does.
-        stream: the live stream.
-        window: the rendition's.
         most: the longest that it's worth keeping.
     """
     ahead = number - window.next_number
@@ -191,8 +182,6 @@ def may_be_elsewhere(stream: LiveStream, window: Window, number: int, part: int 
     listed the part meanwhile, and players may ask any.
 
     Args:
-        stream: the live stream.
-        window: the rendition's.
         number: media sequence number.
         part: part index.
     """
@@ -203,8 +192,6 @@ def has_begun_by_the_clock(stream: LiveStream, window: Window, number: int, part
     """Tell whether a part that isn't here would have begun by now, had the source been in time.
 
     Args:
-        stream: the live stream.
-        window: the rendition's.
         number: media sequence number.
         part: part index.
     """

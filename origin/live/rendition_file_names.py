@@ -33,7 +33,6 @@ class RenditionFile:
     """A file in a rendition's folder, as its name says it.
 
     Attributes:
-        kind: what it is.
         number: media sequence number.
         index: of a part, else 0.
         extension: how names of such a rendition's media end.

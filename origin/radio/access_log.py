@@ -44,11 +44,9 @@ class AnsweredRequest:
     """What a line says of a request.
 
     Attributes:
-        address: the client's.
         ended: seconds since the epoch.
         request: method, target without its query, and version.
-        status: of the answer.
-        sent_bytes: of its body.
+        sent_bytes: of its body, without the header.
         referer: of the request, b"" for none.
         agent: of the request, b"" for none.
         seconds: from its beginning to its end.
@@ -68,7 +66,6 @@ def write_line(answered: AnsweredRequest, text_bytes: int) -> str:
     """Write a line of the Combined format with the seconds behind it.
 
     Args:
-        answered: the request.
         text_bytes: most bytes of each text that the client chose.
     """
     at = datetime.fromtimestamp(answered.ended, UTC)
@@ -189,11 +186,7 @@ def _open(path: Path) -> int:
 
 
 class StationAccessLog:
-    """ASGI middleware that logs the requests to stations when they end.
-
-    Args:
-        file: where to.
-    """
+    """ASGI middleware that logs the requests to stations when they end."""
 
     def __init__(self, app: ASGIApp, file: AccessLogFile) -> None:
         self._app = app

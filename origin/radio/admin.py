@@ -53,7 +53,6 @@ class Admin:
     Args:
         stations: the stations, and the passwords of their source clients.
         authorization: checks these, and the administrator's token.
-        counts: the connections so far.
         limits: how long a form may be.
     """
 

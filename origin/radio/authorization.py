@@ -48,7 +48,6 @@ class StationAuthorization:
 
         Args:
             request: an address signed for ``/radio/NAME`` is valid for the station's other addresses too.
-            mount: the station.
         """
         if not is_protected(mount):
             return True
@@ -59,7 +58,6 @@ class StationAuthorization:
 
         Args:
             request: with a password in its query or as Bearer, or a query signed for a station.
-            mounts: the list.
         """
         mounts = tuple(mounts)
         secrets = {_listening(mount): mount.name for mount in mounts if is_protected(mount)}

@@ -46,7 +46,6 @@ def playlist(mount: DescribedStation, ending: str, request: Request) -> Response
     """Answer with a station's playlist file.
 
     Args:
-        mount: the station.
         ending: ``m3u``, ``xspf`` or ``pls``.
         request: its query, such as a listener's password, is copied into the address.
     """

@@ -41,7 +41,6 @@ class RelayOptions:
 
     Attributes:
         name: of the mount, for the log.
-        url: of the stream.
         bitrate: kbit/s, reported until a frame has one.
         media_type: reported until the upstream server declares one.
         limits: how long the other server may take, and when it is asked again.

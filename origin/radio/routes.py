@@ -71,7 +71,7 @@ class ListenerEndpoint:
     Args:
         counts: of connections, which number the listeners.
         max_listeners: of all mounts together; None for no limit.
-        client_listeners: limit of one client.
+        client_listeners: most listeners from one client's address.
         webhooks: are asked who may listen, too.
     """
 
@@ -166,12 +166,7 @@ class ListenerEndpoint:
 
 
 class MountEndpoint:
-    """The ASGI endpoint of ``/radio/NAME``, for listeners and source clients.
-
-    Args:
-        listeners: answers GET and HEAD.
-        source_clients: answers PUT and SOURCE.
-    """
+    """The ASGI endpoint of ``/radio/NAME``, for listeners and source clients."""
 
     def __init__(self, listeners: ListenerEndpoint, source_clients: SourceClients) -> None:
         self._listening = listeners
@@ -187,7 +182,7 @@ class TitleEvents:
     """The ASGI endpoint of ``/events/radio/NAME``: a station's titles with their media times, as events.
 
     Args:
-        client_readers: limit of one client.
+        client_readers: most readers from one client's address.
     """
 
     def __init__(
@@ -257,7 +252,6 @@ def routes(
     Args:
         stations: the stations; read at each request, so they may change.
         authorization: decides who may listen and publish.
-        max_listeners: of all stations together.
         silent_seconds: how long a source client may send nothing.
         client_limits: of one client; None for no limits.
         limits: what isn't configured.

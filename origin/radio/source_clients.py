@@ -51,8 +51,6 @@ class SourceClients:
 
     Args:
         stations: the stations, and the passwords of those that accept a source client.
-        authorization: checks these.
-        counts: of connections.
         refusals: logs who is refused, and why.
         silent_seconds: how long a source client may send nothing.
         check: asks further about who has the password; raises ``RefusalError``.

@@ -35,10 +35,8 @@ class StationSharing(Protocol):
         """Make the source of a station that all nodes have.
 
         Args:
-            name: the station's.
             own: its source on this node; None for none.
             bitrate: expected, in kbit/s.
-            media_type: likewise.
         """
 
 
@@ -70,7 +68,6 @@ def make_stations(
     """Make the mounts of a valid configuration.
 
     Args:
-        config: all options.
         tools: ffmpeg, for folders; None where no station has a source here.
         count: called with the bytes written to listeners.
         count_events: called with the bytes written to readers of event channels.
@@ -105,7 +102,6 @@ class _Sources:
 
     Args:
         tools: ffmpeg; None where no station has a source here.
-        limits: of the stations.
         shared: shares their audio; None without a cluster.
     """
 
@@ -275,7 +271,6 @@ def make_simulcasts(
     Args:
         options: of each, by name.
         mounts: by name.
-        tools: ffmpeg.
         on_channel: told each channel, and each that takes its place. A live channel of the same name goes
             first.
         observer: gives for a channel's name the callback that records its parts' delays.

@@ -79,8 +79,6 @@ class StationWebhooks:
         """Ask about a listener, where the station has webhooks for them.
 
         Args:
-            station: its name.
-            request: the listener's.
             number: the listener's, by which the administrator names it.
 
         Returns:
@@ -102,8 +100,6 @@ class StationWebhooks:
         """Report that a listener has left, where the station has a ``listener_remove``.
 
         Args:
-            station: its name.
-            request: the listener's.
             number: the listener's, as in ``check_listener``.
             seconds: for how long it listened.
         """

@@ -50,8 +50,6 @@ def describe_server(
 
     Args:
         base: the server's own address without a trailing slash.
-        live: the stations on air.
-        counts: the connections so far.
         elsewhere: how many others of listeners there were in other processes.
     """
     all_listeners = counts.listeners + elsewhere

@@ -34,7 +34,6 @@ class Directory:
         url: of the directory. It is the administrator's choice, so it may be on this machine; redirects
             aren't followed.
         public_url: this server's own address, as listeners reach it.
-        mounts: the stations.
         limits: how often and how long it is talked to.
     """
 

@@ -114,8 +114,6 @@ async def answer_live_address(
 
     Args:
         recordings: of each channel that has some, by its name.
-        channel: the channel's name.
-        rendition: the rendition's.
         name: in that one's folder.
         number: the media sequence number for which it stands.
 
@@ -159,8 +157,6 @@ class RecordedResponse(RepresentationResponse):
 
     Args:
         recording: what is read from.
-        representation: what is sent.
-        headers: more fields.
     """
 
     def __init__(
@@ -182,7 +178,6 @@ class MovieRepresentation(ThreadReader):
     """The MP4 of a recording: its head, then the segments' files one behind the other.
 
     Args:
-        recording: what it is of.
         head: the open file of the head, which it owns and closes.
         layout: the files behind it.
     """

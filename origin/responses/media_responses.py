@@ -102,7 +102,6 @@ def text_response(
     """Make the response with a playlist, a manifest or captions.
 
     Args:
-        text: the content.
         media_type: Content-Type.
         max_age: seconds for which caches may keep it.
         coded: whether gzip is acceptable; what takes long to compress is sent uncompressed.
@@ -134,11 +133,7 @@ def text_reply(
 
     Args:
         text: as for `text_response`, as are those not named here.
-        media_type: of it.
-        max_age: of it.
         frame: what else the header has.
-        coded: whether gzip is acceptable.
-        immutable_tag: of it.
     """
     coded = coded and gzip_cache.is_quick(text)
     body, tag = _coded(text) if coded else (text, immutable_tag or gzip_cache.tag(text))
@@ -153,7 +148,6 @@ def init_reply(data: bytes, media_type: str, cache_control: str, frame: Response
     """Make the response with an init segment for the fast path.
 
     Args:
-        data: the content.
         media_type: Content-Type.
         cache_control: Cache-Control field.
         frame: what else the header has.
@@ -188,7 +182,6 @@ def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_c
     """Make the response with an init segment, a segment or a part.
 
     Args:
-        data: the content.
         media_type: Content-Type.
         etag: the entity-tag with its quotes.
         cache_control: Cache-Control field.
@@ -204,8 +197,6 @@ def media_template(
     Args:
         size: its length in bytes.
         media_type: as for `media_response`, as are those not named here.
-        etag: of it.
-        cache_control: of it.
         common_headers: header lines of every such answer.
     """
     return _template(size, media_type, etag, cache_control, (), common_headers)

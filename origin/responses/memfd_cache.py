@@ -35,11 +35,10 @@ class MemfdCopy:
     """Bytes in a file that has no name; closed when nobody holds this any more.
 
     Args:
-        size: how many.
+        size: in bytes.
         pieces: the bytes, in pieces.
 
     Attributes:
-        fd: its descriptor.
         span: all its bytes.
 
     Raises:
@@ -69,11 +68,7 @@ class MemfdCopy:
 
 
 class MemfdCache:
-    """Copies of the media asked for last; whoever sends one holds it until the end.
-
-    Args:
-        limits: how much is copied.
-    """
+    """Copies of the media asked for last; whoever sends one holds it until the end."""
 
     def __init__(self, limits: MemfdLimits | None = None) -> None:
         self._limits = limits or MemfdLimits()
@@ -83,9 +78,6 @@ class MemfdCache:
 
     def of(self, data: Media) -> MemfdCopy | None:
         """Give the copy of what is asked for.
-
-        Args:
-            data: what is asked for.
 
         Returns:
             None where sending from this process's memory is better: what is short, large, or asked for

@@ -59,7 +59,6 @@ class TemplatedRepresentation:
 
         Args:
             method: GET or HEAD.
-            request: the request's header fields.
             span: the parsed Range field, if it isn't among them.
             common: encoded header fields of every response of the server.
             file: descriptor of the file that ranges are sent from.

@@ -27,7 +27,6 @@ def plain_refusal(status: int, reason: str = "", headers: Mapping[str, str] | No
     """Make an error response of one line of text; one of 5xx isn't kept unless the fields say for how long.
 
     Args:
-        status: the status.
         reason: the line, without its end; empty for the status's own phrase.
         headers: further header fields, such as Cache-Control.
     """
@@ -60,8 +59,6 @@ class RefusalError(Exception):
     """A request is refused; the answer is this status with this line.
 
     Args:
-        status: of the answer.
-        line: what is wrong.
         headers: further header fields of the answer, such as Retry-After.
     """
 

@@ -41,8 +41,6 @@ class ThreadReader:
 
     Args:
         read: returns up to a number of bytes from a position; other users may call it.
-        release: called on closing.
-        threads: where to read.
     """
 
     __slots__ = ("_read", "_reading", "_release", "_threads")
@@ -77,7 +75,6 @@ class FileRepresentation(ThreadReader):
     """An open file of the library.
 
     Args:
-        file: the open file.
         media_type: Content-Type.
         now: seconds since the epoch; a file that changed shortly before gets a weak entity-tag.
         release: called at the end instead of closing the file.

@@ -33,7 +33,6 @@ async def receive_body(request: Request, most: int, too_large: str = "") -> byte
     """Receive a body.
 
     Args:
-        request: whose body it is.
         most: bytes that it may have; what says that it has more isn't read.
         too_large: the line that refuses a larger one; empty for the usual one.
 

@@ -76,8 +76,6 @@ class CommonHeaders:
     """ASGI middleware that adds common header fields, counts, logs, and answers CORS preflights.
 
     Args:
-        app: the application.
-        traffic: the counters to keep.
         allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
         log_requests: whether each request becomes a log line.
         loopback_ports: those that only this machine reaches: no page of another origin reads lists there.

@@ -157,7 +157,6 @@ def build_app(
     Args:
         services: run as long as the application does.
         player: the folder of the player page.
-        options: which areas are protected.
         client_limits: of one client; None for no limits.
     """
 

@@ -29,7 +29,6 @@ async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Confi
     """Make the demo's media and add what shows them to the configuration.
 
     Args:
-        config: all options.
         tools: ffmpeg; its results are kept in the user's cache folder.
         own_library: whether to show the configured library instead of the demo's films.
 

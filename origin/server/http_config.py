@@ -47,7 +47,6 @@ def client_limits_of(config: Config, proxies: TrustedProxies) -> ClientLimits:
     """Make the limits of each client of a server.
 
     Args:
-        config: all options.
         proxies: whose clients are counted in their place.
     """
     limits = config.limits
@@ -64,10 +63,8 @@ def fast_path_of(config: Config, served: Served, limits: Limits, client_limits: 
     """Make what answers common requests on the connection itself.
 
     Args:
-        config: all options.
         served: what it answers from.
         limits: those that aren't configured.
-        client_limits: of one client.
     """
     library = served.library
     access_log = AccessLog(served.traffic, log_requests=config.log.requests)
@@ -99,13 +96,7 @@ def fast_path_of(config: Config, served: Served, limits: Limits, client_limits: 
 
 
 def uvicorn_config(config: Config, app: ASGIApp, protocol: type[HttpProtocol]) -> uvicorn.Config:
-    """Make uvicorn's configuration.
-
-    Args:
-        config: all options.
-        app: the application.
-        protocol: of its connections.
-    """
+    """Make uvicorn's configuration."""
     return uvicorn.Config(
         app,
         http=protocol,

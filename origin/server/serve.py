@@ -66,7 +66,6 @@ async def serve(
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
-        config: all options.
         finding_tools: finds ffmpeg, or raises why there is none.
         bound: the listening sockets, if they are bound already.
         demo: whether to add the demo's channels, station and (without an own library) films.
@@ -112,9 +111,7 @@ class _Start:
     """How a server is started.
 
     Attributes:
-        bound: the listening sockets.
         limits: those that aren't configured.
-        files: the configuration's.
         followers: to which is added who takes a configuration that is read again.
         make_workers: makes the processes that serve beside this one; None: there are none.
         demo: whether to add the demo's channels, station and films.
@@ -138,7 +135,6 @@ class _Ready:
 
     Attributes:
         http_config: the application, and its protocol.
-        services: what it runs.
         new_secrets: those that were generated, and are told once.
         lock: of the data folder; None if nothing is stored.
     """
@@ -296,7 +292,6 @@ def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | N
     """Lock the data folder, if live channels or event channels store anything there.
 
     Args:
-        config: all options.
         look_seconds: between two looks at whether it is free.
         patient: whether to go on without it while another server, which is about to end, has it.
 

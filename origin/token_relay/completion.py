@@ -57,9 +57,8 @@ class RelayCounters:
     """What happened to a relay's requests since its start.
 
     Attributes:
-        requests: to the upstream server.
         shared: callers that got the answer to a request that was under way.
-        refused: for want of room.
+        refused: requests that were refused because too many were running or waiting.
         failed: whose answer isn't there, or not whole.
         cancelled: since the last reader left.
         first_event: seconds from a request to its first event.
@@ -79,12 +78,9 @@ class Completion:
     """One request for a chat completion, and its answer as far as it has come.
 
     Args:
-        request: as it goes upstream.
-        upstream: is asked.
         answer: what the callers read who get the stream as their answer; it has this answer alone.
         audience: the event channel, on which it is published as well.
         limits: when its readers count as gone.
-        counters: of the relay.
 
     Attributes:
         callers: how many wait for the answer, or get the stream as theirs.

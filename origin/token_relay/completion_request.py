@@ -33,7 +33,6 @@ class CompletionRequest:
     """A request as the upstream server gets it.
 
     Attributes:
-        body: as JSON.
         is_stream: whether it asks for a stream.
         digest: the same for requests with the same content.
     """
@@ -50,7 +49,6 @@ def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> Com
     may be long, its texts, costs next to nothing: millions of values in them are never made.
 
     Args:
-        raw: its body.
         limits: of what it may ask for.
         must_stream: whether it becomes one for a stream in any case.
 

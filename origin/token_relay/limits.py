@@ -12,12 +12,11 @@ class RequestLimits:
     """Limits of what a relay's callers may ask the upstream server for.
 
     Attributes:
-        request_bytes: of a request's body.
-        messages: of one request.
+        messages: of one request, at most.
         choices: answers to one request, and what its numbers of such may be (``n``, ``best_of``).
         answer_tokens: that a request may allow.
         option_values: values in a request beside its messages and tools.
-        option_bytes: of these options.
+        option_bytes: of these options, encoded as JSON.
         tidied_bytes: of a request that is the same as another with more white space: it is rid of that.
     """
 
@@ -35,13 +34,11 @@ class UpstreamLimits:
     """Limits of what the upstream server of a relay may take and send.
 
     Attributes:
-        connect_seconds: for a connection.
         silent_seconds: without a whole line, before the first token and between two.
-        answer_seconds: for a whole answer.
+        answer_seconds: from the request to the end of its answer, at most.
         line_bytes: of one line or event.
         piece_bytes: of an answer that are read before the event loop gets a turn.
         error_bytes: of the body of an error that is carried on.
-        error_seconds: for it.
         answer_bytes: of a whole answer, framing counted.
         guard: of its addresses and response heads.
     """
@@ -64,7 +61,6 @@ class TokenRelayLimits:
     Attributes:
         requests: that its upstream answers at once.
         retry_seconds: after which a caller may come again that finds no room.
-        answer_events: of one answer.
         head_seconds: for how long a caller's answer waits for the upstream's, so that it has its status.
         first_reader_seconds: for how long an answer goes on whose first reader hasn't come yet.
         left_seconds: the same when its last reader has left.

@@ -29,7 +29,6 @@ class TokenRelayOptions:
     Attributes:
         share: whether those with the same content, from callers with the same key, are one while it runs.
         keep: whether an answer goes on when its last reader has left.
-        limits: of requests and answers.
     """
 
     share: bool = False
@@ -42,13 +41,7 @@ class TokenRelay:
 
     Args:
         channel: where all answers are published.
-        upstream: is asked.
-        options: how requests are treated.
         count: called with the number of bytes written to callers.
-
-    Attributes:
-        name: of the channel.
-        counters: what happened so far.
     """
 
     def __init__(
@@ -83,7 +76,6 @@ class TokenRelay:
         """Ask the upstream server, or share a request that is under way.
 
         Args:
-            request: what is asked.
             caller: names the key that was presented.
 
         Raises:

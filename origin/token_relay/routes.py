@@ -149,7 +149,6 @@ def routes(
 
     Args:
         relays: by the name of their event channel.
-        authorization: decides who may ask.
         admission: has room for readers, or not.
     """
     admission = admission or Admission()

@@ -17,12 +17,7 @@ class SseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """A server-sent event as it was read.
-
-    Attributes:
-        name: of its type.
-        data: its text.
-    """
+    """A server-sent event as it was read."""
 
     name: str
     data: str

@@ -30,7 +30,6 @@ class UpstreamOptions:
     """The OpenAI-compatible server that a relay asks: its address and key.
 
     Attributes:
-        url: of its chat completions.
         key: that it wants; empty for none.
         key_header: the field in which it wants it; in ``Authorization`` it is a Bearer token.
     """
@@ -44,7 +43,6 @@ class Upstream:
     """Asks the OpenAI-compatible server behind a relay.
 
     Args:
-        options: where it is.
         limits: what it may take and send.
     """
 
@@ -65,7 +63,6 @@ class Upstream:
         """Ask the upstream for an answer that streams, and pass each of its events on.
 
         Args:
-            body: of the request.
             on_begin: called when the server has answered that it streams.
             on_event: called with each event; tells whether more is to come.
 

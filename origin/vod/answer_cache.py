@@ -18,7 +18,6 @@ class Text(NamedTuple):
     """A playlist, a manifest or subtitles, which are sent compressed to whoever takes that.
 
     Attributes:
-        data: the text.
         media_type: Content-Type.
         lifetime: for how long caches may keep it.
     """
@@ -95,7 +94,6 @@ class AnswerCache:
 
         Args:
             target: path and query of the request.
-            content: what answers it.
             looked_up: from when on it was made, by the monotonic clock.
         """
         limits = self._limits

@@ -61,7 +61,6 @@ class VodService(NamedTuple):
     """What the fast path for VOD serves from.
 
     Attributes:
-        titles: the library as VOD.
         open_files: the files that segments are sent from, by the path of their addresses.
         answers: playlists, manifests and init segments that were sent of late.
         caching: for how long caches may keep segments.
@@ -78,7 +77,6 @@ class VodFastPath:
 
     Args:
         service: what they are served from.
-        access_log: counts requests.
         headers: raw header fields that the server gives every such answer.
         limits: what is kept of segments.
     """
@@ -133,12 +131,7 @@ class VodFastPath:
         return None if wanted is None else SegmentAnswer(request, self, wanted)
 
     def copied(self, film: bytes, key: SegmentKey) -> CachedSegment | None:
-        """Find a segment that has a copy, as long as its film is the one that is open under an address.
-
-        Args:
-            film: the address.
-            key: the segment's.
-        """
+        """Find a segment that has a copy, as long as its film is the one that is open under an address."""
         opened = self._files.fresh(film)
         if opened is None or opened.shared.file.identity != key.film:
             return None
@@ -228,8 +221,6 @@ class SegmentKey(NamedTuple):
     """What tells a segment from all others.
 
     Attributes:
-        film: the file's identity.
-        track: its name.
         version: in the address; None without.
         name: of the segment; None: all I-frames.
     """
@@ -244,9 +235,7 @@ class WantedSegment(NamedTuple):
     """What a request for a segment asks for.
 
     Attributes:
-        segment: the segment.
         source: the film, or the copy, that it is sent from.
-        fields: the request's header fields.
         span: the parsed Range field, if it isn't among them.
         copied: the film's address and the segment's key, where it is sent from a copy.
     """
@@ -262,7 +251,6 @@ class SegmentAnswer(FastAnswer):
     """A response with a segment that is sent from its file.
 
     Args:
-        request: the request line.
         fast_path: the fast path that made it.
         wanted: what is asked for; None: that isn't found yet.
     """
@@ -315,7 +303,6 @@ class RepeatedSegmentRequest:
     Args:
         fast_path: the fast path that answered it.
         request: the request's first line.
-        wanted: what it asks for.
         data: the whole head of the request.
     """
 
@@ -363,7 +350,6 @@ class AwaitedSegmentAnswer(SegmentAnswer):
     That others took too long is said here.
 
     Args:
-        request: the request line.
         fast_path: the fast path that made it.
         find: finds what is asked for in the film, once that is open.
         waiting: the answers that wait for the film.
@@ -426,9 +412,7 @@ class CachedAnswer(FastAnswer):
     """A response with a playlist, a manifest or an init segment from memory.
 
     Args:
-        request: the request line.
         fast_path: the fast path that made it.
-        content: what is sent.
         coded: whether it is sent compressed.
     """
 

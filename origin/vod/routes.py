@@ -81,7 +81,6 @@ def routes(
     """Make the routes of VOD.
 
     Args:
-        titles: the library as VOD.
         thumbnails: its small pictures; None: there are none.
         max_age: seconds for which caches may keep media whose addresses have no version.
         open_files: where files are kept open for the fast path; None: nowhere.

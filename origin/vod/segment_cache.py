@@ -81,7 +81,6 @@ class SegmentCache:
     """Segments by their file, track and name; what wasn't asked for for longest goes first.
 
     Args:
-        limits: what is kept.
         common_headers: raw header fields that the server adds to every response.
     """
 
@@ -143,8 +142,6 @@ class SegmentCache:
 
         Args:
             key: its file, track and name.
-            cached: the segment.
-            file: descriptor of its file.
         """
         now, segment = time.monotonic(), cached.segment
         if isinstance(segment, IFrameFile):

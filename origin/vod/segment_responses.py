@@ -29,7 +29,6 @@ def metadata_of(opened: OpenSegment | OpenIFrames, name: str, video: bool, now: 
     Args:
         opened: the segment or the I-frames.
         name: what tells them from the file's other segments.
-        video: whether they are video.
         now: seconds since the epoch.
     """
     # RFC 9110 §8.8.3: the file's tag, weak or strong, made this segment's own.

@@ -48,7 +48,6 @@ class WorkerEventChannels:
     """The event channels that a worker serves.
 
     Args:
-        config: all options.
         limits: those that aren't configured.
         count: called with the number of bytes written to readers.
     """
@@ -92,7 +91,6 @@ class WorkerEventChannels:
         """Tell whether a worker answers a request below ``/events/``.
 
         Args:
-            scope: of the request.
             upgrading: whether it asks for another protocol.
         """
         channel = self._served.get(scope["path"].removeprefix("/events/"))
@@ -109,11 +107,7 @@ class WorkerEventChannels:
         return not (identity and is_ahead(identity))
 
     def routes(self, client_limits: ClientLimits) -> list[BaseRoute]:
-        """Make their routes.
-
-        Args:
-            client_limits: of one client.
-        """
+        """Make their routes."""
         config = self._config
         keys = {name: ChannelKeys(allow_origin=one.allow_origin) for name, one in self._options.items()}
         authorization = EventAuthorization(Authenticator(), "", keys, config.server.allow_origin)

@@ -23,8 +23,6 @@ def is_answered(method: str, path: str, streams: Mapping[str, LiveStream]) -> bo
     """Tell whether a worker answers a request below ``/live/``.
 
     Args:
-        method: the request's.
-        path: decoded.
         streams: the channels that it can serve.
     """
     channel, *names = path.removeprefix("/live/").split("/")

@@ -40,7 +40,6 @@ class TakeLog(Struct, frozen=True, tag="log"):
     """Tells a worker to write its log as a configuration says that was read again.
 
     Attributes:
-        config: this configuration.
         known: another one, with keys that were made meanwhile; the log shows the secrets of neither.
     """
 
@@ -100,7 +99,6 @@ class ReportedMetric(Struct, frozen=True, array_like=True):
 
     Attributes:
         name: without the suffixes of its samples.
-        documentation: what it means.
         kind: counter, gauge or histogram.
         samples: name, labels and value of each.
     """
@@ -112,12 +110,7 @@ class ReportedMetric(Struct, frozen=True, array_like=True):
 
 
 class Report(Struct, frozen=True, tag="report"):
-    """A worker's answer to `ReportWanted`.
-
-    Attributes:
-        connections: that are open.
-        metrics: what the worker counts.
-    """
+    """A worker's answer to `ReportWanted`."""
 
     connections: int
     metrics: tuple[ReportedMetric, ...]

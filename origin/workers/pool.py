@@ -51,7 +51,6 @@ class WorkerSetup:
     """What the workers of a server are.
 
     Attributes:
-        count: how many there are.
         config: all options, with the secrets that were made.
         limits: those that aren't configured.
         files: the configuration's files, which the library must not serve.
@@ -77,7 +76,6 @@ class _Place:
         restarts: when it is started again.
 
     Attributes:
-        number: likewise.
         failures: how often it died of late.
         worker: who has the place; None while nobody does.
         began: when that one took it.
@@ -235,7 +233,6 @@ class WorkerPool:
         """Let all workers write their log as a configuration says that was read again.
 
         Args:
-            config: this configuration.
             known: another one, with keys that were made meanwhile; the log shows the secrets of neither.
         """
         self._newest_log = TakeLog(config, known)

@@ -58,13 +58,11 @@ class WorkerServices:
         start: what the control process has told the worker.
 
     Attributes:
-        config: all options.
         limits: those that aren't configured.
         library: the files and their VOD.
         dvr_bucket: where live channels' DVRs are in S3; None where they aren't.
         streams: the live channels that are served here, by name; may change while serving.
         events: the event channels that are served here.
-        stations: likewise.
         traffic: counters of requests and bytes.
         loop_lag: measures how late the event loop is.
     """
@@ -114,7 +112,6 @@ class WorkerServices:
         """Tell whether the control process answers a request.
 
         Args:
-            scope: of the request.
             upgrading: whether it asks for another protocol.
         """
         path: str = scope["path"]
@@ -145,12 +142,7 @@ class _WorkerCollector(Collector):
 
 
 def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
-    """Build a worker's application.
-
-    Args:
-        services: what it serves.
-        client_limits: of one client.
-    """
+    """Build a worker's application."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

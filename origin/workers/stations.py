@@ -29,7 +29,6 @@ class WorkerStations:
 
     Args:
         number: the worker's, from 1.
-        config: all options.
         limits: those that aren't configured.
         count: called with the bytes written to listeners.
     """
@@ -61,11 +60,7 @@ class WorkerStations:
                 group.create_task(mount.run())
 
     def is_answered(self, scope: Scope) -> bool:
-        """Tell whether a worker answers a request for a station, which may be at an alias.
-
-        Args:
-            scope: of the request.
-        """
+        """Tell whether a worker answers a request for a station, which may be at an alias."""
         path = scope["path"]
         mount = self._served.get(self._aliases.get(path) or path.removeprefix("/radio/"))
         if mount is None or scope["method"] not in ("GET", "HEAD") or mount.name not in self._answered:
@@ -79,11 +74,7 @@ class WorkerStations:
         return path.startswith("/radio/") or path in self._aliases
 
     def routes(self, client_limits: ClientLimits) -> list[BaseRoute]:
-        """Make their routes.
-
-        Args:
-            client_limits: of one client.
-        """
+        """Make their routes."""
         endpoint = ListenerEndpoint(
             self._served,
             StationAuthorization(Authenticator()),

@@ -119,12 +119,7 @@ class _WorkerServer(Server):
 
 
 class Worker:
-    """Runs a worker's server as the control process tells it.
-
-    Args:
-        start: what it serves.
-        sock: to the control process.
-    """
+    """Runs a worker's server as the control process tells it."""
 
     def __init__(self, start: Start, sock: socket.socket) -> None:
         self._start = start

@@ -53,14 +53,12 @@ class WorkerProcess:
 
     Args:
         listening: descriptors of the listening sockets.
-        limits: of the whole server.
         make_connection: makes the protocol of a connection that it hands over.
         logs: sends it what the live channels publish.
         on_change: is called when it has become ready, takes no more connections, or has ended.
 
     Attributes:
         number: the worker's; 0 while it is a spare one.
-        state: what it does.
         handed_over: how many connections have come from it.
 
     Raises:

@@ -103,11 +103,9 @@ class AudioRing(Ring[Block, AudioCursor]):
 
         Args:
             data: the bytes.
-            label: goes along with them.
             cuts: offsets where a reader may begin.
             duration: of the block, in seconds.
             lead: headers for a reader that begins in it.
-            link: identifies the headers.
 
         Raises:
             ValueError: the block is empty or larger than the ring.

@@ -37,8 +37,6 @@ class StationDescription:
     """A station's description, as listeners get it in header fields.
 
     Attributes:
-        name: its name.
-        genre: free text.
         url: of its page, "" for none.
         description: a line about it, else its name.
         public: whether directories may list it.
@@ -57,7 +55,6 @@ def describe_station(mount: str, options: MountOptions, info: StationInfo) -> St
     Args:
         mount: the mount's name, used without any other.
         options: the configuration, which takes precedence.
-        info: what the source says.
     """
     name = options.title or info.name or mount
     return StationDescription(
@@ -76,7 +73,6 @@ def listener_headers(
 
     Args:
         media_type: such as ``audio/mpeg``.
-        description: of the station.
         bitrate: in kbit/s.
         metaint: bytes of audio between two metadata blocks; None for a listener without metadata.
     """

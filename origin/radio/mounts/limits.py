@@ -78,7 +78,6 @@ class MountLimits:
         retry_seconds: Retry-After of a listener or reader that finds no room.
         reported_listeners: most listeners of one report of another process that serves some.
         reported_characters: most characters of their programs' names in it.
-        listener: of each listener.
         listener_times: of what is kept of the listeners' media times.
         intro: of what listeners hear first.
     """
@@ -104,9 +103,7 @@ class RelayLimits:
     """Timeouts and retries of a relay's upstream connection.
 
     Attributes:
-        connect_seconds: to establish a connection.
         silent_seconds: without any data before it reconnects.
-        retry: when it reconnects.
         redirects: most redirections that are followed.
         live_source: how far the stream may be from real time.
         guard: what connecting to others may cost.
@@ -176,7 +173,6 @@ class RadioLimits:
     """The limits of a server's stations.
 
     Attributes:
-        mount: of each mount.
         events: of each mount's event channel.
         station: of each station that plays a folder.
         relay: of each station that relays another server's stream.
@@ -185,8 +181,6 @@ class RadioLimits:
         admin: of requests to Icecast's admin addresses.
         refusal_log: of the lines about refused source clients.
         access_log: of the log of the stations' requests.
-        webhook: of each station's webhooks.
-        directory: of announcing stations.
     """
 
     mount: MountLimits = field(default_factory=MountLimits)

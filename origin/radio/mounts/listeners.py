@@ -32,7 +32,6 @@ class ListenerClient:
     """The client that listens to a station: its address, and its program.
 
     Attributes:
-        address: the client's.
         agent: its program, as it calls itself.
     """
 
@@ -49,7 +48,6 @@ class Listener:
     Args:
         interleaver: inserts ICY metadata blocks; None for a listener that doesn't want them.
         token: by which it named itself, if it did.
-        client: who it is.
         number: by which the administrator names it.
 
     Attributes:
@@ -218,7 +216,6 @@ class Listeners:
         They get no burst again: they have enough audio to bridge the time until its next block.
 
         Args:
-            destination: of the other mount.
             link: the newest link of a chain of Ogg.
             ending: ends it for those that have begun with it.
         """

@@ -17,7 +17,6 @@ class NewListener(Struct, frozen=True, array_like=True):
 
     Attributes:
         number: by which the administrator names it.
-        address: the client's.
         agent: its program, as it calls itself.
         seconds: how long it has been there.
     """
@@ -32,7 +31,6 @@ class NewMark(Struct, frozen=True, array_like=True):
     """A mark of a listener that named itself.
 
     Attributes:
-        token: its name.
         position: seconds of audio before it, as a fraction.
         media_time: of the audio behind it, likewise.
     """
@@ -46,12 +44,10 @@ class ListenerReport(Struct, frozen=True):
     """What has changed with a station's listeners in one process since its last report.
 
     Attributes:
-        came: who has come.
         left: numbers of those that have gone, or were moved.
         connections: how many have come, those that have gone meanwhile among them.
         settled: how many there are that are no probes.
         dropped: how many fell too far behind.
-        sent_bytes: how much was written.
         marks: of listeners that named themselves.
         gone_tokens: names of those of them that have gone.
     """
@@ -72,7 +68,6 @@ class ListenerThere:
 
     Attributes:
         number: by which it is named.
-        client: who it is.
         seconds: how long it has been there.
     """
 
@@ -94,9 +89,7 @@ class ListenersElsewhere:
     """The listeners of a station in all other processes.
 
     Args:
-        clock: the station's.
         begin_times: begins the marks of a listener with a name.
-        end_times: ends them.
 
     Attributes:
         connections: how many have come since the start.

@@ -177,7 +177,6 @@ class SourceClient:
     """Who sends to a station.
 
     Attributes:
-        address: the client's.
         agent: its program, as it calls itself.
     """
 
@@ -190,15 +189,12 @@ class Mount:
 
     Args:
         name: of the address ``/radio/NAME``.
-        station: the source of audio.
         count: called with the bytes written to listeners.
         count_events: called with the bytes written to readers of its event channel.
 
     Attributes:
-        title: the current one.
         now: titles with their media times, and the event channel.
         audience: the listeners of this process.
-        elsewhere: those of others.
         on_entry: called with each block and change, as by what tells other processes.
         subscribers: others that receive its audio.
         fallback: the mount whose audio is sent here while the station is silent.
@@ -480,7 +476,6 @@ class Mount:
         """Have a source client while the context is open.
 
         Args:
-            client: who it is.
             dismiss: disconnects it; called when the mount ends first.
         """
         self.started = time.time()

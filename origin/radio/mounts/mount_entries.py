@@ -12,11 +12,9 @@ class StationFacts(Struct, frozen=True, tag="facts"):
 
     Attributes:
         is_live: whether it sounds; else the process that makes it answers.
-        media_type: of the audio.
-        description: of what is heard.
         bitrate: in kbit/s.
         has_intro: whether the intro fits the audio.
-        listeners: of all processes.
+        listeners: number in all processes, not only in that of the station.
     """
 
     is_live: bool
@@ -51,7 +49,6 @@ class ListenersMoved(Struct, frozen=True, tag="moved"):
     """All listeners go on with another station, of the same type.
 
     Attributes:
-        destination: its name.
         link: the newest link of a chain of Ogg.
         ending: ends it for those that have begun with it.
     """

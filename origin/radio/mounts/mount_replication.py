@@ -59,9 +59,6 @@ class ServedMountLog:
 
     Args:
         mount: it; its ``on_entry`` is to be what takes this log's entries.
-
-    Attributes:
-        name: the log's.
     """
 
     def __init__(self, mount: Mount) -> None:
@@ -103,7 +100,6 @@ class FollowedMountLog:
     """The log of a station of another process.
 
     Args:
-        mount: what folding it gives.
         served: where the station is put, by name, as long as its log is followed.
     """
 

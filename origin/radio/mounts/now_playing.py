@@ -27,7 +27,7 @@ class PlayedTitle:
     """A title and when it began.
 
     Attributes:
-        text: one printable line.
+        text: one printable line, without line ends.
         media_time: of its first frame, in seconds since the station's start.
         started: when that was sent, in seconds since the epoch.
     """
@@ -41,12 +41,10 @@ class NowPlaying:
     """The titles of one station.
 
     Args:
-        name: of the mount.
         options: of the mount; as many titles are kept as events of its channel.
         count: called with the bytes written to readers.
 
     Attributes:
-        channel: its event channel.
         titles: the newest, oldest first.
     """
 

@@ -41,7 +41,6 @@ def routes(
     """Make the routes of ``/api/…`` except for the library's, ``/health`` and ``/metrics``.
 
     Args:
-        services: what is described.
         access: decides who sees the details of ``/health``, and the keys of channels.
         authorization: decides who may see a station's titles.
         event_authorization: decides who may see what an event channel has.
@@ -185,7 +184,6 @@ def describe_stream(stream: LiveStream, state: str, viewers: int) -> dict[str, o
     """Describe what is published of a live channel, whichever node of a cluster makes it.
 
     Args:
-        stream: what is published.
         state: the channel's, as far as this node knows it.
         viewers: how many clients fetch its playlists here.
     """
@@ -207,9 +205,7 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
     Everybody may read it, so it has neither the publisher's address nor the channel's key.
 
     Args:
-        channel: the channel.
         rtmp_port: where it is published to by RTMP; 0 for nowhere.
-        srt_port: the same for SRT.
     """
     published = channel.published
     if published is None:
@@ -266,7 +262,6 @@ def describe_station(mount: Mount, stream: LiveStream | None = None) -> dict[str
     """Describe a station and its titles with their media times.
 
     Args:
-        mount: the station.
         stream: what is served of its live channel, if it has one.
     """
     titles = [now_playing.describe_title(title) for title in mount.now.titles]

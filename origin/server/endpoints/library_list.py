@@ -57,7 +57,6 @@ def routes(
     """Make the route of ``/api/library``.
 
     Args:
-        catalogue: of the library.
         is_needed: tells whether a missing folder is an error; else the list is empty.
         thumbnails: whether films have small pictures for the seek bar.
         searches: how many requests for views one client may have under way.
@@ -169,7 +168,6 @@ def view_of(query: QueryParams, most_characters: int) -> ViewQuery | None:
     Args:
         query: ``folder``, the folder that is looked into, "" for the library itself, and without it all;
             ``search``, words; ``sort``, ``name``, ``date`` or ``length``; ``order``, ``asc`` or ``desc``.
-        most_characters: of a search.
 
     Raises:
         AskedWronglyError: one of them is malformed, or one of the list's own is there as well.
@@ -289,7 +287,6 @@ def content_type(path: str, codecs: Sequence[str]) -> str | None:
     """Give what a browser is asked with whether it can play a file: ``canPlayType`` and MediaCapabilities.
 
     Args:
-        path: of the file.
         codecs: the codec strings of its streams; none where it couldn't be read.
     """
     # RFC 6381 §3.2: several codecs are one quoted string.

@@ -37,7 +37,6 @@ class OwnerRequests:
 
     Args:
         app: answers all requests about channels that this node owns, and all others.
-        node: knows the owners.
     """
 
     def __init__(self, app: ASGIApp, node: ClusterNode) -> None:
@@ -97,7 +96,6 @@ class _CollectedAnswer:
     """The answer of an application to a request that came without a connection.
 
     Args:
-        body: of the request.
         most: bytes that the answer's body may have.
     """
 

@@ -72,10 +72,8 @@ def make_cluster(
     """Make what shares live channels with other machines; None where there are no others.
 
     Args:
-        config: all options.
         streams: where channels are put, by name, as long as they can be served.
         logs: sends their logs to this server's workers.
-        limits: of the server.
 
     Raises:
         CommandError: the address is wrong.
@@ -124,7 +122,6 @@ def make_shared_dvr(
     """Make the DVR of a channel that a cluster shares; None where it has none that all nodes could read.
 
     Args:
-        config: all options.
         channel: what this node makes of the channel.
         bucket: where DVRs are in S3; None where they aren't.
         streams: where channels are put, by name, as long as they can be served.
@@ -146,7 +143,6 @@ class SharedStations:
 
     Args:
         node: its connection and token are used; the stations run with it.
-        limits: of the node.
 
     Attributes:
         stations: all that are shared, by name.
@@ -162,10 +158,8 @@ class SharedStations:
         """Make the source of a station that all nodes have.
 
         Args:
-            name: the station's.
             own: its source on this node; None for none.
             bitrate: expected, in kbit/s.
-            media_type: likewise.
         """
         expected = StationState(
             available=True,
@@ -184,7 +178,6 @@ class SharedSimulcast:
     """Shares a station's live channel that this node makes with other machines.
 
     Args:
-        simulcast: makes it.
         node: serves what one of its nodes makes.
         streams: where channels are put, by name, as long as they can be served.
     """
@@ -238,11 +231,7 @@ class SharedSimulcast:
 
 
 class WorkerRelay:
-    """Hands the shared logs of live channels on to this server's workers.
-
-    Args:
-        logs: sends logs to them.
-    """
+    """Hands the shared logs of live channels on to this server's workers."""
 
     def __init__(self, logs: LogServer) -> None:
         self._logs = logs

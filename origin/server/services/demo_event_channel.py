@@ -33,8 +33,8 @@ class TypingLimits:
     """How fast the demo's text is typed.
 
     Attributes:
-        word_seconds: between two words.
-        pause_seconds: between two texts.
+        word_seconds: from one word to the next.
+        pause_seconds: from the end of a text to its next beginning.
         look_seconds: between two looks at whether anybody reads.
     """
 

@@ -35,7 +35,6 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
     """Make the event channels of a configuration, with their histories and relays.
 
     Args:
-        config: all options.
         limits: those that aren't configured.
         count: called with the area of requests and the number of bytes written to their clients.
     """
@@ -107,7 +106,6 @@ def history_limits(options: EventOptions, kept_bytes: int, limits: HistoryLimits
     """Put what is configured of an event channel's history on disk into its limits.
 
     Args:
-        options: of the channel.
         kept_bytes: of the events that it keeps in memory; on disk there is room for twice as many.
         limits: those that aren't configured.
     """

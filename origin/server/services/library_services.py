@@ -43,7 +43,6 @@ class ServedLibrary:
     Attributes:
         storage: the folder, or where else they are.
         open_files: its files that stay open between requests.
-        titles: its films as VOD.
         vod_answers: playlists, manifests and init segments that were sent of late.
     """
 
@@ -80,7 +79,6 @@ def check_library(storage: Library | S3Library, *, needed: bool) -> bool:
     """Tell whether the library is there.
 
     Args:
-        storage: the library.
         needed: whether it is an error if its folder isn't.
 
     Raises:
@@ -108,7 +106,6 @@ def check_folder(storage: Library, *, needed: bool) -> bool:
     """Tell whether the library's folder is there.
 
     Args:
-        storage: the library.
         needed: whether it is an error if it isn't.
 
     Raises:
@@ -139,7 +136,6 @@ def make_library_services(
     """Make what serves the library of a configuration.
 
     Args:
-        config: all options.
         tools: ffmpeg; None without it, and then without thumbnails and facts about the files.
         limits: those that aren't configured.
         files: the configuration's files, which the library must not serve.
@@ -162,7 +158,6 @@ def make_served_library(
     """Make what serves the library's files and their VOD.
 
     Args:
-        config: all options.
         limits: those that aren't configured.
         files: the configuration's files, which the library must not serve.
         thumbnails: whether there are small pictures, which playlists name then.

@@ -116,29 +116,20 @@ class Limits:
     """Limits of a server that aren't in its configuration.
 
     Attributes:
-        catalogue: of the library's list.
         cluster: of its connection to other machines.
-        events: of its event channels.
-        http: of each connection.
-        ingest: of their publishers' connections.
         jobs: of what is queued for this machine or others.
         live: of each of its channels.
         memfd: of the live media that it copies for the kernel.
         publishing: of what may be sent to publish captions and metadata.
         guesses: of what is remembered of wrong passwords.
-        radio: of its stations.
         relay: of its relays of token streams.
         replication: of the logs of its live channels on their way to other processes.
         rtmp: of their publishers' RTMP connections.
         s3: of a library that is there.
-        server: of itself.
         srt: of their publishers' SRT connections.
         thumbnails: of the making of small pictures of films.
-        titles: of VOD.
-        tools: of finding ffmpeg.
         vod_answers: of playlists that are kept for those who ask for the same.
         vod_segments: of what is kept of segments that were asked for of late.
-        workers: of its worker processes.
     """
 
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)

@@ -46,7 +46,6 @@ class LiveServices:
     """The live channels of one server: its own, those of its stations, and those of its cluster.
 
     Args:
-        config: all options.
         tools: ffmpeg; None without it, and then without channels of this server's.
         limits: those that aren't configured.
         logs: sends the channels' logs to other processes.
@@ -199,8 +198,6 @@ def channel_options(
     """Convert a live channel's configuration to the packager's options.
 
     Args:
-        options: the configuration.
-        config: all options.
         limits: those that aren't configured.
         dvr_bucket: where DVRs are in S3; of a cluster that of the log which all nodes serve, and not that
             of what this one makes.

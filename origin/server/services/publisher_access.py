@@ -25,7 +25,6 @@ class PublisherServices:
     """Lets publishers in to the live channels of one server, and changes the channels' keys.
 
     Args:
-        config: all options.
         made_keys: the keys that aren't configured.
         channels: the live channels, by name.
         guess_delay: counts wrong keys, and delays the answers to them.

@@ -38,7 +38,6 @@ def make_bucket_recordings(
     """Make what serves recordings from S3, by channel; those in one place share what reads there.
 
     Args:
-        config: all options.
         places: where they are, by channel.
         limits: those that aren't configured.
 

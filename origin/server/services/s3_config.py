@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 def making(place: str) -> Iterator[None]:
     """Import what S3 needs and make what uses it, while the context is open.
 
-    Args:
-        place: the key, for messages.
-
     Raises:
         CommandError: the extra isn't installed, or the address is wrong.
     """

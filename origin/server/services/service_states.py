@@ -53,7 +53,6 @@ def health(services: Services, workers: Mapping[int, str] = NO_WORKERS) -> dict[
     """Report whether a server lives and is ready, and the states of its services.
 
     Args:
-        services: what it runs.
         workers: what each worker process does.
     """
     states = service_states(services)

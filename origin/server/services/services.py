@@ -97,10 +97,8 @@ class Services:
 
     Attributes:
         traffic: counters of requests and bytes.
-        registry: the metrics.
         stations: the mounts, and the passwords of those with source clients.
         mounts: the stations, by name.
-        live: the live channels.
         logs: sends the logs of channels and stations to other processes.
         cluster_events: shares event channels with the machines of a cluster; None without one.
         cluster_stations: shares stations with them; likewise.
@@ -110,7 +108,6 @@ class Services:
         recordings: of the channels that record, by name.
         recording_copies: what copies them to S3.
         bucket_recordings: those that are in S3.
-        events: the event channels.
         station_webhooks: ask who may listen to stations, and send to them.
         access_log: the file of the stations' requests; None where none is configured.
         loop_lag: measures how late the event loop is.

@@ -57,7 +57,7 @@ class StatusEvents:
         included: names of stations and live channels by event channel.
         channels: the event channels, by name.
         sources: the stations and live channels.
-        seconds: between two comparisons.
+        seconds: from one comparison of states to the next.
     """
 
     name = "status events"

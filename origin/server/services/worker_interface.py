@@ -51,7 +51,6 @@ def merged(own: Iterable[Metric], others: Iterable[Metric]) -> list[Metric]:
 
     Args:
         own: those of the started process.
-        others: those of the workers.
     """
     found = {metric.name: metric for metric in own}
     for metric in others:

@@ -71,7 +71,6 @@ def notice_the_dead(sock: socket.socket, seconds: float, limits: ListeningLimits
     vanished, too.
 
     Args:
-        sock: a listening socket.
         seconds: after which a client that acknowledges nothing is disconnected.
         limits: when silent ones are probed.
     """

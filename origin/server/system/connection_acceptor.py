@@ -35,7 +35,7 @@ class ListeningLimits:
         kept_descriptors: descriptors that connections leave to everything else; of few descriptors a quarter.
         backlog: connections that the kernel keeps for later.
         keepalive_idle_seconds: after which a silent connection is probed (tcp(7), TCP_KEEPIDLE).
-        keepalive_probe_seconds: between two probes (TCP_KEEPINTVL).
+        keepalive_probe_seconds: from one probe to the next (tcp(7), TCP_KEEPINTVL).
         keepalive_probes: probes without an answer after which it is closed (TCP_KEEPCNT).
         inherited_sockets: most listening sockets that are inherited.
         takeover_look_seconds: between two looks at whether the server before has closed the sockets; a

@@ -18,7 +18,6 @@ def address_for_others(host: str, port: int) -> str | None:
 
     Args:
         host: what the server listens on.
-        port: its port.
     """
     try:
         listening = ipaddress.ip_address(host.strip("[]"))

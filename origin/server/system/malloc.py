@@ -55,7 +55,7 @@ async def trim_regularly(trim_seconds: float) -> None:
     Otherwise fragmentation would keep the process at the size of its busiest moment.
 
     Args:
-        trim_seconds: the interval.
+        trim_seconds: from one trim to the next.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim

@@ -28,7 +28,6 @@ class Sockets(NamedTuple):
 
     Attributes:
         inherited: those that were inherited.
-        http: those for HTTP.
         rtmp: those for publishers in RTMP.
     """
 
