@@ -1,1 +1,1 @@
-"""What clients and publishers connect to: HTTP, RTMP and SRT, workers, configuration, the command line."""
+"""The server for clients and publishers: HTTP, RTMP and SRT, workers, configuration, the command line."""

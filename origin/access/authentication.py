@@ -146,7 +146,7 @@ class GuessDelay:
 
 
 class Authenticator:
-    """Tells whether requests present a secret, in constant time.
+    """Checks in constant time whether requests present a secret.
 
     Args:
         on_checked: called behind each check of a request that presented something.
@@ -158,11 +158,11 @@ class Authenticator:
         self._clock = clock
 
     async def admits(self, request: Request, *secrets: Secret) -> bool:
-        """Tell whether a request presents one of these secrets, or has an address signed with one."""
+        """Return whether a request presents one of these secrets, or has an address signed with one."""
         return bool(await self.fitting(request, *secrets))
 
     async def fitting(self, request: Request, *secrets: Secret, with_basic: bool = True) -> frozenset[Secret]:
-        """Give those of these secrets that a request presents, or has an address signed with.
+        """Return those of these secrets that a request presents, or has an address signed with.
 
         Args:
             request: with Bearer or Basic authentication (RFC 6750 §2.1, RFC 7617), ``?key=``, or
@@ -185,7 +185,7 @@ class Authenticator:
 
 
 def fits_any(presented: str, secrets: Iterable[Secret]) -> bool:
-    """Tell whether a key that didn't come with an HTTP request is one of these secrets, in constant time."""
+    """Return whether a key from another wire than HTTP is one of these secrets, in constant time."""
     found = _Presented(digest(presented.encode("utf-8", "replace")))
     # Compare all, so that the time doesn't tell which one fits.
     return sum(_fits(found, secret) for secret in secrets) > 0

@@ -20,7 +20,7 @@ def digest(secret: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class KeyHash:
-    """What tells whether a key is the right one, and doesn't tell the key.
+    """A salted hash, by which a key is checked and from which it can't be computed.
 
     A key of 144 random bits can't be found by trying, however fast a try is: so the hash is a fast one, which
     each request of a publisher can afford. What people think up would need scrypt.
@@ -49,7 +49,7 @@ class KeyHash:
         return f"hmac-sha256:{self.salt.hex()}:{self.hashed.hex()}"
 
     def fits(self, presented: bytes) -> bool:
-        """Tell in constant time whether the digest of what was presented is that of the key."""
+        """Return in constant time whether the digest of what was presented is that of the key."""
         return hmac.compare_digest(_hashed(self.salt, presented), self.hashed)
 
 

@@ -61,12 +61,12 @@ class AccessPolicy:
         self._authenticator = authenticator
 
     async def may_see(self, request: Request, area: str) -> bool:
-        """Tell whether a request may see all of ``api``, ``health`` or ``metrics``."""
+        """Return whether a request may see all of ``api``, ``health`` or ``metrics``."""
         is_open = area not in self.options.protected or port_of(request.scope) == self.options.admin_port
         return is_open or await self.is_admin(request)
 
     async def is_admin(self, request: Request) -> bool:
-        """Tell whether a request presents the administrator's token."""
+        """Return whether a request presents the administrator's token."""
         return await self._authenticator.admits(request, Secret(self.options.admin_token))
 
 
@@ -101,12 +101,12 @@ class AccessMiddleware:
 
 
 def changes_something(method: str, path: str) -> bool:
-    """Tell whether a request would change something, given the right key."""
+    """Return whether a request would change something, given the right key."""
     return method not in SAFE_METHODS or path.startswith(ADMIN)
 
 
 def is_cross_site(request: Request) -> bool:
-    """Tell whether a browser sends a request on behalf of another site's page.
+    """Return whether a browser sends a request on behalf of another site's page.
 
     Browsers add Basic credentials by themselves, so a valid key doesn't prove who asks.
     """
@@ -119,7 +119,7 @@ def is_cross_site(request: Request) -> bool:
 
 
 def is_known_host(request: Request, names: frozenset[str]) -> bool:
-    """Tell whether a request to a loopback address names this machine in its Host field.
+    """Return whether a request to a loopback address names this machine in its Host field.
 
     Args:
         names: further host names of this server, in lower case.
@@ -136,7 +136,7 @@ def is_known_host(request: Request, names: frozenset[str]) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether an address is a loopback address."""
+    """Return whether an address is a loopback address."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:

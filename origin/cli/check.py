@@ -43,7 +43,7 @@ PLAYLIST_TYPES = ("application/vnd.apple.mpegurl", "audio/mpegurl")
 
 
 UNREADABLE = (m3u8.ParseError, ValueError, KeyError, TypeError, AttributeError, IndexError)
-"""What the m3u8 package raises for malformed playlists; its documentation doesn't say."""
+"""Exceptions of the m3u8 package for malformed playlists, which its documentation doesn't name."""
 
 
 class CheckError(CommandError):

@@ -178,7 +178,7 @@ def _representation(
 def _starts(
     manners: Mapping[str, str], children: Mapping[str, ElementTree.Element], period_seconds: float
 ) -> Iterator[tuple[int, float]]:
-    """Give when segments begin, in ticks and in seconds of the period."""
+    """Yield when segments begin, in ticks and in seconds of the period."""
     timescale, offset = int(manners.get("timescale", "1")), int(manners.get("presentationTimeOffset", "0"))
     timeline = children.get("SegmentTimeline")
     count = 0

@@ -1,4 +1,4 @@
-"""What ``headwater doctor`` finds out, a line each."""
+"""The findings of ``headwater doctor``, a line each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Verdict(enum.StrEnum):
 
     GOOD = "ok"
     ADVICE = "note"
-    """It works, and could be better."""
+    """A fault that doesn't keep the server from working."""
     FAULT = "FAULT"
-    """What is configured can't work."""
+    """A configuration that can't work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found out about one thing that the server needs, in a line.
+    """A finding about one thing that the server needs, in a line.
 
     Attributes:
         text: what was found, and after a semicolon what to do.

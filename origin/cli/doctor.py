@@ -36,7 +36,7 @@ from packager.process.limits import DEFAULT_TOOLS_LIMITS, ToolsLimits
 from packager.sources.schemes import SCHEMES, is_url
 
 TIME_ERROR = 5
-"""What adjtimex(2) answers while nobody has set the clock by another one."""
+"""The answer of adjtimex(2) while nothing synchronizes the clock."""
 
 TIMEX_BYTES = 512
 """More than its structure has on any machine; all zero, it asks and sets nothing."""
@@ -55,7 +55,6 @@ class DoctorTimeouts:
         answer_seconds: Time for whoever has a port to say whether it is a Headwater.
         answer_bytes: How much of that is read.
         bucket: For a library in S3.
-        tools: For one run of ffmpeg or ffprobe, in seconds.
     """
 
     answer_seconds: float = 5.0
@@ -193,7 +192,7 @@ def _datagram_port(config: Config, limits: DoctorTimeouts) -> Diagnosis:
 
 
 def _is_ours(config: Config, limits: DoctorTimeouts) -> bool:
-    """Tell whether a server like this one answers where this one would."""
+    """Return whether a server like this one answers where this one would."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104  # asked
     connection = http.client.HTTPConnection(host, config.server.port, timeout=limits.answer_seconds)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException, ValueError):

@@ -1,4 +1,4 @@
-"""What ``headwater doctor`` says of a library in S3: whether it is reached, listed and read, and the time."""
+"""The check of a library in S3 by ``headwater doctor``: reaching, listing, reading, and the clock."""
 
 from __future__ import annotations
 

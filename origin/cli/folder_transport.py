@@ -47,7 +47,7 @@ class FolderTransport(httpx.AsyncBaseTransport):
         self._folder = folder.resolve()
 
     def url(self, path: Path) -> str:
-        """Give the address of a file in the folder."""
+        """Return the address of a file in the folder."""
         return f"http://{HOST}/{quote(path.resolve().relative_to(self._folder).as_posix())}"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Done:
-    """What has come of a command's jobs.
+    """The results of a command's jobs.
 
     Attributes:
         films: paths of playlists of films.
@@ -161,7 +161,7 @@ def _package_kind(limits: JobsLimits) -> JobKind:
 
 @contextlib.asynccontextmanager
 async def _redis(config: Config, limits: JobsLimits) -> AsyncIterator[Redis]:
-    """Give a client of the configured Redis."""
+    """Yield a client of the configured Redis."""
     if not config.cluster.url:
         raise CommandError("cluster.url: is missing; name a Redis, such as redis://127.0.0.1:6379/0")
     if not config.cluster.takes_jobs:

@@ -217,7 +217,7 @@ def _kept(file: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, s
 
 
 def _as_kept(name: str, text: str) -> str:
-    """Give what is kept of a secret; hash the keys that versions before kept as they were."""
+    """Return what is kept of a secret; hash the keys that versions before kept as they were."""
     is_key = live_channel_of(name) is not None and KeyHash.read(text) is None
     return str(KeyHash.of(text)) if is_key else text
 

@@ -190,7 +190,7 @@ def _toml_value(value: object) -> str:
 
 
 def shows_secrets(path: Path) -> bool:
-    """Tell whether everybody on this machine can read a configuration file that has secrets."""
+    """Return whether everybody on this machine can read a configuration file that has secrets."""
     return bool(path.stat().st_mode & stat.S_IROTH) and any(secrets_in(validate(read_file(path), str(path))))
 
 
@@ -297,6 +297,6 @@ def _check_event_channels(config: Config) -> None:
 
 
 def _is_http(url: str) -> bool:
-    """Tell whether a text is the address of an HTTP server, as the client for HTTP understands it, too."""
+    """Return whether a text is the address of an HTTP server, as the client for HTTP understands it, too."""
     is_plain = all("!" <= sign <= "~" and sign != "\\" for sign in url)
     return is_plain and url.startswith(stations.SCHEMES) and stations.is_address(url)

@@ -626,7 +626,7 @@ def size(text: str) -> int:
 
 
 def dvr_seconds(options: LiveOptions) -> float:
-    """Give the seconds that stay listed of a live channel beyond its live window."""
+    """Return the seconds that stay listed of a live channel beyond its live window."""
     return seconds(options.dvr) or (EVENT_SECONDS if options.event else 0)
 
 

@@ -43,14 +43,14 @@ def page_of(options: RadioOptions) -> str:
 
 
 def lacks_fallback(options: RadioOptions, stations: Sequence[RadioOptions]) -> bool:
-    """Tell whether the configured fallback is neither another station nor an existing file. Blocks."""
+    """Return whether the configured fallback is neither another station nor an existing file. Blocks."""
     if not options.fallback or options.fallback in {station.name for station in stations}:
         return False
     return not Path(options.fallback).expanduser().is_file()
 
 
 def is_ogg(name: str) -> bool:
-    """Tell whether a name has an extension of Ogg."""
+    """Return whether a name has an extension of Ogg."""
     return name.lower().endswith(OGG_ENDINGS)
 
 
@@ -107,7 +107,7 @@ def _alias_faults(stations: Sequence[RadioOptions]) -> Iterator[str]:
 
 
 def is_address(url: str) -> bool:
-    """Tell whether a URL has a valid host, and port if any (RFC 3986 §3.2)."""
+    """Return whether a URL has a valid host, and port if any (RFC 3986 §3.2)."""
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -116,7 +116,7 @@ def is_address(url: str) -> bool:
 
 
 def _is_unlike(station: RadioOptions, by_name: Mapping[str, RadioOptions]) -> bool:
-    """Tell whether a fallback certainly has another media type; files are MP3."""
+    """Return whether a fallback certainly has another media type; files are MP3."""
     other = by_name.get(station.fallback or "")
     if other is None:
         return is_ogg(station.name) or is_ogg(station.fallback or "")

@@ -83,7 +83,7 @@ def without_constraints(kind: Any) -> Any:
 
 
 def _without_none(kind: Any) -> Any:
-    """Give the type of what may also be absent."""
+    """Return the type of what may also be absent."""
     if type(None) not in typing.get_args(kind):
         return kind
     return next(one for one in typing.get_args(kind) if one is not type(None))

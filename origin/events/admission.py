@@ -43,7 +43,7 @@ class Admission:
         self._client_readers = client_readers
 
     def has_room(self, channel: EventChannel) -> bool:
-        """Tell whether one more reader of a channel is let in, if its client has no others."""
+        """Return whether one more reader of a channel is let in, if its client has no others."""
         total = sum(one.readers for one in self._counted)
         return not channel.full and (self._most_readers is None or total < self._most_readers)
 

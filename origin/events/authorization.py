@@ -49,27 +49,27 @@ class EventAuthorization:
         self._allow_origin = allow_origin
 
     def is_protected(self, name: str) -> bool:
-        """Tell whether a channel's readers need a key."""
+        """Return whether a channel's readers need a key."""
         return bool(self._of(name).read_key)
 
     async def may_read(self, request: Request, name: str) -> bool:
-        """Tell whether a request carries what a channel's readers need, if anything."""
+        """Return whether a request carries what a channel's readers need, if anything."""
         if not self.is_protected(name):
             return True
         return await self._authenticator.admits(request, self._admin, *self._readers_secrets(name))
 
     async def may_publish(self, request: Request, name: str) -> bool:
-        """Tell whether a request has a channel's publish token, or the administrator's."""
+        """Return whether a request has a channel's publish token, or the administrator's."""
         return bool(await self.publisher(request, name))
 
     async def publisher(self, request: Request, name: str) -> str:
-        """Tell with whose key a request may publish: ``admin``, ``publisher``, or "" with none."""
+        """Return with whose key a request may publish: ``admin``, ``publisher``, or "" with none."""
         admin, own = self._publishers_secrets(name)
         fitting = await self._authenticator.fitting(request, admin, own)
         return "publisher" if own in fitting else "admin" if admin in fitting else ""
 
     async def rights(self, request: Request, name: str) -> tuple[bool, bool]:
-        """Tell whether a request may read a channel, and whether it may publish.
+        """Return whether a request may read a channel, and whether it may publish.
 
         Credentials that a browser adds by itself don't count where another site's page asks.
         """
@@ -91,7 +91,7 @@ class EventAuthorization:
         return free | {name for secret, name in secrets.items() if is_admin or secret in fitting}
 
     def admits_page(self, request: Request, name: str) -> bool:
-        """Tell whether the page that a browser asks for may open a WebSocket, to which CORS doesn't apply."""
+        """Return whether a browser's page may open a WebSocket, to which CORS doesn't apply."""
         if not self._is_foreign(request):
             return True
         own = self._of(name).allow_origin

@@ -41,7 +41,7 @@ FIRST_EVENT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventChannelOptions:
-    """What an event channel offers its readers, and its limits.
+    """The options of an event channel for its readers, and its limits.
 
     Attributes:
         replay: whether new readers get the events that are kept, or only those to come.
@@ -61,7 +61,7 @@ class EventChannelOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChannelState:
-    """What other processes that serve a channel know of it beside its events.
+    """A channel's state for other processes that serve it, beside its events.
 
     Attributes:
         beginning: number of the event with which new readers begin at the earliest; None for the oldest.
@@ -75,7 +75,7 @@ class ChannelState:
 
 
 ChannelEntry = Event | Past | ChannelState
-"""What changes a channel: an event, those of earlier epochs, or anything else."""
+"""An entry of a channel's log: an event, the events of earlier epochs, or a state."""
 
 
 NO_EPOCH = "0"
@@ -217,7 +217,7 @@ class EventChannel:
 
     @property
     def told(self) -> ChannelState:
-        """What other processes are to know of it beside its events."""
+        """The channel's state for other processes, beside its events."""
         return ChannelState(self._beginning, self.ended, self.readers)
 
     @property

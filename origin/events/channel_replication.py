@@ -51,7 +51,7 @@ class PublishedEntry(Struct, frozen=True, tag="event"):
 
 
 class StateEntry(Struct, frozen=True, tag="state"):
-    """What a channel tells of itself, as `ChannelState` has it."""
+    """The entry with a channel's state, see `ChannelState`."""
 
     beginning: int | None
     ended: bool
@@ -59,7 +59,7 @@ class StateEntry(Struct, frozen=True, tag="state"):
 
 
 class Audience(Struct, frozen=True):
-    """What a follower reports: how many readers it has."""
+    """A follower's report of the number of its readers."""
 
     readers: int
 
@@ -83,7 +83,7 @@ class ServedEventLog:
         self._channel = channel
 
     def snapshot(self) -> Iterator[ChannelEntry | FollowedEntry]:
-        """Give the entries from which another process makes the same channel."""
+        """Return the entries from which another process makes the same channel."""
         log = self._channel.log
         log.expire()
         epochs = tuple((one.epoch, one.last) for one in log.epochs)
@@ -99,7 +99,7 @@ class ServedEventLog:
         return _encode(entry)
 
     def begins_anew(self, entry: ChannelEntry | FollowedEntry) -> bool:
-        """Tell whether a snapshot takes an entry's place: that of events which came before others."""
+        """Return whether a snapshot takes an entry's place: that of events which came before others."""
         return not isinstance(entry, Event | ChannelState)
 
     def take_report(self, follower: Hashable, message: bytes) -> None:
@@ -208,7 +208,7 @@ class FollowedEventLog:
             self.channel.close()
 
     def reports(self) -> Iterator[bytes]:
-        """Tell how many readers there are here, if that has changed."""
+        """Yield the number of readers of this process, if it has changed."""
         readers = 0 if self.channel is None else self.channel.readers_here
         if readers != self._reported:
             self._reported = readers

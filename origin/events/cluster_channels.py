@@ -63,7 +63,7 @@ class ClusterChannels:
                 await self.reader.is_level.wait()
 
     async def _report_readers(self) -> None:
-        """Tell the other nodes how many readers each channel has here, and learn how many it has there."""
+        """Exchange the numbers of each channel's readers with the other nodes."""
         while True:
             await asyncio.sleep(self._limits.report_seconds)
             await self._connection.wait_until_up()

@@ -80,7 +80,7 @@ class Reader:
 
 
 class ReaderCounters:
-    """What happened to a channel's readers since its start.
+    """Counters of a channel's readers since its start.
 
     Attributes:
         dropped: fell too far behind, or answered no ping.
@@ -446,7 +446,7 @@ class Readers:
         return is_stuck and self._events.lag(reader.sequence + 1) > self._limits.queue_bytes
 
     def _skip(self, reader: Reader) -> bool:
-        """Tell a reader of a gap and let it go on behind it, or drop it where it can't be told for long."""
+        """Send a reader the notice of a gap, or drop a reader that can't be sent any for long."""
         if reader.stream.buffered >= self._limits.write_bytes:
             # It costs nothing while its next event is kept for others, too; it may still read on.
             most = self._limits.dropped_at_queues * self._limits.queue_bytes
@@ -503,7 +503,7 @@ class Readers:
             group.add(reader, reader.stream.direct)
 
     def _fall_behind(self, reader: Reader, rest: memoryview) -> None:
-        """Give a reader a position of its own when its socket didn't take a whole frame."""
+        """Move a reader to a cursor of its own after its socket accepted only a part of a frame."""
         self._stand_alone(reader, self._position)
         reader.stream.queue(rest)
 

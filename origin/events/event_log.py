@@ -58,7 +58,7 @@ class Event:
 
 
 def as_published(data: str) -> str:
-    """Give an event's text as readers get it."""
+    """Return an event's text as readers get it."""
     # Events are the same in all formats; server-sent events know no other line end than LF.
     text = _LINE_ENDS.sub("\n", data) if "\r" in data else data
     # UTF-8 has no lone surrogates; "replace" makes them question marks.
@@ -66,7 +66,7 @@ def as_published(data: str) -> str:
 
 
 def size_of(name: str, data: bytes) -> int:
-    """Give what an event counts for, by its type and its data in UTF-8."""
+    """Return what an event counts for, by its type and its data in UTF-8."""
     return len(data) + len(name) + EVENT_OVERHEAD
 
 
@@ -95,7 +95,7 @@ class Resumption:
 
 @dataclass(frozen=True, slots=True)
 class PastEpoch:
-    """What is known of an epoch of a channel before this one: a server that ran earlier.
+    """The facts about an earlier epoch of a channel, from a server that ran before.
 
     Attributes:
         last: number of its last event; 0 if there was none.
@@ -107,7 +107,7 @@ class PastEpoch:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What was kept of a channel's earlier epochs.
+    """The stored events of a channel's earlier epochs.
 
     Attributes:
         epochs: in order, with nothing missing between them.
@@ -119,7 +119,7 @@ class Past:
 
 
 def _is_later(epoch: str, other: str) -> bool:
-    """Tell whether an epoch has begun behind another, where they are named by the time, in hexadecimal."""
+    """Return whether an epoch has begun behind another, where they are named by the time, in hexadecimal."""
     try:
         return int(epoch, 16) > int(other, 16)
     except ValueError:
@@ -252,12 +252,12 @@ class EventLog:
         self._ring.skip_to(sequence)
 
     def is_ahead(self, identity: str) -> bool:
-        """Tell whether an id is of an event of this epoch that isn't here yet."""
+        """Return whether an id is of an event of this epoch that isn't here yet."""
         found = _IDENTITY.fullmatch(identity[: IDENTITY_CHARS + 1])
         return found is not None and found[1] == self.epoch and int(found[2]) > self.offset
 
     def may_be_elsewhere(self, identity: str) -> bool:
-        """Tell whether an event that isn't here may be another node's: of this epoch, or of a later one."""
+        """Return whether an event that isn't here may be another node's: of this epoch, or of a later one."""
         found = _IDENTITY.fullmatch(identity[: IDENTITY_CHARS + 1])
         return found is not None and (self.is_ahead(identity) or _is_later(found[1], self.epoch))
 

@@ -14,7 +14,7 @@ NDJSON_TYPE = "application/x-ndjson"
 JSON_TYPE = "application/json"
 
 _ENDS_OF_LINES = tuple((sign.encode(), b"\\u%04x" % ord(sign)) for sign in "\x85\u2028\u2029")
-"""What some clients take for the end of a line, as Python's ``str.splitlines`` does."""
+"""Characters that some clients read as the end of a line, as Python's ``str.splitlines`` does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

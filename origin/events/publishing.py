@@ -23,7 +23,7 @@ LINE_TYPES = frozenset((NDJSON_TYPE, "application/jsonl", "application/ndjson"))
 TEXT_TYPES = frozenset(("", "text/plain"))
 
 ENVELOPE_BYTES = 1024
-"""What may stand around an event's data."""
+"""White space that may surround an event's data."""
 
 ESCAPED = 3
 """How much longer JSON may be than the text in it: it may write letters of two bytes with six."""

@@ -44,7 +44,7 @@ _ACCEPTED = frozenset(name for form in _OFFERED for name in _ranges_of(form))
 
 @dataclass(frozen=True, slots=True)
 class WantedEvents:
-    """What a GET of an event channel asks for.
+    """The parameters of a GET of an event channel.
 
     Attributes:
         identity: after which event; None or "" for a new reader.

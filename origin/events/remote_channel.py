@@ -132,7 +132,7 @@ class _Answer(msgspec.Struct):
 
 
 async def _next_of(iterator: AsyncIterator[object]) -> tuple[object] | None:
-    """Give the next one, None behind the last: StopAsyncIteration can't be a task's result."""
+    """Return the next one, None behind the last: StopAsyncIteration can't be a task's result."""
     try:
         return (await anext(iterator),)
     except StopAsyncIteration:

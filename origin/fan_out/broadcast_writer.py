@@ -40,7 +40,7 @@ class CaughtUpReaders(Generic[T]):
         return len(self._places)
 
     def __contains__(self, member: T) -> bool:
-        """Tell whether a reader is a member."""
+        """Return whether a reader is a member."""
         return member in self._places
 
     @property

@@ -16,7 +16,7 @@ class LaggedError(Exception):
 
 
 class RingBlock(Protocol):
-    """What a ring holds: it never changes."""
+    """An immutable block of a ring."""
 
     @property
     def start(self) -> int:

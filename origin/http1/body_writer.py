@@ -98,7 +98,7 @@ class Stream:
         return self._socket
 
     def queue(self, data: memoryview) -> None:
-        """Give the transport the bytes that the socket didn't take; later ones go behind them."""
+        """Pass the bytes that the socket didn't accept to the transport; later bytes go behind them."""
         self._queued = True
         self._transport.write(data)
 

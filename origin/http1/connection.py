@@ -281,7 +281,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def awaited(self) -> AwaitedFromClient:
-        """What the client has to send now."""
+        """The part of a request that the client has to send now."""
         reading = self._reading
         is_over = reading is states.STOPPED or reading is states.LEAVING
         if self._active is not None or is_over or self.transport.is_closing():

@@ -20,7 +20,7 @@ class OtherProcess(Protocol):
         """Whether it takes one more connection now; otherwise the request is answered with 503."""
 
     def answers(self, scope: Scope, *, upgrading: bool) -> bool:
-        """Tell whether the other process answers a request, and this one doesn't.
+        """Return whether the other process answers a request, and this one doesn't.
 
         Args:
             scope: with the request's method, path, query and fields.

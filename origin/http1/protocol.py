@@ -317,7 +317,7 @@ class HttpProtocol(Connection):
         self._chunks.append(body)
 
     def _hand_on_body(self) -> None:
-        """Give the exchange all chunks of the body at once; a single read may have tens of thousands."""
+        """Pass all chunks of the body to the exchange at once: a single read may have tens of thousands."""
         if self._chunks:
             chunks, self._chunks = self._chunks, []
             if self.cycle is not None:

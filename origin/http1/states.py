@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 
 class ReadingState(enum.Enum):
-    """What the next byte from the client belongs to."""
+    """The part of a message to which the client's next byte belongs."""
 
     # Members are unique objects, and Enum's own hash, that of their names, would be a call in Python.
     __hash__ = object.__hash__

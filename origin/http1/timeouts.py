@@ -27,7 +27,7 @@ class TimedConnection(Protocol):
 
     @property
     def awaited(self) -> AwaitedFromClient:
-        """What the client has to send now."""
+        """The part of a request that the client has to send now."""
 
     def expire(self, awaited: AwaitedFromClient) -> None:
         """End the connection, since its client was too slow; with NOTHING, too slow in taking bytes."""

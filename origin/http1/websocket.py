@@ -237,7 +237,7 @@ def close_frame(code: int | None, reason: str = "") -> bytes:
 
 
 def is_upgrade(method: str, fields: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a request asks for WebSocket, well or not."""
+    """Return whether a request asks for WebSocket, well or not."""
     return method == "GET" and b"websocket" in _tokens(fields, b"upgrade")
 
 

@@ -58,7 +58,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What shows that a publisher may begin; made by ``IngestAdmission.approve``.
+    """The permission for a publisher to begin, made by ``IngestAdmission.approve``.
 
     Attributes:
         channel: to which.
@@ -120,7 +120,7 @@ class IngestAdmission:
         raise error
 
     def has_key(self, channel: str, key: str) -> bool:
-        """Tell whether a key is one of a channel's, without counting it as a guess."""
+        """Return whether a key is one of a channel's, without counting it as a guess."""
         return fits_any(key, self._keys.secrets(channel))
 
     def check_key(self, channel: str, key: str, address: str) -> None:

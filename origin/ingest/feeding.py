@@ -23,7 +23,7 @@ class FeedEnd(Enum):
     SILENT = auto()
     """Nothing came for too long."""
     UNREADABLE = auto()
-    """What came isn't a stream that can be published."""
+    """The received data aren't a stream that can be published."""
     DISMISSED = auto()
     """The publication was ended from this side: another publisher took over, or the channel is closed."""
 

@@ -48,7 +48,7 @@ class Option(enum.IntEnum):
 
 
 class SocketEvents(enum.IntFlag):
-    """What has happened to a socket (``SRT_EPOLL_OPT``)."""
+    """A change of a socket's state (``SRT_EPOLL_OPT``)."""
 
     IN = 0x1
     ERROR = 0x8
@@ -209,7 +209,7 @@ class Libsrt:
         return sock, _read_address(address.raw), stream_id.raw[: size.value]
 
     def receive(self, sock: int) -> bytes | None:
-        """Give the next message; None while there is none, and nothing at the end."""
+        """Return the next message; None while there is none, and nothing at the end."""
         size = self._library.srt_recv(sock, self._buffer, MESSAGE_BYTES)
         if size > 0:
             return self._buffer.raw[:size]
@@ -218,7 +218,7 @@ class Libsrt:
         return b""
 
     def statistics(self, sock: int) -> LinkStatistics:
-        """Tell what was counted of a connection."""
+        """Return libsrt's counters of a connection."""
         found = _Statistics()
         self._check(self._library.srt_bstats(sock, ctypes.byref(found), 0))
         return LinkStatistics(

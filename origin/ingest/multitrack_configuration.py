@@ -1,4 +1,4 @@
-"""Tells OBS which video tracks of a channel it is to encode, where it asks for a client configuration.
+"""Client configurations for OBS: the video tracks that it encodes for a channel.
 
 With multitrack video (which Twitch calls Enhanced Broadcasting) OBS 30.2 and later POST what their machine
 can do, and do what the answer says. Its form is that of OBS's frontend/utility/models/multitrack-video.hpp.
@@ -49,7 +49,7 @@ class ClientConfigurationLimits:
 
 @dataclass(frozen=True, slots=True)
 class ObsClient:
-    """What OBS says of itself and its machine.
+    """OBS's description of itself and its machine.
 
     Attributes:
         stream_key: as it is typed into its settings.
@@ -175,7 +175,7 @@ def refusal_configuration(reason: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ChannelWish:
-    """What a channel wants of its publisher.
+    """The tracks that a channel wants of its publisher.
 
     Attributes:
         server: address to which it is published, as it is typed into OBS.
@@ -247,7 +247,7 @@ def _configuration(
 
 
 def _picture(client: ObsClient, rung: Rung) -> _Picture:
-    """Give the size and bitrate of a rendition, of the form that the canvas has."""
+    """Return the size and bitrate of a rendition, of the form that the canvas has."""
     width, height = client.size
     lines = min(client.size)
     if rung.name == COPY:
@@ -264,7 +264,7 @@ def _even(side: int, lines: int, former_lines: int) -> int:
 
 
 def _bitrate_share(client: ObsClient, pictures: Sequence[_Picture]) -> float:
-    """Give the share of their bitrates that is left where the client has a limit for all of them."""
+    """Return the share of their bitrates that is left where the client has a limit for all of them."""
     return min(client.bitrate / sum(one.bitrate for one in pictures), 1.0) if client.bitrate else 1.0
 
 
@@ -276,7 +276,7 @@ def _can_encode(client: ObsClient, pictures: Sequence[_Picture], limits: ClientC
 
 
 def _hardware_encoder(client: ObsClient) -> tuple[str, dict[str, Any]] | None:
-    """Give OBS's name of a graphics card's H.264 encoder, and settings that only this one has."""
+    """Return OBS's name of a graphics card's H.264 encoder, and settings that only this one has."""
     if NVIDIA in client.makers:
         name = "obs_nvenc_h264_tex" if client.version >= 31 else "jim_nvenc"
         return name, {"preset": "p5", "tune": "hq", "multipass": "disabled", "bf": 2}

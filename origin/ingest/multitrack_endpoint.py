@@ -31,7 +31,7 @@ from packager.live.options import ChannelOptions
 
 
 class MultitrackConfiguration:
-    """Tells OBS what to encode for a channel, and where to publish it.
+    """Answers OBS with the tracks to encode for a channel, and the address to publish them.
 
     Args:
         admission: checks the key in the request before anything is told.
@@ -65,7 +65,7 @@ class MultitrackConfiguration:
         return JSONResponse(answer, headers={"cache-control": "no-store"})
 
     def _configuration(self, request: Request, client: ObsClient) -> dict[str, Any]:
-        """Tell a client what to do.
+        """Answer a client's request with its configuration.
 
         Raises:
             RefusedError: it may not publish.

@@ -33,7 +33,7 @@ STREAM_REFUSALS = frozenset((408, 409, 412, 413, 415))
 """Statuses of answers that may come in the middle of a stream."""
 
 CLOSING = {"connection": "close", "cache-control": "no-store"}
-"""What is left of a body isn't read: the connection can't be used for another request."""
+"""A body with an unread rest, behind which the connection can't carry another request."""
 
 
 def refusal(status: int, reason: str, limits: IngestLimits) -> Response:

@@ -447,5 +447,5 @@ class _Session:
 
 
 def _key(request: PublishRequest) -> str:
-    """Give the key that a publisher presents: in a query, or as a password."""
+    """Return the key that a publisher presents: in a query, or as a password."""
     return request.parameters.get("key") or request.password or request.parameters.get("password", "")

@@ -30,7 +30,7 @@ _ENDS = {".mpd": b'type="static"', ".m3u8": b"#EXT-X-ENDLIST"}
 """Says in a manifest (ISO/IEC 23009-1 §5.3.1.2) or playlist (RFC 8216bis §4.4.3.4) that no more comes."""
 
 _Key = tuple[str, str, str]
-"""Whose requests belong together: those to a channel from an address, below the same folder."""
+"""The identity of a segmented stream: a channel, a client's address and a folder."""
 
 
 class SegmentedPublishing(PublishingEndpoint):
@@ -141,7 +141,7 @@ class SegmentedPublishing(PublishingEndpoint):
         return stream
 
     def _is_replaced(self, key: _Key) -> bool:
-        """Tell whether a stream goes on whose place another one has taken, which would lose it again.
+        """Return whether a stream goes on whose place another one has taken, which would lose it again.
 
         Muxers send their next segment whatever they were told. Once the other one has gone, or nothing came
         for as long as a stream may be silent, it is one that begins.

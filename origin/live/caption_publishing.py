@@ -148,7 +148,7 @@ class _Captions:
 
 
 def _zero(request: Request, stream: LiveStream) -> Fraction:
-    """Tell from which date cue times count: ``start``, or what is on air now; shifted by ``offset`` seconds.
+    """Return the date of cue time 0: ``start``, or the date on air now, shifted by ``offset`` seconds.
 
     Raises:
         RefusalError: 400, or 503 while nothing is on air.

@@ -17,7 +17,7 @@ MILLISECONDS = 1000
 
 
 def is_dash_captions(named: RenditionFile, rendition: Rendition) -> bool:
-    """Tell whether a name is one that captions have in DASH alone."""
+    """Return whether a name is one that captions have in DASH alone."""
     if rendition.language is None:
         return False
     if named.kind is RenditionFileKind.INIT:
@@ -28,7 +28,7 @@ def is_dash_captions(named: RenditionFile, rendition: Rendition) -> bool:
 async def render_dash_captions(
     named: RenditionFile, stream: LiveStream, rendition: Rendition, stored_segments: StoredSegments
 ) -> bytes | None:
-    """Give an init segment, or a segment of captions when it is complete, for which those that are due wait.
+    """Return an init segment, or a segment of captions; wait for a segment that is due.
 
     Args:
         stored_segments: reads those that have left memory.

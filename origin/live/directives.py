@@ -14,7 +14,7 @@ PREFIX = "_HLS_"
 """§6.2.5: names of query parameters that begin so are reserved for directives; unknown ones are ignored."""
 
 DIRECTIVES = frozenset((f"{PREFIX}msn", f"{PREFIX}part", f"{PREFIX}skip"))
-"""Those of §6.2.5.1 and §6.2.5.2."""
+"""The delivery directives of §6.2.5.1 and §6.2.5.2."""
 
 CARRIED = ("token",)
 """Names of the query parameters that are repeated on every URI of a playlist, unless configured."""

@@ -25,11 +25,11 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 S3_SCHEME = "s3://"
-"""What the place of a segment begins with that is in S3."""
+"""The prefix of a segment's place in S3."""
 
 
 def media_tag(name: str, size: int) -> str:
-    """Give the entity-tag of a segment or a part.
+    """Return the entity-tag of a segment or a part.
 
     Args:
         name: the last part of its address.

@@ -167,7 +167,7 @@ class LiveService:
 
 
 class RequestTarget(NamedTuple):
-    """What the target of a request for live media names: a channel, a rendition, a file.
+    """The channel, rendition and file that the target of a request for live media names.
 
     Attributes:
         named: what that stands for.
@@ -397,7 +397,7 @@ class MediaAnswer(LiveAnswer):
         return copy
 
     def for_all(self, data: bytes) -> RepeatedMediaRequest | None:
-        """Give what answers the same request of other clients, byte for byte."""
+        """Return what answers the same request of other clients, byte for byte."""
         # A repeat knows of no log, and has nothing to send from but copies.
         if self._copy is None or self._service.access_log.log_requests:
             return None

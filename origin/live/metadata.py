@@ -163,7 +163,7 @@ def id3_tag(metadata: TimedMetadataRequest, tag: DateRange, limits: PublishingLi
 
 
 def _described(tag: DateRange) -> Iterator[tuple[str, str]]:
-    """Give the frames that name a range, so that who reads them finds it in the playlist."""
+    """Yield the frames that name a range, so that who reads them finds it in the playlist."""
     yield "TXXX:ID", tag.id
     if tag.class_ is not None:
         yield "TXXX:CLASS", tag.class_

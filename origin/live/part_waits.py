@@ -38,7 +38,7 @@ class PartWait:
     index: int
 
     def has_come(self) -> bool:
-        """Tell whether the wait is over."""
+        """Return whether the wait is over."""
         return self.window.ended or self.window.next_part > (self.number, self.index)
 
     @property
@@ -66,7 +66,7 @@ class PartWait:
 async def wait_for_part(
     window: Window, number: int, index: int, *, elsewhere: bool = False
 ) -> bytes | memoryview | None:
-    """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6).
+    """Return a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6).
 
     Args:
         number: media sequence number.
@@ -131,7 +131,7 @@ async def wait_until_complete(stream: LiveStream, window: Window, number: int) -
 
 
 def is_due(stream: LiveStream, window: Window, number: int) -> bool:
-    """Tell whether a segment is still to come, and due or so soon that it is waited for.
+    """Return whether a segment is still to come, and due or so soon that it is waited for.
 
     Args:
         number: media sequence number.

@@ -106,7 +106,7 @@ class Reload(NamedTuple):
             directives.check(wanted, last, self.stream.cadence)
 
     def is_sent_in_steps(self) -> bool:
-        """Tell whether the playlist has so many addresses to be changed that it is made while it is sent."""
+        """Return whether the playlist has so many addresses to change that writing and sending alternate."""
         suffix = self.wanted.suffix
         if not suffix:
             return False
@@ -116,7 +116,7 @@ class Reload(NamedTuple):
         return whole and len(window.listed) * (LINE_BYTES + len(suffix)) > MOST_AT_ONCE
 
     def has_come(self) -> bool:
-        """Tell whether the playlist has what is asked for (§6.2.5.2)."""
+        """Return whether the playlist has what is asked for (§6.2.5.2)."""
         number = self.wanted.number
         if number is None:
             return True
@@ -125,7 +125,7 @@ class Reload(NamedTuple):
         return window.ended or window.reached(number, self.wanted.part)
 
     def render(self) -> Pieces:
-        """Give the playlist as of now, in pieces; the same object to all who ask in the same state."""
+        """Return the playlist as of now, in pieces; the same object to all who ask in the same state."""
         return self.stream.presentation.media_pieces(
             self.rendition.name,
             skip=self.wanted.skip,
@@ -135,7 +135,7 @@ class Reload(NamedTuple):
 
 
 def refusal_max_age(query: bytes, target_duration: int) -> int:
-    """Give the seconds for which caches may keep that there is no playlist, with or without directives."""
+    """Return the seconds for which caches may keep that there is no playlist, with or without directives."""
     return _refusal_max_age(target_duration, blocking=b"_HLS_msn" in query or b"_HLS_part" in query)
 
 
@@ -145,7 +145,7 @@ def _refusal_max_age(target_duration: int, *, blocking: bool) -> int:
 
 
 def not_found_max_age(number: int, stream: LiveStream, window: Window, most: int) -> int:
-    """Give the seconds for which caches may keep that something isn't there, which end before it may be.
+    """Return the seconds for which caches may keep that something isn't there, which end before it may be.
 
     Args:
         number: media sequence number whose beginning makes the answer wrong; a past one never does.
@@ -176,7 +176,7 @@ def due_segments(stream: LiveStream, window: Window) -> int:
 
 
 def may_be_elsewhere(stream: LiveStream, window: Window, number: int, part: int = 0) -> bool:
-    """Tell whether a part that isn't here may have come where the channel is made: by the clock it has begun.
+    """Return whether a missing part may be at the channel's maker already: by the clock it has begun.
 
     Who follows the channel is behind where it stood still, or couldn't reach the maker. Other processes have
     listed the part meanwhile, and players may ask any.
@@ -189,7 +189,7 @@ def may_be_elsewhere(stream: LiveStream, window: Window, number: int, part: int 
 
 
 def has_begun_by_the_clock(stream: LiveStream, window: Window, number: int, part: int = 0) -> bool:
-    """Tell whether a part that isn't here would have begun by now, had the source been in time.
+    """Return whether a part that isn't here would have begun by now, had the source been in time.
 
     Args:
         number: media sequence number.

@@ -44,11 +44,11 @@ class RenditionFile:
     extension: str = "m4s"
 
     def of(self, window: Window) -> RenditionFile:
-        """Give the file, or ``NOTHING`` where the rendition's media have another extension."""
+        """Return the file, or ``NOTHING`` where the rendition's media have another extension."""
         return self if self.extension == window.extension else NOTHING
 
     def in_memory(self, window: Window) -> bytes | memoryview | None:
-        """Give the bytes of the file; None where it isn't in memory."""
+        """Return the bytes of the file; None where it isn't in memory."""
         if self.kind is RenditionFileKind.PART:
             return window.part(self.number, self.index)
         if self.kind is RenditionFileKind.SEGMENT:
@@ -72,7 +72,7 @@ def read_name(name: str) -> RenditionFile:
 
 
 def media_type(rendition: Rendition) -> str:
-    """Give the Content-Type of a rendition's media."""
+    """Return the Content-Type of a rendition's media."""
     if rendition.language is not None:
         return webvtt.MEDIA_TYPE
     return "video/mp4" if rendition.video else "audio/mp4"

@@ -71,7 +71,7 @@ async def _never_recorded(_: str, __: str, ___: str, ____: int) -> None:
 
 
 MayCome = Callable[[str], bool]
-"""Tells whether a channel of this name, which isn't served here, may be soon."""
+"""Returns whether a channel of this name, which isn't served here, may be soon."""
 
 
 def _never_comes(_: str) -> bool:
@@ -332,7 +332,7 @@ def _answer_missing(name: str, named: RenditionFile, stream: LiveStream, renditi
 
 
 def _is_starting(stream: LiveStream, window: Window) -> bool:
-    """Tell whether a channel still looks what there is in its folder."""
+    """Return whether a channel still looks what there is in its folder."""
     return stream.restores and not stream.ready and not window.ended and not window.waiters.closed
 
 
@@ -378,7 +378,7 @@ async def _wait_for_playlist(reload: Reload) -> bool:
 
 
 async def time_of_day(_: Request) -> Response:
-    """Tell players this clock's time, as ISO 8601 text (ISO/IEC 23009-1 §5.8.5.7)."""
+    """Answer with the time of this machine's clock, as ISO 8601 text (ISO/IEC 23009-1 §5.8.5.7)."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
     return PlainTextResponse(f"{now}Z", headers={"cache-control": "no-store"})
 

@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class AnsweredRequest:
-    """What a line says of a request.
+    """The facts about a request in a line of the log.
 
     Attributes:
         ended: seconds since the epoch.

@@ -44,7 +44,7 @@ class StationAuthorization:
         self._admin = Secret(admin_token)
 
     async def may_listen(self, request: Request, mount: NamedStation) -> bool:
-        """Tell whether a request carries what the station's listeners need, if anything.
+        """Return whether a request carries what the station's listeners need, if anything.
 
         Args:
             request: an address signed for ``/radio/NAME`` is valid for the station's other addresses too.
@@ -68,16 +68,16 @@ class StationAuthorization:
         return free | {name for secret, name in secrets.items() if {secret, self._admin} & fitting}
 
     async def may_send(self, request: Request, password: str) -> bool:
-        """Tell whether a request has the password of the station's source client."""
+        """Return whether a request has the password of the station's source client."""
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER))
 
     async def may_administer(self, request: Request, password: str) -> bool:
-        """Tell whether a request has the source client's password or the administrator's token."""
+        """Return whether a request has the source client's password or the administrator's token."""
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER), self._admin)
 
 
 def is_protected(mount: NamedStation) -> bool:
-    """Tell whether a station's listeners need a password."""
+    """Return whether a station's listeners need a password."""
     return bool(mount.options.listener_password)
 
 

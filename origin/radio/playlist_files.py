@@ -23,7 +23,7 @@ class DescribedStation(Protocol):
 
     @property
     def description(self) -> StationDescription:
-        """What listeners and players are told of the station."""
+        """The station's description for listeners and players."""
 
 
 def find_station(mounts: Mapping[str, StationT], name: str) -> tuple[StationT | None, str]:

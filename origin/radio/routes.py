@@ -229,7 +229,7 @@ def token_of(request: Request) -> str | None:
 
 
 def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a request asks for metadata: exactly ``Icy-MetaData: 1``, once.
+    """Return whether a request asks for metadata: exactly ``Icy-MetaData: 1``, once.
 
     Args:
         headers: as in ASGI, names in lower case.

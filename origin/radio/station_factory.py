@@ -215,7 +215,7 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
 
 
 def needs_permission(station: RadioOptions) -> bool:
-    """Tell whether not everybody may listen to a station."""
+    """Return whether not everybody may listen to a station."""
     return bool(station.listener_password or station.listener_webhook or station.listener_add)
 
 
@@ -235,7 +235,7 @@ def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
 
 
 def simulcast_options(config: Config, limits: SimulcastLimits) -> dict[str, SimulcastOptions]:
-    """Give the options of the stations' live channels, by name.
+    """Return the options of the stations' live channels, by name.
 
     Args:
         config: all options; a configured live channel of a station's name takes precedence.

@@ -46,7 +46,7 @@ def base_of(request: Request) -> str:
 def describe_server(
     base: str, live: Collection[Mount], counts: ConnectionCounts, elsewhere: int = 0
 ) -> dict[str, object]:
-    """Give the server's part of ``/admin/stats``, by Icecast's names.
+    """Return the server's part of ``/admin/stats``, by Icecast's names.
 
     Args:
         base: the server's own address without a trailing slash.
@@ -74,7 +74,7 @@ def describe_server(
 
 
 def describe_source(mount: Mount, url: str) -> dict[str, object]:
-    """Give a station's part of ``/admin/stats``, by Icecast's names; the administrator sees who sends."""
+    """Return a station's part of ``/admin/stats``, by Icecast's names; the administrator sees who sends."""
     client = mount.source_client
     public = {key: value for key, value in _describe(mount, url).items() if key != "dummy"}
     return {

@@ -28,7 +28,7 @@ class DirectoryError(Exception):
 
 
 class Directory:
-    """Tells a directory of the stations, for as long as they are on air and public.
+    """Announces stations to a directory, as long as they are on air and public.
 
     Args:
         url: of the directory. It is the administrator's choice, so it may be on this machine; redirects
@@ -116,7 +116,7 @@ class Directory:
 
 
 def is_announced(mount: Mount) -> bool:
-    """Tell whether a station belongs on the list: on air, public, and open to everybody."""
+    """Return whether a station belongs on the list: on air, public, and open to everybody."""
     options = mount.options
     is_open = not options.listener_password and not options.has_listener_webhook
     return mount.state == "live" and mount.description.public and is_open

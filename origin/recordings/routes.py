@@ -194,7 +194,7 @@ class MovieRepresentation(ThreadReader):
         self._open: tuple[int, int, LibraryFile] | None = None
 
     def descriptor(self) -> int | None:
-        """Give none: no file holds exactly these bytes."""
+        """Return None: no file holds exactly these bytes."""
         return None
 
     def _read_at(self, offset: int, length: int) -> bytes:

@@ -77,7 +77,7 @@ class MemfdCache:
         self._bytes = 0
 
     def of(self, data: Media) -> MemfdCopy | None:
-        """Give the copy of what is asked for.
+        """Return the copy of what is asked for.
 
         Returns:
             None where sending from this process's memory is better: what is short, large, or asked for

@@ -167,7 +167,7 @@ class CommonHeaders:
 
 
 def body_bytes(scope: Scope, message: Message) -> int:
-    """Tell how many bytes of a message's body are sent: of an answer to HEAD none (RFC 9110 §9.3.2)."""
+    """Return how many bytes of a message's body are sent: none in response to HEAD (RFC 9110 §9.3.2)."""
     return 0 if scope["method"] == "HEAD" else len(message.get("body", b""))
 
 

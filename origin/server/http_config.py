@@ -30,7 +30,7 @@ LIBRARY_VIEWS = 32
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the fast path answers from.
+    """The services from which the fast path answers.
 
     Attributes:
         library: the files and their VOD.

@@ -54,11 +54,11 @@ COMPLETION_STREAM = Format("completion", sse_writer.MEDIA_TYPE, _write, sse_writ
 
 @dataclass(slots=True)
 class RelayCounters:
-    """What happened to a relay's requests since its start.
+    """Counters of a relay's requests since its start.
 
     Attributes:
         shared: callers that got the answer to a request that was under way.
-        refused: requests that were refused because too many were running or waiting.
+        refused: requests beyond those that may run at once.
         failed: whose answer isn't there, or not whole.
         cancelled: since the last reader left.
         first_event: seconds from a request to its first event.
@@ -214,7 +214,7 @@ class Completion:
             raise CompletionError(f"the upstream server's answer has more than {most}")
 
     def fail(self, error: CompletionError) -> None:
-        """Tell all readers that there is no more, and why; nothing if it is over already."""
+        """Publish the answer's end and its reason; nothing if the answer has ended already."""
         if self._over:
             return
         self.error = error

@@ -130,13 +130,13 @@ class TokenRelay:
             self._tasks = None
 
     def close(self) -> None:
-        """Tell the readers of all answers that the server ends."""
+        """Publish the server's end to the readers of all answers."""
         for completion in tuple(self._running):
             completion.fail(CompletionError("the server ends", 503))
 
 
 def answer_limits(channel: EventChannel, limits: TokenRelayLimits) -> ChannelLimits:
-    """Give the limits of a channel that keeps one answer whole, so that none of its readers misses any."""
+    """Return the limits of a channel that keeps one answer whole, so that none of its readers misses any."""
     return replace(
         channel.limits,
         history=limits.kept_events,

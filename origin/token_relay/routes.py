@@ -109,7 +109,7 @@ class RelayEndpoint:
 
 
 def accepted(relay: TokenRelay) -> Response:
-    """Tell where an answer is published, and the id of the position where it begins."""
+    """Answer with the address of an answer's events, and the id of the position where they begin."""
     place = f"/events/{relay.name}"
     body = msgspec.json.encode({"events": place, "since": relay.channel.last_id})
     headers = {"location": place, "cache-control": "no-store"}

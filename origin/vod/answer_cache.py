@@ -37,7 +37,7 @@ class CachedInitSegment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AnswerCacheLimits:
-    """What the cache of VOD's answers may cost.
+    """Limits of the cache of VOD's answers.
 
     Attributes:
         valid_seconds: how long an answer is valid: the longest time for which a replaced file goes unnoticed.
@@ -59,7 +59,7 @@ class _Entry:
 
 
 class AnswerCache:
-    """What was answered to requests of late, by their targets.
+    """The latest answers to requests, by the requests' targets.
 
     Args:
         limits: what it may cost; what wasn't asked for for longest goes first.

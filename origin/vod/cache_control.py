@@ -38,7 +38,7 @@ class VodCaching:
 
     @property
     def playlists(self) -> Lifetime:
-        """What is said of playlists and manifests."""
+        """The Cache-Control of playlists and manifests."""
         return Lifetime(min(self.max_age, self.playlist_max_age))
 
     def media(self, settled: bool | None = None) -> Lifetime:

@@ -58,7 +58,7 @@ _SEGMENT = re.compile(
 
 
 class VodService(NamedTuple):
-    """What the fast path for VOD serves from.
+    """The services from which the fast path for VOD answers.
 
     Attributes:
         open_files: the files that segments are sent from, by the path of their addresses.
@@ -218,7 +218,7 @@ def _takes_gzip(fields: PlainFields) -> bool:
 
 
 class SegmentKey(NamedTuple):
-    """What tells a segment from all others.
+    """The identity of a segment among those of all films.
 
     Attributes:
         version: in the address; None without.
@@ -232,7 +232,7 @@ class SegmentKey(NamedTuple):
 
 
 class WantedSegment(NamedTuple):
-    """What a request for a segment asks for.
+    """The parsed request for a segment.
 
     Attributes:
         source: the film, or the copy, that it is sent from.
@@ -284,7 +284,7 @@ class SegmentAnswer(FastAnswer):
         super().ended(status, sent, line)
 
     def for_all(self, data: bytes) -> RepeatedSegmentRequest | None:
-        """Give what answers the same request of other clients, byte for byte."""
+        """Return what answers the same request of other clients, byte for byte."""
         wanted = self._wanted
         if wanted is None or wanted.copied is None or self.request.method != "GET":
             return None

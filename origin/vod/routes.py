@@ -64,7 +64,7 @@ _SPRITE = re.compile(r"0|[1-9][0-9]{0,4}")
 
 
 class SegmentMedia(NamedTuple):
-    """What is sent of a segment, of I-frames or of pictures, and for how long caches may keep it."""
+    """The content of a segment, of I-frames or of pictures, and how long caches may keep it."""
 
     content: Representation
     lifetime: Lifetime

@@ -1,4 +1,4 @@
-"""What is kept of segments that were asked for of late: headers, where their data are, and copies of some.
+"""The cache of recently requested segments: headers, places of the data, and copies of some.
 
 The data of a segment lie scattered in its film, among those of other tracks: each sending gathers them anew.
 What several ask for is gathered once, into a file in memory, from which the kernel sends as from any other.
@@ -138,7 +138,7 @@ class SegmentCache:
         return added
 
     def copy_of(self, key: Hashable, cached: CachedSegment, file: int) -> MemfdCopy | None:
-        """Give the copy of a segment that is asked for again, if it is worth one.
+        """Return the copy of a segment that is asked for again, if it is worth one.
 
         Args:
             key: its file, track and name.
@@ -162,7 +162,7 @@ class SegmentCache:
         return cached.copy
 
     def copied(self, key: Hashable) -> CachedSegment | None:
-        """Give a segment that has a copy, and keep that for longer.
+        """Return a segment that has a copy, and keep that for longer.
 
         Args:
             key: its file, the version in its address, its track and name.
@@ -223,7 +223,7 @@ def pieces_of_i_frames(frames: IFrameFile, part: ByteRange) -> Sequence[Piece]:
 
 
 def _bytes_of(segment: Segment, file: int) -> Iterator[bytes | memoryview]:
-    """Give all bytes of a segment in pieces, each valid until the next one; fewer where its file ends."""
+    """Yield all bytes of a segment in pieces, each valid until the next one; fewer where its file ends."""
     yield segment.header
     runs = FileRuns(segment.offsets, segment.ends, 0, segment.size - len(segment.header))
     while runs and (data := runs.read(file, READ_AT_ONCE)):

@@ -1,4 +1,4 @@
-"""What is answered about segments and I-frames of films, the same on the fast path as on the slow one."""
+"""Headers of responses with segments and I-frames of films, for the fast path and the application."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from packager.vod import OpenIFrames, OpenSegment
 from packager.vod.movie.versioned_addresses import PACKAGING
 
 I_FRAMES = "iframes"
-"""What the entity-tag of a track's I-frames has in place of a segment's name."""
+"""The part of an entity-tag that stands for a track's I-frames in place of a segment's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentMetadata:
-    """What is said of a segment in the header of its responses; see `RepresentationMetadata`."""
+    """The header fields of responses with a segment; see `RepresentationMetadata`."""
 
     size: int
     etag: str | None
@@ -61,5 +61,5 @@ class SegmentRepresentation(ThreadReader):
 
 
 def media_type_of(video: bool) -> str:
-    """Give the media type of what holds samples of one kind."""
+    """Return the media type of what holds samples of one kind."""
     return "video/mp4" if video else "audio/mp4"

@@ -40,7 +40,7 @@ class _OwnReaders(Admission):
     """
 
     def has_room(self, channel: EventChannel) -> bool:
-        """Tell whether one more reader of a channel is let in."""
+        """Return whether one more reader of a channel is let in."""
         return channel.readers_here < channel.limits.readers
 
 
@@ -88,7 +88,7 @@ class WorkerEventChannels:
                     log.exception("an event channel's readers can't be written to", channel=channel.name)
 
     def is_answered(self, scope: Scope, *, upgrading: bool) -> bool:
-        """Tell whether a worker answers a request below ``/events/``.
+        """Return whether a worker answers a request below ``/events/``.
 
         Args:
             upgrading: whether it asks for another protocol.
@@ -117,7 +117,7 @@ class WorkerEventChannels:
 
 
 def _has_key(scope: Scope) -> bool:
-    """Tell whether a request presents something that may be a key."""
+    """Return whether a request presents something that may be a key."""
     query: bytes = scope["query_string"]
     return any(name == b"authorization" for name, _ in scope["headers"]) or any(
         one in query for one in KEYS_IN_QUERY

@@ -20,7 +20,7 @@ PLAYLIST = "media.m3u8"
 
 
 def is_answered(method: str, path: str, streams: Mapping[str, LiveStream]) -> bool:
-    """Tell whether a worker answers a request below ``/live/``.
+    """Return whether a worker answers a request below ``/live/``.
 
     Args:
         streams: the channels that it can serve.
@@ -36,7 +36,7 @@ def is_answered(method: str, path: str, streams: Mapping[str, LiveStream]) -> bo
 
 
 def _has(rendition: Rendition, named: RenditionFile) -> bool:
-    """Tell whether a file is there, or comes next."""
+    """Return whether a file is there, or comes next."""
     window = rendition.window
     if is_dash_captions(named, rendition):
         return named.kind is RenditionFileKind.INIT or _has_segment(window, named.number)
@@ -50,6 +50,6 @@ def _has(rendition: Rendition, named: RenditionFile) -> bool:
 
 
 def _has_segment(window: Window, number: int) -> bool:
-    """Tell whether a segment is there, or comes so soon that it is waited for."""
+    """Return whether a segment is there, or comes so soon that it is waited for."""
     comes = not window.ended and 0 <= number - window.next_number <= SEGMENTS_AHEAD
     return comes or window.at(number) is not None

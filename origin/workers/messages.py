@@ -1,4 +1,4 @@
-"""What the control process and a worker tell each other."""
+"""The messages between the control process and a worker."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Start(Struct, frozen=True, tag="start"):
 
 
 class Listen(Struct, frozen=True, tag="listen"):
-    """Tells a worker to accept connections: the control process can take those that are handed over."""
+    """A message to a worker: accept connections. The control process is ready for handed-over ones."""
 
 
 class TakeLog(Struct, frozen=True, tag="log"):
-    """Tells a worker to write its log as a configuration says that was read again.
+    """A message to a worker: write the log as the reloaded configuration says.
 
     Attributes:
         known: another one, with keys that were made meanwhile; the log shows the secrets of neither.
@@ -48,7 +48,7 @@ class TakeLog(Struct, frozen=True, tag="log"):
 
 
 class Logs(Struct, frozen=True, tag="logs"):
-    """Gives a worker the socket on which it follows live channels' logs; its descriptor comes with this."""
+    """A message to a worker with the descriptor of the socket on which it follows live channels' logs."""
 
 
 class ReportWanted(Struct, frozen=True, tag="report_wanted"):
@@ -56,7 +56,7 @@ class ReportWanted(Struct, frozen=True, tag="report_wanted"):
 
 
 class End(Struct, frozen=True, tag="end"):
-    """Tells a worker to take no more connections, and to end behind its last response.
+    """A message to a worker: accept no more connections, and end after the last response.
 
     Attributes:
         at_once: whether it doesn't wait for responses.
@@ -66,18 +66,18 @@ class End(Struct, frozen=True, tag="end"):
 
 
 class AllClosed(Struct, frozen=True, tag="all_closed"):
-    """Tells a worker, after its `Closed`, that the server's other processes take no connections either."""
+    """A message to a worker after its `Closed`: the other processes accept no connections either."""
 
 
 ToWorker: TypeAlias = Start | Listen | TakeLog | Logs | ReportWanted | End | AllClosed
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """Tells that a worker accepts connections."""
+    """A message from a worker: connections are accepted."""
 
 
 class Closed(Struct, frozen=True, tag="closed"):
-    """Tells that a worker takes no more connections."""
+    """A message from a worker: no more connections are accepted."""
 
 
 class LogsWanted(Struct, frozen=True, tag="logs_wanted"):
@@ -85,7 +85,7 @@ class LogsWanted(Struct, frozen=True, tag="logs_wanted"):
 
 
 class HandedOver(Struct, frozen=True, tag="handed_over"):
-    """Gives the control process a connection; its descriptor comes with the message.
+    """A message from a worker with a connection, whose descriptor comes with the message.
 
     Attributes:
         data: what was read of the request, and behind it.

@@ -35,7 +35,7 @@ LATER = frozenset((errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE
 
 
 class PacketError(Exception):
-    """What came isn't a packet of ours."""
+    """The received bytes aren't a packet of this protocol."""
 
 
 class PacketSocket:

@@ -40,15 +40,15 @@ from packager.retry_policy import FailureCount, RetryPolicy
 log = structlog.get_logger()
 
 SILENT = "doesn't answer"
-"""What is said of a worker that serves, and doesn't answer the control process in time."""
+"""The state of a worker that serves, but doesn't answer the control process in time."""
 
 DEAD = "waits to be started again"
-"""What is said of a worker that isn't there."""
+"""The state of a worker whose process isn't running."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSetup:
-    """What the workers of a server are.
+    """The number and the configuration of a server's workers.
 
     Attributes:
         config: all options, with the secrets that were made.
@@ -337,7 +337,7 @@ class WorkerPool:
 
 
 def as_metric(reported: ReportedMetric) -> Metric:
-    """Give a metric as Prometheus' client has it."""
+    """Return a metric as Prometheus' client has it."""
     metric = Metric(reported.name, reported.documentation, reported.kind)
     for name, labels, value in reported.samples:
         metric.add_sample(name, labels, value)

@@ -1,4 +1,4 @@
-"""What a worker serves: files, VOD, channels and the page; and what it leaves to the control process.
+"""The services of a worker: files, VOD, channels and the page. The control process answers all else.
 
 Everything that the application and the fast path need is in `WorkerServices`. Live channels are served from
 ``streams``, by name, where whoever folds their logs puts them as long as they can be served here.
@@ -52,7 +52,7 @@ _THUMBNAILS = re.compile(r"/thumbnails(\.vtt|\.m3u8|(/v_[^/]*)?/[^/]*)$")
 
 
 class WorkerServices:
-    """What one worker serves, and what it counts.
+    """The services of one worker, and its counters.
 
     Args:
         start: what the control process has told the worker.
@@ -96,7 +96,7 @@ class WorkerServices:
             yield
 
     def kinds_of_logs(self) -> dict[str, Callable[[str], FollowedLog[Any]]]:
-        """Give what folds each kind of the control process's logs into what is served here."""
+        """Return what folds each kind of the control process's logs into what is served here."""
         publish = self.limits.live.publish.with_waiters(self.config.limits.blocked_requests)
         return {
             LIVE: lambda name: FollowedLiveLog(name, self.streams, self.limits.replication, publish),
@@ -109,7 +109,7 @@ class WorkerServices:
         return list(self._registry.collect())
 
     def leaves_to_others(self, scope: Scope, *, upgrading: bool) -> bool:
-        """Tell whether the control process answers a request.
+        """Return whether the control process answers a request.
 
         Args:
             upgrading: whether it asks for another protocol.

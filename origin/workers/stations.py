@@ -60,7 +60,7 @@ class WorkerStations:
                 group.create_task(mount.run())
 
     def is_answered(self, scope: Scope) -> bool:
-        """Tell whether a worker answers a request for a station, which may be at an alias."""
+        """Return whether a worker answers a request for a station, which may be at an alias."""
         path = scope["path"]
         mount = self._served.get(self._aliases.get(path) or path.removeprefix("/radio/"))
         if mount is None or scope["method"] not in ("GET", "HEAD") or mount.name not in self._answered:
@@ -70,7 +70,7 @@ class WorkerStations:
         return mount.is_live and not mount.full and total < most
 
     def is_address(self, path: str) -> bool:
-        """Tell whether a path is that of a station: below ``/radio/``, or an alias."""
+        """Return whether a path is that of a station: below ``/radio/``, or an alias."""
         return path.startswith("/radio/") or path in self._aliases
 
     def routes(self, client_limits: ClientLimits) -> list[BaseRoute]:

@@ -101,7 +101,7 @@ class ControlProcess:
         return self._packets.has_room
 
     def answers(self, scope: Scope, *, upgrading: bool) -> bool:
-        """Tell whether the control process answers a request, and not this worker."""
+        """Return whether the control process answers a request, and not this worker."""
         return self._services.leaves_to_others(scope, upgrading=upgrading)
 
     def take(self, descriptor: int, data: bytes) -> None:

@@ -34,11 +34,11 @@ from packager.replication.log_server import LogServer
 log = structlog.get_logger()
 
 PROGRAM = (sys.executable, "-P", "-m", "origin.workers.worker")
-"""What a worker runs; -P: not what lies in the folder that the server is started in."""
+"""The command line of a worker. -P keeps modules of the current folder from being imported."""
 
 
 class WorkerState(enum.Enum):
-    """What a worker does."""
+    """The states of a worker."""
 
     SPARE = "spare"
     STARTING = "starting"
@@ -125,7 +125,7 @@ class WorkerProcess:
                 self._report.exception()  # perhaps nobody asks any more
 
     def serve(self, start: Start) -> None:
-        """Tell a spare one what it serves."""
+        """Send a spare worker the configuration that it serves."""
         self.number = start.number
         self.state = WorkerState.STARTING
         self.tell(start)
@@ -198,7 +198,7 @@ class WorkerProcess:
         beginning.add_done_callback(self._beginnings.discard)
 
     async def _send_logs(self) -> None:
-        """Give the worker a socket on which the logs of live channels come, in place of an earlier one."""
+        """Send the worker a socket for the logs of live channels, which replaces an earlier one."""
         try:
             ours, its = socket.socketpair()
         except OSError as error:

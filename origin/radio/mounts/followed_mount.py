@@ -96,7 +96,7 @@ class FollowedMount:
 
     @property
     def description(self) -> StationDescription:
-        """What is told of it; it must be live."""
+        """The description of the station for lists; the station must be live."""
         return self._known.description
 
     @property
@@ -123,7 +123,7 @@ class FollowedMount:
         self.audience.enter(listener, stream, self.options.intro if has_intro else None)
 
     def _accompany(self, listener: Listener, token: str) -> None:
-        """Tell the media times of a listener with a token: its titles come from the other process."""
+        """Report the media times of a listener with a token: its titles come from the other process."""
 
         def tell(mark: MediaTimeMark) -> None:
             self._marks.append(
@@ -211,7 +211,7 @@ class FollowedMount:
         ]
 
     def reports(self) -> Iterator[ListenerReport]:
-        """Give what has changed with the listeners since the last report."""
+        """Yield what has changed with the listeners since the last report."""
         present = {one.number: one for one in self.audience.present}
         came = [one for number, one in present.items() if number not in self._reported]
         left = tuple(self._reported - present.keys())

@@ -29,7 +29,7 @@ class Subscribers:
         return len(self._open)
 
     def put(self, block: AudioBlock) -> None:
-        """Give a block to all subscribers."""
+        """Push a block to all subscribers."""
         self._forget_stale()
         now = self._heard = self._clock()
         if self._lead:

@@ -1,4 +1,4 @@
-"""Tells players the media time that they hear, if they name their connection: ``/radio/NAME?listener=TOKEN``.
+"""The media time that a player hears, if it names its connection: ``/radio/NAME?listener=TOKEN``.
 
 A connection's audio begins at some media time; from there on the player's own clock is enough, until the
 listener skips ahead because it fell behind.
@@ -15,7 +15,7 @@ from fractions import Fraction
 from origin.radio.mounts.limits import ListenerTimeLimits
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
-"""What a listener may call itself: long enough to be unique by chance."""
+"""The form of a listener's token: long enough to be unique by chance."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,7 +260,7 @@ class Listeners:
         return tuple(self._present)
 
     def seconds(self, listener: Listener) -> float:
-        """Give the time since a listener came."""
+        """Return the time since a listener came."""
         return 0.0 if listener.connected is None else self._clock() - listener.connected
 
     def _count(self, size: int) -> None:
@@ -358,7 +358,7 @@ class Listeners:
             self._stand_alone(listener)
 
     def _fall_behind(self, listener: Listener, rest: memoryview) -> None:
-        """Give a listener its own cursor when its socket didn't take a whole block."""
+        """Move a listener to its own cursor after its socket accepted only a part of a block."""
         self._stand_alone(listener)
         listener.stream.queue(rest)
 

@@ -41,7 +41,7 @@ class NewMark(Struct, frozen=True, array_like=True):
 
 
 class ListenerReport(Struct, frozen=True):
-    """What has changed with a station's listeners in one process since its last report.
+    """The changes among a station's listeners in one process since its last report.
 
     Attributes:
         left: numbers of those that have gone, or were moved.
@@ -114,7 +114,7 @@ class ListenersElsewhere:
         return sum(len(process.present) for process in self._processes.values())
 
     def __contains__(self, number: int) -> bool:
-        """Tell whether another process serves the listener with this number."""
+        """Return whether another process serves the listener with this number."""
         return any(number in process.present for process in self._processes.values())
 
     @property

@@ -66,7 +66,7 @@ class StreamType:
         return _without_codecs(self.heard) or expected
 
     def accepts(self, block: AudioBlock) -> bool:
-        """Tell whether current listeners can decode a block."""
+        """Return whether current listeners can decode a block."""
         if self.heard:
             return block.sort == self.heard
         return self.told in ("", block.media_type)
@@ -131,7 +131,7 @@ class Silence:
 
 
 class ListenerDemand:
-    """Tells when a source on demand should play.
+    """Decides when a source on demand plays.
 
     Args:
         idle_seconds: how long it plays on when nobody listens.
@@ -251,12 +251,12 @@ class Mount:
         other.serve_also(self)
 
     def serve_also(self, mount: Mount) -> None:
-        """Give every block to a mount that falls back to this one."""
+        """Push every block to a mount that falls back to this one."""
         self._dependents.append(mount)
 
     @property
     def source_station(self) -> SourceClientStation | None:
-        """What takes source clients on this node; None where nothing does."""
+        """The handler of source clients on this node; None where nothing handles them."""
         station = self.station.local if isinstance(self.station, SharedStation) else self.station
         return station if isinstance(station, SourceClientStation) else None
 
@@ -310,7 +310,7 @@ class Mount:
 
     @property
     def facts(self) -> StationFacts:
-        """What other processes are to know of it."""
+        """The station's facts for other processes."""
         return StationFacts(
             self.state == "live",
             self.media_type,
@@ -361,7 +361,7 @@ class Mount:
         return "it has ended" if self._closed else self.station.trouble or "it gives no sound"
 
     def has_ended(self) -> bool:
-        """Tell whether it was closed."""
+        """Return whether it was closed."""
         return self._closed
 
     @property
@@ -428,7 +428,7 @@ class Mount:
         return max(int(time.time() - self.started), 0)
 
     def carries_like(self, other: Mount) -> bool:
-        """Tell whether the listeners of another mount can go on with this one's audio."""
+        """Return whether the listeners of another mount can go on with this one's audio."""
         return bool(self._type.heard) and self._type.heard == other._type.heard
 
     def move_listeners(self, destination: Mount) -> None:
@@ -458,7 +458,7 @@ class Mount:
             self._told = None
 
     def tell(self) -> None:
-        """Tell other processes what has changed of it."""
+        """Append the station's changed state to its log, for other processes."""
         self._peak = max(self._peak, self.audience.settled + self.elsewhere.settled)
         if (facts := self.facts) != self._told:
             self._told = facts

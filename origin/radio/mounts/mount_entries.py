@@ -1,4 +1,4 @@
-"""What a station's log says to other processes with listeners of their own, beside the audio. Pure."""
+"""Entries of a station's log beside the audio, for other processes with listeners of their own. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from origin.radio.mounts.icy_headers import StationDescription
 
 
 class StationFacts(Struct, frozen=True, tag="facts"):
-    """What listeners are told of a station, and whether they are let in.
+    """The facts about a station by which listeners are admitted and answered.
 
     Attributes:
         is_live: whether it sounds; else the process that makes it answers.

@@ -66,7 +66,7 @@ class ServedMountLog:
         self._mount = mount
 
     def snapshot(self) -> Iterator[ServedEntry]:
-        """Give the entries from which another process makes the same station."""
+        """Return the entries from which another process makes the same station."""
         mount = self._mount
         return iter((SnapshotBegin(mount.first_sequence), *mount.kept, mount.facts, SnapshotEnd()))
 
@@ -78,7 +78,7 @@ class ServedMountLog:
         return _encode(BlockEntry(entry.data, entry.label, entry.cuts, begins, ends, entry.lead, entry.link))
 
     def begins_anew(self, entry: ServedEntry) -> bool:
-        """Tell whether a snapshot takes an entry's place: never."""
+        """Return whether a snapshot takes an entry's place: never."""
         del entry
         return False
 
@@ -144,5 +144,5 @@ class FollowedMountLog:
         self._mount.close()
 
     def reports(self) -> Iterator[bytes]:
-        """Tell what has changed with the listeners here."""
+        """Yield the changes among this process's listeners."""
         return map(_encode, self._mount.reports())

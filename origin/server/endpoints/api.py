@@ -112,7 +112,7 @@ class Api:
         return [describe(channel, one) for one in self._services_of.recordings.get(channel) or ()]
 
     async def publish_key(self, request: Request) -> Response:
-        """Tell the administrator a channel's key, on every port: it is no list that may be open.
+        """Answer the administrator with a channel's key, on every port: no option opens this address.
 
         A key that an earlier start has made is null: only its hash is known.
         """

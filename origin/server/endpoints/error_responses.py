@@ -1,4 +1,4 @@
-"""What is answered where a request fails before, or instead of, an endpoint."""
+"""Responses to requests that fail before, or instead of, an endpoint."""
 
 from __future__ import annotations
 

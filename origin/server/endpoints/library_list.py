@@ -284,7 +284,7 @@ def describe_file(entry: Entry) -> dict[str, object]:
 
 
 def content_type(path: str, codecs: Sequence[str]) -> str | None:
-    """Give what a browser is asked with whether it can play a file: ``canPlayType`` and MediaCapabilities.
+    """Return what a browser is asked with whether it can play a file: ``canPlayType`` and MediaCapabilities.
 
     Args:
         codecs: the codec strings of its streams; none where it couldn't be read.

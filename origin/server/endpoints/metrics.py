@@ -140,7 +140,7 @@ class ServicesCollector(Collector):
         yield from self._forwards()
 
     def _cluster(self) -> Iterator[Metric]:
-        """Tell how this node gets on with Redis, and which channels' logs it owns."""
+        """Yield the state of this node's connection to Redis, and the logs that it owns."""
         if (node := self._services_of.live.cluster) is None:
             return
         connection = node.connection
@@ -181,7 +181,7 @@ class ServicesCollector(Collector):
             )
 
     def _forwards(self) -> Iterator[Metric]:
-        """Tell what is pushed on to other servers."""
+        """Yield the state of the streams that are forwarded to other servers."""
         labels = ["channel", "number", "target"]
         sending = GaugeMetricFamily("headwater_forward_sending", "1 while it is pushed on.", labels=labels)
         sent = CounterMetricFamily("headwater_forward_sent_bytes", "Bytes pushed on.", labels=labels)
@@ -196,7 +196,7 @@ class ServicesCollector(Collector):
             yield from (sending, sent, failures)
 
     def _links(self) -> Iterator[Metric]:
-        """Tell what SRT tells of its publishers' way."""
+        """Yield SRT's statistics of the publishers' networks: round trips, losses, retransmissions."""
         if not self._services_of.config.server.srt_port:
             return
         lost = CounterMetricFamily(

@@ -15,7 +15,7 @@ from origin.responses.refusal import plain_refusal
 
 ADDRESS = "/oembed"
 KINDS = frozenset(("vod", "live", "media", "radio"))
-"""What can be embedded: the first part of an address behind ``/embed/``."""
+"""The kinds that can be embedded: the first part of an address behind ``/embed/``."""
 
 VIDEO_SIZE = (640, 360)
 AUDIO_SIZE = (480, 80)

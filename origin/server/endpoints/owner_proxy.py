@@ -107,7 +107,7 @@ class _CollectedAnswer:
         self._body = bytearray()
 
     async def receive(self) -> Message:
-        """Give the request's body, and then its end."""
+        """Return the request's body, and then its end."""
         body, self._request = self._request, None
         if body is None:
             return {"type": "http.disconnect"}

@@ -57,12 +57,12 @@ def of_role(config: Config) -> Config:
 
 
 def is_edge(config: Config) -> bool:
-    """Tell whether a node makes no channels and stations, but serves those of others."""
+    """Return whether a node makes no channels and stations, but serves those of others."""
     return bool(config.cluster.url) and config.cluster.role == EDGE
 
 
 def makes_media(config: Config) -> bool:
-    """Tell whether a server makes any channel or station itself, once its role is known."""
+    """Return whether a server makes any channel or station itself, once its role is known."""
     return bool(config.live) or (bool(config.radio) and not is_edge(config))
 
 
@@ -252,7 +252,7 @@ class WorkerRelay:
             self._served[name](entry)
 
     def withdraw(self, name: str) -> None:
-        """Tell that a channel is gone."""
+        """Note the end of a channel."""
         self._restoring.discard(name)
         if self._served.pop(name, None) is not None:
             self._logs.withdraw(f"{LIVE}/{name}")

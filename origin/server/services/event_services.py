@@ -68,12 +68,12 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
 
 
 def own_origins(config: Config) -> dict[str, str]:
-    """Give the origins whose pages may read event channels, by path, where a channel says so itself."""
+    """Return the origins whose pages may read event channels, by path, where a channel says so itself."""
     return {f"/events/{one.name}": one.allow_origin for one in config.events if one.allow_origin is not None}
 
 
 def is_followed(options: EventOptions) -> bool:
-    """Tell whether other processes serve an event channel, too.
+    """Return whether other processes serve an event channel, too.
 
     Not where its readers need a key, or are counted at once, since a relay ends with the last of them.
     """

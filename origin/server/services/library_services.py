@@ -1,4 +1,4 @@
-"""What a server serves of its library: files, VOD that is made of them, small pictures, and their list."""
+"""The library's services: files, VOD that is made of them, thumbnails, and their list."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 S3_SCHEME = "s3://"
-"""What ``library.path`` begins with where the library is in S3."""
+"""The prefix of a ``library.path`` in S3."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedLibrary:
-    """What serves the files of one folder, and their VOD, to whoever knows their names.
+    """The services for the files of one folder and their VOD, whose names clients must know.
 
     Attributes:
         storage: the folder, or where else they are.
@@ -60,7 +60,7 @@ class ServedLibrary:
 
 @dataclass(frozen=True, slots=True)
 class LibraryServices(ServedLibrary):
-    """What serves the files of one folder, their list, and small pictures that are made of them.
+    """The services for the files of one folder, their list and their thumbnails.
 
     Attributes:
         thumbnails: the pictures; None where there are none.
@@ -71,12 +71,12 @@ class LibraryServices(ServedLibrary):
     catalogue: Catalogue
 
     def check(self, *, needed: bool) -> bool:
-        """Tell whether the library is there; see ``check_library``."""
+        """Return whether the library is there; see ``check_library``."""
         return check_library(self.storage, needed=needed)
 
 
 def check_library(storage: Library | S3Library, *, needed: bool) -> bool:
-    """Tell whether the library is there.
+    """Return whether the library is there.
 
     Args:
         needed: whether it is an error if its folder isn't.
@@ -103,7 +103,7 @@ def _check_bucket(storage: S3Library) -> bool:
 
 
 def check_folder(storage: Library, *, needed: bool) -> bool:
-    """Tell whether the library's folder is there.
+    """Return whether the library's folder is there.
 
     Args:
         needed: whether it is an error if it isn't.
@@ -252,7 +252,7 @@ def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:
 
 
 def drawing_tools(options: LibraryOptions, tools: Tools) -> Tools | None:
-    """Give the ffmpeg that makes thumbnails; None where they aren't wanted, or it can't."""
+    """Return the ffmpeg that makes thumbnails; None where they aren't wanted, or it can't."""
     if not options.thumbnails:
         return None
     lacking = tools.missing(encoders=("mjpeg",), filters=("fps", "scale", "setsar", "tile"))

@@ -65,7 +65,7 @@ class ServerLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacketLimits:
-    """What goes between the control process and a worker at once, and what may wait there.
+    """Limits of the messages between the control process and a worker.
 
     Attributes:
         packet_bytes: longest packet; longer messages travel in files in memory.

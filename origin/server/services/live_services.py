@@ -155,25 +155,25 @@ class LiveServices:
         channel.add_follower(self._logs.serve(ServedLiveLog(channel.stream)))
 
     def streams_of_others(self) -> list[LiveStream]:
-        """Give the channels that other nodes of the cluster make, without those of stations."""
+        """Return the channels that other nodes of the cluster make, without those of stations."""
         known = self.broadcasts.keys() | self.simulcast_names
         return [stream for name, stream in self.streams.items() if name not in known]
 
     def served_stream(self, channel: Channel) -> LiveStream:
-        """Give what is served of a channel of this server; in a cluster, what the owner of its log makes."""
+        """Return the stream of a channel of this server; in a cluster, the one that the log's owner makes."""
         return self.streams.get(channel.name, channel.stream)
 
     def simulcast_stream(self, name: str) -> LiveStream | None:
-        """Give what is served of a station's channel; None where it has none."""
+        """Return what is served of a station's channel; None where it has none."""
         return self.streams.get(name) if name in self.simulcast_names else None
 
     def may_come(self, name: str) -> bool:
-        """Tell whether a channel that isn't served here may be one of other nodes of the cluster."""
+        """Return whether a channel that isn't served here may be one of other nodes of the cluster."""
         return self.cluster is not None and self.cluster.may_have(name)
 
 
 def _has_media(channel: Channel) -> bool:
-    """Tell whether a channel has what the nodes of a cluster are to serve of it.
+    """Return whether a channel has what the nodes of a cluster are to serve of it.
 
     A spare publisher is none, and a slate neither where another node has a publisher.
     """

@@ -1,4 +1,4 @@
-"""What lets publishers in to the live channels of a server, by keys that change while it runs."""
+"""Admission of publishers to the live channels of a server, by keys that change while it runs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class PublisherServices:
             await self._change_keys(new)
 
     def may_renew_key(self, channel: str) -> bool:
-        """Tell whether a channel's key was generated, and isn't configured now."""
+        """Return whether a channel's key was generated, and isn't configured now."""
         return channel in self._made_keys.channels - self._configured
 
     async def renew_key(self, channel: str) -> str:

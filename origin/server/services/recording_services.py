@@ -28,7 +28,7 @@ def make_recording_copies(
 
 
 def recording_places(config: Config) -> Mapping[str, str]:
-    """Tell where in S3 the recordings of channels are, by channel."""
+    """Return the places in S3 of recordings, by channel."""
     return {one.name: one.recordings_copy for one in config.live if one.recordings_copy}
 
 

@@ -23,7 +23,7 @@ STATES = ("starting", "live", "idle", "down", "ended")
 """All states of a live channel; stations and event channels have some of them."""
 
 EVENT_STATES = ("live", "ended")
-"""Those of an event channel."""
+"""The states of an event channel."""
 
 GOOD_STATES = frozenset(("live", "idle", "ended"))
 """States of healthy services; ``idle`` is one that nobody wants now, or that nobody publishes to."""
@@ -45,7 +45,7 @@ class ServiceState:
 
 
 def is_well(one: ServiceState) -> bool:
-    """Tell whether nobody needs to look at a service."""
+    """Return whether nobody needs to look at a service."""
     return one.state in GOOD_STATES and not one.trouble
 
 
@@ -78,7 +78,7 @@ def health(services: Services, workers: Mapping[int, str] = NO_WORKERS) -> dict[
 
 
 def _troubles_beside(services: Services) -> dict[str, str]:
-    """Tell what isn't well with what the services share."""
+    """Return the faults of shared parts, such as the library and Redis, by part."""
     live, troubles = services.live, dict[str, str]()
     if live.cluster is not None and (told := live.cluster.connection.told):
         troubles["cluster"] = told
@@ -97,7 +97,7 @@ def _troubles_beside(services: Services) -> dict[str, str]:
 
 
 def service_states(services: Services) -> dict[str, ServiceState]:
-    """Give the states of all services by name, such as ``live/NAME`` and ``radio/NAME``."""
+    """Return the states of all services by name, such as ``live/NAME`` and ``radio/NAME``."""
     live = services.live
     states = {
         f"live/{one.name}": _of_channel(one, live.shared_dvrs.get(one.name)) for one in live.channels.values()
@@ -119,7 +119,7 @@ def service_states(services: Services) -> dict[str, ServiceState]:
 
 
 def state_of_stream(stream: LiveStream) -> str:
-    """Tell the state of a live channel that another node of the cluster makes, as far as it is known here."""
+    """Return the state of another node's live channel, as far as this node knows it."""
     return "ended" if all(one.window.ended for one in stream.renditions.values()) else "live"
 
 

@@ -65,7 +65,7 @@ class Service(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFacts:
-    """What a start finds out beside the configuration.
+    """The facts that a start finds out beside the configuration.
 
     Attributes:
         files: the configuration's files, which the library must not serve, as the log of requests isn't.
@@ -286,7 +286,7 @@ class Services:
             self._work.cancel()
 
     def _is_owned_here(self, source: str) -> bool:
-        """Tell whether no other node of a cluster tells what is new of a live channel or station."""
+        """Return whether no other node of a cluster tells what is new of a live channel or station."""
         area, _, name = source.partition("/")
         cluster = self.live.cluster
         if cluster is None or self.cluster_stations is None:

@@ -1,4 +1,4 @@
-"""What a server asks of the worker processes beside it, and how their metrics become the server's."""
+"""The interface to a server's worker processes, and the addition of their metrics to the server's."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def highest_descriptor(kept: int) -> int:
 
 
 def has_room(descriptor: int, kept: int) -> bool:
-    """Tell whether enough descriptors would stay free.
+    """Return whether enough descriptors would stay free.
 
     They are taken for a moment rather than counted: where the limit was lowered under a running server, the
     number of the lowest free one says nothing about how many there are.

@@ -20,7 +20,7 @@ class UserError(CommandError):
 
 
 def is_root() -> bool:
-    """Tell whether this process runs as root."""
+    """Return whether this process runs as root."""
     return os.geteuid() == ROOT
 
 
@@ -57,7 +57,7 @@ def become(name: str) -> None:
 
 
 def _is_only(user: pwd.struct_passwd) -> bool:
-    """Tell whether all of this process's credentials are the user's, and root can't be regained."""
+    """Return whether all of this process's credentials are the user's, and root can't be regained."""
     try:
         os.setuid(ROOT)
     except PermissionError:

@@ -97,7 +97,7 @@ def inherited_sockets(
 
 
 def is_free(found: Sequence[socket.socket]) -> bool:
-    """Tell whether no other server listens on these sockets; if so, lock them for this process.
+    """Return whether no other server listens on these sockets; if so, lock them for this process.
 
     The lock is a process's record lock on each socket (fcntl(2)), which the kernel releases when the process
     closes the socket or ends.
