@@ -232,9 +232,9 @@ class _Judge:
         expect = self._report.expect
         target = playlist.target_duration or 0
         expect(target > 0, url, "has no EXT-X-TARGETDURATION (RFC 8216bis §4.4.3.1)")
-        self._tell(url, [self._segment_problem(segment, target) for segment in playlist.segments])
-        self._tell(url, list(check_low_latency.control_problems(playlist)))
-        self._tell(url, list(check_low_latency.part_problems(playlist)))
+        self._add_problems(url, [self._segment_problem(segment, target) for segment in playlist.segments])
+        self._add_problems(url, list(check_low_latency.control_problems(playlist)))
+        self._add_problems(url, list(check_low_latency.part_problems(playlist)))
         await self._addresses(url, playlist)
         if playlist.is_endlist:
             self._starts[url] = check_segments.starts(playlist)
@@ -254,7 +254,7 @@ class _Judge:
         said = f"{segment.uri} lasts {segment.duration} s, more than the target duration {target}"
         return f"{said} (RFC 8216bis §4.4.3.1)" if int(duration + 0.5) > target else None
 
-    def _tell(self, url: str, problems: Sequence[str | None]) -> None:
+    def _add_problems(self, url: str, problems: Sequence[str | None]) -> None:
         """Count checks of one kind, and list the first that fail."""
         wrong = [problem for problem in problems if problem is not None]
         self._report.passed += len(problems) - len(wrong)

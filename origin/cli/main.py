@@ -195,7 +195,7 @@ def package(
         from origin.cli import jobs
 
         config = load_config(_file_of(file), {})
-        done = jobs.package(config, inputs, out, single_file=single_file, tell=_tell, limits=limits)
+        done = jobs.package(config, inputs, out, single_file=single_file, tell=_print_line, limits=limits)
         playlists, is_whole = done.playlists, done.is_whole
     else:
         playlists, is_whole = _package_here(inputs, out, single_file)
@@ -226,18 +226,18 @@ def _package_here(inputs: tuple[Path, ...], out: Path, single_file: bool) -> tup
             advance[name](done - reached.get(name, 0))
             reached[name] = done
 
-        def tell(line: str) -> None:
+        def print_line(line: str) -> None:
             shown.close()
-            _tell(line)
+            _print_line(line)
 
         report = ExportReport(
-            show, lambda line: tell(f"left out: {line}"), lambda error: tell(_line_of(error))
+            show, lambda line: print_line(f"left out: {line}"), lambda error: print_line(_line_of(error))
         )
         outcome = export(inputs, out, report, single_file=single_file)
     return [*map(str, outcome.playlists)], not outcome.failures
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     click.echo(f"headwater: {redact(line)}", err=True)
 
 

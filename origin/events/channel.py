@@ -100,7 +100,7 @@ class NumberingUnavailableError(Exception):
 
 
 class Numbering(Protocol):
-    """Numbers a channel's events where several nodes publish them; they come back by ``take_numbered``."""
+    """Numbers a channel's events where several nodes publish them; they come back by ``append_numbered``."""
 
     async def publish(self, events: Sequence[tuple[str, str]]) -> list[str]:
         """Publish events, each by its type and its text, and give their ids.
@@ -113,7 +113,7 @@ class Numbering(Protocol):
         """Publish an event whose id nobody waits for."""
 
     def begin_answer(self) -> None:
-        """Let new readers begin with the next event."""
+        """Begin with the next event for new readers."""
 
     def end_answer(self, name: str) -> None:
         """Publish the end, as an event of this type."""
@@ -360,8 +360,8 @@ class EventChannel:
 
     # Following another process
 
-    def take(self, event: Event) -> None:
-        """Take the next event, which another process has published."""
+    def append_published(self, event: Event) -> None:
+        """Append the next event, which another process has published."""
         self.log.put(event)
         self._written = self._clock()
         self.ended = event.name == END
@@ -382,8 +382,8 @@ class EventChannel:
         self.log.skip_to(self.log.begin + offset - 1)
         self.on_entry(Past())
 
-    def take_numbered(self, event: Event, *, begins: bool) -> None:
-        """Take the next event, which was numbered elsewhere, and tell other processes of it.
+    def append_numbered(self, event: Event, *, begins: bool) -> None:
+        """Append the next event, which was numbered elsewhere, to this log and those of other processes.
 
         Args:
             begins: whether new readers begin with it at the earliest.
@@ -396,8 +396,8 @@ class EventChannel:
         self.on_entry(event)
         self._write(event)
 
-    def take_state(self, state: ChannelState, process: Hashable, reported: int) -> None:
-        """Take what another process tells beside events.
+    def fold_state(self, state: ChannelState, process: Hashable, reported: int) -> None:
+        """Fold the state of another process, beside its events.
 
         Args:
             reported: how many of the readers are those here that it has been told of.
@@ -405,7 +405,7 @@ class EventChannel:
         self._beginning, self.ended = state.beginning, state.ended
         self.readers_elsewhere[process] = max(state.readers - reported, 0)
 
-    def take_end_of_snapshot(self, events: Sequence[Event], end: int) -> None:
+    def fold_end_of_snapshot(self, events: Sequence[Event], end: int) -> None:
         """Go on behind what another process has given of all that it has.
 
         Args:
@@ -444,7 +444,7 @@ class EventChannel:
         has_all = resumption.complete and resumption.sequence >= self.log.end
         return self.ended and (has_all or self.closed)
 
-    def tell(self, token: str, name: str, data: object) -> None:
+    def send_to(self, token: str, name: str, data: object) -> None:
         """Send an event to the reader with this token, if there is one; it is not kept or numbered."""
         if (reader := self._readers.named(token)) is not None:
             self._readers.send(reader, reader.form.write(name, as_text(data), ""))
@@ -475,7 +475,7 @@ class EventChannel:
         self._readers.send(reader, data)
 
     def leave(self, reader: Reader) -> None:
-        """Take a reader out."""
+        """Remove a reader."""
         self._readers.leave(reader)
 
     def note_cleanup(self, gone: float | None) -> None:

@@ -156,12 +156,12 @@ class FollowedEventLog:
         if (channel := self.channel) is None:
             raise MalformedError("an event channel's log begins without a snapshot")
         if isinstance(entry, PublishedEntry):
-            self._take(channel, entry)
+            self._fold(channel, entry)
         elif isinstance(entry, StateEntry):
             state = ChannelState(entry.beginning, entry.ended, entry.readers)
-            channel.take_state(state, PUBLISHING_PROCESS, self._reported)
+            channel.fold_state(state, PUBLISHING_PROCESS, self._reported)
         else:
-            channel.take_end_of_snapshot(self._earlier, self._next)
+            channel.fold_end_of_snapshot(self._earlier, self._next)
             self._earlier = []
 
     def _begin(self, entry: SnapshotBegin) -> None:
@@ -178,7 +178,7 @@ class FollowedEventLog:
         # Whoever sends it hasn't had a report over this connection.
         self._reported = 0
 
-    def _take(self, channel: EventChannel, entry: PublishedEntry) -> None:
+    def _fold(self, channel: EventChannel, entry: PublishedEntry) -> None:
         log, number = channel.log, self._next
         self._next += 1
         event = Event(entry.epoch, entry.offset, entry.name, entry.data, entry.time, 0, entry.size)
@@ -191,7 +191,7 @@ class FollowedEventLog:
                 # What came between is lost here: readers are told of the gap.
                 log.skip_to(number)
                 self._earlier = []
-            channel.take(event)
+            channel.append_published(event)
 
     def offer(self) -> None:
         """Serve the channel."""

@@ -51,7 +51,7 @@ class RateLimit:
         self._clock = clock
         self._left, self._at = self._most, clock()
 
-    def take(self) -> float:
+    def acquire(self) -> float:
         """Count one event; return the seconds after which there is room for it, 0 if there is now."""
         now = self._clock()
         self._left = min(self._most, self._left + (now - self._at) * self._rate)
@@ -103,7 +103,7 @@ class EventPublisher:
             raise self._too_large()
         if self._channel.closed:
             raise RefusalError(503, "the server ends")
-        if seconds := self._rate.take():
+        if seconds := self._rate.acquire():
             raise RefusalError(429, "too many events", {"retry-after": str(int(seconds) + 1)})
         return name, text
 

@@ -170,11 +170,11 @@ async def stream_events(
     """
     await send({"type": "http.response.start", "status": 200, "headers": _stream_headers(reader.form)})
 
-    def take(stream: Stream) -> None:
+    def begin(stream: Stream) -> None:
         reader.stream = stream
         enter(reader, stream)
 
-    await send({"type": STREAM, "take": take, "buffer": channel.limits.send_buffer_bytes})
+    await send({"type": STREAM, "take": begin, "buffer": channel.limits.send_buffer_bytes})
     # The stream was not taken if the client has disconnected already.
     if reader.entered is not None:
         await reader.done

@@ -168,7 +168,7 @@ class SharedEventChannel:
             self.seen_readers = int(told[1])
         name = f"{number.epoch:x}"
         taken = Event(name, number.position, shared.name, shared.data, event.time, 0, size)
-        self.channel.take_numbered(taken, begins=shared.begins)
+        self.channel.append_numbered(taken, begins=shared.begins)
 
     async def catch_up(self) -> None:
         """Wait a while for what other nodes have published: a reader has had an id that isn't known here."""

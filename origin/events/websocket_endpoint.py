@@ -64,7 +64,7 @@ class EventSocket:
         take_slowly(scope, math.inf)
         await send({"type": "http.response.start", "status": 101, "headers": headers})
 
-        def take(stream: Stream) -> None:
+        def enter(stream: Stream) -> None:
             reader.stream = stream
             if self._channel.is_over(resumption):
                 stream.write(websocket.close_frame(websocket.NORMAL, "the channel has ended"))
@@ -73,7 +73,7 @@ class EventSocket:
             else:
                 self._channel.enter(reader, stream)
 
-        await send({"type": STREAM, "take": take, "buffer": self._channel.limits.send_buffer_bytes})
+        await send({"type": STREAM, "take": enter, "buffer": self._channel.limits.send_buffer_bytes})
         if reader.entered is None:
             return
         try:
@@ -102,11 +102,11 @@ class EventSocket:
             if message["type"] != "http.request":
                 return
             self._frames.receive_data(message["body"])
-            if await self._take(reader):
+            if await self._handle_frames(reader):
                 return
 
-    async def _take(self, reader: Reader) -> bool:
-        """Act on what has come; return whether the connection is to be closed."""
+    async def _handle_frames(self, reader: Reader) -> bool:
+        """Handle the frames that have come; return whether the connection is to be closed."""
         ping: websocket.Ping | None = None
         closing: websocket.Close | None = None
         answers: list[bytes] = []

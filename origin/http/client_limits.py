@@ -62,7 +62,7 @@ class ClientLimit:
         self._is_exempt = is_exempt
         self._held: Counter[str] = Counter()
 
-    def take(self, host: str) -> bool:
+    def acquire(self, host: str) -> bool:
         """Count one more for a client; return False if it has reached the limit.
 
         An empty address means that the client is unknown, and isn't counted.
@@ -91,7 +91,7 @@ class ClientLimit:
         Raises:
             TooManyError: the client has reached the limit.
         """
-        if not self.take(host):
+        if not self.acquire(host):
             raise TooManyError
         try:
             yield

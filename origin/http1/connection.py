@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
         """Count the connection for its client address; refuse one beyond the limit, and cut it far beyond."""
         host = self.client_host or ""
         for limit in (self.client_connections, self.refused_connections):
-            if limit.take(host):
+            if limit.acquire(host):
                 self._counted_by = limit
                 return
             self._is_excess = self._is_too_many = True
@@ -340,7 +340,7 @@ class Connection(asyncio.Protocol):
             self.transport.set_write_buffer_limits(0)
         elif not self.transport.is_closing():
             data, self._head, self._unread = self._head + self._unread, b"", b""
-            self.other_process.take(self.transport.get_extra_info("socket").fileno(), data)
+            self.other_process.hand_over(self.transport.get_extra_info("socket").fileno(), data)
             self.transport.abort()
 
     def _parse(self, data: bytes) -> None:

@@ -190,7 +190,7 @@ class Exchange:
     async def run(self, app: ASGIApp) -> None:
         """Run the application for this request; whatever it raises is dealt with here."""
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(self.scope, self.next_message, self.send)
         except asyncio.CancelledError:
             # A request is only cancelled when the server ends, and its task ends here anyway.
             self._cut()
@@ -222,7 +222,7 @@ class Exchange:
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})
         await self.send({"type": "http.response.body", "body": FAILURE_TEXT})
 
-    async def receive(self) -> Message:
+    async def next_message(self) -> Message:
         """Return the request's next ASGI event: bytes of its body, later that the client has gone."""
         if self.half_closed:
             self._notify()

@@ -27,7 +27,7 @@ class OtherProcess(Protocol):
             upgrading: whether the connection is to have another protocol behind it.
         """
 
-    def take(self, descriptor: int, data: bytes) -> None:
+    def hand_over(self, descriptor: int, data: bytes) -> None:
         """Hand a connection over to the other process.
 
         Args:

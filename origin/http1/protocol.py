@@ -91,9 +91,9 @@ class HttpProtocol(Connection):
             self._unread += data
             self.flow.pause_reading()
         elif not self._answer(data):
-            self._take(data, data)
+            self._handle_data(data, data)
 
-    def _take(self, data: bytes, tried: bytes = b"") -> None:
+    def _handle_data(self, data: bytes, tried: bytes = b"") -> None:
         """Handle requests one by one as far as their turn has come; the rest waits, and reading pauses.
 
         The bytes in `tried` are known already to need the parser.
@@ -209,7 +209,7 @@ class HttpProtocol(Connection):
         if self._is_taking:
             return
         unread, self._unread = self._unread, b""
-        self._take(unread)
+        self._handle_data(unread)
         if not self._unread and self._reading is not states.LEAVING:
             self.flow.resume_reading()
             self._close_behind()

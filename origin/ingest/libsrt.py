@@ -208,7 +208,7 @@ class Libsrt:
             raise
         return sock, _read_address(address.raw), stream_id.raw[: size.value]
 
-    def receive(self, sock: int) -> bytes | None:
+    def receive_message(self, sock: int) -> bytes | None:
         """Return the next message; None while there is none, and nothing at the end."""
         size = self._library.srt_recv(sock, self._buffer, MESSAGE_BYTES)
         if size > 0:

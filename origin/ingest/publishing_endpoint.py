@@ -92,22 +92,22 @@ class PublishingEndpoint(ABC):
         try:
             self._admission.find(channel, client_address(request))
             await self._publishers.authorize(request, channel)
-            return await self._take(channel, request, body)
+            return await self._handle_body(channel, request, body)
         except UnauthorizedError as error:
             return unauthorized(str(error), CLOSING)
         except RefusedError as error:
             return refusal(STATUS[error.reason], str(error), self._limits)
 
     @abstractmethod
-    async def _take(self, channel: str, request: Request, body: Body) -> Response:
-        """Take the body of a request that has the channel's key.
+    async def _handle_body(self, channel: str, request: Request, body: Body) -> Response:
+        """Handle the body of a request that has the channel's key.
 
         Raises:
             RefusedError: there is no room for it.
         """
 
     def _publisher_of(self, request: Request) -> Publisher:
-        """Say who sends a request."""
+        """Return the sender of a request."""
         agent = request.headers.get("user-agent", "")[: self._limits.agent_chars]
         return Publisher("http", client_address(request), agent)
 

@@ -54,7 +54,7 @@ def routes(
 class HttpPublishing(PublishingEndpoint):
     """The ASGI endpoint of streams that come as the body of one request."""
 
-    async def _take(self, channel: str, request: Request, body: Body) -> Response:
+    async def _handle_body(self, channel: str, request: Request, body: Body) -> Response:
         # Exempt from the limit for slow bodies: the feeding has its own, for a stream instead of bytes.
         take_slowly(request.scope, math.inf)
         feeding = Feeding(self._silent_seconds)

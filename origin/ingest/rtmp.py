@@ -96,7 +96,7 @@ class RtmpServer:
     def protocol(self) -> asyncio.Protocol:
         """Make the protocol of an accepted connection."""
         reader = asyncio.StreamReader(self._limits.read_bytes)
-        return asyncio.StreamReaderProtocol(reader, self._take)
+        return asyncio.StreamReaderProtocol(reader, self._accept)
 
     async def run(self) -> None:
         """Wait until cancelled, and then end all connections."""
@@ -116,7 +116,7 @@ class RtmpServer:
         for session in self._sessions.values():
             session.ask_to_reconnect()
 
-    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._sessions) >= self._limits.connections and not self._make_room():
             writer.close()
             return
@@ -241,7 +241,7 @@ class _Session:
             async for portion in self._budget.portions(data, self._limits.portion_bytes):
                 self._connection.receive_data(portion)
                 await self._on_events()
-            await self._give()
+            await self._push_pending()
             await self._flush()
             self._check_progress()
             if self._publication is not None and len(data) < self._limits.read_bytes:
@@ -328,41 +328,41 @@ class _Session:
         for count, event in enumerate(self._connection.events(), 1):
             has_come = has_come or event != []
             if isinstance(event, list):
-                await self._receive_tags(event)
+                await self._push_tags(event)
                 await self._budget.spend()
             elif isinstance(event, Message):
-                await self._receive(event.kind, event.timestamp, event.payload)
+                await self._push_message(event.kind, event.timestamp, event.payload)
             else:
-                await self._give()
+                await self._push_pending()
                 await self._on_request(event)
             if count % self._limits.portion_messages == 0:
                 await self._budget.spend()
         if has_come:
             self._progressed = self._loop.time()
 
-    async def _receive_tags(self, tags: list[Tag]) -> None:
-        """Take audio and video, of which each has something."""
+    async def _push_tags(self, tags: list[Tag]) -> None:
+        """Push messages of audio and video, none of which is empty."""
         if self._stream is None:
             return
         if {(kind, body[0]) for kind, _, body in tags} <= self._stream.plain:
             self._tags += tags
         else:
             for kind, timestamp, body in tags:
-                await self._receive(kind, timestamp, body)
+                await self._push_message(kind, timestamp, body)
 
-    async def _receive(self, kind: int, timestamp: int, body: bytes) -> None:
-        """Take a message of the stream, which is passed on just as it is where others like it were."""
+    async def _push_message(self, kind: int, timestamp: int, body: bytes) -> None:
+        """Push a message of the stream, unchanged if messages of its kind are plain."""
         if self._stream is None:
             return
         if body and (kind, body[0]) in self._stream.plain:
             self._tags.append((kind, timestamp, body))
         elif data := self._stream.push(kind, timestamp, body):
             if self._tags:
-                await self._give()
+                await self._push_pending()
             self._data += data
 
-    async def _give(self) -> None:
-        """Bring what has come together to the channel."""
+    async def _push_pending(self) -> None:
+        """Push the collected messages to the channel."""
         data, self._data = bytes(self._data), bytearray()
         tags, self._tags = self._tags, []
         publication, stream = self._publication, self._stream

@@ -46,7 +46,7 @@ class SegmentedPublishing(PublishingEndpoint):
         # When the newest segment came of each stream whose place another publisher has taken.
         self._replaced = dict[_Key, float]()
 
-    async def _take(self, channel: str, request: Request, body: Body) -> Response:
+    async def _handle_body(self, channel: str, request: Request, body: Body) -> Response:
         if request.method == "DELETE":
             return Response(status_code=204)
         try:

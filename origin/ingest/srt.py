@@ -96,7 +96,7 @@ class SrtServer:
             await asyncio.get_running_loop().create_future()
         while True:
             try:
-                await self._receive(library)
+                await self._serve_connections(library)
             except (SrtError, socket.gaierror) as error:
                 again_in = self._limits.bind_again_seconds
                 log.warning("srt can't listen", port=self._port, reason=str(error), again_in=again_in)
@@ -105,7 +105,7 @@ class SrtServer:
     def close(self) -> None:
         """Nothing: the channels end their publications, and with them the connections."""
 
-    async def _receive(self, library: Libsrt) -> None:
+    async def _serve_connections(self, library: Libsrt) -> None:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(
             self._host, self._port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE

@@ -87,8 +87,8 @@ class SrtConnection:
         """How much the event loop hasn't taken yet."""
         return self._given - self._taken
 
-    def give(self, data: bytes) -> None:
-        """Take what came; nothing at its end. To be called by the thread."""
+    def push(self, data: bytes) -> None:
+        """Push a message; an empty one at the end. The thread calls this."""
         if data:
             self._chunks.append(data)
             self._given += len(data)
@@ -166,7 +166,7 @@ class SrtReceiver:
         finally:
             self._library.cleanup()
             for connection in self._connections.values():
-                connection.give(b"")
+                connection.push(b"")
 
     def _listen(self, addresses: Sequence[tuple[int, tuple[str, int]]], idle_seconds: float) -> None:
         options = {
@@ -216,15 +216,15 @@ class SrtReceiver:
         data = bytearray()
         message: bytes | None = b""
         while len(data) <= self._limits.chunk_bytes - MESSAGE_BYTES:
-            message = self._library.receive(connection.number)
+            message = self._library.receive_message(connection.number)
             if not message:
                 break
             data += message
         if data:
-            connection.give(bytes(data))
+            connection.push(bytes(data))
         if message is not None and not message:
             self._end(connection)
-            connection.give(b"")
+            connection.push(b"")
         elif connection.waiting_bytes >= self._limits.waiting_bytes:
             self._library.ignore(self._epoll, connection.number)
             connection.is_paused = True
@@ -236,7 +236,7 @@ class SrtReceiver:
             return
         if connection.is_closing:
             self._end(connection)
-            connection.give(b"")
+            connection.push(b"")
         elif connection.is_paused and connection.waiting_bytes < self._limits.waiting_bytes:
             connection.is_paused = False
             with contextlib.suppress(SrtError):  # it has broken: what is left of it is read

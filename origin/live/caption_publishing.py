@@ -51,8 +51,8 @@ class _Track:
     zero: Fraction
     taken: _Taken
 
-    def take(self, cues: list[Cue]) -> None:
-        """Take cues, all or none."""
+    def push(self, cues: list[Cue]) -> None:
+        """Push cues, all or none."""
         self.taken.late += self.commands.add_captions(self.language, cues, self.zero)
         self.taken.cues += len(cues)
 
@@ -85,7 +85,7 @@ class _Captions:
         self._limits = limits
 
     async def publish(self, request: Request) -> Response:
-        """Take the captions of a request's body."""
+        """Push the captions of a request's body."""
         taken = _Taken()
         try:
             stream = self._streams.get(request.path_params["channel"])
@@ -98,7 +98,7 @@ class _Captions:
                 raise RefusalError(404, "the channel has no captions of this language")
             zero = _zero(request, stream)
             async with stream.commands.feeding_captions():
-                await self._receive(request, _Track(stream.commands, language, zero, taken))
+                await self._push_cues(request, _Track(stream.commands, language, zero, taken))
         except RefusalError as error:
             return error.response()
         except ImplausibleDateError as error:
@@ -116,7 +116,7 @@ class _Captions:
         answer = {"cues": taken.cues, "late": taken.late, "start": date_time(zero)}
         return Response(msgspec.json.encode(answer), 201, {"cache-control": "no-store"}, "application/json")
 
-    async def _receive(self, request: Request, track: _Track) -> None:
+    async def _push_cues(self, request: Request, track: _Track) -> None:
         if "content-length" in request.headers:
             await self._file(request, track)
         else:
@@ -132,7 +132,7 @@ class _Captions:
                 reader.receive_data(portion)
                 cues += reader.cues()
         reader.receive_eof()
-        track.take([*cues, *reader.cues()])
+        track.push([*cues, *reader.cues()])
 
     async def _endless(self, request: Request, track: _Track) -> None:
         reader, budget = CueReader(self._limits.cues), StepBudget()
@@ -140,11 +140,11 @@ class _Captions:
             async for data in request.stream():
                 async for portion in budget.portions(data):
                     reader.receive_data(portion)
-                    track.take(list(reader.cues()))
+                    track.push(list(reader.cues()))
             reader.receive_eof()
         finally:
             # Those before a line that is wrong, or before the connection's end, count.
-            track.take(list(reader.cues()))
+            track.push(list(reader.cues()))
 
 
 def _zero(request: Request, stream: LiveStream) -> Fraction:

@@ -277,7 +277,7 @@ class LiveAnswer(FastAnswer):
     def _wait(self, awaited: Reload | PartWait, max_age: int) -> None:
         waiters = self._rendition.window.waiters
         client = self.client_host or self._line.client_host or ""
-        if not self._service.blocked.take(client):
+        if not self._service.blocked.acquire(client):
             self._refuse(429, 0)
             return
         self._counted = client

@@ -63,7 +63,7 @@ class Directory:
             while True:
                 if is_announced(mount) and loop.time() >= due:
                     try:
-                        number, pause = await self._tell(mount, number)
+                        number, pause = await self._add_or_touch(mount, number)
                         failures.succeeded()
                     except DirectoryError as error:
                         number, pause = "", failures.failed()
@@ -80,8 +80,8 @@ class Directory:
                     async with asyncio.timeout(self._limits.last_seconds):
                         await self._remove(number)
 
-    async def _tell(self, mount: Mount, number: str) -> tuple[str, float]:
-        """Add a station, or tell that it is still there; return its number, and when to tell that again."""
+    async def _add_or_touch(self, mount: Mount, number: str) -> tuple[str, float]:
+        """Add a station or touch it; return its number, and the seconds until the next touch."""
         fields = touch_form(mount, number) if number else add_form(mount, self._public_url)
         answer = await self._post(fields)
         if answer.get("ypresponse") != "1":

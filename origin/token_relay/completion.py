@@ -177,7 +177,7 @@ class Completion:
     async def _ask(self) -> None:
         try:
             if self._request.is_stream:
-                await self._upstream.stream(self._request.body, self._begin, self._take)
+                await self._upstream.stream(self._request.body, self._begin, self._handle_event)
             else:
                 whole = await self._upstream.whole(self._request.body)
                 self._publish(COMPLETION, whole.decode())
@@ -193,8 +193,8 @@ class Completion:
         if not self.begun.done():
             self.begun.set_result(None)
 
-    def _take(self, event: ServerSentEvent) -> bool:
-        """Publish an event of the upstream server's; tell whether more is to come."""
+    def _handle_event(self, event: ServerSentEvent) -> bool:
+        """Publish an event of the upstream server; return whether more are to come."""
         if self._over:
             return False
         name = event.name

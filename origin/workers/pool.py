@@ -168,7 +168,7 @@ class WorkerPool:
         if self.has_closed:
             for worker in self._workers.values():
                 if worker.state is WorkerState.CLOSED:
-                    worker.tell(AllClosed())
+                    worker.send(AllClosed())
         is_alone = not any(worker.state is WorkerState.READY for worker in self._workers.values())
         if self._ending.is_set() or is_alone is self._stands_in:
             return
@@ -237,7 +237,7 @@ class WorkerPool:
         """
         self._newest_log = TakeLog(config, known)
         for worker in self._workers.values():
-            worker.tell(self._newest_log)
+            worker.send(self._newest_log)
 
     async def _keep(self) -> None:
         """Keep one process running until the end, as a worker or as the spare one."""
@@ -325,7 +325,7 @@ class WorkerPool:
             )
             worker.serve(start)
             if self._newest_log is not None:
-                worker.tell(self._newest_log)
+                worker.send(self._newest_log)
             if self._may_listen:
                 worker.listen()
 

@@ -104,7 +104,7 @@ class ControlProcess:
         """Return whether the control process answers a request, and not this worker."""
         return self._services.leaves_to_others(scope, upgrading=upgrading)
 
-    def take(self, descriptor: int, data: bytes) -> None:
+    def hand_over(self, descriptor: int, data: bytes) -> None:
         """Hand a connection over, with what was read of the request and behind it."""
         self._packets.send(messages.encode(HandedOver(data)), (os.dup(descriptor),))
 
@@ -137,7 +137,7 @@ class Worker:
         """Serve until told to end."""
         limits = self._start.limits
         self._services = await asyncio.to_thread(WorkerServices, self._start)
-        self._packets = PacketSocket(self._socket, self._take, _end_at_once, limits.workers.packets)
+        self._packets = PacketSocket(self._socket, self._handle_message, _end_at_once, limits.workers.packets)
         self._follower = LogFollower(self._services.kinds_of_logs(), self._connect_logs, limits.replication)
         server = self._server = self._make_server()
         self._services.traffic.count_connections(lambda: server.connection_count)
@@ -184,7 +184,7 @@ class Worker:
         self._packets.send(messages.encode(LogsWanted()))
         return await self._logs
 
-    def _take(self, data: bytes, descriptors: list[int]) -> None:
+    def _handle_message(self, data: bytes, descriptors: list[int]) -> None:
         """Do what the control process asks for."""
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         message = messages.read_for_worker(data)

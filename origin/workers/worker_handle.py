@@ -84,7 +84,7 @@ class WorkerProcess:
         ours, self._its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         kept = limits.server.listening.kept_descriptors
         # What is sent before the process runs waits in the kernel.
-        self._packets = PacketSocket(ours, self._take, self._lost, limits.workers.packets, kept)
+        self._packets = PacketSocket(ours, self._handle_message, self._lost, limits.workers.packets, kept)
         self._process: asyncio.subprocess.Process | None = None
         self._start_timer: asyncio.TimerHandle | None = None
         self._report: asyncio.Future[Report] | None = None
@@ -128,14 +128,14 @@ class WorkerProcess:
         """Send a spare worker the configuration that it serves."""
         self.number = start.number
         self.state = WorkerState.STARTING
-        self.tell(start)
+        self.send(start)
 
     def listen(self) -> None:
         """Let the worker accept connections, as soon as it can; one that can't in time is killed.
 
         This may be said again, of further sockets.
         """
-        self.tell(Listen())
+        self.send(Listen())
         if self.state is WorkerState.STARTING and self._start_timer is None:
             # It may be one that was stopped while it was a spare one.
             loop = asyncio.get_running_loop()
@@ -149,9 +149,9 @@ class WorkerProcess:
         if self.state not in (WorkerState.CLOSED, WorkerState.ENDED):
             self.state = WorkerState.ENDING
         if self.state is not WorkerState.ENDED:
-            self.tell(End(at_once))
+            self.send(End(at_once))
 
-    def tell(self, message: messages.ToWorker) -> None:
+    def send(self, message: messages.ToWorker) -> None:
         """Send the worker a message that it needn't answer."""
         self._packets.send(messages.encode(message))
 
@@ -159,7 +159,7 @@ class WorkerProcess:
         """Ask for its metrics; who asks meanwhile gets the same answer."""
         if self._report is None or self._report.done():
             self._report = asyncio.get_running_loop().create_future()
-            self.tell(ReportWanted())
+            self.send(ReportWanted())
         return await asyncio.shield(self._report)
 
     def _lost(self) -> None:
@@ -167,7 +167,7 @@ class WorkerProcess:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    def _take(self, data: bytes, descriptors: list[int]) -> None:
+    def _handle_message(self, data: bytes, descriptors: list[int]) -> None:
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         try:
             message = messages.read_from_worker(data)

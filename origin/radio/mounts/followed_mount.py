@@ -125,12 +125,12 @@ class FollowedMount:
     def _accompany(self, listener: Listener, token: str) -> None:
         """Report the media times of a listener with a token: its titles come from the other process."""
 
-        def tell(mark: MediaTimeMark) -> None:
+        def publish_mark(mark: MediaTimeMark) -> None:
             self._marks.append(
                 NewMark(token, mark.position.as_integer_ratio(), mark.media_time.as_integer_ratio())
             )
 
-        listener.listener_time = ListenerTime(tell, self.options.limits.listener_times)
+        listener.listener_time = ListenerTime(publish_mark, self.options.limits.listener_times)
         listener.done.add_done_callback(lambda _: self._gone_tokens.append(token))
 
     async def run(self) -> None:
@@ -172,8 +172,8 @@ class FollowedMount:
         self._ring.append(block.data, block.label, block.cuts, duration, block.lead, block.link)
         self._has_news.set()
 
-    def take(self, entry: StationEntry) -> None:
-        """Take an entry that is no audio."""
+    def fold(self, entry: StationEntry) -> None:
+        """Fold an entry that is no audio."""
         if isinstance(entry, StationFacts):
             self.facts = entry
         elif isinstance(entry, ListenersDisconnected):

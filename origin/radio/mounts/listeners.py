@@ -95,8 +95,8 @@ class Listener:
         self.settled = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def take(self, stream: Stream) -> None:
-        """Take the stream of the response, which has begun."""
+    def begin_response(self, stream: Stream) -> None:
+        """Keep the stream of the response, which has begun."""
         self.stream, self.begun = stream, True
 
     def start(self, cursor: AudioCursor, position: Fraction = Fraction(0)) -> None:
@@ -275,7 +275,7 @@ class Listeners:
         listener.joined, listener.settled = self._clock(), False
         if listener.connected is None:
             listener.connected = listener.joined
-        listener.take(stream)
+        listener.begin_response(stream)
         listener.group = self
         stream.on_close = lambda: self._leave(listener)
         self._present[listener] = None

@@ -132,8 +132,8 @@ class ListenersElsewhere:
             for number, (client, came) in process.present.items()
         ]
 
-    def take(self, process: Hashable, report: ListenerReport) -> None:
-        """Take what a process reports."""
+    def fold_report(self, process: Hashable, report: ListenerReport) -> None:
+        """Fold a process's report."""
         known = self._processes.setdefault(process, _Process())
         now = self._clock()
         for one in report.came:

@@ -52,7 +52,7 @@ class StreamType:
         self.heard = ""
         self.told = ""
 
-    def tell(self, expected: str) -> str:
+    def choose_type(self, expected: str) -> str:
         """Choose the type of a listener's response.
 
         Args:
@@ -412,7 +412,7 @@ class Mount:
         """Write a listener's response headers."""
         metaint = self.options.metaint if with_titles else None
         return listener_headers(
-            self._type.tell(self.station.media_type), self.description, self.bitrate, metaint
+            self._type.choose_type(self.station.media_type), self.description, self.bitrate, metaint
         )
 
     @property
@@ -457,7 +457,7 @@ class Mount:
             self._ring.clear()
             self._told = None
 
-    def tell(self) -> None:
+    def append_facts(self) -> None:
         """Append the station's changed state to its log, for other processes."""
         self._peak = max(self._peak, self.audience.settled + self.elsewhere.settled)
         if (facts := self.facts) != self._told:
@@ -552,7 +552,7 @@ class Mount:
         self.read_bytes += len(chained.data)
         self._ring.append(chained.data, self._label, chained.cuts, block.seconds, chained.lead, chained.link)
         self._silence.block_sent()
-        self.tell()
+        self.append_facts()
         if (newest := self._ring.newest[1]) is not None:
             self.on_entry(newest)
         self.subscribers.put(block)
@@ -582,5 +582,5 @@ class Mount:
                 await self.audience.dismiss_after(self.options.listener_seconds)
             await self.audience.introduce()
             self._demand.update(has_listeners=self.is_wanted)
-            self.tell()
+            self.append_facts()
             self.now.channel.beat()

@@ -89,7 +89,7 @@ class ServedMountLog:
             MalformedError: the report can't be read.
         """
         report = read_message(_REPORT, message, "report of a station's listeners")
-        self._mount.elsewhere.take(follower, report)
+        self._mount.elsewhere.fold_report(follower, report)
 
     def forget(self, follower: Hashable) -> None:
         """Forget the listeners of a follower that is gone."""
@@ -129,7 +129,7 @@ class FollowedMountLog:
             self._mount.take_block(self._next, block)
             self._next += 1
         elif not isinstance(entry, SnapshotEnd):
-            self._mount.take(entry)
+            self._mount.fold(entry)
 
     def offer(self) -> None:
         """Serve the station."""

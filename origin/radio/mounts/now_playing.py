@@ -75,10 +75,10 @@ class NowPlaying:
     def begin_times(self, token: str) -> ListenerTime:
         """Begin the marks of a listener with a token, which are told its reader."""
 
-        def tell(mark: MediaTimeMark) -> None:
-            self.channel.tell(token, "listening", describe_mark(mark))
+        def publish_mark(mark: MediaTimeMark) -> None:
+            self.channel.send_to(token, "listening", describe_mark(mark))
 
-        return self._listener_times.begin(token, tell)
+        return self._listener_times.begin(token, publish_mark)
 
     def end_times(self, token: str, listener_time: ListenerTime) -> None:
         """Note that a listener with a token has gone."""

@@ -85,7 +85,7 @@ class OwnerRequests:
         collected = _CollectedAnswer(command.body, self._limits.body_bytes)
         scope = _scope(command, path, self._limits)
         try:
-            await self._app(scope, collected.receive, collected.send)
+            await self._app(scope, collected.next_message, collected.send)
         except Exception:  # it concerns this command alone
             log.exception("a command of another node failed", path=path)
             return CommandAnswer(500, {}, b"")
@@ -106,7 +106,7 @@ class _CollectedAnswer:
         self._fields: dict[str, str] = {}
         self._body = bytearray()
 
-    async def receive(self) -> Message:
+    async def next_message(self) -> Message:
         """Return the request's body, and then its end."""
         body, self._request = self._request, None
         if body is None:

@@ -189,9 +189,9 @@ class SharedSimulcast:
         self._streams = streams
         own = simulcast.channel.stream
         self._shared: SharedChannel = node.share_simulcast(own, self, empty_windows(simulcast.options))
-        self.take(simulcast.channel)
+        self.add(simulcast.channel)
 
-    def take(self, channel: Channel) -> None:
+    def add(self, channel: Channel) -> None:
         """Go on with the channel that runs next."""
         served = self._streams.get(channel.name)
         if served is not self._shared.shared.stream:

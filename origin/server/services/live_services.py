@@ -130,7 +130,7 @@ class LiveServices:
         """Go on with a station's next channel, where the nodes of a cluster share it."""
         self.broadcasts[channel.name] = channel
         if (shared := self._shared_simulcasts.get(channel.name)) is not None:
-            shared.take(channel)
+            shared.add(channel)
 
     def _share(self, channel: Channel) -> None:
         """Serve a channel under its name: on all nodes of a cluster what the one that owns its log makes."""

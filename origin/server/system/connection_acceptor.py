@@ -121,7 +121,7 @@ class SocketListener:
         # Connections inherit it: each answer is written whole, and nothing is gained by holding its end back.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.listen(self._limits.backlog)
-        self._loop.add_reader(self._socket.fileno(), self._take)
+        self._loop.add_reader(self._socket.fileno(), self._accept)
 
     def pause(self) -> None:
         """Stop accepting until `start` is called again; connections wait in the kernel."""
@@ -137,7 +137,7 @@ class SocketListener:
             await asyncio.wait(self._beginnings)
         os.close(self._probe)
 
-    def _take(self) -> None:
+    def _accept(self) -> None:
         highest = highest_descriptor(self._limits.kept_descriptors)
         for _ in range(self._limits.taken_at_once):
             try:
@@ -176,7 +176,7 @@ class SocketListener:
     def _look_again(self) -> None:
         if has_room(self._probe, self._limits.kept_descriptors):
             self._pause = None
-            self._loop.add_reader(self._socket.fileno(), self._take)
+            self._loop.add_reader(self._socket.fileno(), self._accept)
         else:
             self._pause = self._loop.call_later(self._limits.pause_seconds, self._look_again)
 

@@ -39,15 +39,15 @@ def test_a_client_is_an_address_or_a_household(host: str, network: str) -> None:
 
 def test_what_is_given_back_may_be_taken_again_and_nothing_is_kept() -> None:
     limit = ClientLimit(2, lambda host: host == "10.0.0.1")
-    assert [limit.take("2001:db8::1"), limit.take("2001:db8::2"), limit.take("2001:db8::3")] == [
+    assert [limit.acquire("2001:db8::1"), limit.acquire("2001:db8::2"), limit.acquire("2001:db8::3")] == [
         True,
         True,
         False,
     ]
-    assert limit.take("2001:db8:0:1::1")
-    assert all(limit.take("10.0.0.1") for _ in range(100))
+    assert limit.acquire("2001:db8:0:1::1")
+    assert all(limit.acquire("10.0.0.1") for _ in range(100))
     limit.give_back("2001:db8::9")
-    assert limit.take("2001:db8::3")
+    assert limit.acquire("2001:db8::3")
     for host in ("2001:db8::1", "2001:db8::1", "2001:db8:0:1::1", *["10.0.0.1"] * 100):
         limit.give_back(host)
     assert not limit._held
@@ -55,7 +55,7 @@ def test_what_is_given_back_may_be_taken_again_and_nothing_is_kept() -> None:
 
 def taken(limit: ClientLimit, host: str) -> int:
     count = 0
-    while count < 3000 and limit.take(host):
+    while count < 3000 and limit.acquire(host):
         count += 1
     return count
 

@@ -32,7 +32,7 @@ class Other:
     def answers(self, scope: Scope, *, upgrading: bool) -> bool:
         return bool(scope["path"] != "/here") or upgrading
 
-    def take(self, descriptor: int, data: bytes) -> None:
+    def hand_over(self, descriptor: int, data: bytes) -> None:
         assert descriptor == 7
         self.taken.append(data)
 

@@ -260,7 +260,7 @@ async def test_a_worker_that_listens_at_two_sockets_is_not_given_up() -> None:
     worker.state = WorkerState.STARTING
     worker.listen()
     worker.listen()
-    worker._take(messages.encode(Ready()), [])
+    worker._handle_message(messages.encode(Ready()), [])
     worker.listen()
     assert worker.state is WorkerState.READY
     await asyncio.sleep(4 * limits.workers.start_seconds)

@@ -90,7 +90,7 @@ class Stations:
         for link in self.links:
             link.report()
         for mount in self.mounts.values():
-            mount.tell()
+            mount.append_facts()
 
     async def open_both(self, *fields: str, **options: str) -> tuple[Client, Client]:
         """Listen in both processes."""
