@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Done:
+class PackagingResults:
     """The results of a command's jobs.
 
     Attributes:
@@ -59,7 +59,7 @@ def package(
     single_file: bool,
     tell: Callable[[str], None],
     limits: Limits | None,
-) -> Done:
+) -> PackagingResults:
     """Queue the packaging of films, and wait for it.
 
     Args:
@@ -79,8 +79,8 @@ def package(
 
 async def _follow(
     config: Config, jobs: Sequence[Job], tell: Callable[[str], None], limits: JobsLimits
-) -> Done:
-    done, advice = Done(), "what is queued goes on; give the command again to see how far it is"
+) -> PackagingResults:
+    done, advice = PackagingResults(), "what is queued goes on; give the command again to see how far it is"
     async with _redis(config, limits) as redis:
         from packager.jobs.redis_queue import JobQueue, QueueAwayError
 
@@ -95,7 +95,7 @@ async def _follow(
     return done
 
 
-def _take_note(done: Done, job: Job, state: JobState, tell: Callable[[str], None]) -> None:
+def _take_note(done: PackagingResults, job: Job, state: JobState, tell: Callable[[str], None]) -> None:
     name = ", ".join(Path(film["path"]).name for film in job.arguments["films"])
     if state.status is Status.DONE:
         packaged = msgspec.convert(state.result, Packaged)

@@ -19,7 +19,7 @@ from collections.abc import (
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from origin.events.delivery import Reader, Readers, as_text, welcome
+from origin.events.delivery import ChannelReader, Readers, as_text, welcome
 from origin.events.event_log import Event, EventLog, Past, PastEpoch, Resumption
 from origin.events.limits import ChannelLimits
 from origin.http1.body_writer import Stream
@@ -449,7 +449,7 @@ class EventChannel:
         if (reader := self._readers.named(token)) is not None:
             self._readers.send(reader, reader.form.write(name, as_text(data), ""))
 
-    def enter(self, reader: Reader, stream: Stream, told: Iterable[tuple[str, object]] = ()) -> None:
+    def enter(self, reader: ChannelReader, stream: Stream, told: Iterable[tuple[str, object]] = ()) -> None:
         """Add a reader whose response head was sent; its ``done`` completes when it has left.
 
         Args:
@@ -470,11 +470,11 @@ class EventChannel:
             self.counters.resumed += resumption.complete
             self.counters.reset += not resumption.complete
 
-    def send(self, reader: Reader, data: bytes) -> None:
+    def send(self, reader: ChannelReader, data: bytes) -> None:
         """Write bytes to one reader, between two events."""
         self._readers.send(reader, data)
 
-    def leave(self, reader: Reader) -> None:
+    def leave(self, reader: ChannelReader) -> None:
         """Remove a reader."""
         self._readers.leave(reader)
 

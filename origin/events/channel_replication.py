@@ -24,7 +24,7 @@ PUBLISHING_PROCESS = "publishing"
 """Stands for the process that is followed, among those that have readers."""
 
 
-class SnapshotBegin(Struct, frozen=True, tag="begin"):
+class EventSnapshotBegin(Struct, frozen=True, tag="begin"):
     """The first entry of a snapshot; the events that are kept follow.
 
     Attributes:
@@ -58,17 +58,17 @@ class StateEntry(Struct, frozen=True, tag="state"):
     readers: int
 
 
-class Audience(Struct, frozen=True):
+class EventAudience(Struct, frozen=True):
     """A follower's report of the number of its readers."""
 
     readers: int
 
 
-FollowedEntry: TypeAlias = SnapshotBegin | PublishedEntry | StateEntry | SnapshotEnd
+FollowedEntry: TypeAlias = EventSnapshotBegin | PublishedEntry | StateEntry | SnapshotEnd
 
 _encode = msgspec.msgpack.Encoder().encode
 _ENTRY = msgspec.msgpack.Decoder(FollowedEntry)
-_AUDIENCE = msgspec.msgpack.Decoder(Audience)
+_AUDIENCE = msgspec.msgpack.Decoder(EventAudience)
 
 
 class ServedEventLog:
@@ -87,7 +87,7 @@ class ServedEventLog:
         log = self._channel.log
         log.expire()
         epochs = tuple((one.epoch, one.last) for one in log.epochs)
-        begin = SnapshotBegin(log.epoch, epochs, log.first, log.begin)
+        begin = EventSnapshotBegin(log.epoch, epochs, log.first, log.begin)
         return iter((begin, *log.between(log.first, log.end), self._channel.told, SnapshotEnd()))
 
     def encode(self, entry: ChannelEntry | FollowedEntry) -> bytes:
@@ -146,11 +146,11 @@ class FollowedEventLog:
             MalformedError: it is none.
         """
         entry = read_message(_ENTRY, message, "entry of an event channel's log")
-        return place_of(entry, SnapshotBegin), entry
+        return place_of(entry, EventSnapshotBegin), entry
 
     def fold(self, entry: FollowedEntry) -> None:
         """Take an entry."""
-        if isinstance(entry, SnapshotBegin):
+        if isinstance(entry, EventSnapshotBegin):
             self._begin(entry)
             return
         if (channel := self.channel) is None:
@@ -164,7 +164,7 @@ class FollowedEventLog:
             channel.fold_end_of_snapshot(self._earlier, self._next)
             self._earlier = []
 
-    def _begin(self, entry: SnapshotBegin) -> None:
+    def _begin(self, entry: EventSnapshotBegin) -> None:
         """Begin with a snapshot; readers that are here go on behind what they have had."""
         if self.channel is not None and self.channel.epoch == NO_EPOCH:
             # Nothing was published yet: who is here goes on with the first event.
@@ -212,4 +212,4 @@ class FollowedEventLog:
         readers = 0 if self.channel is None else self.channel.readers_here
         if readers != self._reported:
             self._reported = readers
-            yield _encode(Audience(readers))
+            yield _encode(EventAudience(readers))

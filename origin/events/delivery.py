@@ -30,7 +30,7 @@ MOST_FRAMES = 64
 """Frames that are kept for others who read just the same events."""
 
 
-class Reader:
+class ChannelReader:
     """A connection that receives events.
 
     Args:
@@ -95,7 +95,7 @@ class ReaderCounters:
         self.on_first_event = on_first_event
 
 
-Group = CaughtUpReaders[Reader]
+Group = CaughtUpReaders[ChannelReader]
 
 
 class Readers:
@@ -123,15 +123,15 @@ class Readers:
         self._count = count
         self._on_flushed = on_flushed
         self.counters = ReaderCounters(on_first_event)
-        self._present: dict[Reader, None] = {}
-        self._named: dict[str, Reader] = {}
+        self._present: dict[ChannelReader, None] = {}
+        self._named: dict[str, ChannelReader] = {}
         # Readers with a position of their own: new, or behind.
-        self._alone: dict[Reader, None] = {}
+        self._alone: dict[ChannelReader, None] = {}
         # Those that have everything before `_position`; the frame that is being written begins at the other.
         self._groups: dict[tuple[Format, bool], Group] = {}
         self._position = self._frame_start = events.end
         self._end = NO_LIMIT
-        self._new: dict[Reader, None] = {}
+        self._new: dict[ChannelReader, None] = {}
         self._frames: dict[tuple[Format, bool, int, int], bytes] = {}
         self._timer: asyncio.Handle | None = None
         self._is_behind_timer = False
@@ -143,7 +143,7 @@ class Readers:
         """Count the readers."""
         return len(self._present)
 
-    def __iter__(self) -> Iterator[Reader]:
+    def __iter__(self) -> Iterator[ChannelReader]:
         return iter(tuple(self._present))
 
     @property
@@ -152,13 +152,13 @@ class Readers:
         end = self._events.end
         return max((end - reader.sequence for reader in self._alone), default=0)
 
-    def named(self, token: str) -> Reader | None:
+    def named(self, token: str) -> ChannelReader | None:
         """Return the reader that named itself so."""
         return self._named.get(token)
 
     # Coming and going
 
-    def enter(self, reader: Reader, stream: Stream, welcome: bytes) -> None:
+    def enter(self, reader: ChannelReader, stream: Stream, welcome: bytes) -> None:
         """Add a reader whose response head was sent, and write what it has missed.
 
         Args:
@@ -183,7 +183,7 @@ class Readers:
             self.counters.on_first_event(loop.time() - reader.entered)
         self._arm()
 
-    def leave(self, reader: Reader) -> None:
+    def leave(self, reader: ChannelReader) -> None:
         """Take a reader out; a second time does nothing."""
         if reader not in self._present:
             return
@@ -197,19 +197,19 @@ class Readers:
             reader.stream.sent += self._group_of(reader).remove(reader)
         reader.finish()
 
-    def _hang_up(self, reader: Reader) -> None:
+    def _hang_up(self, reader: ChannelReader) -> None:
         """Take a reader out whose connection is gone."""
         reader.gone = asyncio.get_running_loop().time()
         self.leave(reader)
 
-    def drop(self, reader: Reader, reason: str) -> None:
+    def drop(self, reader: ChannelReader, reason: str) -> None:
         """Cut a reader's connection."""
         self.counters.dropped += 1
         log.info("reader dropped", channel=self._channel, reason=reason)
         reader.stream.abort()
         self.leave(reader)
 
-    def let_go(self, reader: Reader, code: int = websocket.NORMAL, reason: str = "") -> None:
+    def let_go(self, reader: ChannelReader, code: int = websocket.NORMAL, reason: str = "") -> None:
         """End a reader's stream in good order."""
         if reader not in self._present:
             return
@@ -220,7 +220,7 @@ class Readers:
             reader.stream.end(self._limits.close_seconds)
         self.leave(reader)
 
-    def send(self, reader: Reader, data: bytes) -> None:
+    def send(self, reader: ChannelReader, data: bytes) -> None:
         """Write bytes to one reader between two events, unless too much waits for it already."""
         if reader.stream.buffered < self._limits.write_bytes:
             self._write(reader, data)
@@ -303,7 +303,7 @@ class Readers:
             self._timer = loop.call_later(self._limits.behind_seconds, self._begin_flush)
             self._is_behind_timer = True
 
-    def _is_behind(self, reader: Reader) -> bool:
+    def _is_behind(self, reader: ChannelReader) -> bool:
         return reader.sequence < min(self._events.end, reader.limit) or reader.limit <= self._position
 
     def _cancel(self) -> None:
@@ -409,7 +409,7 @@ class Readers:
 
     # One reader
 
-    def _serve(self, reader: Reader) -> int:
+    def _serve(self, reader: ChannelReader) -> int:
         """Write what a reader is missing, as far as its connection takes it at once; return the bytes."""
         stream, limits, written = reader.stream, self._limits, 0
         if stream.closed:
@@ -434,7 +434,7 @@ class Readers:
             self.let_go(reader)
         return written
 
-    def _lags(self, reader: Reader) -> bool:
+    def _lags(self, reader: ChannelReader) -> bool:
         """Whether more waits for a reader than may, or what it is to have next is gone."""
         if reader.sequence < self._events.first:
             return True
@@ -445,7 +445,7 @@ class Readers:
         is_stuck = not reader.is_catching_up and bool(reader.stream.buffered)
         return is_stuck and self._events.lag(reader.sequence + 1) > self._limits.queue_bytes
 
-    def _skip(self, reader: Reader) -> bool:
+    def _skip(self, reader: ChannelReader) -> bool:
         """Send a reader the notice of a gap, or drop a reader that can't be sent any for long."""
         if reader.stream.buffered >= self._limits.write_bytes:
             # It costs nothing while its next event is kept for others, too; it may still read on.
@@ -474,7 +474,7 @@ class Readers:
                 self._frames[key] = found
         return found
 
-    def _write(self, reader: Reader, data: bytes) -> None:
+    def _write(self, reader: ChannelReader, data: bytes) -> None:
         """Write something that isn't an event of the log, between two of them."""
         stream = reader.stream
         if stream.closed:
@@ -486,14 +486,14 @@ class Readers:
             has_frame = self._group_of(reader).has_written(reader)
             self._stand_alone(reader, self._position if has_frame else self._frame_start)
 
-    def _group_of(self, reader: Reader) -> Group:
+    def _group_of(self, reader: ChannelReader) -> Group:
         key = reader.form, reader.stream.chunked
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = CaughtUpReaders(self._fall_behind)
         return group
 
-    def _unite(self, reader: Reader) -> None:
+    def _unite(self, reader: ChannelReader) -> None:
         """Move a reader that has everything to those that have caught up."""
         if reader.sequence != self._position or reader.stream.closed or reader.stream.direct < 0:
             return
@@ -502,18 +502,20 @@ class Readers:
             del self._alone[reader]
             group.add(reader, reader.stream.direct)
 
-    def _fall_behind(self, reader: Reader, rest: memoryview) -> None:
+    def _fall_behind(self, reader: ChannelReader, rest: memoryview) -> None:
         """Move a reader to a cursor of its own after its socket accepted only a part of a frame."""
         self._stand_alone(reader, self._position)
         reader.stream.queue(rest)
 
-    def _stand_alone(self, reader: Reader, sequence: int) -> None:
+    def _stand_alone(self, reader: ChannelReader, sequence: int) -> None:
         reader.stream.sent += self._group_of(reader).remove(reader)
         reader.sequence = sequence
         self._alone[reader] = None
 
 
-def welcome(reader: Reader, channel: str, told: Iterable[tuple[str, object]], limits: ChannelLimits) -> bytes:
+def welcome(
+    reader: ChannelReader, channel: str, told: Iterable[tuple[str, object]], limits: ChannelLimits
+) -> bytes:
     """Write what a reader gets before all events.
 
     Args:

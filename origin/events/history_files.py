@@ -60,7 +60,7 @@ _HEADS, _LINES = msgspec.json.Decoder(_Head), msgspec.json.Decoder(_Line)
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _HistoryFile:
     """A file that was written here, or read and found to be ours.
 
     Attributes:
@@ -97,7 +97,7 @@ class HistoryFiles:
         self._limits = limits
         self._clock = clock
         # The oldest first; the last one is written to while the descriptor is open.
-        self._files: list[_File] = []
+        self._files: list[_HistoryFile] = []
         self._descriptor = -1
         self._oldest: float | None = None
         self._next_number = 1
@@ -128,7 +128,7 @@ class HistoryFiles:
                 self._begin(folder, 0)
         return past.past()
 
-    def _read_file(self, folder: OpenFolder, name: str) -> tuple[_File, list[Event]] | None:
+    def _read_file(self, folder: OpenFolder, name: str) -> tuple[_HistoryFile, list[Event]] | None:
         """Read a file; None if it isn't ours."""
         try:
             data = folder.read(name, self._limits.disk_bytes)
@@ -143,7 +143,7 @@ class HistoryFiles:
             events = [_event_of(head, place, line) for place, line in enumerate(lines, 1)]
         except ValueError:
             return None
-        return _File(name, status.st_ino, len(data), status.st_mtime, head), events
+        return _HistoryFile(name, status.st_ino, len(data), status.st_mtime, head), events
 
     def append(self, events: Sequence[Event]) -> None:
         """Write events.
@@ -172,7 +172,7 @@ class HistoryFiles:
             raise
 
     @property
-    def _file(self) -> _File:
+    def _file(self) -> _HistoryFile:
         return self._files[-1]
 
     def _write(self, lines: bytes) -> None:
@@ -196,7 +196,7 @@ class HistoryFiles:
         descriptor = folder.open_to_append(name)
         self.close()
         self._descriptor, self._oldest = descriptor, None
-        self._files.append(_File(name, os.fstat(descriptor).st_ino, len(data), self._clock(), head))
+        self._files.append(_HistoryFile(name, os.fstat(descriptor).st_ino, len(data), self._clock(), head))
 
     def _mark_gap(self) -> None:
         """Write into the newest file that events are missing behind its last one: that takes no room."""
@@ -260,7 +260,7 @@ class _Joined:
         self._events: list[Event] = []
         self.epochs: list[PastEpoch] = []
 
-    def add(self, file: _File, events: list[Event]) -> None:
+    def add(self, file: _HistoryFile, events: list[Event]) -> None:
         """Put a file before those that were added."""
         head, newer = file.head, self._newer
         last = head.offset + len(events)
@@ -297,7 +297,7 @@ def _event_of(head: _Head, place: int, line: bytes) -> Event:
     return Event(head.epoch, read.offset, read.event, read.data, read.time, 0, size)
 
 
-def _is_there(folder: OpenFolder, file: _File) -> bool:
+def _is_there(folder: OpenFolder, file: _HistoryFile) -> bool:
     """Whether a file is still the one that was read or written."""
     status = folder.status(file.name)
     return status is not None and (status.st_ino, status.st_size) == (file.inode, file.size)

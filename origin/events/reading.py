@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from origin.events.admission import Admission
 from origin.events.channel import EventChannel
-from origin.events.delivery import Reader, as_text
+from origin.events.delivery import ChannelReader, as_text
 from origin.events.event_log import Resumption
 from origin.events.formats import JSON, NDJSON, SSE, Format
 from origin.http1.body_writer import STREAM, Stream
@@ -76,7 +76,7 @@ class EventReading:
         send: Send,
         *,
         token: str | None = None,
-        enter: Callable[[Reader, Stream], None] | None = None,
+        enter: Callable[[ChannelReader, Stream], None] | None = None,
     ) -> None:
         """Answer one request.
 
@@ -103,7 +103,7 @@ class EventReading:
                         answer = await _poll(request, channel, wanted, resumption)
                         await answer(scope, receive, send)
                 else:
-                    reader = Reader(resumption, wanted.form, token)
+                    reader = ChannelReader(resumption, wanted.form, token)
                     await stream_events(channel, reader, send, enter or channel.enter)
         except RefusalError as error:
             await error.response()(scope, receive, send)
@@ -161,7 +161,7 @@ def _quality(parameters: str) -> float:
 
 
 async def stream_events(
-    channel: EventChannel, reader: Reader, send: Send, enter: Callable[[Reader, Stream], None]
+    channel: EventChannel, reader: ChannelReader, send: Send, enter: Callable[[ChannelReader, Stream], None]
 ) -> None:
     """Answer with the events of a channel, until the reader has left.
 

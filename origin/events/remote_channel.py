@@ -97,9 +97,9 @@ class RemoteChannel:
             lines = await source.enter_async_context(contextlib.aclosing(self._lines(events, name)))
             answer = await self._client.post(self._url, content=lines, headers=self._headers)
         try:
-            told = msgspec.json.decode(answer.content, type=_Answer)
+            told = msgspec.json.decode(answer.content, type=_PublishAnswer)
         except msgspec.DecodeError:
-            told = _Answer(error=answer.text.strip()[:200])
+            told = _PublishAnswer(error=answer.text.strip()[:200])
         if answer.status_code != 200:
             raise NotPublishedError(answer.status_code, told.error, told.count)
         return told.count
@@ -126,7 +126,7 @@ class RemoteChannel:
             await asyncio.gather(coming, return_exceptions=True)
 
 
-class _Answer(msgspec.Struct):
+class _PublishAnswer(msgspec.Struct):
     count: int = 0
     error: str = ""
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from origin.events.channel import EventChannel
-from origin.events.delivery import Reader
+from origin.events.delivery import ChannelReader
 from origin.events.formats import WEBSOCKET
 from origin.events.publishing import EventPublisher
 from origin.http1 import websocket
@@ -44,7 +44,7 @@ class EventSocket:
         if publisher is None:
             limits = replace(limits, message_bytes=limits.listener_bytes)
         self._frames = websocket.FrameReader(limits)
-        self._reader: Reader | None = None
+        self._reader: ChannelReader | None = None
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the handshake and serve until one side closes.
@@ -60,7 +60,7 @@ class EventSocket:
         await self._channel.catch_up(identity)
         resumption = self._channel.since(identity)
         self._channel.note_resumption(identity, resumption)
-        reader = self._reader = Reader(resumption, WEBSOCKET)
+        reader = self._reader = ChannelReader(resumption, WEBSOCKET)
         take_slowly(scope, math.inf)
         await send({"type": "http.response.start", "status": 101, "headers": headers})
 
@@ -83,7 +83,7 @@ class EventSocket:
             reader.stream.end(self._channel.limits.close_seconds)
             self._channel.note_cleanup(reader.gone)
 
-    async def _serve(self, reader: Reader, receive: Receive) -> None:
+    async def _serve(self, reader: ChannelReader, receive: Receive) -> None:
         """Read what the client sends until it closes, or doesn't answer that we have closed."""
         reading = asyncio.ensure_future(self._read(reader, receive))
         try:
@@ -96,7 +96,7 @@ class EventSocket:
         if not reading.cancelled():
             reading.result()
 
-    async def _read(self, reader: Reader, receive: Receive) -> None:
+    async def _read(self, reader: ChannelReader, receive: Receive) -> None:
         while True:
             message = await receive()
             if message["type"] != "http.request":
@@ -105,7 +105,7 @@ class EventSocket:
             if await self._handle_frames(reader):
                 return
 
-    async def _handle_frames(self, reader: Reader) -> bool:
+    async def _handle_frames(self, reader: ChannelReader) -> bool:
         """Handle the frames that have come; return whether the connection is to be closed."""
         ping: websocket.Ping | None = None
         closing: websocket.Close | None = None
@@ -138,7 +138,7 @@ class EventSocket:
             self._channel.send(reader, websocket.frame(websocket.PONG, ping.data))
         return closing is not None
 
-    async def _publish(self, message: websocket.Message) -> bytes:
+    async def _publish(self, message: websocket.WebSocketMessage) -> bytes:
         """Publish what a message holds; return what its sender is told."""
         if self._publisher is None:
             raise websocket.WebSocketError(websocket.POLICY, "publishing needs the channel's publish_token")
@@ -151,7 +151,7 @@ class EventSocket:
             told = {"error": str(error), "status": error.status}
         return msgspec.json.encode(told)
 
-    def _close(self, reader: Reader, closing: websocket.Close) -> None:
+    def _close(self, reader: ChannelReader, closing: websocket.Close) -> None:
         """Send a Close frame, unless one was sent; nothing follows it."""
         if not reader.done.done() and not reader.stream.closed:
             self._channel.leave(reader)

@@ -7,7 +7,7 @@ in the application.
 from __future__ import annotations
 
 from origin.files.open_files import CachedFile, OpenFileCache
-from origin.http.byte_ranges import ByteRange, Span, verbatim_range
+from origin.http.byte_ranges import SelectedRange, Span, verbatim_range
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import Again, AnsweringConnection, FastAnswer
 from origin.http1.request_head import PlainFields, RequestLine, around_range
@@ -133,7 +133,7 @@ class RepeatedFileRequest:
         """Count a response that was sent."""
         self._counter.add(length)
 
-    def answer(self, part: ByteRange) -> FileAnswer:
+    def answer(self, part: SelectedRange) -> FileAnswer:
         """Make the last response one that continues, as not all of it could be sent at once."""
         if self._resolved is None:
             raise RuntimeError("there was no answer")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from origin.http import byte_ranges, conditional
-from origin.http.byte_ranges import ByteRange
+from origin.http.byte_ranges import SelectedRange
 from packager.library.storage_interface import SETTLED_AFTER
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
-    body: tuple[bytes | ByteRange, ...] = ()
+    body: tuple[bytes | SelectedRange, ...] = ()
 
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -70,13 +70,13 @@ def answer(
     fields = _fields(request)
     validators = _validators(representation, now)
     known = [*extra, *_validator_headers(validators)]
-    outcome = conditional.Outcome.PROCEED
+    outcome = conditional.PreconditionOutcome.PROCEED
     if len(fields) > ("range" in fields):
         outcome = conditional.evaluate(method, fields, validators, now)
-    if outcome is conditional.Outcome.NOT_MODIFIED:
+    if outcome is conditional.PreconditionOutcome.NOT_MODIFIED:
         # RFC 9110 §15.4.5: a 304 has the validators and caching fields of a 200, and no content.
         return Answer(304, tuple(known))
-    if outcome is conditional.Outcome.FAILED:
+    if outcome is conditional.PreconditionOutcome.FAILED:
         return _refusal(method, 412, b"Precondition Failed\n", known)
     selection: byte_ranges.Selection = byte_ranges.WHOLE
     # RFC 9110 §14.2: Range is only defined for GET.
@@ -93,7 +93,7 @@ def answer(
         return _partial(representation, selection.ranges, known)
     known += _content(representation.media_type, representation.size)
     whole = method == "GET" and representation.size > 0
-    return Answer(200, tuple(known), (ByteRange(0, representation.size - 1),) if whole else ())
+    return Answer(200, tuple(known), (SelectedRange(0, representation.size - 1),) if whole else ())
 
 
 def shared_headers(representation: RepresentationMetadata, extra: Headers, now: float) -> Headers:
@@ -155,13 +155,13 @@ def _refusal(method: str, status: int, text: bytes, headers: Headers) -> Answer:
 
 
 def _part_overhead(representation: RepresentationMetadata) -> int:
-    last = ByteRange(max(representation.size - 1, 0), max(representation.size - 1, 0))
+    last = SelectedRange(max(representation.size - 1, 0), max(representation.size - 1, 0))
     boundary = "0" * (2 * _BOUNDARY_BYTES)
     return len(byte_ranges.part_header(last, representation.size, representation.media_type, boundary))
 
 
 def _partial(
-    representation: RepresentationMetadata, ranges: Sequence[ByteRange], known: list[tuple[bytes, bytes]]
+    representation: RepresentationMetadata, ranges: Sequence[SelectedRange], known: list[tuple[bytes, bytes]]
 ) -> Answer:
     size, media_type = representation.size, representation.media_type
     if len(ranges) == 1:
@@ -170,11 +170,11 @@ def _partial(
         return Answer(206, (*known, *_content(media_type, ranges[0].length)), (ranges[0],))
     # A boundary of 128 random bits can't be in a file, so that none has to be searched for it.
     boundary = secrets.token_hex(_BOUNDARY_BYTES)
-    body: list[bytes | ByteRange] = []
+    body: list[bytes | SelectedRange] = []
     for part in ranges:
         body += (byte_ranges.part_header(part, size, media_type, boundary), part)
     body.append(byte_ranges.closing(boundary))
-    length = sum(piece.length if isinstance(piece, ByteRange) else len(piece) for piece in body)
+    length = sum(piece.length if isinstance(piece, SelectedRange) else len(piece) for piece in body)
     # RFC 9110 §15.3.7.2: each part has a Content-Range, and the response itself has none.
     content = _content(f"multipart/byteranges; boundary={boundary}", length)
     return Answer(206, (*known, *content), tuple(body))

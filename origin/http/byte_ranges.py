@@ -22,7 +22,7 @@ _BEYOND: int = 10**_SAFE_DIGITS
 _ZERO = ord("0")
 
 
-class ByteRange(NamedTuple):
+class SelectedRange(NamedTuple):
     """A range of bytes from first to last, both included, as in Content-Range."""
 
     first: int
@@ -46,7 +46,7 @@ class Whole:
 class Partial(NamedTuple):
     """The answer is 206 with these ranges, which don't overlap; several make a multipart body."""
 
-    ranges: tuple[ByteRange, ...]
+    ranges: tuple[SelectedRange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def plain_span(value: bytes) -> Span | None:
     return int(first), None
 
 
-def select_span(span: Span, size: int) -> ByteRange | None:
+def select_span(span: Span, size: int) -> SelectedRange | None:
     """Decide what one range with a first position selects, as `select` would, but faster.
 
     None means that `select` has to decide between the whole representation and nothing.
@@ -81,7 +81,7 @@ def select_span(span: Span, size: int) -> ByteRange | None:
     first, last = span
     if first >= size or (last is not None and last < first):
         return None
-    return ByteRange(first, size - 1 if last is None or last >= size else last)
+    return SelectedRange(first, size - 1 if last is None or last >= size else last)
 
 
 def verbatim_range(value: bytes, size: int) -> tuple[int, int] | None:
@@ -169,29 +169,29 @@ def _number(digits: str) -> int:
     return int(digits or "0") if len(digits) <= _SAFE_DIGITS else _BEYOND
 
 
-def _resolve(spec: tuple[str, str], size: int) -> ByteRange | None:
+def _resolve(spec: tuple[str, str], size: int) -> SelectedRange | None:
     """Return the bytes of one range-spec; None if it is unsatisfiable."""
     first, last = spec
     if not first:
         # RFC 9110 §14.1.2: the last n bytes, all of them when there are fewer; "-0" is unsatisfiable.
         suffix = min(_number(last), size)
-        return ByteRange(size - suffix, size - 1) if suffix else None
+        return SelectedRange(size - suffix, size - 1) if suffix else None
     start = _number(first)
     if start >= size:
         return None
     # RFC 9110 §14.1.1: no last-pos, or one beyond the end, means the end.
-    return ByteRange(start, min(_number(last), size - 1) if last else size - 1)
+    return SelectedRange(start, min(_number(last), size - 1) if last else size - 1)
 
 
-def _coalesce(ranges: Sequence[ByteRange], part_overhead: int) -> tuple[ByteRange, ...]:
+def _coalesce(ranges: Sequence[SelectedRange], part_overhead: int) -> tuple[SelectedRange, ...]:
     """Join ranges that overlap or are close together (RFC 9110 §15.3.7.2), each where its first one stood."""
     if len(ranges) == 1:
         return tuple(ranges)
-    joined: list[tuple[int, ByteRange]] = []
+    joined: list[tuple[int, SelectedRange]] = []
     for order, part in sorted(enumerate(ranges), key=lambda item: item[1].first):
         if joined and part.first - joined[-1][1].last - 1 < max(part_overhead, 1):
             earlier, before = joined[-1]
-            joined[-1] = (min(earlier, order), ByteRange(before.first, max(before.last, part.last)))
+            joined[-1] = (min(earlier, order), SelectedRange(before.first, max(before.last, part.last)))
         else:
             joined.append((order, part))
     # RFC 9110 §14.2: a client that asks for ranges out of order may need them so.
@@ -199,7 +199,7 @@ def _coalesce(ranges: Sequence[ByteRange], part_overhead: int) -> tuple[ByteRang
     return tuple([part for _, part in joined])
 
 
-def content_range(part: ByteRange, size: int) -> str:
+def content_range(part: SelectedRange, size: int) -> str:
     """Write the Content-Range (RFC 9110 §14.4) of a range of a representation of `size` bytes."""
     return f"bytes {part.first}-{part.last}/{size}"
 
@@ -209,7 +209,7 @@ def unsatisfied_range(size: int) -> str:
     return f"bytes */{size}"
 
 
-def part_header(part: ByteRange, size: int, media_type: str, boundary: str) -> bytes:
+def part_header(part: SelectedRange, size: int, media_type: str, boundary: str) -> bytes:
     """Write what precedes a part's bytes in a multipart/byteranges body (RFC 9110 §14.6).
 
     The delimiter begins with a line end before the first part too, since some clients wait for it.

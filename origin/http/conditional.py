@@ -34,7 +34,7 @@ _DATES = (
 _LONGEST_DATE = len("Wednesday, 06-Nov-94 08:49:37 GMT")
 
 
-class Outcome(enum.Enum):
+class PreconditionOutcome(enum.Enum):
     """The result of evaluating a request's preconditions."""
 
     PROCEED = "answer as if there were no conditions"
@@ -56,7 +56,9 @@ class Validators(NamedTuple):
     date_is_strong: bool = False
 
 
-def evaluate(method: str, fields: Mapping[str, str], validators: Validators, now: float) -> Outcome:
+def evaluate(
+    method: str, fields: Mapping[str, str], validators: Validators, now: float
+) -> PreconditionOutcome:
     """Evaluate the preconditions of a request, in the order of RFC 9110 §13.2.2, but for If-Range.
 
     Args:
@@ -70,13 +72,13 @@ def evaluate(method: str, fields: Mapping[str, str], validators: Validators, now
     else:
         holds = _unmodified_since(fields.get("if-unmodified-since"), validators, now)
     if not holds:
-        return Outcome.FAILED
+        return PreconditionOutcome.FAILED
     if (value := fields.get("if-none-match")) is not None:
         if not _if_none_match(value, validators):
-            return Outcome.NOT_MODIFIED if reading else Outcome.FAILED
+            return PreconditionOutcome.NOT_MODIFIED if reading else PreconditionOutcome.FAILED
     elif reading and not _modified_since(fields.get("if-modified-since"), validators, now):
-        return Outcome.NOT_MODIFIED
-    return Outcome.PROCEED
+        return PreconditionOutcome.NOT_MODIFIED
+    return PreconditionOutcome.PROCEED
 
 
 def range_applies(if_range: str | None, validators: Validators, now: float) -> bool:

@@ -25,7 +25,7 @@ class RepresentationMetadata(Protocol):
         """Content-Type."""
 
 
-class Representation(RepresentationMetadata, Protocol):
+class SelectedRepresentation(RepresentationMetadata, Protocol):
     """Bytes of known length with validators, of which any range can be read."""
 
     def descriptor(self) -> int | None:

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from origin.http.answer import Headers
-from origin.http.byte_ranges import ByteRange
+from origin.http.byte_ranges import SelectedRange
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1 import states
@@ -43,7 +43,7 @@ log = structlog.get_logger()
 CLOSING = b"connection: close\r\n"
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """A client's connection, without the parsing of requests.
 
     uvicorn makes one for each client, as it does with the class that ``uvicorn.Config(http=...)`` names.
@@ -443,7 +443,7 @@ class Connection(asyncio.Protocol):
             error = caught
         self._repeat = None
         self._status, self._body_from = repeat.status, sent + len(head)
-        answer = self._active = repeat.answer(ByteRange(first, last))
+        answer = self._active = repeat.answer(SelectedRange(first, last))
         if error is not None:
             self._end_answer(answer, error)
         return True

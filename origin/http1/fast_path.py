@@ -29,7 +29,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from origin.http import conditional
 from origin.http.answer import Headers
-from origin.http.byte_ranges import ByteRange, Span
+from origin.http.byte_ranges import SelectedRange, Span
 from origin.http1.access_log import AccessLog
 from origin.http1.limits import HttpLimits
 from origin.http1.request_head import (
@@ -224,7 +224,7 @@ class RepeatedRequest(Protocol):
     def count(self, length: int) -> None:
         """Count the last answer, whose body of `length` bytes has been sent."""
 
-    def answer(self, part: ByteRange) -> FastAnswer:
+    def answer(self, part: SelectedRange) -> FastAnswer:
         """Return the last answer as a `FastAnswer` that is still being sent and holds what it needs."""
 
 

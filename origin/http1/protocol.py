@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Scope
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1 import states
-from origin.http1.connection import Connection
+from origin.http1.connection import HttpConnection
 from origin.http1.exchange import GONE, Exchange
 from origin.http1.fast_path import FastAnswer, FastPath
 from origin.http1.handover_target import OtherProcess
@@ -53,11 +53,11 @@ UNAVAILABLE = PlainTextResponse(
 _METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
 
 
-class _RefusedError(httptools.HttpParserError):
+class _RequestRefusedError(httptools.HttpParserError):
     """Raised in the parser's callbacks to make it stop."""
 
 
-class HttpProtocol(Connection):
+class HttpProtocol(HttpConnection):
     """A client's connection, and the parser of its requests; `http_protocol` makes one with other limits."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -220,7 +220,7 @@ class HttpProtocol(Connection):
         """Begin a request: its first byte was read."""
         if self._reading is states.UNFRAMED:
             # Behind a head with bare LFs, these are the first bytes of its body.
-            raise _RefusedError
+            raise _RequestRefusedError
         self._move(states.BEGIN)
         self.url = b""
         self.expect_100_continue = False
@@ -279,7 +279,7 @@ class HttpProtocol(Connection):
         elif self.other_process is not None and not self._is_answered_here(self.other_process):
             if self.other_process.has_room:
                 self._move(states.HAND_OVER)
-                raise _RefusedError
+                raise _RequestRefusedError
             app = UNAVAILABLE
         if self._told is not None and self.client is not None:
             self._set_client(self.client[0])
@@ -362,7 +362,7 @@ class HttpProtocol(Connection):
     def _stop(self, status: int) -> None:
         """Stop the parser; the request is refused with this status."""
         self._refusal = status
-        raise _RefusedError
+        raise _RequestRefusedError
 
 
 def http_protocol(

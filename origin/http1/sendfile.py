@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from origin.http.byte_ranges import ByteRange
+from origin.http.byte_ranges import SelectedRange
 from origin.http1.vectored_read import READ_AT_ONCE, FileRuns
 
 MSG_MORE = getattr(socket, "MSG_MORE", 0)
@@ -59,7 +59,7 @@ LEAST_GATHERED = 64 * 1024
 Done = Callable[[Exception | None], None]
 
 
-Piece = bytes | memoryview | ByteRange | FileRuns
+Piece = bytes | memoryview | SelectedRange | FileRuns
 
 
 class TruncatedFileError(Exception):
@@ -111,7 +111,7 @@ class FileSender:
         """
         if len(pieces) == 2 and length > SINGLE_READ_LIMIT:
             head, body = pieces
-            if isinstance(head, bytes) and isinstance(body, ByteRange):
+            if isinstance(head, bytes) and isinstance(body, SelectedRange):
                 return self.begin_range(head, *body, file, done)
         if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
             # Runs are left out, as they are gathered into one call anyway.
@@ -138,7 +138,7 @@ class FileSender:
         """
         length = last + 1 - first
         if length <= SINGLE_READ_LIMIT:
-            return self.begin((head, ByteRange(first, last)), length, file, done)
+            return self.begin((head, SelectedRange(first, last)), length, file, done)
         sent = taken = 0
         try:
             pages = last // PAGE - first // PAGE + 1
@@ -156,7 +156,7 @@ class FileSender:
             self.sent += sent + taken
         if taken == length:
             return True
-        rest = ByteRange(first + taken, last)
+        rest = SelectedRange(first + taken, last)
         self._pieces = [rest] if sent == len(head) else [memoryview(head)[sent:], rest]
         self._file = file
         if done is not None:
@@ -221,7 +221,7 @@ class FileSender:
         try:
             while pieces and budget > 0:
                 piece = pieces[0]
-                if isinstance(piece, ByteRange):
+                if isinstance(piece, SelectedRange):
                     first, last = piece
                     length = last + 1 - first
                     sent = os.sendfile(self._fd, self._file, first, min(budget, length))
@@ -229,7 +229,7 @@ class FileSender:
                         raise TruncatedFileError(f"no bytes at {first}, {length} left to send")
                     budget -= sent
                 elif isinstance(piece, FileRuns) or (
-                    len(pieces) > 1 and not isinstance(pieces[1], ByteRange)
+                    len(pieces) > 1 and not isinstance(pieces[1], SelectedRange)
                 ):
                     taken = self._send_together(flags, budget)
                     if not taken:
@@ -242,8 +242,8 @@ class FileSender:
                 self.sent += sent
                 if sent == length:
                     del pieces[0]
-                elif isinstance(piece, ByteRange):
-                    pieces[0] = ByteRange(piece.first + sent, piece.last)
+                elif isinstance(piece, SelectedRange):
+                    pieces[0] = SelectedRange(piece.first + sent, piece.last)
                 else:
                     pieces[0] = memoryview(piece)[sent:]
         except BlockingIOError:
@@ -252,7 +252,7 @@ class FileSender:
 
     def _offer(self, head: Piece, body: Piece) -> Sequence[Piece]:
         """Send what the kernel takes now, if both pieces are bytes; return the rest."""
-        if isinstance(head, ByteRange | FileRuns) or isinstance(body, ByteRange | FileRuns):
+        if isinstance(head, SelectedRange | FileRuns) or isinstance(body, SelectedRange | FileRuns):
             return (head, body)
         try:
             sent = self._socket.sendmsg((head, body))
@@ -306,15 +306,15 @@ def _leading_bytes(pieces: list[Piece]) -> list[bytes | memoryview]:
     """Return the pieces before the first range, at most as many as one call takes."""
     data: list[bytes | memoryview] = []
     for piece in pieces:
-        if isinstance(piece, ByteRange | FileRuns) or len(data) == GATHERED:
+        if isinstance(piece, SelectedRange | FileRuns) or len(data) == GATHERED:
             break
         data.append(piece)
     return data
 
 
-def _read(file: int, piece: bytes | memoryview | ByteRange) -> bytes | memoryview:
+def _read(file: int, piece: bytes | memoryview | SelectedRange) -> bytes | memoryview:
     """Return the bytes of a piece, read from the file if it is a range."""
-    if not isinstance(piece, ByteRange):
+    if not isinstance(piece, SelectedRange):
         return piece
     data = os.pread(file, piece.length, piece.first)
     if len(data) < piece.length:

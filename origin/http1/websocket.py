@@ -64,7 +64,7 @@ class WebSocketLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class WebSocketMessage:
     """A whole message: text, or bytes where it is binary."""
 
     data: str | bytes
@@ -92,7 +92,7 @@ class Close:
     reason: str
 
 
-WebSocketEvent = Message | Ping | Pong | Close
+WebSocketEvent = WebSocketMessage | Ping | Pong | Close
 
 
 class FrameReader:
@@ -187,9 +187,9 @@ class FrameReader:
         whole, is_text = bytes(self._message), self._opcode == TEXT
         self._opcode, self._message, self._fragments = None, bytearray(), 0
         if not is_text:
-            return Message(whole)
+            return WebSocketMessage(whole)
         try:
-            return Message(whole.decode())
+            return WebSocketMessage(whole.decode())
         except UnicodeDecodeError:
             raise WebSocketError(INVALID_DATA, "text that isn't UTF-8") from None
 

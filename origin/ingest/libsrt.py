@@ -75,7 +75,7 @@ class HandshakeAnswer:
     passphrase: str = field(default="", repr=False)
 
 
-class _Event(ctypes.Structure):
+class _EpollEvent(ctypes.Structure):
     _fields_ = (("socket", ctypes.c_int), ("events", ctypes.c_int))
 
 
@@ -248,7 +248,7 @@ class Libsrt:
 
     def wait(self, epoll: int, most: int, seconds: float) -> Iterator[int]:
         """Wait until something happens to sockets, and give those."""
-        events = (_Event * most)()
+        events = (_EpollEvent * most)()
         count = self._library.srt_epoll_uwait(epoll, events, most, ctypes.c_int64(round(seconds * 1000)))
         return iter([one.socket for one in events[: max(count, 0)]])
 

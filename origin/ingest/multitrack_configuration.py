@@ -160,7 +160,7 @@ class _Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _WantedPicture:
     """One picture that is asked for: its size in pixels, its bits per second."""
 
     width: int
@@ -218,7 +218,10 @@ def client_configuration(
 
 
 def _why_alone(
-    client: ObsClient, ladder: Sequence[Rung], pictures: Sequence[_Picture], limits: ClientConfigurationLimits
+    client: ObsClient,
+    ladder: Sequence[Rung],
+    pictures: Sequence[_WantedPicture],
+    limits: ClientConfigurationLimits,
 ) -> str:
     """Say why the client can't send all pictures; empty where it can."""
     if ladder[0].name != COPY:
@@ -246,7 +249,7 @@ def _configuration(
     }
 
 
-def _picture(client: ObsClient, rung: Rung) -> _Picture:
+def _picture(client: ObsClient, rung: Rung) -> _WantedPicture:
     """Return the size and bitrate of a rendition, of the form that the canvas has."""
     width, height = client.size
     lines = min(client.size)
@@ -256,19 +259,21 @@ def _picture(client: ObsClient, rung: Rung) -> _Picture:
     else:
         bitrate = rung.bitrate
         width, height = (_even(one, rung.height, lines) for one in client.size)
-    return _Picture(width, height, bitrate * 3 // 2 if client.frame_rate > 30 else bitrate)
+    return _WantedPicture(width, height, bitrate * 3 // 2 if client.frame_rate > 30 else bitrate)
 
 
 def _even(side: int, lines: int, former_lines: int) -> int:
     return round(Fraction(side * lines, 2 * former_lines)) * 2
 
 
-def _bitrate_share(client: ObsClient, pictures: Sequence[_Picture]) -> float:
+def _bitrate_share(client: ObsClient, pictures: Sequence[_WantedPicture]) -> float:
     """Return the share of their bitrates that is left where the client has a limit for all of them."""
     return min(client.bitrate / sum(one.bitrate for one in pictures), 1.0) if client.bitrate else 1.0
 
 
-def _can_encode(client: ObsClient, pictures: Sequence[_Picture], limits: ClientConfigurationLimits) -> bool:
+def _can_encode(
+    client: ObsClient, pictures: Sequence[_WantedPicture], limits: ClientConfigurationLimits
+) -> bool:
     if _hardware_encoder(client) is not None:
         return len(pictures) <= limits.hardware_pictures
     needed = sum(one.width * one.height for one in pictures) * client.frame_rate
@@ -287,7 +292,7 @@ def _hardware_encoder(client: ObsClient) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _encoder(client: ObsClient, picture: _Picture, bitrate: int, keyframes: int) -> dict[str, Any]:
+def _encoder(client: ObsClient, picture: _WantedPicture, bitrate: int, keyframes: int) -> dict[str, Any]:
     name, own = _hardware_encoder(client) or ("obs_x264", {"preset": "veryfast", "tune": ""})
     rate = client.frame_rate
     return {

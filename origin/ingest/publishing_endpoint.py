@@ -42,7 +42,7 @@ def refusal(status: int, reason: str, limits: IngestLimits) -> Response:
     return plain_refusal(status, reason, {**CLOSING, **later})
 
 
-class Body:
+class PublishedBody:
     """Receives a request's body, and knows whether it was received to its end.
 
     Attributes:
@@ -83,11 +83,11 @@ class PublishingEndpoint(ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it before its body is read."""
-        body = Body(receive)
+        body = PublishedBody(receive)
         answer = await self._answer(Request(scope), body)
         await _send_in_stream(answer, scope, body, send, self._limits)
 
-    async def _answer(self, request: Request, body: Body) -> Response:
+    async def _answer(self, request: Request, body: PublishedBody) -> Response:
         channel: str = request.path_params["channel"]
         try:
             self._admission.find(channel, client_address(request))
@@ -99,7 +99,7 @@ class PublishingEndpoint(ABC):
             return refusal(STATUS[error.reason], str(error), self._limits)
 
     @abstractmethod
-    async def _handle_body(self, channel: str, request: Request, body: Body) -> Response:
+    async def _handle_body(self, channel: str, request: Request, body: PublishedBody) -> Response:
         """Handle the body of a request that has the channel's key.
 
         Raises:
@@ -113,7 +113,7 @@ class PublishingEndpoint(ABC):
 
 
 async def _send_in_stream(
-    answer: Response, scope: Scope, body: Body, send: Send, limits: IngestLimits
+    answer: Response, scope: Scope, body: PublishedBody, send: Send, limits: IngestLimits
 ) -> None:
     """Send an answer; where it may come in the middle of a stream, read on until it has arrived."""
     if answer.status_code not in STREAM_REFUSALS or body.has_ended:

@@ -19,7 +19,7 @@ from origin.http1.exchange import take_slowly
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.feeding import FeedEnd, Feeding
 from origin.ingest.multitrack_endpoint import MultitrackConfiguration
-from origin.ingest.publishing_endpoint import CLOSING, Body, PublishingEndpoint, refusal
+from origin.ingest.publishing_endpoint import CLOSING, PublishedBody, PublishingEndpoint, refusal
 from origin.ingest.segmented_publishing import SegmentedPublishing
 from packager.live.options import ChannelOptions
 from packager.sources.publication import Publication
@@ -54,7 +54,7 @@ def routes(
 class HttpPublishing(PublishingEndpoint):
     """The ASGI endpoint of streams that come as the body of one request."""
 
-    async def _handle_body(self, channel: str, request: Request, body: Body) -> Response:
+    async def _handle_body(self, channel: str, request: Request, body: PublishedBody) -> Response:
         # Exempt from the limit for slow bodies: the feeding has its own, for a stream instead of bytes.
         take_slowly(request.scope, math.inf)
         feeding = Feeding(self._silent_seconds)

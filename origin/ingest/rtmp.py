@@ -91,7 +91,7 @@ class RtmpServer:
         self._admission = admission
         self._limits = limits
         self._refusals = RefusalLog("rtmp connection refused", limits.refusal_log)
-        self._sessions = dict[asyncio.Task[None], _Session]()
+        self._sessions = dict[asyncio.Task[None], _RtmpSession]()
 
     def protocol(self) -> asyncio.Protocol:
         """Make the protocol of an accepted connection."""
@@ -120,7 +120,7 @@ class RtmpServer:
         if len(self._sessions) >= self._limits.connections and not self._make_room():
             writer.close()
             return
-        session = _Session(self._admission, self._limits, self._refusals, reader, writer)
+        session = _RtmpSession(self._admission, self._limits, self._refusals, reader, writer)
         task = asyncio.get_running_loop().create_task(self._run(session, writer))
         self._sessions[task] = session
         task.add_done_callback(self._sessions.pop)
@@ -141,7 +141,7 @@ class RtmpServer:
         next(task for task, network in some.items() if network == crowd).cancel()
         return True
 
-    async def _run(self, session: _Session, writer: asyncio.StreamWriter) -> None:
+    async def _run(self, session: _RtmpSession, writer: asyncio.StreamWriter) -> None:
         try:
             await session.run()
         except OSError:
@@ -155,7 +155,7 @@ class RtmpServer:
             writer.close()
 
 
-class _Session:
+class _RtmpSession:
     """An encoder's RTMP connection: lets its streams in, and carries what they bring to their channel.
 
     Args:

@@ -21,7 +21,7 @@ from origin.access.publish_authorization import Publishers
 from origin.http1.exchange import take_slowly
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
-from origin.ingest.publishing_endpoint import Body, PublishingEndpoint, refusal
+from origin.ingest.publishing_endpoint import PublishedBody, PublishingEndpoint, refusal
 from packager.concurrency import expire
 from packager.sources.publication import Publication, PublicationEndedError
 from packager.sources.published_source import TAKEN_OVER
@@ -46,7 +46,7 @@ class SegmentedPublishing(PublishingEndpoint):
         # When the newest segment came of each stream whose place another publisher has taken.
         self._replaced = dict[_Key, float]()
 
-    async def _handle_body(self, channel: str, request: Request, body: Body) -> Response:
+    async def _handle_body(self, channel: str, request: Request, body: PublishedBody) -> Response:
         if request.method == "DELETE":
             return Response(status_code=204)
         try:
@@ -63,7 +63,7 @@ class SegmentedPublishing(PublishingEndpoint):
             return refusal(408, f"nothing came for {self._limits.fragment_seconds:g} s", self._limits)
         return Response()
 
-    async def _upload(self, channel: str, request: Request, body: Body) -> None:
+    async def _upload(self, channel: str, request: Request, body: PublishedBody) -> None:
         """Take a request's body.
 
         Raises:
@@ -108,7 +108,7 @@ class SegmentedPublishing(PublishingEndpoint):
         for key in self._keys_of(stream):
             del self._streams[key]
 
-    async def _has_ending(self, body: Body, ending: bytes) -> bool:
+    async def _has_ending(self, body: PublishedBody, ending: bytes) -> bool:
         """Read a playlist or manifest, and tell whether it is the last one."""
         text = bytearray()
         async with asyncio.timeout(self._limits.fragment_seconds):
@@ -216,7 +216,7 @@ class _UploadedStream:
         else:
             self._alarm = self._loop.call_at(at, self._watch)
 
-    async def carry(self, reader: UploadReader, body: Body) -> None:
+    async def carry(self, reader: UploadReader, body: PublishedBody) -> None:
         """Take the body of a request.
 
         Raises:
@@ -256,7 +256,11 @@ class _UploadedStream:
             self._waiting.discard(limit)
 
     async def _feed(
-        self, reader: UploadReader, body: Body, limit: asyncio.Timeout, turn: contextlib.AsyncExitStack
+        self,
+        reader: UploadReader,
+        body: PublishedBody,
+        limit: asyncio.Timeout,
+        turn: contextlib.AsyncExitStack,
     ) -> None:
         """Take a body in turn."""
         has_turn = False

@@ -133,7 +133,7 @@ class SrtServer:
 
     async def _carry(self, connection: SrtConnection) -> None:
         try:
-            await _Session(self._admission, connection).run()
+            await _SrtSession(self._admission, connection).run()
         except Exception:  # one broken connection must not take the others with it
             log.exception("srt connection broke")
         finally:
@@ -213,7 +213,7 @@ class SrtGate:
                 self._waits.popitem(last=False)
 
 
-class _Session:
+class _SrtSession:
     """One connection of a publisher that was let in.
 
     Args:

@@ -43,7 +43,7 @@ class _Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class _Track:
+class _PublishedTrack:
     """The captions of one language that a body's cues go to, with times that count from ``zero``."""
 
     commands: Commands
@@ -69,11 +69,11 @@ def routes(
         publishers: lets in who may publish.
         limits: what a request may bring.
     """
-    endpoints = _Captions(streams, publishers, limits)
+    endpoints = _PublishedCaptions(streams, publishers, limits)
     return [Route("/live/{channel}/captions/{language}", endpoints.publish, methods=["POST"])]
 
 
-class _Captions:
+class _PublishedCaptions:
     def __init__(
         self,
         streams: Mapping[str, LiveStream],
@@ -98,7 +98,7 @@ class _Captions:
                 raise RefusalError(404, "the channel has no captions of this language")
             zero = _zero(request, stream)
             async with stream.commands.feeding_captions():
-                await self._push_cues(request, _Track(stream.commands, language, zero, taken))
+                await self._push_cues(request, _PublishedTrack(stream.commands, language, zero, taken))
         except RefusalError as error:
             return error.response()
         except ImplausibleDateError as error:
@@ -116,14 +116,14 @@ class _Captions:
         answer = {"cues": taken.cues, "late": taken.late, "start": date_time(zero)}
         return Response(msgspec.json.encode(answer), 201, {"cache-control": "no-store"}, "application/json")
 
-    async def _push_cues(self, request: Request, track: _Track) -> None:
+    async def _push_cues(self, request: Request, track: _PublishedTrack) -> None:
         if "content-length" in request.headers:
             await self._file(request, track)
         else:
             take_slowly(request.scope, self._limits.captions_idle_seconds)
             await self._endless(request, track)
 
-    async def _file(self, request: Request, track: _Track) -> None:
+    async def _file(self, request: Request, track: _PublishedTrack) -> None:
         if int(request.headers["content-length"]) > self._limits.captions_bytes:
             raise RefusalError(413, f"more than {self._limits.captions_bytes} bytes")
         reader, cues, budget = CueReader(self._limits.cues), list[Cue](), StepBudget()
@@ -134,7 +134,7 @@ class _Captions:
         reader.receive_eof()
         track.push([*cues, *reader.cues()])
 
-    async def _endless(self, request: Request, track: _Track) -> None:
+    async def _endless(self, request: Request, track: _PublishedTrack) -> None:
         reader, budget = CueReader(self._limits.cues), StepBudget()
         try:
             async for data in request.stream():

@@ -14,7 +14,7 @@ import structlog
 
 from media.hls.media_playlist import MEDIA_TYPE
 from origin.http.answer import Headers
-from origin.http.byte_ranges import ByteRange, Span
+from origin.http.byte_ranges import SelectedRange, Span
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import (
@@ -465,7 +465,7 @@ class RepeatedMediaRequest:
         """Count an answer that is sent."""
         self._service.access_log.count(AREA, 200, length)
 
-    def answer(self, part: ByteRange) -> FastAnswer:
+    def answer(self, part: SelectedRange) -> FastAnswer:
         """The last answer as one that goes on."""
         del part
         found = self._find()

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from media.dash import mpd
 from media.hls.media_playlist import MEDIA_TYPE
 from media.mp4 import wvtt
-from origin.http.representation import Representation
+from origin.http.representation import SelectedRepresentation
 from origin.http1.sendfile import TruncatedFileError
 from origin.live.dvr_segments import media_tag
 from origin.responses.media_responses import RequestTraits, text_response
@@ -162,7 +162,7 @@ class RecordedResponse(RepresentationResponse):
     def __init__(
         self,
         recording: AnyRecording,
-        representation: Representation,
+        representation: SelectedRepresentation,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(representation, cache_control=f"public, max-age={MAX_AGE}", headers=headers)

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from origin.http.byte_ranges import ByteRange
+from origin.http.byte_ranges import SelectedRange
 from origin.http1.sendfile import READ_LIMIT
 
 Media = bytes | memoryview
@@ -49,7 +49,7 @@ class MemfdCopy:
     __slots__ = ("fd", "span")
 
     def __init__(self, size: int, pieces: Iterable[Media]) -> None:
-        self.span = ByteRange(0, size - 1)
+        self.span = SelectedRange(0, size - 1)
         self.fd = -1
         self.fd = os.memfd_create("headwater-media", os.MFD_CLOEXEC)
         # Written: a mapping would take each page from the system empty, one by one.

@@ -10,18 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from origin.http.answer import Headers, answer, shared_headers
-from origin.http.byte_ranges import ByteRange, Span, select_span
+from origin.http.byte_ranges import SelectedRange, Span, select_span
 from origin.http.representation import RepresentationMetadata
 from origin.http1.fast_path import Reply, ResponseTemplate, encoded
 from origin.http1.request_head import PlainFields
 from origin.http1.response_head import STATUS_LINE
 from origin.http1.sendfile import Piece
 
-PiecesOf = Callable[[ByteRange], Sequence[Piece]]
+PiecesOf = Callable[[SelectedRange], Sequence[Piece]]
 """Says where the bytes of a range of a representation are: in memory, or in a file that is sent from."""
 
 
-def same_range(part: ByteRange) -> Sequence[Piece]:
+def same_range(part: SelectedRange) -> Sequence[Piece]:
     """Say that a representation is a file as it is."""
     return (part,)
 
@@ -65,7 +65,7 @@ class TemplatedRepresentation:
         """
         size = self.size
         if method == "GET" and not request.is_conditional and not request.has_range:
-            part = ByteRange(0, size - 1) if span is None else select_span(span, size)
+            part = SelectedRange(0, size - 1) if span is None else select_span(span, size)
             if part is not None and size:
                 length = part.length
                 if span is None:
@@ -82,7 +82,7 @@ class TemplatedRepresentation:
         pieces: list[Piece] = [head]
         file_bytes = text_bytes = 0
         for piece in decided.body:
-            if isinstance(piece, ByteRange):
+            if isinstance(piece, SelectedRange):
                 file_bytes += piece.length
                 pieces += self._pieces_of(piece)
             else:

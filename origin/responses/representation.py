@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from media.hls.precompressed_text import Pieces, rendered, size_of
 from origin.http.answer import Headers, answer
-from origin.http.byte_ranges import ByteRange
+from origin.http.byte_ranges import SelectedRange
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.responses.refusal import READING_RETRY_SECONDS, unavailable
 from packager.concurrency import SHARED_THREADS, Threads
@@ -26,7 +26,7 @@ from packager.library.storage_interface import FileChangedError, LibraryFile
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
-from origin.http.representation import Representation
+from origin.http.representation import SelectedRepresentation
 
 log = structlog.get_logger()
 
@@ -195,7 +195,7 @@ class RepresentationResponse(Response):
 
     def __init__(
         self,
-        representation: Representation,
+        representation: SelectedRepresentation,
         *,
         cache_control: str | None = None,
         headers: Mapping[str, str] | None = None,
@@ -255,14 +255,14 @@ class RepresentationResponse(Response):
         log.warning("file_unreadable", path=path, reason=str(error))
         return unavailable(READING_RETRY_SECONDS)
 
-    async def _first_bytes(self, body: Sequence[bytes | ByteRange]) -> bytes | memoryview:
+    async def _first_bytes(self, body: Sequence[bytes | SelectedRange]) -> bytes | memoryview:
         """Read what the first range begins with, before the response has begun."""
         part = next((piece for piece in body if not isinstance(piece, bytes)), None)
         if part is None:
             return b""
         return await self.representation.read(part.first, min(COPY_STEP, part.length))
 
-    async def _copy(self, part: ByteRange, more: bool, send: Send, ahead: bytes | memoryview) -> None:
+    async def _copy(self, part: SelectedRange, more: bool, send: Send, ahead: bytes | memoryview) -> None:
         position = part.first
         while position <= part.last:
             length = min(COPY_STEP, part.last + 1 - position)
@@ -279,7 +279,7 @@ class RepresentationResponse(Response):
             )
 
 
-def _zero_copy(descriptor: int, part: ByteRange, more: bool) -> Message:
+def _zero_copy(descriptor: int, part: SelectedRange, more: bool) -> Message:
     """Make the message that has the server send a range of a file."""
     first, last = part
     count = last + 1 - first

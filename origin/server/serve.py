@@ -87,7 +87,7 @@ async def serve(
     config = of_role(config)
     with _cancelled_by_sigterm():
         bound = bound or socket_activation.inherit_or_bind(config, limits.server.listening)
-        start = _Start(
+        start = _ServerStart(
             bound,
             limits,
             () if file is None else (file,),
@@ -107,7 +107,7 @@ async def serve(
 
 
 @dataclass(frozen=True)
-class _Start:
+class _ServerStart:
     """How a server is started.
 
     Attributes:
@@ -130,7 +130,7 @@ class _Start:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _PreparedServer:
     """A server that has only to be run.
 
     Attributes:
@@ -145,7 +145,9 @@ class _Ready:
     lock: DataLock | None
 
 
-async def _make_ready(config: Config, finding_tools: Awaitable[Tools], start: _Start) -> _Ready:
+async def _make_ready(
+    config: Config, finding_tools: Awaitable[Tools], start: _ServerStart
+) -> _PreparedServer:
     """Make everything that the server needs, and wait until no other one listens on its sockets."""
     limits, bound, demo = start.limits, start.bound, start.demo
     # A channel of that name which somebody configured is his own.
@@ -185,7 +187,7 @@ async def _make_ready(config: Config, finding_tools: Awaitable[Tools], start: _S
         address_of(bound.http, config.server.host),
         limits.server.listening.takeover_look_seconds,
     )
-    return _Ready(http_config, services, secrets.made, lock)
+    return _PreparedServer(http_config, services, secrets.made, lock)
 
 
 def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[socket.socket]:
@@ -194,7 +196,7 @@ def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[so
     return [one for one in bound.http if not admin_port or one.getsockname()[1] != admin_port]
 
 
-async def _run(ready: _Ready, start: _Start) -> None:
+async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
     """Serve until a signal ends the server, then release what it holds."""
     services, bound = ready.services, start.bound
     address = address_of(bound.http, services.config.server.host)

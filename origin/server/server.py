@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import structlog
 import uvicorn
 
-from origin.http1.connection import Connection
+from origin.http1.connection import HttpConnection
 from origin.server.services.limits import ServerLimits
 from origin.server.system.connection_acceptor import (
     ConnectionAcceptor,
@@ -109,13 +109,13 @@ class Server(uvicorn.Server):
             listener.start()
         self._on_listening()
 
-    def _protocol(self) -> Connection:
+    def _protocol(self) -> HttpConnection:
         """Make a connection's protocol, as uvicorn does."""
         # uvicorn says `asyncio.Protocol`, which takes no arguments.
         made = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        if not isinstance(made, Connection):
+        if not isinstance(made, HttpConnection):
             raise TypeError("the protocol isn't ours")
         if self.should_exit:
             made.retire()
@@ -196,8 +196,8 @@ class Server(uvicorn.Server):
         under_way = self.server_state.connections or self.server_state.tasks
         return not under_way and all(one.is_over for one in self._listeners)
 
-    def _connections(self) -> list[Connection]:
-        return [one for one in self.server_state.connections if isinstance(one, Connection)]
+    def _connections(self) -> list[HttpConnection]:
+        return [one for one in self.server_state.connections if isinstance(one, HttpConnection)]
 
 
 def address_of(sockets: Sequence[socket.socket], host: str) -> str:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from origin.access.authentication import unauthorized
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
-from origin.events.delivery import Reader
+from origin.events.delivery import ChannelReader
 from origin.events.reading import stream_events
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left, receive_body, require_type
@@ -93,7 +93,7 @@ class RelayEndpoint:
         if error is not None and completion.is_empty:
             await error_response(error)(request.scope, request.receive, send)
             return
-        await stream_events(answer, Reader(answer.since(None), COMPLETION_STREAM), send, answer.enter)
+        await stream_events(answer, ChannelReader(answer.since(None), COMPLETION_STREAM), send, answer.enter)
 
     @staticmethod
     async def _whole(completion: Completion, request: Request, send: Send) -> None:

@@ -51,7 +51,7 @@ class AnswerCacheLimits:
 
 
 @dataclass(slots=True)
-class _Entry:
+class _CachedEntry:
     content: Text | CachedInitSegment
     renewed_from: float
     valid_until: float
@@ -67,7 +67,7 @@ class AnswerCache:
 
     def __init__(self, limits: AnswerCacheLimits | None = None) -> None:
         self._limits = limits or AnswerCacheLimits()
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, _CachedEntry] = OrderedDict()
         self._bytes = 0
 
     def find(self, target: bytes) -> Text | CachedInitSegment | None:
@@ -102,7 +102,7 @@ class AnswerCache:
         if size > limits.bytes:
             return
         seconds = limits.valid_seconds
-        self._entries[target] = _Entry(content, looked_up + seconds / 2, looked_up + seconds)
+        self._entries[target] = _CachedEntry(content, looked_up + seconds / 2, looked_up + seconds)
         self._bytes += size
         while self._bytes > limits.bytes or len(self._entries) > limits.answers:
             self._drop(next(iter(self._entries)))

@@ -19,7 +19,7 @@ import structlog
 from media.errors import MediaError
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http.answer import Headers
-from origin.http.byte_ranges import ByteRange, Span, select_span
+from origin.http.byte_ranges import SelectedRange, Span, select_span
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import HEADS_KEPT, Again, AnsweringConnection, FastAnswer, encoded
 from origin.http1.request_head import PlainFields, RequestLine
@@ -334,7 +334,7 @@ class RepeatedSegmentRequest:
         """Count an answer that is sent."""
         self._counter.add(length)
 
-    def answer(self, part: ByteRange) -> SegmentAnswer:
+    def answer(self, part: SelectedRange) -> SegmentAnswer:
         """Make the last answer one that goes on, and holds its copy."""
         del part
         cached = self._fast_path.copied(self._film, self._key)

@@ -21,7 +21,7 @@ from media.hls.media_playlist import MEDIA_TYPE
 from media.mp4 import wvtt
 from media.subtitles import webvtt
 from origin.files.open_files import OpenFileCache
-from origin.http.representation import Representation
+from origin.http.representation import SelectedRepresentation
 from origin.responses import gzip_cache
 from origin.responses.media_responses import RequestTraits, text_response
 from origin.responses.refusal import ABSENT_FILE_SECONDS, READING_RETRY_SECONDS, absent, unavailable
@@ -66,7 +66,7 @@ _SPRITE = re.compile(r"0|[1-9][0-9]{0,4}")
 class SegmentMedia(NamedTuple):
     """The content of a segment, of I-frames or of pictures, and how long caches may keep it."""
 
-    content: Representation
+    content: SelectedRepresentation
     lifetime: Lifetime
 
 

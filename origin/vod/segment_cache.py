@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from origin.http.answer import Headers
-from origin.http.byte_ranges import ByteRange
+from origin.http.byte_ranges import SelectedRange
 from origin.http.representation import RepresentationMetadata
 from origin.http1.sendfile import Piece
 from origin.http1.vectored_read import READ_AT_ONCE, FileRuns
@@ -199,7 +199,7 @@ def is_scattered(segment: Segment) -> bool:
     return len(segment.ends) > 1 and segment.size < LONG_RUN * len(segment.ends)
 
 
-def pieces_of_segment(segment: Segment, part: ByteRange) -> Sequence[Piece]:
+def pieces_of_segment(segment: Segment, part: SelectedRange) -> Sequence[Piece]:
     """Say where the bytes of a range of a segment are: its header in memory, its samples in the file."""
     pieces: list[Piece] = []
     if part.first < len(segment.header):
@@ -210,14 +210,14 @@ def pieces_of_segment(segment: Segment, part: ByteRange) -> Sequence[Piece]:
     if is_scattered(segment):
         pieces.append(FileRuns(segment.offsets, segment.ends, start, stop))
     else:
-        pieces += [ByteRange(at, at + size - 1) for at, size in segment.pieces(start, stop)]
+        pieces += [SelectedRange(at, at + size - 1) for at, size in segment.pieces(start, stop)]
     return pieces
 
 
-def pieces_of_i_frames(frames: IFrameFile, part: ByteRange) -> Sequence[Piece]:
+def pieces_of_i_frames(frames: IFrameFile, part: SelectedRange) -> Sequence[Piece]:
     """Say where the bytes of a range of a track's I-frames are, likewise."""
     return [
-        piece if isinstance(piece, bytes) else ByteRange(piece[0], sum(piece) - 1)
+        piece if isinstance(piece, bytes) else SelectedRange(piece[0], sum(piece) - 1)
         for piece in frames.pieces(part.first, part.length)
     ]
 

@@ -29,7 +29,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from origin.config.options import Config
-from origin.http1.connection import Connection
+from origin.http1.connection import HttpConnection
 from origin.server.services.limits import Limits
 from origin.server.system.connection_acceptor import ConnectionAcceptor, ListeningLimits, SocketListener
 from origin.workers.messages import AllClosed, Report, ReportedMetric, Start, TakeLog
@@ -68,7 +68,7 @@ class WorkerSetup:
     logs: LogServer
 
 
-class _Place:
+class _WorkerPlace:
     """The place of one worker, which another process takes when the one there dies.
 
     Args:
@@ -99,7 +99,7 @@ class WorkerPool:
         self.restarts = 0
         self._setup = setup
         self._limits = setup.limits.workers
-        places = [_Place(number, self._limits.restarts) for number in range(1, setup.count + 1)]
+        places = [_WorkerPlace(number, self._limits.restarts) for number in range(1, setup.count + 1)]
         self._places = places
         # Either of these is empty.
         self._free, self._spares = deque(places), deque[WorkerProcess]()
@@ -112,7 +112,7 @@ class WorkerPool:
         self._stands_in = False
         self._running = 0
         self._handed_over = 0
-        self._make_connection: Callable[[], Connection] | None = None
+        self._make_connection: Callable[[], HttpConnection] | None = None
 
     @property
     def _workers(self) -> dict[int, WorkerProcess]:
@@ -131,7 +131,7 @@ class WorkerPool:
         return self._ending.is_set() and all(one.state in closed for one in self._workers.values())
 
     def make_listener(
-        self, sock: socket.socket, protocol: Callable[[], Connection], limits: ListeningLimits
+        self, sock: socket.socket, protocol: Callable[[], HttpConnection], limits: ListeningLimits
     ) -> ConnectionAcceptor:
         """Make what takes the connections of a socket: the workers, if it is one of theirs."""
         if sock not in self._setup.sockets:
@@ -279,11 +279,11 @@ class WorkerPool:
             await self._changed.wait()
         return False
 
-    async def _run(self) -> tuple[_Place | None, str]:
+    async def _run(self) -> tuple[_WorkerPlace | None, str]:
         """Run a process to its end; give the place that it had, and tell in words how it ended."""
         setup = self._setup
         worker: WorkerProcess | None = None
-        place: _Place | None = None
+        place: _WorkerPlace | None = None
         try:
             listening = [sock.fileno() for sock in setup.sockets]
             worker = WorkerProcess(listening, setup.limits, self._connection, setup.logs, self._change)
@@ -299,7 +299,7 @@ class WorkerPool:
                 place = self._leave(worker)
         return place, reason
 
-    def _leave(self, worker: WorkerProcess) -> _Place | None:
+    def _leave(self, worker: WorkerProcess) -> _WorkerPlace | None:
         """Take a process away; give the place that it had."""
         if worker in self._spares:
             self._spares.remove(worker)
@@ -329,7 +329,7 @@ class WorkerPool:
             if self._may_listen:
                 worker.listen()
 
-    def _connection(self) -> Connection:
+    def _connection(self) -> HttpConnection:
         """Make the protocol of a connection that was handed over."""
         if self._make_connection is None:
             raise RuntimeError("workers listen before the server does")

@@ -65,7 +65,7 @@ def main() -> None:
     _name(f"worker {start.number}")
     redactor, fields = redactor_of(start.config), {"worker": start.number}
     logging_setup.configure(start.config.log.level, start.config.log.format, redactor, fields)
-    uvloop.run(Worker(start, sock).serve())
+    uvloop.run(WorkerRun(start, sock).serve())
 
 
 def _die_with(parent: int) -> None:
@@ -118,7 +118,7 @@ class _WorkerServer(Server):
             super().end()
 
 
-class Worker:
+class WorkerRun:
     """Runs a worker's server as the control process tells it."""
 
     def __init__(self, start: Start, sock: socket.socket) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from media.errors import MalformedError
-from origin.http1.connection import Connection
+from origin.http1.connection import HttpConnection
 from origin.server.services.limits import Limits
 from origin.workers import messages
 from origin.workers.messages import (
@@ -69,7 +69,7 @@ class WorkerProcess:
         self,
         listening: Sequence[int],
         limits: Limits,
-        make_connection: Callable[[], Connection],
+        make_connection: Callable[[], HttpConnection],
         logs: LogServer,
         on_change: Callable[[], None],
     ) -> None:

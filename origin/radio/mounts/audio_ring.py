@@ -11,7 +11,7 @@ from origin.fan_out.ring import Cursor, LaggedError, Ring
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class MountBlock:
     """Bytes that were appended at once.
 
     Attributes:
@@ -69,14 +69,14 @@ class AudioCursor(Cursor):
         self.media_time = media_time
         self.link = link
 
-    def move_behind(self, block: Block) -> None:
+    def move_behind(self, block: MountBlock) -> None:
         """Advance behind a block."""
         self.sequence += 1
         self.cut = None
         self.media_time, self.link = block.ends, block.link
 
 
-class AudioRing(Ring[Block, AudioCursor]):
+class AudioRing(Ring[MountBlock, AudioCursor]):
     """The newest audio, at most ``capacity`` bytes.
 
     Args:
@@ -113,7 +113,7 @@ class AudioRing(Ring[Block, AudioCursor]):
         begins, ends = self.media_time, self.media_time + duration
         if 0 < len(data) <= self.capacity:
             self.media_time = ends
-        self.put(Block(self._end, data, label, cuts, begins, ends, lead, link))
+        self.put(MountBlock(self._end, data, label, cuts, begins, ends, lead, link))
 
     def join(self, burst: int = 0, on_lag: Callable[[], None] | None = None, link: int = 0) -> AudioCursor:
         """Add a reader.

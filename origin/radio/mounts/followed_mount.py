@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import structlog
 
 from origin.http1.body_writer import Stream
-from origin.radio.mounts.audio_ring import AudioRing, Block
+from origin.radio.mounts.audio_ring import AudioRing, MountBlock
 from origin.radio.mounts.icy_headers import StationDescription, listener_headers
 from origin.radio.mounts.listener_media_time import ListenerTime, MediaTimeMark
 from origin.radio.mounts.listeners import Listener, Listeners
@@ -161,7 +161,7 @@ class FollowedMount:
 
     # What the other process tells
 
-    def take_block(self, sequence: int, block: Block) -> None:
+    def take_block(self, sequence: int, block: MountBlock) -> None:
         """Take the next block of audio; those that are missing before it are a gap."""
         if sequence < self._ring.next_sequence:
             return

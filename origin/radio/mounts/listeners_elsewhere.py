@@ -77,7 +77,7 @@ class ListenerThere:
 
 
 @dataclass(slots=True)
-class _Process:
+class _ListeningProcess:
     """The listeners of one process: client and time of coming by number."""
 
     present: dict[int, tuple[ListenerClient, float]] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class ListenersElsewhere:
         self._clock = clock
         self._begin_times = begin_times
         self._end_times = end_times
-        self._processes: dict[Hashable, _Process] = {}
+        self._processes: dict[Hashable, _ListeningProcess] = {}
         self.connections = self.dropped = self.sent_bytes = 0
 
     def __len__(self) -> int:
@@ -134,7 +134,7 @@ class ListenersElsewhere:
 
     def fold_report(self, process: Hashable, report: ListenerReport) -> None:
         """Fold a process's report."""
-        known = self._processes.setdefault(process, _Process())
+        known = self._processes.setdefault(process, _ListeningProcess())
         now = self._clock()
         for one in report.came:
             known.present[one.number] = ListenerClient(one.address, one.agent), now - one.seconds

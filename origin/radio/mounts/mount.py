@@ -15,7 +15,7 @@ import structlog
 
 from media.mp3.icy import metadata_block
 from origin.http1.body_writer import Stream
-from origin.radio.mounts.audio_ring import AudioRing, Block
+from origin.radio.mounts.audio_ring import AudioRing, MountBlock
 from origin.radio.mounts.icy_headers import StationDescription, describe_station, listener_headers
 from origin.radio.mounts.internal_subscribers import Subscribers
 from origin.radio.mounts.limits import MountLimits
@@ -40,7 +40,7 @@ from packager.radio.ogg_chain import OggChain
 from packager.radio.source_client_station import SourceClientStation
 
 
-class StreamType:
+class AudioType:
     """The media type that a mount's listeners were told, which their response can't change any more.
 
     Attributes:
@@ -220,7 +220,7 @@ class Mount:
         self._label = b""
         # The title and the address in it.
         self._said: tuple[str, str] | None = None
-        self._type = StreamType()
+        self._type = AudioType()
         self._unheard_type = ""
         self._chain = OggChain(crc32(name.encode("utf-8", "replace")))
         limits = self.options.limits
@@ -230,7 +230,7 @@ class Mount:
         self._dismiss: Callable[[], None] | None = None
         self.audience = Listeners(name, self._ring, listener, clock, count)
         self.elsewhere = ListenersElsewhere(clock, self.now.begin_times, self.now.end_times)
-        self.on_entry: Callable[[Block | StationEntry], None] = lambda _: None
+        self.on_entry: Callable[[MountBlock | StationEntry], None] = lambda _: None
         self._told: StationFacts | None = None
         self._peak = 0
         # How the newest audio differs from the intro; None before the first.
@@ -321,7 +321,7 @@ class Mount:
         )
 
     @property
-    def kept(self) -> tuple[Block, ...]:
+    def kept(self) -> tuple[MountBlock, ...]:
         """The newest audio, as new listeners get it."""
         return tuple(self._ring.between(self._ring.first_sequence, self._ring.next_sequence))
 

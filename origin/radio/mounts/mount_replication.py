@@ -13,7 +13,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from origin.radio.mounts.audio_ring import Block
+from origin.radio.mounts.audio_ring import MountBlock
 from origin.radio.mounts.followed_mount import FollowedMount
 from origin.radio.mounts.listeners_elsewhere import ListenerReport
 from origin.radio.mounts.mount import Mount
@@ -24,7 +24,7 @@ RADIO = "radio"
 """The kind of these logs: what their names begin with."""
 
 
-class SnapshotBegin(Struct, frozen=True, tag="begin"):
+class StationSnapshotBegin(Struct, frozen=True, tag="begin"):
     """The first entry of a snapshot; the blocks that are kept follow.
 
     Attributes:
@@ -35,7 +35,7 @@ class SnapshotBegin(Struct, frozen=True, tag="begin"):
 
 
 class BlockEntry(Struct, frozen=True, tag="block"):
-    """A `Block`; its times are fractions."""
+    """A `MountBlock`; its times are fractions."""
 
     data: bytes
     label: bytes
@@ -46,8 +46,8 @@ class BlockEntry(Struct, frozen=True, tag="block"):
     link: int
 
 
-ServedEntry: TypeAlias = Block | StationEntry | SnapshotBegin | SnapshotEnd
-FollowedEntry: TypeAlias = BlockEntry | StationEntry | SnapshotBegin | SnapshotEnd
+ServedEntry: TypeAlias = MountBlock | StationEntry | StationSnapshotBegin | SnapshotEnd
+FollowedEntry: TypeAlias = BlockEntry | StationEntry | StationSnapshotBegin | SnapshotEnd
 
 _encode = msgspec.msgpack.Encoder().encode
 _ENTRY = msgspec.msgpack.Decoder(FollowedEntry)
@@ -68,11 +68,11 @@ class ServedMountLog:
     def snapshot(self) -> Iterator[ServedEntry]:
         """Return the entries from which another process makes the same station."""
         mount = self._mount
-        return iter((SnapshotBegin(mount.first_sequence), *mount.kept, mount.facts, SnapshotEnd()))
+        return iter((StationSnapshotBegin(mount.first_sequence), *mount.kept, mount.facts, SnapshotEnd()))
 
     def encode(self, entry: ServedEntry) -> bytes:
         """Write an entry."""
-        if not isinstance(entry, Block):
+        if not isinstance(entry, MountBlock):
             return _encode(entry)
         begins, ends = entry.begins.as_integer_ratio(), entry.ends.as_integer_ratio()
         return _encode(BlockEntry(entry.data, entry.label, entry.cuts, begins, ends, entry.lead, entry.link))
@@ -116,16 +116,16 @@ class FollowedMountLog:
             MalformedError: it is none.
         """
         entry = read_message(_ENTRY, message, "entry of a station's log")
-        return place_of(entry, SnapshotBegin), entry
+        return place_of(entry, StationSnapshotBegin), entry
 
     def fold(self, entry: FollowedEntry) -> None:
         """Take an entry."""
-        if isinstance(entry, SnapshotBegin):
+        if isinstance(entry, StationSnapshotBegin):
             self._next = entry.first
             self._mount.forget_reports()
         elif isinstance(entry, BlockEntry):
             begins, ends = Fraction(*entry.begins), Fraction(*entry.ends)
-            block = Block(0, entry.data, entry.label, entry.cuts, begins, ends, entry.lead, entry.link)
+            block = MountBlock(0, entry.data, entry.label, entry.cuts, begins, ends, entry.lead, entry.link)
             self._mount.take_block(self._next, block)
             self._next += 1
         elif not isinstance(entry, SnapshotEnd):

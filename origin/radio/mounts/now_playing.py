@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from media.mp3.icy import clean_title
 from origin.events.channel import EventChannel, new_epoch
-from origin.events.delivery import Reader
+from origin.events.delivery import ChannelReader
 from origin.http1.body_writer import Stream
 from origin.radio.mounts.listener_media_time import ListenerTime, ListenerTimes, MediaTimeMark
 from origin.radio.mounts.listeners import Listener
@@ -84,7 +84,7 @@ class NowPlaying:
         """Note that a listener with a token has gone."""
         self._listener_times.end(token, listener_time)
 
-    def enter(self, reader: Reader, stream: Stream) -> None:
+    def enter(self, reader: ChannelReader, stream: Stream) -> None:
         """Add a reader: it gets the media times of its listener, then the titles it has missed."""
         marks = self._listener_times.marks(reader.token)
         self.channel.enter(reader, stream, [("listening", describe_mark(mark)) for mark in marks])

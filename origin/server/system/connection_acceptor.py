@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from origin.http1.connection import Connection
+from origin.http1.connection import HttpConnection
 from packager.transient_errors import LACKING
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class ConnectionAcceptor(Protocol):
         """Whether nothing of the connections that it took is under way elsewhere, once it is closed."""
 
 
-MakeListener = Callable[[socket.socket, Callable[[], Connection], ListeningLimits], ConnectionAcceptor]
+MakeListener = Callable[[socket.socket, Callable[[], HttpConnection], ListeningLimits], ConnectionAcceptor]
 """Makes what takes the connections of a socket for HTTP, given what makes their protocols."""
 
 

@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from origin.events.delivery import MOST_FRAMES, Reader
+from origin.events.delivery import MOST_FRAMES, ChannelReader
 from origin.events.event_log import Event
 from origin.events.limits import ChannelLimits
 from origin.http1.body_writer import Stream
@@ -133,7 +133,7 @@ class Narrow:
 async def test_one_that_reads_too_slowly_is_told_what_it_has_missed_and_goes_on() -> None:
     channel = a_channel(history=5000, queue_bytes=16 * 1024, flush_seconds=0.0)
     slow = Narrow()
-    reader = Reader(channel.since(None))
+    reader = ChannelReader(channel.since(None))
     channel.enter(reader, cast(Stream, slow))
 
     def publish(count: int) -> None:
@@ -205,7 +205,7 @@ async def test_a_long_past_is_read_once_in_portions_between_which_others_have_th
             await asyncio.sleep(0)
     channel.log._ring._blocks = events = CountedReads(channel.log._ring._blocks)
     late = Narrow()
-    channel.enter(Reader(channel.since(None)), cast(Stream, late))
+    channel.enter(ChannelReader(channel.since(None)), cast(Stream, late))
     most = channel.limits.bytes_at_once + channel.limits.write_bytes
     assert 0 < len(late.data) <= most
     before = 0

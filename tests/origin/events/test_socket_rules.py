@@ -12,7 +12,7 @@ import pytest
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import SERVER, Protocol, State
 
-from origin.http1.websocket import FrameReader, Message, WebSocketError, WebSocketLimits
+from origin.http1.websocket import FrameReader, WebSocketError, WebSocketLimits, WebSocketMessage
 from tests.event_server import LIMIT, serving
 from tests.origin.events.test_websocket_endpoint import opened, raw
 from tests.waiting import until
@@ -151,7 +151,7 @@ def test_text_that_is_utf_8_is_taken_however_it_is_in_fragments(name: str) -> No
         reader = FrameReader(WebSocketLimits())
         fragments = [sent(CONTINUATION, piece, final=False) for piece in rest]
         reader.receive_data(b"".join((sent(TEXT, first, final=False), *fragments, sent(CONTINUATION))))
-        assert list(reader.events()) == [Message(text.decode())]
+        assert list(reader.events()) == [WebSocketMessage(text.decode())]
 
 
 @pytest.mark.clause("RFC 6455 §8.1")

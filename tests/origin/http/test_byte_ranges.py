@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from origin.http.byte_ranges import (
     MAXIMUM_RANGES,
-    ByteRange,
     Partial,
+    SelectedRange,
     Unsatisfiable,
     Whole,
     closing,
@@ -55,7 +55,7 @@ def test_a_range_that_is_taken_as_it_stands_is_the_one_that_is_selected(value: s
     found = verbatim_range(value.encode("utf-8"), size)
     if found is not None:
         assert ranges(f"bytes={value}", size) == [found]
-        assert content_range(ByteRange(*found), size) == f"bytes {value}/{size}"
+        assert content_range(SelectedRange(*found), size) == f"bytes {value}/{size}"
 
 
 def test_most_ranges_are_taken_as_they_stand() -> None:
@@ -116,8 +116,8 @@ def test_a_letter_that_only_looks_like_the_unit_is_another_unit() -> None:
 def test_fields_are_written_as_the_standard_writes_them() -> None:
     """The second is §14.4's own example."""
     assert unsatisfied_range(47022) == "bytes */47022"
-    assert content_range(ByteRange(42, 1233), 1234) == "bytes 42-1233/1234"
-    assert part_header(ByteRange(500, 999), 8000, "application/pdf", "THIS_STRING_SEPARATES") == (
+    assert content_range(SelectedRange(42, 1233), 1234) == "bytes 42-1233/1234"
+    assert part_header(SelectedRange(500, 999), 8000, "application/pdf", "THIS_STRING_SEPARATES") == (
         b"\r\n--THIS_STRING_SEPARATES\r\n"
         b"Content-Type: application/pdf\r\n"
         b"Content-Range: bytes 500-999/8000\r\n\r\n"

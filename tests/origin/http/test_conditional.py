@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from origin.http.conditional import (
-    Outcome,
+    PreconditionOutcome,
     Validators,
     evaluate,
     format_date,
@@ -129,7 +129,7 @@ def test_lists_of_entity_tags(field: str, tags: list[str] | None) -> None:
 def test_any_list_of_tags_gives_an_outcome(field: str) -> None:
     """Whatever stands there."""
     for name in ("if-match", "if-none-match"):
-        assert evaluate("GET", {name: field}, LONG_AGO, NOW) in Outcome
+        assert evaluate("GET", {name: field}, LONG_AGO, NOW) in PreconditionOutcome
     range_applies(field, LONG_AGO, NOW)
 
 
@@ -137,21 +137,21 @@ def test_any_list_of_tags_gives_an_outcome(field: str) -> None:
 @given(st.text(max_size=40), st.sampled_from(["if-modified-since", "if-unmodified-since"]))
 @settings(max_examples=100, deadline=None)
 def test_any_text_that_is_no_date_changes_nothing(text: str, name: str) -> None:
-    assert evaluate("GET", {name: text}, LONG_AGO, NOW) is Outcome.PROCEED
+    assert evaluate("GET", {name: text}, LONG_AGO, NOW) is PreconditionOutcome.PROCEED
 
 
 @pytest.mark.clause("RFC 9110 §13.1.2")
 @pytest.mark.parametrize("field", ['"a"', 'W/"a"', "*"])
 def test_a_failed_if_none_match_of_another_method_is_412(field: str) -> None:
     """304 is for GET and HEAD."""
-    assert evaluate("PUT", {"if-none-match": field}, LONG_AGO, NOW) is Outcome.FAILED
-    assert evaluate("GET", {"if-none-match": field}, LONG_AGO, NOW) is Outcome.NOT_MODIFIED
+    assert evaluate("PUT", {"if-none-match": field}, LONG_AGO, NOW) is PreconditionOutcome.FAILED
+    assert evaluate("GET", {"if-none-match": field}, LONG_AGO, NOW) is PreconditionOutcome.NOT_MODIFIED
 
 
 @pytest.mark.clause("RFC 9110 §13.1.3")
 def test_a_date_is_no_condition_for_other_methods() -> None:
     fields = {"if-modified-since": "Sun, 06 Nov 1994 08:49:37 GMT"}
-    assert evaluate("POST", fields, LONG_AGO, NOW) is Outcome.PROCEED
+    assert evaluate("POST", fields, LONG_AGO, NOW) is PreconditionOutcome.PROCEED
 
 
 @pytest.mark.clause(
@@ -160,11 +160,11 @@ def test_a_date_is_no_condition_for_other_methods() -> None:
 def test_a_representation_without_validators_matches_only_the_asterisk() -> None:
     nothing = Validators()
     date = "Sun, 06 Nov 1994 08:49:37 GMT"
-    assert evaluate("GET", {"if-match": "*"}, nothing, NOW) is Outcome.PROCEED
-    assert evaluate("GET", {"if-match": '"a"'}, nothing, NOW) is Outcome.FAILED
-    assert evaluate("GET", {"if-none-match": '"a"'}, nothing, NOW) is Outcome.PROCEED
-    assert evaluate("GET", {"if-modified-since": date}, nothing, NOW) is Outcome.PROCEED
-    assert evaluate("GET", {"if-unmodified-since": date}, nothing, NOW) is Outcome.PROCEED
+    assert evaluate("GET", {"if-match": "*"}, nothing, NOW) is PreconditionOutcome.PROCEED
+    assert evaluate("GET", {"if-match": '"a"'}, nothing, NOW) is PreconditionOutcome.FAILED
+    assert evaluate("GET", {"if-none-match": '"a"'}, nothing, NOW) is PreconditionOutcome.PROCEED
+    assert evaluate("GET", {"if-modified-since": date}, nothing, NOW) is PreconditionOutcome.PROCEED
+    assert evaluate("GET", {"if-unmodified-since": date}, nothing, NOW) is PreconditionOutcome.PROCEED
     assert not range_applies('"a"', nothing, NOW)
     assert not range_applies(date, nothing, NOW)
 
@@ -176,15 +176,15 @@ def test_a_weak_validator_continues_nothing() -> None:
     assert not range_applies('W/"a"', weak, NOW)
     assert not range_applies('"a"', weak, NOW)
     assert not range_applies("Sun, 06 Nov 1994 08:49:37 GMT", weak, NOW)
-    assert evaluate("GET", {"if-match": 'W/"a"'}, weak, NOW) is Outcome.FAILED
-    assert evaluate("GET", {"if-none-match": '"a"'}, weak, NOW) is Outcome.NOT_MODIFIED
+    assert evaluate("GET", {"if-match": 'W/"a"'}, weak, NOW) is PreconditionOutcome.FAILED
+    assert evaluate("GET", {"if-none-match": '"a"'}, weak, NOW) is PreconditionOutcome.NOT_MODIFIED
 
 
 @pytest.mark.clause("RFC 9110 §13.1.1", "RFC 9110 §13.1.2")
 def test_a_list_that_does_not_parse_matches_nothing() -> None:
     """Step 3 of each: what is no list of entity-tags is false, or true."""
-    assert evaluate("GET", {"if-match": "a"}, LONG_AGO, NOW) is Outcome.FAILED
-    assert evaluate("GET", {"if-none-match": "a"}, LONG_AGO, NOW) is Outcome.PROCEED
+    assert evaluate("GET", {"if-match": "a"}, LONG_AGO, NOW) is PreconditionOutcome.FAILED
+    assert evaluate("GET", {"if-none-match": "a"}, LONG_AGO, NOW) is PreconditionOutcome.PROCEED
 
 
 def test_no_list_of_tags_costs_more_than_linear_time() -> None:

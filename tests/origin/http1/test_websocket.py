@@ -23,12 +23,12 @@ from origin.http1.websocket import (
     Close,
     FrameReader,
     HandshakeError,
-    Message,
     Ping,
     Pong,
     WebSocketError,
     WebSocketEvent,
     WebSocketLimits,
+    WebSocketMessage,
 )
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -70,14 +70,14 @@ SESSION = (
     sent(TEXT, b"nobody reads this"),
 )
 TOLD = [
-    Message("Grüße"),
+    WebSocketMessage("Grüße"),
     Ping(b"one"),
     Ping(b""),
-    Message("ab"),
-    Message(bytes(range(256)) * 300),
+    WebSocketMessage("ab"),
+    WebSocketMessage(bytes(range(256)) * 300),
     Pong(b"late"),
-    Message("x" * 126),
-    Message(""),
+    WebSocketMessage("x" * 126),
+    WebSocketMessage(""),
     Close(1000, "bye"),
 ]
 

@@ -16,7 +16,7 @@ from starlette.types import Message
 
 from origin.files.routes import open_file
 from origin.http.answer import answer
-from origin.http.byte_ranges import ByteRange
+from origin.http.byte_ranges import SelectedRange
 from origin.http.media_types import media_type
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.responses.representation import BytesRepresentation, FileRepresentation, RepresentationResponse
@@ -50,9 +50,9 @@ class Recorder:
         await response(scope, self.receive, self.send)
 
 
-def body_of(representation: BytesRepresentation, pieces: tuple[bytes | ByteRange, ...]) -> bytes:
+def body_of(representation: BytesRepresentation, pieces: tuple[bytes | SelectedRange, ...]) -> bytes:
     return b"".join(
-        DATA[piece.first : piece.last + 1] if isinstance(piece, ByteRange) else piece for piece in pieces
+        DATA[piece.first : piece.last + 1] if isinstance(piece, SelectedRange) else piece for piece in pieces
     )
 
 

@@ -15,7 +15,7 @@ from origin.events.limits import ChannelLimits
 from origin.http.client_limits import ClientLimits
 from origin.radio.mounts.icy_headers import StationDescription
 from origin.radio.mounts.mount_entries import StationFacts
-from origin.radio.mounts.mount_replication import SnapshotBegin
+from origin.radio.mounts.mount_replication import StationSnapshotBegin
 from origin.server.services.limits import Limits
 from origin.workers.event_channel_readers import WorkerEventChannels
 from origin.workers.stations import WorkerStations
@@ -126,7 +126,7 @@ def stations(facts: StationFacts | None, config: Config) -> WorkerStations:
     """A worker's station ``one``, as the process that makes it has told."""
     found = WorkerStations(1, config, Limits(), lambda _: None)
     followed = found.follow("one")
-    followed.fold(SnapshotBegin(0))
+    followed.fold(StationSnapshotBegin(0))
     if facts is not None:
         followed.fold(facts)
     followed.fold(SnapshotEnd())

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from origin.http1.connection import Connection
+from origin.http1.connection import HttpConnection
 from origin.server.services.limits import Limits, WorkerLimits
 from origin.workers import messages
 from origin.workers.messages import Ready
@@ -243,7 +243,7 @@ def silent(server: ServerProcess) -> dict[str, str]:
     return {name: state for name, state in workers.items() if state != "ready"}
 
 
-def no_connection() -> Connection:
+def no_connection() -> HttpConnection:
     raise AssertionError("nothing was handed over")
 
 
