@@ -8,7 +8,26 @@ import pytest
 
 from tests import prose
 
-HELD: tuple[str, ...] = ("media/crc.py", "media/errors.py")
+HELD: tuple[str, ...] = (
+    "media/crc.py",
+    "media/errors.py",
+    "origin/access",
+    "origin/cli",
+    "origin/fan_out",
+    "origin/files",
+    "origin/http",
+    "origin/http1",
+    "origin/ingest",
+    "origin/live",
+    "origin/radio",
+    "origin/recordings",
+    "origin/responses",
+    "origin/server/endpoints",
+    "origin/server/system",
+    "origin/token_relay",
+    "origin/vod",
+    "origin/workers",
+)
 """The floors, rooms and modules without a fault, which stay so; more are added as they are rewritten."""
 
 
