@@ -50,7 +50,7 @@ TEST_LINES = 400
 MODULES_IN_A_ROOM = 22
 """How many modules a room may have before it gets rooms inside it, by idea."""
 
-CROWDED_ROOMS = {"media/mp4", "packager/sources", "packager/vod"}
+CROWDED_ROOMS = {"media/mp4", "packager/sources"}
 """Rooms that have more still."""
 
 CONSTRUCTOR_ARGUMENTS = 6
