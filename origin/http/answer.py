@@ -6,11 +6,10 @@ Header fields and facts go in; a status, header fields and the parts of a body c
 from __future__ import annotations
 
 import functools
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from origin.http import byte_ranges, conditional
+from origin.http import byte_ranges, conditional, multipart_ranges
 from origin.http.byte_ranges import SelectedRange
 from packager.library.storage_interface import SETTLED_AFTER
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 VALIDATORS_KEPT = 256
 """Most validators whose header fields are cached."""
 
-_BOUNDARY_BYTES = 16
 _RELEVANT = frozenset(
     {
         b"range",
@@ -83,7 +81,11 @@ def answer(
     field = fields.get("range") if method == "GET" else None
     # RFC 9110 §13.2.2, last step: If-Range decides whether there is a Range at all.
     if field is not None and conditional.range_applies(fields.get("if-range"), validators, now):
-        overhead = _part_overhead(representation) if "," in field else 0
+        overhead = (
+            multipart_ranges.part_overhead(representation.size, representation.media_type)
+            if "," in field
+            else 0
+        )
         selection = byte_ranges.select(field, representation.size, overhead)
     known.append((b"accept-ranges", b"bytes"))
     if isinstance(selection, byte_ranges.Unsatisfiable):
@@ -154,12 +156,6 @@ def _refusal(method: str, status: int, text: bytes, headers: Headers) -> Answer:
     )
 
 
-def _part_overhead(representation: RepresentationMetadata) -> int:
-    last = SelectedRange(max(representation.size - 1, 0), max(representation.size - 1, 0))
-    boundary = "0" * (2 * _BOUNDARY_BYTES)
-    return len(byte_ranges.part_header(last, representation.size, representation.media_type, boundary))
-
-
 def _partial(
     representation: RepresentationMetadata, ranges: Sequence[SelectedRange], known: list[tuple[bytes, bytes]]
 ) -> Answer:
@@ -168,13 +164,9 @@ def _partial(
         # RFC 9110 §15.3.7.1: one range is never sent as multipart.
         known.append((b"content-range", byte_ranges.content_range(ranges[0], size).encode()))
         return Answer(206, (*known, *_content(media_type, ranges[0].length)), (ranges[0],))
-    # A boundary of 128 random bits can't be in a file, so that none has to be searched for it.
-    boundary = secrets.token_hex(_BOUNDARY_BYTES)
-    body: list[bytes | SelectedRange] = []
-    for part in ranges:
-        body += (byte_ranges.part_header(part, size, media_type, boundary), part)
-    body.append(byte_ranges.closing(boundary))
+    boundary = multipart_ranges.make_boundary()
+    body = multipart_ranges.multipart_body(ranges, size, media_type, boundary)
     length = sum(piece.length if isinstance(piece, SelectedRange) else len(piece) for piece in body)
     # RFC 9110 §15.3.7.2: each part has a Content-Range, and the response itself has none.
     content = _content(f"multipart/byteranges; boundary={boundary}", length)
-    return Answer(206, (*known, *content), tuple(body))
+    return Answer(206, (*known, *content), body)

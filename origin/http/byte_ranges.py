@@ -207,17 +207,3 @@ def content_range(part: SelectedRange, size: int) -> str:
 def unsatisfied_range(size: int) -> str:
     """Write the Content-Range of a 416 response (RFC 9110 §15.5.17)."""
     return f"bytes */{size}"
-
-
-def part_header(part: SelectedRange, size: int, media_type: str, boundary: str) -> bytes:
-    """Write what precedes a part's bytes in a multipart/byteranges body (RFC 9110 §14.6).
-
-    The delimiter begins with a line end before the first part too, since some clients wait for it.
-    """
-    fields = f"Content-Type: {media_type}\r\nContent-Range: {content_range(part, size)}\r\n\r\n"
-    return f"\r\n--{boundary}\r\n{fields}".encode("latin-1")
-
-
-def closing(boundary: str) -> bytes:
-    """Write what follows the last part of a multipart body."""
-    return f"\r\n--{boundary}--\r\n".encode("latin-1")

@@ -14,13 +14,12 @@ from origin.http.byte_ranges import (
     SelectedRange,
     Unsatisfiable,
     Whole,
-    closing,
     content_range,
-    part_header,
     select,
     unsatisfied_range,
     verbatim_range,
 )
+from origin.http.multipart_ranges import multipart_body
 
 FIELD_TEXT = st.text(alphabet=" \t,-=0123456789abytesx\u00a0\u0663\u017f_+", max_size=60)
 FIELDS = st.one_of(FIELD_TEXT, FIELD_TEXT.map("bytes={}".format))
@@ -117,12 +116,22 @@ def test_fields_are_written_as_the_standard_writes_them() -> None:
     """The second is §14.4's own example."""
     assert unsatisfied_range(47022) == "bytes */47022"
     assert content_range(SelectedRange(42, 1233), 1234) == "bytes 42-1233/1234"
-    assert part_header(SelectedRange(500, 999), 8000, "application/pdf", "THIS_STRING_SEPARATES") == (
-        b"\r\n--THIS_STRING_SEPARATES\r\n"
-        b"Content-Type: application/pdf\r\n"
-        b"Content-Range: bytes 500-999/8000\r\n\r\n"
+    parts = [SelectedRange(500, 999), SelectedRange(7000, 7999)]
+    assert multipart_body(parts, 8000, "application/pdf", "THIS_STRING_SEPARATES") == (
+        (
+            b"\r\n--THIS_STRING_SEPARATES\r\n"
+            b"Content-Type: application/pdf\r\n"
+            b"Content-Range: bytes 500-999/8000\r\n\r\n"
+        ),
+        SelectedRange(500, 999),
+        (
+            b"\r\n--THIS_STRING_SEPARATES\r\n"
+            b"Content-Type: application/pdf\r\n"
+            b"Content-Range: bytes 7000-7999/8000\r\n\r\n"
+        ),
+        SelectedRange(7000, 7999),
+        b"\r\n--THIS_STRING_SEPARATES--\r\n",
     )
-    assert closing("THIS_STRING_SEPARATES") == b"\r\n--THIS_STRING_SEPARATES--\r\n"
 
 
 @pytest.mark.clause("RFC 9110 §14.2")
