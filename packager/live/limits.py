@@ -90,6 +90,7 @@ class LiveLimits:
         gap_margin_target_durations: How much before that moment the gap comes.
         silent_target_durations: How long no part may come before a gap does: a source that is only slow isn't
             cut into pieces.
+        skipped_numbers: Most numbers for which gaps stand at once, where breaks left them behind the clock.
         shortest_look_seconds: Between two looks at a channel's punctuality, at least.
         longest_look_seconds: The same, at most.
         clock_bucket_seconds: The soonest arrival is taken of the last one to two spans of so long: long
@@ -116,6 +117,7 @@ class LiveLimits:
     gap_target_durations: float = 1.5
     gap_margin_target_durations: float = 0.1
     silent_target_durations: float = 0.4
+    skipped_numbers: int = 100
     shortest_look_seconds: float = 0.01
     longest_look_seconds: float = 0.25
     clock_bucket_seconds: float = 15.0

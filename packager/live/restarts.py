@@ -23,9 +23,12 @@ from packager.sources.publication import Publication
 from packager.sources.published_source import PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
-from packager.window.program_date_time import WallClock
+from packager.window.program_date_time import Instant, WallClock
 
 log = structlog.get_logger()
+
+START_SECONDS = 0.2
+"""How long an ffmpeg takes from its start to its first picture."""
 
 
 class Backoff:
@@ -138,6 +141,7 @@ class Restarts:
                 await asyncio.sleep(min(wait, self._limits.number_look_seconds))
                 continue
             source = await renewed(source)
+            self._skip_to_the_clock(source, plan, aligned)
             started, before = time.monotonic(), aligned.next_number
             reason = await self._run_once(source, plan, aligned, over)
             if over.is_set():
@@ -152,6 +156,19 @@ class Restarts:
             is_steady = supply_ended or (published and source.copied is not None)
             pause = backoff.ended(reason, seconds, published=published, is_steady=is_steady)
             await asyncio.sleep(pause)
+
+    def _skip_to_the_clock(self, source: Source, plan: Plan, aligned: AlignedWindows) -> None:
+        """Let gaps stand for the numbers that breaks took, so that a number still tells its segment's time.
+
+        ISO/IEC 23009-1 §5.3.9.5.3: players of DASH count segments by a clock, and some of them from the
+        epoch on, whenever a segment's period begins.
+        """
+        moment, duration, now = _begin_of(source), plan.cadence.segment_duration, Instant.now()
+        if moment is None or not plan.cadence.regular or not aligned.ready:
+            return
+        behind = self._context.numbers.behind(aligned.next_number, duration, moment)
+        if count := min(behind, self._limits.skipped_numbers):
+            aligned.skip(count, duration, Fraction(now.wall + min(moment - now.monotonic, 0.0)))
 
     async def _run_once(
         self, source: Source, plan: Plan, aligned: AlignedWindows, over: asyncio.Event
@@ -225,3 +242,15 @@ class Restarts:
             Feed(run, writer, cut, None if index else context.captions.follow)
             for index, (writer, cut) in enumerate(zip(made, cuts, strict=True))
         ]
+
+
+def _begin_of(source: Source) -> float | None:
+    """Return when the first picture of a run is made, by the monotonic clock; None where that isn't known.
+
+    What is kept of a stream comes again, from before the run.
+    """
+    if source.pump is None:
+        return time.monotonic() + START_SECONDS
+    if source.copied is not None or not isinstance(source.pump, PublishedSource) or source.pump.live is None:
+        return None
+    return source.pump.live.playable_since

@@ -9,6 +9,9 @@ from fractions import Fraction
 from packager.window.model import LiveSegment
 from packager.window.rendition_log_writer import RenditionWriter
 
+SHORTEST_GAP = Fraction(1, 1000)
+"""Seconds: what is shorter has no duration in a playlist."""
+
 
 class AlignedWindows:
     """The windows of one channel's renditions, kept at the same media sequence number.
@@ -101,6 +104,30 @@ class AlignedWindows:
             date = last.program_date_time + last.duration
             ratio = date.as_integer_ratio()
             writer.gap(LiveSegment(window.next_number, window.timeline, ratio, duration=duration))
+
+    def skip(self, count: int, longest: Fraction, until: Fraction) -> None:
+        """Publish gaps for numbers that the clock has left behind while no source was there.
+
+        Where there is no time between the last segment and the next one, nothing is skipped.
+
+        Args:
+            count: how many numbers.
+            longest: seconds of one gap, at most; all of them last no longer than the time that there was.
+            until: before when the next segment doesn't begin, in seconds since the epoch.
+        """
+        self.align()
+        # RFC 8216bis §6.2.1: no segment's date lies in another one.
+        lasts = [window.listed[-1] for window in self._windows]
+        room = until - max(last.program_date_time + last.duration for last in lasts)
+        length = min(room / count, longest) if count else Fraction(0)
+        if length < SHORTEST_GAP:
+            return
+        for writer, last in zip(self._writers, lasts, strict=True):
+            date = last.program_date_time + last.duration
+            for index in range(count):
+                ratio = (date + index * length).as_integer_ratio()
+                number = writer.window.next_number
+                writer.gap(LiveSegment(number, writer.window.timeline, ratio, duration=length))
 
     def end(self) -> None:
         """End all windows with the same number (EXT-X-ENDLIST)."""

@@ -134,6 +134,18 @@ class SequenceNumbers:
             return math.inf
         return self.now() - (number - self._beyond) * float(segment_duration)
 
+    def behind(self, number: int, segment_duration: Fraction, moment: float) -> int:
+        """Return by how many whole segments a number is behind the clock; 0 where it is ahead.
+
+        Args:
+            number: the number.
+            segment_duration: the channel's, in seconds.
+            moment: by the monotonic clock.
+        """
+        wall = self._start.wall + moment - self._start.monotonic
+        seconds = wall - (number - self._beyond) * float(segment_duration)
+        return max(math.floor(seconds / segment_duration), 0)
+
     def usable_since(self, number: int, segment_duration: Fraction) -> float:
         """Give the moment of the monotonic clock since which a number may be used; minus infinity: always."""
         return Instant.now().monotonic - self.slack(number, segment_duration) - MARGIN_SECONDS

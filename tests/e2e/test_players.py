@@ -39,6 +39,9 @@ AGAIN_SECONDS = 100.0
 """How long after its time a player that is to end by itself is given up, and another one looked at."""
 
 SEGMENT_SECONDS = 2
+KILLS = 5
+"""Of an encoder in a row: it is started anew after longer and longer pauses."""
+
 NEAR_SECONDS = 20.0
 """In which a program comes near the end that isn't just there."""
 
@@ -243,6 +246,58 @@ async def test_ffmpeg_plays_dash_without_a_complaint(tmp_path_factory: pytest.Te
             if found == (0, "") or (in_time and await asyncio.to_thread(kept_pace, server, "test", since)):
                 break
     assert found == (0, "")
+
+
+async def test_ffmpeg_plays_dash_behind_breaks_of_several_segments(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Numbers and media times stay those of the clock over breaks, by which alone ffmpeg 5.1 counts."""
+    for _ in looks():
+        with serving_channel(tmp_path_factory.mktemp("broken")) as server:
+            await asyncio.to_thread(wait_for, partial(has_begun, server), "some segments")
+            await asyncio.to_thread(kill_encoders, server)
+            newest = await asyncio.to_thread(newest_media, server)
+            goes_on = partial(has_media_behind, server, newest + 1)
+            await asyncio.to_thread(wait_for, goes_on, "segments behind the breaks")
+            # What fails again and again isn't told each time.
+            broken = broken_seconds(server)
+            assert broken > SEGMENT_SECONDS
+            found = await asyncio.to_thread(played_by_ffmpeg, server, "manifest.mpd")
+            behind = await asyncio.to_thread(seconds_behind, server)
+            keep("ffmpeg-dash-breaks", {"broken": broken, "behind": behind, "found": found})
+            # A starved encoder takes seconds to its first picture.
+            if found == (0, "") and behind < SEGMENT_SECONDS:
+                break
+    assert found == (0, "")
+    assert behind < SEGMENT_SECONDS
+
+
+def kill_encoders(server: ServerProcess) -> None:
+    """Kill a channel's encoder, and those that follow it."""
+    for _ in range(KILLS):
+        killed = server.encoder()
+        os.kill(killed, signal.SIGKILL)
+        wait_for(partial(has_gone, server, killed), "the encoder's end")
+
+
+def has_gone(server: ServerProcess, pid: int) -> bool:
+    return pid not in server.command_lines()
+
+
+def newest_media(server: ServerProcess) -> int:
+    """Give the number of the newest segment that isn't a gap."""
+    text = httpx.get(f"{server.url}/live/test/240p/media.m3u8", timeout=PATIENCE_SECONDS).text
+    found = re.findall(r"#EXTINF:.*\n(?!(?:#.*\n)*#EXT-X-GAP)(?:#.*\n)*(\d+)\.m4s", text)
+    return int(found[-1])
+
+
+def has_media_behind(server: ServerProcess, number: int) -> bool:
+    return newest_media(server) > number
+
+
+def broken_seconds(server: ServerProcess) -> float:
+    """Tell for how long no encoder of a channel ran, at least: the pauses before each start."""
+    return sum(map(float, re.findall(r"again_in=([0-9.]+)", "".join(server.output))))
 
 
 def has_begun(server: ServerProcess) -> bool:
