@@ -32,7 +32,6 @@ async def receive_within(receive: Callable[[], Awaitable[T]], seconds: float) ->
 
     Args:
         receive: waits; takes nothing if it is cancelled.
-        seconds: the timeout.
 
     Raises:
         TimeoutError: nothing arrived.
@@ -52,13 +51,7 @@ def expire(limit: asyncio.Timeout) -> None:
 
 
 async def opened_in_thread(function: Callable[P, C], *arguments: P.args, **keywords: P.kwargs) -> C:
-    """Open something in a thread; what nobody waits for any more when it is open is closed.
-
-    Args:
-        function: opens it, and blocks.
-        arguments: of the function.
-        keywords: likewise.
-    """
+    """Open something in a thread; what nobody waits for any more when it is open is closed."""
     return await _opened(None, functools.partial(function, *arguments, **keywords))
 
 
@@ -76,7 +69,6 @@ class Threads:
 
     Args:
         most: how many there are at most, and further calls wait for one; None: those that everything shares.
-        name: begins their names.
     """
 
     def __init__(self, most: int | None, name: str = "") -> None:

@@ -22,9 +22,6 @@ class DataLock:
     Args:
         folder: the folder, which is made if it isn't there.
         look_seconds: between two looks of a server that waits for it.
-
-    Attributes:
-        held: whether it is held.
     """
 
     def __init__(self, folder: Path, look_seconds: float = 0.02) -> None:

@@ -29,7 +29,7 @@ class LatencyHistogram:
         return sum(self.counts)
 
     def cumulative(self) -> tuple[list[tuple[str, float]], float]:
-        """Give the buckets as Prometheus writes them, and the sum of all values."""
+        """Return the buckets as Prometheus writes them, and the sum of all values."""
         bounds = [*map(str, self.bounds), "+Inf"]
         return list(zip(bounds, accumulate(self.counts), strict=True)), self.sum
 

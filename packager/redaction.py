@@ -65,7 +65,6 @@ def redacted_url(url: str, mark: str = "", *, with_path: bool = True) -> str:
 
     Args:
         url: anything that isn't a URL is returned unchanged.
-        mark: replaces what is removed.
         with_path: whether the path is shown.
     """
     scheme, separator, rest = url.partition("://")
@@ -160,7 +159,6 @@ class Redactor:
         """Make a redactor that knows some secrets.
 
         Args:
-            secrets: as configured.
             shortest: length from which a secret is removed by value.
         """
         forms = {form for secret in secrets if len(secret) >= shortest for form in _forms(secret)}

@@ -31,7 +31,7 @@ class RetryPolicy:
     """Beyond so many failures pauses grow no more: they are at their longest, and floats have an end."""
 
     def pause(self, failures: int) -> float:
-        """Give the seconds to wait behind the last of so many failures in a row.
+        """Return the pause in seconds after so many failures in a row.
 
         Args:
             failures: 1 or more.
@@ -40,7 +40,7 @@ class RetryPolicy:
         return min(grown, self.longest_seconds)
 
     def pauses(self) -> Iterator[float]:
-        """Give the pauses one after the other, as many as there are retries."""
+        """Yield the pauses in seconds, one for each retry."""
         failures = 0
         while self.retries is None or failures < self.retries:
             failures += 1
@@ -54,7 +54,6 @@ class FailureCount:
         policy: says how long to wait behind each.
 
     Attributes:
-        policy: the same.
         failures: how many there were since the last success that counts.
     """
 

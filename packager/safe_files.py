@@ -116,7 +116,6 @@ class OpenFolder:
 
     Args:
         descriptor: of the folder; it is closed with this one.
-        path: what people call it.
         shared: whether other users may read what is written in it; see ``DataFolder``.
     """
 
@@ -166,7 +165,7 @@ class OpenFolder:
             os.fchmod(self._descriptor, stat.S_IMODE(found.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
 
     def is_at(self, parent: OpenFolder, name: str) -> bool:
-        """Tell whether this folder is the one of a name, and wasn't moved or removed since it was opened."""
+        """Return whether this folder has a name, and wasn't moved or removed since it was opened."""
         there = parent.status(name)
         return there is not None and os.path.samestat(there, os.fstat(self._descriptor))
 
@@ -269,7 +268,6 @@ class OpenFolder:
         """Read a regular file.
 
         Args:
-            name: of the file.
             limit: its longest length in bytes.
 
         Raises:
@@ -306,7 +304,6 @@ class OpenFolder:
         """Write a file under a temporary name, synchronise and rename it.
 
         Args:
-            name: of the file.
             data: all of it, or its pieces in order.
             replaces: whether to replace an existing regular file.
             synchronized: whether it must survive a power cut.
@@ -340,7 +337,6 @@ class OpenFolder:
         """Remove a regular file.
 
         Args:
-            name: of the file.
             size: its length, if it is one of ours; None if that was checked already.
 
         Returns:

@@ -34,7 +34,6 @@ class SingleFlightCache(Generic[K, V]):
     """Keeps what was made; what wasn't asked for for longest goes first.
 
     Args:
-        limits: how much is kept.
         size: measures a thing in bytes, where the limits bound these.
     """
 
@@ -61,17 +60,16 @@ class SingleFlightCache(Generic[K, V]):
         return len(self._making)
 
     def find(self, key: K) -> V | None:
-        """Give what is kept, without waiting; else None."""
+        """Return the kept value without waiting, or None."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """Give what is kept, wait for whoever is making it, or make it.
+        """Return the kept value, wait for the thread that makes the value, or make the value.
 
         Args:
-            key: what it is.
             make: makes it, and may block; what it raises reaches all who wait, and isn't kept.
 
         Raises:

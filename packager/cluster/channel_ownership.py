@@ -40,14 +40,14 @@ log = structlog.get_logger()
 
 
 class OnDemand(Protocol):
-    """What a packager makes only while somebody asks for it."""
+    """A channel's output that a packager makes only while viewers ask for the channel."""
 
     @property
     def is_idle(self) -> bool:
         """Whether it isn't made now."""
 
     def ranges_behind(self, tags: Sequence[DateRange]) -> Iterable[DateRange]:
-        """Give the date ranges to be told where this packager goes on behind another one.
+        """Return the date ranges to append where this packager continues after another one.
 
         Args:
             tags: those that the shared log lists.
@@ -63,10 +63,6 @@ class LogContext:
 
     Attributes:
         shared: the log that all nodes serve.
-        stream: that log in Redis.
-        lease: of it.
-        connection: to Redis.
-        limits: of the node.
     """
 
     shared: SharedLog
@@ -82,7 +78,6 @@ class SharedChannel:
     Args:
         own: what the packager's own log gives.
         has_media: tells whether something comes from its source, or its event is over.
-        context: the shared log.
         dvr: of the log; None where there is none.
         on_demand: what is made only while somebody asks for it; None where it always is.
 
@@ -343,7 +338,7 @@ class SharedChannel:
                 dvr.begin(shared, self._append, self._may_append)
 
     def _may_append(self) -> bool:
-        """Tell whether an entry can be appended: no other node may own the log without this one's knowing."""
+        """Return whether an entry can be appended: no other node may own the log unknown to this one."""
         certain = self._lease.is_certain or not self._connection.is_up
         return self._is_level and self.shared.is_owned and certain
 

@@ -60,7 +60,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
 _ID = re.compile(rb"[0-9a-f]{32}")
-"""What a command's ID and a node's token look like."""
+"""The pattern of a command's ID and of a node's token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,9 @@ class Command:
     """A request that changes what a channel publishes; what may hold a key isn't shown.
 
     Attributes:
-        channel: the channel's name.
-        path: below the channel's address.
-        query: of the address.
+        path: relative to the channel's address.
         authorization: the header field; empty for none.
-        content_type: likewise.
         client: address of who asks; empty if unknown.
-        body: of the request.
     """
 
     channel: str
@@ -91,9 +87,7 @@ class CommandAnswer:
     """The answer to a command.
 
     Attributes:
-        status: of HTTP.
         fields: header fields by name, in lower case.
-        body: of the answer.
         delay_seconds: for how long the node that asked is to hold the answer back, as guessing keys is slow;
             the owner, whose commands wait for each other, has sent it at once.
     """
@@ -110,7 +104,7 @@ _ANSWERS = msgspec.msgpack.Decoder(CommandAnswer)
 
 
 class CommandOutcome(StrEnum):
-    """What came of a command that was to be carried to a channel's owner."""
+    """The outcome of a command that is sent to a channel's owner."""
 
     ANSWERED = "answered"
     TOO_LONG = "too_long"
@@ -133,11 +127,7 @@ _TOLD = {
 
 
 class OwnerUnavailableError(Exception):
-    """A command couldn't be carried to a channel's owner, or no answer came; says which in a sentence.
-
-    Args:
-        outcome: what came of it.
-    """
+    """A command couldn't be carried to a channel's owner, or no answer came; says which in a sentence."""
 
     def __init__(self, outcome: CommandOutcome) -> None:
         super().__init__(_TOLD[outcome])
@@ -155,12 +145,9 @@ class ClusterCommands:
     """Has commands to live channels carried out by their owners, and those that come to this node here.
 
     Args:
-        connection: to Redis.
         token: by which the leases of this node are known.
-        limits: of commands.
 
     Attributes:
-        limits: the same.
         carry_out: carries out a command that has come; what comes before it is set is lost.
         outcomes: how often a command of this node came to what.
     """
@@ -292,7 +279,7 @@ def _answer(name: str) -> str:
 
 
 def _milliseconds(limits: CommandLimits) -> int:
-    """Tell after how long what was sent expires in Redis."""
+    """Return the seconds after which a sent command expires in Redis."""
     return round(limits.answer_seconds * 1000)
 
 

@@ -33,7 +33,7 @@ _MOST_MEMORY = re.compile(rb"^maxmemory:([0-9]+)\r?$", re.MULTILINE)
 _POLICY = re.compile(rb"^maxmemory_policy:([a-z-]{1,32})\r?$", re.MULTILINE)
 
 Command = Callable[[Any], Awaitable[Any]]
-"""Gives a ``redis.asyncio.Redis`` or ``RedisCluster`` a command; what that answers depends on the command."""
+"""Sends a command to a ``redis.asyncio.Redis`` or ``RedisCluster``; the answer depends on the command."""
 
 
 class RedisUnavailableError(Exception):
@@ -45,7 +45,6 @@ class RedisConnection:
 
     Args:
         url: as ``redis_client`` or ``redis_cluster_client`` takes it.
-        limits: of the connections.
         clock: tells this node's date, in seconds since 1970.
 
     Attributes:
@@ -98,7 +97,7 @@ class RedisConnection:
 
     @property
     def told(self) -> str:
-        """What an operator should know of Redis, in one line; empty where all is well."""
+        """A warning about Redis for the operator, in one line; empty if all is well."""
         return self.trouble or self.risk or self.clock_difference
 
     async def run(self) -> None:
@@ -124,7 +123,7 @@ class RedisConnection:
         await self._is_up.wait()
 
     def slot(self, key: str) -> int:
-        """Tell the slot of a key in a Redis Cluster; one server has all keys in one."""
+        """Return the slot of a key in a Redis Cluster; a single server has all keys in one slot."""
         return self._client.keyslot(key) if self.is_cluster else 0
 
     async def for_each_slot(
@@ -178,10 +177,9 @@ class RedisConnection:
         return answer
 
     async def call(self, command: Command, types: Mapping[str, str] | None = None) -> Any:
-        """Give a command, and wait for its answer.
+        """Send a command, and wait for its answer.
 
         Args:
-            command: is given the client.
             types: of keys that it has; what is of another type wasn't written by a node, would fail each
                 time, and is deleted.
 
@@ -192,10 +190,9 @@ class RedisConnection:
             return await self._ask(command, self._limits.call_seconds, types or {})
 
     async def wait(self, command: Command, seconds: float, types: Mapping[str, str] | None = None) -> Any:
-        """Give a command that waits in Redis, such as a read of what comes.
+        """Send a command that waits in Redis, such as a read of new entries.
 
         Args:
-            command: is given the client.
             seconds: for which it waits there.
             types: as for ``call``.
 
@@ -275,10 +272,9 @@ class RedisConnection:
             log.warning("the clocks of the cluster differ", reason=self.clock_difference)
 
     def _compare(self, told: Iterable[bytes], began: float) -> str:
-        """Tell by how much this node's clock differs at least from those of Redis; nothing where it's little.
+        """Return a warning with the least difference of this node's clock from those of Redis, or "".
 
         Args:
-            told: what each server told.
             began: this node's date before they were asked.
         """
         ended = self._clock()
@@ -318,7 +314,7 @@ class RedisConnection:
 
 
 def _risk(told: bytes) -> str:
-    """Tell what is wrong with how Redis uses its memory; nothing where that isn't known."""
+    """Return a warning about the memory policy of Redis; empty if the policy isn't known."""
     most, policy = _MOST_MEMORY.search(told), _POLICY.search(told)
     if most is None or policy is None or not int(most[1]) or policy[1] == b"noeviction":
         return ""

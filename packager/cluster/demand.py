@@ -50,10 +50,9 @@ class MadeOnDemand(Protocol):
 
 
 class Demand:
-    """Tells the packagers of a cluster what is asked for at this node, and learns what others ask for.
+    """Publishes to a cluster's packagers the channels wanted at this node, and reads those of other nodes.
 
     Args:
-        connection: to Redis.
         limits: how often, and for how long it is remembered.
 
     Attributes:
@@ -68,12 +67,12 @@ class Demand:
         self._news = asyncio.Event()
 
     def note(self, name: str) -> None:
-        """Tell that somebody asks for a channel at this node."""
+        """Note a viewer's request for a channel at this node."""
         self._asked.add(name)
         self._news.set()
 
     async def run(self) -> None:
-        """Tell and learn until cancelled."""
+        """Publish and read demand until cancelled."""
         async with background_task(self._tell()):
             while True:
                 await self._look()

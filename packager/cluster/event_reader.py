@@ -33,7 +33,7 @@ class FollowedChannel(Protocol):
         """Begin behind an event.
 
         Args:
-            behind: its ID.
+            behind: ID of the last event that was read.
             epochs: the earlier ones, each with the number of its last event.
         """
 
@@ -49,10 +49,7 @@ class EventReader:
     """Reads the events that all nodes of a cluster publish.
 
     Args:
-        connection: to Redis.
-        streams: the channels there.
         channels: those that are followed, by name.
-        limits: of what is read.
 
     Attributes:
         is_level: set when all that was in Redis at the start is here.

@@ -234,9 +234,8 @@ class StoredEvent:
     """An event as Redis has it.
 
     Attributes:
-        number: its ID.
+        number: ID of the event, from 1.
         time: when it was published, in seconds since the epoch of Unix.
-        message: what was published.
     """
 
     number: EntryId
@@ -246,7 +245,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What Redis knows of a channel beside its events.
+    """The state of a channel in Redis beside its events.
 
     Attributes:
         last: ID of the newest event, which may be gone.
@@ -259,7 +258,7 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class EventsRead:
-    """What one read has given of a channel.
+    """The events and the position that one read returned of a channel.
 
     Attributes:
         events: those behind a position, in order.
@@ -276,10 +275,9 @@ class EventsRead:
 
 @dataclass(frozen=True, slots=True)
 class OtherNodes:
-    """What other nodes report of a channel.
+    """Reports of the other nodes about a channel.
 
     Attributes:
-        readers: how many they have.
         answers: how many of them publish an answer of a relay there.
         tells: whether this node is to publish how many readers there are.
     """
@@ -293,9 +291,7 @@ class EventStreams:
     """The event channels of a cluster, as Redis has them.
 
     Args:
-        connection: to Redis.
         token: by which this node is known.
-        limits: of them.
     """
 
     def __init__(self, connection: RedisConnection, token: str, limits: EventStreamLimits) -> None:
@@ -315,12 +311,10 @@ class EventStreams:
         """Append events to a channel, and give the ID of the first; None where a later batch has come.
 
         Args:
-            name: of the channel.
             batch: larger than that of all earlier ones of this node and channel; a repeated one is appended
                 once.
-            messages: the events.
             known: the largest epoch of the channel that this node has met.
-            kept: how many stay.
+            kept: limits within which the newest events stay.
 
         Raises:
             RedisUnavailableError: Redis is away; likewise below.
@@ -338,7 +332,7 @@ class EventStreams:
         return None if found is None else EntryId(int(found[0]), int(found[1]))
 
     async def states(self, names: Sequence[str]) -> list[StreamState | None]:
-        """Tell what is known of each of some channels; None of one on which nothing was published."""
+        """Return the state of each of some channels; None for a channel on which nothing was published."""
         keys = [self._key(name, "state") for name in names]
         found = await self._connection.call(lambda client: client.eval(_STATES, len(keys), *keys))
         return [self._state(*one) for one in found]
@@ -378,11 +372,9 @@ class EventStreams:
     async def report(
         self, name: str, readers: int, presence: float | None, seen: int | None, *, answers: bool
     ) -> OtherNodes:
-        """Tell how many readers a channel has here, and learn how many it has elsewhere.
+        """Publish the number of a channel's readers here, and read their number on the other nodes.
 
         Args:
-            name: of the channel.
-            readers: here.
             presence: seconds between two events about their number; None where there are none.
             seen: what the newest of them tells that has come here; None where none has.
             answers: whether this node publishes an answer of a relay there.
@@ -397,7 +389,7 @@ class EventStreams:
         return OtherNodes(int(found[0]), int(found[1]), bool(found[2]))
 
     async def newest_news(self) -> bytes:
-        """Give the position behind which news are to be waited for."""
+        """Return the position behind which news are to be waited for."""
         return await self._connection.call(_newest) or b"0-0"
 
     async def wait_for_news(self, behind: bytes) -> list[tuple[bytes, int, str]]:

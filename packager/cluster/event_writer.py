@@ -66,8 +66,6 @@ class EventWriter:
     or until its events have waited for too long.
 
     Args:
-        connection: to Redis.
-        streams: the channels there.
         limits: of what waits, and for how long.
 
     Attributes:

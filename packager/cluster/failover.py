@@ -36,7 +36,7 @@ UNTOLD_DISCONTINUITIES = 2
 
 
 def is_shared(entry: Entry) -> bool:
-    """Tell whether an entry is for all nodes: what is on its owner's disk is nothing to others."""
+    """Return whether an entry is for all nodes: what is on its owner's disk is nothing to others."""
     shared = (
         InitEntry,
         DiscontinuityEntry,
@@ -53,7 +53,7 @@ class Dvr(Protocol):
     """Stored segments of a shared channel, which its windows list behind the live edge."""
 
     def for_all(self, entry: CadenceEntry) -> CadenceEntry:
-        """Tell all nodes where the segments of a channel's windows are, and how long they stay listed."""
+        """Append the places of stored segments to the log, and the time for which they stay listed."""
 
     def restore(self, shared: LiveStream, number: int, now: Fraction, append: Append) -> None:
         """Let new windows take up what is there, and go on with a number."""
@@ -112,7 +112,7 @@ def go_on(
 
 
 def reached_by(shared: LiveStream) -> Reached | None:
-    """Tell how far a shared log has come; None where it has given nothing yet."""
+    """Return the position of a shared log; None before its first entry."""
     if shared.begun_with is None:
         return None
     windows = [one.window for one in shared.renditions.values()]
@@ -135,7 +135,7 @@ def begin_empty(shared: LiveStream, entry: CadenceEntry, append: Callable[[Caden
 
 
 def needs_new_windows(shared: LiveStream, own_entry: CadenceEntry, dvr: Dvr | None) -> bool:
-    """Tell whether the windows of a shared log can't go on with what a packager makes.
+    """Return whether the windows of a shared log can't go on with what a packager makes.
 
     Args:
         shared: what the shared log has given.
@@ -147,7 +147,7 @@ def needs_new_windows(shared: LiveStream, own_entry: CadenceEntry, dvr: Dvr | No
 
 
 def _date_of(own: LiveStream, number: int) -> Fraction:
-    """Tell when a segment begins, which is finished, open or to come next; in seconds since the epoch."""
+    """Return the beginning of a finished, open or next segment in seconds since the epoch."""
     for rendition in own.renditions.values():
         window = rendition.window
         segment = window.at(number) or window.open
@@ -161,7 +161,7 @@ def _has_ended(shared: LiveStream) -> bool:
 
 
 def _is_alike(entry: CadenceEntry, other: CadenceEntry) -> bool:
-    """Tell whether windows that began with one entry can go on with what belongs to another."""
+    """Return whether windows that began with one entry can go on with what belongs to another."""
     return (entry.cadence, entry.renditions) == (other.cadence, other.renditions)
 
 
@@ -173,7 +173,7 @@ def _for_all(entry: CadenceEntry, dvr: Dvr | None) -> CadenceEntry:
 
 
 def _next_number(renditions: Mapping[str, Rendition]) -> int:
-    """Give the number behind all that a shared log has, open segments included."""
+    """Return the number behind all that a shared log has, open segments included."""
     return max(one.window.next_number + (one.window.open is not None) for one in renditions.values())
 
 
@@ -182,7 +182,7 @@ def _own_next(renditions: Mapping[str, Rendition]) -> int:
 
 
 def _oldest_number(renditions: Mapping[str, Rendition]) -> int:
-    """Give the first number from which on all renditions have their segments in memory."""
+    """Return the first number from which on all renditions have their segments in memory."""
     return max(_oldest_in_memory(one) for one in renditions.values())
 
 

@@ -123,11 +123,7 @@ class LogKeys:
         return self.key("listing")
 
     def media(self, token: str) -> str:
-        """Name the key of a stream with the bytes of segments that a listing lacks.
-
-        Args:
-            token: which the listing has.
-        """
+        """Name the key of a stream with the bytes of segments that a listing lacks."""
         return self.key(f"media:{token}")
 
     @property
@@ -155,10 +151,7 @@ class Lease:
     """The lease of one log, as one node sees it.
 
     Args:
-        connection: to Redis.
-        keys: the log's.
         token: differs from that of all others who want the lease.
-        limits: how long it lasts.
 
     Attributes:
         epoch: with which this node appends; 0 while it doesn't have the lease.
@@ -222,7 +215,7 @@ class Lease:
             return kept
 
     async def release(self) -> None:
-        """Give it back, so that another needn't wait for its end."""
+        """Release the lease, so that another node needn't wait for its end."""
         epoch, self.epoch = self.epoch, 0
         if epoch:
             await self._eval(_RELEASE, str(epoch))

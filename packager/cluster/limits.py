@@ -238,12 +238,10 @@ class ClusterLimits:
     """Limits of a node of a cluster.
 
     Attributes:
-        redis: of its connections.
         lease: of the leases that it holds.
         streams: of the logs in Redis.
         commands: of what nodes ask each other for.
         events: of the event channels there.
-        stations: of the stations.
         demand: of what packagers are told of channels on demand.
     """
 

@@ -28,9 +28,7 @@ class LogReader:
     """Reads logs that this node doesn't own.
 
     Args:
-        connection: to Redis.
         logs: by the names of their keys; may change while reading.
-        limits: of what is read.
     """
 
     def __init__(
@@ -64,7 +62,7 @@ class LogReader:
             await asyncio.sleep(self._limits.look_seconds)
 
     def _whole(self) -> list[tuple[LogKeys, SharedLog]]:
-        """Give the logs that are whole here."""
+        """Return the logs that are whole here."""
         return [one for one in self._logs.items() if one[1].is_whole and not one[1].is_owned]
 
     async def _read_entries(self, slot: int) -> bool:
@@ -90,7 +88,7 @@ class LogReader:
         return True
 
     def _count(self, logs: Iterable[SharedLog]) -> int:
-        """Tell how many entries of each log are read at once: Redis counts them, and not their bytes."""
+        """Return the number of entries of each log per read: Redis counts entries, and not their bytes."""
         of_each = sum(shared.mean_entry_bytes for shared in logs)
         fitting = int(self._limits.read_bytes / max(of_each, 1.0))
         return max(1, min(fitting, self._limits.read_entries))

@@ -109,7 +109,7 @@ redis.call('EXPIRE', media, remembered)
 """
 
 WHOLE, LISTING = b"1", b"2"
-"""What who wants a snapshot may ask for: one with the bytes of segments, or without them."""
+"""The kinds of snapshots: with the bytes of segments, or without them."""
 
 LARGEST = 1 << 53
 """Numbers of Lua are exact below; what is larger in Redis wasn't written by a node."""
@@ -179,10 +179,9 @@ def _owned(number: EntryId) -> EntryId:
 
 
 class Snapshot(NamedTuple):
-    """What a log has given up to an entry.
+    """The entries of a log up to a position.
 
     Attributes:
-        last: that entry.
         data: entries, one behind the other.
         media: token of the stream in which the bytes of segments are that it lacks; empty where it has all.
     """
@@ -193,13 +192,7 @@ class Snapshot(NamedTuple):
 
 
 class LogStream:
-    """A log in Redis.
-
-    Args:
-        connection: to Redis.
-        keys: the log's.
-        limits: of it.
-    """
+    """A log in Redis."""
 
     def __init__(self, connection: RedisConnection, keys: LogKeys, limits: LogStreamLimits) -> None:
         self._connection = connection
@@ -212,7 +205,6 @@ class LogStream:
         """Append entries; False where another has a later epoch, and nothing was appended.
 
         Args:
-            epoch: of who appends.
             entries: the ID of each, of this epoch or an earlier one, and its bytes.
             oldest: what is before this one goes; None keeps all.
 
@@ -236,7 +228,7 @@ class LogStream:
         return bool(done != _FENCED)
 
     async def last(self, following: int) -> EntryId | None:
-        """Give the ID of the newest entry of earlier owners; None where there is none.
+        """Return the ID of the newest entry of earlier owners; None where there is none.
 
         Args:
             following: the epoch of the owner behind them, who has appended nothing yet.
@@ -252,7 +244,6 @@ class LogStream:
 
         Args:
             last: the entry up to which it goes.
-            messages: its entries.
             is_last: whether nobody will write another one, so that it stays as long as the log does.
         """
         seconds = self._limits.gone_seconds if is_last else self._limits.snapshot_seconds
@@ -263,7 +254,6 @@ class LogStream:
 
         Args:
             last: the entry up to which it goes.
-            messages: its entries.
         """
         token = os.urandom(_TOKEN_BYTES)
         value = _HEAD.pack(*last), token, *messages
@@ -277,24 +267,18 @@ class LogStream:
         )
 
     async def add_media(self, token: str, messages: Sequence[bytes]) -> None:
-        """Add bytes of segments that a listing lacks.
-
-        Args:
-            token: the listing's.
-            messages: entries.
-        """
+        """Add bytes of segments that a listing lacks."""
         key, seconds = self.keys.media(token), str(self._limits.media_seconds)
         await self._connection.wait(
             lambda client: client.eval(_ADD_MEDIA, 1, key, seconds, *messages), self._limits.transfer_seconds
         )
 
     async def read_media(self, token: str, behind: bytes, count: int) -> list[tuple[bytes, bytes]]:
-        """Give bytes of segments that a listing lacks, once there are some; nothing where none come.
+        """Wait for bytes of segments that a listing lacks, and return them; nothing if none come.
 
         They stay a while longer for who reads on.
 
         Args:
-            token: the listing's.
             behind: the ID behind which they are read.
             count: most entries.
 
@@ -309,7 +293,7 @@ class LogStream:
         return [(number, fields.get(b"entry", b"")) for _, entries in found for number, fields in entries]
 
     async def find_snapshot(self, wanted: bytes = WHOLE) -> Snapshot:
-        """Give a snapshot from which the entries that are kept go on; have one made where there is none.
+        """Return a snapshot from which the kept entries continue; request a new one if there is none.
 
         Args:
             wanted: ``LISTING`` where one without the bytes of segments is preferred.
@@ -335,7 +319,7 @@ class LogStream:
         return value
 
     async def _wait_for_snapshot(self, wanted: bytes) -> str:
-        """Give the key of a snapshot, once there is one from which the entries that are kept go on."""
+        """Wait for a snapshot from which the kept entries continue, and return its key."""
         begun, asked = time.monotonic(), False
         while True:
             found = await self._look()
@@ -354,7 +338,7 @@ class LogStream:
         await self._connection.call(lambda client: client.eval(_ASK, 1, key, wanted, seconds), {key: "list"})
 
     async def _look(self) -> set[str]:
-        """Give the keys of the snapshots from which the entries that are kept go on."""
+        """Return the keys of the snapshots from which the kept entries continue."""
         keys, most = self.keys, self._limits.snapshot_bytes
         asked = keys.entries, keys.listing, keys.snapshot
         found = await self._connection.call(

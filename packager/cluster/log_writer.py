@@ -31,9 +31,6 @@ class LogWriter:
     """Sends a log's entries in their order while its lease is held; those of the last seconds stay here, too.
 
     Args:
-        connection: to Redis.
-        stream: the log there.
-        lease: the log's.
         limits: of what is kept and sent.
 
     Attributes:

@@ -72,7 +72,7 @@ class LogConsumer(Protocol):
         """Hand on an entry that has been folded."""
 
     def withdraw(self, name: str) -> None:
-        """Tell that a channel is gone."""
+        """Note that a channel is gone."""
 
 
 class OnDemandSimulcast(OnDemand, MadeOnDemand, Protocol):
@@ -89,7 +89,7 @@ class OnDemandSimulcast(OnDemand, MadeOnDemand, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
-    """What differs between the nodes of a cluster.
+    """The options that differ between the nodes of a cluster.
 
     Attributes:
         name: by which people know the node.
@@ -102,12 +102,7 @@ class NodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class LogOwner:
-    """What a node has told of a log that it owns.
-
-    Attributes:
-        name: the node's.
-        state: the channel's there.
-    """
+    """The announcement of a log by the node that owns the log."""
 
     name: str
     state: str
@@ -117,16 +112,10 @@ class ClusterNode:
     """Follows the logs of live channels in Redis, and owns those that it may.
 
     Args:
-        connection: to Redis.
         streams: where channels are put, by name, as long as they can be served.
-        relay: hands their logs on.
-        limits: of the node.
         publish_limits: how many requests may wait, and what is kept of playlists.
-        options: of this node.
 
     Attributes:
-        name: of the service.
-        connection: the same.
         token: by which this node is known.
         channels: those that it makes, by name.
         simulcasts: the stations' live channels that it makes, by name.
@@ -203,7 +192,6 @@ class ClusterNode:
 
         Args:
             own: what the channel's own log gives.
-            simulcast: makes it.
             awaited: with which its windows begin.
         """
         name, demand = own.name, self._demand
@@ -224,7 +212,6 @@ class ClusterNode:
         """Serve a station's live channel that other nodes make, once this one asks for it.
 
         Args:
-            name: the station's.
             awaited: with which its windows begin.
         """
         demand = self._demand
@@ -268,12 +255,12 @@ class ClusterNode:
         self._work.append(work)
 
     def is_owned_elsewhere(self, name: str) -> bool:
-        """Tell whether a channel is served here, and this node doesn't own its log."""
+        """Return whether a channel is served here, and this node doesn't own its log."""
         channel = self.channels.get(name)
         return LogKeys(LIVE, name) in self._logs and (channel is None or not channel.is_owner)
 
     def may_have(self, name: str) -> bool:
-        """Tell whether a channel that isn't served here may be one of the cluster's, and come soon."""
+        """Return whether a channel that isn't served here may be one of the cluster's, and come soon."""
         is_informed = self._has_listed and self.connection.is_up
         return LogKeys(LIVE, name) in self._logs or (self._options.follows_all and not is_informed)
 
@@ -316,7 +303,7 @@ class ClusterNode:
         return shared
 
     async def _list_logs(self) -> None:
-        """Tell which logs this node owns, and learn which others there are, again and again."""
+        """Announce the logs of this node, and read the announcements of the others, until cancelled."""
         while True:
             await self.connection.wait_until_up()
             with contextlib.suppress(RedisUnavailableError):
@@ -361,7 +348,7 @@ class ClusterNode:
             self._relay.withdraw(keys.name)
 
     def _owned(self) -> dict[LogKeys, SharedChannel]:
-        """Give the channels whose logs this node owns."""
+        """Return the channels whose logs this node owns."""
         kinds = (LIVE, self.channels), (SIMULCAST, self.simulcasts)
         return {
             LogKeys(kind, name): one for kind, made in kinds for name, one in made.items() if one.is_owner

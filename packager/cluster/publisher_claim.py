@@ -38,7 +38,6 @@ class PublisherClaim:
 
     Args:
         source: what is published to this node.
-        connection: to Redis.
         token: by which this node is known.
         name: of this node, for people.
         limits: how long a claim lasts without being renewed.

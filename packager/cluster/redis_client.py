@@ -62,7 +62,6 @@ def redis_cluster_client(
         url: ``redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT``, or ``rediss``, with options behind a
             question mark as ``redis.asyncio.Redis.from_url`` takes them.
         connect_seconds: as for ``redis_client``; likewise below.
-        answer_seconds: likewise.
         connections: most that there are at once to each server.
 
     Raises:

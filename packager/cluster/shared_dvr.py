@@ -20,7 +20,7 @@ from packager.window.rendition_log_writer import RenditionWriter
 
 @dataclass(frozen=True, slots=True)
 class _Appending:
-    """What the writers of renditions append to."""
+    """The log to which the writers of renditions append."""
 
     append: Callable[[Entry], None]
 
@@ -29,12 +29,10 @@ class SharedDvr:
     """The DVR of one channel's shared log, as long as this node owns that.
 
     Args:
-        archive: where segments are stored.
         seconds: that stay listed beyond the live window.
         serve_own: serves what this node makes, without a DVR, where Redis isn't there from the start.
 
     Attributes:
-        serve_own: the same.
         on_loaded: called once what is there is known.
     """
 
@@ -54,12 +52,12 @@ class SharedDvr:
         return self._archive.trouble
 
     def for_all(self, entry: CadenceEntry) -> CadenceEntry:
-        """Tell all nodes where the segments of a channel's windows are, and how long they stay listed."""
+        """Append the places of stored segments to the log, and the time for which they stay listed."""
         renditions = tuple(replace(one, folder=self._archive.place_of(one.name)) for one in entry.renditions)
         return replace(entry, renditions=renditions, dvr_window=self._seconds)
 
     def is_loaded(self, entry: CadenceEntry) -> bool:
-        """Tell whether what is there for new windows is known, or can't be; else that is looked up."""
+        """Return whether what is there for new windows is known, or can't be; else that is looked up."""
         if self._loaded == entry:
             return True
         if self._wanted != entry:
@@ -76,7 +74,6 @@ class SharedDvr:
             shared: what the log gives; nothing was published in its windows.
             number: with which they go on.
             now: when that segment begins, in seconds since the epoch.
-            append: appends to the log.
         """
         self._archive.restore(_writers(shared, append), number, shared.cadence.segment_duration, now)
         self._is_restored = True
@@ -87,8 +84,6 @@ class SharedDvr:
         """Store what the shared log gives.
 
         Args:
-            shared: that.
-            append: appends to the log.
             may_append: tells whether that is possible now; it never is again once another node owns the log.
         """
         if not self._is_restored:

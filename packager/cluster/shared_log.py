@@ -28,7 +28,7 @@ class SharedCommands(ElsewhereCommands):
     """The commands to a shared channel, which is waited for here: no other process of the node has more."""
 
     def is_postponed(self) -> bool:
-        """Tell that the channel is waited for."""
+        """Note that viewers wait for the channel."""
         return False
 
 
@@ -45,11 +45,11 @@ class CommandsOnDemand(SharedCommands):
         self._is_postponed = is_postponed
 
     def note_viewer(self) -> None:
-        """Tell that somebody asked for a playlist."""
+        """Note a request for a playlist."""
         self._on_viewer()
 
     def is_postponed(self) -> bool:
-        """Tell whether the channel isn't begun now."""
+        """Return whether the channel isn't begun now."""
         return self._is_postponed()
 
 
@@ -104,8 +104,6 @@ class SharedLog:
     """A live channel's shared log, and what folding it gives.
 
     Args:
-        name: the channel's.
-        serving: how it is served.
         commands: what requests may cause; None: nothing here.
         awaited: windows that are served at once, and waited at; None: it isn't served before it can be.
         may_be_owned: whether this node may come to own the log, for which it needs all bytes of segments.
@@ -189,8 +187,6 @@ class SharedLog:
         It ends where it is if this node comes to own the log meanwhile, or gives it up.
 
         Args:
-            snapshot: it.
-            most_bytes: of an entry.
             most_lacking_bytes: of segments that are told without them.
 
         Returns:
@@ -198,7 +194,6 @@ class SharedLog:
 
         Raises:
             MalformedError: it can't be read.
-            HoleError: the same.
         """
         budget, changes = StepBudget(), self._changes
         self._folding.lacking_bytes, self._folding.most_lacking_bytes = 0, most_lacking_bytes

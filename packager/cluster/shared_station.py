@@ -39,16 +39,11 @@ class SharedStation:
     """A station as one node has it; plays as a source of its own does.
 
     Args:
-        name: the station's.
         local: its source on this node; None where the node only plays what others give.
         expected: what is told of it until something is known.
-        connection: to Redis.
         token: by which the leases of this node are known.
-        limits: of the node.
 
     Attributes:
-        name: the same.
-        local: the same.
         read: ID of the newest entry that came from Redis.
         unreadable: entries that were passed over.
     """

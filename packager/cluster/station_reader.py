@@ -17,13 +17,7 @@ log = structlog.get_logger()
 
 
 class StationLogs:
-    """The stations that a node plays, and those that it may own.
-
-    Args:
-        connection: to Redis.
-        stations: all of them.
-        limits: of the node.
-    """
+    """The stations that a node plays, and those that it may own."""
 
     def __init__(
         self, connection: RedisConnection, stations: Collection[SharedStation], limits: ClusterLimits

@@ -47,7 +47,6 @@ class _Upload:
     """How far one rendition's segments are stored.
 
     Attributes:
-        folder: where.
         is_loaded: whether what is there is known.
         next_number: of the segment that is to be stored next, or is being stored.
         first_number: of the first segment that was listed here.
@@ -72,8 +71,6 @@ class BucketArchive:
     """The DVR of one channel in S3.
 
     Args:
-        bucket: where it is.
-        channel: the channel's name.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, for what has left the list stays fetchable as long again (§6.2.2).
         limits: how often it looks, and what it holds in memory.
@@ -119,7 +116,7 @@ class BucketArchive:
         return sum(sum(writer.window.waiting.values()) for writer in self._writers)
 
     def place_of(self, rendition: str) -> str:
-        """Give the address of a rendition's segments."""
+        """Return the address of a rendition's segments."""
         return f"{self._bucket.address}/{self._key}/{rendition}"
 
     def segment_stores(self) -> Mapping[str, SegmentStore]:
@@ -154,7 +151,6 @@ class BucketArchive:
 
         Args:
             cadence: of the channel; segments of another cadence are left alone.
-            names: of the renditions.
 
         Returns:
             The last number of any rendition; -1 without any.
@@ -177,7 +173,6 @@ class BucketArchive:
 
         Args:
             cadence: as for ``load``; likewise the names.
-            names: of the renditions.
         """
         self._cadence, self._found = cadence, {}
         client, limits = self._bucket.storing, self._limits.bucket
@@ -231,7 +226,7 @@ class BucketArchive:
         segment_duration: Fraction,
         now: Fraction,
     ) -> tuple[dict[str, list[LiveSegment]], int]:
-        """Give what ``load`` found and can be listed before the next number; see ``align_renditions``."""
+        """Return what ``load`` found, as far as listed before the next number; see ``align_renditions``."""
         found, self._found = self._found, {}
         kept = max(writer.window.kept for writer in writers.values())
         if not found or not within(found, next_number, segment_duration, kept):

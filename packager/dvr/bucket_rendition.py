@@ -42,13 +42,11 @@ class _Piece:
     """A piece of an index, and what it names: light, for a week has a thousand of them.
 
     Attributes:
-        key: its own.
         size: its bytes.
         stored_by: the number of who wrote it.
         numbers: of the segments that it names, in their order.
         sizes: bytes of each; gaps have none.
         end: when the last one ended, in seconds since the epoch.
-        inits: numbers of their timelines.
         gone: how many of the first ones were removed.
         lines: of those that are there, while more lines may come.
     """

@@ -51,7 +51,6 @@ class DiskArchive:
     """The DVR of one channel.
 
     Args:
-        place: its folder.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, for what has left the list stays fetchable as long again (§6.2.2).
         limits: how long it waits for the disk, and what it holds in memory for it.
@@ -101,7 +100,6 @@ class DiskArchive:
 
         Args:
             cadence: of the channel; segments of another cadence are set aside.
-            names: of the renditions.
 
         Returns:
             The last number of any rendition; -1 without any.
@@ -256,7 +254,7 @@ class DiskArchive:
         segment_duration: Fraction,
         now: Fraction,
     ) -> None:
-        """Give windows the segments that were found, as far as they can be listed, and leave the others."""
+        """Restore the found segments in the windows, as far as they can be listed, and leave the others."""
         self._writer.used = _bytes_of(found)
         kept = max(writer.window.kept for writer in writers.values())
         if not within(found, next_number, segment_duration, kept):
@@ -278,7 +276,7 @@ class DiskArchive:
                     self._queue.put(PendingWrite(segment_store, gap.number, segment_store.left))
 
     def _leave(self, found: dict[str, StoredRendition], *, recent: bool) -> None:
-        """Give up everything that was found: its numbers are too far from the next one."""
+        """Discard everything that was found: its numbers are too far from the next one."""
         if not recent:
             self._forget(found)
             return
@@ -296,7 +294,7 @@ class DiskArchive:
     def _reachable(
         self, found: dict[str, StoredRendition], limit: ListableRange
     ) -> dict[str, StoredRendition]:
-        """Give up segments whose numbers are too far away to be listed."""
+        """Discard segments whose numbers are too far away to be listed."""
         gone = {
             name: StoredRendition({n: line for n, line in one.lines.items() if n < limit.first}, {})
             for name, one in found.items()

@@ -48,7 +48,7 @@ UNUSUAL_SIZES = 4
 
 @dataclass(slots=True)
 class Faults:
-    """What was found wrong in a rendition's folder.
+    """Faults that were found in a rendition's folder.
 
     Attributes:
         unreadable: index lines that are malformed or impossible.
@@ -56,7 +56,6 @@ class Faults:
         rebuilt: segments whose lines were rebuilt.
         aside: files that were moved aside.
         stuck: files that could not be moved aside.
-        places: where they were moved.
     """
 
     unreadable: int = 0
@@ -231,7 +230,6 @@ class DvrFolder:
         """Make the lines anew that are lost, and put everything in its place.
 
         Args:
-            survey: what was found.
             dates: what is known of the channel's renditions.
 
         Raises:
@@ -283,12 +281,12 @@ class DvrFolder:
 
     @staticmethod
     def _shared_index(folder: OpenFolder) -> bool:
-        """Tell whether the index has another hard link: then it must not be appended to."""
+        """Return whether the index has another hard link: then it must not be appended to."""
         status = folder.status(INDEX)
         return status is not None and status.st_nlink > 1
 
     def _names(self, folder: OpenFolder) -> dict[str, bool]:
-        """Give the names that are there, and whether each is a file; unfinished ones of ours go."""
+        """Return the names in the folder, and whether each is a file; remove unfinished files."""
         names = {}
         unfinished = []
         for entry in folder.entries():
@@ -325,7 +323,6 @@ class DvrFolder:
         """Write a segment, and append its line; of a gap, the line.
 
         Args:
-            segment: finished, in memory.
             left: discontinuities before it.
 
         Returns:

@@ -25,7 +25,6 @@ class Writer:
     """Writes and removes what is in one channel's queue.
 
     Args:
-        queue: what waits.
         segment_stores: those of the renditions that are published now.
         health: is told how the disk does.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
@@ -139,7 +138,7 @@ def retire_oldest(writers: Iterable[RenditionWriter]) -> bool:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What came of some removals.
+    """The outcome of some removals.
 
     Attributes:
         bytes: of the segments that are gone.

@@ -97,7 +97,7 @@ def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fract
     Args:
         segment: it, its parts in memory.
         left: discontinuities before it.
-        presentation_time: as of the line.
+        presentation_time: seconds of media time of the first sample.
     """
     return IndexLine(
         number=segment.number,
@@ -156,7 +156,6 @@ class Index:
     Attributes:
         lines: by number; a later line of the same number replaces an earlier one.
         unreadable: number of malformed or impossible lines.
-        newlines: number of lines.
         limits: how much of it is read.
     """
 
@@ -229,7 +228,6 @@ def read(folder: OpenFolder, limits: DvrLimits = DEFAULT_LIMITS) -> Index:
     """Read the index of a rendition's folder; it blocks. One that isn't there is empty.
 
     Args:
-        folder: of the rendition.
         limits: how much of it is read.
 
     Raises:
@@ -281,7 +279,7 @@ def let_go(lines: dict[int, IndexLine]) -> None:
 
 
 def is_possible(line: IndexLine) -> bool:
-    """Tell whether a line, by itself, describes a possible segment."""
+    """Return whether a line, by itself, describes a possible segment."""
     (date, per_second), (duration, parts) = line.date, line.duration
     return (
         0 <= date < LATEST_DATE * per_second
@@ -317,12 +315,12 @@ def impossible(lines: Mapping[int, IndexLine]) -> set[int]:
 
 
 def _offset(line: IndexLine) -> float:
-    """Give the seconds between the epoch and the beginning of its media time."""
+    """Return the seconds between the epoch and the beginning of its media time."""
     return seconds(line.date) - seconds(line.presentation_time)
 
 
 def has_time(before: IndexLine, behind: IndexLine) -> bool:
-    """Tell whether there was time for all numbers between two lines."""
+    """Return whether there was time for all numbers between two lines."""
     count = behind.number - before.number
     passed = max(seconds(behind.date) - seconds(before.date), 0.0)
     return count <= UNTIMELY_NUMBERS or count * float(SHORTEST_SECONDS) <= passed
@@ -345,7 +343,7 @@ def _numbers_of_gaps(group: Sequence[IndexLine]) -> set[int]:
 
 
 def _is_odd(line: IndexLine, one: IndexLine, other: IndexLine) -> bool:
-    """Tell whether a line contradicts two neighbours that agree."""
+    """Return whether a line contradicts two neighbours that agree."""
     first, last = (one, other) if one.number < other.number else (other, one)
     if first.left <= last.left and not _fewest(line, first) <= line.left <= _most(line, first, last):
         return True

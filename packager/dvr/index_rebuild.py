@@ -62,7 +62,6 @@ class Dates:
 
         Args:
             lines: in ascending order of their numbers.
-            timelines: of the rendition.
             rebuilt: whether the lines were rebuilt.
         """
         for line in lines:
@@ -135,7 +134,7 @@ def rebuild(
 
 
 def _contradicts(line: IndexLine | None, file: SegmentFile) -> bool:
-    """Tell whether a file has other times than its line, so that it was changed."""
+    """Return whether a file has other times than its line, so that it was changed."""
     if line is None or file.facts is None:
         return line is not None
     (time, scale), (duration, per_second) = line.presentation_time, line.duration
@@ -200,7 +199,6 @@ def _placed(
     Args:
         files: of one timeline, in the order of their numbers.
         known: lines of that timeline.
-        timeline: it.
     """
 
     def follows(one: int, other: int) -> bool | None:

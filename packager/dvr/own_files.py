@@ -64,7 +64,7 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
 
 
 def is_ours(folder: OpenFolder, name: str) -> bool:
-    """Tell whether a file that isn't in an index was written by us, completely."""
+    """Return whether a file that isn't in an index was written by us, completely."""
     begins = next((begins for pattern, begins in _BEGINNINGS if pattern.fullmatch(name)), None)
     if begins is None:
         return False
@@ -86,7 +86,7 @@ def is_ours(folder: OpenFolder, name: str) -> bool:
 
 
 def is_unfinished(folder: OpenFolder, name: str) -> bool:
-    """Tell whether a file is what is left of one of ours that was being written."""
+    """Return whether a file is what is left of one of ours that was being written."""
     found = _UNFINISHED.fullmatch(name) if name.endswith(TEMPORARY) else None
     begins = (
         None
@@ -111,7 +111,7 @@ def _is_media(descriptor: int, size: int) -> bool:
 
 
 def is_text(data: bytes) -> bool:
-    """Tell whether bytes are a WebVTT segment of ours."""
+    """Return whether bytes are a WebVTT segment of ours."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -120,7 +120,7 @@ def is_text(data: bytes) -> bool:
 
 
 def is_init(data: bytes) -> bool:
-    """Tell whether bytes are an init segment of one track, or what stands for that of a text."""
+    """Return whether bytes are an init segment of one track, or what stands for that of a text."""
     if data == webvtt.HEADER:
         return True
     reader = FragmentReader()
@@ -137,7 +137,6 @@ def erase(folder: OpenFolder, depth: int = MAX_DEPTH) -> bool:
     """Remove what is ours in a folder and in those that are in it; the rest stays.
 
     Args:
-        folder: it.
         depth: how many more folders may lie in each other.
 
     Returns:
@@ -185,7 +184,7 @@ def erase_in(folder: OpenFolder, name: str) -> bool:
 
 
 def _listed_sizes(folder: OpenFolder) -> dict[str, int]:
-    """Give the lengths of the segments that an index tells of; none where there is none that can be read."""
+    """Return the lengths of the segments in an index; none if there is no readable index."""
     try:
         lines = index.read(folder).lines
     except OSError:

@@ -39,7 +39,7 @@ def last_number(found: Mapping[str, StoredRendition]) -> int:
 def within(
     found: Mapping[str, StoredRendition], next_number: int, segment_duration: Fraction, kept: Fraction
 ) -> bool:
-    """Tell whether any found segment would still be listed before the next number.
+    """Return whether any found segment would still be listed before the next number.
 
     Args:
         found: by rendition.
@@ -51,7 +51,7 @@ def within(
 
 
 def is_recent(found: Mapping[str, StoredRendition], now: Fraction, kept: Fraction) -> bool:
-    """Tell whether the newest found segment would still be listed, by its date.
+    """Return whether the newest found segment would still be listed, by its date.
 
     Args:
         found: by rendition.
@@ -67,7 +67,6 @@ class ListableRange:
     """Which found segments can be listed before the next one.
 
     Attributes:
-        first: the lowest number.
         elapsed: whether there was time for all numbers below it, so that older segments have left the list.
     """
 

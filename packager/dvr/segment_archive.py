@@ -34,10 +34,10 @@ class SegmentArchive(Protocol):
         """Read what was stored before; give the last number of any rendition, -1 without any."""
 
     def segment_stores(self) -> Mapping[str, SegmentStore]:
-        """Give what windows hand their segments to, by rendition; none where they are looked at instead."""
+        """Return the stores of segments by rendition; none if the archive reads the windows instead."""
 
     def place_of(self, rendition: str) -> str:
-        """Tell where a rendition's segments are."""
+        """Return the place of a rendition's segments."""
 
     def restore(
         self, writers: dict[str, RenditionWriter], next_number: int, segment_duration: Fraction, now: Fraction
@@ -51,7 +51,7 @@ class SegmentArchive(Protocol):
         """Wait until all finished segments are stored, within a limit."""
 
     def next_event(self, next_number: int) -> SegmentArchive:
-        """Give what stores the next event, whose DVR has nothing of the one that is over.
+        """Return the archive of the next event, whose DVR has nothing of the event that is over.
 
         Args:
             next_number: of its first segment.

@@ -67,7 +67,7 @@ def decode(data: bytes) -> Cadence | None:
 
 
 def is_possible(cadence: Cadence) -> bool:
-    """Tell whether a cadence is within the limits."""
+    """Return whether a cadence is within the limits."""
     fewest, most = FRAME_RATES
     longest = cadence.segment_duration if cadence.longest is None else cadence.longest
     return (
@@ -81,11 +81,10 @@ def is_possible(cadence: Cadence) -> bool:
 
 
 def may_be_cut_for(durations: Iterable[Fraction], cadence: Cadence) -> bool:
-    """Tell whether segments may be of a cadence, if no file says so.
+    """Return whether segments may be of a cadence, if no file says so.
 
     Args:
         durations: of the segments, in seconds.
-        cadence: of the new segments.
     """
     ordered = sorted(durations)
     if not ordered:
@@ -99,7 +98,7 @@ def may_be_cut_for(durations: Iterable[Fraction], cadence: Cadence) -> bool:
 
 
 def lists_alike(one: Cadence, other: Cadence) -> bool:
-    """Tell whether segments of both may be in one playlist (RFC 8216bis §4.4.3.1, §4.4.3.7)."""
+    """Return whether segments of both may be in one playlist (RFC 8216bis §4.4.3.1, §4.4.3.7)."""
     return (one.segment_duration, one.part_target, one.target_duration) == (
         other.segment_duration,
         other.part_target,

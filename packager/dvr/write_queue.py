@@ -23,8 +23,6 @@ class PendingWrite:
     """A segment to store, or a gap to note, by number: what the window has when it is written.
 
     Attributes:
-        segment_store: the rendition's.
-        number: the segment's.
         left: discontinuities before it.
     """
 
@@ -43,10 +41,7 @@ class Removal:
     """A segment and init segments to remove.
 
     Attributes:
-        segment_store: of the rendition.
-        number: of the segment.
         size: its bytes on disk, 0 if it isn't stored; a file of another size is not removed.
-        timelines: of the init segments.
         oldest: whether it is the oldest segment.
     """
 
@@ -180,13 +175,7 @@ class WriteQueue:
 class RenditionStore:
     """Takes the finished segments of one rendition, to be written to disk.
 
-    Args:
-        queue: the channel's.
-        folder: the rendition's.
-
     Attributes:
-        folder: its files.
-        writer: the rendition's.
         left: discontinuities before the next segment.
         refused: why nothing is stored here; empty where it is.
     """

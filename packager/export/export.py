@@ -53,7 +53,6 @@ class ExportReport:
     """The functions that an export calls as it goes on.
 
     Attributes:
-        progress: told of every segment.
         left_out: told a line of each track that isn't packaged.
         failed: told of each input that can't be packaged, and why.
     """
@@ -89,7 +88,7 @@ class FilmOutcome:
         self.failures.extend(other.failures)
 
     def require(self) -> list[Path]:
-        """Give the playlists; raises the first failure where there is one."""
+        """Return the playlists, or raise the first failure."""
         if self.failures:
             raise self.failures[0]
         return self.playlists
@@ -102,7 +101,6 @@ class Package:
     Making one twice, even at the same time, gives what making it once does.
 
     Attributes:
-        sources: the films.
         out: the folder for the result.
         layout: how segments are laid out in files.
     """
@@ -215,7 +213,7 @@ class _Done:
 
 
 def _title(done: Iterable[_Done]) -> tuple[tuple[str, ...], list[_Done]]:
-    """Give the place of the title whose renditions some films are, and these in ascending order of height."""
+    """Return the place of the title whose renditions some films are, and the films by ascending height."""
     heights: list[tuple[int, _Done]] = []
     place: tuple[str, ...] = ()
     for one in done:
@@ -231,7 +229,6 @@ class _Exporter:
     """Writes films and titles below one folder.
 
     Attributes:
-        out: the folder.
         layout: how segments are laid out in files.
         report: what is called as it goes on.
         limits: how long it waits for another run.
@@ -260,7 +257,7 @@ class _Exporter:
             return _Done(source, identities)
 
     def _there(self, parent: OpenFolder, name: str, wanted: Record) -> Record | None:
-        """Give the record of a folder that is whole and of the same files; None where something is to do.
+        """Return the record of a folder that is complete and of the same files; None if work is left.
 
         Raises:
             NotOursError: something else is in its place.

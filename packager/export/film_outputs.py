@@ -51,7 +51,6 @@ class Output:
 
     Attributes:
         folder: in which it is, within the film's own; "" for that itself.
-        name: its name.
         size: in bytes.
         pieces: gives its bytes.
         segments: how many segments are in it.
@@ -79,11 +78,9 @@ class Film:
     """An open film with all that its package offers.
 
     Attributes:
-        name: of its file.
         file: the file itself, open while segments are written.
         offered: what it offers, at addresses relative to its own folder.
         i_frames: those that are offered by themselves, or None.
-        chapters: its chapters.
     """
 
     name: str
@@ -108,7 +105,7 @@ class Film:
         return sum(len(track.sizes) for track in self.index.tracks)
 
     def outputs(self) -> Iterator[Output]:
-        """Give the files to write: media before what names them."""
+        """Return the files to write: media before what names them."""
         for track in self.index.tracks:
             if track.single_file:
                 yield self._single_file(track)
@@ -135,7 +132,7 @@ class Film:
             yield Output.of(video.name, PLAYLIST_NAME, frames.playlist(video.delay).render().encode())
 
     def _subtitles(self, track: TextTrack) -> Iterator[Output]:
-        """Give the files of a text track: WebVTT for HLS, and the same in MP4 for DASH."""
+        """Return the files of a text track: WebVTT for HLS, and the same in MP4 for DASH."""
         folder, segments = f"{TEXT_FOLDER}/{track.name}", self.index.text
         yield Output.of(folder, INIT_NAME, wvtt.INIT)
         for number in range(len(segments.whole) - 1):
@@ -181,8 +178,6 @@ def read_film(name: str, file: LocalFile, sidecars: Sequence[Sidecar], *, single
     """Read what the package of a film offers.
 
     Args:
-        name: its name.
-        file: the open file.
         sidecars: the subtitle files beside it.
         single_file: whether all segments of a track go into one.
 
@@ -220,13 +215,13 @@ def _lone_pictures(
 
 
 def texts(files: Files) -> Iterator[Output]:
-    """Give the manifest and the multivariant playlist of a film or of a title."""
+    """Return the manifest and the multivariant playlist of a film or of a title."""
     yield Output.of("", MANIFEST_NAME, manifest(files).render())
     yield Output.of("", MASTER_NAME, multivariant_playlist(files).render().encode())
 
 
 def title_texts(renditions: list[Film]) -> Iterator[Output]:
-    """Give the manifest and the multivariant playlist of a title, whose renditions lie beside it.
+    """Return the manifest and the multivariant playlist of a title, whose renditions lie beside it.
 
     Raises:
         MediaError: they aren't renditions of one title; the text says why.

@@ -11,7 +11,6 @@ class ExportLimits:
 
     Attributes:
         other_run_seconds: at most; one that was killed isn't waited for.
-        look_seconds: between two looks.
     """
 
     other_run_seconds: float = 3600.0

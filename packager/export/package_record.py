@@ -48,7 +48,6 @@ class Identity:
     """A version of a file: with the same of all these it is taken to be unchanged.
 
     Attributes:
-        name: its name.
         size: in bytes.
         modified: in nanoseconds since the epoch.
         inode: its number in the file system; another file that was put in its place has another one.
@@ -100,7 +99,7 @@ class Record:
         return RECORD_BEGIN + json.dumps(told).removeprefix("{").encode() + b"\n"
 
     def of_same(self, other: Record) -> bool:
-        """Tell whether both are of the same files in the same layout."""
+        """Return whether both are of the same files in the same layout."""
         return (self.layout, self.sources) == (other.layout, other.sources)
 
 
@@ -145,7 +144,7 @@ def _count(told: Any) -> int:
 
 
 def written(folder: OpenFolder, depth: int = MAX_DEPTH) -> dict[str, int]:
-    """Give the sizes of the files in a folder and in those within, by their paths.
+    """Return the sizes of the files in a folder and in its folders, by their paths.
 
     Of what packaging doesn't write, such as links and folders that lie deeper, it is -1.
     """
@@ -162,7 +161,7 @@ def written(folder: OpenFolder, depth: int = MAX_DEPTH) -> dict[str, int]:
 
 
 def _sizes(folder: OpenFolder) -> list[tuple[str, int | None]]:
-    """Give names and sizes of the entries; None of folders, -1 of anything that is neither."""
+    """Return names and sizes of the entries; None of folders, -1 of anything that is neither."""
     found: list[tuple[str, int | None]] = []
     for entry in folder.entries():
         if len(found) >= MAX_ENTRIES:
@@ -176,7 +175,7 @@ def _sizes(folder: OpenFolder) -> list[tuple[str, int | None]]:
 
 
 def is_whole(folder: OpenFolder, record: Record) -> bool:
-    """Tell whether all that a record says is there; what else lies there doesn't matter."""
+    """Return whether all that a record says is there; what else lies there doesn't matter."""
     there = written(folder)
     files = record.files or {}
     return record.complete and bool(files) and all(there.get(name) == size for name, size in files.items())

@@ -33,7 +33,7 @@ def as_single_file(track: OfferedTrack, make: Callable[[OfferedTrack, int], Segm
 
 
 def head(track: OfferedTrack, access_point: int) -> Iterator[bytes]:
-    """Give what stands in front of the segments of a single file.
+    """Return the bytes in front of the segments of a single file.
 
     Args:
         track: the track, whose sizes are exact.

@@ -22,7 +22,6 @@ class PackagedFilm:
     """A film that is to be packaged.
 
     Attributes:
-        path: of its file.
         folder: names of the folders below the output folder in which its own is.
     """
 
@@ -60,12 +59,12 @@ class Folders:
     _known: dict[Path, FolderTitles] = field(default_factory=dict)
 
     def titles(self, source: PackagedFilm) -> FolderTitles:
-        """Give what knows the names in a source's folder."""
+        """Return the listing of the names in a source's folder."""
         folder = source.path.absolute().parent
         return self._known.setdefault(folder, FolderTitles(folder, MAX_NAMES))
 
     def identities(self, source: PackagedFilm, file: LocalFile) -> tuple[Identity, ...]:
-        """Tell the version of a source: of its file, and of each subtitle file beside it."""
+        """Return the version of a source: of its file, and of each subtitle file beside the file."""
         found = [Identity.of(file)]
         for stem in media_stems(source.path.name):
             for name in self.titles(source).subtitles("", stem):
@@ -81,7 +80,6 @@ def find_sources(inputs: Iterable[Path], out: Path) -> list[PackagedFilm]:
     """Find the films of some files and folders; those of a folder keep their places in it.
 
     Args:
-        inputs: the files and folders.
         out: where the result goes, which isn't looked into.
 
     Raises:

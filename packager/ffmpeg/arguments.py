@@ -20,7 +20,7 @@ SUBTITLE_DECODERS = (
     "ass,cc_dec,dvbsub,dvdsub,libaribb24,libaribcaption,libzvbi_teletextdec,mov_text,pgssub,srt,ssa,subrip,text,"
     "webvtt,xsub"
 )
-"""What ffprobe opens for subtitles and teletext, or else ends; it decodes nothing with them."""
+"""Decoders of subtitles and teletext, without which ffprobe ends, although it decodes nothing with them."""
 
 
 def local_input(path: Path) -> str:
@@ -49,7 +49,6 @@ def probe_arguments(address: str, options: Mapping[str, object], *questions: str
 
     Args:
         address: of the input, such as ``local_input`` gives.
-        options: of the input.
         questions: options that select the output.
     """
     if "codec_whitelist" in options:

@@ -58,7 +58,6 @@ class LiveInput:
 
     Attributes:
         address: ffmpeg's URL of the input; empty for a test picture and a tone.
-        options: ffmpeg's input options.
         is_looped: whether it is played in a loop.
         is_paced: whether it arrives in real time; otherwise ffmpeg reads with ``-re``.
         has_video: whether it has video; if not, a still picture is made.
@@ -96,11 +95,8 @@ def encoder_arguments(
     """Compile ffmpeg's arguments; output pipe i is the i-th rung, those behind the ladder the sounds.
 
     Args:
-        source: what is played.
         name: the channel's name, shown in the test picture.
         ladder: the video renditions, or none.
-        sounds: the audio renditions.
-        cadence: the channel's.
         start: decode time in seconds of the first frame.
         captions: whether drawtext can write the clock and the name.
 
@@ -135,7 +131,6 @@ def remuxer_arguments(address: str, options: Mapping[str, Any], coding: Mapping[
 
     Args:
         address: ffmpeg's URL of the stream.
-        options: ffmpeg's input options.
         coding: output options that say what is copied and what is encoded.
     """
     played = ffmpeg.input(address, **options)

@@ -18,7 +18,6 @@ def decoder_arguments(sample_rate: int, channels: int) -> list[str]:
 
     Args:
         sample_rate: of the samples, in Hz: interleaved floats of 32 bits on the first output pipe.
-        channels: likewise.
     """
     source = ffmpeg.input(
         "pipe:0", format="mp3", protocol_whitelist="pipe", probesize=2048, analyzeduration=0, threads=1
@@ -53,7 +52,6 @@ def encoder_arguments(sample_rate: int, channels: int, bitrate: int, *, limited:
 
     Args:
         sample_rate: of the samples, in Hz: interleaved floats of 32 bits.
-        channels: likewise.
         bitrate: kbit/s, constant.
         limited: whether what is too loud is limited.
     """
@@ -80,7 +78,6 @@ def loudness_arguments(path: Path, seconds: float) -> list[str]:
     """Compile the arguments that measure a track's loudness (EBU R 128); the result goes to output pipe 0.
 
     Args:
-        path: of MPEG audio.
         seconds: how much of it is measured.
     """
     source = ffmpeg.input(local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS, t=seconds)

@@ -49,14 +49,14 @@ log = structlog.get_logger()
 
 
 class ForwardState(enum.StrEnum):
-    """What a forwarder does."""
+    """The state of a forwarder."""
 
     IDLE = "idle"
     """Nobody publishes."""
     CONNECTING = "connecting"
     SENDING = "sending"
     WAITING = "waiting"
-    """It has failed, and is tried again."""
+    """Forwarding has failed, and is tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,6 @@ class ForwardLimits:
 
     Attributes:
         retry: When it is tried again.
-        connect_seconds: What connecting may take.
         stalled_seconds: For how long the other server may take nothing.
         waiting_bytes: Of the stream that may wait until it does, behind its newest access point.
         write_bytes: Of the stream that are written at once: some of them must be taken in that time.
@@ -87,14 +86,10 @@ class Forwarder:
     """Pushes to one address what is on air of a channel that is published to, and never makes that wait.
 
     Args:
-        source: the channel's publications.
         url: the address, with the key of its stream.
-        tools: provides ffmpeg.
-        limits: of the pushing.
 
     Attributes:
         target: where it pushes to, without anything secret.
-        state: what it does now.
         sent: bytes since the start.
         failures: how often it ended otherwise than with the publisher.
         last_error: why it did last; empty if it never did.
@@ -288,6 +283,6 @@ def _find_authorities() -> str:
 
 
 def _reason(errors: str) -> str:
-    """Give the line that says most: the last one doesn't say what is wrong with a certificate or a codec."""
+    """Return the line that says most: the last one doesn't name faults of certificates and codecs."""
     telling = (line for line in errors.splitlines() if line.startswith("[tls @") or "not compatible" in line)
     return last_error(next(telling, errors))

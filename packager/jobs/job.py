@@ -1,4 +1,4 @@
-"""What a job is: what it is asked, what it tells while it is done, and what came of it."""
+"""A unit of background work: its input, its progress and its result."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from packager.jobs.limits import JobLimits
 
 Arguments = Mapping[str, Any]
-"""What a job is asked, as JSON has it."""
+"""The input of a job, as JSON objects."""
 
 Progress = Callable[[int, int], None]
-"""Takes how many steps of a job are done, and how many there are; from any thread."""
+"""A callback with the steps of a job that are done and their total number; callable from any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,6 @@ class Job:
 
     Attributes:
         key: equal only for the same inputs, which are then worked on once for all who want it.
-        arguments: what it is asked.
     """
 
     key: str
@@ -55,10 +54,9 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """What is known of a job.
+    """The status of a job.
 
     Attributes:
-        status: how far it is.
         done: steps that are done.
         total: steps that there are; 0 before that is known.
         result: what came of it, where it is done.

@@ -10,7 +10,7 @@ from packager.retry_policy import RetryPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLimits:
-    """What jobs of one kind may cost.
+    """The limits of jobs of one kind.
 
     Attributes:
         waiting: most jobs that wait or are worked on; who has more waits until there are fewer.

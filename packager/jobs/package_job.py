@@ -37,11 +37,10 @@ class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Packaged(msgspec.Struct, frozen=True):
-    """What a job has packaged.
+    """The result of a packaging job.
 
     Attributes:
         films: paths of the multivariant playlists of films.
-        titles: those of titles.
         left_out: a line for each track that isn't packaged.
         failures: why films couldn't be packaged, which no other attempt would change.
     """
@@ -78,7 +77,6 @@ def package_kind(limits: JobLimits, export: ExportLimits) -> JobKind:
     """Make what does these jobs.
 
     Args:
-        limits: what they may cost.
         export: how one waits for another run of the same film.
     """
     return JobKind(NAME, partial(_run, export), limits)

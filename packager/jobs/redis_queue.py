@@ -29,7 +29,7 @@ from packager.retry_policy import FailureCount
 log = structlog.get_logger()
 
 UNREACHABLE = (RedisError, OSError, TimeoutError)
-"""What a question to Redis raises that can't be answered now."""
+"""Exceptions of requests to Redis that can't be answered now."""
 
 DIED = "its worker gave no sign of life any more"
 NOT_JSON = (ValueError, TypeError, KeyError, AttributeError)
@@ -64,11 +64,6 @@ class SweptQueue(RedisQueue):
     """SAQ's queue, which bears that Redis goes away, and puts jobs of dead workers back in one step.
 
     SAQ's own sweep takes them out of all lists first, where one is lost if the sweeper dies, too.
-
-    Args:
-        redis: the client.
-        name: of the queue.
-        asking: how Redis is asked.
     """
 
     def __init__(self, redis: Redis, name: str, asking: QueueLimits) -> None:
@@ -138,8 +133,6 @@ class JobQueue:
 
     Args:
         redis: the client, which belongs to who made it.
-        kind: of the jobs.
-        asking: how Redis is asked.
     """
 
     def __init__(self, redis: Redis, kind: JobKind, asking: QueueLimits) -> None:
@@ -179,7 +172,7 @@ class JobQueue:
         return True
 
     async def states(self, jobs: Iterable[Job]) -> list[JobState | None]:
-        """Tell how far jobs are; None of one that isn't in the queue, or no longer.
+        """Return the status of jobs; None for a job that isn't in the queue, or no longer.
 
         Raises:
             QueueAwayError: Redis can't be reached.
@@ -192,7 +185,7 @@ class JobQueue:
             raise QueueAwayError("what is in Redis can't be read") from None
 
     async def has_workers(self) -> bool:
-        """Tell whether anybody does these jobs; raises as `states`."""
+        """Return whether anybody does these jobs; raises as `states`."""
         try:
             found = await self._queue.redis.zcount(
                 self._queue.namespace("stats"), time.time() * 1000, float("inf")
@@ -207,7 +200,6 @@ class JobQueue:
         """Queue jobs as there is room, and give each one's states until all are over.
 
         Args:
-            jobs: them.
             told: told a line when Redis goes away.
 
         Raises:
@@ -268,7 +260,7 @@ def _state(job: SaqJob | None) -> JobState | None:
 
 
 def last_line(text: str) -> str:
-    """Give what a traceback ends with, or the text itself, where it is one line."""
+    """Return the last line of a traceback, or the text itself if it is one line."""
     return (text.strip().splitlines() or [""])[-1][:500]
 
 
@@ -277,5 +269,5 @@ def _reason(error: BaseException) -> str:
 
 
 def json_bytes(result: Any) -> int:
-    """Tell how many bytes a result takes."""
+    """Return the size of a result in bytes."""
     return len(json.dumps(result))

@@ -33,7 +33,7 @@ class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Drawn(msgspec.Struct, frozen=True):
-    """What came of drawing a sprite: the JPEG, or why no other attempt would have one."""
+    """The outcome of drawing a sprite: the JPEG, or the reason why another attempt would fail, too."""
 
     jpeg: str = ""
     reason: str = ""
@@ -43,10 +43,7 @@ def sprite_kind(limits: JobLimits, drawing: SpriteLimits, titles: Titles, tools:
     """Make what does these jobs.
 
     Args:
-        limits: what they may cost.
         drawing: what the drawing of one may cost.
-        titles: the library as VOD.
-        tools: ffmpeg.
     """
     return JobKind(NAME, partial(_run, titles, tools, drawing), limits)
 
@@ -67,11 +64,6 @@ async def _run(
 
 class QueuedSprites:
     """Has sprites drawn by whoever takes such jobs; see `packager.vod.sprites.sprite_maker.RemoteDrawing`.
-
-    Args:
-        url: of Redis.
-        limits: of the jobs.
-        asking: how Redis is asked.
 
     Raises:
         ValueError: the URL is wrong.

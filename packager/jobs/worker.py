@@ -32,8 +32,6 @@ async def work(redis: Redis, kinds: Sequence[JobKind], asking: QueueLimits) -> N
 
     Args:
         redis: the client, which belongs to who made it.
-        kinds: of the jobs.
-        asking: how Redis is asked.
     """
     async with asyncio.TaskGroup() as group:
         for kind in kinds:

@@ -50,7 +50,6 @@ class LibraryTitle:
 
     Attributes:
         path: relative, with slashes: what the files' names have in common.
-        renditions: the files.
         facts: whether they are renditions of one title; None before that was looked at.
     """
 
@@ -119,7 +118,6 @@ class Catalogue:
     """Lists a library; ``run`` inspects the files of requested pages.
 
     Args:
-        files: where they are.
         tools: ffprobe; None where there is none, and files are listed without facts.
         obstacle: tells of a path why no HLS can be made of the file or title, or None; it may block.
         text: tells of a path what text the file or title has; it may block.

@@ -1,4 +1,4 @@
-"""What ffprobe tells about a stream as the codec string that browsers are asked with (RFC 6381, RFC 4281).
+"""Codec strings for browsers (RFC 6381, RFC 4281), from ffprobe's description of a stream.
 
 Browsers judge by codec, profile and level. Of a codec that isn't known here ffprobe's name is given: no
 browser claims to play what it doesn't know.
@@ -32,7 +32,7 @@ OTHERS = {
 
 
 def codec_string(stream: dict[str, Any]) -> str:
-    """Give the codec string of a stream as ffprobe describes it.
+    """Return the codec string of a stream as ffprobe describes it.
 
     Args:
         stream: with ``codec_name``, and ``profile``, ``level``, ``pix_fmt`` where they are known.

@@ -44,7 +44,6 @@ async def make(
 
     Args:
         root: the demo's folder, with ``library/`` and ``music/``.
-        tools: ffmpeg.
         progress: called before each item and at the end, with its label, the number done and the total.
 
     Raises:
@@ -97,7 +96,7 @@ def _scratch(root: Path) -> Path:
 
 
 def _unlinked(path: Path) -> Path:
-    """Give a path back at which nothing lies, or a file that an earlier run made.
+    """Return the given path if nothing lies there, or a file of an earlier run.
 
     Raises:
         OSError: something else does.

@@ -97,8 +97,6 @@ class Listing:
         files: all files, those of titles included.
         folders: each folder's modification time; -1 if another change could have the same one.
         number: of the walk that found it first; later walks that find the same don't change it.
-        walked: when.
-        seconds: duration of the walk.
     """
 
     titles: Sequence[Renditions] = ()
@@ -113,7 +111,6 @@ class Listing:
 
         Args:
             kind: ``title`` or ``file``.
-            path: of the item.
         """
         if kind == "title":
             return bisect.bisect_right(self.titles, path, key=_path_of)
@@ -140,7 +137,7 @@ def _path_of(item: Renditions | File) -> str:
 
 @dataclass(slots=True)
 class Walked:
-    """What a walk has found so far.
+    """The items that a walk through the folders has found so far.
 
     Attributes:
         files: those that are listed, in no order.
@@ -184,10 +181,10 @@ class ListedFiles(Protocol):
         """
 
     def is_unchanged(self, listing: Listing) -> bool:
-        """Tell whether a listing still holds, as far as that shows without another walk."""
+        """Return whether a listing still holds, as far as that shows without another walk."""
 
     def readable_path(self, path: str) -> ReadablePath:
-        """Give a path at which another program can look at a file's beginning, tables and end.
+        """Return a path at which another program can look at a file's beginning, tables and end.
 
         Raises:
             NotFoundError: there is no such file.
@@ -199,9 +196,7 @@ class FileListing:
     """The listing of one library, shared by all requests.
 
     Args:
-        files: where they are.
         endings: of the files that are listed, in lower case, with their dots.
-        limits: what it may cost.
         clock: seconds.
 
     Attributes:
@@ -306,7 +301,6 @@ class ListedFolder:
     """The files of a folder.
 
     Args:
-        root: the folder.
         withheld: what isn't listed.
     """
 
@@ -323,11 +317,11 @@ class ListedFolder:
         return walk.found
 
     def is_unchanged(self, listing: Listing) -> bool:
-        """Tell by the folders' modification times."""
+        """Return whether the modification times of the folders have changed."""
         return all(time_of_change(self._root / path) == kept >= 0 for path, kept in listing.folders.items())
 
     def readable_path(self, path: str) -> FilePath:
-        """Give the path of the file itself."""
+        """Return the path of the file itself."""
         return FilePath(self._root / path)
 
 
@@ -335,9 +329,7 @@ class _FolderWalk:
     """One walk of a folder.
 
     Args:
-        root: the folder.
         withheld: what isn't listed.
-        endings: of listed files.
         limits: how much is looked at.
         is_ending: tells whether to give up.
 
@@ -438,7 +430,7 @@ def are_equal(items: Sequence[object], others: Sequence[object]) -> bool:
 
 
 def _ending(name: str) -> str:
-    """Give a name's ending with its dot, in lower case; without a dot, the name itself."""
+    """Return a name's ending with its dot, in lower case; without a dot, the name itself."""
     _, dot, ending = name.rpartition(".")
     return dot + ending.lower()
 
@@ -451,7 +443,7 @@ def in_order(items: Sequence[T], key: Callable[[T], Any] = lambda item: item) ->
 
 
 def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:
-    """Give items in lists of so many; the last one may have fewer."""
+    """Return items in lists of so many; the last one may have fewer."""
     remaining = iter(items)
     while step := list(itertools.islice(remaining, count)):
         yield step

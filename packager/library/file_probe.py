@@ -1,4 +1,4 @@
-"""What a file of the library contains, as ffprobe tells it, and whether browsers can play that."""
+"""The streams of a file of the library by ffprobe, and whether browsers can play them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,6 @@ class SubtitleTrack:
     """Subtitles or captions that a film is offered with.
 
     Attributes:
-        name: what people call them.
         language: BCP 47 tag, or None.
         default: whether they are shown where nobody chooses.
         forced: whether they have only what has to be read by who understands the sound.
@@ -73,7 +72,6 @@ class TextFacts:
     """The text of a film.
 
     Attributes:
-        subtitles: its subtitles and captions.
         left_out: a line for each subtitle file beside it that can't be read.
         chapters: path of its chapters below the address of VOD, or None.
     """
@@ -140,7 +138,6 @@ async def probe(path: Path, tools: Tools, limits: ProbeLimits = DEFAULT_LIMITS) 
 
     Args:
         path: the file; its ending names the one demuxer that may open it.
-        tools: ffprobe.
         limits: how long it may take, and what it may give.
 
     Returns:
@@ -202,7 +199,7 @@ def _facts_of(answer: dict[str, Any], suffix: str) -> Facts:
 
 
 def _lies_on_its_side(video: dict[str, Any]) -> bool:
-    """Tell whether a picture is turned by a quarter when it is shown, as those of phones held upright are."""
+    """Return whether a picture is turned by a quarter for display, like those of phones held upright."""
     found = (one.get("rotation") for one in video.get("side_data_list", ()))
     return any(isinstance(angle, int | float) and round(angle) % 180 == 90 for angle in found)
 

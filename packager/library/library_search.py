@@ -1,4 +1,4 @@
-"""What is seen of a library by who looks into a folder, searches or sorts: an ordered list of its items.
+"""Folders, search and sorting of a library: ordered lists of its items.
 
 A view is computed from a listing, in a thread, and kept for all who look at the same.
 """
@@ -113,11 +113,8 @@ def make_view(
     """Select and order the items that somebody wants to see. It takes time with many files.
 
     Args:
-        listing: of the whole library.
-        query: what is wanted.
         duration_of: gives the known duration of an item.
         unknown_files: most items of unknown duration that are named.
-        version: of the known durations.
         name_order: keeps the order of all items for the views to come.
     """
     items: list[Renditions | File] = []
@@ -142,7 +139,7 @@ def make_view(
 
 
 def folded(text: str) -> str:
-    """Give what texts are compared by that differ in case alone, or in how their accents are written."""
+    """Return a key for the comparison of texts without regard to case and to how accents are encoded."""
     if text.isascii():
         return text.lower()
     # Unicode 3.13, D145: names from a Mac have their accents behind the letters; keyboards write both as one.
@@ -150,7 +147,7 @@ def folded(text: str) -> str:
 
 
 def natural_key(name: str) -> str:
-    """Give what names are ordered by: without regard to case, and with numbers by their value."""
+    """Return a key for the order of names: without regard to case, and with numbers by their value."""
     return DIGITS.sub(_by_value, folded(name))
 
 
@@ -174,7 +171,7 @@ class NameOrder:
         self._names: list[Renditions | File] = []
 
     def of(self, listing: Listing) -> list[Renditions | File]:
-        """Give all items of a listing, ordered by name. One thread at a time may call it."""
+        """Return all items of a listing, ordered by name. One thread at a time may call it."""
         if self._number != listing.number:
             self._names = by_name([*listing.titles, *listing.files])
             self._number = listing.number
@@ -276,7 +273,6 @@ class Views:
         """Return the view of a listing.
 
         Args:
-            listing: of the whole library.
             query: which items are wanted, in which order.
             learnt: a number that is another one when more durations are known.
 

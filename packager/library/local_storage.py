@@ -93,7 +93,7 @@ class LocalFile:
         return self._fd
 
     def descriptor(self) -> int:
-        """Give the descriptor; see `LibraryFile`."""
+        """Return the descriptor; see `LibraryFile`."""
         return self.fd
 
     def validator(self, now: float) -> str:
@@ -130,7 +130,7 @@ class LocalFile:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Give the descriptor back. May be called again."""
+        """Close the descriptor. May be called again."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -164,7 +164,7 @@ class Withheld:
         return frozenset(map(identity_of, _statuses((*self.files, *self.folders))))
 
     def has_name(self, part: str) -> bool:
-        """Tell whether a name is that of one of the files, or of a backup of it (``hw.conf.1``)."""
+        """Return whether a name is that of one of the files, or of a backup of it (``hw.conf.1``)."""
         lowered = part.lower().lstrip("#")
         for name in (path.name.lower() for path in self.files):
             # A name without an ending, such as "config", may well be how a film's begins.
@@ -196,7 +196,7 @@ class Library:
         self.withheld = withheld
 
     def __str__(self) -> str:
-        """Give the folder's path."""
+        """Return the folder's path."""
         return str(self.root)
 
     def open(self, name: str) -> LocalFile:
@@ -316,7 +316,7 @@ def _statuses(paths: Iterable[Path]) -> Iterable[os.stat_result]:
 
 
 def is_hidden(part: str) -> bool:
-    """Tell whether a file or folder, with everything in it, is hidden by its name.
+    """Return whether a file or folder, with everything in it, is hidden by its name.
 
     Hidden are names with a leading dot, configurations (TOML) and their backups, which have passwords, and
     files that are still being downloaded or copied.
@@ -331,7 +331,7 @@ def _is_configuration(part: str) -> bool:
 
 
 def is_served(part: str) -> bool:
-    """Tell whether a name may be part of an address."""
+    """Return whether a name may be part of an address."""
     # Empty parts are absolute paths and doubled slashes.
     return bool(part) and not is_hidden(part) and _UNSAYABLE.search(part) is None
 

@@ -1,4 +1,4 @@
-"""What a library's files and folders are to whoever serves them, wherever they are: on a disk or in S3.
+"""The interface of a library's files and folders, on a disk or in S3.
 
 A file is its size, its validators, and what reads a range of it. One on a disk has a descriptor, too, from
 which the kernel can send it.
@@ -20,11 +20,7 @@ Identity = tuple[int, int, int, int]
 
 
 class FileChangedError(OSError):
-    """A file was replaced since it was opened: whoever opens it again gets the new one.
-
-    Args:
-        path: the file's.
-    """
+    """A file was replaced since it was opened: whoever opens it again gets the new one."""
 
     def __init__(self, path: str) -> None:
         super().__init__(errno.ESTALE, "it was replaced since it was opened", path)
@@ -54,10 +50,10 @@ class LibraryFile(Protocol):
         """Where to read it: it blocks."""
 
     def descriptor(self) -> int | None:
-        """What the kernel sends it from; None if there is no such thing."""
+        """The descriptor from which the kernel sends the file; None for a file without a descriptor."""
 
     def validator(self, now: float) -> str:
-        """Give its entity-tag, which is the same on every machine.
+        """Return its entity-tag, which is the same on every machine.
 
         Args:
             now: seconds since the epoch, at the time of the answer.
@@ -93,7 +89,6 @@ class FolderNames(Protocol):
 
         Args:
             folder: relative to the library; "" for the library itself.
-            title: its name.
 
         Raises:
             OSError, ValueError: the folder can't be read, or no folder can have such a name.
@@ -112,7 +107,7 @@ class FolderNames(Protocol):
 
 
 class Storage(Protocol):
-    """What a library's files are read from. It blocks."""
+    """The storage of a library's files. Its methods block."""
 
     @property
     def threads(self) -> Threads:

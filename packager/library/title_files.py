@@ -27,13 +27,13 @@ IDLE_SHARE = 9
 
 
 def media_stems(name: str) -> list[str]:
-    """Give what the names of a film's subtitle files begin with: its own name's stem, and its title's."""
+    """Return the prefixes of the names of a film's subtitle files: the stems of its name and its title's."""
     match = RENDITION.fullmatch(name)
     return [PurePosixPath(name).stem, *([] if match is None else [match["title"]])]
 
 
 def beginning_with(names: Sequence[str], stem: str) -> Sequence[str]:
-    """Give those of some names in order that begin with a stem and a dot."""
+    """Return those of some sorted names that begin with a stem and a dot."""
     # In ASCII the slash follows the dot.
     return names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
 
@@ -65,7 +65,6 @@ class FolderTitles:
 
         Args:
             folder: relative to the library; "" for the library itself.
-            title: its name.
 
         Raises:
             OSError, ValueError: the folder can't be read, or no folder can have such a name.
@@ -129,7 +128,6 @@ class _FolderNames:
     Attributes:
         titles: heights and names of renditions, by title.
         subtitles: names of subtitle files, in order.
-        count: of both.
         changed: the folder's modification time, as of `time_of_change`.
         idle_until: when it may be read again, by the clock.
     """

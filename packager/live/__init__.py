@@ -1,1 +1,1 @@
-"""What keeps a live channel on air: its plan, its encoders and their restarts, gaps, captions and events."""
+"""A live channel on air: its plan, its encoders and their restarts, gaps, captions and events."""

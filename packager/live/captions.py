@@ -36,8 +36,6 @@ class _PendingCue:
 
     Attributes:
         start: milliseconds since the epoch.
-        end: likewise.
-        cue: its text.
         first_segment: media sequence number of the first segment that has it; None before.
         timeline: number of the timeline in which ``shift`` holds.
         shift: milliseconds from media time to dates. It stays as it was, so that a cue has the same times
@@ -151,7 +149,7 @@ class CaptionTrack:
 
         Args:
             chosen: the cues, each with the shift of the timeline.
-            date: of the segment's beginning.
+            date: of the segment's first sample, in seconds since the epoch.
         """
         media_time = (_milliseconds(date) - self._shift) // 1000
         origin = max(media_time // ORIGIN_STEP - 1, 0) * ORIGIN_STEP
@@ -230,11 +228,11 @@ class Captions:
 
 
 Follower = Callable[[Window, Fraction], None]
-"""What is called behind each part of a channel's first rendition; see ``Captions.follow``."""
+"""A function that is called after each part of a channel's first rendition; see ``Captions.follow``."""
 
 
 def _local(kept: _PendingCue, origin: int) -> Cue:
-    """Give a cue whose times count from an origin in seconds of media time."""
+    """Publish a cue whose times count from an origin in seconds of media time."""
     base = kept.shift + 1000 * origin
     start, end = max(kept.start - base, 0), max(kept.end - base, 1)
     return Cue(start, end, kept.cue.text, kept.cue.settings)

@@ -52,7 +52,6 @@ class Channel:
     """A live channel: ``run`` keeps it going, ``stream`` is what is served of it.
 
     Args:
-        options: what it is.
         tools: the ffmpeg that it uses.
         hooks: called when parts and viewers come.
         pump: brings what is played; None: it is what the options say.
@@ -60,7 +59,6 @@ class Channel:
         clock: gives the windows seconds that pass evenly.
 
     Attributes:
-        name: the channel's.
         stream: what is served of it.
         timed_metadata: events on their way into the media.
         captions: cues on their way into their renditions.
@@ -257,7 +255,7 @@ class Channel:
 
     @property
     def source(self) -> Source | None:
-        """What is known of its source; None before it was inspected."""
+        """The properties of the channel's source; None before its inspection."""
         return self._finder.found
 
     @property
@@ -413,11 +411,11 @@ class Channel:
         )
 
     def _is_once(self, source: Source) -> bool:
-        """Tell whether a source is played once: a file that is an event, of known length."""
+        """Return whether a source is played once: a file that is an event, of known length."""
         return self.options.event and source.path is not None and source.duration is not None
 
     def _ending(self) -> EventEnd:
-        """Tell what is needed to record the event that is over."""
+        """Return the metadata for a recording of the event that is over."""
         first = {one.video: name for name, one in reversed(list(self.renditions.items()))}
         return EventEnd(
             frame_rate=self.cadence.frame_rate.as_integer_ratio(),
@@ -481,7 +479,6 @@ class ChannelCommands:
     """Carries out the commands of requests at a channel of this process; see ``Commands`` of ``publish``.
 
     Args:
-        channel: the channel.
         on_viewer: called whenever somebody asks for a playlist.
         is_postponed: tells that it isn't begun now although somebody asks.
     """

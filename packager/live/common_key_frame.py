@@ -16,7 +16,7 @@ from packager.segment.part_packer import CadenceError
 from packager.sources.further_video_tracks import NEAR_TICKS, FurtherVideoTracksError, has_near
 
 SOUND = -1
-"""What is given in place of a video track's index for the sound."""
+"""The index that stands for the sound, in place of a video track's index."""
 
 
 class TrackFragment(Struct, frozen=True):
@@ -25,7 +25,6 @@ class TrackFragment(Struct, frozen=True):
     Attributes:
         track: index of the video track, 0 for the main one, or ``SOUND``.
         timescale: ticks per second of its times.
-        fragment: the samples.
     """
 
     track: int
@@ -37,7 +36,6 @@ class CommonKeyFrameGate:
     """Holds back what comes of a stream until all video tracks have had a key frame at the same time.
 
     Args:
-        video_tracks: how many there are.
         limits: what may be held back of each.
 
     Attributes:
@@ -83,7 +81,7 @@ class CommonKeyFrameGate:
 
 
 class _KeyFrameMatches:
-    """Tells which key frames of the main video track all further ones have, too.
+    """Finds the key frames of the main video track that all further video tracks have, too.
 
     Each key frame is looked up in sorted times once, and each of the main one is found once for each further
     track: what comes may be nothing but key frames, and none of them near another one.

@@ -49,7 +49,6 @@ class CopyRun(Run):
         """Copy the stream that is on air to its end, and leave all windows at the same number.
 
         Args:
-            published: the channel's publications.
             start: media time in seconds that the first picture gets.
             clock: tells the dates of the run's media times.
             oldest: nothing that came before this moment of the monotonic clock is played.
@@ -124,7 +123,6 @@ class _Output:
         feed: brings it into its window.
         shift: ticks from the stream's times to those of the channel; None before it is known.
         timescale: ticks per second; 0 before its init segment.
-        init: that segment.
         deadline: when more of it must have come, by the event loop's clock.
     """
 
@@ -142,7 +140,6 @@ class _Taker:
     """Takes a stream's bytes as ffmpeg would, and brings its tracks to their feeds.
 
     Args:
-        run: whose feeds these are.
         published: is told when more is needed.
         make_rewriter: makes what reads the stream, or a further video track.
         start: media time in seconds that the first picture gets.
@@ -254,7 +251,7 @@ class _Taker:
                 self._schedule(has_part=has_part)
 
     def _schedule(self, *, has_part: bool) -> None:
-        """Tell when the next part of the main video track is probably there, by how it was with this one."""
+        """Estimate when the next part of the main video track arrives, from the current part's arrival."""
         feed, due = self._video[0].feed, self._published.needed_at
         if due is not None and time.monotonic() >= due:
             feed.looked(whole=has_part)

@@ -35,7 +35,7 @@ GONE = ".gone"
 
 
 class _Outcome:
-    """What comes of one event, for everybody who ends it.
+    """The outcome of one event, for each request that ends the event.
 
     Attributes:
         recording: what is known of its recording.
@@ -47,7 +47,7 @@ class _Outcome:
         self.is_told = asyncio.Event()
 
     def tell(self, recording: RecordingState) -> None:
-        """Tell what became of the recording."""
+        """Set the outcome of the recording."""
         self.recording = recording
         self.is_told.set()
 
@@ -206,7 +206,7 @@ def _forget(data: DataFolder, most_gone: int) -> None:
 
 
 def _renditions(dvr: OpenFolder) -> list[str]:
-    """Give the folders that hold a rendition's DVR."""
+    """Return the folders that hold a rendition's DVR."""
     names = (entry.name for entry in dvr.entries() if entry.is_dir(follow_symlinks=False))
     return [name for name in names if FOLDER_NAME.fullmatch(name) and _holds_dvr(dvr, name)]
 

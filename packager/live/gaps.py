@@ -15,7 +15,7 @@ from packager.window.sequence_numbers import SequenceNumbers
 
 
 class GapTimer:
-    """Tells when a channel is so late that gaps are due; all times are seconds of a monotonic clock.
+    """Decides when a channel is so late that gaps are due; all times are seconds of a monotonic clock.
 
     Args:
         target_duration: seconds.
@@ -47,7 +47,7 @@ class GapTimer:
             self._due = max(self._due, self._flowed + self._silence) + self._segment_duration
 
     def wait(self, now: float) -> float:
-        """Give the seconds until a gap is due, 0 when it is; before the first segment nothing is."""
+        """Return the seconds until a gap is due, 0 when it is; before the first segment nothing is."""
         if self._due is None:
             return self._patience
         return max(self._due - now, self._flowed + self._silence - now, 0.0)
@@ -61,7 +61,6 @@ class GapSchedule:
 
     Args:
         channel: the channel's name, for the log.
-        numbers: the channel's.
         on_late: called before gaps are published, so that late segments aren't published as well.
         limits: how late a segment may be.
     """
@@ -87,12 +86,7 @@ class GapSchedule:
             log.warning("numbers can't be read", channel=self._channel, reason=str(error))
 
     async def run(self, aligned: AlignedWindows, cadence: Cadence) -> None:
-        """Reserve numbers, and publish gaps where segments don't come in time, until cancelled.
-
-        Args:
-            aligned: the channel's windows.
-            cadence: the channel's.
-        """
+        """Reserve numbers, and publish gaps where segments don't come in time, until cancelled."""
         limits = self._limits
         lateness = GapTimer(cadence.target_duration, float(cadence.segment_duration), limits)
         least, version, late = -1, -1, False

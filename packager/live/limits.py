@@ -98,15 +98,10 @@ class LiveLimits:
         part_look_shift_seconds: By how much looks at a pipe are moved at most, to either side of the soonest
             moment at which a part could come.
         part_look_step_seconds: By how much a look moves the next ones; a loop's timers are no finer.
-        process: Of its encoders.
         segment: Of cutting each of its renditions.
-        source: Of its source.
         forward: Of pushing it on to each other server.
-        captions: Of its captions.
-        metadata: Of its timed metadata.
         event: Of its events' ends and recordings.
         publish: Of its playlists, and of those who ask for them.
-        dvr: Of its DVR.
     """
 
     encoder_retry: RetryPolicy = ENCODER_RETRY

@@ -22,7 +22,6 @@ class ChannelOptions:
     """The options of a live channel.
 
     Attributes:
-        name: as in its addresses.
         source: ``testsrc``, the path of a file (played in a loop, but for an event), a URL that is pulled, or
             ``publish``.
         ladder: names of :data:`packager.ffmpeg.ladder.RUNGS`.

@@ -80,7 +80,7 @@ class RunStart:
         self._line, self._skipped = number - segment, None
 
     def skips(self, segment: int, number: int, now: float) -> bool:
-        """Tell whether to drop a segment that comes after a stall, since a gap was published for it.
+        """Return whether to drop a segment that comes after a stall, since a gap was published for it.
 
         An encoder that stalled catches up at once: the segments that gaps stand for are dropped, so that
         numbers and media times go on without another discontinuity. A source that stalled itself comes no
@@ -109,7 +109,6 @@ class RunContext:
         numbers: say whether a segment may be opened already.
         timed_metadata: the channel's events, which go with the parts.
         on_part: called for each part with the seconds from its last frame's end to its being published.
-        limits: the channel's.
     """
 
     clock: WallClock
@@ -166,7 +165,6 @@ class Feed:
 
         Args:
             data: the bytes.
-            now: this moment.
 
         Returns:
             Whether a part was published.
@@ -188,10 +186,9 @@ class Feed:
         return published
 
     def rest(self, now: Instant, capacity: int) -> float:
-        """Tell for how long the pipe may be left alone: nothing is published before a part is whole.
+        """Return the seconds until the pipe must be read again: nothing is published before a part is whole.
 
         Args:
-            now: this moment.
             capacity: bytes that the pipe holds.
 
         Returns:
@@ -225,7 +222,6 @@ class Feed:
 
         Args:
             last: number of the last segment that any rendition has; no other one is opened for it.
-            now: this moment.
         """
         for part in () if self._segmenter is None else self._segmenter.finish():
             if self._window.next_number <= last and self._admits(part, now):
@@ -252,10 +248,6 @@ class Feed:
     def add(self, fragment: Fragment, now: Instant) -> bool:
         """Take the next samples.
 
-        Args:
-            fragment: where they are.
-            now: this moment.
-
         Returns:
             Whether a part was published.
 
@@ -275,7 +267,7 @@ class Feed:
         return self._part_count > before
 
     def _admits(self, part: CutPart, now: Instant) -> bool:
-        """Tell whether a part is published; a segment's first one decides for the segment."""
+        """Return whether a part is published; a segment's first one decides for the segment."""
         opens, self.segment = part.segment > self.segment, part.segment
         if not opens:
             return not self._suspended

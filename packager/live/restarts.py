@@ -50,7 +50,6 @@ class Backoff:
         """Note and log the end of an ffmpeg.
 
         Args:
-            reason: of the end.
             seconds: for which it ran.
             published: whether a segment came of it.
             is_steady: whether the next one may begin soon, however short this one was: it costs nothing, or
@@ -80,7 +79,6 @@ class Restarts:
         restarts: how often a run ended and another one began.
         closed: whether none is begun any more.
         start: media time in seconds at which the newest begins.
-        clock: of the newest.
     """
 
     def __init__(self, context: ChannelContext, on_part: Callable[[float], None]) -> None:
@@ -128,8 +126,6 @@ class Restarts:
 
         Args:
             source: what the first one plays.
-            plan: what is on air.
-            aligned: its windows.
             over: set once the event is over.
             renewed: looks at the source again before each start.
         """

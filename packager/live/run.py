@@ -20,8 +20,6 @@ class Run:
     """A source on its way to the windows of a channel, once.
 
     Args:
-        source: what it plays.
-        feeds: one for each rendition.
         start: decides which of its segments the feeds publish.
         aligned: the windows that the feeds publish in.
         over: set once a source that is played once came to its end; where it is set at the end of the run,
@@ -30,10 +28,7 @@ class Run:
 
     Attributes:
         pid: process id of its ffmpeg while one runs.
-        flowing: whether parts come.
         supply_ended: whether its input was ended by what supplies it, and not by its own failure.
-        feeds: as given.
-        limits: likewise.
     """
 
     def __init__(

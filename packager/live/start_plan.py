@@ -30,12 +30,9 @@ class ChannelContext:
     """Everything that the plans of a channel and its runs of ffmpeg share.
 
     Attributes:
-        options: what the channel is.
         tools: the ffmpeg that it uses.
         ladder: its video renditions, or none.
-        audio_ladder: its audio renditions.
         numbers: say with which number new windows begin, and when a number may be used.
-        timed_metadata: the channel's events.
         captions: its captions, which follow its first rendition.
     """
 
@@ -96,7 +93,6 @@ class Planner:
         """Choose the times for a source.
 
         Args:
-            source: what comes.
             noted: cadence of the segments on disk, which stays where it suits the source.
         """
         wanted = self._options.segment_duration, self._options.part_duration
@@ -110,7 +106,6 @@ class Planner:
         """Plan with empty windows.
 
         Args:
-            times: the channel's cadence.
             used: the last media sequence number of earlier windows.
             began: when the source came, by the monotonic clock; None: it isn't known.
         """
@@ -134,7 +129,6 @@ class Planner:
 
         Args:
             archive: as for ``plan_restored``.
-            used: likewise.
 
         Returns:
             None where there is nothing, or nothing that could go on with these options.

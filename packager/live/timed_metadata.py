@@ -42,7 +42,6 @@ class PartPosition(Struct, frozen=True):
 
     Attributes:
         begin: presentation time of its first sample in ticks.
-        end: of what follows it.
         timescale: ticks per second.
         offset: seconds to add to a media time for its date.
     """
@@ -58,7 +57,6 @@ def placed(event: TimedEvent, part: PartPosition, late_seconds: int) -> EventMes
 
     Args:
         event: the event, which begins before the part's end.
-        part: the part.
         late_seconds: how late it may be.
 
     Returns:
@@ -92,7 +90,7 @@ class TimedMetadata:
         self._ids = itertools.count(first_id)
 
     def carries(self, name: str) -> bool:
-        """Tell whether a rendition carries them."""
+        """Return whether a rendition carries them."""
         return name in self._pending
 
     def check(self, size: int = 0) -> None:
@@ -130,11 +128,7 @@ class TimedMetadata:
             pending.append(event)
 
     def boxes(self, carrier: str, part: PartPosition) -> bytes:
-        """Give what stands before the ``moof`` of a rendition's next part.
-
-        Args:
-            carrier: the rendition's name.
-            part: the part.
+        """Return the boxes before the ``moof`` of a rendition's next part.
 
         Returns:
             The ``emsg`` boxes of the events that begin in it, or should have begun before; mostly none.

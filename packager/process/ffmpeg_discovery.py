@@ -37,8 +37,8 @@ class Tools:
     """A pair of ffmpeg and ffprobe, and what the ffmpeg can do.
 
     Attributes:
-        ffmpeg: absolute path of ffmpeg.
-        ffprobe: absolute path of ffprobe.
+        ffmpeg: absolute path, which a sandbox with another working folder needs.
+        ffprobe: absolute path, for the same reason.
         version: ffmpeg's own version string, such as ``5.1.9-0+deb12u1``.
         encoders: names such as ``libx264``.
         filters: names such as ``drawtext``.

@@ -78,10 +78,9 @@ class Process:
 
         Args:
             argv: the program's absolute path, then its arguments.
-            outputs: number of output pipes.
+            outputs: number of output pipes, at least 1.
             stdin: whether ``write`` is used; otherwise standard input is empty.
             sandbox: the sandbox; None for none.
-            limits: buffer sizes and timeouts.
 
         Raises:
             ToolsError: the program can't be started; `BusyError` if only for lack of resources.
@@ -155,7 +154,6 @@ class Process:
         With data a hundred times a second it is cheaper than `read`, as no task is woken each time.
 
         Args:
-            index: number of the output.
             receive: takes the bytes and returns the seconds during which no reading is needed; its
                 exceptions are raised here.
         """
@@ -287,7 +285,6 @@ async def run(
         max_bytes: most bytes of output; None: as many as the limits say.
         sandbox: the sandbox; None for none.
         feed: writes to standard input; None to leave it empty.
-        limits: buffer sizes and timeouts.
 
     Raises:
         ToolsError: the program failed, took too long or wrote too much; the text has its last error line.

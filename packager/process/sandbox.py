@@ -57,12 +57,12 @@ class Sandbox:
     """The permissions of a child process beyond reading the system's libraries; by default none.
 
     Attributes:
-        read: readable files and folders.
+        read: files and folders that the program may only read.
         write: folders in which files may be created and written.
         tcp_port: the only TCP port that it may connect to; 0 for none.
         udp: whether it may open UDP sockets.
         memory: limit of the address space, in bytes.
-        files: limit of open descriptors.
+        files: most descriptors that may be open.
         niceness: how much less of a busy processor it gets, up to 19 (nice(2)).
     """
 

@@ -78,14 +78,14 @@ EVERYWHERE = {
     "epoll_wait": (232, NONE), "epoll_pwait": (281, 22), "epoll_pwait2": (441, 441), "eventfd": (284, NONE),
     "eventfd2": (290, 19),
 }  # fmt: skip
-"""What every program may call, with any arguments: its numbers on x86-64 and on 64-bit ARM."""
+"""System calls that every program may make with any arguments: their numbers on x86-64 and on 64-bit ARM."""
 
 SOCKETS = {
     "connect": (42, 203), "bind": (49, 200), "recvfrom": (45, 207),
     "recvmsg": (47, 212), "recvmmsg": (299, 243), "getsockname": (51, 204), "getpeername": (52, 205),
     "getsockopt": (55, 209), "setsockopt": (54, 208), "shutdown": (48, 210),
 }  # fmt: skip
-"""What a program may call besides that has the network; none listens."""
+"""Further system calls of a program with network access; none of these programs listens."""
 
 WRITING = {
     "creat": (85, NONE), "truncate": (76, 45), "ftruncate": (77, 46), "fallocate": (285, 47),
@@ -93,14 +93,14 @@ WRITING = {
     "unlink": (87, NONE), "unlinkat": (263, 35), "rename": (82, NONE), "renameat": (264, 38),
     "renameat2": (316, 276),
 }  # fmt: skip
-"""What a program may call besides that makes files."""
+"""Further system calls of a program that makes files."""
 
 BY_ARGUMENTS = {
     "clone": (56, 220), "clone3": (435, 435), "kill": (62, 129), "tgkill": (234, 131),
     "prlimit64": (302, 261), "prctl": (157, 167), "ioctl": (16, 29), "fcntl": (72, 25), "socket": (41, 198),
     "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269), "open": (2, NONE), "openat": (257, 56),
 }  # fmt: skip
-"""What depends on its arguments; see ``program``."""
+"""System calls that are allowed depending on their arguments; see ``program``."""
 
 CLONE_THREAD = 0x0001_0000
 NAMESPACES = 0x7E02_0080
@@ -135,7 +135,7 @@ class Machine:
     """The numbers by which one architecture's system calls are known to the filter.
 
     Attributes:
-        architecture: AUDIT_ARCH_*.
+        architecture: one of the kernel's ``AUDIT_ARCH_*``.
         column: where its numbers stand in the tables.
         x32: whether it has a second set of calls, whose numbers have a bit of their own.
     """
@@ -145,7 +145,7 @@ class Machine:
     x32: bool = False
 
     def numbers(self, *tables: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-        """Give the numbers of the calls that it has."""
+        """Return the numbers of the system calls on this architecture."""
         rows = itertools.chain.from_iterable(table.items() for table in tables)
         return {name: row[self.column] for name, row in rows if row[self.column] != NONE}
 
@@ -164,7 +164,6 @@ def program(
     """Write the filter.
 
     Args:
-        machine: the architecture.
         stream: whether it may have sockets of TCP.
         datagram: whether it may have sockets of UDP.
         writing: whether it may make files.
@@ -193,7 +192,7 @@ def program(
 def _checks(
     numbers: Mapping[str, int], kinds: list[tuple[int, int]], *, writing: bool
 ) -> Iterator[tuple[int, list[bytes]]]:
-    """Give what decides about the calls that depend on their arguments; each way through it ends in it."""
+    """Return the instructions for calls that depend on their arguments; each path ends within them."""
     # A new process is out of reach, and so is a thread that has a namespace of its own.
     new_thread = [_jump(JUMP_SET, NAMESPACES, 1, 0), _jump(JUMP_SET, CLONE_THREAD, 1, 0)]
     yield numbers["clone"], [_load(_argument(0)), *new_thread, _refuse(errno.EPERM), _return(ALLOW)]

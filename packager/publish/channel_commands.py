@@ -13,12 +13,12 @@ from media.subtitles.webvtt import Cue
 
 
 class RecordingState(enum.Enum):
-    """What is known of the recording of an event that was ended."""
+    """The state of the recording of an event that was ended."""
 
     AWAITED = enum.auto()
-    """It isn't finished yet."""
+    """The recording isn't finished yet."""
     MADE = enum.auto()
-    """It is there, and the newest one of its channel."""
+    """The recording is there, and the newest one of its channel."""
     NONE = enum.auto()
     """There is none, since nothing is recorded, nothing came, or the disk failed."""
 
@@ -39,10 +39,10 @@ class Commands(Protocol):
     """The commands that viewers and publishers may give to a channel."""
 
     def note_viewer(self) -> None:
-        """Tell that somebody asked for a playlist: a channel may begin only then."""
+        """Note a request for a playlist: a channel on demand begins only then."""
 
     def is_postponed(self) -> bool:
-        """Tell whether the channel isn't begun now although somebody asks: then nobody waits for it."""
+        """Return whether the channel isn't begun now although somebody asks: then nobody waits for it."""
 
     async def end_event(self) -> RecordingState:
         """End the event, and wait for its recording, but not for longer than anybody waits."""
@@ -54,7 +54,6 @@ class Commands(Protocol):
         """Put an event on playlists and into the media; the end of a planned one only on playlists.
 
         Args:
-            tag: what playlists say.
             id3: the ID3 tag that says it in the media.
 
         Raises:
@@ -75,7 +74,6 @@ class Commands(Protocol):
         """Take cues, all or none.
 
         Args:
-            language: one of the stream's.
             cues: their times count from ``zero``.
             zero: seconds since the epoch.
 

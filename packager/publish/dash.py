@@ -69,7 +69,6 @@ class _Block:
     """Periods that don't change any more, joined.
 
     Attributes:
-        periods: the periods.
         ends: where each one's text ends in the text.
         template: their text, and `live_mpd.BETWEEN` before each.
     """
@@ -86,7 +85,7 @@ class _Block:
         return cls([period for period, _ in written], ends, TextTemplate(b"".join(parts)))
 
     def apart(self) -> dict[int, tuple[LivePeriod, bytes]]:
-        """Give the periods with their texts, by their numbers."""
+        """Return the periods with their texts, by their numbers."""
         text, gap = self.template.text, len(live_mpd.BETWEEN)
         ends = itertools.pairwise([0, *self.ends])
         return {
@@ -100,7 +99,6 @@ class LiveManifest:
 
     Args:
         renditions: by name; the first one is video.
-        cadence: the channel's.
         block: how many periods are joined, once they don't change any more.
     """
 
@@ -122,11 +120,11 @@ class LiveManifest:
         self._written: dict[int, tuple[LivePeriod, bytes]] = {}
 
     def render(self, suffix: str, now: float) -> bytes:
-        """Give the bytes of the manifest as of now; the rest as for `pieces`."""
+        """Return the bytes of the manifest as of now; the rest as for `pieces`."""
         return b"".join(rendered(self.pieces(suffix, now)))
 
     def pieces(self, suffix: str, now: float) -> Pieces:
-        """Give the manifest as of now, in pieces; every rendition must have a timeline.
+        """Return the manifest as of now, in pieces; every rendition must have a timeline.
 
         Args:
             suffix: put behind every address: ``?`` and query parameters, percent-encoded.
@@ -165,7 +163,7 @@ class LiveManifest:
             next(self.written_in_steps(0.0), None)
 
     def state(self) -> Iterator[PeriodsEntry]:
-        """Tell what the periods are made of now, some at a time, to a process that goes on with it."""
+        """Return a snapshot of the periods, in pieces, from which another process continues."""
         with contextlib.suppress(Exception):  # who asks for what can't be read hears of it
             self._tracker.follow()
         return self._tracker.state()
@@ -199,7 +197,7 @@ class LiveManifest:
                 yield
 
     def _is_final(self, period: LivePeriod) -> bool:
-        """Tell whether a period doesn't change any more, unless it is the oldest: its segments leave."""
+        """Return whether a period doesn't change any more, unless it is the oldest: its segments leave."""
         return period.static or self._tracker.is_over(period)
 
     def _template(self, reference: Window, now: float) -> list[TextTemplate]:
@@ -245,7 +243,7 @@ class LiveManifest:
         )
 
     def _publish_time(self, reference: Window, *, settled: bool) -> float:
-        """Tell when this manifest was there first: each process says the same, whoever asks it and when.
+        """Return the time of the manifest's publication, which is the same in each process for each request.
 
         §5.3.1.2: another publishTime is another manifest.
         """
@@ -258,13 +256,13 @@ class LiveManifest:
         return float(end + begun * part + 2 * reference.ended * part)
 
     def _is_settled(self, reference: Window, now: float) -> bool:
-        """Tell whether it was over so long ago that all players have asked for the manifest since."""
+        """Return whether it was over so long ago that all players have asked for the manifest since."""
         newest = reference.listed[-1]
         end = newest.program_date_time + newest.duration
         return reference.ended and now > end + SETTLED_UPDATES * self._cadence.target_duration
 
     def _periods(self, periods: Sequence[LivePeriod]) -> list[bytes | TextTemplate]:
-        """Give the texts of the periods; those that don't change any more are written and joined once."""
+        """Return the texts of the periods; those that don't change any more are written and joined once."""
         if periods:
             self._take_apart(periods[0].stretch.number)
         found = list[bytes | TextTemplate]()
@@ -323,13 +321,13 @@ class LiveManifest:
         return mpd.Period(f"p{period.stretch.number}", period.start, period.length, sets)
 
     def _reference_time(self, offered: list[mpd.Representation], period: LivePeriod) -> mpd.ReferenceTime:
-        """Tell when the period's first moment was encoded: that is its date."""
+        """Return the date of the period's first moment, which is the time of its encoding."""
         date = _date(float(period.start))
         ticks = round(period.media_time * offered[0].segments.timescale)
         return mpd.ReferenceTime(live_mpd.LATENCY_REFERENCE, date, ticks, CLOCK)
 
     def media_time(self, number: int) -> Fraction | None:
-        """Give the media time in seconds at which a segment begins; None before any was published.
+        """Return the media time in seconds at which a segment begins; None before any was published.
 
         Args:
             number: of a segment that is there, or the next one.
@@ -338,7 +336,7 @@ class LiveManifest:
         return self._tracker.media_time(number)
 
     def lost_segment(self, rendition: Rendition, number: int) -> bytes | None:
-        """Give what stands for a segment that never came: players ask for it by the clock.
+        """Return a replacement for a segment that never came: players ask for it by the clock.
 
         Args:
             rendition: of pictures or sound.
@@ -398,7 +396,7 @@ class LiveManifest:
         )
 
     def _last_duration(self, period: LivePeriod, timescale: int) -> int | None:
-        """Give the ticks of the last segment of what is settled, which lasts to its period's end."""
+        """Return the ticks of the last settled segment, which lasts to the end of its period."""
         if not period.static or period.last is None or period.length is None:
             return None
         step = self._cadence.segment_duration
@@ -424,7 +422,7 @@ class LiveManifest:
 
 
 def _mark(rendition: Rendition) -> str:
-    """Give what stands for a rendition's bandwidth in periods that are kept."""
+    """Return the placeholder of a rendition's bandwidth in the kept texts of periods."""
     return f"{MARK}{rendition.name}{MARK}"
 
 

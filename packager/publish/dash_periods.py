@@ -117,7 +117,7 @@ class PeriodTracker:
             self._over.pop(gone, None)
 
     def state(self) -> Iterator[PeriodsEntry]:
-        """Tell the stretches that there are now, some at a time, to a process that goes on with them."""
+        """Return a snapshot of the stretches, in pieces, from which another process continues."""
         previous = -1 if self._previous is None else self._previous.number
         return _in_pieces(tuple(self._known), dict(self._lasts), self._seen, previous)
 
@@ -144,7 +144,7 @@ class PeriodTracker:
         self._lasts[self._known[-1].number] = segment.number
 
     def _breaks(self, segment: LiveSegment) -> bool:
-        """Tell whether a segment can't be in the stretch of those before it."""
+        """Return whether a segment can't be in the stretch of those before it."""
         if self._known and self._known[-1].number == segment.number:
             return False
         if self._previous is None or self._previous.timeline != segment.timeline:
@@ -164,7 +164,7 @@ class PeriodTracker:
         self._known.append(Stretch(segment.number, segment.program_date_time, start))
 
     def periods(self, *, ended: bool, settled: bool) -> list[LivePeriod]:
-        """Give the periods.
+        """Return the periods.
 
         Args:
             ended: whether nothing comes any more.
@@ -198,11 +198,11 @@ class PeriodTracker:
         return found
 
     def is_over(self, period: LivePeriod) -> bool:
-        """Tell whether a period of what isn't settled doesn't change any more."""
+        """Return whether a period of what isn't settled doesn't change any more."""
         return self._over.get(period.stretch.number) is period
 
     def _is_past(self, number: int) -> bool:
-        """Tell whether a segment is so old that those before it don't become gaps any more."""
+        """Return whether a segment is so old that those before it don't become gaps any more."""
         newest = min(
             (window.listed[-1] for window in self._windows if window.listed), key=lambda one: one.number
         )
@@ -211,7 +211,7 @@ class PeriodTracker:
         return age > PAST_TARGET_DURATIONS * self._windows[0].target_duration
 
     def _last(self, stretch: Stretch) -> int | None:
-        """Give the number of the last segment that all renditions have in a stretch; None without one."""
+        """Return the number of the last segment that all renditions have in a stretch; None without one."""
         number = self._lasts.get(stretch.number, -1)
         while number >= stretch.number:
             row = [window.at(number) for window in self._windows]
@@ -222,7 +222,7 @@ class PeriodTracker:
         return None
 
     def _length(self, stretch: Stretch, last: int, following: Stretch | None, *, settled: bool) -> Fraction:
-        """Give the seconds of a stretch that is over, in whole milliseconds."""
+        """Return the seconds of a stretch that is over, in whole milliseconds."""
         step = (last - stretch.number) * self._step
         row = [one for window in self._windows if (one := window.at(last)) is not None]
         # Segments of the picture come in steps; the dates of one number tell where the sound lies beside it.
@@ -239,7 +239,7 @@ class PeriodTracker:
         return rounded_down(min(*ends, begins))
 
     def media_time(self, number: int) -> Fraction | None:
-        """Give the media time in seconds at which a segment begins; None before any was published.
+        """Return the media time in seconds at which a segment begins; None before any was published.
 
         Args:
             number: of a segment that is there, or the next one.
@@ -293,7 +293,7 @@ def read_track(init: bytes) -> tuple[int, int]:
 
 
 def timeline_at(window: Window, number: int) -> Timeline | None:
-    """Give the timeline of a segment, or of the first one behind it that isn't a gap; None without any."""
+    """Return the timeline of a segment, or of the first one behind it that isn't a gap; None without any."""
     # From the segment on, not from the end: a window of hours has many periods' worth of segments.
     for one in range(max(number, window.oldest_number), window.next_number):
         segment = window.at(one)

@@ -68,7 +68,6 @@ class DateRanges:
         """Take a range, or the actual end of a planned one; nothing changes where it can't be taken.
 
         Args:
-            tag: the range.
             now: seconds of a clock that never goes back.
 
         Raises:
@@ -92,7 +91,7 @@ class DateRanges:
         self.version += 1
 
     def state(self, now: float) -> DateRangesEntry:
-        """Tell all that is known to a process that goes on with it."""
+        """Return a snapshot of the date ranges, from which another process continues."""
         return DateRangesEntry(
             tuple((one.tag, now - one.added) for one in self._listed),
             tuple(self._used),
@@ -136,15 +135,15 @@ class DateRanges:
         self.version += 1
 
     def tags(self) -> Sequence[DateRange]:
-        """Give the tags in the order in which they came."""
+        """Return the tags in the order in which they came."""
         return [one.tag for one in self._listed]
 
     def lines(self, since: float = float("-inf")) -> list[str]:
-        """Give the lines of the tags that were added since a moment, in the order in which they came."""
+        """Return the lines of the tags that were added since a moment, in the order in which they came."""
         return [one.line for one in self._listed if one.added >= since]
 
     def start_of(self, name: str) -> Fraction | None:
-        """Give the start of a range that is listed in seconds since the epoch."""
+        """Return the start of a range that is listed in seconds since the epoch."""
         known = self._known.get(name)
         return None if known is None else known.start_date
 
@@ -158,7 +157,6 @@ def check_date(date: datetime, now: Fraction) -> Fraction:
     """Check a date that a publisher sends.
 
     Args:
-        date: the date.
         now: about this moment, in seconds since the epoch.
 
     Returns:
@@ -201,7 +199,7 @@ def _digest(name: str) -> bytes:
 
 
 def _ends(tag: DateRange, known: DateRange) -> bool:
-    """Tell whether a tag says nothing new of a range but its duration."""
+    """Return whether a tag says nothing new of a range but its duration."""
     return (
         known.duration is None
         and tag.duration is not None

@@ -68,12 +68,9 @@ def media_playlist(
     """Say what a rendition has now.
 
     Args:
-        window: the rendition's.
-        cadence: the channel's.
         reports: how far the other renditions are.
         skip: whether a delta update will do (§6.2.5.1).
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
-        date_ranges: the channel's.
         ranges_since: a delta update leaves out those that were added before; None: it leaves out none.
         history: of this rendition with this suffix, for playlists of hours.
 
@@ -121,7 +118,7 @@ def _server_control(cadence: Cadence, skip_until: Fraction) -> ServerControl:
 
 
 def _date_ranges(ranges: DateRanges, since: float | None) -> tuple[list[str], Sequence[str] | None]:
-    """Give the tags; where those before a moment are skipped, also the IDs of those that went."""
+    """Return the tags; where those before a moment are skipped, also the IDs of those that went."""
     if since is None:
         return ranges.lines(), None
     return ranges.lines(since), ranges.removed
@@ -137,7 +134,7 @@ def _map_hint(window: Window, suffix: str) -> str | None:
 
 
 def _recent_segments(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fraction]]:
-    """Give the segments that no delta update skips, with the seconds from their beginning to the end."""
+    """Return the segments that no delta update skips, with the seconds from their beginning to the end."""
     found = [] if window.open is None else [(window.open, window.open.duration)]
     distance = Fraction(0) if window.open is None else window.open.duration
     for segment in itertools.islice(reversed(window.listed), _count_recent(window, boundary)):
@@ -148,7 +145,7 @@ def _recent_segments(window: Window, boundary: Fraction) -> list[tuple[LiveSegme
 
 
 def _count_recent(window: Window, boundary: Fraction) -> int:
-    """Tell how many of the finished segments no delta update skips."""
+    """Return the number of finished segments that no delta update skips."""
     # In integers, as every segment asks for it: seconds by a scale.
     most, per_second = boundary.as_integer_ratio()
     count, whole, scale = 0, 0, 1
@@ -166,7 +163,7 @@ def _count_recent(window: Window, boundary: Fraction) -> int:
 
 
 def _count_older(window: Window, boundary: Fraction) -> int:
-    """Tell how many segments are listed before the recent ones."""
+    """Return the number of segments that are listed before the recent ones."""
     listed = window.next_number - window.listed[0].number if window.listed else 0
     return listed - _count_recent(window, boundary)
 
@@ -198,12 +195,10 @@ class Presentation:
 
     Args:
         renditions: by name.
-        cadence: the channel's.
         limits: how much is kept of what was rendered.
         clock: gives seconds that pass evenly.
 
     Attributes:
-        limits: the same.
         date_ranges: what publishers said about the channel's time.
         clock: by which it is forgotten.
     """
@@ -234,7 +229,7 @@ class Presentation:
         self.date_ranges.add(tag, self.clock())
 
     def state(self) -> Iterator[DateRangesEntry | PeriodsEntry]:
-        """Tell what playlists and manifests say beyond the windows to a process that goes on with it."""
+        """Return a snapshot of what playlists and manifests say beyond the windows, for another process."""
         return itertools.chain((self.date_ranges.state(self.clock()),), self._manifest.state())
 
     def begin_from(self, entry: DateRangesEntry | PeriodsEntry) -> None:
@@ -268,16 +263,15 @@ class Presentation:
         return max((segment.program_date_time + segment.duration for segment in newest), default=None)
 
     def media(self, name: str, *, skip: bool = False, suffix: str = "") -> bytes:
-        """Give the bytes of a rendition's media playlist as of now; the rest as for `media_pieces`."""
+        """Return the bytes of a rendition's media playlist as of now; the rest as for `media_pieces`."""
         return b"".join(rendered(self.media_pieces(name, skip=skip, suffix=suffix)))
 
     def media_pieces(
         self, name: str, *, skip: bool = False, skip_date_ranges: bool = False, suffix: str = ""
     ) -> Pieces:
-        """Give the bytes of a rendition's media playlist as of now, in pieces.
+        """Return the bytes of a rendition's media playlist as of now, in pieces.
 
         Args:
-            name: the rendition's.
             skip: as for :func:`media_playlist`.
             skip_date_ranges: whether that may leave out the date ranges that players have.
             suffix: as for :func:`media_playlist`.
@@ -313,7 +307,7 @@ class Presentation:
         return self._render_once((name, skip, skip_date_ranges, suffix), render)
 
     def multivariant(self, suffix: str = "") -> bytes:
-        """Give the bytes of the multivariant playlist as of now; every rendition must have a timeline.
+        """Return the bytes of the multivariant playlist as of now; every rendition must have a timeline.
 
         Raises:
             RenderingError: it can't be rendered.
@@ -326,7 +320,7 @@ class Presentation:
         return b"".join(rendered(self._render_once(("", False, False, suffix), render)))
 
     def manifest(self, now: float, suffix: str = "") -> bytes:
-        """Give the bytes of the DASH manifest as of now; the rest as for `manifest_pieces`."""
+        """Return the bytes of the DASH manifest as of now; the rest as for `manifest_pieces`."""
         return b"".join(rendered(self.manifest_pieces(now, suffix)))
 
     def manifest_in_steps(self, now: float) -> Iterator[None]:
@@ -336,7 +330,7 @@ class Presentation:
             yield from self._manifest.written_in_steps(now)
 
     def manifest_pieces(self, now: float, suffix: str = "") -> Pieces:
-        """Give the DASH manifest at a time in seconds since the epoch, in pieces; as for multivariant.
+        """Return the DASH manifest at a time in seconds since the epoch, in pieces; as for multivariant.
 
         Raises:
             RenderingError: it can't be rendered.
@@ -351,11 +345,11 @@ class Presentation:
             raise self._failed(key, error) from error
 
     def lost_segment(self, name: str, number: int) -> bytes | None:
-        """Give what DASH players get for a segment that never came, or None; see :class:`LiveManifest`."""
+        """Return DASH's replacement for a segment that never came, or None; see :class:`LiveManifest`."""
         return self._manifest.lost_segment(self._renditions[name], number)
 
     def media_time(self, number: int) -> Fraction | None:
-        """Give the media time of a segment's beginning in seconds, as the DASH manifest has it."""
+        """Return the media time of a segment's beginning in seconds, as the DASH manifest has it."""
         return self._manifest.media_time(number)
 
     def make_lines(self, name: str) -> None:
@@ -382,7 +376,7 @@ class Presentation:
             self.date_ranges.evict(min(dates), now, kept)
 
     def _render_once(self, key: _Key, render: Callable[[], Pieces]) -> Pieces:
-        """Give what is rendered of this state, or render it.
+        """Return the rendered text of this state, or render the text.
 
         Raises:
             RenderingError: it can't be rendered.
@@ -419,14 +413,14 @@ class Presentation:
 
 
 def _own_bytes(pieces: Pieces) -> int:
-    """Tell how much memory a text takes that no other one has in common with it."""
+    """Return the bytes of memory that a text shares with no other text."""
     filled = sum(isinstance(piece, FilledText) for piece in pieces)
     own = sum(len(piece) for piece in pieces if not isinstance(piece, FilledText | SharedText))
     return own + filled * FILLED_BYTES
 
 
 def _weak_callback(method: weakref.WeakMethod[Callable[[str], None]], name: str) -> Callable[[], None]:
-    """Give what a window calls, which doesn't keep the presentation that it leads to."""
+    """Return a callback for a window, which holds the presentation by a weak reference."""
 
     def follow() -> None:
         if (found := method()) is not None:

@@ -34,8 +34,6 @@ def playlist_segment(
     """Make a playlist's entry for a segment.
 
     Args:
-        segment: the segment.
-        extension: how its name ends.
         suffix: put behind every URI.
         parts: those of its parts that are listed.
         finished: whether all of it is there.
@@ -69,7 +67,6 @@ class _Block(NamedTuple):
 
     Attributes:
         number: of the first one.
-        text: their lines, whole ones.
         template: the same, for lines with something behind their addresses.
     """
 
@@ -97,7 +94,6 @@ class History:
         """Make the lines that are lacking of a window's first segments, and let those go that have left.
 
         Args:
-            window: always the same rendition's.
             count: of how many segments; none of them is listed with its parts any more, and it never goes
                 back by more than what has left the window.
         """
@@ -110,11 +106,10 @@ class History:
         self._evict(window, first)
 
     def older(self, window: Window, count: int, suffix: str) -> Older:
-        """Give the lines of a window's first segments.
+        """Return the lines of a window's first segments.
 
         Args:
             window: as for ``keep_up``.
-            count: likewise.
             suffix: put behind every URI.
         """
         if not count:
@@ -215,7 +210,7 @@ class _Suffix:
         )
 
     def behind(self, lines: bytes) -> bytes:
-        """Give whole lines with the suffix."""
+        """Return whole lines with the suffix."""
         for end, longer in self.replacements:
             lines = lines.replace(end, longer)
         return lines

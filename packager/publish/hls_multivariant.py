@@ -20,7 +20,6 @@ def multivariant_playlist(
 
     Args:
         renditions: the channel's, each with a timeline.
-        cadence: the channel's.
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
 
     Returns:

@@ -37,7 +37,7 @@ class PublishLimits:
     viewer_target_durations: int = 3
 
     def with_waiters(self, most: int) -> PublishLimits:
-        """Give these limits, with another number of requests that may wait for each rendition."""
+        """Return these limits, with another number of requests that may wait for each rendition."""
         waiters = replace(self.window.waiters, waiters=most)
         return replace(self, window=replace(self.window, waiters=waiters))
 

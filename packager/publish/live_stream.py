@@ -39,7 +39,6 @@ class ViewerCounter:
 
     Args:
         seconds: how long a client counts after it asked.
-        on_seen: called whenever one asks.
         max_viewers: most clients that are told apart.
     """
 
@@ -74,7 +73,7 @@ class ViewerCounter:
         return len(self._seen)
 
     def seen_since(self, moment: float) -> list[Hashable]:
-        """Give the clients that asked since a moment, as far as they are told apart."""
+        """Return the clients that asked since a moment, as far as they are told apart."""
         newest = itertools.takewhile(lambda one: one[1] >= moment, reversed(self._seen.items()))
         return [client for client, _ in newest]
 
@@ -112,7 +111,7 @@ class ReadOnlySegmentStore:
         """Do nothing: the other process removes it."""
 
     def path(self, number: int, stored: StoredSegment) -> str:
-        """Tell where a stored segment is."""
+        """Return the place of a stored segment."""
         return f"{self._folder}/{stored_name(number, stored.stored_by, self._extension)}"
 
 
@@ -120,16 +119,13 @@ class FoldedLog:
     """The result of folding a channel's log from one cadence to the next.
 
     Args:
-        entry: the cadence.
         limits: how many requests may wait, and what is kept of playlists.
         segment_stores: where this process stores segments, by rendition; of others the entry tells.
         clock: gives seconds that pass evenly.
 
     Attributes:
-        entry: the cadence.
         cadence: the times that the renditions share.
         renditions: by name, video from large to small, then the sound, then captions.
-        presentation: their playlists.
     """
 
     def __init__(
@@ -197,12 +193,12 @@ class FoldedLog:
         return any(one.window.awaits_media for one in self.renditions.values())
 
     def media(self) -> list[SegmentMediaEntry]:
-        """Give what a snapshot without media lacks that is taken now: the newest segments come first."""
+        """Return the media that a snapshot without media lacks now, those of the newest segments first."""
         found = [one.window.media(name) for name, one in self.renditions.items()]
         return sorted(itertools.chain(*found), key=lambda entry: -entry.number)
 
     def snapshot(self, *, has_media: bool = True) -> Iterator[Entry]:
-        """Give the entries from which another process makes the same windows and playlists.
+        """Return the entries from which another process rebuilds the windows and playlists.
 
         What is folded while they are taken isn't in them: it follows them.
 
@@ -238,7 +234,6 @@ class LiveStream:
     """A live channel as it is served.
 
     Args:
-        name: the channel's.
         commands: what requests may cause at the channel.
         limits: how many requests may wait, and what is kept of playlists.
         restores: whether the channel begins with what it finds in its folder, which takes a while.
@@ -247,10 +242,8 @@ class LiveStream:
 
     Attributes:
         wall_clock: gives seconds since the epoch.
-        is_followed: the same.
         cadence: the times that the renditions share.
         renditions: by name, video from large to small, then the sound, then captions.
-        presentation: their playlists.
         viewer_counter: counts who asked for a playlist lately.
         waiting_elsewhere: how many requests wait in each other process that serves it.
     """
@@ -317,7 +310,7 @@ class LiveStream:
             self.adopt(restored)
 
     def snapshot(self, *, has_media: bool = True) -> Iterator[Entry]:
-        """Give the entries from which another process makes the same stream; none before a cadence.
+        """Return the entries from which another process rebuilds the stream; none before a cadence.
 
         Args:
             has_media: as for ``FoldedLog.snapshot``.
@@ -325,7 +318,7 @@ class LiveStream:
         return iter(()) if self._folded is None else self._folded.snapshot(has_media=has_media)
 
     def media(self) -> list[SegmentMediaEntry]:
-        """Give what a snapshot without media lacks that is taken now: the newest segments come first."""
+        """Return the media that a snapshot without media lacks now, those of the newest segments first."""
         return [] if self._folded is None else self._folded.media()
 
     @property

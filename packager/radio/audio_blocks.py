@@ -33,7 +33,7 @@ class AudioFormat:
     channels: int
 
     def matches(self, header: FrameHeader) -> bool:
-        """Tell whether a frame is Layer III of this format."""
+        """Return whether a frame is Layer III of this format."""
         return (
             header.codec == "mp3"
             and header.sample_rate == self.sample_rate
@@ -59,12 +59,9 @@ class AudioBlock:
     """Whole frames of one track, or pages of one logical Ogg stream.
 
     Attributes:
-        data: the frames, joined.
         duration: in ticks of ``timescale``, which are samples.
         timescale: the sample rate in Hz.
-        title: of the track.
         cuts: offsets in ``data`` at which frames begin.
-        media_type: of the frames.
         ogg: the pages, in place of ``data`` and ``cuts``.
     """
 
@@ -93,14 +90,14 @@ class AudioBlock:
 
 
 def beginnings(frames: Sequence[bytes]) -> tuple[int, ...]:
-    """Give the offset of each frame in their concatenation."""
+    """Return the offset of each frame in their concatenation."""
     # Not tuple(): one that grows while it is made isn't taken from those that CPython keeps for use again,
     # but goes there in the end, up to 2,000 of a length.
     return (*accumulate(map(len, frames[:-1]), initial=0),)
 
 
 class BlockSchedule:
-    """Tells when blocks are due: each when the one before it has been played.
+    """Decides when blocks are due: each when the block before has been played.
 
     Samples are summed up against one start time, so rounding never adds up to a drift.
 
@@ -118,7 +115,7 @@ class BlockSchedule:
         self._ticks = 0
 
     def wait(self, now: float) -> float:
-        """Give the seconds until the next block is due, 0 when it is.
+        """Return the seconds until the next block is due, 0 when it is.
 
         Args:
             now: seconds of a monotonic clock.
@@ -194,7 +191,7 @@ class BlockGatherer:
         self.frames += 1
 
     def take(self) -> AudioBlock:
-        """Give the collected frames as a block."""
+        """Return the collected frames as a block."""
         cuts = beginnings(self._data)
         data, duration = b"".join(self._data), self._duration
         self._data, self._duration = [], 0

@@ -10,7 +10,7 @@ from packager.radio.station_info import StationInfo
 
 
 class AudioSource(Protocol):
-    """What gives a station its audio."""
+    """The source of a station's audio."""
 
     @property
     def media_type(self) -> str:

@@ -18,7 +18,7 @@ from packager.radio.station_info import NO_STATION_INFO, StationInfo
 from packager.replication.log_entries import read_message
 
 CODECS = frozenset(("vorbis", "opus", "flac"))
-"""Those of Ogg that stations carry."""
+"""The codecs in Ogg that stations carry."""
 
 LONGEST_SECONDS = 60
 """A block has about one second of audio; what has more than so many is none."""
@@ -27,7 +27,7 @@ Line = Annotated[str, Meta(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 
 
 class StationState(Struct, frozen=True):
-    """What other machines are to know of a station beside its audio.
+    """The state of a station for other machines, beside its audio.
 
     Attributes:
         available: False while it has no audio, so that the fallback is heard.
@@ -50,7 +50,6 @@ class SharedBlock(Struct, frozen=True):
     """One entry of a station's log.
 
     Attributes:
-        state: of the station.
         block: the next audio; None where only the state is told.
         link: number of the logical Ogg stream that the block belongs to.
     """
@@ -65,7 +64,7 @@ _DECODER = msgspec.msgpack.Decoder(SharedBlock)
 
 
 def as_line(text: str) -> str:
-    """Give a text as a state may have it."""
+    """Return a text within the length that a state allows."""
     return "".join(filter(str.isprintable, text))[:1024]
 
 

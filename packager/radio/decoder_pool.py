@@ -104,9 +104,6 @@ async def decode_alone(
     """Decode a track with a process of its own: free format, or another layer than III.
 
     Args:
-        path: of MPEG audio.
-        audio_format: of the output.
-        tools: ffmpeg.
         limits: how long it may take.
 
     Yields:

@@ -24,8 +24,6 @@ class EncoderInput:
     Attributes:
         container: ffmpeg's name of the container.
         sample_rate: in Hz.
-        channels: their number.
-        decoder: codec configuration, for Ogg.
     """
 
     container: str

@@ -233,7 +233,7 @@ class Station:
 
 
 def fits(head: list[Event], options: StationOptions) -> bool:
-    """Tell from a track's first events whether it can be sent as it is.
+    """Return from a track's first events whether the track can be sent unchanged.
 
     Returns:
         True for Layer III of the same sample rate, channels and constant bitrate.

@@ -18,8 +18,6 @@ class Intro:
     """Frames of MP3 or AAC that each listener gets before the station's audio.
 
     Attributes:
-        data: the frames, joined.
-        seconds: how long they are.
         header: of the first, whose codec, sample rate and channels all have.
     """
 

@@ -31,7 +31,6 @@ class StationLimits:
         encoder_held_seconds: most audio that the encoder may keep back; beyond, its frames are waited for.
         measured_seconds: how much of a track's loudness is measured, from its beginning.
         measure_seconds: time limit of a measurement; a track that takes longer is played as it is.
-        process: of each ffmpeg.
     """
 
     playlist_bytes: int = 4 << 20
@@ -79,7 +78,6 @@ class SimulcastLimits:
         start_seconds: how long a channel without segments counts as starting.
         lead_seconds: past audio with which a channel begins: three segments, which players want before they
             start.
-        channel: limits of each channel.
     """
 
     starts: int = 4

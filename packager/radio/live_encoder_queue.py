@@ -34,7 +34,6 @@ class BlockQueue:
         """Add a block, dropping the oldest beyond the limit.
 
         Args:
-            block: the newest block.
             now: seconds of a monotonic clock.
         """
         self._blocks.append(block)

@@ -56,7 +56,7 @@ class Loudness:
             self._expected, self._ahead = path, asyncio.create_task(self._gain(path))
 
     async def gain(self, path: Path) -> float:
-        """Give the decibels by which a track is to be turned up; 0 if the difference is inaudible."""
+        """Return the gain of a track in decibels; 0 if the difference is inaudible."""
         if self._ahead is None or self._expected != path:
             return await self._gain(path)
         return await self._ahead

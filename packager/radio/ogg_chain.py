@@ -65,7 +65,7 @@ class OggChain:
         return self._written(prelude, [self._renumbered(page) for page in pages])
 
     def ending(self) -> tuple[int, bytes]:
-        """Give the newest link's number, and what ends it for a listener that goes on with another chain.
+        """Return the newest link's number, and the pages that end it for a listener who changes the chain.
 
         That is nothing where it has ended already, or isn't Ogg.
         """
@@ -126,7 +126,6 @@ class OggJoiner:
         """Write the next block; the headers precede the first.
 
         Args:
-            audio: the block's pages.
             duration: of the block, in samples.
         """
         pages = list(audio.pages)

@@ -104,7 +104,6 @@ class Simulcast:
     """Runs a station's live channel while it has viewers.
 
     Args:
-        subscribe: opens the station's audio.
         on_part: passed on to :class:`packager.live.channel.Channel`.
         on_channel: called with each new channel object.
         starts: the limit that all stations share; None for no other stations.
@@ -193,7 +192,7 @@ class Simulcast:
         self._wanted.clear()
 
     def _is_waited_for(self) -> bool:
-        """Tell whether a request still waits for an answer: a start may take long."""
+        """Return whether a request still waits for an answer: a start may take long."""
         return self.channel.stream.blocked > 0
 
     def _is_beginning(self) -> bool:

@@ -10,9 +10,6 @@ class StationInfo:
     """Shown to listeners and directories unless the configuration says otherwise; "" for nothing.
 
     Attributes:
-        name: of the station.
-        genre: of the station.
-        url: of the station's page.
         description: of the station, in a line.
         public: whether directories may list it.
     """

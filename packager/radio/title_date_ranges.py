@@ -57,9 +57,6 @@ class TitleDateRanges:
     def behind(self, tags: Sequence[DateRange]) -> list[DateRange]:
         """Go on behind the titles that another packager has told of the same station.
 
-        Args:
-            tags: what it told.
-
         Returns:
             What is to be told now: the ends of its titles that aren't heard any more, and the current one.
         """

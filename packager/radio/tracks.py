@@ -21,7 +21,7 @@ def display(path: Path | str) -> str:
 
 
 def track_title(tags: Tags, path: Path) -> str:
-    """Give a track's title: ``Artist - Title`` as far as tagged, else the file's name."""
+    """Return a track's title: ``Artist - Title`` as far as tagged, else the file's name."""
     if not tags.title:
         return display(path.stem)
     return f"{tags.artist} - {tags.title}" if tags.artist else tags.title
@@ -54,7 +54,7 @@ def find_tracks(folder: Path, limits: StationLimits) -> list[Path]:
 
 
 def why_no_tracks(folder: Path) -> str:
-    """Tell why ``find_tracks`` finds nothing, and what would help. Blocks: call it in a thread."""
+    """Return why ``find_tracks`` finds nothing, and what would help. Blocks: callers use a thread."""
     if not folder.exists():
         return "it isn't there: set the station's folder to one that has MP3s, or make it"
     if not os.access(folder, os.R_OK):

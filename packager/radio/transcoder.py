@@ -39,7 +39,6 @@ class Transcoder:
     """Encodes tracks one after another.
 
     Args:
-        audio_format: of the mount.
         bitrate: of its frames in kbit/s, constant.
         crossfade: seconds over which consecutive tracks are mixed.
         limited: whether tracks may be amplified, so that peaks are limited.
@@ -84,7 +83,6 @@ class Transcoder:
 
         Args:
             samples: whole samples of the track.
-            title: of the track.
             gain: decibels by which it is turned up.
 
         Yields:
@@ -174,7 +172,7 @@ class Transcoder:
 
     @staticmethod
     def _frame_at(samples: int) -> int:
-        """Give the number of the first frame in which a sample is audible."""
+        """Return the number of the first frame in which a sample is audible."""
         return (samples + DELAY_SAMPLES) // FRAME_SAMPLES
 
     def _due(self) -> int:

@@ -25,12 +25,9 @@ class BucketRecording:
     """A recorded event in S3; see `Recording`.
 
     Args:
-        metadata: what it is.
         folder: what its keys begin with, without a slash at its end.
-        bucket: where it is.
 
     Attributes:
-        path: its address, for people.
         obstacle: why there is no MP4 of it.
         threads: where to open and read its files.
     """
@@ -58,7 +55,7 @@ class BucketRecording:
         return self._bucket.open(f"{self._folder}/{name}")
 
     def movie(self) -> Never:
-        """Tell that there is no MP4 of it."""
+        """Raise: a recording in S3 has no MP4."""
         raise NotFoundError(self.obstacle)
 
 
@@ -66,12 +63,10 @@ class BucketRecordings:
     """The recordings of one channel in S3.
 
     Args:
-        channel: its name.
         bucket: where they are, below a folder of that name.
         limits: how often it is looked for new ones.
 
     Attributes:
-        name: as a service.
         trouble: why it isn't known which there are; empty where it is.
     """
 
@@ -125,7 +120,7 @@ class BucketRecordings:
         return found
 
     def _names(self) -> Sequence[str]:
-        """Give the names of the newest recordings."""
+        """Return the names of the newest recordings."""
         names = filter(metadata_files.ID.fullmatch, self._bucket.client.folders(self._channel))
         return sorted(names)[-self._limits.bucket_recordings :]
 

@@ -40,13 +40,10 @@ class RecordingCopies:
     """Copies the recordings of one channel; what was copied by an earlier process isn't copied again.
 
     Args:
-        channel: its name.
-        recordings: them.
         bucket: where they are copied to, below a folder of the channel's name.
         limits: when it is looked for new ones, and when tried again.
 
     Attributes:
-        name: as a service.
         trouble: why they can't be copied now; empty where they can.
     """
 
@@ -120,7 +117,7 @@ class RecordingCopies:
 
 
 def _in_order(folder: Path) -> Iterator[str]:
-    """Give the names of a recording's files, segments first and its metadata last."""
+    """Return the names of a recording's files, segments first and its metadata last."""
     names = sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")

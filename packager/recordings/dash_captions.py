@@ -28,7 +28,6 @@ class Chunk:
     """A movie fragment of captions.
 
     Attributes:
-        number: in its name.
         begin: milliseconds of media time.
         end: milliseconds of media time.
         segments: media sequence numbers of the segments with its cues.
@@ -66,7 +65,6 @@ def fragment(chunk: Chunk, segments: Iterable[bytes]) -> bytes:
     """Write a movie fragment.
 
     Args:
-        chunk: which one.
         segments: its WebVTT segments; a cue may be in several.
     """
     found: dict[Cue, None] = {}

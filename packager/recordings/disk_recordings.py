@@ -46,8 +46,6 @@ class Recording:
     """A recorded event.
 
     Args:
-        metadata: what it is.
-        place: its folder.
         size: bytes of its files, where they were counted; else the metadata tell.
         limits: how much of it is read at once.
 
@@ -134,7 +132,6 @@ class Recordings:
     """The recordings of one channel.
 
     Args:
-        place: their folder.
         retention: how long they are kept.
         limits: how often they are looked at, and how much of each is read.
     """

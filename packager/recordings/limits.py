@@ -16,7 +16,6 @@ class RecordingsLimits:
         metadata_bytes: Longest metadata of a recording that are read.
         rows_between_pauses: After so many segments of all renditions, writing the head of a recording's MP4
             pauses, since its thread holds up the parts that are due meanwhile.
-        row_pause_seconds: How long.
         copy_look_seconds: How often it is looked for recordings that aren't copied to S3 yet.
         copy_retries: When copying is tried again.
         bucket_look_seconds: How often it is looked which recordings are in S3.

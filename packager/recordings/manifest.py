@@ -22,7 +22,6 @@ def manifest(
     """Make a recording's manifest.
 
     Args:
-        periods: of the recording.
         frame_rate: frames per second of its video.
         languages: of the caption renditions, by name.
 

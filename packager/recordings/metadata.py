@@ -43,13 +43,12 @@ _Date = Annotated[float, Meta(ge=0, lt=LATEST_DATE)]
 
 
 class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is written beside the DVR when an event has ended: its recording is made from it.
+    """Metadata of an event that has ended, stored beside its DVR, from which the recording is made.
 
     Attributes:
-        frame_rate: as numerator and denominator.
+        frame_rate: frames per second, as numerator and denominator.
         segment_duration: seconds for which a gap stands, as numerator and denominator.
         target_duration: EXT-X-TARGETDURATION.
-        master: the multivariant playlist.
         date_ranges: EXT-X-DATERANGE tags.
         video: name of the rendition with the MP4's video.
         audio: name of the rendition with the MP4's audio.
@@ -70,14 +69,12 @@ class RecordingMetadata(Struct, frozen=True, forbid_unknown_fields=True):
     """The metadata of a recording, kept beside its files.
 
     Attributes:
-        id: its name.
         start: of the first picture, in seconds since the epoch.
         end: of the last picture, in seconds since the epoch.
         duration: seconds of playback, without missed segments.
         size: bytes of its segments.
         first: lowest media sequence number.
         last: highest media sequence number.
-        renditions: their names.
         video: name of the rendition with the MP4's video.
         audio: name of the rendition with the MP4's audio.
         dash: whether it has a DASH manifest.
@@ -131,7 +128,7 @@ def decode_metadata(data: bytes) -> RecordingMetadata | None:
 
 
 def _is_possible(metadata: RecordingMetadata) -> bool:
-    """Tell whether metadata are consistent with themselves and with the date in its name."""
+    """Return whether metadata are consistent with themselves and with the date in its name."""
     if ID.fullmatch(metadata.id) is None:
         return False
     try:

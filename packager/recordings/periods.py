@@ -28,7 +28,6 @@ class RecordedPeriod:
     """A period of a recording.
 
     Attributes:
-        rows: its segments.
         start: seconds since the presentation's start.
         length: seconds.
     """

@@ -45,9 +45,7 @@ def media_playlist(
 
     Args:
         segments: without the gaps that all renditions share.
-        target_duration: as it was live.
         date_ranges: EXT-X-DATERANGE tags.
-        extension: of the segments' names.
     """
     return MediaPlaylist(
         target_duration=target_duration,

@@ -45,7 +45,6 @@ class MovieLayout:
     """Places a recording's segment files in its MP4 in a row: of each number the video, then the audio.
 
     Attributes:
-        names: of the renditions.
         which: of each file, the index of its rendition.
         numbers: of each file, its media sequence number.
         ends: of each file, where it ends in the data.
@@ -85,11 +84,6 @@ def lay_out(listed: Listed) -> MovieLayout:
 
 def make_head(folder: OpenFolder, listed: Listed, limits: RecordingsLimits = DEFAULT_LIMITS) -> bytes:
     """Make the head of the MP4. Blocks for a while.
-
-    Args:
-        folder: of the recording.
-        listed: its segments.
-        limits: how often it pauses.
 
     Raises:
         UnsupportedError: the codec parameters change; an MP4 has one set for each track.

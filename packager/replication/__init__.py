@@ -1,1 +1,1 @@
-"""Carries logs from the process that makes them to others that serve what folding them gives."""
+"""Replication of channel, station and event logs to the worker processes of the same machine."""

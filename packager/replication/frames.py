@@ -25,7 +25,6 @@ class LogFrame:
     """One message of the connection over which the logs of live channels go.
 
     Attributes:
-        log: the log's name.
         position: of the entry in the log.
         message: what it carries; empty for a log that is gone.
     """
@@ -39,7 +38,6 @@ def write_frame(log: str, position: int, message: bytes) -> bytes:
     """Write a frame.
 
     Args:
-        log: the log's name.
         position: of the entry in it; any number for a report.
         message: an entry or a report, which isn't empty.
     """
@@ -69,7 +67,7 @@ class LogFrameReader:
         self._buffer += data
 
     def frames(self) -> Iterator[LogFrame]:
-        """Give the frames that have come whole.
+        """Yield the complete frames.
 
         Raises:
             MalformedError: the bytes are no frames.

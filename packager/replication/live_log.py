@@ -34,7 +34,6 @@ class Audience:
     """Who asks for a channel where it is served.
 
     Attributes:
-        waiting: how many requests wait.
         viewers: address and user agent's checksum of who asked for a playlist since the last report.
     """
 
@@ -77,9 +76,6 @@ class ServedLiveLog:
 
     Args:
         stream: what folding the log has given so far.
-
-    Attributes:
-        name: the log's.
     """
 
     def __init__(self, stream: LiveStream) -> None:
@@ -87,7 +83,7 @@ class ServedLiveLog:
         self._stream = stream
 
     def snapshot(self) -> Iterator[Entry]:
-        """Give the entries from which another process makes the same stream."""
+        """Return the entries from which another process rebuilds the stream."""
         return self._stream.snapshot()
 
     def encode(self, entry: Entry) -> bytes:
@@ -95,7 +91,7 @@ class ServedLiveLog:
         return encode(entry)
 
     def begins_anew(self, entry: Entry) -> bool:
-        """Tell whether a snapshot takes an entry's place.
+        """Return whether a snapshot takes an entry's place.
 
         What follows a cadence at once, such as a day from the disk, is in the new windows already.
         """
@@ -131,7 +127,7 @@ class ElsewhereCommands:
         """Do nothing: viewers are told in reports."""
 
     def is_postponed(self) -> bool:
-        """Tell that the channel isn't waited for here."""
+        """Note that no request waits for the channel here."""
         return True
 
     async def end_event(self) -> RecordingState:
@@ -161,10 +157,8 @@ class FollowedLiveLog:
     """The log of a live channel of another process, and what folding it gives.
 
     Args:
-        name: the channel's.
         streams: where the channel is put, by name, as long as it can be served: it has something to play, and
             its log is followed.
-        limits: of reports.
         publish_limits: how many requests may wait, and what is kept of playlists.
 
     Attributes:
@@ -214,7 +208,7 @@ class FollowedLiveLog:
         self.stream.close()
 
     def reports(self) -> Iterator[bytes]:
-        """Tell who asks for the channel here, unless nobody does."""
+        """Report the requests for the channel here, unless there are none."""
         if self._streams.get(self._name) is not self.stream:
             return
         since, self._reported = self._reported, time.monotonic()

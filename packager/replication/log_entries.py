@@ -1,4 +1,4 @@
-"""What all logs have in common: how messages of another process are read, and how a snapshot ends."""
+"""The common part of all logs: messages of another process, and the end of a snapshot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SnapshotEnd(msgspec.Struct, frozen=True, tag="end"):
 
 
 def place_of(entry: object, begin: type, end: type = SnapshotEnd) -> Place:
-    """Tell where an entry stands.
+    """Return the position of an entry.
 
     Args:
         entry: any entry of a log.
@@ -42,7 +42,6 @@ def read_message(decoder: msgspec.msgpack.Decoder[T], message: bytes, what: str)
 
     Args:
         decoder: for messages of its type.
-        message: what came.
         what: what it should be, for the error.
 
     Raises:

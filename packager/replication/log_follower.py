@@ -52,17 +52,13 @@ class FollowedLog(Protocol[EntryT]):
         """Serve it no more, as there is no such log, or this process ends."""
 
     def reports(self) -> Iterator[bytes]:
-        """Give what the process that makes the log is to be told now."""
+        """Return the report to the process that makes the log."""
 
 
 class FollowedPosition:
     """Folds a log that is followed, and knows where in it that is.
 
-    Args:
-        log: what folds it.
-
     Attributes:
-        log: the same.
         number: of the last entry.
         is_restoring: whether a snapshot is on its way.
     """
@@ -98,7 +94,6 @@ class LogFollower:
     Args:
         kinds: makes what folds a log, given the channel's name, by the kind of the log.
         connect: gives a connected socket on which that process sends its logs, and waits for it.
-        limits: of the connection.
     """
 
     def __init__(
@@ -186,7 +181,7 @@ class LogFollower:
         followed.take(frame.position, frame.message)
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
-        """Tell the other process now and then who asks for its channels here."""
+        """Report the requests for the other process's channels at intervals."""
         while True:
             await asyncio.sleep(self._limits.report_seconds)
             for name, followed in tuple(self._followed.items()):

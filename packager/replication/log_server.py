@@ -33,13 +33,13 @@ class ServedLog(Protocol[EntryT]):
         """Its kind and the channel's name, such as ``live/demo``."""
 
     def snapshot(self) -> Iterator[EntryT]:
-        """Give the entries from which another process makes what folding the log has given so far."""
+        """Return the entries from which another process rebuilds the state of the log."""
 
     def encode(self, entry: EntryT) -> bytes:
         """Write an entry."""
 
     def begins_anew(self, entry: EntryT) -> bool:
-        """Tell whether a snapshot is to be sent in the place of an entry."""
+        """Return whether a snapshot is to be sent in the place of an entry."""
 
     def take_report(self, follower: Hashable, message: bytes) -> None:
         """Learn what a follower tells of those whom it serves.
@@ -61,11 +61,7 @@ class _LogPosition:
 
 
 class LogServer:
-    """Sends logs to those who follow them.
-
-    Args:
-        limits: of each connection.
-    """
+    """Sends logs to those who follow them."""
 
     def __init__(self, limits: ReplicationLimits) -> None:
         self._limits = limits
@@ -190,7 +186,7 @@ class _Connection(asyncio.Protocol):
             self.close()
 
     def follows(self, served: _LogPosition) -> bool:
-        """Tell whether a log's next entry is to be sent."""
+        """Return whether a log's next entry is to be sent."""
         return served in self._complete or served is self._current
 
     def send(self, served: _LogPosition, frame: bytes) -> None:
@@ -214,7 +210,7 @@ class _Connection(asyncio.Protocol):
         self._schedule()
 
     def forget(self, name: str) -> None:
-        """Tell that a log is gone."""
+        """Announce that a log is gone."""
         self._drop(name)
         if self._transport is not None:
             self._transport.write(write_gone(name))

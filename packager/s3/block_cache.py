@@ -32,7 +32,6 @@ class _Slot:
     """A place for one block in the cache's file.
 
     Attributes:
-        number: of the place.
         length: bytes of the block there.
         writing: number of the writing that put it there: equal only for the same.
     """
@@ -47,7 +46,6 @@ class BlockCache:
 
     Args:
         folder: where the file is made.
-        limits: how much is kept.
         clock: seconds.
     """
 
@@ -117,7 +115,7 @@ class BlockCache:
             self._remember(key, data)
 
     def close(self) -> None:
-        """Give the disk's room back."""
+        """Free the disk space."""
         with self._lock:
             self._slots.clear()
             self._memory.clear()

@@ -84,7 +84,7 @@ class UnavailableError(OSError):
         super().__init__(errno.EAGAIN, reason)
 
     def __str__(self) -> str:
-        """Give the reason."""
+        """Return the reason."""
         return str(self.strerror)
 
 
@@ -98,7 +98,7 @@ class _EmptyRangeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """What tells one version of an object from all others.
+    """The version of an object, different from all other versions.
 
     Attributes:
         key: of the object, below the library's prefix.
@@ -128,7 +128,6 @@ class Reachability:
     It is a circuit breaker, for several threads.
 
     Args:
-        limits: of the requests.
         clock: seconds.
 
     Attributes:
@@ -201,12 +200,8 @@ class S3Client:
 
     Args:
         address: ``s3://bucket/prefix``.
-        limits: what requests may cost.
         environment: the AWS_* variables that say where S3 is and who asks.
         clock: seconds.
-
-    Attributes:
-        counters: count the requests.
     """
 
     def __init__(
@@ -261,7 +256,6 @@ class S3Client:
         """Read a range of one version of an object.
 
         Args:
-            version: the object.
             start: position of the first byte.
             stop: position behind the last one, within the object.
 
@@ -326,7 +320,7 @@ class S3Client:
         )
 
     def folders(self, folder: str) -> list[str]:
-        """Give the names of the folders in a folder.
+        """Return the names of the folders in a folder.
 
         Raises:
             UnavailableError: S3 can't be asked now.
@@ -483,7 +477,7 @@ def _unlistable(error: Exception, prefix: str) -> Exception:
 
 
 def _past(key: str) -> str | None:
-    """Give a place behind a key that no address can have, and behind all others that begin as it does."""
+    """Return a position behind all keys that begin with a key that no address can have."""
     parts = key.split("/")
     for number, part in enumerate(parts):
         before = "".join(f"{one}/" for one in parts[:number])

@@ -21,13 +21,11 @@ class BucketFiles:
     Args:
         address: ``s3://bucket/prefix``.
         folder: where what was read is kept.
-        limits: what it may cost.
 
     Attributes:
         address: the same, without a slash at its end.
         client: asks S3.
         threads: where to call what blocks.
-        cache: keeps what was read.
 
     Raises:
         ValueError: the address isn't possible.
@@ -58,5 +56,5 @@ class BucketFiles:
         return self._objects.open(key)
 
     def close(self) -> None:
-        """Give the disk's room back."""
+        """Free the disk space."""
         self.cache.close()

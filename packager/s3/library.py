@@ -41,7 +41,6 @@ class S3Library:
     Args:
         address: ``s3://bucket/prefix``.
         folder: where what was fetched is kept, and what ffprobe looks at.
-        limits: what it may cost.
 
     Attributes:
         withheld: nothing, since no file of this machine is in S3.
@@ -59,7 +58,7 @@ class S3Library:
         self.threads = self._objects.threads
 
     def __str__(self) -> str:
-        """Give its address."""
+        """Return its address."""
         return self.address
 
     @property
@@ -69,7 +68,7 @@ class S3Library:
 
     @property
     def counters(self) -> S3Counters:
-        """What was asked of S3, and what the cache spared."""
+        """Counts of requests to S3, and of those that the cache spared."""
         return self._client.counters
 
     def open(self, name: str) -> S3File:
@@ -122,7 +121,7 @@ class S3Library:
                     yield one
 
     def is_unchanged(self, listing: Listing) -> bool:
-        """Tell nothing: only another walk shows what changed in S3."""
+        """Return nothing: only another walk shows what changed in S3."""
         del listing
         return True
 
@@ -144,17 +143,12 @@ class S3Library:
         return copy
 
     def close(self) -> None:
-        """Give the disk's room back."""
+        """Free the disk space."""
         self.cache.close()
 
 
 class SparseCopy:
-    """A file with some ranges of another one, and zeros between them; it is removed when it is closed.
-
-    Args:
-        folder: where it is made.
-        suffix: of its name.
-    """
+    """A file with some ranges of another one, and zeros between them; it is removed when it is closed."""
 
     def __init__(self, folder: Path, suffix: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -198,11 +192,7 @@ def _moov(file: S3File, most: int) -> tuple[int, int]:
 
 
 class _Subtitles:
-    """The subtitle files of one folder.
-
-    Args:
-        objects: the files.
-    """
+    """The subtitle files of one folder."""
 
     def __init__(self, objects: Iterable[ListedObject]) -> None:
         self._by_name = {one.key.rpartition("/")[2]: one for one in objects}

@@ -1,4 +1,4 @@
-"""What a library in S3 may cost in requests, waiting, memory and disk."""
+"""The limits of a library in S3: requests, waiting, memory and disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from packager.retry_policy import RetryPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3RequestLimits:
-    """What requests to S3 may cost.
+    """The limits of requests to S3.
 
     Attributes:
         connect_seconds: how long a connection may take.
@@ -22,7 +22,6 @@ class S3RequestLimits:
         turn_seconds: how long one waits until there are fewer.
         failures: requests that fail in a row until S3 counts as unreachable; all further ones then fail at
             once, but for one that tries again after each pause.
-        pauses: how long these are.
         page_keys: keys of a page of a listing, as S3 gives them.
         unlistable_keys: keys that no address can have, of which a listing goes past so many.
     """
@@ -43,7 +42,7 @@ class S3RequestLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCacheLimits:
-    """What is kept of objects.
+    """The limits of the cache of objects.
 
     Attributes:
         disk_bytes: most bytes on disk, in one file that nobody else can open.
@@ -60,19 +59,16 @@ class BlockCacheLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Limits:
-    """What a library in S3 may cost.
+    """The limits of a library in S3.
 
     Attributes:
         requests: of S3.
-        cache: of what was fetched.
         threads: in which files are opened and read.
         wait_seconds: how long a read waits for others that fetch the same.
         known: objects whose sizes and entity-tags are remembered, and those that aren't there.
         known_seconds: how long these hold: the longest time for which a replaced object goes unnoticed.
         stale_seconds: how long they hold while S3 is unreachable.
         stems: films and titles of which the names of files beside them are remembered.
-        names: of each.
-        names_seconds: how long these hold.
         walk_seconds: how long listing everything may take; what comes behind isn't listed.
         probe_head_bytes: how much of a file's beginning is copied for ffprobe.
         probe_tail_bytes: how much of its end.

@@ -24,7 +24,7 @@ LONGEST_KEY = 1024
 
 
 def is_key_part(part: str) -> bool:
-    """Tell whether a part of a key may be part of an address."""
+    """Return whether a part of a key may be part of an address."""
     return is_served(part) and part.isprintable()
 
 
@@ -32,7 +32,6 @@ class S3File:
     """An object of a library, of one version; see `LibraryFile`.
 
     Args:
-        version: the object.
         address: where it is, for logs.
         objects: what it was opened by.
     """
@@ -52,7 +51,7 @@ class S3File:
         """None: the kernel can't send it."""
 
     def validator(self, now: float) -> str:
-        """Give the object's own entity-tag, which is a strong one at any time."""
+        """Return the object's own entity-tag, which is a strong one at any time."""
         del now
         return self._version.etag
 
@@ -78,7 +77,7 @@ class S3File:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of an object: its version, or None where there is none; and since when."""
+    """The version of an object, or None for no object; and the time of that knowledge."""
 
     version: ObjectVersion | None
     since: float
@@ -89,13 +88,10 @@ class S3Objects:
 
     Args:
         client: asks S3.
-        reader: reads objects.
-        limits: what it may cost.
         clock: seconds.
         is_part: tells whether a name may have such a part between its slashes.
 
     Attributes:
-        reader: the same.
         threads: where to open and read them.
     """
 
@@ -185,7 +181,6 @@ class S3FolderNames:
     Args:
         client: asks S3.
         most: names of one film or title.
-        limits: what it may cost.
         clock: seconds.
     """
 

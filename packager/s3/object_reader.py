@@ -14,7 +14,7 @@ from packager.s3.limits import S3Limits
 
 
 def identity_of(version: ObjectVersion) -> Identity:
-    """Give numbers that are equal only for the same version of an object."""
+    """Return numbers that are equal only for the same version of an object."""
     return _number(version.key), _number(version.etag), version.size, version.modified
 
 
@@ -27,8 +27,6 @@ class ObjectReader:
 
     Args:
         client: asks S3.
-        cache: keeps what was fetched.
-        limits: what it may cost.
     """
 
     def __init__(self, client: S3Client, cache: BlockCache, limits: S3Limits) -> None:
@@ -49,9 +47,7 @@ class ObjectReader:
         """Read a range: fewer bytes only where the object ends.
 
         Args:
-            version: the object.
             offset: position of the first byte.
-            length: how many are wanted.
 
         Raises:
             FileChangedError: the object was replaced, and some of these bytes were never fetched.

@@ -24,7 +24,7 @@ class Segmenter(Protocol):
         """Take the next samples; give the parts that are finished now."""
 
     def finish(self) -> list[CutPart]:
-        """Give what fills no part yet, since nothing more comes."""
+        """Return the samples that fill no part yet, at the end of the stream."""
 
     @property
     def foretold(self) -> int | None:
@@ -82,7 +82,7 @@ class GridSegmenter:
         return parts
 
     def finish(self) -> list[CutPart]:
-        """Give the samples that fill no part yet, as a segment's last part: nothing more comes."""
+        """Return the samples that fill no part yet as a segment's last part, at the end of the stream."""
         return [self._packer.close(self._segment, ends_segment=True)] if self._packer.samples else []
 
     @property
@@ -96,7 +96,7 @@ class GridSegmenter:
         return start + min(longest // self._usual, math.ceil(ahead / self._usual)) * self._usual
 
     def _admit(self, decode_time: int, sample: Sample) -> bool:
-        """Tell whether a sample is published; open its segment where it is a segment's first."""
+        """Return whether a sample is published; open its segment where it is a segment's first."""
         if sample.duration <= 0:
             raise CadenceError(f"a sample of {sample.duration} ticks at {decode_time}")
         if self._expected is None and decode_time < self._boundary:

@@ -52,9 +52,7 @@ def observe_keyframes(
 
     Args:
         packets: with ``stream_index``, ``pts_time``, ``duration_time`` and ``flags``.
-        video: index of the picture.
         audio: index of the sound, where it is copied.
-        loop: as the attribute.
     """
     keys: list[Fraction] = []
     frames: list[Fraction] = []
@@ -79,7 +77,6 @@ def keyframe_cadence(
     """Choose the cadence of a channel that is cut at its source's key frames.
 
     Args:
-        seen: of the source.
         frame_rate: frames per second.
         segment_duration: wanted seconds; groups of pictures of one length are put together to about that.
         part_duration: wanted seconds.
@@ -141,7 +138,7 @@ def _filling(wanted: Fraction, group: int, frame_rate: Fraction, audio_frame: Fr
 
 
 def _bounded(times: Cadence, longest: Fraction, seen: KeyframePattern) -> Cadence:
-    """Give times the target duration that segments of up to so many seconds need."""
+    """Return times the target duration that segments of up to so many seconds need."""
     segment = times.segment_duration
     if seen.loop is not None:
         longest = max(_simulated(seen, seen.loop, segment), segment + 1 / times.frame_rate)
@@ -156,13 +153,13 @@ def _within(times: Cadence, target_duration: int, seen: KeyframePattern) -> Cade
 
 
 def _fits(irregular: Cadence, noted: Cadence, seen: KeyframePattern) -> bool:
-    """Tell whether a cadence is what irregular key frames need, or more than that."""
+    """Return whether a cadence is what irregular key frames need, or more than that."""
     enough = irregular.target_duration <= noted.target_duration
     return enough and noted == _within(irregular, noted.target_duration, seen)
 
 
 def _simulated(seen: KeyframePattern, loop: Fraction, segment_duration: Fraction) -> Fraction:
-    """Give the longest segment of a file in a loop."""
+    """Return the longest segment of a file in a loop."""
     cuts, starts = Cuts(segment_duration, LONGEST_GROUP), list[Fraction]()
     for turn, key in itertools.product(range(LOOPS), seen.keys):
         if cuts.due(key + turn * loop):

@@ -33,10 +33,9 @@ def segmenter_factories(
     begins_early: bool = False,
     on_late_key: Callable[[bool], None] | None = None,
 ) -> list[Callable[[int], Segmenter]]:
-    """Give a function for each rendition that makes its segmenter, once its timescale is known.
+    """Return a function for each rendition that makes its segmenter, once its timescale is known.
 
     Args:
-        cadence: the channel's.
         start: media time in seconds at which the run's first segment begins, where nothing is kept.
         count: how many renditions there are; where the source's key frames count, the first one has them.
         limits: what each may hold, and how long it waits to begin.
@@ -92,7 +91,6 @@ class Cut:
     """The position at which a segment begins.
 
     Attributes:
-        segment: its index.
         start: seconds of media time at which its first picture is shown.
         resumes: whether something is missing in front of it.
     """
@@ -153,7 +151,7 @@ class Cuts:
         return bool(self._cuts) and self._cuts[-1].segment in self._ends
 
     def due(self, time: Fraction) -> bool:
-        """Tell whether a key frame at a time begins a segment."""
+        """Return whether a key frame at a time begins a segment."""
         last = self.last
         if last is None or self.broken:
             return True
@@ -186,12 +184,12 @@ class Cuts:
             self._on_late_key(self._has_timely_key)
 
     def is_known(self, ticks: int, timescale: int) -> bool:
-        """Tell whether all cuts up to a time are known."""
+        """Return whether all cuts up to a time are known."""
         known, scale = self.known
         return ticks * scale < known * timescale
 
     def end_of(self, cut: Cut) -> Fraction | None:
-        """Give where a segment ends at the latest, as far as it is known: at the next one, or without one."""
+        """Return the latest end of a segment as far as it is known: the next segment's beginning, or none."""
         if cut is self.last or cut.segment in self._ends:
             return self._ends.get(cut.segment)
         if cut.segment < self._cuts[0].segment:
@@ -200,7 +198,7 @@ class Cuts:
         return next((one.start for one in self._cuts if one.segment == cut.segment + 1), None)
 
     def at(self, ticks: int, timescale: int) -> Cut | None:
-        """Give the cut of the segment that a time belongs to; None where it belongs to none."""
+        """Return the cut of the segment that a time belongs to; None where it belongs to none."""
         for cut in reversed(self._cuts):
             start = cut.start
             # Integers, as each sample asks for it.
@@ -250,12 +248,12 @@ class _Gatherer:
         return self._cut
 
     def open_part(self, following: int) -> tuple[int, int]:
-        """Give when the open part began, or the next one will, and the ticks that it may have."""
+        """Return the beginning of the open or next part, and the ticks that the part may have."""
         packer = self._packer
         return packer.start if packer.samples else following, packer.longest
 
     def _may_end(self) -> bool:
-        """Tell whether the part may end for a sample behind it with which players can join."""
+        """Return whether the part may end for a sample behind it with which players can join."""
         # Of sound, and of nothing but key frames, that is every sample.
         samples = self._packer.samples
         if samples[-1].is_sync:
@@ -264,7 +262,7 @@ class _Gatherer:
         return samples[0].is_sync or self._packer.duration >= self._shortest
 
     def end(self) -> list[CutPart]:
-        """Give the segment's last part."""
+        """Return the segment's last part."""
         return [self._close(ends_segment=True)] if self._packer.samples else []
 
     def _close(self, *, ends_segment: bool) -> CutPart:
@@ -282,7 +280,6 @@ class KeyframeSegmenter:
         part_target: seconds that no part exceeds.
         cuts: of this run, shared by its renditions.
         leads: whether this is the one whose key frames count.
-        limits: what it may hold.
     """
 
     def __init__(
@@ -365,7 +362,7 @@ class KeyframeSegmenter:
             cuts.known = max(cuts.known[0], latest), self._timescale
 
     def _follows_until(self, cut: Cut) -> int:
-        """Give the time before whose near all that follows in a segment belongs to it, for certain."""
+        """Return the time up to which following samples certainly belong to the segment."""
         known, scale = self._cuts.known
         end, until = self._cuts.end_of(cut), known * self._timescale // scale
         if end is not None:
@@ -390,7 +387,7 @@ class KeyframeSegmenter:
         return start + (max(frames, 1) + 1) * self._usual
 
     def finish(self) -> list[CutPart]:
-        """Give what fills no part yet, since nothing more comes."""
+        """Return the samples that fill no part yet, at the end of the stream."""
         parts: list[CutPart] = []
         for run in self._held:
             while run.index < len(run.samples):
@@ -424,7 +421,7 @@ class KeyframeSegmenter:
         return parts + self._gatherer.end()
 
     def _at(self, time: int) -> Fraction:
-        """Give when the sound is to end where the picture's newest segment does at a decode time."""
+        """Return the decode time at which the sound ends with the picture's newest segment."""
         return Fraction(self._opened_shown + time - self._opened, self._timescale)
 
     def _follow(self, time: int, shown: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:

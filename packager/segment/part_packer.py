@@ -41,11 +41,10 @@ class CutPart(Struct, frozen=True):
 def timed_samples(
     expected: int | None, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview
 ) -> Iterator[tuple[int, Sample, bytes | memoryview]]:
-    """Give each of some samples with its decode time and its bytes.
+    """Yield each sample with its decode time and its bytes.
 
     Args:
         expected: decode time of the first one, where samples came before.
-        decode_time: what it is.
         samples: in decoding order.
         data: their bytes, one behind the other.
 
@@ -81,7 +80,6 @@ class SampleRun:
 
     Attributes:
         time: decode time of the first one that is left.
-        samples: all of them.
         data: the bytes of all.
         index: of the first one that is left.
         position: of its bytes.
@@ -140,7 +138,7 @@ class PartPacker:
             raise CadenceError(f"a segment of more than {self._limits.segment_bytes} bytes")
 
     def has_room(self, duration: int) -> bool:
-        """Tell whether a sample of so many ticks can be in the part."""
+        """Return whether a sample of so many ticks can be in the part."""
         limits = self._limits
         has_room = len(self.samples) < limits.part_samples and self._part_bytes < limits.part_bytes
         return has_room and self.duration + duration <= self.longest
@@ -198,7 +196,7 @@ class PartPacker:
         return latest
 
     def close(self, segment: int, *, ends_segment: bool, resumes: bool = False) -> CutPart:
-        """Give the part, which has a sample, and begin the next one; the arguments are those of the part."""
+        """Return the part, which has a sample, and begin the next; arguments are the part's attributes."""
         part = CutPart(
             segment=segment,
             base_media_decode_time=self.start,

@@ -134,7 +134,6 @@ class AddressGuard:
 
         Args:
             host: a name or an address.
-            port: the port.
             connect: connects to one address that was checked.
             failures: the exceptions of ``connect`` after which the next address is tried.
 

@@ -59,5 +59,5 @@ class BoundedCookies(CookieJar):
 
 
 def _key_of(cookie: Cookie) -> tuple[str, str, str]:
-    """Give what tells a cookie from others (RFC 6265 §5.3, step 11)."""
+    """Return the identity of a cookie (RFC 6265 §5.3, step 11)."""
     return cookie.domain, cookie.path, cookie.name

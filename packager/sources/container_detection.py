@@ -23,7 +23,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def is_playlist(head: bytes) -> bool:
-    """Tell whether a stream is an HLS playlist (RFC 8216bis §4.4.1.1)."""
+    """Return whether a stream is an HLS playlist (RFC 8216bis §4.4.1.1)."""
     return head.removeprefix(BYTE_ORDER_MARK).startswith(PLAYLIST)
 
 

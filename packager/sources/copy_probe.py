@@ -45,7 +45,7 @@ REWRITERS: Mapping[str, Callable[[SourceLimits], FragmentRewriter]] = {
     "flv": lambda limits: FlvToFragments(limits.pump.readers.flv),
     "mpegts": lambda limits: TransportToFragments(limits.transport),
 }
-"""What rewrites a container, by ffmpeg's name of it."""
+"""The function that rewrites a container, by ffmpeg's name of the container."""
 
 CODEC_NAMES = {
     b"avc1": "h264",
@@ -73,7 +73,7 @@ RATE_ERROR = Fraction(1, 1000)
 """Seconds by which the first group's length is known, where a container has times in milliseconds."""
 
 _GROUP_OF_ENCODER = re.compile(rb"\bkeyint=([0-9]{1,6})\b")
-"""What x264 and x265 write into the first picture of the most frames from key frame to key frame."""
+"""The setting in the first picture by x264 and x265: the most frames from key frame to key frame."""
 
 _NOTE_BYTES = 4096
 """How much of that picture is searched for it."""
@@ -135,11 +135,7 @@ async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Sou
 
 
 class SeenStream:
-    """What has been seen of a stream: its tracks, how fast frames come, and when key frames do.
-
-    Args:
-        reader: gives it.
-    """
+    """Observations of a stream: its tracks, its frame rate and its key frames."""
 
     def __init__(self, reader: FragmentRewriter) -> None:
         self._reader = reader
@@ -182,7 +178,7 @@ class SeenStream:
         self._keys.append(shown)
 
     def _is_like_first(self) -> bool:
-        """Tell whether all groups of pictures may be taken to be like the first one, and of its frame rate.
+        """Return whether all groups of pictures may be taken to be like the first one, and of its frame rate.
 
         Encoders that write of their settings may have begun a group because the scene changed: then it is
         shorter than told. And a second is too short to tell 30 frames from 29.97, unless the rate is told.
@@ -198,7 +194,7 @@ class SeenStream:
         )
 
     def is_enough(self, limits: SourceLimits) -> bool:
-        """Tell whether all is known that is to be known of a stream, or as much was seen as may be."""
+        """Return whether all is known that is to be known of a stream, or as much was seen as may be."""
         if len(self._keys) >= limits.seen_keys:
             return True
         seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
@@ -236,7 +232,7 @@ class SeenStream:
         )
 
     def _longest_usual(self) -> int:
-        """Give the ticks that nine of ten pictures don't exceed."""
+        """Return the ticks that nine of ten pictures don't exceed."""
         left = sum(self._picture_ticks.values()) // 10
         for ticks in sorted(self._picture_ticks, reverse=True):
             left -= self._picture_ticks[ticks]

@@ -34,9 +34,7 @@ class FurtherVideoTrack:
     """One further video track, in FLV; it goes to branches, and what is newest is kept for those to come.
 
     Args:
-        limits: how much is kept.
         kept_seconds: seconds that are kept for who takes it from its beginning, as far as possible.
-        flv_limits: of what comes.
 
     Attributes:
         flv_limits: those of what comes, which apply to what is read of it, too.
@@ -94,7 +92,6 @@ async def find_renditions(
 
     Args:
         tracks: those that come, by the numbers of their tracks.
-        rungs: these renditions.
         keys: when key frames of the main video track were shown, in seconds of the stream.
         limits: how much of the others is looked at, and for how long they are waited for.
 
@@ -132,7 +129,7 @@ async def find_renditions(
 
 
 class SeenVideoTrack:
-    """What has been seen of a further video track.
+    """Observations of a further video track.
 
     Args:
         most_keys: how many of its key frames are looked at.
@@ -178,7 +175,7 @@ class SeenVideoTrack:
             time += sample.duration
 
     def has_all(self, keys: Sequence[Fraction]) -> bool:
-        """Tell whether it has a key frame wherever the main track has one, as far as both were seen."""
+        """Return whether it has a key frame wherever the main track has one, as far as both were seen."""
         if not self._keys:
             return False
         begin, end = self._keys[0] - NEAR_TICKS, self._newest + NEAR_TICKS
@@ -187,6 +184,6 @@ class SeenVideoTrack:
 
 
 def has_near(times: Sequence[int], time: int) -> bool:
-    """Tell whether one of the times, sorted ticks, is that of the same moment as another one."""
+    """Return whether one of the times, sorted ticks, is that of the same moment as another one."""
     index = bisect.bisect_left(times, time - NEAR_TICKS)
     return index < len(times) and times[index] <= time + NEAR_TICKS

@@ -118,7 +118,7 @@ class _Group:
         self.unwritten = 0
 
     def pieces(self) -> Iterator[bytes]:
-        """Give its bytes in pieces."""
+        """Yield the bytes of the group of pictures in pieces."""
         for content in self.contents:
             if isinstance(content, bytes):
                 yield content

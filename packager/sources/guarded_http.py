@@ -48,7 +48,7 @@ def certificates() -> ssl.SSLContext:
 
 
 def _is_on_loop() -> bool:
-    """Tell whether this thread runs an event loop: whoever calls from one is held anyway."""
+    """Return whether this thread runs an event loop: whoever calls from one is held anyway."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -261,7 +261,6 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
     """Make a client for a configured URL and everything it refers to.
 
     Args:
-        url: the configured URL.
         limits: the limits of connections, response heads and cookies.
         options: further arguments of ``httpx.AsyncClient``.
     """

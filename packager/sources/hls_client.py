@@ -47,7 +47,6 @@ class NextSegment:
     """A segment to be fetched.
 
     Attributes:
-        segment: the segment.
         breaks: whether there is a discontinuity before it, marked in the playlist or by missed segments.
     """
 
@@ -161,7 +160,6 @@ class HlsClient:
         """Fetch the stream until its end.
 
         Args:
-            fetcher: fetches playlists and segments.
             url: URL of a multivariant or a media playlist.
 
         Raises:

@@ -59,7 +59,6 @@ class HlsFetcher:
         """Fetch and decrypt a segment or an init segment, with retries.
 
         Args:
-            base: URL of the playlist.
             resource: URI, byte range and key, as the playlist gives them.
 
         Raises:

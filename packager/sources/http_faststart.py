@@ -108,7 +108,6 @@ class RangeReader:
     """Requests byte ranges of a representation whose full response is being read (RFC 9110 §14).
 
     Args:
-        client: sends the requests.
         answer: the full response, with status 200.
         request_seconds: the timeout of each request.
 

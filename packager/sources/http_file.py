@@ -35,9 +35,6 @@ class HttpFile:
     """A ``Supply`` that requests one URL anew for each ffmpeg.
 
     Args:
-        client: sends the requests.
-        url: the URL.
-        retries: counts the attempts.
         limits: what fetching an index may cost that stands behind the media.
 
     Attributes:

@@ -30,9 +30,7 @@ class HttpPuller:
     """Fetches one http or https URL, and reconnects when it ends.
 
     Args:
-        url: the URL.
         channel: the channel's name, for the log.
-        limits: timeouts and retries.
 
     Attributes:
         pump: receives the stream; None until its container is known to be one that can be pumped.

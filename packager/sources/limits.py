@@ -84,7 +84,6 @@ class StreamReaderLimits:
 
     Attributes:
         transport: Of MPEG-TS.
-        matroska: Of Matroska and WebM.
         flv: Of FLV, into whatever it is rewritten.
         fragments: Of fragmented MP4.
     """
@@ -181,7 +180,6 @@ class RtspLimits:
         receive_bytes: Size of the UDP sockets' receive buffers.
         port_attempts: Attempts to find two consecutive free ports.
         last_seconds: Time for a closing connection to send its last data.
-        messages: Of each message.
     """
 
     connections: int = 4
@@ -236,7 +234,6 @@ class SourceLimits:
 
     Attributes:
         retry: Delays before a source that ended or is unavailable is requested again.
-        probe_seconds: Timeout of ffprobe.
         looks: How often a stream is looked at that changes meanwhile, before it is given to ffprobe.
         seen_seconds: Length of a stream that is searched for key frames if its video isn't encoded.
         seen_file_seconds: The same for a file.
@@ -262,7 +259,6 @@ class SourceLimits:
         rtsp: Limits of the RTSP relay.
         pump: Limits of the buffer before ffmpeg.
         further_video_track: Of each picture that comes beside a publication's main one.
-        playlist: Limits of following HLS.
         guard: Limits of connections to foreign servers.
         faststart: Limits of fetching a moov box behind the media.
         process: Limits of the programs that probe or remux the source.

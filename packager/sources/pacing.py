@@ -69,8 +69,6 @@ class Pacing:
         """Record that the stream was received up to a media time.
 
         Args:
-            clock: the media time.
-            now: the current time.
             access: whether decoding can begin here.
         """
         if self._origin is None:

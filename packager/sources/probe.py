@@ -49,7 +49,7 @@ KNOWN = {"analyzeduration": 300_000, "fpsprobesize": 0}
 
 
 def playable(source: str) -> bool:
-    """Tell whether a source is the test source, a file that is there, or a URL that can be pulled."""
+    """Return whether a source is the test source, a file that is there, or a URL that can be pulled."""
     return source == TEST_SOURCE or is_url(source) or Path(source).expanduser().is_file()
 
 
@@ -60,8 +60,6 @@ async def inspect_source(
 
     Args:
         source: ``testsrc``, a file's path, or a URL.
-        tools: provides ffprobe.
-        limits: the limits of probing.
         keep: whether the source's video is passed through without encoding.
         by: the local URL of a relay that ffmpeg fetches in its place, or empty.
 
@@ -98,9 +96,6 @@ async def inspect_supply(
     """Wait for a supplied stream, and inspect it.
 
     Args:
-        pump: supplies the stream.
-        tools: provides ffprobe.
-        limits: the limits of probing.
         keep: whether the source's video is passed through without encoding.
         copied: the channel's video renditions, where a publisher can send them: then no ffmpeg is needed.
 
@@ -272,12 +267,8 @@ async def wait_for_supply(
 
     Args:
         pump: as for ``inspect_supply``.
-        tools: likewise.
         channel: the channel's name, for the log.
         keep: as for ``inspect_supply``.
-        copied: likewise.
-        limits: likewise.
-        on_failure: called with each failure.
     """
     return await _until_there(
         lambda: inspect_supply(pump, tools, limits, keep=keep, copied=copied),

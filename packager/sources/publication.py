@@ -48,7 +48,7 @@ class Publisher:
 
 @dataclass(frozen=True, slots=True)
 class LinkStatistics:
-    """What a publisher's protocol tells of the way that its packets take.
+    """Statistics of a publisher's protocol about the network path of its packets.
 
     Attributes:
         round_trip_seconds: as measured last.
@@ -80,7 +80,6 @@ class PublicationOwner(Protocol):
     """Whoever has the publications of one channel, and decides which of them is on air.
 
     Attributes:
-        channel: the channel's name.
         limits: how much of each is kept.
         kept_seconds: seconds of each stream that are kept for who takes it from its beginning.
         live: the publication that the channel plays; None while there is none.
@@ -104,7 +103,6 @@ class Publication:
     """One publisher's stream; made by ``PublishedSource.begin``; its protocol calls ``end``.
 
     Attributes:
-        publisher: whose it is.
         began: when, in seconds since the epoch.
         pump: what ffmpeg is given of it; None until its container is known.
         link: what its protocol tells of its way here; None where it tells nothing.
@@ -177,7 +175,7 @@ class Publication:
         return self._owner.live is self
 
     def rest(self, most_bytes: int) -> float | None:
-        """Tell for how long nobody needs more of it; None where that isn't known.
+        """Return the seconds for which no reader needs more of the stream; None if unknown.
 
         Args:
             most_bytes: about how much may come meanwhile.
@@ -248,7 +246,6 @@ class Publication:
         """Take the next bytes of a video track beside the main one, in FLV.
 
         Args:
-            track: its number.
             data: the bytes.
 
         Raises:

@@ -25,9 +25,6 @@ class Slate:
     """Publishes a file in a loop to its own channel while nobody else publishes there.
 
     Args:
-        path: the file, as configured.
-        source: the channel's publications.
-        tools: provides ffmpeg.
         limits: how soon it is shown, and when it is tried again.
     """
 

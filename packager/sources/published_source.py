@@ -25,13 +25,13 @@ from packager.sources.pump import Pump, StreamTaker
 from packager.sources.tee_branch import TeeBranch
 
 TAKEN_OVER = "another publisher took over"
-"""Tells a publisher why it was ended."""
+"""The reason that a publisher gets whose stream was ended."""
 
 EVENT_ENDED = "the channel's event has ended; POST /live/{channel}/start begins the next one"
-"""Tells a publisher why it was ended or refused."""
+"""The reason that a publisher gets whose stream was ended or refused."""
 
 TAKEN = "the channel has a publisher"
-"""Tells a publisher why it is refused."""
+"""The reason that a refused publisher gets."""
 
 PUBLISH = "publish"
 """The ``source`` of a channel that is published to."""
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 
 class Takeover(enum.StrEnum):
-    """What happens when somebody publishes to a channel that has a publisher."""
+    """The policy for a second publisher of a channel."""
 
     REPLACE = "replace"
     """The newer one takes its place: it is usually the same encoder, which has lost its connection."""
@@ -51,7 +51,7 @@ class Takeover(enum.StrEnum):
 
 
 class AfterEnd(enum.StrEnum):
-    """What happens when somebody publishes to a channel whose event has ended."""
+    """The policy for a publisher of a channel whose event has ended."""
 
     REFUSE = "refuse"
     """The publisher is refused until the next event is begun by a command."""
@@ -71,7 +71,7 @@ class ChannelEvent(Protocol):
 
 
 def keys_too_far_apart(target_duration: int) -> str:
-    """Tell a publisher that its stream can't be cut as the channel's segments are."""
+    """The reason that a publisher gets whose stream can't be cut at the channel's segments."""
     keys = f"its key frames are too far apart for segments of {target_duration} s"
     return f"{keys}, with which the channel began; send one every second or two"
 
@@ -89,10 +89,9 @@ class TooManyPublishersError(Exception):
 
 
 class PublishedSource:
-    """What publishers push to one channel; supplies the channel with the one that is on air.
+    """The publications of one channel; the publication on air supplies the channel.
 
     Args:
-        channel: the channel's name.
         takeover: what a second publisher does.
         limits: how many publishers there may be, and how much of each is kept.
         kept_seconds: seconds of each stream that are kept for who takes it from its beginning.
@@ -159,7 +158,7 @@ class PublishedSource:
 
     @property
     def link(self) -> LinkStatistics:
-        """What all publishers' protocols have told, of those that have gone, too."""
+        """Sums of the statistics of all publishers' protocols, of publishers that have gone, too."""
         return sum((one.link for one in self._publications if one.link is not None), self._past_link)
 
     @property
@@ -173,7 +172,6 @@ class PublishedSource:
         """Begin a publication of somebody who was let in; it is on air once it is known to be a stream.
 
         Args:
-            publisher: who publishes.
             container: ffmpeg's name of the container; empty where its first bytes must tell it.
             on_end: called with the reason when it is ended from this side.
 
@@ -321,7 +319,7 @@ class PublishedSource:
         self._notify()
 
     def close(self, reason: str = "the server ends") -> None:
-        """End all publications, and take none any more."""
+        """End all publications, and refuse new ones from now on."""
         self.is_closed = True
         self.end_all(reason)
 
@@ -330,7 +328,7 @@ class PublishedSource:
         self.end_all(EVENT_ENDED.format(channel=self.channel))
 
     def end_all(self, reason: str) -> None:
-        """End all publications; new ones are taken."""
+        """End all publications; new ones are still accepted."""
         # Spare ones first, so that none of them takes over.
         for publication in reversed(self.publications):
             publication.dismiss(reason)
@@ -374,7 +372,7 @@ class PublishedSource:
             self.live.leave_further_video_tracks()
 
     def warn(self, reason: str) -> None:
-        """Tell in the list of channels what is wrong with the stream on air, which goes on."""
+        """Set the error of the stream on air for the list of channels; the stream goes on."""
         if self._error != reason or self._faulty is not self.live:
             log.warning("a publisher's stream isn't whole", channel=self.channel, reason=reason)
             self._error, self._faulty = reason, self.live
@@ -410,7 +408,7 @@ class PublishedSource:
             await pump.give(taker, oldest)
 
     async def give_only(self, publication: Publication | None, taker: StreamTaker) -> None:
-        """Give the stream on air as long as it is that of one publication, or else nothing of another one."""
+        """Push the stream on air to ffmpeg until another publication takes over, or close ffmpeg's input."""
         if self.live is publication:
             await self.give(taker)
         else:

@@ -1,4 +1,4 @@
-"""What a channel that pulls its source is supplied with: the source, or a slate while that is gone."""
+"""The input of a channel that pulls its source: the source, or a slate while the source is gone."""
 
 from __future__ import annotations
 
@@ -26,10 +26,8 @@ class SlateFallback:
     it is there, the slate ends, and the next ffmpeg begins with the source.
 
     Args:
-        path: the slate, as configured.
         detected: waits until the source's format is known, and gives what supplies it; None if ffmpeg must
             fetch it itself, which then has no slate.
-        tools: provides ffmpeg.
         channel: the channel's name, for the log.
         limits: how soon the slate is shown, and when it is tried again.
     """

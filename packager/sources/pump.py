@@ -52,7 +52,7 @@ log = structlog.get_logger()
 
 
 def portion_bytes(container: str) -> int:
-    """Tell how many bytes of a container are parsed at once, by ffmpeg's name of it."""
+    """Return how many bytes of a container are parsed at once, by ffmpeg's name of the container."""
     return _PORTION_BYTES.get(container, PORTION_BYTES)
 
 
@@ -106,7 +106,6 @@ class _RewritingTaker:
     """Takes FLV, and brings it to an ffmpeg as Matroska.
 
     Args:
-        taker: writes it there.
         channel: the channel's name, for the log.
         limits: of the stream, and of what is held back.
     """
@@ -207,12 +206,7 @@ class Pump:
         self._changed = asyncio.Event()
 
     def begin(self, container: str, reader: SupportsSignature | None = None) -> None:
-        """Begin another stream, such as from a new connection, and drop what is kept of the last one.
-
-        Args:
-            container: as for the constructor.
-            reader: as for the constructor.
-        """
+        """Begin another stream, such as from a new connection, and drop what is kept of the last one."""
         self.receive_eof()
         self.received_container = container
         self._set_reader(reader)
@@ -235,7 +229,7 @@ class Pump:
         return isinstance(self._signed, FlvReader) and self._signed.is_enhanced
 
     def for_ffmpeg(self, taker: StreamTaker) -> StreamTaker:
-        """Give what takes the current stream from its beginning, and passes it on as ffmpeg needs it."""
+        """Return a reader of the current stream from its beginning, in the form that ffmpeg needs."""
         return _RewritingTaker(taker, self._channel, self._limits) if self._is_rewritten else taker
 
     @property
@@ -357,7 +351,6 @@ class Pump:
         """Write the stream to an ffmpeg, or to what takes it likewise, until the end of either.
 
         Args:
-            taker: what takes it.
             oldest: nothing that came before this moment of the monotonic clock is given, nor what somebody
                 was given already; None: it begins with the newest access point, whoever had it.
         """

@@ -22,7 +22,6 @@ class SourceRetries:
 
     Args:
         channel: the channel's name, for the log.
-        policy: the delays between attempts.
 
     Attributes:
         trouble: why no stream is being received; empty where one is, or before the first attempt's end.

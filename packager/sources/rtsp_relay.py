@@ -145,12 +145,8 @@ class _Connection:
     """A connection of ffmpeg, with its connection to the server.
 
     Args:
-        guard: allows connections.
-        parts: the configured URL, split.
         local: the URL that ffmpeg requests, without user and password.
         reader: reads from ffmpeg.
-        client: writes to ffmpeg.
-        limits: what it may cost.
     """
 
     def __init__(

@@ -57,10 +57,6 @@ class StreamContinuity:
     ffmpeg doesn't follow every change: after a change of codec there are no more access points, and after a
     jump back of the clock, times increase by one tick per packet. All times are seconds: media times of the
     stream's clock, and ``now`` of a monotonic clock.
-
-    Args:
-        now: the current time.
-        limits: the thresholds.
     """
 
     def __init__(self, now: float, limits: ContinuityLimits) -> None:
@@ -75,7 +71,6 @@ class StreamContinuity:
 
         Args:
             clock: its newest media time, or None if unknown.
-            now: the current time.
             access: whether it has an access point.
 
         Returns:
@@ -123,10 +118,7 @@ class Remuxer:
     """Fetches one RTSP or SRT URL, and reconnects when it ends.
 
     Args:
-        url: the URL.
-        tools: provides ffmpeg.
         channel: the channel's name, for the log.
-        limits: timeouts and retries.
 
     Attributes:
         pump: receives the stream; None until its codecs are known to be ones that MPEG-TS carries.

@@ -26,11 +26,9 @@ class Scheme:
     Attributes:
         protocols: the protocols that ffmpeg may open, redirects included.
         formats: the demuxers that ffmpeg may use.
-        options: ffmpeg's further input options.
         paced: whether data arrives in real time; otherwise ffmpeg reads with ``-re``.
         needs: the protocol or demuxer that ffmpeg must have.
         tcp_port: the default TCP port; 0 if TCP isn't used.
-        udp: whether UDP is used.
     """
 
     protocols: str

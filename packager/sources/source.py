@@ -50,7 +50,6 @@ class Source:
     """Where a live channel's stream comes from, and what ffprobe has found there.
 
     Attributes:
-        path: a file.
         url: a URL that ffmpeg fetches.
         pump: supplies the stream on ffmpeg's standard input; if all three are None, it is the test source.
         frame_rate: frames per second of the encoded video.
@@ -61,7 +60,6 @@ class Source:
         size: width and height of the video in pixels; 0 where it isn't known.
         framed: whether the audio is AAC with ADTS headers, which MP4 doesn't have.
         seen: key frames of its first seconds, if its video is passed through.
-        options: ffmpeg's input options.
         inner: ffmpeg's options for opening ``url``.
         stream: the format of the supplied stream, see ``Supply``.
         duration: a file's duration in seconds, if known.

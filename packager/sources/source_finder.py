@@ -40,7 +40,7 @@ class Puller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What the configuration says of a channel's source.
+    """The configuration of a channel's source.
 
     Attributes:
         source: what is played, such as a file or a URL, which may have a password.
@@ -65,10 +65,7 @@ class SourceFinder:
     """Connects to one channel's source and inspects it.
 
     Args:
-        options: the source.
-        tools: provides ffprobe.
         given: supplies the stream in place of the configured source; None to use that.
-        limits: limits and retries.
 
     Attributes:
         found: what the last inspection has told; None before the first.

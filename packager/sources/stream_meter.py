@@ -46,7 +46,6 @@ class StreamMeter:
         """Take the next chunk.
 
         Args:
-            chunk: the stream's.
             now: this moment by the monotonic clock, in seconds.
         """
         if not self._samples or now - self._samples[-1][0] >= self._limits.step_seconds:

@@ -7,7 +7,7 @@ from collections import deque
 
 
 class TeeBranch:
-    """What follows of one stream, from its newest access point on; made by ``Pump.branch``.
+    """A second reader of one stream, from its newest access point on; made by ``Pump.branch``.
 
     Args:
         beginning: the headers, and what has come since that access point.

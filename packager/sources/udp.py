@@ -44,7 +44,6 @@ class UdpAddress:
 
     Attributes:
         host: a multicast group, a local address, or the only accepted sender's address.
-        port: the local port.
         interface: the network interface that joins the group, of IPv4 by its address, of IPv6 by its name;
             empty: the system chooses.
         senders: whose datagrams alone are taken; empty: everybody's.
@@ -87,7 +86,6 @@ class UdpReceiver:
     """A bound socket; ``close`` ends it.
 
     Args:
-        bound: the socket.
         senders: as of ``UdpAddress``.
         limits: how much of what is there is taken at once.
     """
@@ -102,7 +100,6 @@ class UdpReceiver:
         """Bind a socket, and join the group where the address is one.
 
         Args:
-            address: what to receive.
             limits: how much the system may hold, which grants no more than its own limit, and how much is
                 taken at once.
 
@@ -212,9 +209,6 @@ class UdpPuller:
         url: ``udp://…``.
         channel: its name, for the log.
         limits: how long nothing may come, and how much the system may hold until it is taken.
-
-    Attributes:
-        pump: where the stream goes.
     """
 
     def __init__(

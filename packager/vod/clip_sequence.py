@@ -32,14 +32,14 @@ from packager.vod.text.text_segment_list import TextSegments
 from packager.vod.text.text_tracks import TextTrack
 
 SUFFIX = ".playlist.json"
-"""What the names of such files end in."""
+"""The ending of such files' names."""
 
 TRACKS = ("video", "audio")
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceLimits:
-    """What a playlist of clips may be.
+    """The limits of a playlist of clips.
 
     Attributes:
         file_bytes: longest file.
@@ -117,7 +117,7 @@ def _clip(number: int, told: Any) -> SequenceClip:
 
 
 Offered = Callable[[str], OfferedFile]
-"""Gives what a film offers by its path, at addresses relative to those of the playlist."""
+"""Returns a film's tracks by its path, at addresses relative to those of the playlist."""
 
 NO_TEXT = "none"
 """The name of text that says nothing, for clips that have none."""
@@ -125,7 +125,7 @@ NO_TEXT = "none"
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """What a playlist says of one clip's track; its film's index needn't be kept for that.
+    """The entries of one clip's track in a playlist, kept apart from the film's index.
 
     Attributes:
         segments: the segments, whose addresses are relative to those of the sequence's tracks.
@@ -150,7 +150,6 @@ class _SequenceText:
 
     Attributes:
         track: the first clip's that has them; its name is a number.
-        segments: of all clips.
         bandwidth: bit/s at most.
     """
 
@@ -165,7 +164,6 @@ class ClipSequence:
 
     Attributes:
         stretches: by track, one of each clip.
-        texts: the subtitles.
         periods: of DASH, one of each clip.
         longest: seconds of the longest segment.
         independent: whether each segment can be decoded without any other.
@@ -202,17 +200,17 @@ class ClipSequence:
         return MultivariantPlaylist([variant], media, comments=comments, independent=self.independent)
 
     def media_playlist(self, track: str) -> MediaPlaylist | None:
-        """Give the playlist of a track, or None where there is no such."""
+        """Return the playlist of a track, or None where there is no such."""
         if track not in self.stretches:
             return None
         return _playlist([one for stretch in self.stretches[track] for one in stretch.segments])
 
     def text_playlist(self, track: str) -> MediaPlaylist | None:
-        """Give the playlist of a text track, or None where there is no such."""
+        """Return the playlist of a text track, or None where there is no such."""
         return next((_playlist(one.segments) for one in self.texts if one.track.name == track), None)
 
     def manifest(self) -> StaticManifest:
-        """Give the manifest."""
+        """Return the manifest."""
         last = self.periods[-1]
         duration = last.start + (last.duration or 0)
         return StaticManifest(duration, self.longest, self.periods)
@@ -272,8 +270,6 @@ class _ClipText:
     """The text of one clip.
 
     Attributes:
-        path: of its film.
-        tracks: the film's.
         text: which segments of them are the clip's.
         lasts: seconds of the clip.
     """
@@ -328,8 +324,6 @@ def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) ->
     """Say what playlists need of a clip's track.
 
     Args:
-        path: of its film.
-        track: the track.
         lasts: seconds of the clip, which all its tracks fill: else what follows would drift apart.
         first: whether it is the first clip of the sequence.
     """

@@ -38,8 +38,6 @@ class IndexedFile:
     Attributes:
         path: relative to the library.
         name: of a title's rendition; "" of the one file.
-        identity: changes with the file.
-        index: its index.
         sidecars: the subtitle files beside it.
     """
 
@@ -51,7 +49,7 @@ class IndexedFile:
 
     @property
     def version(self) -> tuple[str, Identity, tuple[object, ...]]:
-        """What changes with anything that a playlist says of it."""
+        """A key that changes with anything that a playlist says of the file."""
         return self.name, self.identity, tuple((one.named, one.identity) for one in self.sidecars)
 
 
@@ -59,7 +57,6 @@ class IndexedFiles:
     """Finds a library's files by their names, with their indexes and what lies beside them.
 
     Args:
-        library: where the files are.
         limits: how many indexes are kept, and how many files a title may have.
     """
 
@@ -75,7 +72,7 @@ class IndexedFiles:
         return len(self._indexes)
 
     def index(self, file: LibraryFile) -> FileIndex:
-        """Give an open file's index, and make it where there is none.
+        """Return an open file's index, and make it where there is none.
 
         Raises:
             MediaError: it can't be packaged; the text says in one line why.
@@ -84,7 +81,7 @@ class IndexedFiles:
         return self._indexes.index(file)
 
     def sidecars(self, name: str) -> Sequence[Sidecar]:
-        """Give the subtitle files beside a file."""
+        """Return the subtitle files beside a file."""
         return self._sidecars.beside(name)
 
     def find(self, name: str) -> IndexedFile:
@@ -103,13 +100,13 @@ class IndexedFiles:
         return IndexedFile(name, "", file.identity, self._indexes.index(file), self._sidecars.beside(name))
 
     def versioned(self, file: LibraryFile, version: str | None) -> FileIndex:
-        """Give a file's index if it is the wanted version of the file, or whichever where that is None."""
+        """Return a file's index if the file has the wanted version; None wants any version."""
         if version not in (None, version_of(file.identity).name):
             raise NotFoundError(f"{file.path} is another version")
         return self._indexes.index(file)
 
     def known(self, file: LibraryFile, version: str | None) -> FileIndex | None:
-        """Give an open file's index if it is in memory and of the wanted version, else None; never blocks."""
+        """Return an open file's index from memory if it is of the wanted version, or None; never blocks."""
         index = self._indexes.known(file.identity)
         return index if index is not None and version in (None, index.version.name) else None
 

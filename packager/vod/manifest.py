@@ -1,4 +1,4 @@
-"""What the DASH manifest of a file or of a title says (ISO/IEC 23009-1); media.dash.mpd writes it."""
+"""Contents of the DASH manifest of a file or of a title (ISO/IEC 23009-1), which media.dash.mpd writes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _trick_mode(shown: AdaptationSet, files: Files) -> list[AdaptationSet]:
 
 
 def _common(types: Sequence[int]) -> int:
-    """Give the type of stream access point that all segments begin with at worst; 0 where some have none."""
+    """Return the type of stream access point that all segments begin with at worst; 0 if some have none."""
     return max(types) if all(types) else 0
 
 

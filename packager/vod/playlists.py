@@ -1,4 +1,4 @@
-"""What the playlists of a file or of a title say (RFC 8216bis). media.hls writes them."""
+"""Contents of the playlists of a file or of a title (RFC 8216bis), which media.hls writes."""
 
 from __future__ import annotations
 
@@ -46,8 +46,6 @@ class OfferedFile:
 
     Attributes:
         prefix: what its addresses begin with.
-        index: its index.
-        starts: how its segments begin.
         i_frames: those that its tables mark, where they are offered by themselves, too.
         text_tracks: its subtitles and captions, those beside it too.
         left_out: a line for each subtitle file beside it that can't be read.
@@ -70,7 +68,6 @@ def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> Medi
     """Say what the segments of a track are.
 
     Args:
-        track: the track.
         lost_picture: why the picture that belongs to this sound can't be packaged.
 
     Returns:
@@ -91,7 +88,7 @@ def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> Medi
 
 
 def _byte_ranges(track: OfferedTrack) -> list[Segment]:
-    """Give the segments of a track that is one file (§4.4.4.2)."""
+    """Return the segments of a track that is one file (§4.4.4.2)."""
     init = Map(SINGLE_FILE_NAME, ByteRange(len(track.init), 0))
     sizes = track.sizes.tolist()
     offsets = accumulate(sizes, initial=len(track.init) + sidx_bytes(len(sizes)))
@@ -266,7 +263,7 @@ def _media(group: Sequence[OfferedTrack], base: str, group_id: str) -> list[Medi
 
 
 def title_of(track: OfferedTrack) -> str | None:
-    """Give what people call a track: its own name, or its language's."""
+    """Return the display name of a track: its own name, or its language's."""
     if track.title:
         return track.title.replace('"', "'")
     if track.language is None:

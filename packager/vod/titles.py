@@ -63,15 +63,13 @@ LARGE_TEXT_SHARE = 4
 """A text that takes more than one part in so many of the memory for all of them isn't kept."""
 
 TextKey = tuple[str, tuple[object, ...]]
-"""What a text is, and versions of the files that it is of."""
+"""The kind of a text, and the versions of the files that the text describes."""
 
 
 class Titles:
-    """Gives out the playlists and segments of a library's films and titles, by their names.
+    """Playlists and segments of a library's films and titles, by their names.
 
     Args:
-        library: where the files are.
-        limits: what it may cost.
         thumbnails: whether playlists and manifests name them.
 
     Attributes:
@@ -126,7 +124,6 @@ class Titles:
 
         Args:
             name: relative to the library; the file's, or the renditions' common part.
-            clip: which part of it.
 
         Raises:
             NotFoundError: there is neither.
@@ -146,7 +143,6 @@ class Titles:
 
         Args:
             name: relative to the library; the file's, or the renditions' common part.
-            clip: which part of it.
 
         Raises:
             NotFoundError: there is neither.
@@ -220,8 +216,6 @@ class Titles:
         """Find a file's text track; raises as :meth:`multivariant_playlist`.
 
         Args:
-            name: the file's.
-            track: the track's.
             version: which one of the track is wanted; None: whichever there is.
         """
         return self._text_track(self._files.find(name), track, version)
@@ -239,9 +233,6 @@ class Titles:
         """Write a segment of a file's text track as WebVTT; raises as :meth:`multivariant_playlist`.
 
         Args:
-            name: the file's.
-            track: the track's.
-            number: of the segment.
             begin: milliseconds before which no cue may begin, where it is a clip's; else None.
             until: milliseconds at which all cues end, where another clip follows; else None.
             version: which one of the track is wanted; None: whichever there is.
@@ -266,9 +257,6 @@ class Titles:
         """Write a segment of a file's text track in MP4; raises as :meth:`multivariant_playlist`.
 
         Args:
-            name: the file's.
-            track: the track's.
-            number: of the segment.
             clip: when a clip begins and ends in milliseconds, which has only that of it; else None.
             version: which one of the track is wanted; None: whichever there is.
         """
@@ -295,7 +283,7 @@ class Titles:
             )
 
     def chapters(self, name: str, clip: Clip = WHOLE) -> list[Chapter]:
-        """Give a file's chapters; NotFoundError where it has none, else as :meth:`multivariant_playlist`."""
+        """Return a file's chapters; NotFoundError if there are none, else as `multivariant_playlist`."""
         with self._library.open(name) as file:
             index = self._files.index(file)
             found = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
@@ -326,9 +314,7 @@ class Titles:
         """Write a text, or give it as it was written before.
 
         Args:
-            kind: what it is.
             found: the files that it is of, and their names in it.
-            make: writes it.
         """
         return self._texts.get((kind, tuple(one.version for one in found)), make)
 
@@ -337,8 +323,6 @@ class Titles:
 
         Args:
             name: of its file, relative to the library.
-            kind: what the text is.
-            write: writes it.
         """
         limits = self._limits.sequences
         with self._library.open(name) as file:
@@ -388,9 +372,6 @@ class Titles:
         """Open the file for a segment, or for what a clip has of it; raises as :meth:`multivariant_playlist`.
 
         Args:
-            name: the file's.
-            track: the track's.
-            number: of the segment.
             bounds: from when to when of it, in ticks; None: all.
             version: which one of the file is wanted; None: whichever there is.
         """
@@ -424,8 +405,6 @@ class Titles:
 
         Args:
             file: the file, which stays the caller's.
-            track: name of the track.
-            number: of the segment.
             bounds: from when to when of it, in ticks; None: all.
             version: which one of the file is wanted; None: whichever there is.
 
@@ -508,8 +487,6 @@ class Titles:
         """Open the file for its I-frames; raises as :meth:`multivariant_playlist`.
 
         Args:
-            name: the file's.
-            track: the track's.
             bounds: of a clip, when it begins and ends in ticks; None: all are wanted.
             version: which one of the file is wanted; None: whichever there is.
         """
@@ -632,7 +609,7 @@ class Titles:
 
 
 def _clipped_file(file: OfferedFile, clip: Clip) -> OfferedFile:
-    """Give what a file offers within a clip."""
+    """Return a file's tracks within a clip."""
     index, frames = clipped(file.index, clip), file.i_frames
     if frames is not None:
         frames = None if index.video is None else frames.within(*shown_bounds(index.video, clip))

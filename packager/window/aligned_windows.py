@@ -14,11 +14,7 @@ SHORTEST_GAP = Fraction(1, 1000)
 
 
 class AlignedWindows:
-    """The windows of one channel's renditions, kept at the same media sequence number.
-
-    Args:
-        writers: one for each rendition.
-    """
+    """The windows of one channel's renditions, kept at the same media sequence number."""
 
     def __init__(self, writers: Sequence[RenditionWriter]) -> None:
         self._writers = writers
@@ -68,7 +64,7 @@ class AlignedWindows:
         return sum(window.version for window in self._windows)
 
     def has_media_since(self, number: int) -> bool:
-        """Tell whether any segment with this number or a later one is more than a gap."""
+        """Return whether any segment with this number or a later one is more than a gap."""
         return any(
             not segment.gap
             for window in self._windows

@@ -25,7 +25,6 @@ class RenditionFormat:
     """The description of one rendition in a cadence entry.
 
     Attributes:
-        name: its folder in URIs.
         video: whether it is a variant's picture, or else sound or text.
         bitrate: nominal bits per second, said until the first segment has been measured.
         language: BCP 47 tag of captions; None of picture and sound.
@@ -63,7 +62,6 @@ class RestoredEntry:
     """A rendition takes up what an earlier process left on disk, before anything is published.
 
     Attributes:
-        rendition: its name.
         segments: with numbers that have no holes, stored ones or gaps.
         next_number: the number behind theirs.
         discontinuity_sequence: of a playlist that begins with the first one.
@@ -80,8 +78,6 @@ class InitEntry:
     """A rendition begins a timeline: what follows is decoded with this init segment.
 
     Attributes:
-        rendition: its name.
-        init: the init segment.
         sample_entry: what its sample entry says.
     """
 
@@ -101,8 +97,6 @@ class PartEntry(Struct, frozen=True):
     """A rendition has another part; of captions, the part is a WebVTT text.
 
     Attributes:
-        rendition: its name.
-        part: the part.
         program_date_time: seconds since the epoch of its first sample.
         ends_segment: whether the next part begins a segment.
     """
@@ -118,7 +112,6 @@ class SegmentDoneEntry:
     """A rendition's open segment is done with the parts that it has.
 
     Attributes:
-        rendition: its name.
         text: of captions, the whole segment, which isn't its parts in a row; empty of picture and sound.
     """
 
@@ -131,7 +124,6 @@ class GapEntry:
     """A gap stands for the next segment of a rendition (RFC 8216bis §4.4.4.7).
 
     Attributes:
-        rendition: its name.
         program_date_time: seconds since the epoch.
         duration: seconds.
         discontinuity: whether it begins behind a break.
@@ -143,7 +135,7 @@ class GapEntry:
     discontinuity: bool
 
     def segment(self, number: int) -> LiveSegment:
-        """Give what is listed of it under a media sequence number."""
+        """Return the listed segment of the entry, with a media sequence number."""
         return LiveSegment(
             number,
             None,

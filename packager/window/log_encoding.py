@@ -49,7 +49,7 @@ FRACTIONS_KEPT = 4096
 _LENGTH_BYTES = 4
 
 _FRACTION = re.compile(r"-?[0-9]{1,400}(?:/[0-9]{1,400})?", re.ASCII)
-"""What ``str`` makes of a fraction. ``Fraction`` reads exponents too, and "1e999999999" costs it hours."""
+"""A fraction as ``str`` writes it. ``Fraction`` reads exponents too, and needs hours for "1e999999999"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ class LogDecoder:
         self._buffer += data
 
     def entries(self) -> Iterator[Entry]:
-        """Give the entries that have come whole.
+        """Yield the complete entries.
 
         Raises:
             MalformedError: the bytes are no log.

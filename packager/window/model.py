@@ -51,7 +51,6 @@ class Timeline:
 
     Attributes:
         number: media sequence number of its first segment, by which its init segment is named.
-        init: the init segment.
         entry: what its sample entry says.
     """
 
@@ -128,19 +127,18 @@ class SegmentStore(Protocol):
         """Reserve memory for a segment's bytes behind the live edge; False where there is no room."""
 
     def release(self, size: int) -> None:
-        """Give back memory that was reserved for so many bytes."""
+        """Free the memory that was reserved for so many bytes."""
 
     def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Begin to remove a segment, or the note of a gap, and the init segments of these timelines.
 
         Args:
-            number: the segment's.
             size: its bytes on disk; 0 of one that isn't there.
             timelines: whose init segments go with it.
         """
 
     def path(self, number: int, stored: StoredSegment) -> str:
-        """Tell where a stored segment is."""
+        """Return the place of a stored segment."""
 
 
 class LiveSegment(Struct, frozen=True, gc=False):
@@ -201,7 +199,7 @@ class LiveSegment(Struct, frozen=True, gc=False):
         return sum(self.awaited) + sum(len(part.data) for part in self.parts)
 
     def filled(self, data: bytes) -> LiveSegment:
-        """Give the segment with the bytes that it awaits; they are as many.
+        """Return the segment with its awaited bytes, whose number must be right.
 
         Args:
             data: those of its first parts, in a row.

@@ -56,7 +56,7 @@ class Instant(Struct, frozen=True):
 
     @classmethod
     def now(cls) -> Instant:
-        """Give this moment."""
+        """Return the present moment."""
         return cls(time.monotonic(), time.time())
 
 
@@ -97,7 +97,6 @@ class WallClock:
 
         Args:
             media_end: media time of the frame's end in seconds.
-            now: when it came.
         """
         offset = now.monotonic - media_end
         if self._soonest is None or now.monotonic >= self._bucket_end:
@@ -120,11 +119,10 @@ class WallClock:
         return media_time + min(self._soonest, self._soonest_before)
 
     def dating(self, segment: int, now: Instant) -> Dating:
-        """Give the dating of a segment; the first rendition that asks decides for all.
+        """Return the dating of a segment; the first rendition that asks decides for all.
 
         Args:
             segment: its index in this run of the source.
-            now: this moment.
         """
         found = self._datings.get(segment)
         if found is None:
@@ -139,7 +137,6 @@ class WallClock:
 
         Args:
             media_time: in seconds.
-            now: this moment.
         """
         return media_time + (self._wanted(now) if self._in_force is None else self._in_force)
 

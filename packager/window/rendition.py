@@ -20,8 +20,6 @@ class Rendition:
     """A rendition of a channel: its name, codecs, bit rate and window.
 
     Attributes:
-        name: its folder in URIs.
-        window: its segments.
         video: whether it is a variant's picture, or else sound or text.
         bitrate: nominal bits per second, said until the first segment has been measured.
         language: BCP 47 tag of captions; None of picture and sound.
@@ -35,13 +33,13 @@ class Rendition:
 
 
 def variant_renditions(renditions: Iterable[Rendition]) -> list[Rendition]:
-    """Give those that are variants: the pictures, or of a channel without any the sound."""
+    """Return the variants: the video renditions, or the audio renditions of a channel without video."""
     found = [rendition for rendition in renditions if rendition.language is None]
     return [rendition for rendition in found if rendition.video] or found
 
 
 def extension_of(rendition: str) -> str:
-    """Tell how the names of a rendition's segments end, from its name."""
+    """Return the ending of the names of a rendition's segments, from the rendition's name."""
     return TEXT_EXTENSION if rendition.startswith(CAPTIONS_PREFIX) else MEDIA_EXTENSION
 
 

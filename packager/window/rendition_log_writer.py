@@ -38,7 +38,6 @@ class RenditionWriter:
 
     Args:
         log: the channel's, or whatever else takes entries.
-        name: the rendition's.
         window: what folding the log gives for it; numbers are read there.
         compose: of captions, gives the text of a whole segment.
     """

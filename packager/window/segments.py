@@ -45,7 +45,6 @@ class SegmentTotals:
     Attributes:
         duration: seconds of all listed segments.
         size: bytes of those that aren't gaps, wherever they are.
-        discontinuities: how many there are.
         peak_bandwidth: most bits per second of any segment that was ever listed.
         longest: most seconds that were ever listed at once.
     """
@@ -122,7 +121,6 @@ class _UnlistedSegment(NamedTuple):
     """A segment that has left the playlist but stays fetchable.
 
     Attributes:
-        segment: the segment.
         published: seconds of media that had been published when it left.
         moment: clock time in seconds when it left.
     """
@@ -136,10 +134,8 @@ class FinishedSegments:
     """The finished segments of a window, listed and unlisted, with their bytes and init segments.
 
     Args:
-        options: the window's.
         segment_store: where bytes are kept outside of memory; None keeps all of them in memory.
         on_lost: called with the number of each segment whose bytes leave memory without being on disk.
-        most_bytes: in memory.
 
     Attributes:
         listed: the segments in the playlist.
@@ -227,14 +223,14 @@ class FinishedSegments:
         return self._unlisted[len(self.listed) - 1 - back].segment
 
     def stored(self, number: int) -> tuple[str, StoredSegment] | None:
-        """Tell where the bytes of a segment are that are on disk."""
+        """Return the place of the bytes of a segment on disk."""
         found = self.find(number)
         if self._segment_store is None or found is None or found.stored is None:
             return None
         return self._segment_store.path(number, found.stored), found.stored
 
     def init(self, number: int) -> bytes | None:
-        """Give the init segment of the timeline that begins with a number."""
+        """Return the init segment of the timeline that begins with a number."""
         found = self._timelines.get(number)
         return None if found is None else found.init
 
@@ -259,7 +255,7 @@ class FinishedSegments:
                 self.timeline = self._timelines[timeline.number] = timeline
 
     def state(self, now: float) -> SegmentsState:
-        """Tell everything but the segments, for a process that goes on with them; see ``held``."""
+        """Return a snapshot without the segments, from which another process continues; see ``held``."""
         return SegmentsState(
             next_number=self.oldest_number,
             discontinuity_sequence=self.discontinuity_sequence,
@@ -273,11 +269,11 @@ class FinishedSegments:
         )
 
     def held(self, rendition: str, now: float, *, has_media: bool) -> Iterator[HeldSegmentsEntry]:
-        """Tell the segments that there are now, some at a time; what changes meanwhile isn't in them."""
+        """Return a snapshot of the segments, in pieces; later changes follow in the log."""
         return self._told(rendition, tuple(self._unlisted), tuple(self.listed), now, has_media=has_media)
 
     def fetchable(self) -> Iterator[LiveSegment]:
-        """Give the segments that there are, the newest first."""
+        """Return the segments, the newest first."""
         return itertools.chain(reversed(self.listed), (one.segment for one in reversed(self._unlisted)))
 
     def _told(
@@ -396,7 +392,7 @@ class FinishedSegments:
         return self.totals.duration - self.listed[0].duration
 
     def _is_over(self, oldest: _UnlistedSegment, now: float) -> bool:
-        """Tell whether the oldest unlisted segment needn't be fetchable any more."""
+        """Return whether the oldest unlisted segment needn't be fetchable any more."""
         # RFC 8216bis §6.2.2: for its own duration and that of the longest playlist that had it.
         needed = oldest.segment.duration + self.totals.longest
         # Both: media that was held up comes faster than its time; and a machine that stood still for a
@@ -404,7 +400,7 @@ class FinishedSegments:
         return self._published - oldest.published >= needed and now - oldest.moment >= needed
 
     def _is_at_live_edge(self, number: int) -> bool:
-        """Tell whether a segment is so new that its bytes are in memory although there is a disk."""
+        """Return whether a segment is so new that its bytes are in memory although there is a disk."""
         return self._segment_store is not None and number >= self._edge_number
 
     def _exchange(self, segment: LiveSegment) -> None:
@@ -456,7 +452,7 @@ class FinishedSegments:
                 self._drop(segment)
 
     def _release_reserved(self, segment: LiveSegment) -> None:
-        """Give back the memory in which a segment waited for the disk, if it did."""
+        """Free the memory in which a segment waited for the disk, if there is any."""
         if self._segment_store is not None and segment.number in self._reserved:
             self._reserved.remove(segment.number)
             self._segment_store.release(segment.memory_size)

@@ -83,11 +83,11 @@ class SequenceNumbers:
         self.discontinuity_sequence = 0
 
     def now(self) -> float:
-        """Give the wall clock's time at the start plus the time since by the monotonic clock."""
+        """Return the wall clock's time at the start plus the time since by the monotonic clock."""
         return self._start.wall + Instant.now().monotonic - self._start.monotonic
 
     def first_number(self, segment_duration: Fraction, began: float | None = None) -> int:
-        """Give a number that no earlier process used.
+        """Return a number that no earlier process used.
 
         Args:
             segment_duration: the channel's, in seconds.
@@ -103,14 +103,13 @@ class SequenceNumbers:
         return max(by_clock + self._beyond, self.reserved + 1)
 
     def go_on(self, used: int, segment_duration: Fraction, began: float | None = None) -> int:
-        """Give a number for new windows behind those of this process.
+        """Return a number for new windows behind those of this process.
 
         Where their segments were shorter, the clock would come to the same numbers only after weeks.
 
         Args:
             used: the last number that was used; -1 for none.
             segment_duration: as for ``first_number``.
-            began: likewise.
         """
         if used >= 0:
             # Windows that are empty don't tell it when the next ones are planned.
@@ -125,11 +124,11 @@ class SequenceNumbers:
         self._used_until = Instant.now().monotonic
 
     def wait(self, number: int, segment_duration: Fraction) -> float:
-        """Give the seconds until a number may be used; 0 when it may."""
+        """Return the seconds until a number may be used; 0 when it may."""
         return max(-self.slack(number, segment_duration), 0.0)
 
     def slack(self, number: int, segment_duration: Fraction) -> float:
-        """Give the seconds that have passed since a number might be used; negative before that."""
+        """Return the seconds that have passed since a number might be used; negative before that."""
         if number <= self.reserved:
             return math.inf
         return self.now() - (number - self._beyond) * float(segment_duration)
@@ -147,11 +146,11 @@ class SequenceNumbers:
         return max(math.floor(seconds / segment_duration), 0)
 
     def usable_since(self, number: int, segment_duration: Fraction) -> float:
-        """Give the moment of the monotonic clock since which a number may be used; minus infinity: always."""
+        """Return the monotonic clock's time from which on a number may be used; minus infinity: always."""
         return Instant.now().monotonic - self.slack(number, segment_duration) - MARGIN_SECONDS
 
     def may_use(self, number: int, segment_duration: Fraction) -> bool:
-        """Tell whether a number may be used now."""
+        """Return whether a number may be used now."""
         return self.wait(number, segment_duration) <= MARGIN_SECONDS
 
     def load(self) -> None:
@@ -202,15 +201,11 @@ class SequenceNumbers:
         return True
 
     def needs_reservation(self, next_number: int) -> bool:
-        """Tell whether numbers should be reserved before this one is followed by another."""
+        """Return whether numbers should be reserved before this one is followed by another."""
         return self._place is not None and next_number + 1 > self.reserved
 
     def reserve(self, next_number: int, discontinuity_sequence: int = 0) -> None:
         """Write that this number and the next ones may be in use; it blocks.
-
-        Args:
-            next_number: the number.
-            discontinuity_sequence: of the newest segment.
 
         Raises:
             OSError: it can't be written; the clock then binds.

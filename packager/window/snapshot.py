@@ -71,7 +71,7 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
 
     @classmethod
     def of(cls, segment: LiveSegment, *, text: bool, has_media: bool = True) -> HeldSegment:
-        """Tell a segment.
+        """Return the entry of a segment in a snapshot.
 
         Args:
             segment: finished, or open.
@@ -121,7 +121,7 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
 
 
 def is_told_later(segment: LiveSegment, *, text: bool) -> bool:
-    """Tell whether a segment's bytes come behind a snapshot that is told without media.
+    """Return whether a segment's bytes come behind a snapshot that is told without media.
 
     Args:
         segment: finished, or open.
@@ -180,7 +180,6 @@ class WindowStateEntry:
     """The state of a rendition's window, but for its finished segments.
 
     Attributes:
-        rendition: its name.
         segments: what is known about the finished segments together.
         open: the segment that isn't finished.
         begins: whether the segment to come begins a timeline that isn't the first.
@@ -199,7 +198,6 @@ class HeldSegmentsEntry:
     """Some of a rendition's finished segments; the oldest come first.
 
     Attributes:
-        rendition: its name.
         segments: with numbers that have no holes, nor to those of the entry before.
         unlisted: of the first of them, which have left the playlist, when they did.
     """
@@ -214,7 +212,6 @@ class SegmentMediaEntry:
     """The bytes of a segment that a snapshot told without them.
 
     Attributes:
-        rendition: its name.
         number: media sequence number.
         data: of the parts that were told, in a row.
     """
@@ -246,7 +243,6 @@ class PeriodsEntry:
     """Some of the stretches that a channel's manifest is made of; the oldest come first.
 
     Attributes:
-        stretches: those.
         seen: media sequence number of the last segment that was looked at.
         previous: of the one that a segment to come may follow without a break; -1 where there is none.
     """
@@ -293,10 +289,9 @@ def in_pieces(
     text: bool,
     has_media: bool = True,
 ) -> Iterator[HeldSegmentsEntry]:
-    """Tell a rendition's finished segments, some at a time.
+    """Yield the entries of a rendition's finished segments, each of several segments.
 
     Args:
-        rendition: its name.
         segments: the oldest first, each with when it left the playlist; None of those that are listed.
         text: whether it is one of captions.
         has_media: whether with their bytes.

@@ -62,7 +62,6 @@ class Waiters:
         limits: how many may wait at once, and how they are released.
 
     Attributes:
-        limits: the same.
         closed: whether nobody waits any more.
     """
 

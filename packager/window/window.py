@@ -189,7 +189,7 @@ class Window:
         self._finished.evict(self.clock())
 
     def needs_storing(self, number: int) -> bool:
-        """Tell whether a segment's bytes still have to be stored on disk."""
+        """Return whether a segment's bytes still have to be stored on disk."""
         found = self._finished.find(number)
         return found is not None and not found.gap and found.stored is None
 
@@ -265,10 +265,9 @@ class Window:
     def state(
         self, rendition: str, *, has_media: bool = True
     ) -> tuple[WindowStateEntry, Iterator[HeldSegmentsEntry]]:
-        """Tell what there is now to a process that goes on with it; what changes meanwhile isn't in that.
+        """Return a snapshot of a rendition, from which another process continues; later changes follow.
 
         Args:
-            rendition: its name.
             has_media: whether with the segments' bytes; else those of ``media`` are for who goes on with it.
 
         Returns:
@@ -285,11 +284,7 @@ class Window:
         return entry, self._finished.held(rendition, now, has_media=has_media)
 
     def media(self, rendition: str) -> list[SegmentMediaEntry]:
-        """Give the bytes of all segments that are told without them now, those of the newest first.
-
-        Args:
-            rendition: its name.
-        """
+        """Return the bytes of all segments whose snapshot lacks them, those of the newest first."""
         finished = (one for one in self._finished.fetchable() if is_told_later(one, text=self._text))
         entries = [SegmentMediaEntry(rendition, one.number, one.data) for one in finished]
         if self.open is not None and is_told_later(self.open, text=self._text):
@@ -298,7 +293,7 @@ class Window:
         return entries
 
     def begin_from(self, entry: WindowStateEntry) -> None:
-        """Go on with what another process has told; its finished segments follow."""
+        """Begin from another process's snapshot; its finished segments follow."""
         self._finished.begin_from(entry.segments, self.clock())
         if entry.open is not None:
             timelines = {one.number: one for one in entry.segments.timelines}
@@ -308,7 +303,7 @@ class Window:
             self.waiters.close()
 
     def hold(self, entry: HeldSegmentsEntry) -> None:
-        """Take up some of the finished segments that another process has told."""
+        """Add some of the finished segments of another process's snapshot."""
         self._finished.hold(entry, self.clock())
 
     @property
@@ -317,12 +312,12 @@ class Window:
         return self._finished.awaits_media or (self.open is not None and bool(self.open.awaited))
 
     def awaits(self, number: int) -> bool:
-        """Tell whether a segment was told without its bytes, which haven't come yet."""
+        """Return whether a segment was told without its bytes, which haven't come yet."""
         found = self._told(number)
         return found is not None and bool(found.awaited)
 
     def fill(self, number: int, data: bytes) -> None:
-        """Take the bytes of a segment that was told without them; nobody needs those of another one.
+        """Add the awaited bytes of a segment of the snapshot; those of other segments are ignored.
 
         Raises:
             MalformedError: they aren't as many as was told.
@@ -342,11 +337,11 @@ class Window:
         self.waiters.notify()
 
     def _told(self, number: int) -> LiveSegment | None:
-        """Give a segment that is open, or fetchable."""
+        """Return a segment that is open, or fetchable."""
         return self.open if self.open is not None and self.open.number == number else self.at(number)
 
     def take_over(self, newer: Window) -> None:
-        """Go on with the contents of another window, which is given up; who waits here waits for those.
+        """Replace the contents by those of another window, and wake the requests that wait here.
 
         Args:
             newer: of the same rendition, with later contents.
@@ -361,7 +356,6 @@ class Window:
         """Publish a part.
 
         Args:
-            part: the part.
             program_date_time: seconds since the epoch of its first sample.
             ends_segment: whether the next part begins a segment.
         """
@@ -425,34 +419,34 @@ class Window:
         self.waiters.close()
 
     def segment(self, number: int) -> bytes | None:
-        """Give the bytes of a finished segment that is listed or has left the list lately."""
+        """Return the bytes of a finished segment that is listed or has left the list lately."""
         found = self._finished.find(number)
         return None if found is None or found.gap else found.data or None
 
     def stored(self, number: int) -> tuple[str, StoredSegment] | None:
-        """Tell where the bytes of a finished segment are that have left memory."""
+        """Return the place of the bytes of a finished segment that have left memory."""
         return self._finished.stored(number)
 
     def at(self, number: int) -> LiveSegment | None:
-        """Give a finished segment that is listed or has left the list lately."""
+        """Return a finished segment that is listed or has left the list lately."""
         return self._finished.find(number)
 
     def part(self, number: int, index: int) -> bytes | memoryview | None:
-        """Give the bytes of a published part."""
+        """Return the bytes of a published part."""
         found = self._told(number)
         is_here = found is not None and len(found.awaited) <= index < len(found.parts)
         return found.parts[index].data if found is not None and is_here else None
 
     def init(self, number: int) -> bytes | None:
-        """Give the init segment of the timeline that begins with a number."""
+        """Return the init segment of the timeline that begins with a number."""
         return self._finished.init(number)
 
     def has_segments(self) -> bool:
-        """Tell whether a segment has been finished that can be played, or a gap behind one."""
+        """Return whether a segment has been finished that can be played, or a gap behind one."""
         return bool(self.listed) and self.timeline is not None
 
     def reached(self, number: int, part: int | None = None) -> bool:
-        """Tell whether the playlist contains a segment or a part, or has contained it (§6.2.5.2).
+        """Return whether the playlist contains a segment or a part, or has contained it (§6.2.5.2).
 
         Args:
             number: media sequence number.

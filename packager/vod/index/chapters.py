@@ -69,7 +69,6 @@ def read_chapters(source: ChapterSource, read: Read, duration: Fraction, lead_in
     """Read the chapters of a file.
 
     Args:
-        source: where they are.
         read: reads from the file; it may block.
         duration: of the published media in seconds: there the last one ends.
         lead_in: seconds by which the published media begin before what the file presents.
@@ -88,7 +87,7 @@ def read_chapters(source: ChapterSource, read: Read, duration: Fraction, lead_in
 
 
 def chapters_within(chapters: Sequence[Chapter], begin: int, end: int) -> list[Chapter]:
-    """Give what a clip has of chapters, on its own timeline; all times are in milliseconds."""
+    """Return the chapters of a clip on its own timeline; all times are in milliseconds."""
     bounds = [(max(one.start, begin) - begin, min(one.end, end) - begin, one.title) for one in chapters]
     return [Chapter(start, stop, title) for start, stop, title in bounds if start < stop]
 

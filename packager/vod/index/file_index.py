@@ -32,11 +32,11 @@ TRACK_BYTES = 8192
 """Memory of a track's objects beside its tables."""
 
 WITHOUT_EDIT_LIST = "-without-edit-list"
-"""What is behind a video track's name in the addresses of its segments that need no edit list."""
+"""The suffix of a video track's name in the addresses of its segments that need no edit list."""
 
 FRAGMENT_BYTES = 128
 SAMPLE_BYTES = 16
-"""What a fragment's header takes, and each sample in it; only for the declared bandwidth."""
+"""Bytes of a fragment's header, and of each sample in the header; only for the declared bandwidth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,14 @@ class OfferedTrack:
         name: its part of the address: ``video``, ``audio``, ``audio-2`` …
         track_id: what its init segment and fragments call it.
         video: whether it is video; else it is sound.
-        entry: its codec's facts.
         timescale: its ticks per second.
         language: BCP 47 tag; None where none is known.
         title: what the file calls the track; empty where it doesn't.
-        rotation: clockwise, in degrees.
+        rotation: degrees clockwise, by which players turn the picture: 0, 90, 180 or 270.
         samples: on the timeline of the published media.
         cuts: number of each segment's first sample, and behind them the number of samples.
         sizes: bytes of each segment, its header estimated.
         times: when each segment's presentation begins in ticks, and behind them the end.
-        init: the init segment.
         delay: ticks of nothing before it, which an edit list asks for; playlists count them to the first
             segment, for a player takes all tracks' playlists to begin together.
         begin: tick of ``times`` at which the presentation begins; not 0 in a clip.
@@ -106,7 +104,7 @@ class OfferedTrack:
 
     @property
     def segment_names(self) -> Sequence[str]:
-        """What the segments are called in their addresses, in order."""
+        """The names of the segments in their addresses, in order."""
         return self.names or [str(number) for number in range(len(self.sizes))]
 
     @property
@@ -194,7 +192,7 @@ class FileIndex:
         )
 
     def reading(self, read: Read) -> Read:
-        """Give what reads samples where the tables name them.
+        """Return a function that reads samples at the places in the tables.
 
         Args:
             read: reads from the file; it may block.

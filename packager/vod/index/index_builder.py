@@ -42,7 +42,7 @@ _STILL_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class IndexLimits:
-    """What the index of one file may be made of; a file of a few kilobytes may say billions of anything.
+    """The limits of the index of one file; a file of a few kilobytes may declare billions of anything.
 
     Attributes:
         movie: what a ``moov`` may have, which is read as a whole.
@@ -201,7 +201,6 @@ def _choose(
     """Take a video track and the sound tracks, as many as the limits allow.
 
     Args:
-        tracks: the file's.
         movie_timescale: ticks per second of their edits' durations.
         limits: what the index may be made of.
         left_out: gets a line for each track that can't be offered.

@@ -67,7 +67,7 @@ class IndexCache:
         return len(self._indexes)
 
     def known(self, identity: Identity) -> FileIndex | None:
-        """Give a file's index if it is there, without waiting; None where it isn't or was refused."""
+        """Return a file's index if it is there, without waiting; None where it isn't or was refused."""
         with self._lock:
             future = self._indexes.get(identity)
             if future is None or not future.done() or future.cancelled():
@@ -80,7 +80,6 @@ class IndexCache:
         """Take a file's index from memory, wait for whoever is making it, or make it.
 
         Args:
-            file: the file.
             played: whether it is wanted to play the film; else it is the first one to go, and where the whole
                 file would have to be read, it is only of the file's beginning and isn't kept.
 

@@ -40,7 +40,6 @@ class IndexMemory:
 
     Args:
         most: bytes of all of them together.
-        limits: how they share it.
         drop: forgets indexes that are kept until so many bytes are free, as far as that goes; called in any
             thread.
     """
@@ -71,7 +70,7 @@ class IndexMemory:
         return sum(index.nbytes for index in list(self._held.values()))
 
     def reading(self, read: Read) -> IndexReading:
-        """Give what reads a file for its index, within the limit.
+        """Return a reader of a file for its index, within the limit of memory.
 
         Args:
             read: reads from the file.
@@ -82,7 +81,6 @@ class IndexMemory:
         """Wait for room for bytes that are about to be read, and take it.
 
         Args:
-            count: how many.
             own: how many the same reading has taken before: those who have some don't wait for each other.
 
         Raises:
@@ -112,7 +110,7 @@ class IndexMemory:
             return True
 
     def give_back(self, count: int) -> None:
-        """Give back what was reserved: the index is there, and counts itself, or comes to nothing."""
+        """Free the reservation: the index counts by itself, or wasn't made."""
         with self._lock:
             self._reserved -= count
 
@@ -122,7 +120,6 @@ class IndexReading:
 
     Args:
         read: reads from the file.
-        memory: has the room.
         small_read: bytes of a reading that isn't counted.
     """
 

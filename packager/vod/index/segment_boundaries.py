@@ -37,7 +37,6 @@ def cut_at_sync(track: Arrangement, timescale: int, limit: int = MAX_SEGMENTS) -
     """Cut a video track at its own sync samples.
 
     Args:
-        track: the track.
         timescale: its ticks per second.
         limit: most segments.
 
@@ -78,7 +77,6 @@ def cut_at_times(
     """Cut a sound track where another track is cut, and on beyond that one's end.
 
     Args:
-        track: the track.
         timescale: its ticks per second.
         times: when the segments of the other track begin, but the first one; empty without another track.
         times_timescale: ticks per second of these.
@@ -131,7 +129,7 @@ def _first_at(track: Arrangement, ticks: Int64) -> Int64:
 
 
 def _heard(track: Arrangement) -> Iterator[tuple[int, Int64]]:
-    """Give when the frames begin, from which number on; rising."""
+    """Return the beginnings of frames and the number of the first, in ascending order."""
     # Sound's priming isn't heard; and times that go back, which only damage makes, are no boundaries.
     latest = 0
     for start, stop in stretches(0, len(track)):
@@ -187,7 +185,7 @@ class _Cutter:
         self._within = numbers[kept], times[kept]
 
     def finish(self) -> Int64:
-        """Give the numbers of the segments' first samples: nothing comes any more."""
+        """Return the numbers of the segments' first samples, at the end of the samples."""
         if len(self._within[0]) and self._end - self._time > self._longest:
             self._starts.append(int(self._within[0][-1]))
             self._check()

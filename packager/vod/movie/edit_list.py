@@ -100,8 +100,6 @@ def lead_in(table: SampleTable, placement: Placement, first: int) -> int:
     """Say how much earlier a video track must begin, so that its first frame can be decoded.
 
     Args:
-        table: the track's samples.
-        placement: its edit.
         first: the one that :func:`first_video_sample` finds.
 
     Returns:
@@ -119,7 +117,6 @@ class Arrangement:
     Attributes:
         table: all samples of the track.
         first: which of them is the first that is published.
-        count: how many are.
         shift: ticks from the media's own timeline to that of the presentation.
         raised: ticks that are put on composition offsets, so that none is negative, and off decode times.
         start: composition time at which the presentation begins, for the edit list of the init segment.
@@ -146,7 +143,7 @@ class Arrangement:
         return end - begin
 
     def largest_rate(self, window: int) -> Fraction:
-        """Give the most samples a tick that come for so many ticks in a row; 0 where all last less."""
+        """Return the most samples per tick over so many ticks in a row; 0 if all last less."""
         each = self.table.constant_duration
         if each:  # of a film whose frames all last the same nothing has to be compared
             return Fraction(1, each) if min(self.count, STRETCH_LENGTH) * each >= window else Fraction(0)
@@ -172,7 +169,7 @@ class Arrangement:
         )
 
     def places(self, start: int, stop: int) -> tuple[Int64, Int64]:
-        """Give where each sample of a range begins in the file, and its size in bytes."""
+        """Return where each sample of a range begins in the file, and its size in bytes."""
         return self.table.places(self.first + start, self.first + stop)
 
     @property
@@ -181,15 +178,15 @@ class Arrangement:
         return self.table.data_end(self.first, self.first + self.count)
 
     def times(self, start: int, stop: int) -> Int64:
-        """Give when each sample of a range is presented, in ticks from the presentation's beginning."""
+        """Return the presentation times of a range of samples in ticks from the presentation's beginning."""
         return self.table.composition_times(self.first + start, self.first + stop) + self.shift
 
     def times_at(self, numbers: Int64) -> Int64:
-        """Give when each of some samples is presented, by their rising numbers, as ``times`` does."""
+        """Return the presentation times of samples with ascending numbers, as ``times`` does."""
         return self.table.composition_times_of(numbers + self.first) + self.shift
 
     def earliest(self, stop: int) -> int:
-        """Give the earliest of the times of the samples before one."""
+        """Return the earliest of the times of the samples before one."""
         lowest, _ = self.table.offset_bounds(0, len(self.table))
         found = int(self.times(0, 1)[0])
         for start, end in searched(0, stop):
@@ -201,11 +198,11 @@ class Arrangement:
         return found
 
     def sync_samples(self, start: int, stop: int) -> Int64:
-        """Give the numbers of a range's sync samples."""
+        """Return the numbers of a range's sync samples."""
         return self.table.sync_samples(self.first + start, self.first + stop) - self.first
 
     def sizes(self, cuts: Int64) -> Int64:
-        """Give the bytes between each of some rising numbers and the next."""
+        """Return the bytes between each of some rising numbers and the next."""
         return self.table.bytes_between(cuts + self.first)
 
 
@@ -214,7 +211,6 @@ def arrange(table: SampleTable, placement: Placement, origin: int, first: int | 
 
     Args:
         table: the samples on the media's own timeline.
-        placement: the track's edit.
         origin: ticks by which the whole presentation moves, see :func:`lead_in`.
         first: of video, whose samples need those before them, what :func:`first_video_sample` finds.
 

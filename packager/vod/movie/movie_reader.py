@@ -1,4 +1,4 @@
-"""What a file of the library says of its tracks and their samples, whatever container it is.
+"""Tracks and sample tables of a file of the library, whatever its container.
 
 Whatever it was read from, what comes of it is what the ``moov`` of an ordinary MP4 says: tracks with tables.
 """
@@ -51,11 +51,10 @@ class ReadMovie:
 
 @dataclass(frozen=True, slots=True)
 class ContainerLimits:
-    """What files may be made of that have no whole ``moov``.
+    """The limits of files that have no whole ``moov``.
 
     Attributes:
         fragmented: fragmented MP4.
-        matroska: Matroska and WebM.
         transport: MPEG-TS.
     """
 
@@ -150,7 +149,7 @@ def _table_bytes(movie: Movie) -> int:
 
 
 def _length(head: bytes, left: int) -> int:
-    """Give a box's length by its header, also of one that reaches beyond the file's end."""
+    """Return a box's length by its header, also of one that reaches beyond the file's end."""
     size = int.from_bytes(head[:4], "big")
     if size == 1:  # §4.2: the actual size is the 64-bit field after the type
         size = int.from_bytes(head[8:16], "big")

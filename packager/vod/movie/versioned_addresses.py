@@ -15,7 +15,7 @@ PACKAGING = 2
 """Version of how segments are made; a new one gives every segment a new address and a new entity-tag."""
 
 VERSION_PREFIX = "v_"
-"""What the folder of a version begins with, which no track's name has in it."""
+"""The prefix of a version's folder, which no track's name contains."""
 
 _DIGEST_BYTES = 6
 

@@ -109,7 +109,6 @@ class IFrames:
 
         Args:
             begin: when the clip begins, in ticks.
-            end: when it ends.
 
         Returns:
             None where they have no such stretch.
@@ -128,7 +127,6 @@ def marked_i_frames(track: OfferedTrack, most: int = MAX_I_FRAMES) -> IFrames | 
     """List the sync samples of a video track, as its tables mark them; None where that is of no use.
 
     Args:
-        track: the video track.
         most: how many are listed at most; of more, every so many are.
     """
     step = max(1, -(-sum(len(sync) for sync in _sync_samples(track)) // most))
@@ -157,7 +155,7 @@ def marked_i_frames(track: OfferedTrack, most: int = MAX_I_FRAMES) -> IFrames | 
 
 
 def _sync_samples(track: OfferedTrack) -> list[Int64]:
-    """Give the numbers of the sync samples by stretches, of which each may be looked at as a whole."""
+    """Return the numbers of the sync samples by stretches, of which each may be looked at as a whole."""
     return [track.samples.sync_samples(*stretch) for stretch in stretches(0, len(track.samples))]
 
 
@@ -165,7 +163,6 @@ def decodable_i_frames(track: OfferedTrack, marked: IFrames, read: Read) -> IFra
     """Leave out the frames that only recover from what was before, or of which that isn't known.
 
     Args:
-        track: whose frames they are.
         marked: those that its tables mark.
         read: reads from the file; it may block.
 
@@ -189,7 +186,6 @@ class IFrameFile:
     """The I-frames of a track as one resource, whose bytes are computed and read when they are asked for.
 
     Args:
-        track: the video track.
         marked: the I-frames that its tables mark. The index has room for all of them, so that its length is
             known without a look at any.
         frames: those of them that are in it.
@@ -328,7 +324,6 @@ def i_frame_variant(prefix: str, track: OfferedTrack, marked: IFrames) -> IFrame
 
     Args:
         prefix: what the addresses of the track's file begin with.
-        track: whose frames they are.
         marked: those that its tables mark.
     """
     entry = track.entry
@@ -345,13 +340,7 @@ def i_frame_variant(prefix: str, track: OfferedTrack, marked: IFrames) -> IFrame
 
 @dataclass(frozen=True, slots=True)
 class OpenIFrames:
-    """The I-frames of a film as one resource, and the file that has them, which the holder closes.
-
-    Attributes:
-        file: the file.
-        frames: where they are.
-        samples: reads samples.
-    """
+    """The I-frames of a film as one resource, and the file that has them, which the holder closes."""
 
     file: LibraryFile
     frames: IFrameFile

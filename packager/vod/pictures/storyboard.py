@@ -54,7 +54,7 @@ MAX_RATIO = 4
 """How many times as wide as high, or as high as wide, a small picture is at most."""
 
 BITS_PER_PIXEL = 2
-"""What a small picture takes in JPEG at most, nearly always; only for the declared bandwidth."""
+"""Bytes of a small picture in JPEG at most, nearly always; only for the declared bandwidth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,8 @@ class Storyboard:
         validators: numbers that change with the film.
         key: changes with the film, and with how sprites are made.
         track_id: what the init segment calls the film's picture.
-        entry: its codec's facts.
         timescale: its ticks per second.
         start: composition time at which the presentation begins, in ticks.
-        init: its init segment.
         interval: seconds for which each stands.
         seconds: that all stand together; the last one may stand for less.
         offsets: where in the file the key frame of each is.
@@ -173,7 +171,6 @@ class Storyboard:
 
         Args:
             read: reads from the film's file; it may block.
-            sprite: its number.
 
         Raises:
             UnsupportedError: they can't.
@@ -194,13 +191,12 @@ class Storyboard:
         return range(len(self.sizes))[sprite * self.per_sprite : (sprite + 1) * self.per_sprite]
 
     def movie(self, read: Read, sprite: int) -> Iterator[bytes]:
-        """Give the key frames of a sprite's pictures in pieces of MP4, a second each from the first on.
+        """Return the key frames of a sprite's pictures in pieces of MP4, a second each from the first on.
 
         Frames that only recover from what was before, as of intra refresh, are left out.
 
         Args:
             read: reads from the film's file; it may block.
-            sprite: its number.
 
         Raises:
             ShortReadError: the file ends before.
@@ -241,7 +237,6 @@ def make_storyboard(
     Args:
         path: of the film, relative to the library.
         validators: numbers that change with the film.
-        track: its picture.
         frames: the I-frames that its tables mark.
 
     Raises:
@@ -284,7 +279,7 @@ def suffices(resolution: tuple[int, int]) -> bool:
 
 
 def _shape(track: OfferedTrack) -> Fraction:
-    """Give the ratio of width and height at which the picture is seen."""
+    """Return the ratio of width and height at which the picture is seen."""
     width, height = track.resolution
     across, down = track.entry.pixel_aspect
     if track.rotation not in (0, 180):
@@ -294,7 +289,7 @@ def _shape(track: OfferedTrack) -> Fraction:
 
 
 def _fitting(ratio: Fraction) -> tuple[int, int]:
-    """Give even numbers of pixels: width and height."""
+    """Return even numbers of pixels: width and height."""
     if ratio >= 1:
         return LONGER_SIDE, 2 * round(LONGER_SIDE / ratio / 2)
     return 2 * round(LONGER_SIDE * ratio / 2), LONGER_SIDE
@@ -302,12 +297,7 @@ def _fitting(ratio: Fraction) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class OpenStoryboard:
-    """The file that the pictures of a storyboard are read from, which the holder closes.
-
-    Attributes:
-        file: the file.
-        samples: reads samples.
-    """
+    """The file that the pictures of a storyboard are read from, which the holder closes."""
 
     file: LibraryFile
     samples: Read

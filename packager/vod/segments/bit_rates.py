@@ -39,7 +39,7 @@ class Segmented(Protocol):
 
 
 def target_duration(track: Segmented) -> int:
-    """Give a track's longest segment in seconds, rounded to the nearest (§4.4.3.1), at least 1."""
+    """Return a track's longest segment in seconds, rounded to the nearest (§4.4.3.1), at least 1."""
     return max(1, (2 * track.longest + track.timescale) // (2 * track.timescale))
 
 

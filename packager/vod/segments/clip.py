@@ -24,7 +24,7 @@ _TIMECODE = re.compile(r"(?:([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{0,
 
 
 class ClipError(ValueError):
-    """What was asked for is no clip of the film; the text is one line that says why."""
+    """The requested times are no clip of the film; the text is one line with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Clip:
 
     @property
     def query(self) -> str:
-        """What addresses of its playlists have behind them, the same for all ways to write its times."""
+        """The query of the addresses of a clip's playlists, the same for all ways to write its times."""
         start = f"?start={_decimal(self.start)}"
         return start if self.end is None else f"{start}&end={_decimal(self.end)}"
 
@@ -84,7 +84,7 @@ def _decimal(seconds: Fraction) -> str:
 
 
 def clipped(index: FileIndex, clip: Clip) -> FileIndex:
-    """Give what a film offers within a clip; tracks that have nothing there are left out.
+    """Return a film's tracks within a clip, without those that have nothing there.
 
     Raises:
         ClipError: the clip begins behind the film's end.
@@ -115,10 +115,6 @@ def clipped(index: FileIndex, clip: Clip) -> FileIndex:
 def shown_bounds(track: OfferedTrack, clip: Clip) -> tuple[int, int]:
     """Say from when to when a clip's video track is of the clip itself, without what only others need.
 
-    Args:
-        track: the clip's.
-        clip: the clip.
-
     Returns:
         Two times in ticks, the second one behind the first.
     """
@@ -135,7 +131,7 @@ def _placed(track: OfferedTrack, found: OfferedTrack, origin: Fraction, query: s
 
 
 def _clipped_track(track: OfferedTrack, begin: int, end: int | None) -> OfferedTrack | None:
-    """Give the segments from a time up to another, in ticks; None where there are none."""
+    """Return the segments from a time up to another, in ticks; None where there are none."""
     times = track.times
     end = int(times[-1]) if end is None else min(end, int(times[-1]))
     if begin >= end:
@@ -194,10 +190,8 @@ def trim(track: OfferedTrack, samples: Samples, begin: int, end: int) -> Trimmed
 
     Args:
         track: of which the samples are.
-        samples: of a whole segment.
         begin: when the clip begins, in ticks of the presentation: with the picture that is shown then, or
             with the first sound that begins then or later.
-        end: when it ends.
 
     Returns:
         What is left; None where that is nothing.
@@ -254,7 +248,7 @@ def _quickened(samples: Samples, times: Int64, first: int, end: int) -> Samples:
 
 
 def _ranks(times: Int64) -> Int64:
-    """Give the place of each time among all of them, from 0."""
+    """Return the rank of each time among all times, from 0."""
     ranks = np.empty(len(times), np.int64)
     ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
     return ranks

@@ -13,7 +13,7 @@ from media.mp4.sample_table import Int64
 
 
 def decode_times_in_turn(times: Int64, end: int) -> Int64:
-    """Give decode times of samples that last as long as they are shown.
+    """Return decode times of samples whose decode durations are their presentation durations.
 
     Those that are presented out of turn are decoded after they are presented, but for an edit list.
 
@@ -28,7 +28,7 @@ def decode_times_in_turn(times: Int64, end: int) -> Int64:
 
 
 def decode_times_in_time(times: Int64, end: int) -> Int64:
-    """Give decode times of samples that are all there when they are presented, without an edit list.
+    """Return decode times that are never later than the presentation times, without an edit list.
 
     Samples last as long as they are shown, but at the beginning: where others wait for them there, a tick.
 
@@ -47,7 +47,7 @@ def decode_times_in_time(times: Int64, end: int) -> Int64:
 
 
 def _shown_for(times: Int64, end: int) -> Int64:
-    """Give for how many ticks each sample is shown, one at least."""
+    """Return the presentation duration of each sample, at least one tick."""
     order = np.argsort(times, kind="stable")
     durations = np.empty(len(times), np.int64)
     durations[order] = np.diff(times[order], append=end)
@@ -55,7 +55,7 @@ def _shown_for(times: Int64, end: int) -> Int64:
 
 
 def _latest(times: Int64, end: int, durations: Int64) -> Int64:
-    """Give the latest decode times where samples last so many ticks, or more."""
+    """Return the latest decode times where samples last so many ticks, or more."""
     sums = _sums(durations)
     slack = np.append(times, end) - sums
     return np.minimum.accumulate(slack[::-1])[::-1] + sums

@@ -34,7 +34,6 @@ class SegmentStarts:
 
     Attributes:
         video: of the video track; of a file without one as of sound.
-        sound: of all sound tracks.
         captions: whether captions were seen in the picture's own data, or might be there.
         lone_pictures: whether the picture that each segment begins with can be decoded by itself.
     """
@@ -57,7 +56,6 @@ def segment_starts(index: FileIndex, read: Read) -> SegmentStarts:
     """Look at the beginning of each segment of a file.
 
     Args:
-        index: the file's.
         read: reads from it; it may block.
     """
     sound = SAP_CLOSED if all(map(_begin_in_sync, index.sounds)) else 0
@@ -71,7 +69,6 @@ def is_drawable(track: OfferedTrack, read: Read) -> bool:
     """Say by the first few segments whether the pictures that they begin with can be decoded by themselves.
 
     Args:
-        track: the picture.
         read: reads from its file; it may block.
     """
     look = sample_starts(track.entry)
@@ -98,7 +95,7 @@ def _begin_in_sync(track: OfferedTrack) -> bool:
 
 
 def _sap(track: OfferedTrack, worst: Access) -> int:
-    """Give the type of stream access point of all segments, by how decoding can begin with the worst one."""
+    """Return the type of stream access point of all segments, which is that of the worst one."""
     if worst is Access.NONE:
         return 0
     if not _has_leading(track):
@@ -128,7 +125,7 @@ def _video_starts(track: OfferedTrack, read: Read) -> tuple[Access, bool]:
 
 
 def _places(track: OfferedTrack) -> list[tuple[int, int]]:
-    """Give offset and size of each segment's first sample."""
+    """Return offset and size of each segment's first sample."""
     places: list[tuple[int, int]] = []
     for wanted in _by_stretches(track):
         first = int(wanted[0])
@@ -138,7 +135,7 @@ def _places(track: OfferedTrack) -> list[tuple[int, int]]:
 
 
 def _by_stretches(track: OfferedTrack) -> Iterator[Int64]:
-    """Give the numbers of the segments' first samples, those of one stretch together."""
+    """Return the numbers of the segments' first samples, those of one stretch together."""
     cuts = track.cuts[:-1]
     for start, stop in stretches(0, len(track.samples)):
         low, high = cuts.searchsorted((start, stop))

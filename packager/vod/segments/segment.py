@@ -92,7 +92,7 @@ class Segment:
         return b"".join(parts)
 
     def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Give (offset in the file, length) of the runs within a range of the data behind the header."""
+        """Return (offset in the file, length) of the runs within a range of the data behind the header."""
         if start >= stop:
             return []
         low = int(np.searchsorted(self.ends, start, "right"))
@@ -124,8 +124,6 @@ def make_segment(
     """Make a segment's header and find its data.
 
     Args:
-        index: of the file.
-        track: one of its tracks.
         number: of the segment, from 0.
         bounds: from when to when of it, in ticks, where it is trimmed for a clip.
 
@@ -186,14 +184,7 @@ def _runs(offset: Int64, size: Int64) -> tuple[Int64, Int64]:
 
 @dataclass(frozen=True, slots=True)
 class OpenSegment:
-    """A segment and the file that its data are read from, which the holder closes.
-
-    Attributes:
-        file: the file.
-        track: whose segment it is.
-        segment: where its samples are.
-        samples: reads samples.
-    """
+    """A segment and the file that its data are read from, which the holder closes."""
 
     file: LibraryFile
     track: OfferedTrack

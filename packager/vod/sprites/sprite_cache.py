@@ -34,7 +34,7 @@ class SpriteCacheLimits:
         disk_bytes: most bytes of all files.
         disk_files: most files; and how many entries of the folder are looked at.
         memory_bytes: most bytes in memory.
-        sprite_bytes: largest sprite.
+        sprite_bytes: size of the largest sprite that is kept.
     """
 
     disk_bytes: int = 1 << 30
@@ -48,7 +48,6 @@ class SpriteCache:
 
     Args:
         folder: where the files are; None: there are none.
-        limits: how much is kept.
     """
 
     def __init__(self, folder: DataFolder | None, limits: SpriteCacheLimits) -> None:
@@ -60,7 +59,7 @@ class SpriteCache:
         self._files: OrderedDict[Place, tuple[str, int]] | None = None
 
     def find(self, place: Place) -> bytes | None:
-        """Give a sprite, or None where there is none."""
+        """Return a sprite, or None where there is none."""
         with self._lock:
             if place in self._memory:
                 self._memory.move_to_end(place)

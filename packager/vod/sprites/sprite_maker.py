@@ -35,18 +35,17 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpriteLimits:
-    """What the making of sprites may cost.
+    """The limits of the making of sprites.
 
     Attributes:
         at_once: how many ffmpegs run at the same time; each has one thread, at the lowest priority.
         sprite_seconds: for how long one may take.
-        memory_bytes: address space of one.
+        memory_bytes: address space of one ffmpeg, at most.
         waiting: most sprites that wait to be made because somebody asked for them, and as many that may be
             asked for.
         wait_seconds: how long a request waits for its sprite.
         failed_seconds: how long none is made of a film whose last one failed.
         failures: most films of which that is remembered.
-        cache: of what is kept.
     """
 
     at_once: int = 1
@@ -80,7 +79,7 @@ class RemoteDrawing(Protocol):
     """Draws sprites on other machines."""
 
     async def draw(self, storyboard: Storyboard, number: int) -> bytes | None:
-        """Give a sprite; None where nobody can draw it now.
+        """Return a sprite; None where nobody can draw it now.
 
         Raises:
             ToolsError: it can't be drawn anywhere.
@@ -94,15 +93,9 @@ class SpriteMaker:
     """Has the sprites of a library's films made when somebody asks for them or for the files that name them.
 
     Args:
-        titles: the library as VOD.
-        tools: ffmpeg.
         folder: where sprites are kept; None: only in memory.
-        limits: what it may cost.
         clock: seconds, of failures' age.
         elsewhere: draws sprites on other machines; None: all are drawn here.
-
-    Attributes:
-        name: as a service.
     """
 
     name = "thumbnails"
@@ -168,15 +161,13 @@ class SpriteMaker:
         return (await self._storyboard(name)).playlist().render()
 
     async def version(self, name: str) -> MediaVersion:
-        """Tell the version of a film's sprites; raises as :meth:`vtt`."""
+        """Return the version of a film's sprites; raises as :meth:`vtt`."""
         return (await self._storyboard(name)).version
 
     async def sprite(self, name: str, number: int, version: str | None = None) -> bytes:
-        """Give a sprite as JPEG, once it is made.
+        """Return a sprite as JPEG, once it is made.
 
         Args:
-            name: of the film.
-            number: of the sprite.
             version: the name of the version that it has to be of; None: of whichever there is.
 
         Raises:
@@ -274,13 +265,6 @@ async def draw_sprite(
     titles: Titles, tools: Tools, limits: SpriteLimits, storyboard: Storyboard, number: int
 ) -> bytes:
     """Feed an ffmpeg with a sprite's key frames, and give its JPEG.
-
-    Args:
-        titles: the library as VOD.
-        tools: ffmpeg.
-        limits: what it may cost.
-        storyboard: the film's pictures.
-        number: of the sprite.
 
     Raises:
         MediaError, ToolsError: it can't be drawn.

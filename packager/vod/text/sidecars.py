@@ -60,7 +60,7 @@ _FEW = 10
 
 @dataclass(frozen=True, slots=True)
 class SidecarLimits:
-    """What subtitle files may cost.
+    """The limits of subtitle files.
 
     Attributes:
         file_bytes: largest file; that of a film of two hours has 0.1 MB.
@@ -87,7 +87,7 @@ class SidecarLimits:
 
 @dataclass(frozen=True, slots=True)
 class SidecarName:
-    """What the name of a subtitle file says: language (BCP 47, or None), and what it is for."""
+    """The language (BCP 47, or None) and the purpose of a subtitle file, from its name."""
 
     name: str
     language: str | None = None
@@ -101,10 +101,7 @@ class Sidecar:
     """A subtitle file beside a film, whose cues are read when they are wanted.
 
     Attributes:
-        named: what its name says.
         path: relative to the library.
-        identity: changes with the file.
-        owner: reads it.
         refusal: why it isn't even read; empty where it is.
     """
 
@@ -171,7 +168,7 @@ def decode(data: bytes, language: str | None, guess_bytes: int) -> str:
 
 
 def _candidates(sample: bytes, language: str | None) -> list[str] | None:
-    """Give the encodings among which one is guessed; None: all that there are.
+    """Return the candidates for a guessed encoding; None for all encodings.
 
     A guess among all takes a few letters with accents for Chinese; that the language is known, or that nearly
     all bytes are ASCII, tells better.
@@ -187,9 +184,7 @@ class Sidecars:
     """Finds and reads the subtitle files of a library. It blocks, and several threads may use it at once.
 
     Args:
-        library: where they are.
         folders: knows the names in its folders.
-        limits: what they may cost.
     """
 
     def __init__(self, library: Storage, folders: FolderNames, limits: SidecarLimits) -> None:
@@ -277,7 +272,6 @@ class Sidecars:
         """Return what a film's playlists say of a file, without its cues where that is known already.
 
         Args:
-            sidecar: the file.
             times: when each of the film's segments begins, by the time of the cues, and behind them the end.
             limits: what a segment may have.
 

@@ -1,4 +1,4 @@
-"""What the playlists say of subtitles and captions (RFC 8216bis). media.hls writes them."""
+"""Contents of the playlists of subtitles and captions (RFC 8216bis), which media.hls writes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ TEXT_GROUP = "subtitles"
 SDH_CHARACTERISTICS = ",".join(
     f"public.accessibility.{what}" for what in ("transcribes-spoken-dialog", "describes-music-and-sound")
 )
-"""What subtitles for who doesn't hear are (RFC 8216bis §4.4.6.1, CHARACTERISTICS)."""
+"""CHARACTERISTICS of subtitles for the deaf and hard of hearing (RFC 8216bis §4.4.6.1)."""
 
 
 def text_playlist(text: TextSegments, folder: str = "") -> MediaPlaylist:
     """Say what the segments of a text track are.
 
     Args:
-        text: the segments.
         folder: what their addresses begin with, relative to that of the playlist.
     """
     durations = text.durations
@@ -38,7 +37,6 @@ def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> lis
 
     Args:
         prefix: what the addresses of their file begin with.
-        tracks: what it offers.
         query: what the addresses of their playlists end in.
     """
     listed: list[Media] = []
@@ -70,7 +68,7 @@ def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> lis
 
 
 def text_title(track: TextTrack) -> str:
-    """Give what people call a text track: its own name, or its language's and what it is for."""
+    """Return the display name of a text track: its own name, or that of its language and purpose."""
     if track.title:
         return track.title.replace('"', "'")
     language = track.language

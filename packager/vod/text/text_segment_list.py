@@ -21,7 +21,6 @@ class TextSegments:
         whole: when each begins in milliseconds of the film, and behind them the end.
         first: number of the first one.
         begin: when a clip begins of which they are; None: they are all of the film's.
-        end: when it ends.
         query: what is behind the address of their playlist; "" but of a clip.
     """
 
@@ -74,7 +73,7 @@ class TextSegments:
 
     @property
     def ending_webvtt_names(self) -> Sequence[str]:
-        """What the segments are called as WebVTT whose cues are over when the next clip begins."""
+        """The names of the WebVTT segments whose cues are over when the next clip begins."""
         until = self.whole[-1] if self.end is None else self.end
         return [f"{self.first + number}-{self.offset}-{until}" for number in range(len(self.whole) - 1)]
 

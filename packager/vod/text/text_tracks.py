@@ -37,12 +37,12 @@ _SDH = ("sdh", "hearing", "closed captions", "(cc)", "[cc]")
 
 _SEGMENT_BYTES = 600
 _CUE_BYTES = 200
-"""What a segment takes beside its cues' text, and each cue beside its own; only for declared bandwidths."""
+"""Bytes of a segment beside its cues' text, and of a cue beside its text; only for declared bandwidths."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextLimits:
-    """What the text of a film may cost.
+    """The limits of the text of a film.
 
     Attributes:
         tracks: most text tracks of one file.
@@ -70,7 +70,7 @@ class Cues(Protocol):
     """The cues of one track, on the timeline of the published media in milliseconds."""
 
     def between(self, read: Read, begin: int, end: int, /) -> list[Cue]:
-        """Give the cues of which something is shown between two times, in order."""
+        """Return the cues of which something is shown between two times, in order."""
 
     def bandwidth(self, times: Int64) -> int:
         """Return the peak bit rate in bit/s of segments between times that follow each other."""
@@ -84,7 +84,6 @@ class TextTrack:
         name: its part of the address: ``de``, ``en-sdh``, ``de-forced``, ``und`` …
         language: BCP 47 tag; None where none is known.
         title: what the file calls it; empty where it doesn't.
-        cues: what it shows.
         default: whether it is shown where nobody chooses.
         forced: whether it has only what has to be read by who understands the sound.
         sdh: whether it tells of sounds, too, for who doesn't hear.
@@ -104,7 +103,7 @@ class TextTrack:
 
 
 def with_name(track: TextTrack, taken: Iterable[str]) -> TextTrack:
-    """Give a track the name that its language and its purpose make, unlike those of others."""
+    """Return a track with a unique name, made from its language and its purpose."""
     flags = ("-forced" if track.forced else "") + ("-sdh" if track.sdh else "")
     name, names, number = f"{track.language or 'und'}{flags}", set(taken), 1
     base = name
@@ -124,11 +123,9 @@ def embedded_text_tracks(
     """Choose the text tracks of a file.
 
     Args:
-        tracks: all of the file.
         movie_timescale: ticks per second of their edits' durations.
         lead_in: seconds by which the published media begin before the file's presentation.
         left_out: gets a line for each that can't be offered.
-        limits: what they may cost.
     """
     chapters = {track.chapter_track for track in tracks}
     found: list[TextTrack] = []
@@ -175,7 +172,6 @@ class SampleCues:
     """The cues of a text track of an MP4, whose samples are read when they are wanted.
 
     Attributes:
-        table: the samples.
         timescale: ticks per second of the track.
         placement: what the track's edit list says.
         origin: ticks by which the whole presentation moves.
@@ -318,7 +314,7 @@ class FileCues:
 
 @dataclass(frozen=True, slots=True)
 class CueFacts:
-    """What a film's playlists say of a subtitle file, kept apart from its cues.
+    """Facts of a subtitle file for a film's playlists, kept apart from its cues.
 
     Attributes:
         refusal: why the film doesn't offer it; empty where it does.
@@ -333,7 +329,6 @@ def facts_of(cues: FileCues, times: Int64, limits: TextLimits) -> CueFacts:
     """Find out what a film's playlists say of a subtitle file.
 
     Args:
-        cues: of the file.
         times: when each of the film's segments begins, by the time of the cues, and behind them the end.
         limits: what a segment may have.
     """
@@ -401,9 +396,7 @@ def webvtt_segment(
     A cue that is shown at a cut is in both segments, whole (RFC 8216 §3.5).
 
     Args:
-        track: the text track.
         times: when each of the film's segments begins in milliseconds, and behind them the end.
-        number: of the segment.
         read: reads from the film's file; it may block.
         begin: before which no cue may begin, where it is a clip's; else None.
         until: when all cues end at the latest, where another clip follows; else None.
@@ -438,9 +431,7 @@ def mp4_segment(
     """Write a segment of a text track as a fragment of MP4; None where there is none of that number.
 
     Args:
-        track: the text track.
         times: when each of the film's segments begins in milliseconds, and behind them the end.
-        number: of the segment.
         read: reads from the film's file; it may block.
         clip: when a clip begins and ends, which has only that of it; else None.
 
@@ -464,7 +455,6 @@ def webvtt_file(
     """Write a whole track as one file, by the time of the film's own file.
 
     Args:
-        track: the track.
         times: of its segments, which bound what is written.
         lead_in: seconds by which the published media begin before what the file presents.
         read: reads from the file; it may block.
