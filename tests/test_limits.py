@@ -79,7 +79,7 @@ def named_types(hint: object) -> Iterator[object]:
 def handed_in(limits: type, found: set[type]) -> set[type]:
     """Add a dataclass of limits to those found, with all that its fields hold."""
     if limits not in found:
-        found.add(limits)
+        found.update(one for one in limits.__mro__ if dataclasses.is_dataclass(one))
         for hint in typing.get_type_hints(limits).values():
             for one in named_types(hint):
                 if isinstance(one, type) and dataclasses.is_dataclass(one):

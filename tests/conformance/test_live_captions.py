@@ -203,7 +203,7 @@ def test_dash_has_a_segment_of_captions_once_it_is_complete(fed: HandFed, ahead:
         while window.next_number <= number:
             fed.publish(1)
         assert client.answer().status == 200
-    assert fed.ask(f"{EN}{NUMBER + 100}.m4s").status == 404
+    assert fed.ask(f"{EN}{2 * NUMBER}.m4s").status == 404
 
 
 def test_dash_has_no_words_in_a_segment_that_never_came(fed: HandFed) -> None:
