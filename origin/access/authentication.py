@@ -41,17 +41,19 @@ CheckedHook = Callable[[Request, bool], Awaitable[None]]
 """Called with a request and whether its credentials were wrong; the answer waits for it."""
 
 
+FIRST_DELAY_SECONDS = 0.1
+"""First delay of an answer; it doubles with each further wrong password."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuessLimits:
     """How answers to wrong passwords are delayed, and what is remembered of them.
 
     Attributes:
-        first_delay_seconds: first delay of an answer; it doubles with each further wrong password.
         forgotten_seconds: an address without wrong passwords for so long is forgotten.
         guessers: most addresses that are remembered; beyond, the least recent are forgotten.
     """
 
-    first_delay_seconds: float = 0.1
     forgotten_seconds: float = 300.0
     guessers: int = 10_000
 
@@ -114,7 +116,7 @@ class GuessDelay:
     ) -> None:
         self._at_once = at_once
         self._limits = limits
-        self._delays = RetryPolicy(limits.first_delay_seconds, longest_seconds)
+        self._delays = RetryPolicy(FIRST_DELAY_SECONDS, longest_seconds)
         self._clock = clock
         self._sleep = sleep
         # By address, the least recent first: number of wrong passwords, and when the last one was.

@@ -16,6 +16,15 @@ from packager.s3.limits import S3RequestLimits
 
 SUBJECT = "library in S3"
 
+DATE_SECONDS = 5.0
+"""Longest wait for S3's answer, whose Date field has its time."""
+
+SKEW_SECONDS = 600.0
+"""Most seconds by which the clocks may differ: S3 refuses requests beyond 15 minutes."""
+
+NOTE_SECONDS = 30.0
+"""Difference of the clocks from which the doctor advises to set them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketCheckTimeouts:
@@ -23,15 +32,9 @@ class BucketCheckTimeouts:
 
     Attributes:
         requests: of S3.
-        date_seconds: how long S3 may take to tell its time.
-        skew_seconds: how far the clocks may differ: S3 refuses requests beyond 15 minutes.
-        note_seconds: from how far on that is worth a note.
     """
 
     requests: S3RequestLimits = field(default_factory=S3RequestLimits)
-    date_seconds: float = 5.0
-    skew_seconds: float = 600.0
-    note_seconds: float = 30.0
 
 
 def examine_bucket(
@@ -65,7 +68,7 @@ def examine_bucket(
             "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION say who asks; it needs s3:ListBucket"
         )
         yield Diagnosis(SUBJECT, Verdict.FAULT, f"{address} can't be listed: {error}; {advice}")
-        yield from _clock(limits, clock)
+        yield from _clock(clock)
         return
     except UnavailableError as error:
         advice = "AWS_ENDPOINT_URL, or AWS_REGION, says where S3 is"
@@ -79,7 +82,7 @@ def examine_bucket(
         )
     else:
         yield from _read(client.read_first, page[0].key, address)
-    yield from _clock(limits, clock)
+    yield from _clock(clock)
 
 
 def _read(read_first: Callable[[str, int], object], key: str, address: str) -> Iterator[Diagnosis]:
@@ -95,14 +98,14 @@ def _read(read_first: Callable[[str, int], object], key: str, address: str) -> I
     yield Diagnosis(SUBJECT, Verdict.GOOD, f"{address} can be listed and read")
 
 
-def _clock(limits: BucketCheckTimeouts, clock: Callable[[], float]) -> Iterator[Diagnosis]:
+def _clock(clock: Callable[[], float]) -> Iterator[Diagnosis]:
     """Compare the clocks, since signatures have their time in them."""
-    told = _date_of_s3(limits.date_seconds)
+    told = _date_of_s3(DATE_SECONDS)
     if told is None:
         return
     skew = clock() - told
-    if abs(skew) > limits.note_seconds:
-        verdict = Verdict.FAULT if abs(skew) > limits.skew_seconds else Verdict.ADVICE
+    if abs(skew) > NOTE_SECONDS:
+        verdict = Verdict.FAULT if abs(skew) > SKEW_SECONDS else Verdict.ADVICE
         way = "ahead of" if skew > 0 else "behind"
         advice = "set it, by chrony or systemd-timesyncd; S3 refuses requests of another time"
         yield Diagnosis(SUBJECT, verdict, f"this machine's clock is {abs(skew):.0f} s {way} S3's; {advice}")

@@ -142,7 +142,7 @@ def serve(
     # The file is looked at before the process becomes another user, who may not be allowed to.
     is_shown_to_all = file is not None and load.shows_secrets(file)
     moved = [] if file is None else list(load.moved_paths(file))
-    bound = start.prepare(config, limits)
+    bound = start.prepare(config)
     logging_setup.configure(config.log.level, config.log.format, redactor_of(config))
     if is_shown_to_all:
         advice = f"take that from others: chmod 600 {file}"

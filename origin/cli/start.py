@@ -49,7 +49,7 @@ def demo_rtmp_port(host: str) -> int:
     return DEMO_RTMP_PORT
 
 
-def prepare(config: Config, limits: Limits | None = None) -> Sockets | None:
+def prepare(config: Config) -> Sockets | None:
     """Check the sandbox, and become the configured user; called before anything else.
 
     No thread or event loop runs yet, and none of that user's files has been touched.
@@ -67,10 +67,8 @@ def prepare(config: Config, limits: Limits | None = None) -> Sockets | None:
     if not config.server.user:
         return None
     from origin.server.system import privileges, socket_activation
-    from origin.server.system.connection_acceptor import DEFAULT_LIMITS
 
-    listening = DEFAULT_LIMITS if limits is None else limits.server.listening
-    sockets = socket_activation.inherit_or_bind(config, listening)
+    sockets = socket_activation.inherit_or_bind(config)
     privileges.become(config.server.user)
     return sockets
 

@@ -462,7 +462,7 @@ class EventChannel:
             return
         if self.ended:
             reader.limit = self.log.end
-        self._readers.enter(reader, stream, welcome(reader, self.name, told, self._limits))
+        self._readers.enter(reader, stream, welcome(reader, self.name, told))
 
     def note_resumption(self, identity: str | None, resumption: Resumption) -> None:
         """Count a reader that comes again."""

@@ -29,6 +29,15 @@ NO_LIMIT = 1 << 62
 MOST_FRAMES = 64
 """Frames that are kept for others who read just the same events."""
 
+DROPPED_AT_QUEUES = 4
+"""Times ``queue_bytes`` by which a reader may be behind that can't be sent the notice of its gap."""
+
+RETRY_MILLISECONDS = 2000
+"""Pause after which a reader connects again: the ``retry`` field of server-sent events."""
+
+BEHIND_SECONDS = 0.05
+"""Pause between two checks whether readers that are behind have room."""
+
 
 class ChannelReader:
     """A connection that receives events.
@@ -300,7 +309,7 @@ class Readers:
                 self._timer = loop.call_soon(self._begin_flush)
             self._is_behind_timer = False
         elif self._timer is None and any(self._is_behind(reader) for reader in self._alone):
-            self._timer = loop.call_later(self._limits.behind_seconds, self._begin_flush)
+            self._timer = loop.call_later(BEHIND_SECONDS, self._begin_flush)
             self._is_behind_timer = True
 
     def _is_behind(self, reader: ChannelReader) -> bool:
@@ -449,7 +458,7 @@ class Readers:
         """Send a reader the notice of a gap, or drop a reader that can't be sent any for long."""
         if reader.stream.buffered >= self._limits.write_bytes:
             # It costs nothing while its next event is kept for others, too; it may still read on.
-            most = self._limits.dropped_at_queues * self._limits.queue_bytes
+            most = DROPPED_AT_QUEUES * self._limits.queue_bytes
             if reader.sequence < self._events.first or self._events.lag(reader.sequence) > most:
                 self.drop(reader, f"it is more than {self._limits.queue_bytes} bytes behind")
             return False
@@ -513,18 +522,15 @@ class Readers:
         self._alone[reader] = None
 
 
-def welcome(
-    reader: ChannelReader, channel: str, told: Iterable[tuple[str, object]], limits: ChannelLimits
-) -> bytes:
+def welcome(reader: ChannelReader, channel: str, told: Iterable[tuple[str, object]]) -> bytes:
     """Write what a reader gets before all events.
 
     Args:
         told: types and data of events for this reader alone.
-        limits: how long it waits before it comes again.
     """
     first = b""
     if reader.form is SSE:
-        first = sse_writer.comment(channel) + sse_writer.retry(limits.retry_milliseconds)
+        first = sse_writer.comment(channel) + sse_writer.retry(RETRY_MILLISECONDS)
         if reader.resumption.complete and reader.resumption.identity:
             # WHATWG HTML §9.2.6: an id without data is remembered, and nothing is told.
             first += b"id: %b\n\n" % reader.resumption.identity.encode()

@@ -21,6 +21,9 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+WRITE_SECONDS = 0.01
+"""Least pause between two writes to a disk."""
+
 
 class EventHistory:
     """Writes what a channel publishes, and gives it back what it published in earlier epochs.
@@ -77,7 +80,7 @@ class EventHistory:
             while not self._closed.is_set():
                 await self._write()
                 # A disk that has failed is tried again after a while, not with each event.
-                pause = self._limits.write_seconds if self.trouble is None else self._limits.retry_seconds
+                pause = WRITE_SECONDS if self.trouble is None else self._limits.retry_seconds
                 await _set_within(self._closed, pause)
                 await _set_within(self._news, self._limits.look_seconds)
         finally:

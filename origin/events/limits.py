@@ -17,19 +17,16 @@ class ChannelLimits:
         history_bytes: of the events that are kept; beyond, the oldest go.
         readers: connections at once, with those that wait for an answer.
         queue_bytes: what may wait for a reader before it is told of a gap.
-        dropped_at_queues: times as much may wait for one that can't be told, before it is dropped.
         write_bytes: what may wait in a reader's connection before its events wait in the ring instead.
         heartbeat_seconds: after so long a silence comes a comment, so that proxies keep the connection and
             the dead are noticed.
         ping_seconds: between two pings of a WebSocket; who hasn't answered one when the next is due is gone.
         beat_seconds: between two looks at whether one of them is due.
-        retry_milliseconds: how long a reader waits until it comes again.
         retry_seconds: the same for one that finds no room.
         close_seconds: how long a reader that doesn't read may hold up the channel's end.
         drain_seconds: how long one that is behind may take for the last events.
         send_buffer_bytes: socket send buffer of a reader (Linux doubles it).
         flush_seconds: events are written at most so often, each time all that came; 0: each by itself.
-        behind_seconds: between two looks at whether readers that are behind have room.
         written_at_once: readers written to before the loop gets a turn: about three milliseconds.
         published_at_once: events that an iterator or one request publishes before the loop gets a turn.
         bytes_at_once: what readers that are behind are written before the loop gets a turn, and one of them
@@ -43,18 +40,15 @@ class ChannelLimits:
     history_bytes: int = 4 << 20
     readers: int = 5000
     queue_bytes: int = 64 * 1024
-    dropped_at_queues: int = 4
     write_bytes: int = 16 * 1024
     heartbeat_seconds: float = 15.0
     ping_seconds: float = 20.0
     beat_seconds: float = 0.5
-    retry_milliseconds: int = 2000
     retry_seconds: int = 10
     close_seconds: float = 0.5
     drain_seconds: float = 5.0
     send_buffer_bytes: int = 16 * 1024
     flush_seconds: float = 0.016
-    behind_seconds: float = 0.05
     written_at_once: int = 250
     published_at_once: int = 100
     bytes_at_once: int = 256 << 10
@@ -74,7 +68,6 @@ class EventPublishLimits:
     """
 
     event_bytes: int = 1 << 20
-    name_characters: int = 64
     rate: float = 5000.0
     burst_seconds: float = 2.0
     idle_seconds: float = 300.0
@@ -91,7 +84,6 @@ class HistoryLimits:
         file_bytes: from which on a new file is begun.
         files: that are read at most.
         waiting_bytes: of events that wait for the disk; beyond, they are lost from the history.
-        write_seconds: between two writes to a disk, at least.
         look_seconds: between two looks at what is too old.
         retry_seconds: after which a disk that took nothing is tried again.
         restore_seconds: how long a starting server waits for the past, which another one may hold.
@@ -104,7 +96,6 @@ class HistoryLimits:
     file_bytes: int = 1 << 20
     files: int = 1000
     waiting_bytes: int = 8 << 20
-    write_seconds: float = 0.01
     look_seconds: float = 10.0
     retry_seconds: float = 5.0
     restore_seconds: float = 5.0
@@ -119,7 +110,6 @@ class EventLimits:
     Attributes:
         sockets: of what a WebSocket may send.
         history: of what is kept on disk.
-        news_seconds: between two looks at what channels include of stations and live channels.
         presence_seconds: between two events about the number of readers.
     """
 
@@ -128,4 +118,3 @@ class EventLimits:
     sockets: WebSocketLimits = field(default_factory=WebSocketLimits)
     history: HistoryLimits = field(default_factory=HistoryLimits)
     presence_seconds: float = 1.0
-    news_seconds: float = 0.5

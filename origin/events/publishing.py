@@ -30,6 +30,9 @@ ESCAPED = 3
 
 _NAME = re.compile(r"[^\0-\x1f\x7f]+")
 
+NAME_CHARACTERS = 64
+"""Longest name of an event's type."""
+
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     """An event as publishers write it in JSON."""
@@ -94,8 +97,8 @@ class EventPublisher:
         Raises:
             RefusalError: it isn't taken.
         """
-        if len(name) > self._limits.name_characters or not _NAME.fullmatch(name):
-            most = self._limits.name_characters
+        if len(name) > NAME_CHARACTERS or not _NAME.fullmatch(name):
+            most = NAME_CHARACTERS
             raise RefusalError(400, f"event: 1 to {most} characters without control characters")
         if name in RESERVED:
             raise RefusalError(400, f"event: {name!r} is the channel's own")

@@ -21,6 +21,12 @@ from origin.responses.refusal import RefusalError
 
 SUBPROTOCOLS = ("headwater.events.v1",)
 
+LISTENER_BYTES = 4096
+"""Most bytes of a message of a client that may only listen."""
+
+FRAMES_AT_ONCE = 500
+"""Frames that are read before other tasks of the loop run."""
+
 
 def socket_identity_of(request: Request) -> str | None:
     """Return the id after which a handshake wants events: browsers can't send a field with it."""
@@ -40,9 +46,8 @@ class EventSocket:
     ) -> None:
         self._channel = channel
         self._publisher = publisher
-        self._limits = limits
         if publisher is None:
-            limits = replace(limits, message_bytes=limits.listener_bytes)
+            limits = replace(limits, message_bytes=LISTENER_BYTES)
         self._frames = websocket.FrameReader(limits)
         self._reader: ChannelReader | None = None
 
@@ -112,7 +117,7 @@ class EventSocket:
         answers: list[bytes] = []
         try:
             for number, event in enumerate(self._frames.events(), 1):
-                if number % self._limits.frames_at_once == 0:
+                if number % FRAMES_AT_ONCE == 0:
                     await asyncio.sleep(0)
                 if isinstance(event, websocket.Close):
                     closing = websocket.Close(event.code, "")

@@ -31,15 +31,16 @@ server_log = logging.getLogger("uvicorn.error")
 JOIN_LIMIT = 16 * 1024
 """Largest body in bytes that is copied behind the header, because that is cheaper than a second write."""
 
-
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 GONE = "headwater.gone"
 """ASGI extension with a weak reference to the request's exchange, which knows when its client has gone."""
 
-
 SLOW_BODY = "headwater.slow_body"
 """ASGI extension that says how long a body may pause that has neither a deadline nor a least rate."""
+
+BODY_BUFFER_BYTES = 64 * 1024
+"""Bytes of a body waiting for the application above which reading pauses."""
 
 
 class SlowBodyError(Exception):
@@ -162,7 +163,7 @@ class Exchange:
         if self.response_complete or self._disconnected:
             return
         self._body += data
-        if len(self._body) > self._connection.limits.body_buffer_bytes:
+        if len(self._body) > BODY_BUFFER_BYTES:
             self._flow.pause_reading()
         self._notify()
 

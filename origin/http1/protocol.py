@@ -52,6 +52,12 @@ UNAVAILABLE = PlainTextResponse(
 
 _METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
 
+PIECES_AT_ONCE = 32
+"""Most pieces, such as heads, that are read before another connection has a turn."""
+
+FRAMING_PER_BYTE = 16
+"""Most bytes of framing per byte of a chunked body; tiny chunks have 5."""
+
 
 class _RequestRefusedError(httptools.HttpParserError):
     """Raised in the parser's callbacks to make it stop."""
@@ -99,7 +105,7 @@ class HttpProtocol(HttpConnection):
         The bytes in `tried` are known already to need the parser.
         """
         start, pieces, self._is_taking = 0, 0, True
-        most = self.limits.pieces_at_once
+        most = PIECES_AT_ONCE
         while start < len(data) and pieces < most and not self._is_behind():
             if pieces and not self.pipeline_turns.has_time():
                 break
@@ -163,7 +169,7 @@ class HttpProtocol(HttpConnection):
             self._framing_bytes += len(data) - (self._body_bytes - before)
             # RFC 9112 §7.1.1: a server ought to limit the total length of chunk extensions.
             limits = self.limits
-            if self._framing_bytes > limits.header_bytes + limits.framing_per_byte * self._body_bytes:
+            if self._framing_bytes > limits.header_bytes + FRAMING_PER_BYTE * self._body_bytes:
                 self._refuse(400)
 
     def _answer(self, data: bytes) -> bool:

@@ -11,6 +11,12 @@ from origin.http1.limits import HttpLimits
 from origin.http1.sendfile import FileSender
 from origin.http1.transport import unconfirmed_bytes
 
+CHECK_SECONDS = 0.05
+"""Least time between two checks of a client's timeouts."""
+
+CHECK_STEP_SECONDS = 1.0
+"""Clients that are being answered are checked at multiples of this."""
+
 
 class AwaitedFromClient(enum.Enum):
     """The next thing that a client has to send."""
@@ -77,7 +83,7 @@ class ConnectionTimeouts:
         self._keep_alive = keep_alive_seconds
         self._progress = SendProgress(transport)
         self._interval = max(
-            limits.check_seconds, min(limits.header_seconds, limits.stalled_seconds, keep_alive_seconds)
+            CHECK_SECONDS, min(limits.header_seconds, limits.stalled_seconds, keep_alive_seconds)
         )
         self.since = loop.time()
         self.served = False
@@ -107,9 +113,9 @@ class ConnectionTimeouts:
             limit = self._limits.header_seconds if waits_for_head else self._keep_alive
             if now >= self.since + limit:
                 watched.expire(awaited)
-            due = min(due, max(self.since + limit, now + self._limits.check_seconds))
-        elif self._interval >= self._limits.check_step_seconds:
+            due = min(due, max(self.since + limit, now + CHECK_SECONDS))
+        elif self._interval >= CHECK_STEP_SECONDS:
             # Connections that are being answered are checked together, so that they wake the loop once.
-            step = self._limits.check_step_seconds
+            step = CHECK_STEP_SECONDS
             due = math.ceil(due / step) * step
         self._timer = self._loop.call_at(due, self._check)

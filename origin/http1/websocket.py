@@ -52,15 +52,11 @@ class WebSocketLimits:
 
     Attributes:
         message_bytes: of a message, all its fragments together.
-        listener_bytes: of a message of a client that is only to listen.
         fragments: of a message: an empty one costs no bytes.
-        frames_at_once: frames that are read before the event loop gets a turn.
     """
 
     message_bytes: int = 1 << 20
-    listener_bytes: int = 4096
     fragments: int = 1024
-    frames_at_once: int = 500
 
 
 @dataclass(frozen=True, slots=True)

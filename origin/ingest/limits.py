@@ -23,9 +23,6 @@ class IngestLimits:
         webhook_requests: Most such answers that are waited for at once.
         agent_chars: Longest name of an encoder that is kept and logged.
         uploads: Of a stream that comes in many requests.
-        upload_requests: Most of these at once.
-        folders_seconds: For how long further folders of one encoder are tracks of the stream that it begins.
-        manifest_bytes: Largest playlist or manifest that comes with them.
         refusal_log: Of the lines about those who are refused, whatever their protocol.
         client_configuration: Of what OBS may say of its machine, and is asked to encode.
     """
@@ -39,9 +36,6 @@ class IngestLimits:
     webhook_requests: int = 16
     agent_chars: int = 200
     uploads: TrackUploadLimits = field(default_factory=TrackUploadLimits)
-    upload_requests: int = 8
-    folders_seconds: float = 2.0
-    manifest_bytes: int = 1 << 20
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     client_configuration: ClientConfigurationLimits = field(default_factory=ClientConfigurationLimits)
 

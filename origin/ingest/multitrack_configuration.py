@@ -21,6 +21,25 @@ NVIDIA, AMD, APPLE = 0x10DE, 0x1002, 0x106B
 """PCI's numbers of makers of graphics cards."""
 
 
+HARDWARE_PICTURES = 5
+"""Most pictures that a graphics card encodes at once: NVIDIA's drivers allow five since 2023."""
+
+SOFTWARE_SHARE = 0.5
+"""Share of the processor's cores that may encode; a game may need the others."""
+
+SOFTWARE_PIXELS = 30 * 1920 * 1080
+"""Pixels that a core encodes in a second by x264's preset veryfast: 30 pictures of 1080p."""
+
+LEAST_BITRATE_SHARE = 0.5
+"""Least share of the usual bitrates; below it, OBS sends fewer pictures, and not worse ones."""
+
+KEYFRAME_SECONDS = 2
+"""Longest time between two key frames."""
+
+AUDIO_KILOBITS = 160
+"""Bitrate of the sound in kbit/s."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfigurationLimits:
     """Limits of what OBS may say of itself, and of what it is asked for.
@@ -28,23 +47,11 @@ class ClientConfigurationLimits:
     Attributes:
         listed: Most graphics cards, canvases and codecs that are looked at.
         pixels: Longest side of a picture.
-        hardware_pictures: What a graphics card encodes at once: NVIDIA's drivers allow five since 2023.
-        software_share: Share of the processor's cores that may encode; a game may need the others.
-        software_pixels: What a core encodes in a second by x264's preset veryfast: 30 pictures of 1080p.
-        least_bitrate_share: Share of the usual bitrates; below it, fewer pictures are sent, and not worse.
-        keyframe_seconds: Longest time between two key frames.
-        audio_kilobits: In each second of the sound.
     """
 
     request_bytes: int = 64 << 10
     listed: int = 16
     pixels: int = 16_384
-    hardware_pictures: int = 5
-    software_share: float = 0.5
-    software_pixels: int = 30 * 1920 * 1080
-    least_bitrate_share: float = 0.5
-    keyframe_seconds: int = 2
-    audio_kilobits: int = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,28 +194,22 @@ class ChannelWish:
     segment_duration: float
 
 
-def client_configuration(
-    client: ObsClient, wish: ChannelWish, limits: ClientConfigurationLimits
-) -> dict[str, Any]:
-    """Say what OBS is to publish: each rendition of a ladder, or where it can't its main picture alone.
-
-    Args:
-        limits: of what it is asked for.
-    """
+def client_configuration(client: ObsClient, wish: ChannelWish) -> dict[str, Any]:
+    """Return what OBS is to publish: each rendition of a ladder, or the main picture alone."""
     if "h264" not in client.codecs:
         return refusal_configuration("Multitrack video is taken in H.264, for which OBS has no encoder.")
     pictures = [_picture(client, rung) for rung in wish.ladder]
-    missing = _why_alone(client, wish.ladder, pictures, limits)
+    missing = _why_alone(client, wish.ladder, pictures)
     if missing:
         pictures = [_picture(client, SOURCE_RUNG)]
     share = _bitrate_share(client, pictures)
-    keyframes = max(min(round(wish.segment_duration), limits.keyframe_seconds), 1)
+    keyframes = max(min(round(wish.segment_duration), KEYFRAME_SECONDS), 1)
     made = [_encoder(client, one, int(one.bitrate * share), keyframes) for one in pictures]
     sound = {
         "codec": "aac",
         "track_id": 1,
         "channels": client.channels,
-        "settings": {"bitrate": limits.audio_kilobits},
+        "settings": {"bitrate": AUDIO_KILOBITS},
     }
     sounds = {"live": [sound], "vod": [{**sound, "track_id": 2}] if client.has_second_sound else None}
     told = f"OBS sends one picture, of which the server makes the others: {missing}." if missing else ""
@@ -221,18 +222,17 @@ def _why_alone(
     client: ObsClient,
     ladder: Sequence[Rung],
     pictures: Sequence[_WantedPicture],
-    limits: ClientConfigurationLimits,
 ) -> str:
-    """Say why the client can't send all pictures; empty where it can."""
+    """Return why the client can't send all pictures; empty if it can."""
     if ladder[0].name != COPY:
         return "the channel's ladder doesn't begin with source"
     if len(pictures) == 1:
         return ""
     if client.pictures and client.pictures < len(pictures):
         return f"it is set to send {client.pictures} of {len(pictures)} pictures at most"
-    if _bitrate_share(client, pictures) < limits.least_bitrate_share:
+    if _bitrate_share(client, pictures) < LEAST_BITRATE_SHARE:
         return f"it is set to send {client.bitrate // 1000} kbit/s at most"
-    if not _can_encode(client, pictures, limits):
+    if not _can_encode(client, pictures):
         return f"encoding {len(pictures)} pictures might be too much for this computer"
     return ""
 
@@ -271,13 +271,11 @@ def _bitrate_share(client: ObsClient, pictures: Sequence[_WantedPicture]) -> flo
     return min(client.bitrate / sum(one.bitrate for one in pictures), 1.0) if client.bitrate else 1.0
 
 
-def _can_encode(
-    client: ObsClient, pictures: Sequence[_WantedPicture], limits: ClientConfigurationLimits
-) -> bool:
+def _can_encode(client: ObsClient, pictures: Sequence[_WantedPicture]) -> bool:
     if _hardware_encoder(client) is not None:
-        return len(pictures) <= limits.hardware_pictures
+        return len(pictures) <= HARDWARE_PICTURES
     needed = sum(one.width * one.height for one in pictures) * client.frame_rate
-    return needed <= limits.software_pixels * max(int(client.cores * limits.software_share), 1)
+    return needed <= SOFTWARE_PIXELS * max(int(client.cores * SOFTWARE_SHARE), 1)
 
 
 def _hardware_encoder(client: ObsClient) -> tuple[str, dict[str, Any]] | None:

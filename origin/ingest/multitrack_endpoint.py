@@ -87,4 +87,4 @@ class MultitrackConfiguration:
         host = request.url.hostname or ""
         server = f"rtmp://{f'[{host}]' if ':' in host else host}:{self._rtmp_port}/live"
         wish = ChannelWish(server, rungs(options.ladder), options.segment_duration)
-        return client_configuration(client, wish, self._limits)
+        return client_configuration(client, wish)

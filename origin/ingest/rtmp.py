@@ -40,43 +40,50 @@ APP = "live"
 log = structlog.get_logger()
 
 
+ADMISSION_SECONDS = 10.0
+"""Longest time from a connection to its stream, without the time of delayed refusals."""
+
+REST_SECONDS = 0.4
+"""Longest pause between two reads of a publication whose next part can't be complete earlier."""
+
+UNREAD_BYTES = 64 << 10
+"""Bytes of messages that stay unread, about, while the publication needs none."""
+
+PORTION_MESSAGES = 64
+"""Most messages that are handled before other tasks of the loop run."""
+
+PING_SHARE = 0.4
+"""Share of the longest allowed silence after which a publisher is pinged."""
+
+ANSWER_SHARE = 0.5
+"""Share of the longest allowed silence within which a ping must be answered."""
+
+FAREWELL_SECONDS = 0.5
+"""Longest wait at the server's end for the farewells of all connections together."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RtmpLimits:
     """Limits of publishers' RTMP connections.
 
     Attributes:
         connections: At once, those that aren't let in yet included.
-        admission_seconds: From a connection to its stream, the time of held back refusals not counted.
         read_bytes: What is read at once, and kept unread at most twice.
         gather_seconds: For which a publisher's messages are left in the system's buffer, so that several are
             read at once: to be woken up for each costs more than all that is done with it.
         soonest_seconds: The same where a part lacks a frame that is due.
-        rest_seconds: The same, at most, where no part could be whole before.
-        unread_bytes: About how many bytes of messages are left there.
         portion_bytes: What is parsed at once: a chunk may have a single byte.
-        portion_messages: Most messages that are handled before other tasks of the loop run.
-        ping_share: Of the time for which a publisher may send nothing: behind it, it is asked for a sign of
-            life.
-        answer_share: Of the same time: what such an answer may take.
         linger_seconds: For which a connection that was refused is kept, so that the reason arrives.
-        farewell_seconds: The same when the server ends, of all connections together.
         refusal_log: Of the lines about connections that are refused.
         connection: What may be sent over each.
     """
 
     connections: int = 256
-    admission_seconds: float = 10.0
     read_bytes: int = 64 << 10
     gather_seconds: float = 0.045
     soonest_seconds: float = 0.025
-    rest_seconds: float = 0.4
-    unread_bytes: int = 64 << 10
     portion_bytes: int = 24 << 10
-    portion_messages: int = 64
-    ping_share: float = 0.4
-    answer_share: float = 0.5
     linger_seconds: float = 2.0
-    farewell_seconds: float = 0.5
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     connection: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
     stream: PublishedTracksLimits = field(default_factory=PublishedTracksLimits)
@@ -106,7 +113,7 @@ class RtmpServer:
             tasks = list(self._sessions)
             if tasks:
                 # They tell their publishers why.
-                await asyncio.wait(tasks, timeout=self._limits.farewell_seconds)
+                await asyncio.wait(tasks, timeout=FAREWELL_SECONDS)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -190,7 +197,7 @@ class _RtmpSession:
         self._stream: PublishedTracks | None = None
         self.is_dispensable = True
         self._progressed = 0.0
-        self._deadline = asyncio.timeout(limits.admission_seconds)
+        self._deadline = asyncio.timeout(ADMISSION_SECONDS)
         self._budget = StepBudget()
         self._loop = asyncio.get_running_loop()
         # What was read, as the channel takes it: bytes, and tags behind them.
@@ -251,10 +258,10 @@ class _RtmpSession:
         """Let messages come before they are read."""
         # Who plays it does so now, and then knows when it needs more.
         await asyncio.sleep(0)
-        limits, rest = self._limits, publication.rest(self._limits.unread_bytes)
+        limits, rest = self._limits, publication.rest(UNREAD_BYTES)
         seconds = limits.gather_seconds
         if rest is not None:
-            seconds = max(limits.soonest_seconds, min(rest, limits.rest_seconds))
+            seconds = max(limits.soonest_seconds, min(rest, REST_SECONDS))
         await asyncio.sleep(seconds)
 
     def _check_progress(self) -> None:
@@ -316,11 +323,11 @@ class _RtmpSession:
         # A publisher that has nothing to send answers a ping, a frozen one doesn't.
         silent = self._admission.limits.silent_seconds
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(silent * self._limits.ping_share):
+            async with asyncio.timeout(silent * PING_SHARE):
                 return await self._reader.read(self._limits.read_bytes)
         self._connection.ping(round(self._loop.time() * 1000))
         await self._flush()
-        async with asyncio.timeout(silent * self._limits.answer_share):
+        async with asyncio.timeout(silent * ANSWER_SHARE):
             return await self._reader.read(self._limits.read_bytes)
 
     async def _on_events(self) -> None:
@@ -335,7 +342,7 @@ class _RtmpSession:
             else:
                 await self._push_pending()
                 await self._on_request(event)
-            if count % self._limits.portion_messages == 0:
+            if count % PORTION_MESSAGES == 0:
                 await self._budget.spend()
         if has_come:
             self._progressed = self._loop.time()
@@ -417,7 +424,7 @@ class _RtmpSession:
             self._publication.end()
             self._publication = None
         self.is_dispensable = True
-        self._deadline.reschedule(self._loop.time() + self._limits.admission_seconds)
+        self._deadline.reschedule(self._loop.time() + ADMISSION_SECONDS)
 
     def _on_dismissed(self, _reason: str) -> None:
         """Wake up, as the publication was ended from this side."""
@@ -430,7 +437,7 @@ class _RtmpSession:
             if self._transport.is_closing():
                 raise ConnectionResetError("the publisher has closed the connection")
             self._writer.write(data)
-            async with asyncio.timeout(self._limits.admission_seconds):
+            async with asyncio.timeout(ADMISSION_SECONDS):
                 await self._writer.drain()
 
     async def _say_goodbye(self) -> None:

@@ -33,6 +33,16 @@ _Key = tuple[str, str, str]
 """The identity of a segmented stream: a channel, a client's address and a folder."""
 
 
+UPLOAD_REQUESTS = 8
+"""Most requests of one upload at once."""
+
+FOLDERS_SECONDS = 2.0
+"""Time from a stream's begin in which further folders of the encoder are its tracks."""
+
+MANIFEST_BYTES = 1 << 20
+"""Most bytes of an uploaded playlist or manifest."""
+
+
 class SegmentedPublishing(PublishingEndpoint):
     """The ASGI endpoint of streams that come in many requests.
 
@@ -114,8 +124,8 @@ class SegmentedPublishing(PublishingEndpoint):
         async with asyncio.timeout(self._limits.fragment_seconds):
             while (data := await body.read()) is not None:
                 text += data
-                if len(text) > self._limits.manifest_bytes:
-                    raise TooLargeError(f"a playlist of more than {self._limits.manifest_bytes} bytes")
+                if len(text) > MANIFEST_BYTES:
+                    raise TooLargeError(f"a playlist of more than {MANIFEST_BYTES} bytes")
         return ending in text
 
     async def _begin(self, key: _Key, request: Request) -> _UploadedStream:
@@ -184,7 +194,7 @@ class _UploadedStream:
     @property
     def is_young(self) -> bool:
         """Whether it has just begun, so that more of its folders may come."""
-        return self._loop.time() - self._began <= self._limits.folders_seconds
+        return self._loop.time() - self._began <= FOLDERS_SECONDS
 
     def begin(self, publication: Publication) -> None:
         """Go on with its publication."""
@@ -226,7 +236,7 @@ class _UploadedStream:
             PublicationEndedError: the stream was ended.
             TimeoutError: nothing came of the body.
         """
-        if len(self._waiting) >= self._limits.upload_requests:
+        if len(self._waiting) >= UPLOAD_REQUESTS:
             raise RefusedError(RefusalReason.TOO_MANY, "too many requests of this stream at once")
         try:
             async with asyncio.timeout(None) as limit, contextlib.AsyncExitStack() as turn:

@@ -43,20 +43,23 @@ BAD_REQUEST, OVERLOAD, BAD_MODE = 1400, 1402, 1405
 log = structlog.get_logger()
 
 
+BIND_AGAIN_SECONDS = 2.0
+"""Pause between two attempts to bind a port that another program has."""
+
+GUESSABLE_CHARS = 15
+"""Longest keys that are guessable: a network that has to wait isn't heard with these."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SrtLimits:
     """Limits of publishers' SRT connections.
 
     Attributes:
-        bind_again_seconds: Pause before the port is tried again, which somebody else has.
         guessers: Networks that are remembered as those that have to wait; beyond, the first are forgotten.
-        guessable_chars: Keys no longer than that aren't heard from a network that has to wait.
         refusal_log: Of the lines about callers who are refused.
     """
 
-    bind_again_seconds: float = 2.0
     guessers: int = 10_000
-    guessable_chars: int = 15
     receiver: SrtReceiverLimits = field(default_factory=SrtReceiverLimits)
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
 
@@ -98,7 +101,7 @@ class SrtServer:
             try:
                 await self._serve_connections(library)
             except (SrtError, socket.gaierror) as error:
-                again_in = self._limits.bind_again_seconds
+                again_in = BIND_AGAIN_SECONDS
                 log.warning("srt can't listen", port=self._port, reason=str(error), again_in=again_in)
                 await asyncio.sleep(again_in)
 
@@ -202,7 +205,7 @@ class SrtGate:
         if self._waits.get(network, 0.0) <= self._clock():
             self._waits.pop(network, None)
             return False
-        is_guessable = len(wanted.key) <= self._limits.guessable_chars
+        is_guessable = len(wanted.key) <= GUESSABLE_CHARS
         return is_guessable or not self._admission.has_key(wanted.channel, wanted.key)
 
     def _remember(self, address: str, seconds: float) -> None:

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from origin.ingest.libsrt import MESSAGE_BYTES, Judge, Libsrt, Option, SrtError
 from packager.sources.publication import LinkStatistics
 
+LIBRARY_BYTES = 8 << 20
+"""Buffer of each connection in libsrt; data beyond are lost."""
+
+STATISTICS_SECONDS = 1.0
+"""Pause between two reads of libsrt's statistics of a connection."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SrtReceiverLimits:
@@ -22,22 +28,18 @@ class SrtReceiverLimits:
     Attributes:
         connections: At once; those beyond are refused.
         backlog: Connections that were let in and that the thread hasn't seen yet.
-        library_bytes: Of each connection, in libsrt until the thread reads them; what comes beyond is lost.
         waiting_bytes: Of each connection, from there until the event loop takes them: then the thread reads
             no more of it.
         chunk_bytes: Of one connection at once, before the others' turn.
         wait_seconds: For which the thread waits in libsrt before it looks at what the event loop wants.
-        statistics_seconds: Between two looks at what libsrt counts of each connection.
         gather_seconds: Between two rounds, in which packets gather: each round costs the event loop a step.
     """
 
     connections: int = 128
     backlog: int = 32
-    library_bytes: int = 8 << 20
     waiting_bytes: int = 1 << 20
     chunk_bytes: int = 64 << 10
     wait_seconds: float = 0.05
-    statistics_seconds: float = 1.0
     gather_seconds: float = 0.01
 
 
@@ -171,7 +173,7 @@ class SrtReceiver:
     def _listen(self, addresses: Sequence[tuple[int, tuple[str, int]]], idle_seconds: float) -> None:
         options = {
             Option.RECEIVE_BLOCKING: 0,
-            Option.RECEIVE_BYTES: self._limits.library_bytes,
+            Option.RECEIVE_BYTES: LIBRARY_BYTES,
             Option.PEER_IDLE_MILLISECONDS: round(idle_seconds * 1000),
         }
         for family, address in addresses:
@@ -190,7 +192,7 @@ class SrtReceiver:
                 self._read(connection)
         for _ in range(len(self._wanted)):
             self._look_at(self._wanted.popleft())
-        if time.monotonic() - self._counted_at >= self._limits.statistics_seconds:
+        if time.monotonic() - self._counted_at >= STATISTICS_SECONDS:
             self._counted_at = time.monotonic()
             for connection in self._connections.values():
                 self._count(connection)

@@ -39,6 +39,13 @@ _QUOTED = frozenset(b'"\\')
 log = structlog.get_logger()
 
 
+LINES_WAITING = 20_000
+"""Most lines that wait to be written; those beyond are counted and dropped."""
+
+LINES_AT_ONCE = 500
+"""Most lines of one write."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnsweredRequest:
     """The facts about a request in a line of the log.
@@ -109,7 +116,7 @@ class AccessLogFile:
             raise CommandError(
                 f"log.access: {path}: {error.strerror or error}; name a file that can be written"
             ) from None
-        self._lines: queue.Queue[str | None] = queue.Queue(limits.lines_waiting)
+        self._lines: queue.Queue[str | None] = queue.Queue(LINES_WAITING)
         self._dropped = 0
         self._is_failing = False
         # Whether the newest line lacks its end, as when the disk was full.
@@ -135,7 +142,7 @@ class AccessLogFile:
         while not ended:
             lines = [self._lines.get()]
             with contextlib.suppress(queue.Empty):
-                while len(lines) < self.limits.lines_at_once:
+                while len(lines) < LINES_AT_ONCE:
                     lines.append(self._lines.get_nowait())
             ended = None in lines
             self._append(line for line in lines if line is not None)

@@ -23,6 +23,13 @@ from packager.sources.retries import PullError
 log = structlog.get_logger()
 
 
+LATEST_SECONDS = 3600.0
+"""Longest pause between two announcements of a station."""
+
+NUMBER_CHARACTERS = 200
+"""Longest number of a station that a directory may choose."""
+
+
 class DirectoryError(Exception):
     """The directory didn't take what it was told; the text says why."""
 
@@ -87,11 +94,11 @@ class Directory:
         if answer.get("ypresponse") != "1":
             raise DirectoryError(one_line(answer.get("ypmessage", ""))[:200] or "it gave no reason")
         found = answer.get("sid", "") or number
-        if not found or len(found) > self._limits.number_characters:
+        if not found or len(found) > NUMBER_CHARACTERS:
             raise DirectoryError("it gave no number")
         wanted = answer.get("touchfreq", "")
         seconds = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 6 else 0
-        return found, min(max(seconds, self._limits.soonest_seconds), self._limits.latest_seconds)
+        return found, min(max(seconds, self._limits.soonest_seconds), LATEST_SECONDS)
 
     async def _remove(self, number: str) -> None:
         # It forgets stations of which it hears nothing.

@@ -51,6 +51,13 @@ MakeWorkers = Callable[[Services, Sequence[socket.socket]], Workers]
 """Makes the workers of a server, given its services and what they listen on."""
 
 
+TAKEOVER_LOOK_SECONDS = 0.01
+"""Pause between two checks whether the previous server has closed the sockets; connections wait as long."""
+
+LOCK_LOOK_SECONDS = 0.02
+"""Pause between two checks whether the previous server has left the data folder."""
+
+
 async def serve(
     config: Config,
     finding_tools: Awaitable[Tools],
@@ -86,7 +93,7 @@ async def serve(
     places = recording_places(config)
     config = of_role(config)
     with _cancelled_by_sigterm():
-        bound = bound or socket_activation.inherit_or_bind(config, limits.server.listening)
+        bound = bound or socket_activation.inherit_or_bind(config)
         start = _ServerStart(
             bound,
             limits,
@@ -159,9 +166,7 @@ async def _make_ready(
     )
     # Before anything is written: a start that fails leaves nothing behind.
     await asyncio.to_thread(check_library, library_of(config, start.files, limits), needed=needs_library)
-    lock = await asyncio.to_thread(
-        _lock, config, limits.server.lock_look_seconds, patient=bool(bound.inherited)
-    )
+    lock = await asyncio.to_thread(_lock, config, LOCK_LOOK_SECONDS, patient=bool(bound.inherited))
     secrets = await asyncio.to_thread(with_secrets, config)
     config = secrets.config
     # The log's redaction must know the generated secrets, too.
@@ -185,7 +190,7 @@ async def _make_ready(
     await _wait_for_sockets(
         bound.inherited,
         address_of(bound.http, config.server.host),
-        limits.server.listening.takeover_look_seconds,
+        TAKEOVER_LOOK_SECONDS,
     )
     return _PreparedServer(http_config, services, secrets.made, lock)
 

@@ -28,6 +28,10 @@ from origin.server.system.connection_acceptor import (
 log = structlog.get_logger()
 
 
+POLL_SECONDS = 0.05
+"""Pause between two checks, at the server's end, whether all connections are closed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """How a server ends that is asked to.
@@ -185,7 +189,7 @@ class Server(uvicorn.Server):
         while not (self.force_exit or is_so() or asyncio.get_running_loop().time() >= end):
             for one in self._connections():
                 one.close_idle(self._limits.last_request_seconds, self._limits.first_request_seconds)
-            await asyncio.sleep(self._limits.poll_seconds)
+            await asyncio.sleep(POLL_SECONDS)
 
     @property
     def connection_count(self) -> int:

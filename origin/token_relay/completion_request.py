@@ -27,6 +27,18 @@ _Texts = msgspec.defstruct("_Texts", [(name, msgspec.Raw, msgspec.Raw(b"")) for 
 COUNTS = ("n", "best_of")
 TOKENS = ("max_tokens", "max_completion_tokens")
 
+ANSWER_TOKENS = 1 << 20
+"""Most tokens of an answer that a request may allow."""
+
+OPTION_VALUES = 10_000
+"""Most values in a request beside its messages and tools."""
+
+OPTION_BYTES = 256 << 10
+"""Most bytes of a request's options beside its texts, as JSON."""
+
+TIDIED_BYTES = 512 << 10
+"""Largest request whose white space is removed, by which equal requests are recognized."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
@@ -56,7 +68,7 @@ def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> Com
         RefusalError: it is refused.
     """
     try:
-        options = _read_options(raw, limits)
+        options = _read_options(raw)
     except msgspec.ValidationError:
         raise RefusalError(400, "the body isn't a JSON object") from None
     except (ValueError, RecursionError) as error:
@@ -74,7 +86,7 @@ def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> Com
     return CompletionRequest(body, is_stream, digest)
 
 
-def _read_options(raw: bytes, limits: RequestLimits) -> dict[str, object]:
+def _read_options(raw: bytes) -> dict[str, object]:
     """Read the options of a request, its texts as JSON that isn't read.
 
     Raises:
@@ -82,12 +94,12 @@ def _read_options(raw: bytes, limits: RequestLimits) -> dict[str, object]:
         ValueError, RecursionError: it isn't JSON; ``msgspec.ValidationError`` if it is no object.
     """
     raw.decode()  # What isn't read isn't looked at for UTF-8, either.
-    if len(raw) <= limits.tidied_bytes:
+    if len(raw) <= TIDIED_BYTES:
         # Without white space, so that callers with other libraries share an answer.
         raw = msgspec.json.format(raw, indent=-1)
     texts = msgspec.json.decode(raw, type=_Texts)
-    if len(raw) - sum(len(getattr(texts, name)) for name in TEXTS) > limits.option_bytes:
-        raise RefusalError(400, f"more than {limits.option_bytes} bytes of options beside its texts")
+    if len(raw) - sum(len(getattr(texts, name)) for name in TEXTS) > OPTION_BYTES:
+        raise RefusalError(400, f"more than {OPTION_BYTES} bytes of options beside its texts")
     options = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     return {name: value if name in TEXTS else msgspec.json.decode(value) for name, value in options.items()}
 
@@ -97,7 +109,7 @@ def _check(options: Mapping[str, Any], limits: RequestLimits) -> None:
     # Each has a role, or the upstream server refuses it; in a text, the name's quotes would be escaped.
     if not (messages.startswith(b"[") and 0 < messages.count(b'"role"') <= limits.messages):
         raise RefusalError(400, f"messages: 1 to {limits.messages} of them")
-    for names, most in ((COUNTS, limits.choices), (TOKENS, limits.answer_tokens)):
+    for names, most in ((COUNTS, limits.choices), (TOKENS, ANSWER_TOKENS)):
         for name in names:
             _check_number(name, options.get(name), most)
     pending: list[object] = [{key: value for key, value in options.items() if key not in TEXTS}]
@@ -105,8 +117,8 @@ def _check(options: Mapping[str, Any], limits: RequestLimits) -> None:
     while pending:
         value = pending.pop()
         seen += 1
-        if seen > limits.option_values:
-            raise RefusalError(400, f"more than {limits.option_values} values in its options")
+        if seen > OPTION_VALUES:
+            raise RefusalError(400, f"more than {OPTION_VALUES} values in its options")
         if isinstance(value, dict):
             if named := REDIRECTING.intersection(value):
                 raise RefusalError(400, f"{min(named)}: only the configuration says which server is asked")

@@ -14,19 +14,11 @@ class RequestLimits:
     Attributes:
         messages: of one request, at most.
         choices: answers to one request, and what its numbers of such may be (``n``, ``best_of``).
-        answer_tokens: that a request may allow.
-        option_values: values in a request beside its messages and tools.
-        option_bytes: of these options, encoded as JSON.
-        tidied_bytes: of a request that is the same as another with more white space: it is rid of that.
     """
 
     request_bytes: int = 4 << 20
     messages: int = 4096
     choices: int = 16
-    answer_tokens: int = 1 << 20
-    option_values: int = 10_000
-    option_bytes: int = 256 << 10
-    tidied_bytes: int = 512 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +29,6 @@ class UpstreamLimits:
         silent_seconds: without a whole line, before the first token and between two.
         answer_seconds: from the request to the end of its answer, at most.
         line_bytes: of one line or event.
-        piece_bytes: of an answer that are read before the event loop gets a turn.
         error_bytes: of the body of an error that is carried on.
         answer_bytes: of a whole answer, framing counted.
         guard: of its addresses and response heads.
@@ -47,9 +38,7 @@ class UpstreamLimits:
     silent_seconds: float = 300.0
     answer_seconds: float = 3600.0
     line_bytes: int = 1 << 20
-    piece_bytes: int = 8 << 10
     error_bytes: int = 64 << 10
-    error_seconds: float = 5.0
     answer_bytes: int = 16 << 20
     guard: GuardLimits = DEFAULT_LIMITS.guard
 

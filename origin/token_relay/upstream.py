@@ -24,6 +24,12 @@ EVENT_STREAM, JSON = "text/event-stream", "application/json"
 
 _SECONDS = re.compile(r"[0-9]{1,5}")
 
+PIECE_BYTES = 8 << 10
+"""Bytes of an answer that are read before other tasks of the loop run."""
+
+ERROR_SECONDS = 5.0
+"""Longest time for reading the text of an upstream server's error."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamOptions:
@@ -73,7 +79,7 @@ class Upstream:
             on_begin()
             reader, size = SseReader(self._limits.line_bytes), 0
             async with aclosing(self._received(response)) as received:
-                async for data in _in_pieces(received, self._limits.piece_bytes):
+                async for data in _in_pieces(received, PIECE_BYTES):
                     lines, size = reader.lines, size + len(data)
                     # Comments and empty lines are no events, and would otherwise never end.
                     if size > self._limits.answer_bytes:
@@ -170,7 +176,7 @@ class Upstream:
 
     async def _error_body(self, response: httpx.Response) -> str:
         with contextlib.suppress(TimeoutError, httpx.HTTPError, UnicodeDecodeError):
-            async with asyncio.timeout(self._limits.error_seconds):
+            async with asyncio.timeout(ERROR_SECONDS):
                 return (await self._body(response, self._limits.error_bytes) or b"").decode()
         return ""
 

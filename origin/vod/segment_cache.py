@@ -24,6 +24,9 @@ from packager.vod import IFrameFile, Segment
 LONG_RUN = 16 * 1024
 """Mean length of a segment's runs in its file from which each is sent by a call of its own, uncopied."""
 
+LARGEST_COPY = 4 << 20
+"""Largest segment that is copied: a copy is made within one step of the loop."""
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentCacheLimits:
@@ -34,7 +37,6 @@ class SegmentCacheLimits:
         bytes: most bytes of their headers and of where their data are.
         copies: how many of them have copies; each takes a descriptor.
         copied_bytes: most bytes of all copies.
-        largest_copy: of one; it is made while others wait, in a few milliseconds.
         idle_seconds: how long nobody has asked for a copy that makes room for another: those that many ask
             for stay, however many others are asked for.
         i_frames_at_once: most I-frames of one answer, whose headers are written while others wait.
@@ -44,7 +46,6 @@ class SegmentCacheLimits:
     bytes: int = 16 << 20
     copies: int = 512
     copied_bytes: int = 64 << 20
-    largest_copy: int = 4 << 20
     idle_seconds: float = 10.0
     i_frames_at_once: int = 64
 
@@ -177,7 +178,7 @@ class SegmentCache:
     def _make_room(self, size: int, now: float) -> bool:
         """Let go of copies that nobody asks for any more until there is room for another."""
         limits = self._limits
-        if size > limits.largest_copy:
+        if size > LARGEST_COPY:
             return False
         while len(self._copied) >= limits.copies or self._copied_bytes + size > limits.copied_bytes:
             oldest = next(iter(self._copied), None)

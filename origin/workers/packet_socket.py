@@ -33,6 +33,9 @@ _DESCRIPTOR_BYTES = array("i").itemsize
 LATER = frozenset((errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 """Errors of sending that pass: too many descriptors are on their way, or memory is short."""
 
+PACKETS_AT_ONCE = 64
+"""Packets that are read before other tasks of the loop run."""
+
 
 class PacketError(Exception):
     """The received bytes aren't a packet of this protocol."""
@@ -134,7 +137,7 @@ class PacketSocket:
         self._has_sent_all.set()
 
     def _read(self) -> None:
-        for _ in range(self._limits.packets_at_once):
+        for _ in range(PACKETS_AT_ONCE):
             try:
                 message, descriptors = receive_packet(self._socket, self._limits)
             except BlockingIOError:

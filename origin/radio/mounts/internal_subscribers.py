@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from origin.radio.mounts.limits import MountLimits
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.live_encoder_queue import BlockQueue
+
+SUBSCRIBER_QUEUE_SECONDS = 60.0
+"""Length of audio by which a subscriber may be behind before it loses the oldest blocks."""
+
+SUBSCRIBER_STALE_SECONDS = 4.0
+"""Length of a silence after which recent blocks are forgotten."""
 
 
 class Subscribers:
@@ -17,9 +22,8 @@ class Subscribers:
         lead: seconds of recent audio that a new subscriber gets at once.
     """
 
-    def __init__(self, clock: Callable[[], float], limits: MountLimits, lead: float = 0.0) -> None:
+    def __init__(self, clock: Callable[[], float], lead: float = 0.0) -> None:
         self._clock = clock
-        self._limits = limits
         self._lead = lead
         self._recent = BlockQueue(lead)
         self._heard = 0.0
@@ -41,7 +45,7 @@ class Subscribers:
     def subscribe(self) -> Iterator[BlockQueue]:
         """Subscribe while the context is open; yields the queue."""
         self._forget_stale()
-        queue = BlockQueue(self._limits.subscriber_queue_seconds)
+        queue = BlockQueue(SUBSCRIBER_QUEUE_SECONDS)
         for block in self._recent:
             queue.put(block, self._heard)
         self._open.add(queue)
@@ -51,5 +55,5 @@ class Subscribers:
             self._open.discard(queue)
 
     def _forget_stale(self) -> None:
-        if self._clock() - self._heard > self._limits.subscriber_stale_seconds:
+        if self._clock() - self._heard > SUBSCRIBER_STALE_SECONDS:
             self._recent.clear()

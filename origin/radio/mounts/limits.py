@@ -72,9 +72,6 @@ class MountLimits:
         idle_seconds: how long a source on demand keeps playing without listeners.
         watch_seconds: interval at which silence and demand are checked.
         ring_bytes: smallest ring: two seconds of the highest bitrate.
-        subscriber_queue_seconds: how far a subscriber may fall behind before it loses the oldest blocks.
-        subscriber_stale_seconds: recent blocks are forgotten after a silence of this length.
-        title_characters: longest title; about what an ICY metadata block holds.
         retry_seconds: Retry-After of a listener or reader that finds no room.
         reported_listeners: most listeners of one report of another process that serves some.
         reported_characters: most characters of their programs' names in it.
@@ -87,9 +84,6 @@ class MountLimits:
     idle_seconds: float = 10.0
     watch_seconds: float = 0.5
     ring_bytes: int = 128 * 1024
-    subscriber_queue_seconds: float = 60.0
-    subscriber_stale_seconds: float = 4.0
-    title_characters: int = 1000
     retry_seconds: int = 10
     reported_listeners: int = 500
     reported_characters: int = 1000
@@ -122,14 +116,10 @@ class AccessLogLimits:
     """Limits of the access log.
 
     Attributes:
-        lines_waiting: most lines that wait to be written; those beyond are counted and dropped.
-        lines_at_once: most lines of one write.
         last_seconds: how long the end of the program waits for them.
         text_bytes: most bytes of an address, a Referer or a User-Agent in a line.
     """
 
-    lines_waiting: int = 20_000
-    lines_at_once: int = 500
     last_seconds: float = 2.0
     text_bytes: int = 1000
 
@@ -142,18 +132,14 @@ class DirectoryLimits:
         answer_seconds: what an answer may take.
         look_seconds: interval at which a station's state is looked at.
         soonest_seconds: shortest time until it is told again that a station is there, whatever it wants.
-        latest_seconds: longest such time.
         last_seconds: what taking a station off its list may take at the end of the server.
-        number_characters: longest number that it may give a station.
         retry: when it is told again what it didn't take.
     """
 
     answer_seconds: float = 15.0
     look_seconds: float = 2.0
     soonest_seconds: float = 30.0
-    latest_seconds: float = 3600.0
     last_seconds: float = 0.5
-    number_characters: int = 200
     retry: RetryPolicy = DIRECTORY_RETRY
 
 

@@ -235,7 +235,7 @@ class Mount:
         self._peak = 0
         # How the newest audio differs from the intro; None before the first.
         self._unlike_intro: str | None = None
-        self.subscribers = Subscribers(clock, limits, self.options.lead_seconds)
+        self.subscribers = Subscribers(clock, self.options.lead_seconds)
         self.fallback: Mount | None = None
         self.source_client: SourceClient | None = None
         self.read_bytes = 0

@@ -21,6 +21,9 @@ from origin.radio.mounts.listener_media_time import ListenerTime, ListenerTimes,
 from origin.radio.mounts.listeners import Listener
 from origin.radio.mounts.options import MountOptions
 
+TITLE_CHARACTERS = 1000
+"""Longest title; about what an ICY metadata block holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlayedTitle:
@@ -54,12 +57,11 @@ class NowPlaying:
         self.channel = EventChannel(f"radio/{name}", new_epoch(), options.events, clock, count)
         self.titles: deque[PlayedTitle] = deque(maxlen=options.events.history)
         self._listener_times = ListenerTimes(clock, options.limits.listener_times)
-        self._title_characters = options.limits.title_characters
 
     def change(self, title: str, media_time: Fraction) -> None:
         """Publish a new title."""
         # JSON knows no lone surrogates, which may come from tags.
-        text = clean_title(title).encode("utf-8", "replace").decode()[: self._title_characters]
+        text = clean_title(title).encode("utf-8", "replace").decode()[:TITLE_CHARACTERS]
         now = PlayedTitle(text, media_time, time.time())
         self.titles.append(now)
         self.channel.publish("title", describe_title(now))

@@ -44,8 +44,6 @@ class ServerLimits:
             request.
         closing_seconds: for so long a process that takes no more connections waits for the server's others
             to take none either.
-        poll_seconds: between two looks at the end whether all of them are gone.
-        lock_look_seconds: between two looks at whether the server before has left the data folder.
         loop_lag: when its event loop is looked at, and what counts as late.
         listening: how its connections are taken.
         typing: how fast the demo's text comes.
@@ -56,8 +54,6 @@ class ServerLimits:
     last_request_seconds: float = 0.1
     first_request_seconds: float = 1.0
     closing_seconds: float = 2.0
-    poll_seconds: float = 0.05
-    lock_look_seconds: float = 0.02
     loop_lag: LoopLagLimits = field(default_factory=LoopLagLimits)
     listening: ListeningLimits = field(default_factory=ListeningLimits)
     typing: TypingLimits = field(default_factory=TypingLimits)
@@ -72,7 +68,6 @@ class PacketLimits:
         message_bytes: longest message.
         packets_waiting: messages that wait for the other process to take them; connections beyond get 503.
         waiting_bytes: the same in bytes.
-        packets_at_once: packets that are read before the loop does something else.
         again_seconds: between two attempts while descriptors or memory are short.
     """
 
@@ -80,7 +75,6 @@ class PacketLimits:
     message_bytes: int = 64 << 20
     packets_waiting: int = 256
     waiting_bytes: int = 8 << 20
-    packets_at_once: int = 64
     again_seconds: float = 0.05
 
 

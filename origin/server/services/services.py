@@ -51,6 +51,10 @@ from packager.transient_errors import LACKING
 log = structlog.get_logger()
 
 
+NEWS_SECONDS = 0.5
+"""Pause between two checks of the states of stations and live channels that event channels include."""
+
+
 class Service(Protocol):
     """A channel, simulcast, mount or catalogue: something with a task."""
 
@@ -214,7 +218,7 @@ class Services:
             {one.name: one.include for one in self.config.events},
             self.events.channels,
             StatusSources(self.mounts, live.broadcasts, self._is_owned_here, live.served_stream),
-            self.limits.events.news_seconds,
+            NEWS_SECONDS,
         )
 
     def _make_directory(self) -> Service | None:

@@ -7,7 +7,6 @@ import socket
 import sys
 
 from origin.config.errors import CommandError
-from origin.server.system.connection_acceptor import DEFAULT_LIMITS, ListeningLimits
 
 BIND_ADVICE = {
     errno.EADDRINUSE: "stop what uses it or choose another with {option}",
@@ -15,6 +14,16 @@ BIND_ADVICE = {
     errno.EACCES: "ports below 1024 are the administrator's: choose another with {option}",
 }
 """Advice for addresses that can't be bound."""
+
+
+KEEPALIVE_IDLE_SECONDS = 20
+"""Silence after which a connection is probed (tcp(7), TCP_KEEPIDLE)."""
+
+KEEPALIVE_PROBE_SECONDS = 5
+"""Pause between two probes (tcp(7), TCP_KEEPINTVL)."""
+
+KEEPALIVE_PROBES = 3
+"""Unanswered probes after which a connection is closed (tcp(7), TCP_KEEPCNT)."""
 
 
 class BindError(CommandError):
@@ -25,7 +34,6 @@ def bind(
     host: str,
     port: int,
     unacknowledged_seconds: float,
-    limits: ListeningLimits = DEFAULT_LIMITS,
     option: str = "--port",
 ) -> list[socket.socket]:
     """Bind all addresses of a host, without listening yet.
@@ -34,7 +42,6 @@ def bind(
         host: name or address.
         port: number; 0 chooses a free one, the same for all addresses.
         unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
-        limits: when silent connections are probed.
         option: where the port is chosen.
 
     Raises:
@@ -50,7 +57,7 @@ def bind(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        notice_the_dead(sock, unacknowledged_seconds, limits)
+        notice_the_dead(sock, unacknowledged_seconds)
         chosen = sockets[0].getsockname()[1] if sockets else port
         try:
             sock.bind((address[0], chosen, *address[2:]))
@@ -64,7 +71,7 @@ def bind(
     return sockets
 
 
-def notice_the_dead(sock: socket.socket, seconds: float, limits: ListeningLimits) -> None:
+def notice_the_dead(sock: socket.socket, seconds: float) -> None:
     """Let the kernel end connections whose client has vanished; by default that takes hours.
 
     Accepted connections inherit these options. A client that keeps its receive window closed counts as
@@ -72,11 +79,10 @@ def notice_the_dead(sock: socket.socket, seconds: float, limits: ListeningLimits
 
     Args:
         seconds: after which a client that acknowledges nothing is disconnected.
-        limits: when silent ones are probed.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.keepalive_idle_seconds)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.keepalive_probe_seconds)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, limits.keepalive_probes)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_PROBE_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

@@ -24,6 +24,10 @@ from packager.transient_errors import LACKING
 log = structlog.get_logger()
 
 
+LOG_SECONDS = 60.0
+"""Least pause between two lines in the log about a lack of descriptors."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListeningLimits:
     """How connections are taken, and what they leave to others.
@@ -31,27 +35,14 @@ class ListeningLimits:
     Attributes:
         taken_at_once: connections that are taken before the loop does something else.
         pause_seconds: from finding no room to looking again.
-        log_seconds: between two lines in the log about that, at least.
         kept_descriptors: descriptors that connections leave to everything else; of few descriptors a quarter.
         backlog: connections that the kernel keeps for later.
-        keepalive_idle_seconds: after which a silent connection is probed (tcp(7), TCP_KEEPIDLE).
-        keepalive_probe_seconds: from one probe to the next (tcp(7), TCP_KEEPINTVL).
-        keepalive_probes: probes without an answer after which it is closed (TCP_KEEPCNT).
-        inherited_sockets: most listening sockets that are inherited.
-        takeover_look_seconds: between two looks at whether the server before has closed the sockets; a
-            connection may wait as long.
     """
 
     taken_at_once: int = 128
     pause_seconds: float = 0.25
-    log_seconds: float = 60.0
     kept_descriptors: int = 16
     backlog: int = 2048
-    keepalive_idle_seconds: int = 20
-    keepalive_probe_seconds: int = 5
-    keepalive_probes: int = 3
-    inherited_sockets: int = 64
-    takeover_look_seconds: float = 0.01
 
 
 DEFAULT_LIMITS = ListeningLimits()
@@ -167,7 +158,7 @@ class SocketListener:
 
     def _wait_for_room(self, reason: str) -> None:
         self._loop.remove_reader(self._socket.fileno())
-        if self._clock() >= self._told + self._limits.log_seconds:
+        if self._clock() >= self._told + LOG_SECONDS:
             self._told = self._clock()
             advice = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
             log.warning("new connections wait: descriptors run out", reason=reason, advice=advice)

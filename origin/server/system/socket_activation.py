@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 from origin.config.options import Config
 from origin.server.system.binding import BindError, bind, notice_the_dead
-from origin.server.system.connection_acceptor import DEFAULT_LIMITS, ListeningLimits
 
 FIRST = 3
 """Number of the first inherited descriptor."""
+
+INHERITED_SOCKETS = 64
+"""Most listening sockets that are inherited."""
 
 
 class Sockets(NamedTuple):
@@ -41,22 +43,22 @@ class Sockets(NamedTuple):
         return [*self.http, *self.rtmp]
 
 
-def inherit_or_bind(config: Config, limits: ListeningLimits = DEFAULT_LIMITS) -> Sockets:
+def inherit_or_bind(config: Config) -> Sockets:
     """Inherit sockets, or bind them; the ports of the administrator and of RTMP are bound if not inherited.
 
     Raises:
         BindError: an address can't be bound, or an inherited socket isn't TCP.
     """
     server, patience = config.server, config.limits.unacknowledged_seconds
-    inherited = inherited_sockets(os.environ, patience, limits)
+    inherited = inherited_sockets(os.environ, patience)
     rtmp = [one for one in inherited if server.rtmp_port and one.getsockname()[1] == server.rtmp_port]
     http = [one for one in inherited if one not in rtmp]
     try:
-        http = http or bind(server.host, server.port, patience, limits)
+        http = http or bind(server.host, server.port, patience)
         if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in inherited}:
-            http = [*http, *bind(server.admin_host, server.admin_port, patience, limits)]
+            http = [*http, *bind(server.admin_host, server.admin_port, patience)]
         if server.rtmp_port and not rtmp:
-            rtmp = bind(server.host, server.rtmp_port, patience, limits, "server.rtmp_port")
+            rtmp = bind(server.host, server.rtmp_port, patience, "server.rtmp_port")
     except BaseException:
         for sock in (*http, *rtmp):
             sock.close()
@@ -67,14 +69,12 @@ def inherit_or_bind(config: Config, limits: ListeningLimits = DEFAULT_LIMITS) ->
 def inherited_sockets(
     environment: MutableMapping[str, str],
     unacknowledged_seconds: float,
-    limits: ListeningLimits = DEFAULT_LIMITS,
 ) -> list[socket.socket]:
     """Return the sockets that were passed to this process, if any.
 
     Args:
         environment: its variables; those of socket activation are removed, so that children don't inherit.
         unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
-        limits: how many there may be, and when silent connections are probed.
 
     Raises:
         BindError: a socket isn't TCP.
@@ -84,7 +84,7 @@ def inherited_sockets(
     if told["LISTEN_PID"] != str(os.getpid()) or not (count.isascii() and count.isdecimal()):
         return []
     found: list[socket.socket] = []
-    for descriptor in range(FIRST, FIRST + min(int(count), limits.inherited_sockets)):
+    for descriptor in range(FIRST, FIRST + min(int(count), INHERITED_SOCKETS)):
         with contextlib.suppress(OSError):
             os.set_inheritable(descriptor, False)
             found.append(socket.socket(fileno=descriptor))
@@ -92,7 +92,7 @@ def inherited_sockets(
     if any(one.family not in families or one.type != socket.SOCK_STREAM for one in found):
         raise BindError("a socket of LISTEN_FDS isn't TCP's; name an address and a port in ListenStream=")
     for one in found:
-        notice_the_dead(one, unacknowledged_seconds, limits)
+        notice_the_dead(one, unacknowledged_seconds)
     return found
 
 

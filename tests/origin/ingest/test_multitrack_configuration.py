@@ -76,7 +76,7 @@ def changed(value: dict[str, Any], **parts: Any) -> dict[str, Any]:
 def configured(wish: ChannelWish = WISH, **parts: Any) -> dict[str, Any]:
     """Give the answer to a request with other fields, as OBS reads it."""
     client = read_client(json.dumps(changed(ASKED, **parts)).encode(), LIMITS)
-    answer: dict[str, Any] = json.loads(json.dumps(client_configuration(client, wish, LIMITS)))
+    answer: dict[str, Any] = json.loads(json.dumps(client_configuration(client, wish)))
     return answer
 
 
