@@ -300,6 +300,7 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "packager/concurrency.py",
         "packager/safe_files.py",
         "packager/data_lock.py",
+        "packager/fair_semaphore.py",
         "packager/latency_histogram.py",
         "packager/redaction.py",
         "packager/retry_policy.py",

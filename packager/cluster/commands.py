@@ -21,9 +21,9 @@ from msgspec import Meta
 
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.fair_semaphore import FairSemaphore, TooManyWaitingError
 from packager.cluster.lease import PREFIX, LogKeys
 from packager.cluster.limits import CommandLimits
+from packager.fair_semaphore import FairSemaphore, TooManyWaitingError
 from packager.replication.live_log import LIVE
 from packager.replication.log_entries import read_message
 

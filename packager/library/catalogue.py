@@ -213,6 +213,7 @@ class Catalogue:
         *,
         around: str | None = None,
         patience: float | None,
+        network: str = "",
     ) -> CataloguePage:
         """Return items of a folder, or of what a search finds, in an order; otherwise as `page`.
 
@@ -222,6 +223,7 @@ class Catalogue:
             count: how many at most.
             around: path of an item; the page is the one that has it, and each page before it as many items.
             patience: as in `page`.
+            network: of the client; those that wait for other views at the same time take turns.
 
         Raises:
             TooManyViewsError: too many others wait for other views.
@@ -229,7 +231,7 @@ class Catalogue:
         """
         listing = await self.listing.latest()
         learnt = self._learnt - (self._learnt % self.limits.view.learnt_files if self._unknown else 0)
-        view = await self._views.get(listing, query, learnt)
+        view = await self._views.get(listing, query, learnt, network)
         if len(self._unknown) < self.limits.probes:
             # What somebody looks at comes first.
             self._want(view.unknown)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import bisect
 import re
+import threading
 import unicodedata
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from packager.fair_semaphore import FairSemaphore, TooManyWaitingError
 from packager.library.file_listing import File, Listing, Renditions, in_order
 
 Sort = Literal["name", "date", "length"]
@@ -28,8 +30,10 @@ class ViewLimits:
     """Limits of what is kept of views, and of what they look for.
 
     Attributes:
-        kept: views that are kept for further requests; each has a reference to each of its items.
-        awaited: different views that wait to be made, one at a time; who wants one more is refused.
+        kept: searches that are kept for further requests, and likewise other views; each has a reference to
+            each of its items.
+        awaited: different searches that wait to be made, one at a time, and likewise other views. Beyond, the
+            newest of the network that waits for the most is refused.
         search_characters: most characters of a search.
         unknown_files: files without a known length that a view by length has inspected next.
         learnt_files: files of which the length has become known before such a view is made anew, while others
@@ -169,13 +173,15 @@ class NameOrder:
     def __init__(self) -> None:
         self._number = -1
         self._names: list[Renditions | File] = []
+        self._lock = threading.Lock()
 
     def of(self, listing: Listing) -> list[Renditions | File]:
-        """Return all items of a listing, ordered by name. One thread at a time may call it."""
-        if self._number != listing.number:
-            self._names = by_name([*listing.titles, *listing.files])
-            self._number = listing.number
-        return self._names
+        """Return all items of a listing, ordered by name. Threads wait for each other."""
+        with self._lock:
+            if self._number != listing.number:
+                self._names = by_name([*listing.titles, *listing.files])
+                self._number = listing.number
+            return self._names
 
 
 def _ordered(
@@ -255,44 +261,74 @@ def _path_of(item: Renditions | File) -> str:
 
 
 class Views:
-    """The views of a library that were looked at last; one is made at a time.
+    """The views of a library that were looked at last. Searches wait for searches alone, others for others.
 
     Args:
         duration_of: gives the known duration of an item; called in a thread.
     """
 
     def __init__(self, duration_of: Callable[[Renditions | File], float | None], limits: ViewLimits) -> None:
-        self._duration_of = duration_of
-        self._limits = limits
-        self._kept: OrderedDict[ViewQuery, View] = OrderedDict()
-        self._making = asyncio.Lock()
-        self._awaited: Counter[ViewQuery] = Counter()
-        self._name_order = NameOrder()
+        order = NameOrder()
+        self._searches, self._others = (_ViewQueue(duration_of, limits, order) for _ in range(2))
 
-    async def get(self, listing: Listing, query: ViewQuery, learnt: int) -> View:
+    async def get(self, listing: Listing, query: ViewQuery, learnt: int, network: str = "") -> View:
         """Return the view of a listing.
 
         Args:
             query: which items are wanted, in which order.
             learnt: a number that is another one when more durations are known.
+            network: of the client; those that wait at the same time take turns.
 
         Raises:
             TooManyViewsError: too many others wait to be made.
         """
         version = (listing.number, learnt if query.sort == "length" else 0)
-        if (view := self._current(query, version)) is not None:
-            return view
-        if query not in self._awaited and len(self._awaited) >= self._limits.awaited:
-            raise TooManyViewsError
-        self._awaited[query] += 1
+        queue = self._searches if query.search else self._others
+        return await queue.get(listing, query, version, network)
+
+
+class _ViewQueue:
+    """Makes views one at a time, each once for all who want it, and keeps the last ones.
+
+    Args:
+        duration_of: gives the known duration of an item; called in a thread.
+        name_order: keeps the order of all items for the views to come.
+    """
+
+    def __init__(
+        self,
+        duration_of: Callable[[Renditions | File], float | None],
+        limits: ViewLimits,
+        name_order: NameOrder,
+    ) -> None:
+        self._duration_of = duration_of
+        self._limits = limits
+        self._name_order = name_order
+        self._kept: OrderedDict[ViewQuery, View] = OrderedDict()
+        self._awaited: dict[ViewQuery, asyncio.Future[None]] = {}
+        self._turns = FairSemaphore(1, 1, max(limits.awaited - 1, 0))
+
+    async def get(self, listing: Listing, query: ViewQuery, version: tuple[int, int], network: str) -> View:
+        """Return the view of a listing; see ``Views.get``."""
+        while (view := self._current(query, version)) is None:
+            if (awaited := self._awaited.get(query)) is None:
+                return await self._make_in_turn(listing, query, version, network)
+            # Whoever waits for its turn may give up, or be refused; then it is the next one's.
+            await asyncio.shield(awaited)
+        return view
+
+    async def _make_in_turn(
+        self, listing: Listing, query: ViewQuery, version: tuple[int, int], network: str
+    ) -> View:
+        done = self._awaited[query] = asyncio.get_running_loop().create_future()
         try:
-            async with self._making:
-                view = self._current(query, version)
-                return view or await self._make(listing, query, version)
+            async with self._turns.held(network):
+                return await self._make(listing, query, version)
+        except TooManyWaitingError:
+            raise TooManyViewsError from None
         finally:
-            self._awaited[query] -= 1
-            if not self._awaited[query]:
-                del self._awaited[query]
+            del self._awaited[query]
+            done.set_result(None)
 
     def _current(self, query: ViewQuery, version: tuple[int, int]) -> View | None:
         view = self._kept.get(query)

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import client_address
-from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
+from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError, network_of
 from origin.http.media_types import media_type
 from origin.responses.refusal import FOLDER_RETRY_SECONDS, plain_refusal, unavailable
 from packager.library.catalogue import Catalogue, CataloguePage, Entry, LibraryTitle
@@ -105,10 +105,15 @@ class LibraryList:
         path = query.get("path")
         try:
             if view is not None:
-                around = query.get("around")
-                with self._searches.held(client_address(request)):
+                around, address = query.get("around"), client_address(request)
+                with self._searches.held(address):
                     page = await self._catalogue.view(
-                        view, offset, limit, around=around, patience=limits.page_seconds
+                        view,
+                        offset,
+                        limit,
+                        around=around,
+                        patience=limits.page_seconds,
+                        network=network_of(address),
                     )
             elif path is None:
                 page = await self._catalogue.page(after, limit, patience=limits.page_seconds)

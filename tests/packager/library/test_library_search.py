@@ -19,6 +19,7 @@ from packager.library.library_search import (
     NameOrder,
     Sort,
     TooManyViewsError,
+    View,
     ViewLimits,
     ViewQuery,
     Views,
@@ -181,11 +182,11 @@ async def test_a_view_that_is_there_waits_for_no_other_and_too_many_are_refused(
         async with asyncio.timeout(60):
             assert await views.get(FILMS, ViewQuery("a"), 0) is kept
             with pytest.raises(TooManyViewsError):
-                await views.get(FILMS, ViewQuery("z"), 0)
+                await views.get(FILMS, ViewQuery("z", search="last"), 0)
             # Who gives up makes room for others.
             waiting[1].cancel()
             await asyncio.wait([waiting[1]])
-            wanted = asyncio.ensure_future(views.get(FILMS, ViewQuery("z"), 0))
+            wanted = asyncio.ensure_future(views.get(FILMS, ViewQuery("z", search="last"), 0))
             await asyncio.sleep(0)
             assert not wanted.done()
     finally:
@@ -193,6 +194,43 @@ async def test_a_view_that_is_there_waits_for_no_other_and_too_many_are_refused(
     one, same = await asyncio.gather(waiting[0], waiting[2])
     assert one is same
     assert [item.path for item in (await wanted).items] == ["z/last.mp4"]
+
+
+@pytest.mark.clause("CWE-400")
+async def test_who_searches_keeps_others_neither_from_folders_and_sorts_nor_from_a_search() -> None:
+    """Networks take turns, and who waits for the most is refused; folders don't wait for searches."""
+    release = threading.Event()
+
+    def slow(_: Renditions | File) -> float:
+        assert release.wait(60)
+        return 1.0
+
+    def search(word: str, network: str) -> asyncio.Future[View]:
+        return asyncio.ensure_future(views.get(FILMS, ViewQuery(sort="length", search=word), 0, network))
+
+    views = Views(slow, ViewLimits(awaited=16))
+    many = [search(f"film {number}", "192.0.2.0") for number in range(16)]
+    try:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            for query in (ViewQuery("z"), ViewQuery(sort="date")):
+                assert (await views.get(FILMS, query, 0, "198.51.100.0")).items
+        other = search("last", "198.51.100.0")
+        shared = search("film 15", "203.0.113.0")
+        async with asyncio.timeout(60):
+            # Each of the two takes the place of the newest, though one wants what another network waited for.
+            await asyncio.wait(many[14:])
+        assert not other.done()
+    finally:
+        release.set()
+    order: list[asyncio.Future[View]] = []
+    for one in (*many, other):
+        one.add_done_callback(order.append)
+    found = await asyncio.gather(*many, other, shared, return_exceptions=True)
+    assert [index for index, one in enumerate(found) if isinstance(one, TooManyViewsError)] == [14, 15]
+    assert isinstance(found[-1], View)
+    # The refused ones came first, then the search that was under way.
+    assert order.index(other) <= 5
 
 
 async def test_sorting_by_length_has_the_files_inspected_that_nobody_has_looked_at(tmp_path: Path) -> None:

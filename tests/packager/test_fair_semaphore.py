@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from packager.cluster.fair_semaphore import FairSemaphore, TooManyWaitingError
+from packager.fair_semaphore import FairSemaphore, TooManyWaitingError
 
 
 class Work:
