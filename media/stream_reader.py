@@ -16,14 +16,14 @@ LONGEST_PAUSE = 15 * CLOCK_RATE
 
 
 class MediaClock:
-    """Follows the times of a stream's leading track, and notices when they jump.
+    """The elapsed time of a stream by the times of its leading track, without their jumps.
 
     Args:
-        back: ticks by which the times may go back; -1: they rise.
+        back: ticks by which the times may go back; -1 if they must rise.
 
     Attributes:
         elapsed: ticks since the first time, without the jumps.
-        jumped: whether they jumped, and ``resume`` wasn't called since.
+        jumped: whether the times have jumped since ``resume`` was called.
     """
 
     def __init__(self, back: int = LONGEST_STEP) -> None:
@@ -33,7 +33,7 @@ class MediaClock:
         self._time: int | None = None
 
     def advance(self, time: int) -> None:
-        """Take the next time in ticks."""
+        """Advance to the next time in ticks."""
         before, self._time = self._time, time
         if before is None:
             return
@@ -44,35 +44,35 @@ class MediaClock:
             self.jumped = True
 
     def restart(self) -> None:
-        """Go on with another stream, whose times say nothing of those before."""
+        """Continue with another stream, whose times are independent of those before."""
         self._time, self.jumped = None, False
 
     def resume(self) -> None:
-        """Go on behind a jump, at an access point."""
+        """Continue after a jump, at an access point."""
         self.jumped = False
 
 
 class UnwrittenBytes(Protocol):
-    """Bytes of a stream that are made only when somebody asks for them."""
+    """Bytes of a stream that are serialized only on demand."""
 
     @property
     def size(self) -> int:
-        """How many there will be."""
+        """The number of bytes."""
 
     def pieces(self) -> list[bytes]:
-        """Make them, in pieces that are to be joined."""
+        """Serialize the bytes, in pieces that are to be joined."""
 
 
 class StreamChunk(NamedTuple):
     """Consecutive bytes of a stream.
 
     Attributes:
-        content: whole packets, tags or frames, or what makes them.
-        access: whether they begin with a random access point.
-        header: whether every decoder needs them first.
-        changes: whether a decoder of earlier chunks can't continue with them.
+        content: whole packets, tags or frames.
+        access: whether the chunk begins with a random access point.
+        header: whether every decoder needs the chunk first.
+        changes: whether a decoder of earlier chunks can't continue with it.
         clock: the stream's own time in ticks, without wrapping; None if unknown.
-        tags: the same as tags, where the bytes are made of some; see ``media.flv.tags``.
+        tags: the content as FLV tags, if it has some; see ``media.flv.tags``.
     """
 
     content: bytes | UnwrittenBytes
@@ -84,13 +84,13 @@ class StreamChunk(NamedTuple):
 
     @property
     def data(self) -> bytes:
-        """Its bytes."""
+        """The bytes of the chunk."""
         content = self.content
         return content if isinstance(content, bytes) else b"".join(content.pieces())
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """The number of bytes."""
         content = self.content
         return len(content) if isinstance(content, bytes) else content.size
 
@@ -103,21 +103,21 @@ class StreamReader(Protocol):
         """The configuration for decoders: unchanged as long as codecs and sizes are."""
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Returns:
-            The chunks that they complete, in order.
+            The completed chunks, in order.
 
         Raises:
-            MalformedError: it isn't such a stream.
-            TooLargeError: something in it is larger than it may be.
+            MalformedError: the bytes aren't such a stream.
+            TooLargeError: a limit is exceeded.
         """
 
 
 def without_front(buffer: bytearray, size: int) -> bytearray:
-    """Drop the first bytes of a buffer; give it, or a copy of the rest where something has views of it.
+    """Drop the first bytes of a buffer; return the buffer, or a copy of the rest if views of it exist.
 
-    Who samples a thread's stack, as profilers do, keeps what its frames had, their views too.
+    Profilers that sample a thread's stack keep references to the views of its frames.
     """
     try:
         del buffer[:size]

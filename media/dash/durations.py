@@ -18,10 +18,10 @@ def decimal(seconds: Fraction | int) -> str:
 
 
 def rounded_down(seconds: Fraction) -> Fraction:
-    """Give the whole milliseconds that are no longer, in seconds: what is written then says exactly that."""
+    """Round seconds down to whole milliseconds, which a manifest can express exactly."""
     return Fraction(math.floor(seconds * 1000), 1000)
 
 
 def rounded_up(seconds: Fraction) -> Fraction:
-    """Give the whole milliseconds that are no shorter, in seconds."""
+    """Round seconds up to whole milliseconds."""
     return Fraction(math.ceil(seconds * 1000), 1000)

@@ -14,13 +14,13 @@ from media.dash.durations import decimal, duration
 from media.dash.mpd import HTTP_ISO, ISOFF_LIVE, NAMESPACE, encoded
 
 LATENCY_REFERENCE = 0
-"""By which the service description names the adaptation sets' ProducerReferenceTime (annex K.3.2)."""
+"""ID by which the service description refers to ProducerReferenceTime elements (annex K.3.2)."""
 
 PERIODS = "Periods"
-"""An element in whose place the periods are put."""
+"""Placeholder element, which the serialized periods replace."""
 
 BETWEEN = b"\n  "
-"""What stands between two periods."""
+"""Separator of two periods."""
 
 EPOCH = "1970-01-01T00:00:00Z"
 """Availability starts with the epoch: then a period's start is its date, on every node and for ever."""
@@ -28,7 +28,7 @@ EPOCH = "1970-01-01T00:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How far behind now a player should be (annex K.3.2), in seconds, and how much it may hurry or lag."""
+    """Latency targets in seconds, and the playback rates by which players reach them (annex K.3.2)."""
 
     target: Fraction
     least: Fraction
@@ -57,13 +57,11 @@ class DynamicManifest:
         time_shift_depth: seconds that can be sought back.
         max_segment_duration: seconds of the longest segment.
         min_buffer: seconds to buffer, at a representation's bandwidth, for playing without a stall.
-        latency: what the service aims at.
         clock: address of the clock (``HTTP_ISO``).
-        end: seconds from the beginning of all to the last period's end, where nothing comes any more.
-        ended: whether nothing comes any more.
-        settled: whether everybody who was there knows it: then it is of type static, which has no live edge
-            that leaves it behind; times count from its beginning. To a player on the way that would change
-            what all times count from.
+        end: seconds from the availability start to the last period's end, of an ended presentation.
+        ended: whether no more segments will come.
+        settled: whether all players have seen the end: the manifest is then of type static, without a live
+            edge, and times count from its beginning. For a player in between that would move all times.
     """
 
     publish_time: str
@@ -79,9 +77,9 @@ class DynamicManifest:
     settled: bool = False
 
     def around(self) -> tuple[bytes, bytes]:
-        """Write what stands before the periods and behind them, as XML in UTF-8.
+        """Write the parts of the manifest before and behind the periods, as XML in UTF-8.
 
-        They are written already (`Period.write`), with `BETWEEN` between any two: of many only few are new.
+        The periods are serialized apart (`Period.write`), joined by `BETWEEN`: few of many are new each time.
         """
         mpd = Element(
             "MPD",

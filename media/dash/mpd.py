@@ -1,7 +1,7 @@
-"""The syntax of DASH manifests (ISO/IEC 23009-1): an MPD from typed values, whose policy is elsewhere.
+"""The syntax of DASH manifests (ISO/IEC 23009-1): an MPD from typed values; `publish` has the policy.
 
-Periods, adaptation sets and representations; their segments are in `media.dash.segment_addressing`, and what
-only a live presentation has in `media.dash.live_mpd`.
+Periods, adaptation sets and representations; segments are in `media.dash.segment_addressing`, and the
+elements of live presentations in `media.dash.live_mpd`.
 """
 
 from __future__ import annotations
@@ -45,17 +45,16 @@ class Representation:
     """An encoding of the media in an adaptation set (ISO/IEC 23009-1 §5.3.5).
 
     Attributes:
-        base_url: what its segments' addresses are relative to, or that of all of it.
-        bandwidth: bit/s, or what stands for it.
-        codecs: RFC 6381 string; empty of pictures.
+        base_url: base of the segments' addresses, or the address of the whole representation.
+        bandwidth: bit/s; for images an estimate.
+        codecs: RFC 6381 string; empty for images.
         resolution: width and height in pixels, of video.
         frame_rate: frames per second, of video.
         sample_rate: Hz, of sound.
         joc_complexity: objects of joint object coding in E-AC-3; 0 without it.
-        supplemental_codecs: what else than ``codecs`` shows it, and by which brand, or None.
-        max_playout_rate: how many times as fast it can be played, of pictures that need no others (§5.3.7);
-            None where there is nothing to say.
-        tiles: of pictures, how many small ones they have side by side and one above the other.
+        supplemental_codecs: an alternative to ``codecs`` with its brand, or None.
+        max_playout_rate: highest playback rate of I-frame representations (§5.3.7), or None.
+        tiles: columns and rows of small pictures in each image.
     """
 
     id: str
@@ -83,7 +82,7 @@ class Representation:
         if self.resolution is not None:
             element.set("width", str(self.resolution[0]))
             element.set("height", str(self.resolution[1]))
-        # Of slides there may be so few in an hour that they have no rate.
+        # A slide show may have so few pictures in an hour that the rate rounds to 0.
         if self.frame_rate is not None and (rate := self.frame_rate.limit_denominator(1001)):
             element.set("frameRate", str(rate))
         if self.sample_rate:
@@ -111,13 +110,13 @@ class Representation:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceTime:
-    """When a moment of the media was encoded (§5.12): players measure latency by it.
+    """The wall-clock time at which a moment of the media was encoded (§5.12), for measuring latency.
 
     Attributes:
-        id: by which the service description refers to it.
+        id: reference for the service description.
         date: ISO 8601 date.
-        presentation_time: of the media, in ticks of the representations' timescale.
-        clock: address of the clock that the date is of.
+        presentation_time: media time in ticks of the representations' timescale.
+        clock: address of the clock that the date was read from.
     """
 
     id: int
@@ -141,15 +140,15 @@ class AdaptationSet:
     Attributes:
         content_type: ``video``, ``audio``, ``text`` or ``image``.
         language: BCP 47 or ISO 639-2 code, or None.
-        main: whether it is what plays when nobody chooses.
+        main: whether players choose it by default.
         events: scheme of the event messages that its segments may have (§5.10.3.3), or None.
-        reference_time: when a moment of it was encoded, of a live presentation.
-        label: what people call it, or None.
+        reference_time: encoding time of a moment, in live presentations.
+        label: name for menus, or None.
         colour: of video: ColourPrimaries, TransferCharacteristics and MatrixCoefficients of ISO/IEC 23091-2.
-        start_with_sap: type of the stream access points that all segments begin with; 0 where that isn't so.
-        id: by which others refer to it, or None.
-        trick_mode_of: the IDs of those for which it is played while somebody seeks or winds; empty for none.
-        roles: what it is for (§5.8.5.5); empty: what follows from its kind and from ``main``.
+        start_with_sap: type of the stream access points that all segments begin with; 0 if some don't.
+        id: for references from other adaptation sets, or None.
+        trick_mode_of: IDs of the adaptation sets that it replaces while a viewer seeks; empty for none.
+        roles: DASH roles (§5.8.5.5); if empty, the role follows from ``content_type`` and ``main``.
     """
 
     content_type: str
@@ -173,7 +172,7 @@ class AdaptationSet:
             contentType=self.content_type,
             mimeType=mime_type or f"{self.content_type}/mp4",
         )
-        # §8.3.3: of what is a single resource the parts that its index names are aligned.
+        # §8.3.3: of a representation in one file, the subsegments of its index are aligned.
         single = all(isinstance(one.segments, SegmentBase) for one in self.representations)
         element.set("subsegmentAlignment" if single else "segmentAlignment", "true")
         if self.id is not None:
@@ -188,7 +187,7 @@ class AdaptationSet:
         if self.colour is not None:
             self._add_colour(element, self.colour)
         if self.events is not None:
-            # §5.3.7: what all representations have in common stands before the set's own elements.
+            # §5.3.7: elements common to all representations precede the set's own elements.
             SubElement(element, "InbandEventStream", schemeIdUri=self.events, value="")
         if self.label is not None:
             SubElement(element, "Label").text = self.label
@@ -220,7 +219,7 @@ class Period:
     Attributes:
         id: unique in the presentation, for ever.
         start: seconds since the availability start, or of a static presentation since its beginning.
-        duration: seconds; None of the last one, which goes on, or has the rest.
+        duration: seconds; None for the last period.
     """
 
     id: str
@@ -237,7 +236,7 @@ class Period:
         return element
 
     def write(self) -> bytes:
-        """Write it as it stands in a manifest, indented but for its first line."""
+        """Serialize the period as part of a manifest, indented except for its first line."""
         element = self.element()
         indent(element, level=1)
         return bytes(tostring(element, encoding="utf-8"))
@@ -245,7 +244,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class StaticManifest:
-    """A presentation that is all there (§5.3.1.2, type static).
+    """A complete presentation (§5.3.1.2, type static).
 
     Attributes:
         duration: seconds of the whole.
@@ -259,7 +258,7 @@ class StaticManifest:
 
     @property
     def profile(self) -> str:
-        """The narrowest profile that it is of (§8.3 to §8.5)."""
+        """The narrowest profile that the presentation conforms to (§8.3 to §8.5)."""
         kinds = {
             type(representation.segments)
             for period in self.periods

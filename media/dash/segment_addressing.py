@@ -1,7 +1,7 @@
-"""Where a DASH representation's segments are, and when (ISO/IEC 23009-1 §5.3.9): templates, lists, one file.
+"""Addresses and times of a DASH representation's segments (ISO/IEC 23009-1 §5.3.9): template, list, one file.
 
-Films have a template whose timeline gives each segment's time (§5.3.9.6), as the isoff-live profile wants it,
-or a list of addresses; live channels a template by numbers, with availabilityTimeOffset.
+Films have a template with a timeline of each segment's time (§5.3.9.6), as the isoff-live profile wants it,
+or a list of addresses; live channels have a template by numbers, with availabilityTimeOffset.
 """
 
 from __future__ import annotations
@@ -96,19 +96,19 @@ def _timeline(times: Sequence[int], *, repeat: bool = True) -> Element:
 
 @dataclass(frozen=True, slots=True)
 class NumberTemplate:
-    """Segments of one duration, the last one of which may be had while it is being made (§5.3.9.5).
+    """Segments of equal duration, the last of which can be requested before it is complete (§5.3.9.5).
 
     Attributes:
         timescale: ticks per second.
         duration: of a segment, in ticks.
         start_number: of the period's first segment.
-        end_number: of its last one, once that is known: else it follows from the period's duration.
-        last_duration: of the last one in ticks, once all are there; then a timeline says how many there are
-            (§5.3.9.6). Players that don't know @endNumber would count them from the period's duration, and
-            ask for one too many where sound ends a few milliseconds behind the last picture.
+        end_number: of the period's last segment; None while it follows from the period's duration.
+        last_duration: of the last segment in ticks, when all exist; a timeline then has their number
+            (§5.3.9.6). Players that don't know @endNumber would count segments by the period's duration, and
+            request one too many where audio ends a few milliseconds behind the last picture.
         presentation_time_offset: media time in ticks at which the period begins.
-        availability_time_offset: seconds by which a segment can be asked for before it is complete; None
-            where all are.
+        availability_time_offset: seconds by which a segment can be requested before it is complete; None
+            if all are complete.
         initialization: address of the init segment.
         media: address of a segment, with ``$Number$`` for its number.
     """
@@ -124,7 +124,7 @@ class NumberTemplate:
     last_duration: int | None = None
 
     def element(self) -> Element:
-        """Build the SegmentTemplate element, without a timeline as long as segments may come."""
+        """Build the SegmentTemplate element; it has no timeline while more segments may come."""
         template = Element(
             "SegmentTemplate",
             timescale=str(self.timescale),

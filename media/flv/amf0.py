@@ -16,19 +16,21 @@ XML_DOCUMENT, TYPED_OBJECT, AMF3 = 15, 16, 17
 
 _LONGEST_STRING = 0xFFFF
 
+DEPTH = 16
+"""Most objects inside each other."""
+
+VALUES = 4096
+"""Most values of a message, those in objects included."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmfLimits:
     """Limits of the values that are read.
 
     Attributes:
-        depth: Most objects inside each other.
-        values: Of all together, those in objects included.
-        text_bytes: Of all texts and names together: decoding megabytes that are no UTF-8 takes long.
+        text_bytes: Most bytes of all texts and names: decoding megabytes of invalid UTF-8 takes long.
     """
 
-    depth: int = 16
-    values: int = 4096
     text_bytes: int = 256 << 10
 
 
@@ -41,7 +43,7 @@ class Date:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A reference to an object that came before; it isn't followed, so that nothing can contain itself."""
+    """A reference to an earlier object, which isn't resolved, so that no value can contain itself."""
 
     index: int
 
@@ -54,9 +56,9 @@ def read_values(data: bytes, limits: AmfLimits) -> list[Value]:
     """Read all AMF0 values in a message.
 
     Raises:
-        MalformedError: it isn't AMF0.
-        TooLargeError: they are nested too deeply, too many or too long.
-        UnsupportedError: there is AMF3 among them.
+        MalformedError: the message isn't AMF0.
+        TooLargeError: the values are nested too deeply, too many or too long.
+        UnsupportedError: a value is AMF3.
     """
     reader = _AmfReader(data, limits)
     values = list[Value]()
@@ -76,8 +78,8 @@ class _AmfReader:
 
     def value(self, depth: int) -> Value:
         self._values += 1
-        if self._values > self._limits.values:
-            raise TooLargeError(f"more than {self._limits.values} values")
+        if self._values > VALUES:
+            raise TooLargeError(f"more than {VALUES} values")
         marker = self._read_bytes(1)[0]
         if marker == NUMBER:
             return self._number()
@@ -106,11 +108,11 @@ class _AmfReader:
             raise UnsupportedError("AMF3")
         if marker not in (OBJECT, ECMA_ARRAY, STRICT_ARRAY, TYPED_OBJECT):
             raise MalformedError(f"a value of type {marker}")
-        if depth >= self._limits.depth:
-            raise TooLargeError(f"objects nested more than {self._limits.depth} deep")
+        if depth >= DEPTH:
+            raise TooLargeError(f"objects nested more than {DEPTH} deep")
         self._objects += 1
         if marker == STRICT_ARRAY:
-            # A count of four thousand million is refused by the first value that isn't there.
+            # A count of four thousand million fails at the first missing value.
             count = int.from_bytes(self._read_bytes(4), "big")
             return [self.value(depth + 1) for _ in range(count)]
         if marker == TYPED_OBJECT:
@@ -143,7 +145,7 @@ class _AmfReader:
     def _read_bytes(self, size: int) -> bytes:
         start, self.place = self.place, self.place + size
         if self.place > len(self._data):
-            raise MalformedError("a value that isn't complete")
+            raise MalformedError("an AMF0 value that is cut off")
         return self._data[start : self.place]
 
 

@@ -1,4 +1,4 @@
-"""Reads and writes what is in FLV's audio and video tags: Adobe's of old, and those of Enhanced RTMP v2."""
+"""Reads and writes the packets in FLV audio and video tags, both legacy (FLV 10.1) and Enhanced RTMP v2."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AAC_SOUND = AAC << 4 | 0x0F
 
 
 class PacketKind(enum.Enum):
-    """What a packet of FLV carries."""
+    """The kinds of FLV packets."""
 
     CONFIGURATION = enum.auto()
     FRAMES = enum.auto()
@@ -43,7 +43,7 @@ class PacketKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What an audio or video tag of FLV has for one track.
+    """The part of an FLV audio or video tag for one track.
 
     Attributes:
         codec: FourCC, as Enhanced RTMP has it, or the name of an older codec.
@@ -64,25 +64,25 @@ class Packet:
 
     @property
     def told(self) -> bytes:
-        """What a configuration tells: while it is equal, a decoder goes on."""
+        """The decoder-relevant part of a configuration: a decoder continues while it is equal."""
         data = self.data
         if self.codec == "fLaC" and len(data) in (_STREAMINFO, 8 + _STREAMINFO):
-            # RFC 9639 §8.2: of the samples themselves it tells at the end, when ffmpeg sends it again.
+            # RFC 9639 §8.2: number and digest of samples are filled in when ffmpeg sends it again at the end.
             info = data[0 if len(data) == _STREAMINFO else 8 :]
             data = info[:4] + info[10:13] + bytes((info[13] & 0xF0,))
         return self.codec.encode("latin-1") + data
 
 
 def has_enhanced_header(kind: int, first: int) -> bool:
-    """Tell by the first byte of a tag whether its header is that of Enhanced RTMP."""
+    """Return whether a tag's header is that of Enhanced RTMP, by its first byte."""
     return bool(first & _ENHANCED_VIDEO) if kind == VIDEO else first >> 4 == _ENHANCED_AUDIO
 
 
 def has_track_numbers(kind: int, body: bytes) -> bool:
-    """Tell whether a tag says of which tracks it has packets; another one has those of the first track."""
+    """Return whether a tag has track numbers; a tag without them belongs to the first track."""
     if kind not in _MULTITRACK or not body or not has_enhanced_header(kind, body[0]):
         return False
-    # Behind extensions of the header there may be any type.
+    # Any packet type may follow header extensions.
     return body[0] & 0x0F in (_MULTITRACK[kind], _MODEX)
 
 
@@ -90,12 +90,12 @@ def read_packets(kind: int, body: bytes) -> list[Packet]:
     """Read a tag's body.
 
     Args:
-        kind: of the tag, ``AUDIO`` or ``VIDEO``.
-        body: of the tag; an empty one has no packets.
+        kind: ``AUDIO`` or ``VIDEO``.
+        body: may be empty; it then has no packets.
 
     Raises:
-        MalformedError: it ends too early.
-        UnsupportedError: it has more tracks than anybody needs.
+        MalformedError: the body is cut off.
+        TooLargeError: the tag has too many tracks or extensions.
     """
     if not body:
         return []
@@ -112,12 +112,11 @@ def read_packets(kind: int, body: bytes) -> list[Packet]:
 
 
 def write_packet(kind: int, packet: Packet) -> bytes:
-    """Write the body of a tag with a packet alone, which is of the first track there.
+    """Write the body of a tag with one packet, without a track number.
 
     Args:
-        kind: of the tag, ``AUDIO`` or ``VIDEO``.
-        packet: a configuration, or frames. What tags of old can carry goes into such, so that every reader
-            knows it.
+        kind: ``AUDIO`` or ``VIDEO``.
+        packet: a configuration, or frames; codecs of legacy tags are written as such, for every reader.
     """
     is_configuration = packet.kind is PacketKind.CONFIGURATION
     if packet.codec in ("avc1", "mp4a") and not packet.nanoseconds:
@@ -135,7 +134,7 @@ def write_packet(kind: int, packet: Packet) -> bytes:
         first = _ENHANCED_VIDEO | (KEY_FRAME if packet.is_key else _INTER_FRAME) << 4
     head = bytes((first | packet_type,))
     if packet.nanoseconds:
-        # Three bytes, whose number is written less one.
+        # The size of the data, three bytes, is written less one.
         extension = b"\2" + packet.nanoseconds.to_bytes(3, "big") + bytes((_NANOSECONDS << 4 | packet_type,))
         head = bytes((first | _MODEX,)) + extension
     return head + packet.codec.encode("latin-1") + composition + packet.data
@@ -222,7 +221,7 @@ class _BodyReader:
 
     def read(self, size: int) -> bytes:
         if size > self.left:
-            raise MalformedError("an FLV tag that ends too early")
+            raise MalformedError("an FLV tag that is cut off")
         start, self._place = self._place, self._place + size
         return self._data[start : self._place]
 

@@ -1,8 +1,8 @@
 """Rewrites FLV as fragmented MP4: an init segment and fragments for each of the two tracks.
 
-H.264, HEVC, AV1 or VP9, and AAC, Opus, FLAC, AC-3 or E-AC-3, in tags of old and in those of Enhanced RTMP; of
-several tracks the first. Nothing is decoded: the frames go out as they came, at the times that the publisher
-gave them. Decoding can begin where the publisher says so; frames of HEVC, AV1 and VP9 must say so, too.
+H.264, HEVC, AV1 or VP9, and AAC, Opus, FLAC, AC-3 or E-AC-3, in legacy tags and in those of Enhanced RTMP; of
+several tracks the first. Nothing is decoded: frames and timestamps stay as the publisher sent them. Sync
+samples are the publisher's key frames; frames of HEVC, AV1 and VP9 are checked for that.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from media.stream_reader import CLOCK_RATE, without_front
 
 _COMMAND = 5
 _HALF = 1 << 31
-"""Timestamps are written modulo twice that."""
+"""Half the range of timestamps, which wrap at 2^32."""
 
 _AVC_HEADER, _AAC_HEADER = 5, 2
 """Bytes in front of a frame (§E.4.3.1, §E.4.2.1)."""
@@ -61,23 +61,23 @@ class FlvToFragments:
     """Rewrites one FLV stream as fragmented MP4, without I/O.
 
     Attributes:
-        frame_samples: how many samples of sound each frame of AAC has; 0 before its configuration.
-        told_frame_rate: pictures per second, as their configuration tells it; None where it doesn't.
+        frame_samples: audio samples in each frame of AAC; 0 before its configuration.
+        told_frame_rate: pictures per second by the video's configuration; None if it doesn't say.
     """
 
     def __init__(self, limits: FlvLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._buffer = bytearray()
         self._is_at_start = True
-        # By the kind of tag: all that have begun, and of these H.264 and AAC, which come in tags of old, too.
+        # By the kind of tag: all tracks that have begun, and those of H.264 and AAC, which have legacy tags.
         self._tracks: dict[int, FragmentTrack] = {}
         self._older: dict[int, FragmentTrack] = {}
-        # How the others' frames become samples.
+        # Conversion of the other codecs' frames to samples.
         self._picture_coder: PictureCoder | None = None
         self._sound_coder: SoundCoder | None = None
         # By the kind of tag.
         self._configurations: dict[int, Packet] = {}
-        # What comes before the tracks' newest samples: their init segments, and the end of what they replace.
+        # Output before the tracks' newest samples: init segments, and the last samples of replaced tracks.
         self._begun: list[InitSegment | Fragment] = []
         self._last: int | None = None
         self._time = 0
@@ -85,7 +85,7 @@ class FlvToFragments:
         self.told_frame_rate: Fraction | None = None
 
     def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Returns:
             What they complete: init segments, and a fragment for each track that has new samples. Times count
@@ -103,7 +103,7 @@ class FlvToFragments:
         return self._pull_fragments()
 
     def receive_tags(self, tags: Iterable[Tag]) -> list[InitSegment | Fragment]:
-        """Take the next tags, behind the file's header and between two others; the rest is the same."""
+        """Parse the next tags, as ``receive_data`` does; they follow the file's header and complete tags."""
         for kind, time, body in tags:
             if body and kind == VIDEO:
                 self._advance(time)
@@ -119,7 +119,7 @@ class FlvToFragments:
         return [*begun, *filter(None, fragments)]
 
     def _tags(self, view: memoryview) -> int:
-        """Take the complete tags; return the offset behind them."""
+        """Parse the complete tags; return the offset behind them."""
         position = 0
         if self._is_at_start:
             if len(view) < FILE_HEADER:
@@ -138,7 +138,7 @@ class FlvToFragments:
         return position
 
     def _advance(self, timestamp: int) -> None:
-        """Follow the stream's time in milliseconds, which is written modulo 2^32."""
+        """Unwrap the stream's time in milliseconds, which is written modulo 2^32."""
         if self._last is None:
             self._time = self._last = timestamp
         step = timestamp - self._last
@@ -148,17 +148,17 @@ class FlvToFragments:
         self._last = timestamp
 
     def _picture(self, view: bytes | memoryview, body: int, end: int) -> None:
-        """Take the body of a tag, which is at these offsets."""
+        """Push the packet of a video tag, whose body is at these offsets."""
         first, data = view[body], body + _AVC_HEADER
         if first >> 4 == _COMMAND:
             return
         if first & 0x8F != AVC:
             if not has_enhanced_header(VIDEO, first):
-                raise UnsupportedError("video of old that isn't H.264")
+                raise UnsupportedError("legacy FLV video that isn't H.264")
             self._enhanced(VIDEO, bytes(view[body:end]))
             return
         if end < data:
-            raise MalformedError("an FLV tag that ends too early")
+            raise MalformedError("an FLV tag that is cut off")
         kind = view[body + 1]
         if kind == SEQUENCE_HEADER:
             self._configure(VIDEO, Packet(PacketKind.CONFIGURATION, "avc1", bytes(view[data:end])))
@@ -172,15 +172,15 @@ class FlvToFragments:
         track.add_picture(time, shown, bytes(view[data:end]), is_sync=first >> 4 == KEY_FRAME)
 
     def _sound(self, view: bytes | memoryview, body: int, end: int) -> None:
-        """Take the body of a tag, which is at these offsets."""
+        """Push the packet of an audio tag, whose body is at these offsets."""
         data = body + _AAC_HEADER
         if view[body] >> 4 != AAC:
             if not has_enhanced_header(AUDIO, view[body]):
-                raise UnsupportedError("sound of old that isn't AAC")
+                raise UnsupportedError("legacy FLV audio that isn't AAC")
             self._enhanced(AUDIO, bytes(view[body:end]))
             return
         if end < data:
-            raise MalformedError("an FLV tag that ends too early")
+            raise MalformedError("an FLV tag that is cut off")
         kind = view[body + 1]
         if kind == SEQUENCE_HEADER:
             self._configure(AUDIO, Packet(PacketKind.CONFIGURATION, "mp4a", bytes(view[data:end])))
@@ -191,7 +191,7 @@ class FlvToFragments:
         track.add_sound(time, self.frame_samples, bytes(view[data:end]))
 
     def _enhanced(self, kind: int, body: bytes) -> None:
-        """Take the body of a tag whose header is that of Enhanced RTMP."""
+        """Push the packets of a tag whose header is that of Enhanced RTMP."""
         for packet in read_packets(kind, body):
             if packet.track or packet.kind is PacketKind.OTHER:
                 continue
@@ -205,7 +205,7 @@ class FlvToFragments:
                     self._enhanced_sound(packet)
 
     def _is_configured(self, kind: int, codec: str) -> bool:
-        """Tell whether a track has this codec; frames whose header hasn't come yet are left out."""
+        """Return whether a track is configured for a codec; frames before their configuration are dropped."""
         configuration = self._configurations.get(kind)
         if configuration is not None and configuration.codec == codec:
             return True
@@ -244,7 +244,7 @@ class FlvToFragments:
         track.add_sound(time, lasts, packet.data)
 
     def _configure(self, kind: int, configuration: Packet) -> None:
-        """Take a decoder's configuration; one that is repeated says nothing."""
+        """Apply a decoder configuration; repeated ones are ignored."""
         known = self._configurations.get(kind)
         if known is not None and known.told == configuration.told:
             return
@@ -280,5 +280,5 @@ class FlvToFragments:
     def _aac(self, configuration: bytes) -> FragmentTrack:
         rate, self.frame_samples = core_frames(configuration)
         if not configuration or not 0 < rate < 1 << 24:
-            raise MalformedError("AAC of no rate")
+            raise MalformedError("AAC without a sample rate")
         return sound_track("A_AAC", configuration, b"", rate, 2)

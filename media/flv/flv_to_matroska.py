@@ -1,7 +1,7 @@
-"""Rewrites what Enhanced RTMP carries as Matroska, which ffmpegs read that misread it in FLV.
+"""Rewrites FLV of Enhanced RTMP as Matroska, for versions of ffmpeg that can't read it as FLV.
 
-HEVC, AV1, VP9, Opus, FLAC, AC-3 and Enhanced AC-3, beside H.264, AAC and MP3; of several tracks the first of
-pictures and the first of sound.
+HEVC, AV1, VP9, Opus, FLAC, AC-3 and Enhanced AC-3, beside H.264, AAC and MP3; the first video and the first
+audio track.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ VIDEO_CODECS = {
 _TRACKS = {VIDEO: 1, AUDIO: 2}
 _WRAP = 1 << 32
 _EARLIEST = 10_000
-"""Milliseconds that are added to all times, so that none is negative where sound and picture begin apart."""
+"""Milliseconds that are added to all times, so that none is negative if audio and video begin apart."""
 
 _JUMP = 60_000
-"""Milliseconds by which times go on that jump back further: readers take it for the jump that it is."""
+"""Milliseconds by which times advance instead of a larger jump back: readers notice it as a jump."""
+
+
+HELD_MESSAGES, HELD_MILLISECONDS = 128, 1000
+"""Messages and milliseconds of the stream that are held until all tracks are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemuxLimits:
-    """Limits of what is held until all tracks are known."""
+    """Limits of the messages that are held until all tracks are known."""
 
-    held_messages: int = 128
-    held_milliseconds: int = 1000
     held_bytes: int = 8 << 20
     values: AmfLimits = field(default_factory=AmfLimits)
 
@@ -51,7 +53,7 @@ class FlvToMatroska:
     """Rewrites one FLV stream as Matroska, without I/O.
 
     Args:
-        limits: of what is held back.
+        limits: of messages that are held back.
     """
 
     def __init__(self, limits: RemuxLimits = DEFAULT_LIMITS, tag_limits: FlvLimits = FLV_LIMITS) -> None:
@@ -72,7 +74,7 @@ class FlvToMatroska:
         """Rewrite the next bytes of the stream, which begin with FLV's header.
 
         Raises:
-            MediaError: as for ``push``; also where a track comes that wasn't there at the beginning.
+            MediaError: as for ``push``; or a track appears after the head was written.
         """
         self._buffer += data
         found, position = list[bytes](), 0
@@ -96,10 +98,10 @@ class FlvToMatroska:
             timestamp: milliseconds, modulo 2^32.
 
         Returns:
-            What is to be passed on, perhaps nothing so far.
+            Bytes of Matroska; none while the tracks aren't known.
 
         Raises:
-            MediaError: its codec isn't one of those, or it is malformed.
+            MediaError: the codec isn't supported, or the tag is malformed.
         """
         if kind == SCRIPT:
             self._metadata = _read_metadata(body, self._limits.values) or self._metadata
@@ -112,12 +114,12 @@ class FlvToMatroska:
         return found
 
     def _unwrapped(self, timestamp: int) -> int:
-        """Give the time since the first tag, which doesn't wrap."""
+        """Return the unwrapped time since the first tag."""
         if self._times is None:
             self._times = timestamp, _EARLIEST
         last, time = self._times
         step = (timestamp - last + _WRAP // 2) % _WRAP - _WRAP // 2
-        # A publisher whose clock begins anew would have no time above 0 for as long as it published before.
+        # If a publisher's clock starts again, times would stay below 0 for as long as it had published.
         self._times = timestamp, time + (step if time + step >= 0 else _JUMP)
         return self._times[1]
 
@@ -139,7 +141,7 @@ class FlvToMatroska:
         since = time - self._held[0][1]
         self._held_bytes += len(packet.data)
         limits = self._limits
-        is_over = len(self._held) >= limits.held_messages or since >= limits.held_milliseconds
+        is_over = len(self._held) >= HELD_MESSAGES or since >= HELD_MILLISECONDS
         if len(self._tracks) < len(_TRACKS) and not is_over and self._held_bytes < limits.held_bytes:
             return b""
         held, self._held = self._held, None
@@ -155,7 +157,7 @@ class FlvToMatroska:
         return head + self._blocks.write(_TRACKS[kind], moment, packet.data, is_key=packet.is_key)
 
     def _track(self, kind: int, packet: Packet) -> LiveTrack | None:
-        """Describe a packet's track; None while its configuration hasn't come."""
+        """Describe a packet's track; return None before its configuration."""
         configuration = self._configurations.get(kind)
         own = b""
         if configuration is not None and configuration.codec == packet.codec:
@@ -168,7 +170,7 @@ class FlvToMatroska:
             name = VIDEO_CODECS[packet.codec]
             if not own:
                 return None
-            # Matroska has nothing of what describes VP9 in MP4.
+            # Matroska has no configuration of VP9.
             private, told = b"" if name == "V_VP9" else own, self._metadata
             return LiveTrack(_TRACKS[kind], name, private, told.pixels, told.frame_rate)
         check_taken(kind, packet.codec)
@@ -179,25 +181,25 @@ def check_taken(kind: int, codec: str, configuration: bytes = b"") -> None:
     """Check that a codec can be rewritten.
 
     Args:
-        codec: its FourCC, or its name where it has none.
-        configuration: of a decoder; empty where there is none.
+        codec: FourCC, or a name if it has none.
+        configuration: of the decoder; may be empty.
 
     Raises:
-        UnsupportedError: it can't.
-        MalformedError: its configuration isn't one.
+        UnsupportedError: the codec can't be rewritten.
+        MalformedError: the configuration is invalid.
     """
     if kind == VIDEO:
         if codec not in VIDEO_CODECS:
-            raise UnsupportedError(f"video {codec!r} isn't taken")
+            raise UnsupportedError(f"unsupported video codec {codec!r}")
     elif codec not in _AUDIO_CODECS:
-        raise UnsupportedError(f"audio {codec!r} isn't taken")
+        raise UnsupportedError(f"unsupported audio codec {codec!r}")
     elif configuration:
         _AUDIO_CODECS[codec](configuration, b"")
 
 
 @dataclass(frozen=True, slots=True)
 class _Metadata:
-    """What a stream's metadata say of its picture; zeros where they don't."""
+    """Video facts from a stream's metadata; zero if unknown."""
 
     pixels: tuple[int, int] = (0, 0)
     frame_rate: float = 0.0
@@ -208,7 +210,7 @@ def _read_metadata(body: bytes, limits: AmfLimits) -> _Metadata | None:
     try:
         values = read_values(body, limits)
     except MediaError:
-        # They are only a hint.
+        # Metadata are only a hint.
         return None
     told = values[1] if len(values) > 1 and values[0] == "onMetaData" else None
     if not isinstance(told, dict):
@@ -246,10 +248,10 @@ def _flac(configuration: bytes, _frame: bytes) -> LiveTrack | None:
 
 
 def flac_facts(configuration: bytes) -> tuple[bytes, int, int]:
-    """Give FLAC's configuration as files begin with it, the sampling rate and the channels.
+    """Return FLAC's configuration as at the beginning of files, the sampling rate and the channels.
 
     Raises:
-        MalformedError: it isn't one.
+        MalformedError: the configuration has no valid STREAMINFO.
     """
     # RFC 9639 §8.2: STREAMINFO has 34 bytes, which ffmpeg sends alone.
     if len(configuration) == 34:
@@ -259,7 +261,7 @@ def flac_facts(configuration: bytes) -> tuple[bytes, int, int]:
     (packed,) = struct.unpack_from(">I", configuration, 18)
     rate, channels = packed >> 12, (packed >> 9 & 7) + 1
     if not rate:
-        raise MalformedError("FLAC of no rate")
+        raise MalformedError("FLAC without a sample rate")
     return configuration, rate, channels
 
 
@@ -268,7 +270,7 @@ def _dolby(codec: str) -> Callable[[bytes, bytes], LiveTrack | None]:
         # ETSI TS 102 366 §4.4.1.3, §E.1.3.1.4: both have the rate's code in the same place.
         code = frame[4] >> 6 if len(frame) > 4 else 0
         rate = (48_000, 44_100, 32_000, 48_000)[code]
-        # Its decoder finds the channels.
+        # The decoder finds the channels.
         return LiveTrack(2, codec, sample_rate=rate, channels=2)
 
     return describe

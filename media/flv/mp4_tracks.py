@@ -1,6 +1,6 @@
-"""How what Enhanced RTMP carries goes into fragmented MP4: sample entries, samples, and how long they last.
+"""Conversion of Enhanced RTMP's codecs to fragmented MP4: sample entries, samples and durations.
 
-A track begins with its first frame: some codecs have no configuration, or one that doesn't say the size.
+A track begins with its first frame: some codecs have no configuration, or one without the picture's size.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_CONFIGURATION = 8 << 10
 """Largest configuration in bytes; the usual ones have some hundred."""
 
 MAX_UNITS = 64
-"""Most NAL units of a picture that are looked at for parameter sets, which come before its slices."""
+"""Most NAL units of a picture that are searched for parameter sets, which precede its slices."""
 
 _HEVC_SETS = range(32, 35)
 _HEVC_SLICES = range(32)
@@ -44,7 +44,7 @@ _HEVC_SLICES = range(32)
 
 _DOLBY_HEADER = 9
 _MOST_DOLBY_FRAMES = 16
-"""Most frames of E-AC-3 that belong together: eight streams, and what depends on them."""
+"""Most frames of E-AC-3 for one time: eight independent substreams and their dependent ones."""
 
 _LONGEST_OPUS = 5760
 """Samples of the longest packet (RFC 6716 §3.4): 120 ms."""
@@ -52,11 +52,11 @@ _LONGEST_OPUS = 5760
 
 @dataclass(frozen=True, slots=True)
 class PictureCoder:
-    """A track of pictures that has begun.
+    """A video track that has begun.
 
     Attributes:
-        as_sample: gives a frame as MP4 has it; nothing where there is no picture in it.
-        can_begin: tells whether decoding can begin with a frame, whatever its publisher says.
+        as_sample: converts a frame to an MP4 sample, which is empty if the frame has no picture.
+        can_begin: returns whether decoding can begin with a frame, regardless of the publisher's flag.
     """
 
     track: FragmentTrack
@@ -66,10 +66,10 @@ class PictureCoder:
 
 @dataclass(frozen=True, slots=True)
 class SoundCoder:
-    """A track of sound that has begun.
+    """An audio track that has begun.
 
     Attributes:
-        samples: tells how many samples a frame has; MediaError where it is none that goes on with the track.
+        samples: returns the number of samples in a frame; raises MediaError if it can't continue the track.
     """
 
     track: FragmentTrack
@@ -79,7 +79,7 @@ class SoundCoder:
 def picture_track(
     entry: bytes, size: tuple[int, int], pixel_aspect: tuple[int, int] = (1, 1)
 ) -> FragmentTrack:
-    """Begin a track of pictures.
+    """Begin a video track.
 
     Args:
         size: width and height in pixels.
@@ -96,7 +96,7 @@ def picture_facts(
     pixel_aspect: tuple[int, int] = (1, 1),
     colour: Colour | None = None,
 ) -> MatroskaTrack:
-    """Describe a track of pictures to ``codec_facts``; the codec has its ID in Matroska."""
+    """Describe a video track to ``codec_facts``; ``codec`` is an ID of Matroska."""
     display = size[0] * pixel_aspect[0], size[1] * pixel_aspect[1]
     return MatroskaTrack(
         TRACKS[VIDEO], PICTURE_TRACK, codec, configuration, pixels=size, display=display, colour=colour
@@ -104,32 +104,32 @@ def picture_facts(
 
 
 def begin_picture(configuration: Packet, frame: bytes) -> PictureCoder:
-    """Begin a track of pictures with its first key frame.
+    """Begin a video track with its first key frame.
 
     Args:
-        configuration: the decoder's, of a codec that ``check_copied`` lets pass, and neither H.264 nor AAC.
+        configuration: of a codec that ``check_copied`` accepts, except H.264.
 
     Raises:
-        MediaError: it can't be carried, or one of the two isn't what it is said to be.
+        MediaError: the codec can't be carried, or configuration or frame is malformed.
     """
     _check_size(configuration.data)
     return _PICTURES[configuration.codec](configuration.data, frame)
 
 
 def begin_sound(configuration: Packet, frame: bytes) -> SoundCoder:
-    """Begin a track of sound with its first frame; the rest is as for ``begin_picture``."""
+    """Begin an audio track with its first frame; the configuration isn't AAC's. Raises MediaError."""
     _check_size(configuration.data)
     return _SOUNDS[configuration.codec](configuration.data, frame)
 
 
 def check_copied(kind: int, codec: str) -> None:
-    """Check that a codec goes into fragments; ``kind`` is that of its tags.
+    """Check that a codec can be copied into fragments; ``kind`` is ``AUDIO`` or ``VIDEO``.
 
     Raises:
-        UnsupportedError: it doesn't.
+        UnsupportedError: the codec can't be copied.
     """
     if codec not in _CODECS[kind]:
-        raise UnsupportedError(f"{codec!r} isn't copied")
+        raise UnsupportedError(f"codec {codec!r} can't be copied into MP4")
 
 
 def _check_size(configuration: bytes) -> None:
@@ -154,7 +154,7 @@ def _hevc(configuration: bytes, _frame: bytes) -> PictureCoder:
     if complete is None:
         return PictureCoder(track_of(entry), lambda frame: frame, can_begin)
     length_size = (configuration[21] & 3) + 1
-    # ISO/IEC 14496-15 §8.4.1.1: what the sample entry has mustn't be in samples of hvc1.
+    # ISO/IEC 14496-15 §8.4.1.1: samples of hvc1 mustn't repeat the sample entry's parameter sets.
     known = frozenset(unit for kind, unit in sets if kind in _HEVC_SETS)
     entry = box(complete.kind, complete.fixed, *complete.boxes)
     as_sample = functools.partial(_without_sets, known, length_size)
@@ -162,7 +162,7 @@ def _hevc(configuration: bytes, _frame: bytes) -> PictureCoder:
 
 
 def _looking(entry: SampleEntry) -> Callable[[bytes], bool]:
-    """Give what tells by its beginning whether decoding can begin with a frame."""
+    """Return a function that checks whether decoding can begin with a frame."""
     look = sample_starts(entry)
 
     def can_begin(frame: bytes) -> bool:
@@ -172,7 +172,7 @@ def _looking(entry: SampleEntry) -> Callable[[bytes], bool]:
 
 
 def _without_sets(known: frozenset[bytes], length_size: int, frame: bytes) -> bytes:
-    """Leave out parameter sets that come before a picture's slices, where they are known."""
+    """Remove known parameter sets before a picture's slices."""
     kept, begin, at = list[bytes](), 0, 0
     for _ in range(MAX_UNITS):
         unit = at + length_size
@@ -195,7 +195,7 @@ def _av1(configuration: bytes, frame: bytes) -> PictureCoder:
         found = find_sequence(frame)
         if found is None:
             raise MalformedError("AV1 without a sequence header")
-        # Its colours are read there.
+        # The colours are in the sequence header.
         configuration = configuration[:4] + found[0]
     size = found[1].size
     entry = codec_facts(picture_facts("V_AV1", configuration, size), b"", 0.0).sample_entry
@@ -209,7 +209,7 @@ def _vp9(configuration: bytes, frame: bytes) -> PictureCoder:
         colour = Colour(*configuration[7:10])
     numbers = colour.primaries, colour.transfer, colour.matrix
     made = vp9_configuration(frame, size, 0.0, numbers)
-    # What the publisher tells has the level by its frame rate, too.
+    # The publisher's configuration has the level by the frame rate, too.
     if is_told and (configuration[4], configuration[6] >> 1) == (made[4], made[6] >> 1):
         made = configuration[:10] + bytes(2)
     has_colour = numbers != (UNSPECIFIED,) * 3
@@ -222,7 +222,7 @@ def _vp9(configuration: bytes, frame: bytes) -> PictureCoder:
 
 
 def sound_track(codec: str, configuration: bytes, frame: bytes, rate: int, channels: int) -> FragmentTrack:
-    """Begin a track of sound; the codec has its ID in Matroska."""
+    """Begin an audio track; ``codec`` is an ID of Matroska."""
     told = MatroskaTrack(
         TRACKS[AUDIO], SOUND_TRACK, codec, configuration, sample_rate=rate, channels=channels
     )
@@ -253,7 +253,7 @@ def _flac(configuration: bytes, frame: bytes) -> SoundCoder:
 def _dolby(coding: SoundCoding, _configuration: bytes, frame: bytes) -> SoundCoder:
     first = coding.parse(frame[:_DOLBY_HEADER].ljust(_DOLBY_HEADER, b"\0"))
     samples = functools.partial(_samples_of_dolby, coding, first.kind)
-    # Its configuration has the channels.
+    # The configuration has the channels.
     return SoundCoder(sound_track(coding.codec, b"", frame, first.rate, 2), samples)
 
 

@@ -1,7 +1,7 @@
 """Divides FLV into chunks for restarts of a decoder, without I/O.
 
 Finds sequence headers, key frames, and changes that a decoder can't follow: of codecs, of sizes, or jumps in
-time; in tags of old, and in those of Enhanced RTMP.
+time; in legacy tags, and in those of Enhanced RTMP.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from media.flv.tags import (
 from media.stream_reader import CLOCK_RATE, StreamChunk, without_front
 
 LATE = CLOCK_RATE
-"""Clock ticks from the stream's beginning behind which the first sound or picture begins another one."""
+"""Clock ticks from the stream's beginning after which the first audio or video tag is a change of tracks."""
 
 LONGEST_STEP = 3000
 """Milliseconds by which timestamps may advance, or go back due to interleaving, between tags."""
@@ -47,12 +47,12 @@ class FlvReader:
         self._limits = limits
         self._buffer = bytearray()
         self._file_header = b""
-        # By kind of tag: the newest that a decoder needs first, and what it tells.
+        # By kind of tag: the newest sequence header, and its decoder-relevant part.
         self._headers: dict[int, bytes] = {}
         self._told: dict[int, bytes] = {}
-        # By kind: the FourCC of Enhanced RTMP's header, or nothing in tags of old.
+        # By kind: the FourCC of Enhanced RTMP's header, or nothing in legacy tags.
         self._codecs: dict[int, str] = {}
-        # Kinds and first bytes of tags of Enhanced RTMP with which nothing begins.
+        # Kinds and first bytes of Enhanced RTMP tags that aren't access points.
         self._continuing = set[tuple[int, int, int]]()
         self._seen_video = False
         self._time: int | None = None
@@ -61,18 +61,18 @@ class FlvReader:
 
     @property
     def signature(self) -> bytes:
-        """What the sequence headers tell, and of Enhanced RTMP the codecs: some have no header."""
+        """The sequence headers, and the codecs of Enhanced RTMP, some of which have no header."""
         kinds = (VIDEO, AUDIO)
         codecs = "".join(self._codecs.get(kind, "") for kind in kinds).encode("latin-1")
         return b"".join(self._told.get(kind, b"") for kind in kinds) + codecs
 
     @property
     def is_enhanced(self) -> bool:
-        """Whether a track has codecs in the manner of Enhanced RTMP, which old ffmpegs misread."""
+        """Whether a track uses Enhanced RTMP's tags, which old versions of ffmpeg misread."""
         return any(self._codecs.values())
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Returns:
             Completed tags, in order; those between a jump in time and the next key frame are dropped, scripts
@@ -96,10 +96,10 @@ class FlvReader:
         return found
 
     def receive_tags(self, tags: Sequence[Tag]) -> list[StreamChunk]:
-        """Take the next tags, behind the file's header and between two others.
+        """Parse the next tags; they follow the file's header and complete tags.
 
         Returns:
-            Chunks that have them as tags, too, but for what a new decoder is given first behind a change.
+            Chunks with ``tags``, except for the headers that a new decoder needs after a change.
         """
         found: list[StreamChunk] = []
         begin, last = 0, self._time
@@ -118,13 +118,13 @@ class FlvReader:
         return found
 
     def _join_tags(self, tags: Sequence[Tag], found: list[StreamChunk]) -> None:
-        """Give tags with which nothing begins as one chunk: a chunk costs as much as ten of them."""
+        """Emit tags that aren't access points as one chunk: a chunk costs as much as ten of them."""
         if tags:
             self._advance(tags[-1][1])
             found.append(StreamChunk(UnwrittenTags.of(tags), clock=self._elapsed, tags=tags))
 
     def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:
-        """Take the complete tags; return the offset behind them."""
+        """Parse the complete tags; return the offset behind them."""
         position = begin = 0
         tags = complete_tags(view, position, self._limits) if self._file_header else ()
         for kind, time, body, end in tags:
@@ -141,7 +141,7 @@ class FlvReader:
         return position
 
     def _goes_on(self, kind: int, first: int, second: int, step: int) -> bool:
-        """Tell by a tag's first bytes and its step in time whether nothing begins or changes: most are so."""
+        """Return whether a tag, by its first bytes and time, is neither access point nor change: most are."""
         if self._jumped or not self._seen_video or not -LONGEST_STEP <= step <= LONGEST_STEP:
             return False
         if kind == VIDEO:
@@ -153,7 +153,7 @@ class FlvReader:
         return kind == AUDIO and (second != SEQUENCE_HEADER or first >> 4 != AAC)
 
     def _join(self, tags: memoryview, found: list[StreamChunk]) -> None:
-        """Give written tags with which nothing begins as one chunk, as ``_join_tags`` does."""
+        """Emit serialized tags that aren't access points as one chunk, as ``_join_tags`` does."""
         if tags:
             found.append(StreamChunk(bytes(tags), clock=self._elapsed))
 
@@ -164,7 +164,7 @@ class FlvReader:
 
     def _tag(self, kind: int, time: int, tag: bytes) -> list[StreamChunk]:
         if kind == SCRIPT:
-            # ffmpeg takes other scripts, and metadata at any other time, for a stream of text.
+            # ffmpeg mistakes other scripts, and metadata at any other time, for a stream of text.
             is_metadata, text = tag.startswith(ON_METADATA, TAG_HEADER), _body(tag)
             return self._header(kind, write_tag(kind, 0, text), text) if is_metadata else []
         if kind not in (AUDIO, VIDEO):
@@ -178,18 +178,18 @@ class FlvReader:
         return self._frame(kind, time, tag, is_key=kind == VIDEO and _is_key_frame(body))
 
     def _enhanced(self, kind: int, time: int, tag: bytes) -> list[StreamChunk]:
-        """Take a tag in the manner of Enhanced RTMP."""
+        """Process a tag of Enhanced RTMP."""
         body = _body(tag)
         of_first = (one for one in read_packets(kind, body) if not one.track)
         packet = next((one for one in of_first if one.kind is not PacketKind.OTHER), None)
         if packet is None:
-            # Other tracks, and messages beside the frames: ffmpeg would take them for other codecs.
+            # Other tracks, and messages beside the frames: ffmpeg would mistake them for other codecs.
             return []
         former, was_enhanced = self._codecs.get(kind), self.is_enhanced
         self._codecs[kind] = packet.codec
         if former != packet.codec:
             self._continuing = {one for one in self._continuing if one[0] != kind}
-        # What was given so far was for a decoder that doesn't know such tags.
+        # The chunks so far were for a decoder that doesn't know such tags.
         changes = not was_enhanced and self._time is not None
         if packet.kind is PacketKind.CONFIGURATION:
             return self._header(kind, tag, packet.told, changes=changes)
@@ -204,7 +204,7 @@ class FlvReader:
         return anew + self._frame(kind, time, tag, is_key=kind == VIDEO and packet.is_key)
 
     def _frame(self, kind: int, time: int, tag: bytes, *, is_key: bool) -> list[StreamChunk]:
-        """Take audio or video."""
+        """Process an audio or video frame."""
         if self._time is not None and abs(time - self._time) > LONGEST_STEP:
             self._jumped, self._time = True, time
         self._advance(time)
@@ -218,15 +218,15 @@ class FlvReader:
         return [StreamChunk(tag, access=access, clock=self._elapsed)]
 
     def _header(self, kind: int, tag: bytes, told: bytes, *, changes: bool = False) -> list[StreamChunk]:
-        """Take what a decoder needs first, and what it tells; ``changes`` where none goes on in any case."""
+        """Process a sequence header; with ``changes``, no decoder can continue in any case."""
         former, self._told[kind], self._headers[kind] = self._told.get(kind), told, tag
-        # Sound that comes late is none that a decoder of the stream so far knows of.
+        # A running decoder doesn't know of audio that begins late.
         is_known = not changes and (self._elapsed < LATE if former is None else former == told)
-        # What is repeated, perhaps at each key frame, isn't one more that a decoder needs first.
+        # A header that is repeated, perhaps at each key frame, isn't emitted again.
         return [StreamChunk(tag, header=former is None)] if kind == SCRIPT or is_known else self._anew()
 
     def _anew(self) -> list[StreamChunk]:
-        """Return what a new decoder needs first."""
+        """Return the headers that a new decoder needs first."""
         tags = [self._headers[kind] for kind in (SCRIPT, VIDEO, AUDIO) if kind in self._headers]
         first = StreamChunk(self._file_header, header=True, changes=True)
         return [first, *(StreamChunk(tag, header=True) for tag in tags)]
@@ -237,7 +237,7 @@ def _body(tag: bytes) -> bytes:
 
 
 def _is_sequence_header(kind: int, body: bytes) -> bool:
-    """Tell by a tag's first bytes whether it has a decoder's configuration (§E.4.2.2, §E.4.3.2)."""
+    """Return whether a tag has a decoder configuration, by its first bytes (§E.4.2.2, §E.4.3.2)."""
     if len(body) < 2 or body[1] != SEQUENCE_HEADER:
         return False
     return (kind == VIDEO and body[0] & 0x0F == AVC) or (kind == AUDIO and body[0] >> 4 == AAC)

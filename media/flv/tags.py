@@ -1,6 +1,6 @@
-"""The tags of Flash video as they follow each other (Adobe's FLV file format, version 10.1, annex E).
+"""The sequence of tags in Flash video (Adobe's FLV file format, version 10.1, annex E).
 
-What is in them `audio_video_tags` reads, of Enhanced RTMP too.
+`audio_video_tags` reads the bodies of audio and video tags.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIZE_BEHIND = 4
 
 AUDIO, VIDEO, SCRIPT = 8, 9, 18
 ON_METADATA = b"\2\0\x0aonMetaData"
-"""How a script tag begins that tells of the stream (§E.4.4.1, §E.5)."""
+"""First bytes of the script tag with the stream's metadata (§E.4.4.1, §E.5)."""
 
 AVC, AAC, KEY_FRAME = 7, 10, 1
 SEQUENCE_HEADER, CODED = 0, 1
@@ -55,10 +55,10 @@ DEFAULT_LIMITS = FlvLimits()
 
 
 class UnwrittenTags(NamedTuple):
-    """Tags whose bytes are made only when somebody asks for them: of a copied stream hardly anybody does.
+    """Tags that are serialized only on demand: of a copied stream, the bytes are rarely needed.
 
     Attributes:
-        size: of their bytes.
+        size: bytes of the serialized tags.
     """
 
     tags: Sequence[Tag]
@@ -66,35 +66,35 @@ class UnwrittenTags(NamedTuple):
 
     @classmethod
     def of(cls, tags: Sequence[Tag]) -> UnwrittenTags:
-        """Take these tags."""
+        """Compute the size of tags."""
         around = TAG_HEADER + SIZE_BEHIND
         return cls(tags, around * len(tags) + sum([len(body) for _, _, body in tags]))
 
     def pieces(self) -> list[bytes]:
-        """Make the bytes, in pieces that are to be joined."""
+        """Serialize the tags, in pieces that are to be joined."""
         return _pieces(self.tags)
 
 
 def file_header() -> bytes:
-    """Write what stands before the first tag (§E.2), for audio and video."""
+    """Write the file header before the first tag (§E.2), for audio and video."""
     return b"FLV\1\5" + FILE_HEADER_BYTES.to_bytes(4, "big") + bytes(SIZE_BEHIND)
 
 
 def complete_tags(
     view: memoryview, position: int, limits: FlvLimits = DEFAULT_LIMITS
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Find the tags behind an offset that have come whole (§E.4.1).
+    """Find the complete tags behind an offset (§E.4.1).
 
     Args:
-        view: of a stream's bytes so far.
-        position: where a tag begins, or is to begin.
+        view: the stream's bytes so far.
+        position: offset at which the next tag begins.
 
     Yields:
         A tag's kind, its timestamp in milliseconds, modulo 2^32, and the offsets at which its body begins and
         ends; ``SIZE_BEHIND`` bytes behind that the next tag begins.
 
     Raises:
-        TooLargeError: a tag claims to be larger than it may be.
+        TooLargeError: a tag is larger than the limit.
     """
     most = limits.tag_bytes
     while len(view) - position >= TAG_HEADER:

@@ -18,7 +18,7 @@ DATES_KEPT = 64
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 UNQUOTABLE = '"\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff'
-"""What a quoted-string can't have, as a character class: double quotes, CR, LF (§4.2), other control
+"""Characters that a quoted-string can't have, as a class: double quotes, CR, LF (§4.2), other control
 characters (§4.1), Unicode line separators, and lone surrogates. Tabs are allowed: §4.4.5.2 separates names by
 them.
 """

@@ -1,4 +1,4 @@
-"""Writes HLS media playlists: typed values in, RFC 8216bis tags out. `publish` decides what a playlist says.
+"""Writes HLS media playlists: typed values in, RFC 8216bis tags out. `publish` has the policy.
 
 A playlist is a frozen dataclass with ``render()``. Durations are fractions of seconds until they are written,
 so that rounding errors don't add up.
@@ -23,13 +23,13 @@ LONG_BYTES = 16 << 10
 
 
 def target_duration(durations: Iterable[Fraction]) -> int:
-    """Give the longest of some segments' durations in whole seconds, rounded to the nearest (§4.4.3.1)."""
+    """Return the longest duration in whole seconds, each rounded to the nearest (§4.4.3.1)."""
     return max(1, math.floor(max(durations) + Fraction(1, 2)))
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """A range of the bytes of a resource (§4.4.4.2): how many there are, and the position of the first."""
+    """A range of the bytes of a resource (§4.4.4.2): length, and offset of the first byte."""
 
     length: int
     offset: int
@@ -72,12 +72,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """EXT-X-TILES of Roku's image media playlists: how small pictures lie in a large one.
+    """EXT-X-TILES of Roku's image media playlists: the grid of small pictures in a large one.
 
     Attributes:
-        resolution: width and height of each in pixels.
-        layout: how many there are side by side and one above the other.
-        duration: for how long each stands, in seconds.
+        resolution: width and height of a small picture in pixels.
+        duration: seconds that a small picture is shown.
     """
 
     resolution: tuple[int, int]
@@ -99,15 +98,15 @@ class Segment:
     """A media segment with its tags (§4.4.4).
 
     Attributes:
-        uri: its address; None for the last segment while it only has parts.
+        uri: None for the last segment while it only has parts.
         duration: seconds (EXTINF); meaningless without a URI.
-        map: its init segment; written if it differs from the previous one, and after a discontinuity.
-        parts: its partial segments, while they are listed.
+        map: init segment; written if it differs from the previous one, and after a discontinuity.
+        parts: partial segments, while they are listed.
         discontinuity: whether EXT-X-DISCONTINUITY precedes it.
-        program_date_time: of its first sample, in seconds since the epoch.
-        gap: whether it is missing (EXT-X-GAP).
-        byte_range: where it is in the resource at its address (EXT-X-BYTERANGE); None where it is all of it.
-        tiles: how pictures lie in it, of an image playlist.
+        program_date_time: of the first sample, in seconds since the epoch.
+        gap: whether the segment is missing (EXT-X-GAP).
+        byte_range: range of the resource at the URI (EXT-X-BYTERANGE); None for all of it.
+        tiles: grid of an image playlist's pictures, or None.
     """
 
     uri: str | None
@@ -121,7 +120,7 @@ class Segment:
     tiles: Tiles | None = None
 
     def lines(self, previous_map: Map | None) -> list[str]:
-        """Write its tags and URI.
+        """Write the segment's tags and its URI.
 
         Args:
             previous_map: the EXT-X-MAP in force, which is not repeated.
@@ -190,7 +189,7 @@ class RenditionReport:
 
 
 class Older(NamedTuple):
-    """Lines of older segments, which were written for an earlier playlist.
+    """Lines of older segments, reused from an earlier playlist.
 
     Attributes:
         first: lines of the first segments.
@@ -225,11 +224,11 @@ class MediaPlaylist:
         date_ranges: EXT-X-DATERANGE tags, each as its line.
         removed_date_ranges: IDs of recently removed ones, for a delta update that skips some; else None.
         preload_hint: URI of the next part, or None.
-        map_hint: URI of its init segment if it isn't in force yet, or None.
+        map_hint: URI of the next part's init segment if it isn't in force yet, or None.
         ended: whether EXT-X-ENDLIST ends it.
         i_frames_only: whether each segment is one I-frame.
         images_only: whether each segment is a picture (EXT-X-IMAGES-ONLY, Roku's).
-        comments: lines for people who read it (§4.1), without the ``#`` in front.
+        comments: lines for human readers (§4.1), without the ``#`` in front.
     """
 
     target_duration: int
@@ -263,7 +262,7 @@ class MediaPlaylist:
         return b"".join(rendered(self.pieces())).decode()
 
     def pieces(self) -> Pieces:
-        """Write the playlist; texts that it shares with others are pieces of their own."""
+        """Write the playlist as pieces; texts shared with other playlists are separate pieces."""
         start, segments, end = self._start_lines(), self._segment_lines(), self._end_lines()
         ranges = text(self.date_ranges)
         if len(ranges) < LONG_BYTES:

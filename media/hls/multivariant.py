@@ -42,7 +42,7 @@ class Variant:
                     None if self.supplemental_codecs is None else quoted(self.supplemental_codecs),
                 ),
                 ("RESOLUTION", width_height),
-                # Of slides there may be so few in an hour that they have no rate.
+                # A slide show may have so few pictures in an hour that the rate rounds to 0.
                 ("FRAME-RATE", None if frame_rate == "0.000" else frame_rate),
                 ("VIDEO-RANGE", self.video_range),
                 ("AUDIO", None if self.audio is None else quoted(self.audio)),
@@ -144,10 +144,10 @@ class SessionData:
 
 @dataclass(frozen=True, slots=True)
 class MultivariantPlaylist:
-    """A multivariant playlist (§4.4.6); comments (§4.1) are for people, each a line without a break.
+    """A multivariant playlist (§4.4.6); comments (§4.1) are lines for human readers.
 
-    ``independent`` says that each segment can be decoded without any other (§4.4.2.1), ``pictures`` what
-    players show while somebody seeks.
+    ``independent`` means that each segment can be decoded without any other (§4.4.2.1); players show
+    ``pictures`` while a viewer seeks.
     """
 
     variants: Sequence[Variant]

@@ -15,7 +15,7 @@ from fractions import Fraction
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 
 SPLIT_CHARACTERS = 64 << 10
-"""How much is split into lines at once, as that holds the GIL."""
+"""Characters that are split into lines at once, as splitting holds the GIL."""
 
 LARGEST_NUMBER = (1 << 63) - 1
 """Largest decimal integer; §4.2 allows twice that."""
@@ -113,7 +113,7 @@ class ListedSegment:
 
 @dataclass(frozen=True, slots=True)
 class MediaListing:
-    """What a media playlist lists: segments, and whether more will come.
+    """A parsed media playlist: segments, and whether more will come.
 
     Attributes:
         target_duration: seconds.
@@ -155,9 +155,9 @@ def read_playlist(
     """Read a playlist; takes up to a second for the longest.
 
     Raises:
-        MalformedError: it isn't a playlist, or violates a rule that matters.
-        UnsupportedError: it uses EXT-X-DEFINE or EXT-X-SKIP.
-        TooLargeError: it is too large, or has too much of something.
+        MalformedError: the text isn't a playlist, or violates a rule that matters for fetching segments.
+        UnsupportedError: the playlist uses EXT-X-DEFINE or EXT-X-SKIP.
+        TooLargeError: a limit is exceeded.
     """
     if len(data) > limits.playlist_bytes:
         raise TooLargeError(f"a playlist of more than {limits.playlist_bytes} bytes")
@@ -241,13 +241,13 @@ class _MediaReader:
         self._segments: list[ListedSegment] = []
         self._ended = False
         self._locked = ""
-        # By KEYFORMAT, what is in force (§4.4.4.4).
+        # The keys in force, by KEYFORMAT (§4.4.4.4).
         self._keys: dict[str, Mapping[str, str]] = {}
         self._map: Resource | None = None
         self._duration: Fraction | None = None
         self._range: str | None = None
         self._discontinuity = self._gap = False
-        # §4.4.4.2: a range without an offset begins where the last one of that resource ended.
+        # §4.4.4.2: a range without an offset begins where the previous range of the same resource ended.
         self._ends: dict[str, int] = {}
 
     def read(self, lines: list[str]) -> MediaListing:
@@ -337,7 +337,7 @@ class _MediaReader:
             return None
         found = _RANGE.fullmatch(told.strip())
         if found is None or int(found[1]) == 0:
-            raise MalformedError("a byte range that is none")
+            raise MalformedError("an invalid byte range")
         begin = self._ends.get(uri, 0) if found[2] is None else int(found[2])
         self._ends[uri] = begin + int(found[1])
         return begin, int(found[1])
@@ -347,14 +347,14 @@ def attributes(text: str) -> dict[str, str]:
     """Read an attribute list (§4.2), without the quotes of quoted-strings.
 
     Raises:
-        MalformedError: it is malformed.
+        MalformedError: the text is no attribute list.
     """
     found: dict[str, str] = {}
     position, text = 0, text.strip()
     while position < len(text):
         match = _ATTRIBUTE.match(text, position)
         if match is None:
-            raise MalformedError("an attribute list that is none")
+            raise MalformedError("an invalid attribute list")
         found[match[1]] = match[2].strip('"')
         position = match.end()
         while position < len(text) and text[position] == " ":
@@ -366,7 +366,7 @@ def attributes(text: str) -> dict[str, str]:
 def _seconds(text: str, longest: int) -> Fraction:
     whole, _, places = text.partition(".")
     if not _SECONDS.fullmatch(text):
-        raise MalformedError("a duration that is none")
+        raise MalformedError("an invalid duration")
     numerator, denominator = int(whole + places), 10 ** len(places)
     if numerator > longest * denominator:
         raise TooLargeError(f"a duration of more than {longest} seconds")

@@ -1,7 +1,7 @@
 """Text that many playlists share, such as the lines of older segments, with its digest and compressed form.
 
-They are computed once: a day's playlist has megabytes, of which only a few lines are new each time. A deflate
-stream may be assembled from separately compressed blocks (RFC 1951 §3.2).
+Digest and compressed form are computed once: a day's playlist has megabytes, of which only a few lines are
+new each time. A deflate stream may be assembled from separately compressed blocks (RFC 1951 §3.2).
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def digest_of(text: bytes) -> bytes:
 
 
 class DigestedText(bytes):
-    """A text together with its digest, so that who sends it again needn't make that."""
+    """A text together with its digest, which is computed once for all responses."""
 
     digest: bytes
 
 
 class SharedText(DigestedText):
-    """Text that is part of many texts."""
+    """A text that is part of many responses, with its compressed form."""
 
     deflated: Deflated
 
     @classmethod
     def of(cls, text: bytes) -> SharedText:
-        """Make one, with digest and compressed form."""
+        """Compute the digest and the compressed form of a text."""
         made = cls(text)
         made.digest, made.deflated = digest_of(text), deflate(text)
         return made
@@ -79,7 +79,7 @@ Replacements = tuple[tuple[bytes, bytes], ...]
 
 
 class FilledText(NamedTuple):
-    """A template with replacements, whose bytes are made as they are sent.
+    """A template with replacements, whose bytes are made when they are sent.
 
     Length and digest are known without them, so even a long text costs no memory for each reader.
     """
@@ -101,7 +101,7 @@ class FilledText(NamedTuple):
         return digest_of(self.template.text.digest + _digest_of_all(self.replacements))
 
     def render(self) -> bytes:
-        """Make its bytes."""
+        """Return the text with the replacements."""
         text: bytes = self.template.text
         for mark, new in self.replacements:
             if self.template.count(mark):

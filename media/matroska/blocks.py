@@ -1,7 +1,7 @@
-"""Where the frames of a Matroska file lie: its clusters' blocks (RFC 9559 §5.1.3, §10), by their headers.
+"""Positions of the frames of a Matroska file, from the headers of its blocks (RFC 9559 §5.1.3, §10).
 
-Cues say where a few key frames are, but not how large any frame is. So the blocks are gone through from one
-header to the next; what is between them, nearly all of the file, isn't read.
+Cues have the positions of a few key frames, but no frame's size. So all block headers are read, one after the
+other; the frames between them, nearly all of the file, are skipped.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""
 
 WINDOW_BYTES = 4 << 10
-"""How much is read at once: of small frames many headers are in it, of large ones one."""
+"""Bytes that are read at once: they hold many headers of small frames, or one of a large frame."""
 
 HEAD_BYTES = 32
-"""Bytes in which the header of an element is, and that of a block in it, or a number."""
+"""Bytes that always hold the header of an element with that of a block, or with a number."""
 
 LACED_BYTES = 2048
-"""Bytes in which the header of a block is with the sizes of the frames in it: up to 256 (§10.3)."""
+"""Bytes that always hold the header of a laced block with the sizes of its frames: up to 256 (§10.3)."""
 
 BLOCK_HEADER_BYTES = 11
 """Bytes that always suffice for :func:`block_header`: eight of a number, two of a time and one of flags."""
@@ -65,15 +65,14 @@ LATEST = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class MatroskaLimits:
-    """What a Matroska file may be made of.
+    """Limits of a Matroska file.
 
     Attributes:
-        elements: most elements that are gone through, beside frames a few for each cluster.
+        elements: most elements that are visited: beside frames a few for each cluster.
         frames: most frames of all tracks together: six hours of film and sound have a million and a half.
         metadata_bytes: largest ``Info`` or ``Tracks``, which are read as a whole.
         table_bytes: memory for the tables of samples of all tracks.
-        searched_bytes: how many bytes are read in search of clusters that lie behind damage.
-        name_characters: how much of a track's name is kept; in longer ones nobody could choose in a menu.
+        searched_bytes: most bytes that are read in search of clusters behind damage.
     """
 
     elements: int = 1 << 21
@@ -81,18 +80,16 @@ class MatroskaLimits:
     metadata_bytes: int = 4 << 20
     table_bytes: int = 48 << 20
     searched_bytes: int = 64 << 20
-    name_characters: int = 256
 
 
 class Frames:
-    """Where the frames of one Matroska track lie, in the order of decoding.
+    """Positions and times of one Matroska track's frames, in decoding order.
 
     Attributes:
-        times: timestamp of each one's block, in the file's ticks.
-        offsets: where each one lies in the file.
-        sizes: bytes of each.
-        flags: of each ``KEY``, and its place among those of its block shifted by one bit.
-        last_duration: ticks of the last block, where it says so; or None.
+        times: timestamp of each frame's block, in the file's ticks.
+        sizes: bytes of each frame.
+        flags: ``KEY``, and the frame's index in its block shifted left by one bit.
+        last_duration: ticks of the last block; None if the file doesn't say.
     """
 
     __slots__ = ("flags", "last_duration", "offsets", "sizes", "times")
@@ -111,14 +108,14 @@ KEY = 1
 
 @dataclass(frozen=True, slots=True)
 class MatroskaFile:
-    """The tracks of a Matroska file, and where their frames lie in it.
+    """The tracks of a Matroska file, and the positions of their frames.
 
     Attributes:
         tracks: in the file's order.
-        frames: of each track, by its number.
+        frames: by track number.
         timestamp_scale: nanoseconds of a tick.
         cut_short: whether the file ends within a cluster.
-        damaged: whether some of a cluster couldn't be read, behind which another one goes on.
+        damaged: whether a part of a cluster before another one couldn't be read.
     """
 
     tracks: tuple[MatroskaTrack, ...]
@@ -134,16 +131,15 @@ def read_blocks(
     """Find the tracks of a Matroska file, and all of their frames.
 
     Args:
-        read: reads from it; it may block.
-        size: its length in bytes.
-        limits: what it may be made of.
-        reserve: called before memory is taken for frames.
+        read: reads from the file; it may block.
+        size: length of the file in bytes.
+        reserve: called before memory is allocated for frames.
 
     Raises:
-        MalformedError: it breaks its format, or has no tracks.
-        UnsupportedError: its blocks are encrypted.
-        TooLargeError: there is more in it than the limits allow.
-        OSError: it can't be read.
+        MalformedError: the file violates its format, or has no tracks.
+        UnsupportedError: blocks are encrypted.
+        TooLargeError: a limit is exceeded.
+        OSError: the file can't be read.
     """
     reader = _BlockReader(read, size, limits, reserve)
     reader.run()
@@ -155,7 +151,7 @@ def read_blocks(
 
 
 class _BlockReader:
-    """Goes through a Matroska file: it enters the elements that contain blocks, and passes all others."""
+    """Visits the elements of a Matroska file: enters those that contain blocks, and skips all others."""
 
     def __init__(self, read: Read, size: int, limits: MatroskaLimits, reserve: Reserve) -> None:
         self._read, self._size, self._limits, self._room = read, size, limits, FrameRoom(reserve)
@@ -193,7 +189,7 @@ class _BlockReader:
             try:
                 found = header(window, at)
             except MalformedError:
-                # What is cut off, or garbage among what is whole, isn't worth the rest.
+                # A truncated end, or garbage between clusters, doesn't spoil the rest of the file.
                 if self.tracks is None or not self.frames:
                     raise
                 self.cut_short = True
@@ -202,10 +198,10 @@ class _BlockReader:
             position = self._element(found, window, start)
 
     def _simple_blocks(self, window: bytes, start: int, at: int) -> tuple[int, int] | None:
-        """Take simple blocks of one frame each, which nearly all are, as far as their headers are read.
+        """Read the simple blocks of one frame each, which nearly all are, whose headers are in the window.
 
         Returns:
-            How many, and where in the file the next element begins; None where no such block is next.
+            Their number, and the position of the next element in the file; None if no such block is next.
         """
         count, known, cluster_time = 0, self.frames, self._cluster_time
         while at + HEAD_BYTES <= len(window) and window[at] == SIMPLE_BLOCK:
@@ -232,7 +228,7 @@ class _BlockReader:
         return count, start + at
 
     def _element(self, found: Element, window: bytes, start: int) -> int | None:
-        """Take an element; give where in the file the next one begins, or None: there is no more."""
+        """Read an element; return the position of the next one in the file, or None at the end."""
         kind, size, payload = found.kind, found.size, start + found.payload
         if kind in _ENTERED:
             self._enter(found)
@@ -259,9 +255,9 @@ class _BlockReader:
         return end
 
     def _behind_damage(self, position: int, window: bytes, start: int) -> int | None:
-        """Find the next cluster where something impossible was found; None where the file just ends.
+        """Find the next cluster behind damage; return None if there is none.
 
-        What was read anyway is searched first, and then more each time: damage may lie behind every cluster.
+        The window is searched first, and then ever larger ranges: damage may lie behind every cluster.
         """
         at, length = window.find(_CLUSTER_BEGIN, position - start), WINDOW_BYTES
         while at < 0:
@@ -299,7 +295,7 @@ class _BlockReader:
         if kind == TIMESTAMP:
             self._cluster_time = min(int.from_bytes(payload, "big"), LATEST)
         elif kind == REFERENCE_BLOCK and not self._referenced:
-            self._referenced = True  # §5.1.3.5.5: what needs another is no key frame
+            self._referenced = True  # §5.1.3.5.5: a frame that references another is no key frame
             if self._group is not None:
                 for index in range(self._group_from, len(self._group)):
                     self._group.flags[index] &= ~KEY
@@ -307,7 +303,7 @@ class _BlockReader:
             self._group.last_duration = min(int.from_bytes(payload, "big"), LATEST)
 
     def _block(self, head: bytes, payload: int, end: int, kind: int) -> None:
-        """Take the header of a block (§10.1): its track, its time, and the sizes of the frames in it."""
+        """Read the header of a block (§10.1): its track, its time, and the sizes of the frames in it."""
         try:
             track, time, flags, at = block_header(head)
         except IndexError:
@@ -368,12 +364,12 @@ def block_header(data: bytes) -> tuple[int, int, int, int]:
         data: a block's payload, or the beginning of it.
 
     Returns:
-        The number of its track, its time in ticks since that of its cluster, its flags, and where what is
-        behind its header begins.
+        The number of the track, the time in ticks since that of the cluster, the flags, and the offset behind
+        the header.
 
     Raises:
-        MalformedError: no number of a track is there.
-        IndexError: it is cut off.
+        MalformedError: the header has no track number.
+        IndexError: the header is cut off.
     """
     track, at = number(data, 0)
     flags = data[at + 2]
@@ -381,7 +377,7 @@ def block_header(data: bytes) -> tuple[int, int, int, int]:
 
 
 def timestamp_scale(info: bytes) -> int:
-    """Read from the payload of an ``Info`` element how many nanoseconds a tick has.
+    """Read the nanoseconds of a tick from the payload of an ``Info`` element.
 
     Raises:
         MalformedError: an element is cut off, or no clock has such ticks.
@@ -396,7 +392,7 @@ def timestamp_scale(info: bytes) -> int:
 
 
 def _lace_sizes(head: bytes, at: int, lacing: int, length: int) -> tuple[list[int], int]:
-    """Read how large the frames of a block are (§10.3), and where the first one begins in it."""
+    """Read the sizes of a block's frames (§10.3), and the offset of the first one in the block."""
     count = head[at] + 1
     at += 1
     sizes: list[int] = []

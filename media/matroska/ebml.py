@@ -9,7 +9,7 @@ from typing import NamedTuple
 from media.errors import MalformedError, TooLargeError
 
 MAX_ELEMENTS = 8192
-"""Most elements of one payload that are gone through; tracks have some dozens each."""
+"""Most elements of one payload; tracks have some dozens each."""
 
 UNKNOWN_SIZE = -1
 """Size of an element that ends where one begins that can't be in it (§6.2)."""
@@ -25,7 +25,7 @@ class Element(NamedTuple):
     """The place of an EBML element in the bytes that were walked.
 
     Attributes:
-        kind: its ID, the marker bits included, as specifications write it.
+        kind: element ID with its marker bits, as specifications write it.
         payload: offset of the first byte behind the header.
         size: of the payload in bytes, or ``UNKNOWN_SIZE``.
     """
@@ -36,7 +36,7 @@ class Element(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Offset of the first byte behind it, where its size is known."""
+        """Offset of the first byte behind an element of known size."""
         return self.payload + self.size
 
 
@@ -47,7 +47,7 @@ def header(data: bytes | memoryview, at: int) -> Element:
         data: bytes that hold the header.
 
     Raises:
-        MalformedError: it is cut off, or no element begins so.
+        MalformedError: the header is cut off or invalid.
     """
     try:
         first = data[at]
@@ -69,7 +69,7 @@ def header(data: bytes | memoryview, at: int) -> Element:
 
 
 def children(data: bytes, start: int, end: int) -> Iterator[Element]:
-    """Go through the elements of a payload that is in memory.
+    """Yield the elements of a payload that is in memory.
 
     Raises:
         MalformedError: one is cut off or of unknown size, or there are more than ``MAX_ELEMENTS``.
@@ -86,11 +86,11 @@ def children(data: bytes, start: int, end: int) -> Iterator[Element]:
 
 
 def number(data: bytes, at: int) -> tuple[int, int]:
-    """Read a number that is as long as its first bits say (§4); give it, and where it ends.
+    """Read a number that is as long as its first bits say (§4); return it, and where it ends.
 
     Raises:
-        MalformedError: no number begins so.
-        IndexError: it is cut off; who reads it knows what that means.
+        MalformedError: the first byte is 0.
+        IndexError: the number is cut off, which only the caller can judge.
     """
     first = data[at]
     if first & 0x80:

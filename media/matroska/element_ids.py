@@ -9,7 +9,7 @@ EBML = 0x1A45DFA3
 EBML_VERSION, EBML_READ_VERSION = 0x4286, 0x42F7
 EBML_MAX_ID_LENGTH, EBML_MAX_SIZE_LENGTH = 0x42F2, 0x42F3
 DOC_TYPE, DOC_TYPE_VERSION, DOC_TYPE_READ_VERSION = 0x4282, 0x4287, 0x4285
-"""What stands in front of everything: which language the rest is in."""
+"""The EBML header: the document type of the file."""
 
 SEGMENT, INFO, TRACKS, CLUSTER = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
 

@@ -1,4 +1,4 @@
-"""What a codec's frames say of themselves, where Matroska has no configuration of it and MP4 wants one."""
+"""Codec configurations from frames, for codecs that have one in MP4 and none in Matroska."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from media.mp4.bits import BitReader
 AC3_SAMPLES = 1536
 _EC3_BLOCKS = (1, 2, 3, 6)
 _FLAC_CODED = {6: 1, 7: 2}
-"""Codes of a FLAC frame's samples that say how many bytes of the header tell them (RFC 9639 §9.1.1)."""
+"""Bytes of a FLAC frame's block size in its header, by the block size code (RFC 9639 §9.1.1)."""
 
 _VP9_LEVELS = (
     *((829440, 36864, 10), (2764800, 73728, 11), (4608000, 122880, 20), (9216000, 245760, 21)),
@@ -23,7 +23,7 @@ def ac3_configuration(frame: bytes) -> bytes:
     """Write the payload of ``dac3`` (ETSI TS 102 366 §F.4) from a frame's header (§4.4.1).
 
     Raises:
-        MalformedError: it's no frame of AC-3.
+        MalformedError: the bytes are no AC-3 frame.
     """
     bits = _synchronized(frame, "AC-3")
     bits.read(16)
@@ -46,7 +46,7 @@ def eac3_configuration(frame: bytes) -> tuple[bytes, int]:
         The payload, and the samples of a block.
 
     Raises:
-        MalformedError: it's no frame of E-AC-3.
+        MalformedError: the bytes are no E-AC-3 frame.
     """
     streams: list[list[int]] = []
     position = samples = 0
@@ -77,7 +77,7 @@ def eac3_configuration(frame: bytes) -> tuple[bytes, int]:
 
 
 def _eac3_header(head: bytes) -> tuple[int, int, tuple[int, int, int, int, int, int], int]:
-    """Read one frame's: its type, size, facts and, of a dependent one, where its channels are."""
+    """Read an E-AC-3 frame's type, size, facts and, of a dependent substream, the channel locations."""
     bits = _synchronized(head, "E-AC-3")
     kind, number, size = bits.read(2), bits.read(3), 2 * (bits.read(11) + 1)
     rate, blocks = bits.read(2), bits.read(2)
@@ -109,7 +109,7 @@ def vp9_configuration(
         colour: primaries, transfer and matrix, as ITU-T H.273 numbers them.
 
     Raises:
-        MalformedError: it's no key frame of VP9.
+        MalformedError: the frame is no VP9 key frame.
     """
     profile, depth, chroma, full, _ = _vp9_key_frame(frame)
     pixels = size[0] * size[1]
@@ -123,7 +123,7 @@ def vp9_size(frame: bytes) -> tuple[int, int]:
     """Read width and height in pixels from a key frame of VP9.
 
     Raises:
-        MalformedError: it's none.
+        MalformedError: the frame is no VP9 key frame.
     """
     bits = _vp9_key_frame(frame)[-1]
     return bits.read(16) + 1, bits.read(16) + 1
@@ -155,14 +155,14 @@ def _vp9_key_frame(frame: bytes) -> tuple[int, int, int, int, BitReader]:
 
 
 def mp3_samples(frame: bytes) -> int:
-    """Tell how many samples a frame of MPEG audio, layer III has (ISO/IEC 11172-3 §2.4.2.3, 13818-3)."""
+    """Return the number of samples in an MP3 frame (ISO/IEC 11172-3 §2.4.2.3, 13818-3)."""
     if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:
         raise MalformedError("a frame that isn't MP3")
     return 1152 if frame[1] & 0x18 == 0x18 else 576
 
 
 def opus_samples(packet: bytes) -> int:
-    """Tell how many samples at 48 kHz a packet of Opus has (RFC 6716 §3.1, §3.2)."""
+    """Return the number of samples at 48 kHz in a packet of Opus (RFC 6716 §3.1, §3.2)."""
     if not packet:
         raise MalformedError("a packet of Opus without a byte")
     configuration, code = packet[0] >> 3, packet[0] & 3
@@ -177,10 +177,10 @@ def opus_samples(packet: bytes) -> int:
 
 
 def flac_samples(frame: bytes) -> int:
-    """Tell how many samples per channel a frame of FLAC has (RFC 9639 §9.1).
+    """Return the number of samples per channel in a frame of FLAC (RFC 9639 §9.1).
 
     Raises:
-        MalformedError: it's no frame of FLAC.
+        MalformedError: the bytes are no FLAC frame.
     """
     if len(frame) < 5 or frame[0] != 0xFF or frame[1] & 0xFE != 0xF8:
         raise MalformedError("a frame that isn't FLAC")
@@ -189,7 +189,7 @@ def flac_samples(frame: bytes) -> int:
         raise MalformedError("a frame of FLAC of a reserved size")
     if code not in _FLAC_CODED:
         return 192 if code == 1 else 576 << code - 2 if code <= 5 else 256 << code - 8
-    # §9.1.5: the number of the frame or sample comes first, which is written as UTF-8 writes characters.
+    # §9.1.5: the number of the frame or sample comes first, coded like a character of UTF-8.
     ones = 8 - (frame[4] ^ 0xFF).bit_length()
     at, size = 4 + max(ones, 1), _FLAC_CODED[code]
     if ones == 1 or len(frame) < at + size:

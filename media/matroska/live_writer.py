@@ -39,7 +39,7 @@ class LiveTrack:
 
 
 def write_head(tracks: Sequence[LiveTrack]) -> bytes:
-    """Write what stands before the first cluster; times are in milliseconds."""
+    """Write the header before the first cluster; times are in milliseconds."""
     ebml = _elements(
         (ids.EBML_VERSION, b"\1"),
         (ids.EBML_READ_VERSION, b"\1"),
@@ -94,13 +94,13 @@ def _track(track: LiveTrack) -> bytes:
 
 
 class LiveBlockWriter:
-    """Writes blocks, and begins clusters where they are needed."""
+    """Writes blocks, and starts clusters where they are needed."""
 
     def __init__(self) -> None:
         self._cluster: int | None = None
 
     def restart(self) -> None:
-        """Begin a cluster with the next block, as a head stands before it."""
+        """Start a cluster with the next block, because another head precedes it."""
         self._cluster = None
 
     def write(self, track: int, time: int, data: bytes, *, is_key: bool) -> bytes:

@@ -30,7 +30,7 @@ from media.mp4.sample_table_writer import (
 from media.mp4.track_box import IDENTITY
 
 MAGIC = b"\x1a\x45\xdf\xa3"
-"""How such a file begins: the ID of EBML's header."""
+"""First bytes of a Matroska file: the ID of the EBML header."""
 
 LONGEST = 1 << 62
 """Bound of times in nanoseconds, so that sums of them stay inside 64 bits."""
@@ -61,8 +61,11 @@ _TERMINOLOGICAL = {
 
 _THREE_LETTERS = re.compile(r"[a-z]{3}")
 
+NAME_CHARACTERS = 256
+"""Most characters of a track's name that are kept, for menus."""
+
 FIRST_FRAME_BYTES = 16 << 10
-"""How much of a track's first frame is looked at: frames of E-AC-3 are no larger."""
+"""Most bytes of a track's first frame that are parsed: frames of E-AC-3 are no larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,9 @@ class MatroskaMovie:
     """The tracks of a Matroska file with their sample tables.
 
     Attributes:
-        cut_short: whether it ends within a cluster.
-        damaged: whether something within it couldn't be read.
-        assembled: the samples that it doesn't hold as they are; or None.
+        cut_short: whether the file ends within a cluster.
+        damaged: whether a part of the file couldn't be read.
+        assembled: samples that must be assembled because the file lacks their first bytes; or None.
     """
 
     movie: Movie
@@ -82,7 +85,7 @@ class MatroskaMovie:
 
 
 class _Stripped:
-    """Places behind the file's end the frames of tracks that lack their first bytes there.
+    """Assigns positions behind the file's end to frames that lack their first bytes in the file.
 
     Args:
         size: the file's length in bytes.
@@ -98,7 +101,7 @@ class _Stripped:
         return AssembledSamples(self._begins, self._tracks) if self._tracks else None
 
     def add(self, prefix: bytes, frames: Frames) -> tuple[Int64, Int64]:
-        """Place a track's frames; give their offsets and sizes."""
+        """Add a track's frames; return their assigned offsets and their sizes."""
         track = StrippedFrames(prefix, frames)
         self._begins.append(self._end)
         self._tracks.append(track)
@@ -113,16 +116,15 @@ def read_matroska(
     """Read a Matroska file.
 
     Args:
-        read: reads from it; it may block.
-        size: its length in bytes.
-        limits: what it may be made of.
-        reserve: called before memory is taken for its frames.
+        read: reads from the file; it may block.
+        size: length of the file in bytes.
+        reserve: called before memory is allocated for frames.
 
     Raises:
-        MalformedError: it breaks its format.
-        UnsupportedError: it is encrypted.
-        TooLargeError: there is more in it than the limits allow.
-        OSError: it can't be read.
+        MalformedError: the file violates its format.
+        UnsupportedError: the file is encrypted.
+        TooLargeError: a limit is exceeded.
+        OSError: the file can't be read.
     """
     found = read_blocks(read, size, limits, reserve)
     room = TableRoom(limits.table_bytes)
@@ -132,7 +134,7 @@ def read_matroska(
     wanted = [track for track in found.tracks if track.kind in (VIDEO, AUDIO)]
     for track in sorted(wanted, key=lambda track: not track.default):
         frames = found.frames.pop(track.number, Frames())
-        one, start = _described(track, frames, found, limits.name_characters), None
+        one, start = _described(track, frames, found), None
         try:
             one, start = _with_samples(one, track, frames, found, read, room, stripped)
         except TooLargeError:
@@ -151,11 +153,11 @@ def read_matroska(
     return MatroskaMovie(movie, found.cut_short, found.damaged, stripped.assembled)
 
 
-def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile, name_characters: int) -> Track:
-    """Say of a track what there is without its samples, of which only the number is told."""
+def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Track:
+    """Describe a track without its samples, except for their number."""
     width, height = track.shown_size
     language, extended_language = _languages(track)
-    # Not by Python's own max, which lets no other thread run while it goes through a million numbers.
+    # Not Python's max, which holds the GIL while it compares a million numbers.
     last = int(np.ptp(np.asarray(frames.times, np.int64))) if len(frames) else 0
     return Track(
         track_id=track.number,
@@ -172,12 +174,12 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile, name_c
         tables={b"stsz": memoryview(struct.pack(">III", 0, 1, len(frames)))},
         self_contained=True,
         extended_language=extended_language,
-        name=track.name[:name_characters].replace("\n", " ").strip(),
+        name=track.name[:NAME_CHARACTERS].replace("\n", " ").strip(),
     )
 
 
 def _languages(track: MatroskaTrack) -> tuple[str, str]:
-    """Give a track's language as three letters of ISO 639-2/T, and the BCP 47 tag that says more.
+    """Return a track's language as three letters of ISO 639-2/T, and the BCP 47 tag that says more.
 
     Muxers have written countries behind the three letters, too, and tags of two letters in their place.
     """
@@ -197,8 +199,8 @@ def _with_samples(
     room: TableRoom,
     stripped: _Stripped,
 ) -> tuple[Track, TrackStart | None]:
-    """Give a track its samples and its codec's configuration, and say when it begins."""
-    if not len(frames):  # a film is worth seeing without a sound that never came
+    """Return a track with its samples and its codec's configuration, and its start."""
+    if not len(frames):  # a film can be played without an audio track that has no frames
         return replace(one, obstacle="it has no samples"), None
     first = track.stripped + read(frames.offsets[0], min(frames.sizes[0], FIRST_FRAME_BYTES))
     ticks, scale = np.asarray(frames.times, np.int64), found.timestamp_scale
@@ -212,7 +214,7 @@ def _with_samples(
     else:
         laced, last = flags >> 1, frames.last_duration
         times = sound_times(ticks, laced, scale, facts.rate, facts.frame_samples, last)
-    # §5.1.4.1.24: so much comes out of the decoder before what is meant to be heard
+    # §5.1.4.1.24: the decoder's output before the intended audio
     zero = times.zero - round(track.codec_delay * times.timescale / SECOND)
     places = np.asarray(frames.offsets, np.int64), np.asarray(frames.sizes)
     if track.stripped:

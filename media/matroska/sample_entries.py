@@ -1,6 +1,6 @@
-"""MP4's sample entries (ISO/IEC 14496-12 §8.5.2) of what Matroska carries, for the codecs that both have.
+"""MP4 sample entries (ISO/IEC 14496-12 §8.5.2) of Matroska tracks, for the codecs that both formats have.
 
-RFC 9559 names codecs by IDs; draft-ietf-cellar-codec says what their private data are.
+RFC 9559 names codecs by IDs; draft-ietf-cellar-codec defines their private data.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class CodecFacts:
-    """The MP4 sample entry of a Matroska track, and what is known of its frames.
+    """The MP4 sample entry of a Matroska track, and facts about its frames.
 
     Attributes:
-        rate: of sound, the samples a second that its ticks are.
-        frame_samples: of sound, the samples of each frame; 0 where they differ, or nobody knows.
-        reordered: whether frames may be shown in another order than they are decoded in.
+        rate: of audio, samples per second, which are the track's ticks.
+        frame_samples: of audio, samples in each frame; 0 if they differ or aren't known.
+        reordered: whether presentation order may differ from decoding order.
     """
 
     sample_entry: bytes
@@ -68,9 +68,8 @@ def codec_facts(track: MatroskaTrack, frame: bytes, frames_per_second: float) ->
     """Write the sample entry of a track.
 
     Args:
-        track: what the file says of it.
         frame: the first frame, or its beginning.
-        frames_per_second: of video; 0 where it isn't known.
+        frames_per_second: of video; 0 if unknown.
 
     Raises:
         UnsupportedError: its codec isn't carried in MP4 as it is, or its frames are encrypted or compressed.

@@ -78,7 +78,7 @@ class MatroskaStreamReader:
         return self._signature
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Returns:
             Blocks that they complete, in order; those between a jump in time and the next key frame are
@@ -95,7 +95,7 @@ class MatroskaStreamReader:
         return found
 
     def _elements(self, view: memoryview, found: list[StreamChunk]) -> int:
-        """Take the complete elements; return the offset behind them."""
+        """Parse the complete elements; return the offset behind them."""
         position = 0
         while position < len(view):
             try:

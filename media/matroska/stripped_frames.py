@@ -54,7 +54,7 @@ class StrippedFrames:
         return b"".join(parts)
 
     def _part(self, read: Read, offset: int, first: int, stop: int) -> bytes:
-        """Give a range of one frame."""
+        """Return a range of one frame's bytes."""
         stripped = len(self._prefix)
         told, first_read = self._prefix[first:stop], max(first, stripped)
         return told + read(offset + first_read - stripped, stop - first_read) if stop > first_read else told

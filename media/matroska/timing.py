@@ -1,4 +1,4 @@
-"""When the frames of a Matroska track are decoded and shown.
+"""Decode and presentation times of the frames of a Matroska track.
 
 Timestamps are of the presentation, in the order of decoding, and rounded to milliseconds (RFC 9559 §11.1).
 Where the source's frames come at a constant rate, the exact times are found again; where they don't, the
@@ -28,7 +28,7 @@ RATES = tuple(
 """Rates of films and cameras in frames per second, to which what is written in nanoseconds belongs."""
 
 NEAR = 1e-4
-"""How far from such a rate another one may be that means it, relatively."""
+"""Relative deviation up to which a measured rate counts as a common one."""
 
 SHORTEST_FRAMES = 3
 """Ticks that a frame has at least, whose place among others can be told by its rounded timestamp."""
@@ -43,13 +43,13 @@ PLAIN_TIMESCALE = 1_000_000
 
 
 class Times(NamedTuple):
-    """When the frames of a track are decoded and shown.
+    """Decode and presentation times of a track's frames.
 
     Attributes:
         timescale: ticks per second.
-        decode: of each frame, rising from 0, and the end of the last.
-        shown: ticks from decoding to presentation.
-        zero: when tick 0 is presented, in ticks; may be negative.
+        decode: decode time of each frame, rising from 0, and the end of the last.
+        shown: ticks from each frame's decoding to its presentation.
+        zero: presentation time of tick 0, in ticks; may be negative.
     """
 
     timescale: int
@@ -61,7 +61,7 @@ class Times(NamedTuple):
 def sound_times(
     ticks: Int64, laced: Int64, scale: int, rate: int, frame_samples: int, last_duration: int | None
 ) -> Times:
-    """Find when frames of sound begin.
+    """Compute the times of audio frames.
 
     Args:
         ticks: timestamp of each one's block.
@@ -94,14 +94,14 @@ def sound_times(
 
 
 def _parts(count: int) -> list[slice]:
-    """Part what has an entry for each frame, so that what is computed on the way takes little memory."""
+    """Divide arrays with an entry for each frame into slices, so that intermediate results stay small."""
     return [slice(*stretch) for stretch in stretches(0, count)]
 
 
 def _in_sections(ticks: Int64, laced: Int64, scale: int, rate: int, frame_samples: int) -> Int64:
-    """Give the samples before each frame; nothing where the timestamps often jump."""
+    """Return the number of samples before each frame; an empty array if the timestamps often jump."""
     count = len(ticks)
-    # Frame by frame what is left is the rounding, until there is a jump.
+    # The remainder of each frame is its rounding, until there is a jump.
     rest = np.empty(count, np.int64)
     for part in _parts(count):
         numbers = np.arange(part.start, part.stop)
@@ -130,7 +130,7 @@ def _in_sections(ticks: Int64, laced: Int64, scale: int, rate: int, frame_sample
 
 
 def _exact(samples: Int64, rate: int) -> Int64:
-    """Give the nanoseconds of so many samples, without leaving 64 bits."""
+    """Convert samples to nanoseconds without overflowing 64 bits."""
     whole, part = np.divmod(samples, rate)
     return np.asarray(whole * SECOND + part * SECOND // rate, np.int64)
 
@@ -144,7 +144,7 @@ def _rounded(ticks: Int64, scale: int, timescale: int) -> Int64:
 
 
 def picture_times(ticks: Int64, scale: int, default_duration: int, last_duration: int | None) -> Times:
-    """Find when pictures are decoded and shown.
+    """Compute the decode and presentation times of pictures.
 
     Args:
         ticks: timestamp of each, in the order of decoding.
@@ -166,7 +166,7 @@ def picture_times(ticks: Int64, scale: int, default_duration: int, last_duration
         ordered = np.maximum.accumulate(shown, out=ordered)
         shown[:] = 0
         delay = 0
-    # The n-th picture is decoded so long before the n-th is shown that none is late.
+    # Decode times are shifted so that the n-th decoding never follows the n-th presentation.
     start = int(ordered[0]) - delay
     shown += delay
     decode = np.append(ordered, int(ordered[-1]) + length)
@@ -175,10 +175,10 @@ def picture_times(ticks: Int64, scale: int, default_duration: int, last_duration
 
 
 def _on_a_grid(ticks: Int64, scale: int, default_duration: int) -> tuple[int, Int64, int]:
-    """Give timescale, times and a frame's length, exact where the frames come at a constant rate."""
+    """Return timescale, times and a frame's duration, exact if the frame rate is constant."""
     first, last = int(ticks.min()) * scale, int(ticks.max()) * scale
     average = Fraction(last - first, max(len(ticks) - 1, 1))
-    # Over all frames the rounding of two timestamps is what the average can be wrong by.
+    # The error of the average is the rounding of the first and the last timestamp.
     unsure = float(scale / max(last - first, 1)) + NEAR
     for nanoseconds_each, doubt in ((Fraction(default_duration), NEAR), (average, unsure)):
         if nanoseconds_each < SHORTEST_FRAMES * scale:
@@ -196,7 +196,7 @@ def _on_a_grid(ticks: Int64, scale: int, default_duration: int) -> tuple[int, In
 
 
 def _numbers(ticks: Int64, scale: int, first: int, rate: Fraction) -> Int64:
-    """Number the frames by their times at a constant rate; nothing where they don't keep it."""
+    """Number the frames by their times at a constant rate; return an empty array if they don't keep it."""
     numbers, each = np.empty(len(ticks), np.int64), float(SECOND / rate)
     for part in _parts(len(ticks)):
         nanoseconds = ticks[part] * scale - first
@@ -210,9 +210,9 @@ def _numbers(ticks: Int64, scale: int, first: int, rate: Fraction) -> Int64:
 
 
 def _rates_near(rate: Fraction, doubt: float) -> Sequence[Fraction]:
-    """Give the common rates that one may mean, the nearest first, and it itself."""
+    """Return the common frame rates near a measured one, the nearest first, then the measured one."""
     near = [one for one in RATES if abs(float(one / rate) - 1) <= doubt]
     near.sort(key=lambda one: abs(one - rate))
-    # Of less than a frame in half an hour there is none: they are as irregular as any.
+    # Below a frame in half an hour there is no common rate.
     own = rate.limit_denominator(1001)
     return [*near, own] if own > 0 and rate < 1000 else near

@@ -1,4 +1,4 @@
-"""What the ``Tracks`` of a Matroska file say of each track (RFC 9559 §5.1.4)."""
+"""Parser of the ``Tracks`` of a Matroska file (RFC 9559 §5.1.4)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MAX_PRIVATE_BYTES = 256 << 10
 """Largest configuration of a codec, which is copied into the init segment."""
 
 MAX_TRACK_ELEMENTS = 4096
-"""Most elements in what all tracks say, those in others included; a track has some dozens."""
+"""Most elements of all tracks, nested ones included; a track has some dozens."""
 
 VIDEO, AUDIO = 1, 2
 """Types of tracks (§5.1.4.1.3)."""
 
 ZLIB, STRIPPED = 0, 3
-"""Algorithms of compression (§5.1.4.1.31.6); of the second the frames' first bytes are written once."""
+"""Compression algorithms (§5.1.4.1.31.6); ``STRIPPED`` removes first bytes that all frames share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +30,22 @@ class MatroskaTrack:
     """A track as its ``TrackEntry`` describes it.
 
     Attributes:
-        number: what the blocks call it.
         kind: ``VIDEO``, ``AUDIO`` or another type.
-        codec: its codec ID, such as ``V_MPEG4/ISO/AVC``.
+        codec: codec ID, such as ``V_MPEG4/ISO/AVC``.
         enabled: whether the track is to be used.
-        default: whether it is chosen by itself.
+        default: whether players choose the track by default.
         language: code of ISO 639-2, bibliographic.
-        extended_language: BCP 47 tag, which says more than the code; empty without it.
-        default_duration: nanoseconds of each frame; 0 where it doesn't say.
-        codec_delay: nanoseconds of what the decoder gives before the sound begins.
+        extended_language: BCP 47 tag, more specific than the code; empty without it.
+        default_duration: nanoseconds of each frame; 0 if unknown.
+        codec_delay: nanoseconds of the decoder's output before the audio begins.
         pixels: width and height as coded.
-        display: the same as shown, in units where their ratio matters; 0 where it doesn't say.
-        colour: of video; None where it doesn't say.
-        full_range: whether all values of a sample of video are used.
+        display: width and height as shown, in units of which only the ratio matters; 0 if unknown.
+        colour: of video; None if unknown.
+        full_range: whether video samples use all values.
         sample_rate: of sound in Hz.
-        compression: how its frames are compressed; None where they aren't.
-        stripped: the bytes that all frames begin with, and that none has in the file.
-        dolby_vision: kind and payload of the box that says how Dolby Vision is in it; or None.
+        compression: algorithm by which frames are compressed; None if they aren't.
+        stripped: first bytes of all frames, which the file's frames lack.
+        dolby_vision: type and payload of the Dolby Vision configuration box; or None.
     """
 
     number: int
@@ -73,7 +72,7 @@ class MatroskaTrack:
 
     @property
     def shown_size(self) -> tuple[Fraction, Fraction]:
-        """The width at which a picture is shown at its height, and that; 0 where it doesn't say."""
+        """Width and height of a picture as shown; 0 if unknown."""
         width, height = self.pixels
         display = self.display if all(self.display) else self.pixels
         if not all((width, height, *display)):
@@ -86,7 +85,7 @@ class MatroskaTrack:
 
 @dataclass(slots=True)
 class _Room:
-    """How many elements may still be gone through."""
+    """The budget of elements that may still be visited."""
 
     left: int = MAX_TRACK_ELEMENTS
 
@@ -98,7 +97,7 @@ class _Room:
 
 @dataclass(slots=True)
 class _Values:
-    """The elements of one master element by their IDs, of several of one the first."""
+    """The children of a master element by ID; of several with one ID the first."""
 
     data: bytes
     room: _Room
@@ -166,7 +165,7 @@ def _track(entry: _Values) -> MatroskaTrack:
         enabled=bool(entry.number(ids.FLAG_ENABLED, 1)),
         default=bool(entry.number(ids.FLAG_DEFAULT, 1)),
         name=entry.text(ids.NAME),
-        language=entry.text(ids.LANGUAGE, "eng"),  # §5.1.4.1.19: English where it doesn't say
+        language=entry.text(ids.LANGUAGE, "eng"),  # §5.1.4.1.19: the default is English
         extended_language=entry.text(ids.LANGUAGE_BCP47),
         default_duration=entry.number(ids.DEFAULT_DURATION),
         codec_delay=entry.number(ids.CODEC_DELAY),
@@ -190,19 +189,19 @@ def _bounded(configuration: bytes) -> bytes:
 
 
 def _display(video: _Values) -> tuple[int, int]:
-    """Give the size as shown (§5.1.4.1.28.12): in pixels, or of units other than these the ratio."""
+    """Return the size as shown (§5.1.4.1.28.12), in pixels or in units of which only the ratio matters."""
     shown = video.number(ids.DISPLAY_WIDTH), video.number(ids.DISPLAY_HEIGHT)
     return (0, 0) if video.number(ids.DISPLAY_UNIT) > 3 else shown
 
 
 def _colour(colour: _Values) -> Colour:
-    """Read how the numbers of a picture are meant (§5.1.4.1.28.16)."""
+    """Read the colour description (§5.1.4.1.28.16)."""
     kinds = ids.PRIMARIES, ids.TRANSFER_CHARACTERISTICS, ids.MATRIX_COEFFICIENTS
     return Colour(*(colour.number(kind, UNSPECIFIED) for kind in kinds))
 
 
 def _encodings(encodings: _Values) -> tuple[bool, int | None, bytes]:
-    """Say whether the frames are encrypted, how they are compressed, and what was stripped (§5.1.4.1.31)."""
+    """Return whether frames are encrypted, their compression, and their stripped bytes (§5.1.4.1.31)."""
     encrypted, compression, stripped = False, None, b""
     for one in encodings.several:
         if one.kind != ids.CONTENT_ENCODING:
@@ -211,7 +210,7 @@ def _encodings(encodings: _Values) -> tuple[bool, int | None, bytes]:
         if encoding.number(ids.CONTENT_ENCODING_TYPE) == 1:
             encrypted = True
             continue
-        # §5.1.4.1.31.3: it isn't the frames that are compressed
+        # §5.1.4.1.31.3: the private data are compressed, not the frames
         if not encoding.number(ids.CONTENT_ENCODING_SCOPE, 1) & 1:
             continue
         settings = encoding.inside(ids.CONTENT_COMPRESSION)

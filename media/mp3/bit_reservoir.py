@@ -17,7 +17,7 @@ CHANGE_FRAMES = 4
 """Consecutive frames of another shape that count as a change rather than as damage."""
 
 RESERVOIR_BYTES = 511
-"""How far back a frame's bits may begin (ISO/IEC 11172-3 §2.4.2.7: main_data_begin has 9 bits)."""
+"""Most bytes from a frame back to its first bits (ISO/IEC 11172-3 §2.4.2.7: main_data_begin has 9 bits)."""
 
 BIG_VALUES = 288
 """Most pairs of big values in a granule, which has 576 frequency lines (ISO/IEC 11172-3 §2.4.2.7)."""
@@ -87,7 +87,7 @@ class BitReservoirRepair:
     """Makes a track's frames decodable behind another track.
 
     Attributes:
-        intact: whether any frame could stay as it is.
+        intact: whether any frame could stay unchanged.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class BitReservoirRepair:
         self._reservoir = 0
 
     def feed(self, frame: Frame) -> list[tuple[Shape, bytes]]:
-        """Take the track's next frame.
+        """Process the track's next frame.
 
         Returns:
             Frames with their shapes, in order, muted if necessary; single frames of another shape, caused by
@@ -143,7 +143,7 @@ class BitReservoirRepair:
 
 
 def _is_decodable(shape: Shape, side: int, available: int) -> bool:
-    """Tell whether side information is valid; decoders refuse frames otherwise.
+    """Return whether side information is valid; decoders refuse frames otherwise.
 
     Args:
         side: the side information as a number, with the granules at its end.

@@ -37,7 +37,7 @@ class FrameHeader:
     bitrate: int
 
     def continues(self, other: FrameHeader) -> bool:
-        """Tell whether both may be of one stream, in which these fields never change."""
+        """Return whether two headers may belong to one stream, in which these fields never change."""
         return (
             self.sample_rate == other.sample_rate
             and self.version == other.version
@@ -56,7 +56,7 @@ def parse_frame_header(data: bytes) -> FrameHeader:
 
     Raises:
         NeedMoreDataError: it is incomplete.
-        MalformedError: it isn't a header.
+        MalformedError: no header begins here.
         UnsupportedError: Layer I or II, or free format.
     """
     if len(data) < 4:

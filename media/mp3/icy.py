@@ -69,7 +69,7 @@ class Interleaver:
 
         Args:
             audio: it follows that of the previous call.
-            block: its ``metadata_block``; b"" for none.
+            block: ``metadata_block`` of the audio's title; b"" for none.
 
         Returns:
             Pieces to send in order; audio is not copied. The block is only written if it differs from the
@@ -104,7 +104,7 @@ class Deinterleaver:
         self.title = ""
 
     def receive_data(self, data: bytes) -> list[tuple[bytes, str]]:
-        """Take bytes, cut anywhere.
+        """Parse the next bytes, cut anywhere.
 
         Returns:
             Pieces of audio in order, each with its title.

@@ -22,7 +22,7 @@ MAX_FRAMES = 1024
 """Most frames or items of one tag that are looked at; one for each chapter of a book are some hundreds."""
 
 MAX_TRIES = 4
-"""How many fields that say the same are read, until one of them has a text."""
+"""Most fields with the same meaning that are read, until one of them has a text."""
 
 _TITLES = frozenset({b"TIT2", b"TT2"})
 _ARTISTS = frozenset({b"TPE1", b"TP1"})
@@ -53,7 +53,7 @@ class Tags:
 
 
 def id3v2_size(data: bytes) -> int | None:
-    """Tell how long an ID3v2 tag is, from its header (ID3v2.4 §3.1).
+    """Return the length of an ID3v2 tag by its header (ID3v2.4 §3.1).
 
     Args:
         data: at least 10 bytes from where the tag may begin.
@@ -111,7 +111,7 @@ def parse_id3v1(data: bytes) -> Tags:
 
 
 def ape_size(data: bytes) -> int | None:
-    """Tell how many bytes follow from where an APE tag's header or footer begins.
+    """Return the bytes from an APE tag's header or footer to the tag's end.
 
     Args:
         data: at least 32 bytes.
@@ -142,7 +142,7 @@ def parse_trailer(tail: bytes) -> Tags:
     """Read the tags at a file's end: ID3v1, and APEv2 before it.
 
     Args:
-        tail: the last bytes of the file, as many as one likes to look at.
+        tail: the last bytes of the file; an APE tag that begins before them isn't found.
 
     Returns:
         The texts, APEv2's (which aren't cut at 30 characters) first.
@@ -157,7 +157,7 @@ def parse_trailer(tail: bytes) -> Tags:
 
 
 def _syncsafe(data: bytes) -> int:
-    """Seven bits a byte (ID3v2.4 §6.2)."""
+    """Convert between a number and seven bits a byte (ID3v2.4 §6.2)."""
     value = 0
     for byte in data:
         value = value << 7 | byte & 0x7F
@@ -177,7 +177,7 @@ def _id3v2_frames(body: memoryview, version: int) -> Iterator[tuple[bytes, bytes
             return
         identifier = bytes(body[position : position + width])
         if not _IDENTIFIER.fullmatch(identifier):
-            return  # padding, or nothing that we understand
+            return  # padding, or an unknown structure
         field = bytes(body[position + width : position + 2 * width])
         size = _syncsafe(field) if version == 4 else int.from_bytes(field, "big")
         start = position + header
@@ -189,7 +189,7 @@ def _id3v2_frames(body: memoryview, version: int) -> Iterator[tuple[bytes, bytes
 
 
 def _unwrapped(payload: bytes, flags: int, version: int) -> bytes:
-    """Take off what the frame's format flags put before or into the text; empty for what we can't read."""
+    """Undo the encodings of the frame's format flags; return nothing for unsupported ones."""
     if version == 3:  # ID3v2.3 §3.3.1: i compression, j encryption, k grouping
         return b"" if flags & 0xC0 else payload[1 if flags & 0x20 else 0 :]
     if (
@@ -239,7 +239,7 @@ def _clean(text: str) -> str:
 
 
 FRAME_NAME = re.compile(r"T(?!XXX)[A-Z0-9]{3}|W(?!XXX)[A-Z0-9]{3}|(?:TXXX|WXXX):[^\0]{1,256}", re.ASCII)
-"""Frames that can be written: of text, of an address, and those of one's own, by ``TXXX:description``."""
+"""Frames that can be written: text, addresses, and user-defined ones as ``TXXX:description``."""
 
 _UTF_8 = b"\x03"
 _LARGEST = 1 << 28
@@ -255,14 +255,14 @@ def write_id3v2(frames: Iterable[tuple[str, str]]) -> bytes:
         The tag, without padding.
 
     Raises:
-        ValueError: a name that can't be one, a NUL in a text, an address beyond Latin-1, or too much of it.
+        ValueError: an invalid name, a NUL in a text, an address beyond Latin-1, or too many bytes.
     """
     body = b"".join(_frame(name, text) for name, text in frames)
     return b"ID3\x04\x00\x00" + _as_syncsafe(len(body)) + body
 
 
 def is_whole_id3v2(data: bytes) -> bool:
-    """Tell whether bytes are one ID3v2.4 tag and nothing else."""
+    """Return whether the bytes are exactly one ID3v2.4 tag."""
     return data[3:4] == b"\x04" and id3v2_size(data) == len(data)
 
 
@@ -280,7 +280,7 @@ def _frame(name: str, text: str) -> bytes:
 
 
 def _as_syncsafe(number: int) -> bytes:
-    """Seven bits a byte (ID3v2.4 §6.2)."""
+    """Convert between a number and seven bits a byte (ID3v2.4 §6.2)."""
     if number >= _LARGEST:
         raise ValueError(f"{number} bytes don't fit into an ID3 tag")
     return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))

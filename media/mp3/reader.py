@@ -41,7 +41,7 @@ def _one_of(is_possible: Callable[[int], bool]) -> bytes:
     return b"[" + b"".join(b"\\x%02x" % byte for byte in range(256) if is_possible(byte)) + b"]"
 
 
-# What `parse_frame_header` takes, as far as single bytes tell: what it refuses costs a hundred times more.
+# First bytes of headers that `parse_frame_header` accepts: parsing a refused one costs a hundred times more.
 _LAYER_3 = (
     _one_of(lambda byte: byte & 0xE6 == 0xE2 and byte >> 3 & 3 != 1)
     + _one_of(lambda byte: 0x10 <= byte < 0xF0 and byte & 0x0C != 0x0C)
@@ -83,7 +83,7 @@ class MpegAudioReader:
         self._ready: deque[Event] = deque()
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Parse the next bytes."""
         if self._error is None:
             del self._buffer[: self._position]
             self._position = 0
@@ -117,7 +117,7 @@ class MpegAudioReader:
                 return
 
     def _step(self) -> bool:
-        """Consume one item; return False if that needs more bytes."""
+        """Consume one item; return False if more bytes are needed."""
         available = len(self._buffer) - self._position
         if self._skip and available:
             step = min(self._skip, available)
@@ -162,14 +162,14 @@ class MpegAudioReader:
         data = self._peek(header.size)
         self._position += header.size
         self._stream, self._synced, self._tags = header, True, 0
-        # Not from anew for each frame: searching costs more than frames do.
+        # The search goes on where it ended: starting again for each frame would cost more than the frames.
         self._garbage = max(self._garbage - header.size, 0)
         info = parse_info_frame(header, data)
         self._ready.append(info or Frame(header, data))
         return True
 
     def _confirms(self, header: FrameHeader) -> bool:
-        """Tell whether a frame header is genuine: another frame, a tag or the end follows it."""
+        """Return whether a frame header is genuine: another frame, a tag or the end follows it."""
         after = self._position + header.size
         if len(self._buffer) - after < 4:
             return True

@@ -19,7 +19,7 @@ class AudioStreamReader:
         self._seconds = Fraction(0)
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Return the bytes; without a clock if they can't be parsed here, though ffmpeg may."""
+        """Return the bytes as a chunk, without a clock if they can't be parsed here, though ffmpeg may."""
         if self._reader is None:
             return [StreamChunk(data)]
         try:

@@ -54,10 +54,10 @@ class InfoFrame:
 
 
 def parse_info_frame(header: FrameHeader, data: bytes) -> InfoFrame | None:
-    """Recognise such a frame: Xing and Info follow the side information, VBRI is at byte 36.
+    """Recognize an info frame: Xing and Info follow the side information, VBRI is at byte 36.
 
     Returns:
-        Its content; None for a frame of audio.
+        The info frame; None for a frame of audio.
     """
     if header.codec != "mp3":
         return None
@@ -66,7 +66,7 @@ def parse_info_frame(header: FrameHeader, data: bytes) -> InfoFrame | None:
     else:
         offset = 13 if header.channels == 1 else 21
     if not data[1] & 1 and not data.startswith((b"Xing", b"Info"), offset):
-        offset += 2  # encoders disagree whether the CRC moves it
+        offset += 2  # encoders disagree whether the CRC moves the field
     if data.startswith((b"Xing", b"Info"), offset):
         return _parse_xing(data[offset:])
     return InfoFrame(variable=True) if data.startswith(b"VBRI", 36) else None

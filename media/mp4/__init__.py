@@ -1,1 +1,1 @@
-"""MP4 (ISO/IEC 14496-12): boxes, sample tables, fragments, and what their codecs are called."""
+"""MP4 (ISO/IEC 14496-12): boxes, sample tables, fragments, and codec strings."""

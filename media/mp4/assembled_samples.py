@@ -1,6 +1,6 @@
-"""Samples of MPEG-TS and Matroska that aren't in the file as MP4 has them: put together when they are read.
+"""Samples of MPEG-TS and Matroska that are assembled on demand, because the file has them in another form.
 
-Sample tables name their places as if they lay behind the file's end, each track's one behind the other.
+Sample tables give them offsets behind the file's end, one track after the other.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ class TrackSamples(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes of all of them."""
+        """Bytes of all samples."""
 
     @property
     def nbytes(self) -> int:
-        """Memory of what says where they are."""
+        """Memory of the positions."""
 
     def read(self, read: Read, start: int, stop: int) -> bytes:
-        """Put a range of them together; fewer bytes where the file is shorter than it was.
+        """Assemble a range of bytes; return fewer if the file is shorter than it was.
 
         Args:
             read: reads from the file; it may block.
             start: first byte wanted.
-            stop: the one behind the last.
+            stop: the byte behind the last one wanted.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class AssembledSamples:
-    """The samples of a file that are put together.
+    """All assembled samples of a file.
 
     Attributes:
-        begins: at which offset each track's are named.
+        begins: offset at which each track's samples begin.
     """
 
     begins: Sequence[int]
@@ -47,21 +47,21 @@ class AssembledSamples:
 
     @property
     def end(self) -> int:
-        """The offset behind all of them."""
+        """The offset behind all samples."""
         return self.begins[-1] + self.tracks[-1].size
 
     @property
     def nbytes(self) -> int:
-        """Memory of what says where they are."""
+        """Memory of the positions."""
         return sum(track.nbytes for track in self.tracks)
 
     def read(self, read: Read, offset: int, length: int) -> bytes:
-        """Read at an offset as tables name them: of the file itself, or of what is put together.
+        """Read at an offset of the sample tables: from the file itself, or assembled samples.
 
         Args:
             read: reads from the file; it may block.
             offset: first byte wanted.
-            length: how many; fewer are given where the file, or the track, ends.
+            length: bytes wanted; fewer are returned at the end of the file or the track.
         """
         if offset < self.begins[0]:
             return read(offset, length)

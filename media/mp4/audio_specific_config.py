@@ -17,8 +17,8 @@ _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 0, 8, 0)
 """Channels of each channelConfiguration (table 1.19); 0 where it doesn't say."""
 
 _GENERAL_AUDIO = frozenset((1, 2, 3, 4, 6, 7, 17, 19, 20, 21, 22, 23))
-"""Object types whose configuration is a GASpecificConfig (§1.6.2.1); only behind these an extension is
-looked for, as the lengths of others aren't known here."""
+"""Object types whose configuration is a GASpecificConfig (§1.6.2.1); the extension is searched only behind
+these, as the lengths of others aren't known here."""
 
 _SYNC_EXTENSION = 0x2B7
 _PARAMETRIC_STEREO_EXTENSION = 0x548
@@ -31,9 +31,9 @@ class AudioSpecificConfig:
     """An AAC stream's AudioSpecificConfig, with which a decoder is set up.
 
     Attributes:
-        object_type: of the whole: 2 for AAC-LC, 5 for HE-AAC, 29 for HE-AAC version 2.
-        sample_rate: Hz of what is heard, spectral band replication included; 0 where it doesn't say.
-        channels: of what is heard; 0 where it doesn't say.
+        object_type: 2 for AAC-LC, 5 for HE-AAC, 29 for HE-AAC version 2.
+        sample_rate: Hz of the decoder's output, spectral band replication included; 0 if unknown.
+        channels: of the decoder's output; 0 if unknown.
     """
 
     object_type: int
@@ -56,8 +56,8 @@ def _rate(bits: BitReader) -> int:
 def audio_specific_config(data: bytes) -> AudioSpecificConfig:
     """Read an AudioSpecificConfig.
 
-    HE-AAC is told in front, where the first object type is 5 or 29, or behind, in a sync extension that
-    decoders of AAC-LC don't look at (§1.6.5). What only the frames themselves tell isn't found.
+    HE-AAC is signalled in front, by the object type 5 or 29, or behind, in a sync extension that decoders of
+    AAC-LC ignore (§1.6.5). Implicit signalling, by the frames alone, isn't found.
 
     Raises:
         MalformedError: it has no object type.
@@ -75,7 +75,7 @@ def audio_specific_config(data: bytes) -> AudioSpecificConfig:
             object_type, rate = _extension(bits, object_type, rate, configuration)
     except MalformedError:
         return AudioSpecificConfig(object_type)
-    if object_type == PARAMETRIC_STEREO and channels == 1:  # it makes two of one
+    if object_type == PARAMETRIC_STEREO and channels == 1:  # parametric stereo makes two channels of one
         channels = 2
     return AudioSpecificConfig(object_type, rate, channels)
 
@@ -91,7 +91,7 @@ def write_audio_specific_config(object_type: int, rate: int, channels: int) -> b
 
 
 def core_frames(data: bytes) -> tuple[int, int]:
-    """Read the sample rate of AAC's core, 0 where it doesn't say, and how many samples each frame of it has.
+    """Read the sample rate of AAC's core, 0 if unknown, and the number of samples in each of its frames.
 
     Raises:
         MalformedError: it is cut off.
@@ -106,7 +106,7 @@ def core_frames(data: bytes) -> tuple[int, int]:
 
 
 def _extension(bits: BitReader, object_type: int, rate: int, configuration: int) -> tuple[int, int]:
-    """Look for the sync extension behind a GASpecificConfig; give object type and rate of the whole."""
+    """Read the sync extension behind a GASpecificConfig; return object type and rate of the output."""
     core = object_type, rate
     try:
         bits.read(1)  # §4.4.1: frameLengthFlag

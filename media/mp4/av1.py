@@ -1,4 +1,4 @@
-"""AV1's bitstream as far as MP4 needs it: OBUs in low-overhead format, and what a sequence header says."""
+"""AV1's bitstream as far as MP4 needs it: OBUs in low-overhead format, and sequence headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FRAMES = (3, 6)
 """Types of OBUs (AV1 §6.2.2): of frames, a header alone and one with its tiles."""
 
 MAX_OBUS = 64
-"""Most OBUs that are looked at before what is sought."""
+"""Most OBUs that are searched."""
 
 _MOST_HEADER_BYTES = 128
 """Most bytes of a sequence header that are read: 32 operating points take less."""
@@ -24,7 +24,7 @@ _SELECT = 2
 
 @dataclass(frozen=True, slots=True)
 class Av1Sequence:
-    """What a sequence header says.
+    """A parsed sequence header.
 
     Attributes:
         size: largest width and height of a frame in pixels.
@@ -36,11 +36,11 @@ class Av1Sequence:
 
 
 def obus(data: bytes, size: int | None = None) -> Iterator[tuple[int, int, int, int]]:
-    """Give the first OBUs (§5.3): the type of each, where it begins, where its payload does, where it ends.
+    """Yield type, offset, offset of the payload, and end of the first OBUs (§5.3).
 
     Args:
         data: OBUs one behind the other, or the beginning of them.
-        size: how many bytes they all have, where there are more than those; an OBU may end behind these.
+        size: bytes of all OBUs, if ``data`` is only their beginning; an OBU may end behind ``data``.
 
     Raises:
         MalformedError: one is cut off.
@@ -63,7 +63,7 @@ def obus(data: bytes, size: int | None = None) -> Iterator[tuple[int, int, int, 
 
 
 def _leb128(data: bytes, position: int) -> tuple[int, int]:
-    """Read a number (§4.10.5); give the offset behind it, too."""
+    """Read a number (§4.10.5); return its value and the offset behind it."""
     value = 0
     for index, byte in enumerate(data[position : position + 8]):
         value |= (byte & 0x7F) << 7 * index
@@ -73,7 +73,7 @@ def _leb128(data: bytes, position: int) -> tuple[int, int]:
 
 
 def without_delimiters(data: bytes) -> bytes:
-    """Give a temporal unit as MP4 has it ("AV1 Codec ISO Media File Format Binding" §2.4).
+    """Convert a temporal unit to an MP4 sample ("AV1 Codec ISO Media File Format Binding" §2.4).
 
     Raises:
         MalformedError: its first OBUs are cut off.
@@ -85,11 +85,11 @@ def without_delimiters(data: bytes) -> bytes:
 
 
 def begins_with_key_frame(data: bytes, size: int | None = None) -> bool:
-    """Tell whether the first frame of a temporal unit is a key frame that is shown (§5.9.2).
+    """Return whether the first frame of a temporal unit is a key frame that is shown (§5.9.2).
 
     Args:
-        data: the unit, or the beginning of it; of a frame that isn't there nothing is known.
-        size: how many bytes all of it has, where there are more than those.
+        data: the unit, or the beginning of it; without a frame header the result is False.
+        size: bytes of the whole unit, if ``data`` is only its beginning.
 
     Raises:
         MalformedError: its first OBUs are cut off.
@@ -101,7 +101,7 @@ def begins_with_key_frame(data: bytes, size: int | None = None) -> bool:
 
 
 def find_sequence(data: bytes) -> tuple[bytes, Av1Sequence] | None:
-    """Find the first sequence header among OBUs; give it whole, and what it says; None where there is none.
+    """Find the first sequence header among OBUs; return its bytes and its parsed form, or None.
 
     Raises:
         MalformedError: an OBU is cut off, or the header is impossible.

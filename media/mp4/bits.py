@@ -13,7 +13,7 @@ class BitReader:
 
     Args:
         data: the bytes.
-        name: what they are, for the error where they end too early.
+        name: of the structure, for the error if the bytes end too early.
     """
 
     __slots__ = ("_name", "_value", "left")
@@ -23,7 +23,7 @@ class BitReader:
         self.left = len(data) * 8
 
     def read(self, count: int) -> int:
-        """Read an unsigned number of so many bits.
+        """Read an unsigned number of ``count`` bits.
 
         Raises:
             MalformedError: there aren't so many left.

@@ -1,7 +1,7 @@
 """ISO base media file format (ISO/IEC 14496-12): boxes, written and walked.
 
-A box is a 32-bit size, a four-character type and a payload (§4.2). What the boxes of a ``moov`` mean is
-in :mod:`media.mp4.sample_table`; what a fragment's mean in :mod:`media.mp4.fragments`.
+A box is a 32-bit size, a four-character type and a payload (§4.2). :mod:`media.mp4.movie` parses the boxes of
+a ``moov``, :mod:`media.mp4.fragments` those of fragments.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def header(data: bytes | bytearray | memoryview, start: int, end: int) -> Box:
 
 
 def walk(data: bytes | bytearray | memoryview, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """Go through the boxes of one level, in order. Nothing inside them is looked at.
+    """Yield the boxes of one level, in order, without those inside them.
 
     Args:
         data: the bytes.

@@ -28,7 +28,7 @@ class Chapter:
 
 
 def parse_chapter_list(payload: bytes) -> list[tuple[int, str]]:
-    """Read a ``chpl``: each chapter's start in milliseconds, and its title; what is cut off is left out."""
+    """Read a ``chpl``: each chapter's start in milliseconds, and its title; truncated ones are left out."""
     at = 9 if payload[:1] != b"\0" else 5  # version 1 has four more bytes
     found: list[tuple[int, str]] = []
     for _ in range(payload[at - 1] if len(payload) >= at else 0):
@@ -51,5 +51,5 @@ def chapter_title(sample: bytes) -> str:
 
 
 def printable(title: str) -> str:
-    """Leave out of a title what isn't to be seen."""
+    """Remove control characters from a title."""
     return "".join(one for one in title if one.isprintable())[:MAX_TITLE].strip()

@@ -1,7 +1,7 @@
 """Joins a stream that an encoder uploads in many requests (CMAF ingest), without I/O.
 
-A track or a segment comes in each request, as DASH-IF live ingest has it, and ffmpeg's muxers of DASH and of
-HLS do. The tracks of several requests become one stream of movie fragments, in the order of their times.
+Each request has a track or a segment, as in DASH-IF live ingest and from ffmpeg's muxers of DASH and HLS. The
+tracks of several requests become one stream of movie fragments, in the order of their times.
 """
 
 from __future__ import annotations
@@ -17,46 +17,45 @@ from media.mp4.fragment_join import FragmentJoiner, JoinLimits
 from media.mp4.fragments import FragmentReader, InitSegment
 
 TRANSPORT_STREAM = ""
-"""The track of all segments of MPEG-TS: they are the stream, one behind the other."""
+"""Track name of all MPEG-TS segments, which are one stream in the order of their requests."""
+
+INIT_BYTES, FRAGMENT_BYTES = 256 << 10, 16 << 20
+"""Largest init segment, and largest fragment: encoders may send a whole segment as one."""
+
+KNOWN_FRAGMENTS = 64
+"""Fragments of a track whose repetition is recognized: encoders repeat a segment after a failed request."""
 
 _SYNC = 0x47
-"""With which packets of MPEG-TS begin (ISO/IEC 13818-1 §2.4.3.3)."""
+"""First byte of each MPEG-TS packet (ISO/IEC 13818-1 §2.4.3.3)."""
 
 _WORDS = frozenset({"init", "initialization", "header", "chunk", "seg", "segment", "media"})
-"""What names of init segments and media segments of the same track differ in, but for their numbers."""
+"""Words, beside numbers, by which names of a track's init segment and media segments differ."""
 
 _BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"prft", b"emsg"})
-"""With which a body may begin (ISO/IEC 23000-19 §7.3.2)."""
+"""Boxes with which a body may begin (ISO/IEC 23000-19 §7.3.2)."""
 
 _HANDLERS = (b"vide", b"soun")
 
 
 class UnknownTrackError(Exception):
-    """A segment came whose init segment didn't."""
+    """A segment arrived before its track's init segment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackUploadLimits:
-    """Limits of what is uploaded.
+    """Limits of a stream that is uploaded in several requests.
 
     Attributes:
-        tracks: Most tracks of a stream; of several of a kind one is taken, and the others are only read.
-        fragment_bytes: Largest fragment: encoders may send a whole segment as one.
-        known_fragments: How many of a track's newest are known again: encoders send a segment once more whose
-            request has failed.
-        join: Of tracks that come in requests of their own.
+        tracks: Most tracks of a stream; of several of a kind one is used, and the others are only parsed.
     """
 
     tracks: int = 16
-    init_bytes: int = 256 << 10
-    fragment_bytes: int = 16 << 20
-    known_fragments: int = 64
     join: JoinLimits = field(default_factory=JoinLimits)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadedPiece:
-    """A part of a track that is whole.
+    """A complete part of a track.
 
     Attributes:
         data: an init segment, a fragment with its samples, or any bytes of MPEG-TS.
@@ -68,28 +67,27 @@ class UploadedPiece:
 
 
 class UploadReader:
-    """Reads what one request of an encoder uploads of a track; what is incomplete at its end is dropped.
+    """Reads the body of one upload request; an incomplete part at its end is dropped.
 
     Args:
-        name: of the request's address, behind that of the channel.
+        name: the request's path behind the channel's name.
 
     Attributes:
-        track: which it belongs to; None before enough has come to know.
+        track: name of the track; None before enough bytes have arrived to tell.
     """
 
-    def __init__(self, name: str, limits: TrackUploadLimits) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._limits = limits
         self._buffer = bytearray()
         # A file type without its movie, or a movie fragment without its samples.
         self._first_half = b""
         self.track: str | None = None
 
     def receive_data(self, data: bytes) -> list[UploadedPiece]:
-        """Take the next bytes; return what they complete.
+        """Parse the next bytes; return the completed parts.
 
         Raises:
-            MediaError: they are neither MPEG-TS nor boxes of a fragmented movie.
+            MediaError: the bytes are neither MPEG-TS nor boxes of a fragmented movie.
         """
         if self.track is None and data and not self._buffer and data[0] == _SYNC:
             self.track = TRANSPORT_STREAM
@@ -104,13 +102,13 @@ class UploadReader:
         return found
 
     def _box_size(self) -> int:
-        """Return the bytes of the box that comes next; 0 where too few have come to know."""
+        """Return the size of the next box; 0 if more bytes are needed."""
         if len(self._buffer) < 8 or (self._buffer[:4] == b"\0\0\0\1" and len(self._buffer) < LARGEST_HEADER):
             return 0
         kind = bytes(self._buffer[4:8])
         if self.track is None and kind not in _BOXES:
-            raise UnsupportedError("it is neither MPEG-TS nor fragmented MP4")
-        most = self._limits.fragment_bytes if kind in (b"moof", b"mdat") else self._limits.init_bytes
+            raise UnsupportedError("neither MPEG-TS nor fragmented MP4")
+        most = FRAGMENT_BYTES if kind in (b"moof", b"mdat") else INIT_BYTES
         if self._buffer[:4] == bytes(4):
             raise MalformedError("a box without a size")
         size = header(self._buffer, 0, 1 << 64).size
@@ -132,35 +130,35 @@ class UploadReader:
             elif kind == b"mdat" and is_fragment:
                 yield UploadedPiece(data)
             else:
-                raise MalformedError("boxes in an order that no fragmented movie has")
+                raise MalformedError("boxes in the wrong order for a fragmented movie")
 
 
 class TrackUploads:
-    """Joins the tracks of one stream."""
+    """Joins the uploaded tracks of one stream."""
 
     def __init__(self, limits: TrackUploadLimits) -> None:
         self._limits = limits
-        # By track, in the order of their names; with the kinds of media that they have.
+        # Init segments and the kinds of media in them, by track.
         self._inits = dict[str, tuple[bytes, frozenset[bytes]]]()
         self._joined: list[str] = []
-        # By track: what its newest fragments hash to.
+        # Hashes of the newest fragments, by track.
         self._known = dict[str, deque[int]]()
         self._is_transport_stream = False
         self._joiner = FragmentJoiner(0, limits.join)
 
     @property
     def has_tracks(self) -> bool:
-        """Whether an init segment has come, or MPEG-TS."""
+        """Whether an init segment or MPEG-TS has arrived."""
         return bool(self._inits) or self._is_transport_stream
 
     def push(self, track: str, piece: UploadedPiece) -> Iterator[bytes]:
-        """Take a piece of a track; yield what is next of the whole stream, each when it is asked for.
+        """Push a piece of a track; yield the next bytes of the joint stream lazily.
 
-        A fragment that comes once more is left out.
+        A repeated fragment is left out.
 
         Raises:
-            UnknownTrackError: its init segment hasn't come.
-            MediaError: it is malformed, or the tracks aren't of the same time.
+            UnknownTrackError: the track's init segment hasn't arrived.
+            MediaError: the piece is malformed, or the tracks aren't of the same time.
         """
         if track == TRANSPORT_STREAM and not self._inits:
             self._is_transport_stream = True
@@ -170,8 +168,8 @@ class TrackUploads:
             self._receive_init(track, piece.data)
             return
         if track not in self._inits:
-            # ffmpeg numbers init segments that have a folder each; or the names have nothing in common but
-            # that there are no others.
+            # ffmpeg numbers init segments that have a folder each; other names may have nothing in common
+            # except that no other track exists.
             found = [one for one in self._inits if one.startswith(f"{track}/")] or [*self._inits]
             if len(found) != 1:
                 raise UnknownTrackError("the init segment of this track is needed first")
@@ -184,8 +182,8 @@ class TrackUploads:
             yield from self._join_data(track, piece.data)
 
     def _is_known(self, track: str, fragment: bytes) -> bool:
-        """Tell whether a fragment is one of a track's newest, which comes once more."""
-        known = self._known.setdefault(track, deque(maxlen=self._limits.known_fragments))
+        """Return whether a fragment repeats one of a track's newest ones."""
+        known = self._known.setdefault(track, deque(maxlen=KNOWN_FRAGMENTS))
         hashed = hash(fragment)
         if hashed in known:
             return True
@@ -197,7 +195,7 @@ class TrackUploads:
             yield chunk.data
 
     def _receive_init(self, track: str, data: bytes) -> None:
-        # An encoder that begins anew may send the same stream again.
+        # A restarted encoder may send the same stream again.
         self._known.pop(track, None)
         reader = FragmentReader(self._limits.join.fragments)
         reader.receive_data(data)
@@ -208,7 +206,7 @@ class TrackUploads:
         if track not in self._inits and len(self._inits) >= self._limits.tracks:
             raise TooLargeError(f"more than {self._limits.tracks} tracks")
         self._inits[track] = data, kinds
-        # The next fragment begins anew, with all tracks that are known then.
+        # The next fragment starts the joint stream again, with all tracks that are known then.
         self._joined = []
 
     def _begin_joining(self) -> Iterator[bytes]:
@@ -224,11 +222,11 @@ class TrackUploads:
 
 
 def track_of(name: str, *, is_numbered: bool) -> str:
-    """Give what the names of a track's init segment and of its segments have in common.
+    """Return the common part of the names of a track's init segment and media segments.
 
     Args:
         name: such as ``init-stream0.m4s``, ``chunk-stream0-00012.m4s`` or ``video/12.cmfv``.
-        is_numbered: whether a number of the segment is at its end.
+        is_numbered: whether the name ends with a segment number.
     """
     words = [one for one in re.split(r"[-_./]+", name.rpartition(".")[0] or name) if one]
     if is_numbered and words:

@@ -20,7 +20,7 @@ HLG = 18
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """How numbers of a picture become light."""
+    """ColourPrimaries, TransferCharacteristics and MatrixCoefficients of video."""
 
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
@@ -28,7 +28,7 @@ class Colour:
 
     @property
     def video_range(self) -> str:
-        """SDR, HLG or PQ, as RFC 8216bis §4.4.6.2 has it; what says nothing is SDR."""
+        """SDR, HLG or PQ (RFC 8216bis §4.4.6.2); SDR if unspecified."""
         return {PQ: "PQ", HLG: "HLG"}.get(self.transfer, "SDR")
 
 
@@ -40,7 +40,7 @@ def colour_of_box(colr: bytes) -> Colour | None:
 
 
 def colour_of_configuration(kind: bytes, configuration: bytes) -> Colour | None:
-    """Read what a decoder's configuration says of colours; None where it says nothing, or can't be read.
+    """Read the colours of a decoder's configuration; return None if it has none, or is malformed.
 
     Args:
         kind: ``avcC``, ``hvcC``, ``av1C`` or ``vpcC``.
@@ -60,7 +60,7 @@ def colour_of_configuration(kind: bytes, configuration: bytes) -> Colour | None:
         if kind == b"vpcC" and len(configuration) >= 10:
             return Colour(*configuration[7:10])
     except (MalformedError, IndexError):
-        pass  # it is the decoder's to judge; here nothing more is said
+        pass  # whether the configuration is valid is for the decoder to judge
     return None
 
 

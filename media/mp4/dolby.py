@@ -34,8 +34,8 @@ class EnhancedAC3:
     """The parsed ``EC3SpecificBox`` of E-AC-3 sound.
 
     Attributes:
-        channels: of the programme that is played when nobody chooses, with its dependent substreams.
-        joc_complexity: how many objects joint object coding (Dolby Atmos) carries; 0 without it.
+        channels: of the default programme, with its dependent substreams.
+        joc_complexity: objects of joint object coding (Dolby Atmos); 0 without it.
     """
 
     channels: int
@@ -78,7 +78,7 @@ class DolbyVision:
     Attributes:
         profile: such as 5 (nothing else can show it) or 8 (HDR10, HLG or SDR with metadata).
         level: of picture size and rate.
-        compatibility: what its base layer is to others: 0 nothing, 1 HDR10, 2 SDR, 4 HLG.
+        compatibility: format of the base layer for other players: 0 none, 1 HDR10, 2 SDR, 4 HLG.
     """
 
     profile: int
@@ -86,12 +86,12 @@ class DolbyVision:
     compatibility: int
 
     def codec(self, kind: str) -> str:
-        """Give the RFC 6381 string: sample entry, profile and level of two digits each."""
+        """Return the RFC 6381 string: sample entry, profile and level of two digits each."""
         return f"{kind}.{self.profile:02d}.{self.level:02d}"
 
     @property
     def brand(self) -> bytes | None:
-        """The brand that says what the base layer is; None where it is nothing to others."""
+        """The compatible brand of the base layer; None if other players can't show it."""
         return _BRANDS.get(self.compatibility)
 
 

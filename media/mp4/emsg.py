@@ -1,6 +1,6 @@
-"""Event message boxes (ISO/IEC 23009-1 §5.10.3.3): something that happens at a media time, beside the media.
+"""Event message boxes (ISO/IEC 23009-1 §5.10.3.3): timed events beside the media.
 
-ID3 tags travel in them as "Carriage of ID3 Timed Metadata in CMAF" of the Alliance for Open Media says.
+ID3 tags are carried by "Carriage of ID3 Timed Metadata in CMAF" of the Alliance for Open Media.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ID3_BRAND = b"aid3"
 """The compatible brand of files that may have such messages (Carriage of ID3, "Signaling")."""
 
 UNKNOWN_DURATION = 0xFFFF_FFFF
-"""§5.10.3.3.4: the duration isn't known; and what an ID3 tag without one says."""
+"""§5.10.3.3.4: the duration isn't known, as for ID3 tags without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class EventMessage:
 
     Attributes:
         timescale: ticks per second; that of the track beside which it travels.
-        presentation_time: when it begins, in ticks of the media's own time.
+        presentation_time: start of the event, in ticks of the media's own time.
         duration: ticks, or None where it isn't known.
         id: names the event; messages with the same scheme, value and id are the same event.
-        scheme: URI that defines what the data is.
+        scheme: URI that defines the format of the data.
         value: further distinguishes within the scheme.
     """
 
@@ -59,10 +59,10 @@ def with_brand(init: bytes, brand: bytes) -> bytes:
     """Add a compatible brand (ISO/IEC 14496-12 §4.3) to an init segment.
 
     Args:
-        init: its bytes, of which nothing counts absolute positions.
+        init: must not have absolute positions.
 
     Returns:
-        The same with the brand; the same bytes where it has it, or has no ``ftyp``.
+        The init segment with the brand; unchanged if it has the brand, or has no ``ftyp``.
 
     Raises:
         MalformedError: it isn't made of boxes.

@@ -1,4 +1,4 @@
-"""The box that tells a decoder of MPEG's sound what comes (``esds``, ISO/IEC 14496-14 §6.7.2), written."""
+"""Writes the decoder configuration box of MPEG audio (``esds``, ISO/IEC 14496-14 §6.7.2)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from media.errors import TooLargeError
 from media.mp4.boxes import full_box
 
 MPEG4_AUDIO, MPEG2_AUDIO, MPEG1_AUDIO = 0x40, 0x69, 0x6B
-"""Object types (ISO/IEC 14496-1 §7.2.6.6); of the two older ones MP3 is a part."""
+"""Object types (ISO/IEC 14496-1 §7.2.6.6); MPEG-1 and MPEG-2 audio include MP3."""
 
 
 def elementary_stream_box(object_type: int, specific: bytes) -> bytes:
     """Write the box.
 
     Args:
-        specific: what its decoder is told; empty where there is nothing.
+        specific: decoder specific info; may be empty.
 
     Raises:
         MalformedError: that is too long.

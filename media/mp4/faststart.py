@@ -1,7 +1,7 @@
 """Moves a file's ``moov``, which may be anywhere (ISO/IEC 14496-12 §6.2.3), to the front.
 
-A decoder that can't seek needs it before the media. What moves them is that the places of chunks (§8.7.5)
-count from the beginning of the file; nothing else that is played does.
+A decoder that can't seek needs the ``moov`` before the media. The offsets of chunks (§8.7.5) count from the
+beginning of the file and are adjusted; nothing else that is played has absolute offsets.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class _Table:
 
     @property
     def growth(self) -> int:
-        """How much longer it is in 64 bits."""
+        """Bytes that the table grows by with 64-bit offsets."""
         return 0 if self.width == 8 else 16 + 8 * self.count - self.box.size
 
     def places(self, moov: bytes) -> Iterator[tuple[int, UInt64]]:
-        """Give the places, some thousand at a time, and of each stretch the index of the first."""
+        """Yield the offsets in stretches of some thousand, each with the index of its first entry."""
         entries = np.frombuffer(moov, f">u{self.width}", self.count, self.box.payload + 8)
         for begin in range(0, self.count, STRETCH_LENGTH):
             yield begin, entries[begin : begin + STRETCH_LENGTH].astype(np.uint64)
@@ -58,7 +58,7 @@ class _Move:
     growth: int = 0
 
     def apply(self, places: UInt64) -> UInt64:
-        """Say where chunks lie behind it."""
+        """Return the offsets of chunks after the move."""
         end = self.start + self.length
         if np.any((places >= self.start) & (places < end)):
             raise MalformedError("a chunk lies in the moov")
@@ -71,18 +71,18 @@ class _Move:
 def moved_forward(moov: bytes, start: int, front: int, limits: MovieLimits = DEFAULT_LIMITS) -> bytes:
     """Rewrite a ``moov`` so that it fits further in front in its file.
 
-    The file is then what was before ``front``, what this returns, and the rest in order without the old one.
+    The new file is the bytes before ``front``, the returned box, and the rest in order without the old box.
 
     Args:
-        front: where it shall lie, in front of all media.
+        front: new offset of the box, before all media.
 
     Returns:
-        The box, its chunks' places in 64 bits where 32 don't reach any more.
+        The box, with 64-bit chunk offsets where 32 bits don't suffice.
 
     Raises:
-        MalformedError: its boxes or tables are impossible.
-        UnsupportedError: it is compressed.
-        TooLargeError: it is larger than it may be, or has too many tracks or boxes.
+        MalformedError: boxes or tables are impossible.
+        UnsupportedError: the ``moov`` is compressed.
+        TooLargeError: the ``moov`` is too large, or has too many tracks or boxes.
     """
     if len(moov) > limits.moov_bytes:
         raise TooLargeError(f"moov of {len(moov)} bytes: more than {limits.moov_bytes}")
@@ -92,7 +92,7 @@ def moved_forward(moov: bytes, start: int, front: int, limits: MovieLimits = DEF
     if overflowing:
         move = replace(move, growth=sum(table.growth for table in tables))
     found = bytearray(moov)
-    # From the last one on: what grows moves nothing that is still to be written.
+    # From the last table on: a growing table doesn't move those that are still to be written.
     for table in reversed(tables):
         layout, first = f">u{table.width}", table.box.payload + 8
         if overflowing and table.width == 4:
@@ -108,7 +108,7 @@ def moved_forward(moov: bytes, start: int, front: int, limits: MovieLimits = DEF
 
 
 def _overflows(table: _Table, moov: bytes, move: _Move) -> bool:
-    """Look at all places of a table, and say whether any needs more bits than it has."""
+    """Return whether any moved offset of a table needs more bits than the table's entries have."""
     overflows = False
     for _, places in table.places(moov):
         if np.any(places >= _FARTHEST):
@@ -118,7 +118,7 @@ def _overflows(table: _Table, moov: bytes, move: _Move) -> bool:
 
 
 def _tables(moov: bytes, limits: MovieLimits) -> Iterator[_Table]:
-    """Find where the places of each track's chunks are."""
+    """Find the chunk offset table of each track."""
     top = header(moov, 0, len(moov))
     if top.kind != b"moov" or top.end != len(moov):
         raise MalformedError("no moov, or more than that")
@@ -152,7 +152,7 @@ def _count(data: bytes, table: Box) -> int:
 
 
 def _widen(moov: bytearray, table: _Table) -> None:
-    """Make room for a table in 64 bits, and make what it is in as much longer."""
+    """Make room for 64-bit offsets in a table, and enlarge the boxes around it."""
     empty = full_box(b"co64", 0, 0, table.count.to_bytes(4, "big"), bytes(8 * table.count))
     moov[table.box.start : table.box.end] = empty
     for parent in table.parents:

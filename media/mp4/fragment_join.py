@@ -1,7 +1,7 @@
 """Several streams of movie fragments as one (ISO/IEC 14496-12 §8.8), its tracks interleaved by their times.
 
-HLS has picture and sound in playlists of their own, and of each whole segments at once. Whoever plays them
-from one pipe, at real time, wants both at the same time: so fragments are cut short and put in order.
+HLS has video and audio in separate playlists, with a whole segment of each at once. A reader of one pipe
+needs both in the order of time, so fragments are cut into short runs and interleaved.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class JoinLimits:
     """Limits of streams that are joined.
 
     Attributes:
-        run_seconds: Of a track that stay together at most.
-        run_bytes: Of a track that stay together at most; a larger sample stays whole.
+        run_seconds: Longest run of one track.
+        run_bytes: Largest run of one track; a larger sample stays whole.
         sample_bytes: Largest sample; at 30 a second that would be 4 Gbit/s.
-        held_bytes: How much of one stream is held at most while another one has nothing for the same time.
+        held_bytes: Most bytes of one stream that are held while another one has no samples of the same time.
         fragments: Of each stream of movie fragments.
     """
 
@@ -43,7 +43,7 @@ class JoinLimits:
 
 @dataclass(frozen=True, slots=True)
 class _JoinedRun:
-    """Samples in a row; ``decode_time`` is the first one's in ticks."""
+    """A run of consecutive samples; ``decode_time`` is the first one's in ticks."""
 
     track: Track
     decode_time: int
@@ -57,10 +57,10 @@ class _JoinedRun:
 
 
 class FragmentJoiner:
-    """Joins streams, without I/O; of a single one it interleaves the tracks.
+    """Joins streams of movie fragments, without I/O; the tracks of a single stream are interleaved, too.
 
     Attributes:
-        signature: what decoders must know, the init segment of all; empty before all streams have begun.
+        signature: the init segment of all tracks; empty before all streams have begun.
     """
 
     def __init__(self, count: int, limits: JoinLimits) -> None:
@@ -70,24 +70,24 @@ class FragmentJoiner:
         self.signature = b""
 
     def receive_data(self, index: int, data: bytes) -> Iterator[StreamChunk]:
-        """Take the next bytes of a stream.
+        """Parse the next bytes of a stream.
 
         Args:
             data: the bytes.
 
         Returns:
-            What is known to be next of all of them, each piece made when it is asked for: there may be
-            thousands. What isn't asked for comes first the next time.
+            The next chunks of the joint stream, built lazily: there may be thousands. Chunks that aren't
+            consumed come first the next time.
 
         Raises:
-            MalformedError: it is no stream of fragments.
-            UnsupportedError: likewise, or one stream is much too far ahead of another.
+            MalformedError: the bytes are no stream of fragments.
+            UnsupportedError: a track isn't supported, or one stream is much too far ahead of another.
         """
         self._inputs[index].receive_data(data)
         return self._bounded()
 
     def receive_eof(self) -> Iterator[StreamChunk]:
-        """Give the rest: nothing more comes."""
+        """Mark the end of all inputs; yield the remaining chunks."""
         for one in self._inputs:
             one.ended = True
         return self._pieces()
@@ -95,7 +95,7 @@ class FragmentJoiner:
     def _bounded(self) -> Iterator[StreamChunk]:
         yield from self._pieces()
         if any(one.held > self._limits.held_bytes for one in self._inputs):
-            raise UnsupportedError("picture and sound aren't of the same time")
+            raise UnsupportedError("video and audio aren't of the same time")
 
     def _pieces(self) -> Iterator[StreamChunk]:
         while True:
@@ -148,17 +148,17 @@ class FragmentJoiner:
 
 
 class _FragmentInput:
-    """A stream that is joined: its init segment, and what was read of it but isn't passed on yet.
+    """An input stream: its init segment, and its parsed samples that aren't emitted yet.
 
     Attributes:
-        ids: the joint track IDs by its own.
+        ids: joint track IDs by the input's own.
     """
 
     def __init__(self, limits: JoinLimits) -> None:
         self._limits = limits
         self._reader = FragmentReader(limits.fragments)
         self._tracks: dict[int, Track] = {}
-        # The runs of the moof that is being cut, and what comes next of all.
+        # The runs of the current moof, and the next item.
         self._runs: Iterator[_JoinedRun] = iter(())
         self._first: InitSegment | _JoinedRun | None = None
         self._held = 0
@@ -168,20 +168,20 @@ class _FragmentInput:
 
     @property
     def has_video(self) -> bool:
-        """Whether one of its tracks is a picture."""
+        """Whether one of the tracks is video."""
         return self.init is not None and any(track.handler == b"vide" for track in self.init.tracks)
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes; what they are is looked at when it is asked for."""
+        """Buffer the next bytes, which are parsed on demand."""
         self._reader.receive_data(data)
 
     @property
     def held(self) -> int:
-        """How many bytes wait."""
+        """The number of buffered bytes."""
         return self._held + self._reader.buffered
 
     def _next(self) -> InitSegment | _JoinedRun | None:
-        """Give what comes next without taking it; None where nothing is known to be."""
+        """Return the next item without consuming it; None if more bytes are needed."""
         if self._first is None:
             self._first = next(self._runs, None)
         if self._first is None:
@@ -189,13 +189,13 @@ class _FragmentInput:
         return self._first
 
     def _next_moof(self) -> InitSegment | _JoinedRun | None:
-        """Begin with the fragments of the next moof, cut into short runs, each when it is asked for."""
+        """Read the fragments of the next moof, which are cut into short runs lazily."""
         events = next(self._reader.boxes(), ())
         if events and isinstance(events[0], InitSegment):
             return self._known(events[0])
         fragments = [event for event in events if isinstance(event, Fragment)]
         self._held += sum(len(fragment.data) for fragment in fragments)
-        # One moof may have all of the picture before all of the sound. A track's own runs stay in order.
+        # One moof may have all video before all audio. A track's own runs stay in order.
         self._runs = heapq.merge(
             *(_runs(fragment, self._tracks[fragment.track_id], self._limits) for fragment in fragments),
             key=lambda run: run.decode_time / run.track.timescale,
@@ -204,18 +204,18 @@ class _FragmentInput:
 
     def _known(self, init: InitSegment) -> InitSegment:
         if any(track.handler not in _KINDS for track in init.tracks):
-            raise UnsupportedError("a track that is neither picture nor sound")
+            raise UnsupportedError("a track that is neither video nor audio")
         self._tracks = {track.track_id: track for track in init.tracks}
         return init
 
     @property
     def runs(self) -> Sequence[_JoinedRun]:
-        """The next run, where one is known."""
+        """The next run, if one is known."""
         first = self._next()
         return [first] if isinstance(first, _JoinedRun) else []
 
     def pop(self) -> _JoinedRun:
-        """Take the next run."""
+        """Remove and return the next run."""
         run, self._first = self._next(), None
         if not isinstance(run, _JoinedRun):
             raise MalformedError("an init segment where samples were expected")
@@ -223,7 +223,7 @@ class _FragmentInput:
         return run
 
     def take_init(self) -> bool:
-        """Go on with the init segment that is next, if one is."""
+        """Apply the init segment that is next, if one is; return whether it was."""
         found = False
         while isinstance(first := self._next(), InitSegment):
             self._first = None
@@ -232,7 +232,7 @@ class _FragmentInput:
 
 
 def _runs(fragment: Fragment, track: Track, limits: JoinLimits) -> Iterator[_JoinedRun]:
-    """Cut a fragment: a run is short, and begins with the picture with which decoding can begin."""
+    """Cut a fragment into short runs, at sync samples where possible."""
     limit = max(int(limits.run_seconds * track.timescale), 1)
     time, position, begin = fragment.base_media_decode_time, 0, 0
     length = size = 0
@@ -270,7 +270,7 @@ def _renumbered_track(trak: bytes, ids: Mapping[int, int]) -> bytes:
 
 
 def _renumbered(full: bytes, offset: int, ids: Mapping[int, int]) -> bytes:
-    """Give a box with another track ID at an offset."""
+    """Replace the track ID at an offset of a box."""
     if len(full) < offset + 4 or (number := ids.get(struct.unpack_from(">I", full, offset)[0])) is None:
         raise MalformedError("a track without its ID")
     return full[:offset] + struct.pack(">I", number) + full[offset + 4 :]

@@ -1,6 +1,6 @@
-"""The movie that the ``moov`` and the fragments of a whole file make together (ISO/IEC 14496-12 §8.8).
+"""Converts the ``moov`` and all fragments of a file to a movie (ISO/IEC 14496-12 §8.8).
 
-What comes of it is like the ``moov`` of a file without fragments: tracks with their tables of samples.
+The result is like the ``moov`` of a file without fragments: tracks with their sample tables.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class FragmentedLimits:
 
     Attributes:
         fragments: most fragments: ten hours of film and sound in parts of two seconds have 36,000.
-        boxes: most boxes beside and in all fragments; one with film and sound has a dozen.
+        boxes: most boxes beside and in all fragments; one with video and audio has a dozen.
         samples: most samples of all tracks together.
-        table_bytes: memory for the tables of all of them.
+        table_bytes: memory for the sample tables of all tracks.
     """
 
     fragments: int = 1 << 16
@@ -58,14 +58,13 @@ class FragmentedLimits:
 
 
 class FragmentedMovie:
-    """Joins the fragments of a file to whole tables of samples.
+    """Joins the fragments of a file to whole sample tables.
 
     Args:
-        movie: what the ``moov`` says.
+        movie: the parsed ``moov``.
         moov: payload of that box.
         size: the file's length in bytes; samples that reach beyond it were never written.
-        limits: what the file may be made of.
-        reserve: called before memory is taken for the tables.
+        reserve: called before memory is allocated for the tables.
 
     Attributes:
         cut_short: whether samples are missing at the file's end.
@@ -91,21 +90,21 @@ class FragmentedMovie:
                 self._add(track, samples, end)
 
     def count_box(self) -> None:
-        """Take notice of a box of the file; TooLargeError where there are too many."""
+        """Count a box of the file; raise TooLargeError if there are too many."""
         self._boxes += 1
         if self._boxes > self._limits.boxes:
             raise TooLargeError(f"more than {self._limits.boxes} boxes in and beside its fragments")
 
     def push(self, moof: bytes, position: int) -> None:
-        """Take the next fragment.
+        """Push the next fragment.
 
         Args:
-            position: where it begins in the file.
+            position: offset of the fragment in the file.
 
         Raises:
-            MalformedError: it is cut off, contradicts itself or goes back in time.
+            MalformedError: the fragment is cut off, contradicts itself or goes back in time.
             UnsupportedError: the codec's configuration changes.
-            TooLargeError: there is more than the limits allow.
+            TooLargeError: a limit is exceeded.
         """
         self._fragments += 1
         if self._fragments > self._limits.fragments:
@@ -123,7 +122,7 @@ class FragmentedMovie:
             yield found
 
     def _track_fragment(self, moof: bytes, children: list[Box], position: int, previous: int) -> int:
-        """Take a ``traf``; give the place in the file behind its data."""
+        """Add a ``traf``; return the offset behind its data in the file."""
         heads = [child for child in children if child.kind == b"tfhd"]
         if len(heads) != 1:  # §8.8.7.1: exactly one
             raise MalformedError(f"traf with {len(heads)} tfhd")
@@ -142,7 +141,7 @@ class FragmentedMovie:
         return end
 
     def _run(self, track: _FragmentedTrack, run: _FragmentRun, end: int) -> int:
-        """Take a ``trun``; give the place in the file behind its data, if it has any samples."""
+        """Add a ``trun``; return the offset behind its data in the file, if it has any samples."""
         place = run.place
         for begin, stop in stretches(0, run.count):
             if track.ended:
@@ -163,7 +162,7 @@ class FragmentedMovie:
         return place if run.count else end
 
     def _add(self, track: _FragmentedTrack, samples: SampleColumns, end: int) -> None:
-        """Add samples of a track up to the first one that isn't whole."""
+        """Add samples of a track up to the first one that is cut off."""
         if track.ended:
             return
         whole = samples.offset + samples.size <= self._size
@@ -178,7 +177,7 @@ class FragmentedMovie:
         track.add(samples, end)
 
     def movie(self) -> Movie:
-        """Give the movie that all fragments so far make."""
+        """Return the movie of all fragments so far."""
         tables = self._tracks.values()
         filled = [track for track in tables if track.has_samples]
         timescale, edits = edit_lists([track.start(self._movie.timescale) for track in filled])
@@ -191,7 +190,7 @@ class _FragmentedTrack:
     """The sample tables of one track, as far as they were read.
 
     Attributes:
-        next_time: when the next run begins; of a fragment that doesn't say so itself, too (§8.8.12).
+        next_time: decode time of the next run, and of a fragment without ``tfdt`` (§8.8.12).
         ended: whether the file ended within its samples.
     """
 
@@ -205,11 +204,11 @@ class _FragmentedTrack:
 
     @property
     def has_samples(self) -> bool:
-        """Whether there are any."""
+        """Whether the track has samples."""
         return self._first is not None
 
     def of_moov(self, limit: int) -> Iterator[tuple[SampleColumns, int]]:
-        """Give the samples that the ``moov`` itself has: some writers put there what came first."""
+        """Yield the samples of the ``moov`` itself, in which some writers put the first ones."""
         tables: Mapping[bytes, memoryview] = self._track.tables
         stated = tables.get(b"stsz") or tables.get(b"stz2") or b""
         if not any(stated[8:12]):
@@ -223,7 +222,7 @@ class _FragmentedTrack:
             yield SampleColumns(times[:-1], *rest), int(times[-1])
 
     def use_description(self, number: int) -> None:
-        """Take notice of which sample entry, from 1, the samples use that follow."""
+        """Check that the following samples use the same sample entry, numbered from 1."""
         if not 1 <= number <= len(self._track.sample_entries):
             raise MalformedError(f"a fragment with sample description {number}, which isn't there")
         if self._description not in (None, number):
@@ -231,7 +230,7 @@ class _FragmentedTrack:
         self._description = number
 
     def add(self, samples: SampleColumns, end: int) -> None:
-        """Add samples, and say when the last one's time is over if nothing follows."""
+        """Add samples; ``end`` is the decode time at which the last one ends if nothing follows."""
         self.next_time = end
         if not len(samples.size):
             return
@@ -240,18 +239,18 @@ class _FragmentedTrack:
         self._boxes.add(samples, end)
 
     def start(self, movie_timescale: int) -> TrackStart:
-        """Say when the track begins: its first decode time, moved as its edit list says."""
+        """Return the start of the track: its first decode time, shifted by its edit list."""
         time, offset = self._first or (0, 0)
         delay, edits = 0, list(self._track.edits)
         while edits and edits[0].media_time == -1:  # §8.6.6.1: an empty edit offsets the start
             delay += edits.pop(0).duration
         zero = time + round(Fraction(delay * self._track.timescale, movie_timescale))
-        # How long an edit lasts was written before it was known, and is 0 or that of the first fragment.
+        # An edit's duration was written before it was known, and is 0 or that of the first fragment.
         zero -= edits[0].media_time if edits else 0
         return TrackStart(self._track.timescale, zero, zero + offset)
 
     def whole(self, edits: tuple[Edit, ...]) -> Track:
-        """Give the track with all its samples, and the edit list that puts them where they belong."""
+        """Return the track with all its samples and an edit list."""
         cuts = [edit for edit in self._track.edits if edit.media_time != -1][1:]
         number = self._description or 1
         return replace(
@@ -263,17 +262,16 @@ class _FragmentedTrack:
 
 
 class _FragmentRun:
-    """A run of samples (``trun``, §8.8.8) of which a stretch is expanded at a time.
+    """A run of samples (``trun``, §8.8.8), expanded one stretch at a time.
 
     Args:
         data: the ``moof``.
-        trun: where in it the run is.
-        base: what its data's place counts from.
-        follows: where its data are if it doesn't say so.
+        trun: the run's box in ``data``.
+        base: offset from which the run's data offset counts.
+        follows: offset of the data of a run without a data offset.
 
     Attributes:
-        count: how many samples there are.
-        place: of the first one's data.
+        place: offset of the first sample in the file.
     """
 
     def __init__(self, data: bytes, trun: Box, base: int, follows: int, defaults: Defaults) -> None:
@@ -300,13 +298,13 @@ class _FragmentRun:
 
     @property
     def size(self) -> int:
-        """How many bytes all of its samples have."""
+        """Bytes of all samples."""
         if not self._said[1]:
             return int(self.count) * self._defaults[1]
         return int(self._rows[:, sum(self._said[:1])].sum(dtype=np.int64))
 
     def columns(self, begin: int, stop: int) -> tuple[Int64, Int64, Int64, Int64]:
-        """Give durations, sizes, flags and composition offsets of a range of the samples."""
+        """Return durations, sizes, flags and composition offsets of a range of the samples."""
         found: list[Int64] = []
         for said, default in zip(self._said, self._defaults, strict=True):
             if said:

@@ -1,6 +1,6 @@
 """Movie fragments (ISO/IEC 14496-12 §8.8): written from samples, and read from a stream without I/O.
 
-The reader takes bytes as they come; the same bytes whole, one by one or cut anywhere give the same events.
+The reader's events don't depend on how the bytes are cut.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from media.mp4.sample_table import Samples
 from media.stream_reader import without_front
 
 LARGE_MEDIA_DATA = 1 << 20
-"""From this size on, an ``mdat`` isn't copied: its fragments have views of what was received."""
+"""From this size on, an ``mdat`` isn't copied: its fragments are views of the received bytes."""
 
 SYNC_FLAGS = DEPENDS_ON_NONE
 OTHER_FLAGS = DEPENDS_ON_OTHERS | NON_SYNC
-"""Sample flags (§8.8.3.1) of what decoding can begin with, and of everything else."""
+"""Sample flags (§8.8.3.1) of sync samples, and of all other samples."""
 
 _EMPTY_FIXED = struct.Struct(">I4sI4sIII4sI4sIIII4sIQ")
 _MOOF_FIXED = struct.Struct(">I4sI4sIII4sI4sIIIII4sIQ")
@@ -56,7 +56,7 @@ def write_fragment_header(
         samples: the samples in decoding order, at least one; the ``mdat`` has their sizes' sum.
 
     Returns:
-        The bytes in front of the first sample's.
+        The bytes before the first sample.
     """
     durations, sizes, syncs, offsets = zip(*samples, strict=True)
     columns: list[Sequence[int]] = [sizes]
@@ -116,7 +116,7 @@ def write_samples_header(
 def _header(
     fragment: tuple[int, int, int], defaults: tuple[int, int], run: tuple[int, int], cells: bytes, data: int
 ) -> bytes:
-    """Write a ``moof`` with one run, whose rows are given, and the header of an ``mdat`` of so many bytes."""
+    """Write a ``moof`` with one run of the given rows, and the header of an ``mdat`` with ``data`` bytes."""
     sequence_number, track_id, base_media_decode_time = fragment
     trun_size = _TRUN_FIXED.size + len(cells)
     moof_size = _MOOF_FIXED.size + trun_size
@@ -166,12 +166,12 @@ def write_fragment(
 def write_empty_fragment(
     *, sequence_number: int, track_id: int, base_media_decode_time: int, duration: int
 ) -> bytes:
-    """Write a ``moof`` that says of a time that no samples are in it, and an ``mdat`` without bytes.
+    """Write a ``moof`` for a time without samples, and an empty ``mdat``.
 
     Args:
         sequence_number: as for :func:`write_fragment_header`.
-        base_media_decode_time: where that time begins, in ticks, not negative.
-        duration: its ticks.
+        base_media_decode_time: start of that time in ticks, not negative.
+        duration: ticks.
     """
     size = _EMPTY_FIXED.size
     moof = _EMPTY_FIXED.pack(
@@ -190,7 +190,7 @@ class InitSegment:
 
     Attributes:
         data: both boxes' bytes.
-        tracks: what the ``moov`` says of the tracks.
+        tracks: the tracks as described in the ``moov``.
     """
 
     data: bytes
@@ -215,9 +215,9 @@ class Fragment(NamedTuple):
 
 
 class FragmentReader:
-    """Reads a stream of ``ftyp moov (moof mdat)…`` from bytes as they come.
+    """Reads a stream of ``ftyp moov (moof mdat)…`` incrementally.
 
-    It holds at most one box, and what was received last. Media are copied once, large ones aren't.
+    The buffer holds at most one box and the last received bytes. Media are copied once; large media aren't.
     """
 
     def __init__(self, limits: FragmentLimits = DEFAULT_LIMITS) -> None:
@@ -234,29 +234,29 @@ class FragmentReader:
         self._moof: tuple[int, tuple[TrackFragment, ...]] | None = None
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes of the stream; ``events`` says what they are."""
+        """Buffer the next bytes, which ``events`` parses."""
         if self._error is None:
             self._buffer += data
 
     def receive_eof(self) -> None:
-        """Take notice that no more bytes come."""
+        """Mark the end of the input."""
         self._ended = True
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait to be looked at, or for more."""
+        """The number of buffered bytes."""
         return len(self._buffer)
 
     def events(self) -> Iterator[InitSegment | Fragment]:
-        """Give what the bytes so far contain, each event once; raises as ``boxes``."""
+        """Yield the events of the bytes so far, each once; raises as ``boxes`` does."""
         for events in self.boxes():
             yield from events
 
     def boxes(self) -> Iterator[Sequence[InitSegment | Fragment]]:
-        """Give what each box in the bytes so far contains; a box is looked at only when it is asked for.
+        """Yield the events of each box in the bytes so far; a box is parsed on demand.
 
         Raises:
-            MalformedError: after the events before it; the reader then stays with this error.
+            MalformedError: after the events before it; later calls raise the same error.
             NeedMoreDataError: the stream ended inside a box, or between a ``moof`` and its ``mdat``.
         """
         if self._error is not None:
@@ -334,7 +334,7 @@ class FragmentReader:
         sequence_number, fragments = self._moof
         self._moof = None
         first = start + header(data, 0, len(data)).payload
-        # Each run is copied, and a moof may have thousands: of the same bytes that would be gigabytes.
+        # Each run is copied, and a moof may have thousands, which might all name the same bytes.
         if sum(length for fragment in fragments for _, length in fragment.spans) > start + len(data) - first:
             raise MalformedError(f"moof before {start}: samples of more bytes than the mdat behind it")
         for fragment in fragments:

@@ -16,9 +16,9 @@ def write_init_segment(facts: TrackFacts, *, media_start: int = 0, brands: Seque
     """Write the initialization segment of a track.
 
     Args:
-        facts: what it is; the fragments call it by its ID, and count in its timescale.
-        media_start: composition time at which the presentation begins, in ticks; an edit list says so
-            when it isn't 0.
+        facts: the fragments use the same track ID and timescale.
+        media_start: composition time at which the presentation begins, in ticks; written as an edit list
+            if it isn't 0.
 
     Returns:
         The segment's bytes.

@@ -32,7 +32,7 @@ LANGUAGE_NAMES = {
     "vi": "Tiếng Việt",
     "zh": "中文",
 }
-"""What speakers call their languages, by the first part of a BCP 47 tag."""
+"""Native names of languages, by the first part of a BCP 47 tag."""
 
 _PAIRS = """
 aar:aa abk:ab afr:af aka:ak alb:sq amh:am ara:ar arg:an arm:hy asm:as ava:av ave:ae aym:ay aze:az bak:ba
@@ -63,7 +63,7 @@ _OTHERS = frozenset(("cmn", "fil", "gsw", "haw", "nan", "nds", "yue"))
 
 
 def known_language(word: str) -> str | None:
-    """Give the BCP 47 tag of a word in a file's name, such as ``ger`` or ``pt_BR``; None of others."""
+    """Return the BCP 47 tag for a word in a file's name, such as ``ger`` or ``pt_BR``, or None."""
     first, _, rest = word.replace("_", "-").partition("-")
     lowered = first.lower()
     if lowered not in _TWO_LETTERS and lowered not in _TWO_LETTERS.values() and lowered not in _OTHERS:
@@ -73,14 +73,14 @@ def known_language(word: str) -> str | None:
 
 
 def language_tag(code: str, extended: str = "") -> str | None:
-    """Give a BCP 47 tag: the shortest code there is (RFC 5646 §2.2.1), as ``en`` for ``eng``.
+    """Return the BCP 47 tag for a code, in its shortest form (RFC 5646 §2.2.1), as ``en`` for ``eng``.
 
     Args:
         code: three letters of ISO 639-2, of either kind.
-        extended: a BCP 47 tag that is better than the code, such as ``pt-BR``; what is no tag is ignored.
+        extended: a BCP 47 tag, preferred to the code, such as ``pt-BR``; an invalid tag is ignored.
 
     Returns:
-        The tag; None where neither names a language.
+        The tag; None if neither names a language.
     """
     if _TAG.fullmatch(extended):
         first, hyphen, rest = extended.partition("-")

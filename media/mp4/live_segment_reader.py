@@ -1,7 +1,7 @@
-"""Live segments as ``media.mp4.fragments`` writes them, read back: where they begin, and how long they last.
+"""Reads times and part sizes of live segments that ``media.mp4.fragments`` has written.
 
-A segment is its parts in a row. A part is a ``moof`` of one run of one track and its ``mdat``, behind
-``emsg`` boxes if there are any. What is written in any other way is none of ours.
+A segment is a sequence of parts. A part is a ``moof`` of one run of one track and its ``mdat``, behind
+optional ``emsg`` boxes. Segments of any other layout are refused.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ MAX_MOOF = 1 << 20
 """Longest ``moof`` that is read, in bytes."""
 
 HEAD_BYTES = 4096
-"""How much is read at once; most ``moof`` boxes have a tenth of it."""
+"""Bytes that are read at once; most ``moof`` boxes have a tenth of them."""
 
 _FIXED = struct.Struct(">I4s I4sII I4s I4sIIII I4sIQ I4sIIi")
 """``moof``, ``mfhd``, ``traf``, ``tfhd``, ``tfdt``, and the beginning of ``trun`` (ISO/IEC 14496-12 §8.8)."""
 
 _DATA_OFFSET = 0x01
 _COLUMNS = (0x100, 0x200, 0x400, 0x800)
-"""Of a run's samples: whether duration, size, flags and composition offset are told of each."""
+"""Bits of a run whose samples have their own duration, size, flags and composition offset."""
 
 ReadAt = Callable[[int, int], bytes]
-"""Takes an offset and a length, and gives so many bytes, or fewer where the file ends."""
+"""Reads (offset, length) of a file; fewer bytes only where it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class LiveSegmentFacts:
     """Facts about a live segment, read from its file.
 
     Attributes:
-        decode_time: of its first sample, in ticks.
-        presentation_time: when that one is shown, likewise.
-        duration: of all its samples, likewise.
+        decode_time: of the first sample, in ticks.
+        presentation_time: of the first sample, in ticks.
+        duration: of all samples, in ticks.
         part_sizes: bytes of each part.
     """
 
@@ -73,7 +73,7 @@ def read_live_segment(read: ReadAt, size: int) -> LiveSegmentFacts:
         size: of the file, in bytes.
 
     Raises:
-        MalformedError: the file isn't such a segment, or not all of one.
+        MalformedError: the file isn't a whole segment of this layout.
     """
     runs: list[_SegmentRun] = []
     sizes: list[int] = []
@@ -89,7 +89,7 @@ def read_live_segment(read: ReadAt, size: int) -> LiveSegmentFacts:
                 raise MalformedError(f"a moof of {at.size} bytes")
             run = _read_run(data if at.size <= len(data) else read(offset, at.size), at.size)
             if runs and (run.track_id != runs[0].track_id or run.decode_time != end):
-                raise MalformedError(f"a part at {offset} that doesn't go on where the one before it ends")
+                raise MalformedError(f"a part at {offset} that doesn't begin where the one before it ends")
         elif at.kind == b"mdat" and run is not None and at.size - at.payload == run.size:
             sizes.append(offset + at.size - begin)
             runs.append(run)
@@ -98,7 +98,7 @@ def read_live_segment(read: ReadAt, size: int) -> LiveSegmentFacts:
             raise MalformedError(f"{at.kind!r} at {offset}")
         offset += at.size
     if not runs or begin != size or len(sizes) > MAX_PARTS:
-        raise MalformedError("no segment, or not all of it")
+        raise MalformedError("no segment, or only a part of one")
     first = runs[0]
     duration = sum(one.duration for one in runs)
     return LiveSegmentFacts(
@@ -123,7 +123,7 @@ def _read_run(data: bytes, size: int) -> _SegmentRun:
     lengths = moof_size == size == _FIXED.size + 4 * count * width and trun_size == 20 + 4 * count * width
     known = not flags & ~(0x0100_0000 | _DATA_OFFSET | sum(_COLUMNS)) and columns[1] and data_offset > size
     if values != expected or not lengths or not known or not count or time >= LONGEST_TIME:
-        raise MalformedError("a moof that isn't as ours are")
+        raise MalformedError("a moof of another layout than live segments have")
     cells = array("I", data[_FIXED.size : size])
     if len(cells) != count * width:
         raise MalformedError("a moof that is cut off")
@@ -134,5 +134,5 @@ def _read_run(data: bytes, size: int) -> _SegmentRun:
     shift = cells[width - 1] if columns[3] else 0
     shift -= (shift >> 31) << 32  # §8.8.8.2: composition offsets are signed
     if data_offset > size + LARGEST_HEADER or duration <= 0:
-        raise MalformedError("a moof that isn't as ours are")
+        raise MalformedError("a moof of another layout than live segments have")
     return _SegmentRun(track_id, time, time + shift, duration, sizes)

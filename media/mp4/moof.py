@@ -1,6 +1,6 @@
 """Parses and writes ``moof`` boxes (ISO/IEC 14496-12 §8.8): runs of samples, their times, and their bytes.
 
-Nothing is believed before it is bounded: a run may name 2^32 - 1 samples in twenty bytes.
+All counts are checked against limits first: a run may declare 2^32 - 1 samples in twenty bytes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _DEFAULT_FLAGS = 0x20
 _DEFAULT_BASE_IS_MOOF = 0x02_0000
 DATA_OFFSET = 0x01
 FIRST_SAMPLE_FLAGS = 0x04
-"""Bits of a run (§8.8.8.1) that says where its data are, and what the first of its samples is."""
+"""Bits of a run (§8.8.8.1) with a data offset and the flags of its first sample."""
 
 PER_SAMPLE = (0x100, 0x200, 0x400, 0x800)
-"""Bits of a run that has the duration, size, flags and composition offset of each of its samples."""
+"""Bits of a run whose samples have their own duration, size, flags and composition offset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +47,12 @@ class FragmentLimits:
     """Limits of a stream of movie fragments.
 
     Attributes:
-        movie: What a ``moov`` may have; without sample tables it is some thousand bytes long.
+        movie: Of the ``moov``, which without sample tables has some thousand bytes.
         media_data_bytes: Largest ``mdat``: ten seconds at 25 Mbit/s.
         metadata_bytes: Largest box other than these.
         samples: Most samples of one fragment; a minute of AAC has 2,813.
         empty_samples: Most samples of one run beyond its bytes: a count of empty ones costs nothing to send,
-            and much to read.
+            and much to parse.
         boxes: Most boxes in one fragment; a run for each sample is rare, and a hundred of them many.
     """
 
@@ -68,7 +68,7 @@ DEFAULT_LIMITS = FragmentLimits()
 
 
 class Sample(NamedTuple):
-    """A sample of a fragment; thousands of them are made at once.
+    """A sample of a fragment; a NamedTuple, as thousands of them are built at once.
 
     Attributes:
         duration: ticks of the track's timescale.
@@ -90,29 +90,29 @@ _DURATION, _SIZE = map(operator.itemgetter, map(Sample._fields.index, ("duration
 def samples_of(
     durations: Iterable[int], sizes: Iterable[int], syncs: Iterable[bool], offsets: Iterable[int]
 ) -> Iterator[Sample]:
-    """Make samples of columns, up to the end of the shortest."""
+    """Build samples from columns, up to the end of the shortest."""
     return map(_SAMPLE, zip(durations, sizes, syncs, offsets, strict=False))
 
 
 def total_duration(samples: Iterable[Sample]) -> int:
-    """Add up for how many ticks samples last."""
+    """Return the sum of the samples' durations in ticks."""
     return sum(map(_DURATION, samples))
 
 
 def total_size(samples: Iterable[Sample]) -> int:
-    """Add up how many bytes samples have."""
+    """Return the sum of the samples' sizes in bytes."""
     return sum(map(_SIZE, samples))
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """A sample's values if its run doesn't give them (``trex``, §8.8.3, or ``tfhd``, §8.8.7).
+    """Default values of samples whose run lacks them (``trex``, §8.8.3, or ``tfhd``, §8.8.7).
 
     Attributes:
         duration: ticks.
         size: bytes.
         flags: sample flags (§8.8.3.1).
-        description: which sample entry it has, from 1.
+        description: number of the sample entry, from 1.
     """
 
     duration: int = 0
@@ -126,8 +126,8 @@ class TrackFragment:
     """The samples of one track in a fragment (``traf``).
 
     Attributes:
-        base_media_decode_time: ticks, or None without ``tfdt``: it goes on where the last one ended.
-        samples: of all its runs, in order.
+        base_media_decode_time: ticks, or None without ``tfdt``: the fragment begins where the last one ended.
+        samples: of all runs, in order.
         spans: (offset, length) of each run's bytes, as absolute positions in the stream.
     """
 
@@ -166,15 +166,14 @@ def parse_moof(
 
     Args:
         position: where the box begins in the stream.
-        defaults: of each track; a fragment of any other track is malformed.
-        limits: of what is in it.
+        defaults: by track ID; a fragment of any other track is malformed.
 
     Returns:
         The sequence number (§8.8.5) and the track fragments in order.
 
     Raises:
-        MalformedError: it is cut off, contradicts itself or names an unknown track.
-        TooLargeError: it has more samples or boxes than it may have, or samples of nothing.
+        MalformedError: the fragment is cut off, contradicts itself or names an unknown track.
+        TooLargeError: the fragment has too many samples or boxes, or too many empty samples.
     """
     if (lone := _lone_sample(data, position, defaults)) is not None:
         return lone
@@ -202,7 +201,7 @@ def parse_moof(
 
 
 def _lone_layout(fill: bytes, *, with_first_flags: bool) -> bytes:
-    """Write a ``moof`` of one sample as ffmpeg does with a fragment per frame, its values all alike."""
+    """Write a template of ffmpeg's ``moof`` with one sample, as for a fragment per frame."""
     said = _DESCRIPTION_INDEX | _DEFAULT_DURATION | _DEFAULT_SIZE | _DEFAULT_FLAGS | _DEFAULT_BASE_IS_MOOF
     given = DATA_OFFSET | (FIRST_SAMPLE_FLAGS if with_first_flags else 0)
     tfhd = full_box(b"tfhd", 0, said, 5 * fill)
@@ -212,7 +211,7 @@ def _lone_layout(fill: bytes, *, with_first_flags: bool) -> bytes:
 
 
 def _lone_layouts() -> Iterator[tuple[int, tuple[int, int]]]:
-    """Give such boxes by their length: the bits that are the same in all of them, and what these are."""
+    """Yield templates by the length of the box: a mask of the constant bits, and their values."""
     for with_first_flags in (False, True):
         empty, full = (_lone_layout(4 * fill, with_first_flags=with_first_flags) for fill in (b"\0", b"\xff"))
         fixed = int.from_bytes(empty, "big")
@@ -226,7 +225,7 @@ _LONE_VALUES = struct.Struct(">20x I 20x I 4x III 12x Q 16x i")
 def _lone_sample(
     data: bytes, position: int, known: Mapping[int, Defaults]
 ) -> tuple[int, tuple[TrackFragment, ...]] | None:
-    """Read the kind of box of which a live stream has a hundred a second; None where it is any other."""
+    """Read a ``moof`` that matches a template, of which live streams have a hundred a second; else None."""
     layout = _LONE.get(len(data))
     if layout is None or int.from_bytes(data, "big") & layout[0] != layout[1]:
         return None
@@ -247,9 +246,9 @@ def _traf(
     known: Mapping[int, Defaults],
     most: tuple[FragmentLimits, int],
 ) -> tuple[TrackFragment, int]:
-    """Read one track fragment; give it and the stream position behind its bytes.
+    """Read one track fragment; return it and the stream position behind its bytes.
 
-    ``most`` has the limits, and how many samples there still may be.
+    ``most`` has the limits, and the remaining number of samples.
     """
     limits, left = most
     heads = [child for child in children if child.kind == b"tfhd"]
@@ -274,7 +273,7 @@ def _traf(
 def parse_tfhd(
     data: bytes, tfhd: Box, moof: int, previous: int, known: Mapping[int, Defaults]
 ) -> tuple[int, Defaults, int]:
-    """Read a track fragment header (§8.8.7): the track, its defaults, where data offsets count from."""
+    """Read a track fragment header (§8.8.7): track ID, defaults, and the base of data offsets."""
     (flags, track_id) = _unpack(data, tfhd, 0, ">II")
     if track_id not in known:
         raise MalformedError(f"a fragment of track {track_id}, which the moov doesn't have")
@@ -308,7 +307,7 @@ def parse_tfdt(data: bytes, tfdt: Box) -> int:
 def _trun(
     data: bytes, trun: Box, base: int, follows: int, defaults: Defaults, most: tuple[FragmentLimits, int]
 ) -> tuple[list[Sample], int]:
-    """Read a run (§8.8.8): its samples, and the place of its first byte; for ``most`` see ``_traf``."""
+    """Read a run (§8.8.8): its samples, and the position of its first byte; for ``most`` see ``_traf``."""
     limits, left = most
     word, count = _unpack(data, trun, 0, ">II")
     flags, offset, start = word & 0xFF_FFFF, 8, follows
@@ -344,7 +343,7 @@ def _trun(
 
 
 def _table(data: bytes, parent: Box, offset: int, count: int) -> array[int]:
-    """Read numbers of 32 bits in a row."""
+    """Read consecutive numbers of 32 bits."""
     start = parent.payload + offset
     if start + 4 * count > parent.end:
         raise MalformedError(f"{parent.kind.decode('latin-1')!r} of {parent.size} bytes is too short")

@@ -15,15 +15,15 @@ _FIRST_BOXES = frozenset(
 
 
 class MoovFinder:
-    """Goes from box to box, by their headers, to the ``moov``; who reads the file tells it each.
+    """Finds the ``moov`` of a file by the headers of its boxes, which the caller reads.
 
     Args:
-        size: of the file in bytes.
-        max_moov: largest ``moov`` that is wanted, in bytes.
+        size: length of the file in bytes.
+        max_moov: largest acceptable ``moov`` in bytes.
 
     Attributes:
-        position: where the header begins that is wanted next; ``LARGEST_HEADER`` bytes suffice.
-        data_first: whether media were gone past.
+        position: offset of the next header to read; ``LARGEST_HEADER`` bytes suffice.
+        data_first: whether media precede the ``moov``.
     """
 
     def __init__(self, size: int, max_moov: int = DEFAULT_LIMITS.moov_bytes) -> None:
@@ -34,18 +34,18 @@ class MoovFinder:
         self.data_first = False
 
     def push(self, head: bytes) -> Box | None:
-        """Take the bytes at ``position``.
+        """Push the bytes at ``position``; return the ``moov`` if they are its header.
 
         Args:
-            head: ``LARGEST_HEADER`` of them, fewer where the file ends.
+            head: ``LARGEST_HEADER`` bytes; fewer at the file's end.
 
         Returns:
-            The ``moov``, by its place in the file; None: another header is wanted.
+            The position of the ``moov``; None if another header is needed.
 
         Raises:
-            MalformedError: a box is impossible, or there is no ``moov`` for all media.
-            UnsupportedError: it is no such file.
-            TooLargeError: its ``moov`` is larger than it may be.
+            MalformedError: a box is impossible, or the file has no ``moov``.
+            UnsupportedError: the file is no MP4.
+            TooLargeError: the ``moov`` is too large.
         """
         left = self._size - self.position
         if left < 8 or self._boxes >= MAX_BOXES:

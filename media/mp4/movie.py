@@ -1,7 +1,6 @@
 """Parses ``moov`` boxes: a file's tracks (ISO/IEC 14496-12 §8, QuickTime File Format).
 
-The tables of samples are only located here; :mod:`media.mp4.sample_table` expands those of the tracks
-that are wanted.
+Sample tables are only located here; :mod:`media.mp4.sample_table` expands those of the selected tracks.
 """
 
 from __future__ import annotations
@@ -22,16 +21,25 @@ TABLES = frozenset((b"stts", b"ctts", b"stsc", b"stsz", b"stz2", b"stco", b"co64
 """The boxes of a sample table that are kept for :mod:`media.mp4.sample_table`."""
 
 DASH_ROLE = b"urn:mpeg:dash:role:2011"
-"""The scheme of ``kind`` (§8.10.4) whose words are known: what ISO/IEC 23009-1 §5.8.5.5 calls roles."""
+"""The scheme of ``kind`` boxes (§8.10.4) with DASH roles (ISO/IEC 23009-1 §5.8.5.5)."""
+
+SAMPLE_ENTRY_BYTES = 1 << 18
+"""Largest ``stsd``: a sample entry has some hundred bytes, and is copied into the init segment."""
+
+CHAPTER_BYTES = 1 << 17
+"""Most bytes of a list of chapters that are kept: 255 chapters with 265 bytes each."""
+
+NAME_BYTES = 256
+"""Longest name of a track that is kept, for menus."""
 
 _SOFTWARE = re.compile(r"(?i)handler|media|^(mono|stereo|sound|video)$|produced|gpac|l-smash|bento4")
-"""Names of handlers that aren't a track's."""
+"""Handler names that are names of software, not of a track."""
 
 _QUICKTIME_LANGUAGES = (
     "eng fra deu ita nld swe spa dan por nor heb jpn ara fin ell isl mlt tur hrv zho urd hin tha kor lit pol"
     " hun est lav sme fao fas rus zho nld gle sqi ron ces slk slv yid srp mkd bul ukr bel"
 )
-"""QuickTime's languages by their codes, each a word (QuickTime File Format, "Language code values")."""
+"""QuickTime's languages by their codes (QuickTime File Format, "Language code values")."""
 
 _ROTATIONS = {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}
 _LONGEST = 1 << 62
@@ -40,26 +48,19 @@ _LONGEST = 1 << 62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovieLimits:
-    """What a ``moov`` may have.
+    """Limits of a ``moov``.
 
     Attributes:
-        moov_bytes: largest one; ten hours of film have 40 MB.
-        boxes: most boxes that are looked at, wherever in it they are; a track has some thirty.
+        moov_bytes: largest ``moov``; ten hours of film have 40 MB.
+        boxes: most boxes on all levels; a track has some thirty.
         tracks: most tracks.
         edits: most entries of one edit list; more than a few are a project file, not a film.
-        sample_entry_bytes: largest ``stsd``; a sample entry has some hundred, and is copied into the init
-            segment.
-        chapter_bytes: how much of a list of chapters is kept: it has at most 255 of them, each with 265.
-        name_bytes: longest name of a track; of longer ones nobody could choose in a menu.
     """
 
     moov_bytes: int = 48 << 20
     boxes: int = 8192
     tracks: int = 32
     edits: int = 64
-    sample_entry_bytes: int = 1 << 18
-    chapter_bytes: int = 1 << 17
-    name_bytes: int = 256
 
 
 DEFAULT_LIMITS = MovieLimits()
@@ -70,8 +71,8 @@ class Edit:
     """An entry of an edit list (§8.6.6).
 
     Attributes:
-        duration: how long it lasts, in ticks of the movie's timescale; 0 means to the end of the media.
-        media_time: where it begins in the media, in ticks of the media's timescale; -1 is an empty edit.
+        duration: in ticks of the movie's timescale; 0 means to the end of the media.
+        media_time: start in the media, in ticks of the media's timescale; -1 is an empty edit.
     """
 
     duration: int
@@ -88,13 +89,13 @@ class Track:
         handler: ``b"vide"``, ``b"soun"`` or another handler type.
         enabled: whether the track is used in presentation (§8.3.2).
         timescale: ticks per second of its media.
-        duration: of its media in ticks, as declared; the sample table knows better.
+        duration: of the media in ticks, as declared; the sample table is more reliable.
         language: ISO 639-2/T code; ``und`` when not given.
-        extended_language: BCP 47 tag of ``elng``, which says more than the code; empty without it.
-        name: what the track is called, such as "Director commentary"; empty where nobody has named it.
-        roles: what it is for, in words of DASH such as ``caption`` (§8.10.4, ``kind``).
+        extended_language: BCP 47 tag of ``elng``, more specific than the code; empty without it.
+        name: such as "Director commentary"; may be empty.
+        roles: DASH roles such as ``caption`` (§8.10.4, ``kind``).
         chapter_track: ID of the track that names the chapters of this one (§8.3.3, ``chap``); 0 without one.
-        obstacle: why its samples can't be packaged, where another container says so; empty where they can.
+        obstacle: reason why the samples can't be packaged, set for other containers; empty if they can.
         matrix: the 36 bytes of the track header's matrix.
         display_width: track header's width in pixels, sample aspect ratio applied.
         sample_entries: the whole boxes inside ``stsd``.
@@ -184,12 +185,12 @@ def parse_movie(data: bytes | memoryview, limits: MovieLimits = DEFAULT_LIMITS) 
         raise MalformedError("two tracks have the same ID")
     chapters = next((one for one in _user_data(moov, user_data) if one.kind == b"chpl"), None)
     chapter_list = b"" if chapters is None else bytes(moov.data[chapters.payload : chapters.end])
-    chapter_list = chapter_list[: limits.chapter_bytes]
+    chapter_list = chapter_list[:CHAPTER_BYTES]
     return Movie(timescale, tracks, fragmented=b"mvex" in singles, chapter_list=chapter_list)
 
 
 def _decompressed(moov: Boxes, cmov: Box) -> bytes:
-    """Give the payload of a compressed ``moov`` (QuickTime File Format, "Compressed movie resources")."""
+    """Decompress a ``moov`` (QuickTime File Format, "Compressed movie resources")."""
     parts = _children(moov, cmov, b"dcom", b"cmvd")
     dcom, cmvd = _need(parts, b"dcom", "cmov"), _need(parts, b"cmvd", "cmov")
     if _fields(moov, dcom, 0, ">4s") != (b"zlib",):
@@ -207,7 +208,7 @@ def _decompressed(moov: Boxes, cmov: Box) -> bytes:
 
 
 class Boxes:
-    """The boxes of a ``moov``, of which so many are gone through and no more, wherever they are.
+    """The boxes of a ``moov``, which are counted over all levels.
 
     Args:
         data: bytes of the ``moov``.
@@ -221,7 +222,7 @@ class Boxes:
         self._left = limits.boxes
 
     def walk(self, start: int, end: int) -> Iterator[Box]:
-        """Go through the boxes of one level, as :func:`media.mp4.boxes.walk`."""
+        """Yield the boxes of one level, as :func:`media.mp4.boxes.walk` does."""
         for found in walk(self.data, start, end):
             self._left -= 1
             if self._left < 0:
@@ -229,7 +230,7 @@ class Boxes:
             yield found
 
     def check_tracks(self, count: int) -> None:
-        """Check that there may be so many tracks.
+        """Check the number of tracks.
 
         Raises:
             TooLargeError: there are too many.
@@ -287,7 +288,7 @@ def _timescale(moov: Boxes, full: Box) -> tuple[int, int]:
 
 def _sample_entries(moov: Boxes, stsd: Box) -> tuple[bytes, ...]:
     (count,) = _fields(moov, stsd, 4, ">I")
-    if stsd.size > (most := moov.limits.sample_entry_bytes):
+    if stsd.size > (most := SAMPLE_ENTRY_BYTES):
         raise TooLargeError(f"sample entries of {stsd.size} bytes: more than {most}")
     entries = tuple(
         [bytes(moov.data[entry.start : entry.end]) for entry in moov.walk(stsd.payload + 8, stsd.end)]
@@ -316,7 +317,7 @@ def _edits(moov: Boxes, edts: Box | None) -> tuple[Edit, ...]:
 
 
 def _self_contained(moov: Boxes, dinf: Box | None) -> bool:
-    """Say whether every data reference has flag 1: the media are in this file (§8.7.2.3)."""
+    """Return whether every data reference has flag 1: the media are in this file (§8.7.2.3)."""
     dref = None if dinf is None else _children(moov, dinf, b"dref").get(b"dref")
     if dref is None:
         return True
@@ -332,7 +333,7 @@ def _language(packed: int) -> str:
 
 
 def _user_data(moov: Boxes, parents: Iterable[Box]) -> list[Box]:
-    """Go through user data as far as they are boxes: they are anybody's, and a player needs none of them."""
+    """Return the boxes of user data as far as they are valid; their format is free."""
     found: list[Box] = []
     for parent in parents:
         try:
@@ -343,7 +344,7 @@ def _user_data(moov: Boxes, parents: Iterable[Box]) -> list[Box]:
 
 
 def _user_name(moov: Boxes, user_data: Iterable[Box]) -> str:
-    """Find the name that somebody gave a track (QuickTime File Format, "User data atoms")."""
+    """Find the name of a track in user data (QuickTime File Format, "User data atoms")."""
     found: dict[bytes, str] = {}
     for one in user_data:
         if one.kind in (b"name", b"\xa9nam"):
@@ -353,9 +354,9 @@ def _user_name(moov: Boxes, user_data: Iterable[Box]) -> str:
 
 
 def _roles(moov: Boxes, user_data: Iterable[Box]) -> tuple[str, ...]:
-    """Read what a track is for (§8.10.4): two C strings, the scheme of a word and the word."""
+    """Read the DASH roles of a track (§8.10.4): pairs of C strings, scheme and role."""
     kinds = [moov.data[one.payload + 4 : one.end] for one in user_data if one.kind == b"kind"]
-    words = [bytes(kind[: moov.limits.name_bytes]).split(b"\0") for kind in kinds]
+    words = [bytes(kind[:NAME_BYTES]).split(b"\0") for kind in kinds]
     found = [word[1] for word in words if word[0] == DASH_ROLE and len(word) > 1]
     return tuple(word.decode("ascii", "replace") for word in found)
 
@@ -367,9 +368,9 @@ def _chapter_track(moov: Boxes, tref: Box | None) -> int:
 
 
 def _handler_name(moov: Boxes, hdlr: Box) -> str:
-    """Read the name of a handler (§8.4.3.3, a C string; QuickTime's is counted) where it names the track.
+    """Read the name of a handler (§8.4.3.3, a C string; QuickTime's is counted) if it names the track.
 
-    Most writers put the name of the software there that would play such media.
+    Most writers put the name of the player's software there.
     """
     length = bytes(moov.data[hdlr.payload + 24 : min(hdlr.payload + 25, hdlr.end)])
     counted = length == (hdlr.end - hdlr.payload - 25).to_bytes(4, "big", signed=True)[3:]
@@ -378,8 +379,8 @@ def _handler_name(moov: Boxes, hdlr: Box) -> str:
 
 
 def _string(moov: Boxes, parent: Box, offset: int) -> str:
-    """Read text from there to a zero or the box's end; nothing of what is too long to be a name."""
-    if parent.end - parent.payload > moov.limits.name_bytes:
+    """Read text up to a zero or the box's end; return an empty string if it is too long for a name."""
+    if parent.end - parent.payload > NAME_BYTES:
         return ""
     data = bytes(moov.data[parent.payload + offset : parent.end]).partition(b"\0")[0]
     return "".join(one for one in data.decode("utf-8", "replace") if one.isprintable()).strip()
@@ -389,7 +390,7 @@ def _children(moov: Boxes, parent: Box, *kinds: bytes) -> dict[bytes, Box]:
     """Find the boxes of the given types one level down, each at most once."""
     found: dict[bytes, Box] = {}
     for child in moov.walk(parent.payload, parent.end):
-        if child.kind == b"udta":  # nothing that is played depends on which of several counts
+        if child.kind == b"udta":  # several are harmless: playback doesn't depend on user data
             found.setdefault(child.kind, child)
         elif child.kind in kinds:
             _only(found, child)
@@ -397,7 +398,7 @@ def _children(moov: Boxes, parent: Box, *kinds: bytes) -> dict[bytes, Box]:
 
 
 def _only(found: dict[bytes, Box], child: Box) -> None:
-    # Of two tables a reader would have to guess which is meant; so did exploits of other servers.
+    # With two tables, readers would have to guess which one counts, as exploits of other servers relied on.
     if found.setdefault(child.kind, child) is not child:
         raise MalformedError(f"two boxes {child.kind.decode('latin-1')!r} where one can be")
 

@@ -1,7 +1,7 @@
 """The head of a progressive MP4: ``ftyp``, ``moov`` and the header of an ``mdat`` whose bytes are elsewhere.
 
-The data behind the head may have anything between the samples; the tables say where each run of samples is.
-So a movie can be made of fragments, one behind the other as they are, without a copy of them.
+The sample tables refer to runs of samples, between which the data may have other bytes. So concatenated
+fragments become the data of a movie without being copied.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class TrackTables:
 
         Args:
             moved: where in the file the data begin.
-            wide: whether their offsets take 64 bits.
+            wide: whether offsets take 64 bits.
         """
         boxes = [box(b"stts", self._durations.render())]
         if self._offsets.any():
@@ -107,7 +107,7 @@ class TrackTables:
         return boxes
 
     def _chunk_runs(self) -> bytes:
-        """Write ``stsc`` (§8.7.4): from which chunk on a chunk has how many samples."""
+        """Write ``stsc`` (§8.7.4): runs of chunks with equal numbers of samples."""
         lengths = np.asarray(self._chunk_lengths)
         first = np.flatnonzero(np.diff(lengths.astype(np.int64), prepend=-1))
         table = _rows(first + 1, lengths[first], np.ones(len(first)))
@@ -129,11 +129,11 @@ class MovieTrack:
 
     @property
     def duration(self) -> int:
-        """How long it lasts in the movie, in ticks of ``MOVIE_TIMESCALE``."""
+        """Duration in the movie, in ticks of ``MOVIE_TIMESCALE``."""
         return _ticks(self.start + Fraction(self.tables.duration, self.facts.timescale))
 
     def render(self, moved: int, *, wide: bool) -> bytes:
-        """Write its ``trak``; the arguments are those of ``TrackTables.render``."""
+        """Write the ``trak``; the arguments are those of ``TrackTables.render``."""
         skipped = round(max(-self.start, Fraction(0)) * self.facts.timescale) + self.tables.first_offset
         empty = [(_ticks(self.start), -1)] if self.start > 0 else []
         shown = self.duration - (empty[0][0] if empty else 0)
@@ -149,7 +149,7 @@ def write_head(tracks: Sequence[MovieTrack], data_size: int) -> bytes:
 
     Args:
         tracks: with at least a sample each; their positions count from the first byte of the data.
-        data_size: bytes of the data, whatever is in them.
+        data_size: bytes of the data, with those between samples.
 
     Returns:
         The head; the data follow as they are.
@@ -158,7 +158,7 @@ def write_head(tracks: Sequence[MovieTrack], data_size: int) -> bytes:
     ftyp = box(b"ftyp", b"isom", b"\x00\x00\x02\x00", b"isom", b"mp42")
     media = media_data_header(data_size)
     wide = data_size >= WIDE_FROM
-    # The length of the tables doesn't depend on what they say.
+    # The length of the tables doesn't depend on the offsets in them.
     moved = len(ftyp) + len(_moov(tracks, 0, wide=wide)) + len(media)
     return b"".join((ftyp, _moov(tracks, moved, wide=wide), media))
 

@@ -1,7 +1,7 @@
 """Parses the beginning of a sample of video: whether decoding can begin there.
 
-Sample tables mark sync samples, but many writers mark points there from which a picture only recovers. What
-is so is told by the headers of the coded pictures themselves: a few bytes at the sample's beginning.
+Sample tables mark sync samples, but many writers also mark points from which a picture only recovers. The
+headers of the coded pictures, a few bytes at the sample's beginning, are reliable.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from media.mp4.boxes import header
 from media.mp4.sample_entry import SampleEntry
 
 HEAD_BYTES = 256
-"""How much of a sample is read at first: what comes before the first picture mostly has less."""
+"""Bytes of a sample that are read at first, which mostly include the first picture's header."""
 
 MORE_BYTES = 64
-"""How much of a sample is read where a header lies beyond those: it, and the beginning of what is behind."""
+"""Bytes of a sample that are read for each header beyond the first bytes."""
 
 MAX_UNITS = 32
-"""Most NAL units of a sample that are looked at before its first picture."""
+"""Most NAL units of a sample that are parsed before its first picture."""
 
 _CAPTIONS = b"\xb5\x00\x31GA94"
-"""How user data of captions begin (ANSI/SCTE 128-1 §8.1): country, provider, identifier."""
+"""First bytes of user data with captions (ANSI/SCTE 128-1 §8.1): country, provider, identifier."""
 
 Read = Callable[[int, int], bytes]
-"""Gives (offset, length) of a sample; fewer bytes only where it ends."""
+"""Reads (offset, length) of a sample; fewer bytes only where it ends."""
 
 
 class Access(IntEnum):
-    """How decoding can begin with a picture; the more is right, the greater."""
+    """The kinds of random access at a picture; a greater one decodes more pictures correctly."""
 
     NONE = 0
-    """Not at all, or it isn't known: what comes needs pictures before it."""
+    """No random access, or unknown: later pictures depend on those before."""
 
     OPEN = 1
-    """Only what is shown after it is right: leading pictures, if there are any, need pictures before it."""
+    """Only pictures that are shown later are correct: leading pictures depend on those before."""
 
     CLOSED = 2
-    """All that comes can be decoded; leading pictures, if there are any, too."""
+    """All following pictures can be decoded, leading pictures included."""
 
 
 class SampleStart(NamedTuple):
     """The facts found at the beginning of a sample.
 
     Attributes:
-        access: how decoding can begin with its picture.
-        parameter_sets: whether it brings parameter sets of its own.
-        captions: whether it has closed captions (CEA-608 or CEA-708) in user data.
+        access: random access at the first picture.
+        parameter_sets: whether the sample has parameter sets of its own.
+        captions: whether the sample has closed captions (CEA-608 or CEA-708) in user data.
     """
 
     access: Access
@@ -63,11 +63,11 @@ UNKNOWN = SampleStart(Access.NONE)
 
 
 Look = Callable[[int, Read], SampleStart]
-"""Looks at the beginning of a sample, by its size in bytes and what gives bytes of it."""
+"""Parses the beginning of a sample, by its size in bytes and a function that reads it."""
 
 
 def sample_starts(entry: SampleEntry) -> Look:
-    """Give what looks at the beginning of samples of one track.
+    """Return the parser for the beginning of one track's samples.
 
     Args:
         entry: the sample entry of the track.
@@ -86,10 +86,10 @@ def sample_starts(entry: SampleEntry) -> Look:
 
 
 def as_first(entry: SampleEntry, sample: bytes) -> bytes:
-    """Give a sample that decoding begins with as one that nothing is before, whatever was decoded.
+    """Rewrite a sync sample so that it is independent of the samples that were decoded before.
 
-    A CRA picture of HEVC says its place in the order by what was before it. A BLA picture is the same where
-    streams are joined, and says so (ISO/IEC 23008-2 §3.12, §7.4.2.2).
+    A CRA picture of HEVC continues the picture order of those before it. A BLA picture is its form where
+    streams are joined (ISO/IEC 23008-2 §3.12, §7.4.2.2).
 
     Args:
         entry: the sample entry of the track.
@@ -108,20 +108,20 @@ def as_first(entry: SampleEntry, sample: bytes) -> bytes:
 
 
 _HEVC_LENGTH_SIZE = 21
-"""Where lengthSizeMinusOne is in HEVC's configuration (ISO/IEC 14496-15 §8.3.3.1.2)."""
+"""Offset of lengthSizeMinusOne in HEVC's configuration (ISO/IEC 14496-15 §8.3.3.1.2)."""
 
 _CRA = 21
 _BLA_WITHOUT_LEADING = 18
 
 
 def _nal(name: bytes, length_size: int, size: int, read: Read) -> SampleStart:
-    """Go from one NAL unit to the next (ISO/IEC 14496-15 §4.3), each behind its length, to a slice."""
+    """Parse the NAL units of a sample up to the first slice (ISO/IEC 14496-15 §4.3)."""
     slices, parameter_set_types, user_data = _SLICES[name], _PARAMETER_SETS[name], _USER_DATA[name]
     shift, mask = (0, 31) if name == b"avcC" else (1, 63)
     parameter_sets = captions = False
     start, head = 0, read(0, min(size, HEAD_BYTES))
     at = 0
-    # All in one loop: a film of two hours has a thousand of these, which its first playlist waits for.
+    # All in one loop: the first playlist of a two-hour film waits for a thousand of these calls.
     for _ in range(MAX_UNITS):
         data = at + length_size
         if start + data + 2 > size:
@@ -164,7 +164,7 @@ _ACCESS = {
 
 
 def _av1(size: int, read: Read) -> SampleStart:
-    """Look at the first frame header, which is behind a few OBUs at most."""
+    """Parse the first frame header, which is behind a few OBUs at most."""
     try:
         begins = begins_with_key_frame(read(0, min(size, HEAD_BYTES)), size)
     except MalformedError:

@@ -1,4 +1,4 @@
-"""Codecs of sample entries: the RFC 6381 string that players ask for, and facts such as size and rate.
+"""Codecs of sample entries: the RFC 6381 string for players, and facts such as size and rate.
 
 A sample entry (ISO/IEC 14496-12 §8.5.2) is a box whose type names the coding; the codec's own
 configuration is a box inside it. QuickTime's two older layouts of sound entries are read, too.
@@ -25,12 +25,12 @@ _SOUND_HEADER = 28
 """Bytes between an audio sample entry's box header and its boxes (§12.2.3)."""
 
 _QUICKTIME_EXTRA = {0: 0, 1: 16, 2: 36}
-"""Bytes by which that is longer in QuickTime's sound descriptions, by their version."""
+"""Further bytes of QuickTime's sound descriptions before their boxes, by version."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleEntry:
-    """A sample entry taken apart.
+    """A parsed sample entry.
 
     Attributes:
         kind: the coding, such as ``b"avc1"``.
@@ -41,10 +41,10 @@ class SampleEntry:
         height: coded height in pixels, 0 for sound.
         channels: of sound, 0 for video.
         sample_rate: of sound in Hz, 0 for video or when the entry doesn't say.
-        supplemental_codec: of video that more than one codec can show: the better one's RFC 6381 string and
-            the brand of how they go together, such as ``dvh1.08.07/db1p``.
+        supplemental_codec: of video with an enhancement: the RFC 6381 string of the better codec and the
+            compatible brand, such as ``dvh1.08.07/db1p``.
         joc_complexity: objects of joint object coding (Dolby Atmos) in E-AC-3; 0 without it.
-        colour: of video, where the entry or the decoder's configuration says it.
+        colour: of video; None if neither the entry nor the decoder's configuration has it.
     """
 
     kind: bytes
@@ -68,12 +68,12 @@ class SampleEntry:
 
     @property
     def brand(self) -> bytes | None:
-        """The brand that files with the supplemental codec have among their compatible ones."""
+        """The compatible brand of files with the supplemental codec."""
         return self.supplemental_codec.partition("/")[2].encode() if self.supplemental_codec else None
 
     @property
     def pixel_aspect(self) -> tuple[int, int]:
-        """How wide and how high a pixel is, in proportion (``pasp``, §12.1.4); square where it isn't said."""
+        """Proportion of a pixel's width to its height (``pasp``, §12.1.4); square if the entry has none."""
         for one in self.boxes:
             if one[4:8] == b"pasp" and len(one) >= 16:
                 across, down = struct.unpack_from(">II", one, 8)
@@ -81,18 +81,15 @@ class SampleEntry:
         return 1, 1
 
     def render(self) -> bytes:
-        """Write it as an ISO sample entry that refers to the file's first data reference."""
+        """Write an ISO sample entry that refers to the file's first data reference."""
         return box(self.kind, bytes(6), b"\x00\x01", self.fixed[8:], *self.boxes)
 
 
 def parse_sample_entry(entry: bytes) -> SampleEntry:
-    """Take a sample entry apart.
-
-    Returns:
-        Its parts.
+    """Parse a sample entry.
 
     Raises:
-        UnsupportedError: a coding that isn't packaged, or an encrypted one (ISO/IEC 23001-7).
+        UnsupportedError: the coding can't be packaged, or is encrypted (ISO/IEC 23001-7).
         MalformedError: the codec's configuration is missing or cut off.
     """
     outer = header(entry, 0, len(entry))
@@ -109,7 +106,7 @@ def parse_sample_entry(entry: bytes) -> SampleEntry:
 
 
 def _mp4v(body: bytes) -> str:
-    """Name what is coded in a sample entry ``mp4v``, which several codecs use, by the object type."""
+    """Return the name of the codec in an ``mp4v`` entry, which several codecs use, by the object type."""
     try:
         object_type, _ = _descriptors(_payload(_boxes(body, _VIDEO_HEADER)[b"esds"]))
     except (KeyError, MalformedError, TooLargeError):
@@ -122,7 +119,7 @@ def _video(kind: bytes, body: bytes) -> SampleEntry:
         raise MalformedError(f"{kind.decode()}: sample entry cut off")
     width, height = struct.unpack_from(">HH", body, 24)
     boxes = _boxes(body, _VIDEO_HEADER)
-    # One that others can show, too, is what its base layer is, with the Dolby Vision beside it.
+    # Compatible Dolby Vision is listed as its base layer, with Dolby Vision as the supplemental codec.
     dolby = next((dolby_vision(_payload(boxes[name])) for name in _DOLBY_VISION if name in boxes), None)
     if kind in _BASE_LAYERS and dolby is not None and dolby.brand:
         kind = _BASE_LAYERS[kind]
@@ -159,10 +156,10 @@ def _video(kind: bytes, body: bytes) -> SampleEntry:
 
 
 def without_parameter_sets(entry: SampleEntry) -> SampleEntry | None:
-    """Give the entry of the same video under the type that says that no sample has parameter sets of its own.
+    """Convert a ``hev1`` entry to ``hvc1`` (ISO/IEC 14496-15 §8.4.1.1), which Apple's players require.
 
-    That is ``hvc1`` for ``hev1`` (ISO/IEC 14496-15 §8.4.1.1), which Apple's players ask for. Whether it is so
-    the samples tell; None where the configuration lacks what a decoder needs, or it's no ``hev1``.
+    The caller must have checked that no sample has parameter sets of its own. Return None if the
+    configuration lacks parameter sets, or the entry isn't ``hev1``.
     """
     kinds = {b"hev1": b"hvc1", b"dvhe": b"dvh1"}
     hvcc = next((_payload(one) for one in entry.boxes if one[4:8] == b"hvcC"), b"")
@@ -210,12 +207,12 @@ def _sound(kind: bytes, body: bytes) -> SampleEntry:
         raise MalformedError(f"{kind.decode()} without {configuration.decode()}")
     payload = b"" if configuration is None else _payload(boxes[configuration])
     codec, heard, joc = describe(kind.decode(), payload), sample_rate, 0
-    # §12.2.3 lets the entry say 2 whatever it is, and ETSI TS 102 366 §F.3 demands it: the codec's own
-    # configuration knows.
+    # §12.2.3 allows 2 channels in any entry, and ETSI TS 102 366 §F.3 requires it; the codec's own
+    # configuration is right.
     if kind == b"mp4a" and codec.startswith("mp4a.40."):
         config = _aac(payload)
         channels = config.channels or channels
-        if config.object_type in (SBR, PARAMETRIC_STEREO):  # the entry has the rate of what is coded
+        if config.object_type in (SBR, PARAMETRIC_STEREO):  # the entry has the rate of the core
             heard = config.sample_rate or sample_rate
     elif kind == b"ac-3":
         channels = ac3_channels(payload)
@@ -397,17 +394,17 @@ _MP4V: Mapping[int, str] = {
     0x6D: "PNG pictures",
     0x6E: "JPEG 2000 pictures",
 }
-"""What object types name beside MPEG-4 Part 2, which is 0x20 (registration authority for MP4)."""
+"""Codec names by object type (registration authority for MP4), beside 0x20 for MPEG-4 Part 2."""
 _DOLBY_VISION = (b"dvcC", b"dvvC", b"dvwC")
 _VIDEO_BOXES = (b"pasp", b"mdcv", b"clli", *_DOLBY_VISION)
-"""What else of a video entry is kept: shape of pixels, light of the mastering display, Dolby Vision."""
+"""Further boxes of a video entry that are kept: pixel aspect, mastering display, Dolby Vision."""
 
 _BASE_LAYERS = {b"dvh1": b"hvc1", b"dvhe": b"hev1", b"dva1": b"avc1", b"dvav": b"avc3", b"dav1": b"av01"}
-"""Sample entries of Dolby Vision, and those of the codecs that its base layer is coded by."""
+"""Sample entries of Dolby Vision, and those of their base layers' codecs."""
 
 _ENHANCED = {base: kind.decode() for kind, base in _BASE_LAYERS.items()}
 _QUICKTIME_MP3 = (b".mp3", b"ms\0U")
-"""How QuickTime calls MP3 (QuickTime File Format, "Sound sample descriptions"), without a configuration."""
+"""QuickTime's types of MP3 (QuickTime File Format, "Sound sample descriptions"), without configuration."""
 
 _SOUND: Mapping[bytes, tuple[bytes | None, Callable[[str, bytes], str]]] = {
     b"mp4a": (b"esds", _mp4a),

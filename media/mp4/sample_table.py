@@ -1,8 +1,8 @@
-"""Reads sample tables (ISO/IEC 14496-12 §8.6, §8.7), from boxes that stay as the file has them.
+"""Reads sample tables (ISO/IEC 14496-12 §8.6, §8.7) from their boxes, without expanding all samples.
 
-The boxes are compact: a run of 2^32 samples takes eight bytes. So they are read through once, to be sure that
-they agree, and from then on a stretch of samples is expanded when somebody wants it. Whatever a file says,
-that takes memory for the boxes themselves, for a stretch, and for marks in the boxes: a hundredth of them.
+The boxes are compact: a run of 2^32 samples takes eight bytes. They are validated in one pass; after that, a
+stretch of samples is expanded on demand. Memory is bounded by the boxes themselves, a stretch, and marks in
+the boxes (a hundredth of their size), whatever a file declares.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ MAX_SAMPLES = 1 << 22
 """Most samples of one track: 24 hours of AAC at 48 kHz. Uncompressed sound has a sample per tick."""
 
 STRETCH_LENGTH = 15 << 10
-"""How many samples, or entries of a box, are looked at together.
+"""Number of samples, or entries of a box, that are processed together.
 
-Eight bytes of each make less than 128 KiB: what is larger, malloc gets anew from the system each time."""
+Eight bytes for each make less than 128 KiB; malloc maps larger arrays from the system each time."""
 
 _MARK = 1 << 10
-"""How many entries of a box, or sizes, there are from one mark to the next; it divides a stretch."""
+"""Number of entries of a box, or sizes, between two marks; a divisor of ``STRETCH_LENGTH``."""
 
 _DENSE = 8
-"""Of samples that are no further apart than so many, all between them are expanded, too: that is faster."""
+"""Distance of samples up to which all samples between them are expanded, too, which is faster."""
 
 _FARTHEST = 1 << 62
 """Bound of offsets in a file, so that sums with sizes stay inside 64 bits."""
@@ -46,7 +46,7 @@ class Samples:
     Attributes:
         offset: of each sample's first byte in the file.
         size: of each sample in bytes.
-        decode_time: in ticks of the media's timescale; one more entry than samples, the last is the end.
+        decode_time: in ticks of the media's timescale; the entry behind the last sample is its end.
         composition_offset: composition time minus decode time in ticks, signed (§8.6.1.3).
         is_sync: whether decoding can begin with it (§8.6.2).
     """
@@ -62,30 +62,30 @@ class Samples:
 
     @property
     def composition_time(self) -> Int64:
-        """When each sample is presented on the media's own timeline, in ticks; edit lists not applied."""
+        """Presentation times on the media's own timeline, in ticks; edit lists aren't applied."""
         return np.add(self.decode_time[:-1], self.composition_offset)
 
 
 class SampleTable:
-    """The samples of one track; where a range of them is asked for, it is from ``start`` up to ``stop``.
+    """The samples of one track; ranges are from ``start`` up to, but not including, ``stop``.
 
     Args:
         tables: payloads (version and flags included) of ``stts``, ``stsc``, ``stsz`` or ``stz2``, ``stco``
-            or ``co64``, and where they are there ``ctts`` and ``stss``. They are kept.
-        descriptions: how many sample entries the track has.
-        limit: most samples; a table of more isn't read any further.
-        most_runs: likewise most entries of ``stts`` and ``ctts`` together.
+            or ``co64``, and if present ``ctts`` and ``stss``. The payloads are kept.
+        descriptions: number of the track's sample entries.
+        limit: most samples.
+        most_runs: most entries of ``stts`` and ``ctts`` together.
 
     Raises:
         MalformedError: a box is missing or cut off, or the boxes don't agree with each other.
         UnsupportedError: the samples use several sample entries.
-        TooLargeError: there are more samples or entries than the limits.
+        TooLargeError: there are more samples or entries than the limits allow.
 
     Attributes:
         description: index of the sample entry that all samples use, from 0.
         duration: of all samples together in ticks.
-        nbytes: memory that it takes beside the boxes.
-        runs: how many entries ``stts`` and ``ctts`` have.
+        nbytes: bytes of memory beside the boxes.
+        runs: number of entries of ``stts`` and ``ctts``.
     """
 
     __slots__ = (
@@ -101,7 +101,7 @@ class SampleTable:
         most_runs: int = 2 * MAX_SAMPLES,
     ) -> None:
         self._sizes = _Sizes(tables, limit)
-        # As many as there is room for: that a box is cut off is told by whoever reads it.
+        # The number of entries that fit into the box: truncation is reported where the entries are read.
         self.runs = sum(max(len(tables[kind]) // 8 - 1, 0) for kind in (b"stts", b"ctts") if kind in tables)
         if self.runs > most_runs:
             raise TooLargeError(f"{self.runs} entries of stts and ctts: more than {most_runs}")
@@ -122,7 +122,7 @@ class SampleTable:
         return len(self._sizes)
 
     def samples(self, start: int, stop: int) -> Samples:
-        """Expand a range."""
+        """Expand a range of samples."""
         offset, size = self.places(start, stop)
         is_sync = np.zeros(stop - start, bool)
         is_sync[self.sync_samples(start, stop) - start] = True
@@ -136,34 +136,34 @@ class SampleTable:
 
     @property
     def constant_duration(self) -> int | None:
-        """For how many ticks each sample lasts; None where they don't all last the same."""
+        """Duration of every sample in ticks; None if durations differ."""
         return self._durations.least if self._durations.least == self._durations.greatest else None
 
     def places(self, start: int, stop: int) -> tuple[Int64, Int64]:
-        """Give where each sample of a range begins in the file, and its size in bytes."""
+        """Return the offsets of a range's samples in the file, and their sizes in bytes."""
         size = self.sizes(start, stop)
         return self._chunks.places(start, stop, size), size
 
     def data_end(self, start: int, stop: int) -> int:
-        """Say behind which byte of the file there are no data of a range, which isn't empty."""
-        # Most writers write chunks as they are numbered; of others each sample has to be looked at.
+        """Return the offset behind the last data of a non-empty range in the file."""
+        # Most writers write chunks in the order of their numbers; else each sample has to be checked.
         ranges = [(stop - 1, stop)] if self._chunks.end_with_last(start, stop) else stretches(start, stop)
         return max(int(np.add(*self.places(*one)).max()) for one in ranges)
 
     def sizes(self, start: int, stop: int) -> Int64:
-        """Give the size of each sample of a range in bytes."""
+        """Return the sizes of a range's samples in bytes."""
         return self._sizes.values(start, stop)
 
     def decode_times(self, start: int, stop: int) -> Int64:
-        """Give when each sample of a range is decoded, and when the last one's time is over."""
+        """Return the decode times of a range's samples in ticks, and the end of the last sample."""
         return self._durations.sums(start, stop)
 
     def composition_times(self, start: int, stop: int) -> Int64:
-        """Give when each sample of a range is presented, on the media's own timeline, in ticks."""
+        """Return the presentation times of a range's samples on the media's own timeline, in ticks."""
         return np.add(self.decode_times(start, stop)[:-1], self._composition_offsets(start, stop))
 
     def composition_times_of(self, samples: Int64) -> Int64:
-        """Give when each of some samples is presented, in ticks, by their rising indexes."""
+        """Return the presentation times of samples in ticks, by their rising indexes."""
         if len(samples) and int(samples[-1]) - int(samples[0]) < _DENSE * len(samples):
             first = int(samples[0])
             return self.composition_times(first, int(samples[-1]) + 1)[samples - first]
@@ -171,19 +171,19 @@ class SampleTable:
         return times if self._offsets is None else np.add(times, self._offsets.values_of(samples))
 
     def bytes_between(self, samples: Int64) -> Int64:
-        """Give the bytes of all samples from each of some rising indexes up to the next."""
+        """Return the bytes of all samples between consecutive rising indexes."""
         return self._sizes.between(samples)
 
     def ends(self, start: int, stop: int) -> Int64:
-        """Give when each sample of a range has been presented, on the media's own timeline, in ticks."""
+        """Return the ends of presentation of a range's samples on the media's own timeline, in ticks."""
         return np.add(self.decode_times(start, stop)[1:], self._composition_offsets(start, stop))
 
     def decoded_by(self, time: int) -> int:
-        """Tell how many samples are decoded at a time or before."""
+        """Return the number of samples that are decoded at a time or before."""
         return self._durations.reached(time)
 
     def sync_samples(self, start: int, stop: int) -> Int64:
-        """Give the indexes of a range's sync samples, rising (§8.6.2)."""
+        """Return the indexes of a range's sync samples, rising (§8.6.2)."""
         if self._sync is None:
             return np.arange(start, stop, dtype=np.int64)
         low, high = bisect_left(self._sync, start + 1), bisect_left(self._sync, stop + 1)
@@ -191,11 +191,11 @@ class SampleTable:
 
     @property
     def sync_count(self) -> int:
-        """How many sync samples there are."""
+        """The number of sync samples."""
         return len(self) if self._sync is None else len(self._sync)
 
     def offset_bounds(self, start: int, stop: int) -> tuple[int, int]:
-        """Give the least and the greatest composition offset of a range in ticks; it isn't empty."""
+        """Return the least and the greatest composition offset of a non-empty range in ticks."""
         return (0, 0) if self._offsets is None else self._offsets.bounds(start, stop)
 
     def _composition_offsets(self, start: int, stop: int) -> Int64:
@@ -233,7 +233,7 @@ class _Sizes:
             raise TooLargeError(f"{self._count} samples: more than {limit}")
         fields = 0 if self._constant else (self._count + 1) // 2 if self._bits == 4 else self._count
         self._fields = _array(payload, kind, 12, f">u{max(self._bits // 8, 1)}", fields)
-        # Made when they are asked for: of files whose chunks are short nobody does.
+        # Built on demand: files with short chunks don't need the marks.
         self._marks: Int64 | None = None
 
     def __len__(self) -> int:
@@ -241,7 +241,7 @@ class _Sizes:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the marks, whether they are there or may come to be."""
+        """Memory of the marks, whether they are built already or not."""
         return 0 if self._constant else self._count // _MARK * 8
 
     def values(self, start: int, stop: int) -> Int64:
@@ -262,7 +262,7 @@ class _Sizes:
         return self._before(stop) - self._before(start)
 
     def _before(self, sample: int) -> int:
-        """Sum the sizes of all samples before one."""
+        """Return the sum of the sizes before a sample."""
         if self._marks is None:
             self._marks = self._sums_to_marks()
         mark = sample // _MARK
@@ -275,12 +275,12 @@ class _Sizes:
         return np.concatenate(sums).cumsum()
 
     def between(self, samples: Int64) -> Int64:
-        """Sum the sizes of the samples from each of some rising indexes up to the next."""
+        """Return the sums of the sizes between consecutive rising indexes."""
         if self._constant:
             return np.diff(samples) * self._constant
         found = np.zeros(len(samples) - 1, np.int64)
         for start, stop in stretches(int(samples[0]), int(samples[-1])):
-            # The first of these may have begun in the stretch before.
+            # The first sum may have begun in the previous stretch.
             low = int(samples.searchsorted(start, "right")) - 1
             high = int(samples.searchsorted(stop))
             begins = np.maximum(samples[low:high] - start, 0)
@@ -289,18 +289,17 @@ class _Sizes:
 
 
 class _Runs:
-    """Pairs of how many samples have a value, and that value (``stts`` §8.6.1.2, ``ctts`` §8.6.1.3).
+    """Run lengths: pairs of a number of samples and their value (``stts`` §8.6.1.2, ``ctts`` §8.6.1.3).
 
     Args:
         tables: payloads by type.
-        kind: of the one that is read.
-        count: how many samples there are.
-        summed: whether anybody asks for sums of values.
+        kind: type of the box that is read.
+        summed: whether sums of values are needed.
 
     Attributes:
-        total: all samples' values together, where they are summed.
-        least: of them; 0 without samples.
-        greatest: of them; 0 without samples.
+        total: sum of all samples' values, if ``summed``.
+        least: least value; 0 without samples.
+        greatest: greatest value; 0 without samples.
     """
 
     __slots__ = (
@@ -312,7 +311,7 @@ class _Runs:
         payload = tables.get(kind, b"")
         (entries,) = _head(payload, kind, ">4xI")
         pairs = _array(payload, kind, 8, ">u4", entries * 2).reshape(-1, 2)
-        # A value is signed; that of stts may not use it.
+        # Values are signed; those of stts mustn't be negative.
         self._lengths, self._values = pairs[:, 0], pairs.view(">i4")[:, 1]
         self._count = count
         self._singles = entries >= count
@@ -321,7 +320,7 @@ class _Runs:
         firsts, totals = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
         covered = 0
         for begin, end in stretches(0, entries):
-            if covered == count:  # whatever comes behind is of no sample
+            if covered == count:  # further entries belong to no sample
                 break
             values, kept = self._entries(begin, end, covered, covered, count)
             self._singles = self._singles and bool((kept[: count - covered] == 1).all())
@@ -350,7 +349,7 @@ class _Runs:
         return self.least == self.greatest
 
     def values(self, start: int, stop: int) -> Int64:
-        """Give each sample's value."""
+        """Return the value of each sample of a range."""
         if self.constant:
             return np.full(stop - start, self.least, np.int64)
         if self._singles:
@@ -361,7 +360,7 @@ class _Runs:
         return np.concatenate(parts, dtype=np.int64) if parts else np.zeros(0, np.int64)
 
     def sums(self, start: int, stop: int) -> Int64:
-        """Give the sum of the values before each sample, and before the one at ``stop``."""
+        """Return the sums of the values before each sample of a range, and before ``stop``."""
         if self.constant:
             return (
                 np.arange(start * self.least, stop * self.least + 1, self.least)
@@ -378,7 +377,7 @@ class _Runs:
         return sums.cumsum(out=sums)
 
     def reached(self, total: int) -> int:
-        """Tell before how many samples the values' sum is no more than that; no value is below 0."""
+        """Return the number of samples before which the sum of values is at most ``total``."""
         if total < 0:
             return 0
         mark = int(self._totals.searchsorted(total, "right")) - 1
@@ -392,7 +391,7 @@ class _Runs:
         return min(samples + (total - int(sums[entry])) // int(values[entry]) + 1, self._count)
 
     def values_of(self, samples: Int64) -> Int64:
-        """Give the values of some samples, by their rising indexes."""
+        """Return the values of samples, by their rising indexes."""
         if self.constant:
             return np.full(len(samples), self.least, np.int64)
         if self._singles:
@@ -401,7 +400,7 @@ class _Runs:
         return np.concatenate(found, dtype=np.int64) if found else np.zeros(0, np.int64)
 
     def sums_of(self, samples: Int64) -> Int64:
-        """Give the sums of the values before each of some samples, by their rising indexes."""
+        """Return the sums of the values before each of the samples, by their rising indexes."""
         if self.constant:
             return samples * self.least
         found = [np.zeros(0, np.int64)]
@@ -414,7 +413,7 @@ class _Runs:
         return np.concatenate(found)
 
     def _having(self, samples: Int64) -> Iterator[tuple[Values, Int64, Int64, Int64, Int64]]:
-        """Go through the entries that some samples have.
+        """Yield the entries of some samples.
 
         Yields:
             Entries in a row: their values, how many samples have each, and the samples up to its end; the
@@ -434,7 +433,7 @@ class _Runs:
             many = min(many * 2, STRETCH_LENGTH)
 
     def bounds(self, start: int, stop: int) -> tuple[int, int]:
-        """Give the least and the greatest value."""
+        """Return the least and the greatest value of a range."""
         if self.constant or (start == 0 and stop == self._count):
             return self.least, self.greatest
         low, high = 1 << 31, -(1 << 31)
@@ -448,20 +447,20 @@ class _Runs:
         return int(self._firsts.searchsorted(sample, "right")) - 1
 
     def _covering(self, start: int, stop: int) -> Iterator[tuple[Values, Int64]]:
-        """Give the values of entries, and how many samples of a range have each."""
+        """Yield the values of entries, and the number of a range's samples with each."""
         if start >= stop:
             return
         mark = self._mark(start)
         begin, covered = mark * _MARK, int(self._firsts[mark])
         while covered < stop:
-            # As many as are probably needed.
+            # The number of entries that are probably needed.
             many = min((stop - covered) * len(self._values) // self._count + _MARK, STRETCH_LENGTH)
             values, kept = self._entries(begin, begin + many, covered, start, stop)
             yield values, kept
             begin, covered = begin + many, max(covered, start) + int(kept.sum())
 
     def _entries(self, begin: int, end: int, covered: int, start: int, stop: int) -> tuple[Values, Int64]:
-        """Take entries, before which so many samples are; count those of them in a range."""
+        """Read entries behind ``covered`` samples, and the number of a range's samples with each."""
         lengths, values = self._lengths[begin:end].astype(np.int64), self._values[begin:end].astype(np.int32)
         if covered < start or covered + int(lengths.sum()) > stop:
             bounds = np.append(covered, lengths)
@@ -503,7 +502,7 @@ class _Chunks:
                 covered = int(ends[-1])
             if covered < len(sizes):
                 raise MalformedError("stsc: the chunks hold fewer samples than stsz")
-        # Chunks behind the last sample are tolerated.
+        # Chunks behind the last sample are allowed.
         self._firsts = np.concatenate(firsts)
 
     @property
@@ -511,7 +510,7 @@ class _Chunks:
         return self._firsts.nbytes
 
     def places(self, start: int, stop: int, size: Int64) -> Int64:
-        """Give where each sample of a range begins in the file; their sizes are known already."""
+        """Return the offsets of a range's samples in the file, by their sizes."""
         parts = [self._places_of(*found) for found in self._covering(start, stop)]
         if not parts:
             return np.zeros(0, np.int64)
@@ -530,7 +529,7 @@ class _Chunks:
         return into + np.repeat(place - before, bounds[1:] - bounds[:-1])
 
     def end_with_last(self, start: int, stop: int) -> bool:
-        """Say whether of a range's chunks none lies behind the last one."""
+        """Return whether the last chunk of a range is the one with the highest offset."""
         first, last = (int(next(self._covering(at, at + 1))[0][0]) for at in (start, stop - 1))
         end = int(self._places[last])
         return all(
@@ -542,7 +541,7 @@ class _Chunks:
         return self._places[chunk].astype(np.int64), first
 
     def _covering(self, start: int, stop: int) -> Iterator[tuple[Int64, Int64]]:
-        """Give the chunks of a range: each one's index, and that of its first sample."""
+        """Yield the chunks of a range: their indexes, and those of their first samples."""
         mark = int(self._firsts.searchsorted(start, "right")) - 1
         begin, covered = mark * _MARK, int(self._firsts[mark])
         while start < stop and covered < stop:
@@ -561,14 +560,14 @@ class _Chunks:
     def _chunks_of(
         first: Int64, per_chunk: Int64, starts: Int64, behind: Int64, start: int
     ) -> tuple[Int64, Int64]:
-        """Give the index and the first sample of each chunk of some entries that has a wanted sample.
+        """Return the index and the first sample of the entries' chunks that overlap a range.
 
         Args:
             first: each entry's first chunk, from 1.
-            per_chunk: how many samples each of its chunks has.
-            starts: its first sample.
-            behind: the sample behind its last one that is wanted.
-            start: the first sample that is wanted.
+            per_chunk: samples in each of the entry's chunks.
+            starts: each entry's first sample.
+            behind: the sample behind each entry's last one in the range.
+            start: first sample of the range.
         """
         if len(first) == 1:  # all chunks are alike, as in video that ffmpeg has written
             at, each = int(starts[0]), int(per_chunk[0])
@@ -585,7 +584,7 @@ class _Chunks:
         return repeated[0] + number, repeated[1] + number * repeated[2]
 
     def _entries(self, begin: int, end: int) -> tuple[Int64, Int64, Int64]:
-        """Take entries: each one's first chunk, how many chunks it is about, and the samples of each."""
+        """Read entries: the first chunk of each, its number of chunks, and the samples in each chunk."""
         columns = self._rows[begin : end + 1].astype(np.int64)
         first = columns[:, 0]
         if end >= len(self._rows):
@@ -620,7 +619,7 @@ def _chunk_places(tables: Mapping[bytes, Payload]) -> NDArray[np.unsignedinteger
 
 
 def _sums_to_marks(values: Int64) -> Int64:
-    """Sum the values before each mark but the first, and all of them; a mark may be where they end."""
+    """Return the sums of the values before each mark but the first, and of all values."""
     return np.add.reduceat(values, np.arange(0, len(values), _MARK)).cumsum()
 
 
@@ -649,7 +648,7 @@ def _head(payload: Payload, kind: bytes, layout: str) -> tuple[int, ...]:
 def _array(
     payload: Payload, kind: bytes, offset: int, layout: str, count: int
 ) -> NDArray[np.unsignedinteger]:
-    """View a counted array in a payload, after holding the count against the bytes that are there."""
+    """View a counted array in a payload, after checking the count against the payload's size."""
     dtype: np.dtype[np.unsignedinteger] = np.dtype(layout)
     if count * dtype.itemsize > len(payload) - offset:
         raise MalformedError(f"{kind.decode()}: {count} entries don't fit in {len(payload)} bytes")

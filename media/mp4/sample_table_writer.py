@@ -1,6 +1,6 @@
-"""Writes sample tables (ISO/IEC 14496-12 §8.6, §8.7) from what other containers say of their samples.
+"""Writes sample tables (ISO/IEC 14496-12 §8.6, §8.7) for the samples of other containers.
 
-Samples come in as arrays, some thousand at a time, and are kept as compactly as a ``moov`` has them.
+Samples are added as arrays, some thousand at a time, and kept as compactly as in a ``moov``.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ MAX_TABLE_TICKS = (1 << 31) - 1
 """Bound of durations and composition offsets, which are signed in some readers."""
 
 LATEST_START_SECONDS = 10
-"""When a film may begin; one that begins later is a part of a longer recording, whose times begin at 0."""
+"""Latest start of a film; one that begins later is a part of a longer recording, and its times begin at 0."""
 
 
 Reserve = Callable[[int], None]
-"""Called before so many more bytes of memory are taken; it may wait until they are free."""
+"""Called with a number of bytes before memory is allocated; it may block until they are free."""
 
 RESERVED_AT_ONCE = 1 << 20
 """Bytes that are reserved together."""
 
 FRAME_BYTES = 80
-"""Memory that a frame takes at most until it is in its track's tables, with what is computed on the way."""
+"""Most bytes of memory for a frame until it is in its track's tables, intermediate results included."""
 
 FRAMES_AT_ONCE = 1 << 16
 """Frames for which memory is reserved together."""
 
 WRITING_SHARE = 2
-"""How many times the tables' memory is taken at most while they are written: the largest is copied."""
+"""Peak memory while tables are written, in multiples of their size: the largest table is copied."""
 
 
 def reserve_nothing(_nbytes: int) -> None:
-    """Let memory be taken that nobody counts."""
+    """Reserve memory without a budget."""
 
 
 class FrameRoom:
-    """The memory for the frames that are found in a file, before they are in its tables.
+    """The memory for frames that were found in a file, before they are in its tables.
 
     Args:
-        reserve: called before it is taken.
+        reserve: called before memory is allocated.
     """
 
     def __init__(self, reserve: Reserve = reserve_nothing) -> None:
@@ -59,17 +59,18 @@ class FrameRoom:
         self._frames = 0
 
     def reserve(self, frames: int) -> None:
-        """Reserve memory for so many frames of all tracks together, where that isn't done yet."""
+        """Reserve memory for a total number of frames of all tracks, if it isn't reserved yet."""
         while frames > self._frames:
             self._reserve(FRAMES_AT_ONCE * FRAME_BYTES)
             self._frames += FRAMES_AT_ONCE
 
 
 class TableRoom:
-    """How much memory the tables of all tracks of a file may still take.
+    """The memory budget for the tables of all tracks of a file.
 
     Args:
-        reserve: called before it is taken.
+        nbytes: budget in bytes.
+        reserve: called before memory is allocated.
     """
 
     def __init__(self, nbytes: int, reserve: Reserve = reserve_nothing) -> None:
@@ -79,10 +80,10 @@ class TableRoom:
         self._reserved_left = nbytes
 
     def reserve(self, nbytes: int) -> None:
-        """Take some of it; TooLargeError where there isn't so much left."""
+        """Reserve bytes of the budget; raise TooLargeError if it is exceeded."""
         self._left -= nbytes
         if self._left < 0:
-            raise TooLargeError(f"tables of samples of more than {self._nbytes} bytes")
+            raise TooLargeError(f"sample tables of more than {self._nbytes} bytes")
         lacking = self._reserved_left - self._left
         if lacking > 0:
             count = -(-lacking // RESERVED_AT_ONCE) * RESERVED_AT_ONCE
@@ -108,16 +109,16 @@ class SampleColumns(NamedTuple):
     is_sync: NDArray[np.bool_]
 
     def part(self, start: int, stop: int) -> SampleColumns:
-        """Give a range of them."""
+        """Return a range of the samples."""
         part = slice(start, stop)
         times, offsets, sizes = self.decode_time[part], self.offset[part], self.size[part]
         return SampleColumns(times, offsets, sizes, self.composition_offset[part], self.is_sync[part])
 
 
 class RunLengths:
-    """Equal values in a row, as ``stts`` and ``ctts`` have them: pairs of count and value.
+    """Run lengths of equal values, as in ``stts`` and ``ctts``: pairs of count and value.
 
-    Of a value below 0 those 32 bits are kept that mean it where it is signed.
+    Negative values are kept in 32 bits, as two's complement.
     """
 
     def __init__(self) -> None:
@@ -134,7 +135,7 @@ class RunLengths:
         return self._pairs[-1] if self._pairs else 0
 
     def any(self) -> bool:
-        """Tell whether any value isn't 0."""
+        """Return whether any value isn't 0."""
         return bool(np.asarray(self._pairs)[1::2].any())
 
     def add(self, value: int) -> None:
@@ -169,7 +170,7 @@ class RunLengths:
     def render(self, version: int = 0) -> bytes:
         """Write the box's payload, version and flags included."""
         head = struct.pack(">B3xI", version, len(self._pairs) // 2)
-        # Big-endian only while they are written: the pairs of a film aren't copied for that.
+        # Swapped in place to big-endian while they are written: the pairs of a film aren't copied for that.
         _swap(self._pairs)
         table = head + self._pairs
         _swap(self._pairs)
@@ -192,8 +193,8 @@ class SampleTableWriter:
         room: for the tables of all tracks of the file.
 
     Attributes:
-        count: how many samples were added.
-        end: decode time at which the last one's time is over, as was said last.
+        count: number of samples that were added.
+        end: decode time at which the last sample ends, by the last call of ``add``.
     """
 
     def __init__(self, room: TableRoom) -> None:
@@ -206,12 +207,12 @@ class SampleTableWriter:
         self.count = self.end = 0
 
     def add(self, samples: SampleColumns, end: int) -> None:
-        """Add samples, and say when the last one's time is over if nothing follows.
+        """Add samples; ``end`` is the decode time at which the last one ends if nothing follows.
 
         Raises:
-            MalformedError: their decode times go back.
-            UnsupportedError: there are times between them that no table can hold.
-            TooLargeError: there is no room for them.
+            MalformedError: decode times go back.
+            UnsupportedError: a duration is longer than a table can hold.
+            TooLargeError: the memory budget is exceeded.
         """
         self._pending.append(samples)
         self._waiting += len(samples.size)
@@ -221,7 +222,7 @@ class SampleTableWriter:
             self._write(last=False)
 
     def render(self) -> dict[bytes, memoryview]:
-        """Give the payloads of the boxes by type, version and flags included, once: nothing is left here."""
+        """Return the payloads of the boxes by type, version and flags included, and empty the writer."""
         if self._waiting:
             self._write(last=True)
         some_depend = len(self._sync) != 4 * self._written
@@ -238,7 +239,7 @@ class SampleTableWriter:
         return {kind: memoryview(table) for kind, table in tables.items()}
 
     def _write(self, *, last: bool) -> None:
-        """Write what waits; but for the last of all, how long a sample lasts is known with the next one."""
+        """Write the waiting samples; the duration of a sample is known when the next one is added."""
         waiting = SampleColumns(
             np.concatenate([part.decode_time for part in self._pending]),
             np.concatenate([part.offset for part in self._pending]),
@@ -269,7 +270,7 @@ class SampleTableWriter:
         self._room.reserve(self._nbytes - before)
 
     def _write_chunks(self, offset: Int64, size: Int64) -> None:
-        """Write where samples lie: those that lie one behind the other make up a chunk (§8.7.4)."""
+        """Write the chunks of samples: adjacent samples share a chunk (§8.7.4)."""
         starts = np.flatnonzero(offset[1:] != offset[:-1] + size[:-1]) + 1
         starts = np.append(0, starts) if len(offset) else starts
         self._places += offset[starts].astype(">u8").tobytes()
@@ -300,19 +301,19 @@ def _counted(rows: bytearray, width: int) -> bytes:
 
 
 def _joined(head: bytes, rows: bytearray) -> bytes:
-    """Put a head before rows, whose memory is freed: of the tables of a film only one is there twice."""
+    """Put a head before rows, whose memory is freed: only one table of a film is in memory twice."""
     table = head + rows
     rows.clear()
     return table
 
 
 class TrackStart(NamedTuple):
-    """When a track begins.
+    """The start of a track.
 
     Attributes:
         timescale: ticks per second.
-        zero: when tick 0 of its media is presented, in ticks; may be negative.
-        first: when its first sample is presented, likewise.
+        zero: presentation time of the media's tick 0, in ticks; may be negative.
+        first: presentation time of the first sample, in ticks; may be negative.
     """
 
     timescale: int
@@ -321,7 +322,7 @@ class TrackStart(NamedTuple):
 
 
 def edit_lists(starts: list[TrackStart]) -> tuple[int, list[tuple[Edit, ...]]]:
-    """Write edit lists (§8.6.6) that put tracks whose media begin at tick 0 where they belong.
+    """Write edit lists (§8.6.6) that shift tracks whose media begin at tick 0 to their starts.
 
     Returns:
         The timescale of their durations, and the list of each track.

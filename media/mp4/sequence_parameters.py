@@ -13,7 +13,7 @@ _HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 """Profiles of H.264 whose sequence parameter sets have the chroma format (ISO/IEC 14496-10 §7.3.2.1.1)."""
 
 _SUBSAMPLING = {1: (2, 2), 2: (2, 1)}
-"""Pixels to a sample of chroma, across and down (table 6-1), by the chroma format where these aren't 1."""
+"""Pixels to a sample of chroma, across and down (table 6-1), by the chroma format; (1, 1) for others."""
 
 _ASPECTS = dict(
     enumerate(
@@ -36,15 +36,15 @@ MAX_ARRAY_UNITS = 256
 
 @dataclass(frozen=True, slots=True)
 class SequenceParameters:
-    """What a sequence parameter set says.
+    """A parsed sequence parameter set.
 
     Attributes:
         size: width and height in pixels, cropped.
         chroma_format: 0 for monochrome, 1 to 3 for 4:2:0, 4:2:2 and 4:4:4.
         depths: bits of a sample of luma, and of chroma.
-        pixel_aspect: how wide and how high a pixel is, in proportion.
-        colour: primaries, transfer and matrix, as ITU-T H.273 numbers them; None where it doesn't say.
-        frame_rate: pictures per second; None where it doesn't say, and of H.265.
+        pixel_aspect: proportion of a pixel's width to its height.
+        colour: primaries, transfer and matrix, as ITU-T H.273 numbers them; None if unknown.
+        frame_rate: pictures per second; None if unknown, and for H.265.
     """
 
     size: tuple[int, int]
@@ -62,7 +62,7 @@ def _payload(unit: bytes, header: int) -> BitReader:
 
 def _times(count: int) -> range:
     if count > _MAX_LOOPS:
-        raise MalformedError("a sequence parameter set of too many of something")
+        raise MalformedError("a sequence parameter set with an impossible count")
     return range(count)
 
 
@@ -70,7 +70,7 @@ def avc_parameters(unit: bytes) -> SequenceParameters:
     """Read a sequence parameter set of H.264 up to its VUI (ISO/IEC 14496-10 §7.3.2.1.1).
 
     Raises:
-        MalformedError: it is cut off, or says something impossible.
+        MalformedError: the unit is cut off, or has an impossible value.
     """
     bits = _payload(unit, 1)
     profile = bits.read(24) >> 16
@@ -120,7 +120,7 @@ def hevc_parameters(unit: bytes) -> SequenceParameters:
     """Read a sequence parameter set of H.265 up to its VUI (ISO/IEC 23008-2 §7.3.2.2).
 
     Raises:
-        MalformedError: it is cut off, or says something impossible.
+        MalformedError: the unit is cut off, or has an impossible value.
     """
     bits = _payload(unit, 2)
     bits.read(4)
@@ -159,14 +159,14 @@ def hevc_parameters(unit: bytes) -> SequenceParameters:
 
 
 def hevc_arrays(hvcc: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """Go through the arrays of NAL units in an ``hvcC`` (ISO/IEC 14496-15 §8.3.3.1).
+    """Yield the arrays of NAL units in an ``hvcC`` (ISO/IEC 14496-15 §8.3.3.1).
 
     Yields:
-        Where each array begins, with its units' type in the lower six bits there, and the units.
+        The offset of each array, where the lower six bits are the units' type, and the units.
 
     Raises:
-        MalformedError: it is cut off, and what there is of its last array was given before; or an array has
-            more units than ``MAX_ARRAY_UNITS``.
+        MalformedError: the ``hvcC`` is cut off, after its complete units were yielded; or an array has more
+            units than ``MAX_ARRAY_UNITS``.
     """
     position, size = 23, len(hvcc)
     for _ in range(hvcc[22] if size > 22 else 0):
@@ -188,7 +188,7 @@ def hevc_arrays(hvcc: bytes) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def hevc_parameter_sets(hvcc: bytes) -> list[tuple[int, bytes]]:
-    """List the NAL units of an ``hvcC`` by their types, as far as it goes."""
+    """Return types and NAL units of an ``hvcC``, as far as it is complete."""
     found: list[tuple[int, bytes]] = []
     try:
         for begin, units in hevc_arrays(hvcc):
@@ -211,7 +211,7 @@ def _hevc_scaling_lists(bits: BitReader) -> None:
 
 
 def _reference_picture_sets(bits: BitReader) -> None:
-    """Read past short-term reference picture sets (§7.3.7), of which each may build on the one before."""
+    """Skip short-term reference picture sets (§7.3.7), each of which may build on the one before."""
     pictures = 0
     for number in _times(bits.golomb()):
         if number and bits.read(1):  # inter_ref_pic_set_prediction_flag
@@ -226,7 +226,7 @@ def _reference_picture_sets(bits: BitReader) -> None:
 
 
 def _cropped(bits: BitReader, coded: tuple[int, int], unit: tuple[int, int]) -> tuple[int, int]:
-    """Read the cropping, alike in both, and give what is left of the coded size."""
+    """Read the cropping window, and return the cropped size."""
     left, right, top, bottom = (bits.golomb() for _ in range(4)) if bits.read(1) else (0, 0, 0, 0)
     width, height = coded[0] - unit[0] * (left + right), coded[1] - unit[1] * (top + bottom)
     if not 0 < width < 1 << 16 or not 0 < height < 1 << 16:
@@ -237,10 +237,10 @@ def _cropped(bits: BitReader, coded: tuple[int, int], unit: tuple[int, int]) -> 
 def _vui(
     bits: BitReader, *, has_timing: bool
 ) -> tuple[tuple[int, int], tuple[int, int, int] | None, Fraction | None]:
-    """Read the first fields of video usability information, alike in both (Annex E).
+    """Read the first fields of video usability information, which are the same in H.264 and H.265 (Annex E).
 
     Args:
-        has_timing: whether the frame rate follows close behind them, as in H.264.
+        has_timing: whether the frame rate follows these fields, as in H.264.
     """
     aspect, colour = (1, 1), None
     if not bits.read(1):  # vui_parameters_present_flag
@@ -258,7 +258,7 @@ def _vui(
 
 
 def _frame_rate(bits: BitReader) -> Fraction | None:
-    """Read how long a picture of H.264 is shown; None where it isn't told (ISO/IEC 14496-10 §E.1.1)."""
+    """Read the frame rate of H.264; return None if it is unknown (ISO/IEC 14496-10 §E.1.1)."""
     try:
         if bits.read(1):  # chroma_loc_info_present_flag
             bits.golomb()
@@ -267,7 +267,7 @@ def _frame_rate(bits: BitReader) -> Fraction | None:
             return None
         units, time_scale = bits.read(32), bits.read(32)
     except MalformedError:
-        # It is a hint alone: all else that the set says is known.
+        # The frame rate is only a hint, and all other fields have been read.
         return None
     # §E.2.1: a tick is that of a field.
     return Fraction(time_scale, 2 * units) if units and time_scale else None

@@ -10,7 +10,7 @@ from media.mp4.boxes import full_box
 from media.mp4.sample_table import Int64
 
 STARTS_WITH_SAP = 0x8000_0000
-"""A subsegment that starts with a stream access point, whose type stands three bits below."""
+"""Flag of a subsegment that starts with a stream access point, whose type is three bits below."""
 
 FIXED_BYTES = 40
 ENTRY_BYTES = 12
@@ -20,7 +20,7 @@ MAX_ENTRIES = 0xFFFF
 
 
 def sidx_bytes(entries: int) -> int:
-    """Say how long the index of so many subsegments is in bytes."""
+    """Return the bytes of an index with a number of subsegments."""
     return FIXED_BYTES + entries * ENTRY_BYTES
 
 
@@ -37,9 +37,9 @@ def write_sidx(
     """Write the index of subsegments that follow one another, each of which can be decoded by itself.
 
     Args:
-        track_id: of the track whose times they are.
+        track_id: of the track whose times the index has.
         timescale: ticks per second.
-        earliest: when the first one's presentation begins, in ticks.
+        earliest: start of the first subsegment's presentation, in ticks.
         first_offset: bytes between the box and the first subsegment.
         sizes: bytes of each, at most ``MAX_ENTRIES``.
         durations: ticks of each.

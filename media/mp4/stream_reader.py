@@ -1,8 +1,7 @@
 """Divides fragmented MP4 (ISO/IEC 14496-12 §8.8) into chunks for restarts of a decoder.
 
-Fragments are written anew, one for each track, from one key frame to the next: where the samples lie in the
-publisher's own may be said from the beginning of the stream (§8.8.7.1), which a decoder that joins later
-doesn't have.
+Fragments are rewritten, one for each track, from one key frame to the next: the publisher's data offsets may
+count from the beginning of the stream (§8.8.7.1), which a decoder that joins later doesn't have.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from media.mp4.movie import Track
 from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk
 
 MOST_GROUPS = 64
-"""Key frames of a fragment up to which it is divided at them; of intra-only video all frames are some."""
+"""Most key frames at which a fragment is divided; in intra-only video all frames are key frames."""
 
 
 class FragmentedStreamReader:
     """Divides a stream at its key frames, without I/O; without video each fragment is an access point.
 
-    What isn't a ``moov`` or a fragment is left out.
+    Boxes other than ``moov`` and fragments are dropped.
     """
 
     def __init__(self, limits: FragmentLimits = DEFAULT_LIMITS) -> None:
@@ -39,14 +38,13 @@ class FragmentedStreamReader:
         return b"".join(entry for track in self._tracks.values() for entry in track.sample_entries)
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Returns:
-            Fragments that they complete, in order; those between a jump in time and the next key frame are
-            dropped.
+            Completed fragments, in order; those between a jump in time and the next key frame are dropped.
 
         Raises:
-            MediaError: it is no such stream.
+            MediaError: the bytes are no stream of fragments.
         """
         self._reader.receive_data(data)
         found: list[StreamChunk] = []
@@ -59,7 +57,7 @@ class FragmentedStreamReader:
         return found
 
     def _begin(self, init: InitSegment) -> list[StreamChunk]:
-        """Take an init segment; one that is repeated says nothing."""
+        """Apply an init segment; repeated ones are ignored."""
         if self._init is not None and self._init.data == init.data:
             return []
         changes = self._init is not None

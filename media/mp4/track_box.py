@@ -1,4 +1,4 @@
-"""The boxes that describe a movie and its tracks (ISO/IEC 14496-12 §8.2 to §8.6), wherever samples are."""
+"""Writes the boxes that describe a movie and its tracks (ISO/IEC 14496-12 §8.2 to §8.6)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEDIA_HEADERS = {
     b"soun": full_box(b"smhd", 0, 0, bytes(4)),
     b"text": full_box(b"nmhd", 0, 0),
 }
-"""§8.4.5: what stands for the kind of media; of text nothing (§12.5.2)."""
+"""§8.4.5: the media header box by handler; text has the empty one (§12.5.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,15 @@ def trak(
 
     Args:
         tables: the boxes of its sample table behind ``stsd``.
-        edits: its edit list's box, or nothing.
-        duration: how long it is presented, in ticks of the movie's timescale.
+        edits: box of the edit list, or nothing.
+        duration: of the presentation, in ticks of the movie's timescale.
         media_duration: of all its samples, in ticks of its own.
 
     Returns:
         The box.
 
     Raises:
-        MalformedError: the shape of its pixels makes it wider or higher than a track header can say (§8.3.2).
+        MalformedError: the pixel aspect makes the picture larger than a track header can express (§8.3.2).
     """
     shown = [round(length * (1 << 16)) for length in facts.display_size]
     if max(shown) >= 1 << 32:
@@ -101,15 +101,15 @@ def edit_list(edits: Sequence[tuple[int, int]]) -> bytes:
     """Write an edit list (§8.6.6).
 
     Args:
-        edits: duration in ticks of the movie's timescale, 0 for up to the end; where it begins in the media
-            in ticks of the media's, -1 for an empty edit.
+        edits: pairs of the duration in ticks of the movie's timescale, 0 for up to the end, and the start in
+            the media in ticks of the media's timescale, -1 for an empty edit.
     """
     entries = b"".join(struct.pack(">QqI", duration, start, 1 << 16) for duration, start in edits)
     return box(b"edts", full_box(b"elst", 1, 0, struct.pack(">I", len(edits)), entries))
 
 
 def _times(layout: str, *values: int) -> tuple[int, bytes]:
-    """Pack fields whose times, at ``{0}``, take 64 bits in version 1, else 32; give the version first."""
+    """Pack fields whose times, at ``{0}``, take 64 bits in version 1, else 32; return version and fields."""
     version = int(max(values) >= 1 << 32)
     return version, struct.pack(layout.format("Q" if version else "I"), *values)
 

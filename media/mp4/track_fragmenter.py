@@ -1,4 +1,4 @@
-"""One track of a live stream on its way into fragments, from samples that come with their decode times."""
+"""Converts the samples of one live track to fragments, by their decode times."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ LONGEST_REORDERING = 10
 """Seconds by which a picture may be shown before or after its decoding; no encoder needs so many."""
 
 FARTHEST_BACK = Fraction(1, 2)
-"""Seconds by which a track's times may stay behind its frames; more isn't the same stream any more."""
+"""Seconds by which a track's times may lag behind its frames; more is another stream."""
 
 LONGEST_STEP = (1 << 32) - 1
 """Most ticks from one sample to the next: a sample's duration has 32 bits (ISO/IEC 14496-12 §8.8.8)."""
 
 
 class FragmentTrack:
-    """One track, whose newest sample waits for the next one: only then it is known how long it lasts.
+    """Collects samples of one track; the newest waits for the next one, from which its duration follows.
 
     Args:
-        track_id: what the fragments call it.
         timescale: ticks per second.
     """
 
@@ -37,29 +36,30 @@ class FragmentTrack:
         self._farthest_back = round(FARTHEST_BACK * timescale)
         self._longest_reordering = LONGEST_REORDERING * timescale
         self._count = 0
-        # When the newest sample is decoded, and how long a frame of sound lasts.
+        # Decode time of the newest sample, and duration of an audio frame.
         self._newest: int | None = None
         self._lasts = 0
-        # Of those that wait: the same, how much later they are shown, whether decoding can begin with them.
+        # Waiting samples: decode time, composition offset, and whether each is a sync sample.
         self._waiting: list[tuple[int, int, bool, bytes]] = []
 
     def add_picture(self, time: int, shown: int, data: bytes, *, is_sync: bool) -> None:
-        """Take the next picture.
+        """Add the next picture.
 
         Args:
-            time: when it is decoded, in ticks.
+            time: decode time in ticks.
+            shown: presentation time in ticks.
             is_sync: whether decoding can begin with it.
 
         Raises:
-            MalformedError: the times go back or jump, or it is shown long before or after it is decoded.
+            MalformedError: the times go back or jump, or presentation is far from decoding.
         """
         newest = self._newest
-        # ISO/IEC 14496-12 §8.6.1.1: decode times rise. What is shown when stays as it was.
+        # ISO/IEC 14496-12 §8.6.1.1: decode times rise. Presentation times stay unchanged.
         decoded = time if newest is None or time > newest else newest + 1
         if decoded - time > self._farthest_back:
-            raise MalformedError("the times of its picture go back")
+            raise MalformedError("video times go back")
         if newest is not None and decoded - newest > LONGEST_STEP:
-            raise MalformedError("the times of its picture jump")
+            raise MalformedError("video times jump")
         offset = shown - decoded
         if not -self._longest_reordering <= offset <= self._longest_reordering:
             seconds = offset // self.timescale
@@ -68,11 +68,11 @@ class FragmentTrack:
         self._waiting.append((decoded, offset, is_sync, data))
 
     def add_sound(self, time: int, lasts: int, data: bytes) -> None:
-        """Take the next frame of sound.
+        """Add the next audio frame.
 
         Args:
-            time: when it begins, in ticks, as exactly as the stream tells it.
-            lasts: how many ticks it lasts.
+            time: start in ticks, as exact as the stream has it.
+            lasts: duration in ticks.
 
         Raises:
             MalformedError: the times go back or jump.
@@ -82,15 +82,15 @@ class FragmentTrack:
             # Streams' clocks are coarser: frames follow each other without a gap, unless one is missing.
             following = newest + self._lasts
             if following - time > self._farthest_back:
-                raise MalformedError("the times of its sound go back")
+                raise MalformedError("audio times go back")
             time = following if time - following <= lasts else time
             if time - newest > LONGEST_STEP:
-                raise MalformedError("the times of its sound jump")
+                raise MalformedError("audio times jump")
         self._newest, self._lasts = time, lasts
         self._waiting.append((time, 0, True, data))
 
     def pull(self) -> Fragment | None:
-        """Give the samples that came since it was called last; None where there are none."""
+        """Return the samples since the last call; None if there are none."""
         if len(self._waiting) < 2:
             return None
         self._count += 1
@@ -108,10 +108,9 @@ def begin_track(
     entry: bytes,
     display_size: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0)),
 ) -> FragmentTrack:
-    """Begin a track, with its init segment.
+    """Create a track and its init segment.
 
     Args:
-        track_id: what the fragments call it.
         handler: ``vide`` or ``soun``.
         timescale: ticks per second.
         display_size: width and height as shown.

@@ -12,10 +12,10 @@ from media.subtitles.webvtt import without_empty_lines
 SAMPLE_ENTRIES = (b"tx3g", b"text")
 
 ALL_FORCED = 0x80000000
-"""Flag of a sample entry: all its samples are shown even where nobody asked (QuickTime, "Subtitle media")."""
+"""Flag of a sample entry: all samples are forced subtitles (QuickTime, "Subtitle media")."""
 
 MAX_STYLES = 256
-"""Most style records of a sample that are looked at."""
+"""Most style records of a sample that are read."""
 
 _FACES = ((1, "b"), (2, "i"), (4, "u"))
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -39,7 +39,7 @@ def plain_text(sample: bytes) -> str:
 
 
 def cue_text(sample: bytes) -> str:
-    """Read a sample as a cue's text, with bold, italic and underlined words; empty where nothing is shown.
+    """Convert a sample to a cue's text, with bold, italic and underlined words; empty if nothing is shown.
 
     Raises:
         MalformedError: the sample is too short.
@@ -58,16 +58,16 @@ def cue_text(sample: bytes) -> str:
 
 
 def all_forced(entry: bytes) -> bool:
-    """Tell from a ``tx3g`` sample entry's display flags whether its text is shown even where nobody asked."""
+    """Return whether a ``tx3g`` sample entry's display flags say that all its text is forced."""
     return bool(int.from_bytes(entry[16:20], "big") & ALL_FORCED)
 
 
 def _faces(sample: bytes, start: int, length: int) -> list[int]:
-    """Give each character's face by the sample's style records (§5.17.1.1); later ones count."""
+    """Return each character's face by the sample's style records (§5.17.1.1), of which later ones count."""
     faces = [0] * length
     try:
         boxes = [one for one in walk(sample, start) if one.kind == b"styl"]
-    except (MalformedError, TooLargeError):  # what follows the text only says how it looks
+    except (MalformedError, TooLargeError):  # the boxes behind the text only have styles
         boxes = []
     for one in boxes[:1]:
         for at in range(one.payload + 2, one.end - _STYLE.size + 1, _STYLE.size)[:MAX_STYLES]:

@@ -1,6 +1,6 @@
-"""WebVTT in MP4 (ISO/IEC 14496-30 §7): fragments, which DASH players take as captions, and samples of files.
+"""WebVTT in MP4 (ISO/IEC 14496-30 §7): fragments for captions of DASH players, and samples of files.
 
-A sample has all cues of its time, or none; so a cue begins a sample and ends one.
+A sample has all cues of its time, or none; so samples begin and end with cues.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EMPTY = box(b"vtte")
 _MAPPED = re.compile(rb"WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00\.000,MPEGTS:([0-9]{1,10})\n")
 
 CUE_BYTES = 24
-"""What a cue takes in a sample beside its text and its settings: the headers of three boxes."""
+"""Bytes of a cue in a sample beside its text and its settings: the headers of three boxes."""
 
 INIT = write_init_segment(TrackFacts(1, b"text", TIMESCALE, _ENTRY))
 """The init segment, the same for all."""
@@ -37,13 +37,13 @@ def read_segment(data: bytes, media_time: int) -> list[Cue]:
     """Read a segment of HLS that :func:`media.subtitles.webvtt.segment` has written.
 
     Args:
-        media_time: of its beginning in milliseconds, for MPEG-2 timestamps begin anew after a day.
+        media_time: start of the segment in milliseconds, as MPEG-2 timestamps wrap after a day.
 
     Returns:
-        Its cues, with media times.
+        The cues, with media times.
 
     Raises:
-        MalformedError: it is another file.
+        MalformedError: the data is no such segment.
     """
     mapped = _MAPPED.match(data)
     if mapped is None:
@@ -61,9 +61,9 @@ def fragment(cues: Iterable[Cue], start: int, end: int, number: int) -> bytes:
     """Write a segment.
 
     Args:
-        cues: with media times; what of them lies outside of the segment is left out.
-        start: media time of its beginning, in milliseconds.
-        end: media time of its end, in milliseconds.
+        cues: with media times; their parts outside of the segment are left out.
+        start: media time in milliseconds.
+        end: media time in milliseconds.
 
     Returns:
         ``moof`` and ``mdat``.

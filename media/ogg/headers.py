@@ -84,10 +84,10 @@ class HeaderReader:
     """Collects the header packets of a logical stream.
 
     Args:
-        first: its first packet.
+        first: first packet of the stream, in which the codec is recognized.
 
     Raises:
-        UnsupportedError: its codec isn't supported.
+        UnsupportedError: the codec isn't supported.
         MalformedError: the packet is malformed.
     """
 
@@ -98,10 +98,10 @@ class HeaderReader:
         self._size = len(first)
 
     def push(self, packet: bytes) -> Link | None:
-        """Take the next packet; return the link after the last header, else None.
+        """Push the next packet; return the link after the last header, else None.
 
         Raises:
-            MalformedError: it isn't the expected header.
+            MalformedError: the packet isn't the expected header.
             TooLargeError: the headers are too large, or those of them that are to be sent.
         """
         self._packets.append(packet)
@@ -115,7 +115,7 @@ class HeaderReader:
 
 
 def is_skeleton(first: bytes) -> bool:
-    """Tell by a stream's first packet whether it only describes others."""
+    """Return whether a stream's first packet is a skeleton's, which only describes other streams."""
     return first.startswith(SKELETON)
 
 
@@ -127,7 +127,7 @@ def _codec_of(first: bytes) -> str:
     if first.startswith(_FLAC):
         return "flac"
     name = next((name for magic, name in _OTHERS.items() if first.startswith(magic)), "an unknown codec")
-    raise UnsupportedError(f"Ogg with {name}; Vorbis, Opus and FLAC are carried")
+    raise UnsupportedError(f"Ogg with {name}; Vorbis, Opus and FLAC are supported")
 
 
 def _check_vorbis(first: bytes) -> None:

@@ -25,7 +25,7 @@ NO_POSITION = -1
 """Granule position of a page on which no packet ends (RFC 3533 §6)."""
 
 CONTINUED, FIRST, LAST = 1, 2, 4
-"""Bits of the header type: it goes on with a packet; its stream begins; its stream ends."""
+"""Bits of the header type: the page continues a packet; begins its stream; ends its stream."""
 
 _HEADER = struct.Struct("<4sBBqIIIB")
 
@@ -37,7 +37,7 @@ class Page:
     Attributes:
         flags: ``CONTINUED``, ``FIRST``, ``LAST``.
         granule: position behind the last packet that ends here, or ``NO_POSITION``.
-        sequence: its number in the stream.
+        sequence: number of the page in its stream.
         lacing: lengths of the segments; one shorter than 255 ends a packet.
     """
 
@@ -55,7 +55,7 @@ class Page:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it begins with a new packet."""
+        """Whether the page begins with a new packet."""
         return not self.flags & CONTINUED
 
     def pieces(self) -> Iterator[tuple[bytes, bool]]:
@@ -85,7 +85,7 @@ class Page:
         )
 
     def serialize(self) -> bytes:
-        """Write it with its checksum."""
+        """Serialize the page with its checksum."""
         return _serialize(self)
 
 
@@ -130,7 +130,7 @@ class PageReader:
         self._eof = False
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Parse the next bytes."""
         del self._buffer[: self._position]
         self._position = 0
         self._buffer += data
@@ -158,7 +158,7 @@ class PageReader:
                 self._pass_over(self._position + 1)
 
     def _find(self) -> bool:
-        """Skip to the next possible page; return False if that needs more bytes."""
+        """Skip to the next possible page; return False if more bytes are needed."""
         found = self._buffer.find(CAPTURE, self._position)
         if found < 0:
             # The last bytes may be the beginning of a capture pattern.

@@ -1,6 +1,6 @@
 """Reads chained Ogg streams (RFC 3533 §4) with audio: the headers of each link, then its pages.
 
-Of multiplexed streams only the audio is used; of several, the one that began last.
+Of multiplexed streams only the audio is used; of several audio streams, the one that began last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class AudioPage:
     """A page of audio.
 
     Attributes:
-        duration: that it adds, in samples of the link; 0 if unknown.
+        duration: samples that the page adds to the link; 0 if unknown.
     """
 
     link: Link
@@ -49,7 +49,7 @@ class OggReader:
         self._found = False
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Parse the next bytes."""
         if self._error is None:
             self._pages.receive_data(data)
 
@@ -107,7 +107,7 @@ class OggReader:
         try:
             link = headers.push(page)
         except LostPageError:
-            # Without its headers nothing of the link can be heard; the next one may be whole.
+            # A link without its headers can't be decoded; the next link may be whole.
             self._headers, self._serial = None, None
             return None
         if link is not None:
@@ -131,7 +131,7 @@ class _Headers:
     """The headers of one link while they are read.
 
     Args:
-        first: its first packet.
+        first: first packet of the link.
         sequence: number of that packet's page.
     """
 
@@ -141,7 +141,7 @@ class _Headers:
         self._partial = bytearray()
 
     def push(self, page: Page) -> Link | None:
-        """Take the next page; return the link when all headers are there.
+        """Push the next page; return the link when its headers are complete.
 
         Raises:
             LostPageError: a page is missing before it.

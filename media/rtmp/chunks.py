@@ -18,10 +18,19 @@ CONTROL_CHUNK_STREAM = 2
 """RTMP 1.0 §5.4: the chunk stream of protocol control messages."""
 
 DEFAULT_CHUNK_BYTES = 128
-"""RTMP 1.0 §5.4.1: of both sides, until they say something else."""
+"""RTMP 1.0 §5.4.1: chunk size of both sides until they change it."""
 
 _EXTENDED = 0xFFFFFF
 _WRAP = 1 << 32
+CHUNK_STREAMS = 64
+"""Most chunk streams of a connection."""
+
+COMMAND_BYTES = 64 << 10
+"""Most bytes of all incomplete messages before media is expected."""
+
+CONTROL_MESSAGES = 64
+"""Most consecutive messages that change how chunks are read."""
+
 _MOST_AT_ONCE = 1024
 """Chunks of a message that are joined at once: each is an object meanwhile, and may have a single byte."""
 
@@ -47,24 +56,19 @@ class ChunkLimits:
     """Limits of what a peer may send in chunks.
 
     Attributes:
-        chunk_streams: How many it may use.
-        command_bytes: Of all incomplete messages before media is expected.
-        media_bytes: The same from then on: a key frame of 64 Mbit, and what is interleaved with it.
-        control_messages: Consecutive ones that change how chunks are read, which nobody needs to repeat.
+        media_bytes: Most bytes of all incomplete messages once media is expected: a key frame of 64 Mbit, and
+            interleaved messages.
     """
 
-    chunk_streams: int = 64
-    command_bytes: int = 64 << 10
     media_bytes: int = 9 << 20
-    control_messages: int = 64
 
 
 class Message(NamedTuple):
-    """A whole message; a stream has dozens a second.
+    """A complete RTMP message; a stream has dozens a second.
 
     Attributes:
-        kind: one of the types above.
-        stream: the message stream, which ``createStream`` made; 0 for the connection itself.
+        kind: message type, such as ``AUDIO``.
+        stream: ID of the message stream, by ``createStream``; 0 for the connection itself.
         timestamp: milliseconds, modulo 2^32.
     """
 
@@ -75,13 +79,13 @@ class Message(NamedTuple):
 
 
 class _ChunkStream:
-    """The header of the newest message of a chunk stream, and what has come of that message.
+    """The newest message of a chunk stream: its header, and its payload so far.
 
     Attributes:
-        field: its timestamp or delta, as it was written.
-        is_extended: whether four bytes of their own hold that.
-        payload: what has come of it.
-        is_open: whether more of it will come.
+        field: timestamp or delta, as written in the header.
+        is_extended: whether the header has an extended timestamp.
+        payload: the bytes so far.
+        is_open: whether the message is incomplete.
     """
 
     __slots__ = ("field", "is_extended", "is_open", "kind", "payload", "size", "stream", "timestamp")
@@ -96,29 +100,26 @@ class ChunkReader:
     """Reads messages from chunks, without I/O.
 
     Changes of the chunk size and aborted messages take effect here; all other messages are events.
-
-    Args:
-        limits: what the peer may send.
     """
 
     def __init__(self, limits: ChunkLimits) -> None:
         self._limits = limits
-        # What isn't read yet begins at this place.
+        # Offset of the first byte that isn't parsed yet.
         self._buffer = b""
         self._place = 0
         self._streams = dict[int, _ChunkStream]()
         self._chunk_bytes = DEFAULT_CHUNK_BYTES
-        self._most_bytes = limits.command_bytes
+        self._most_bytes = COMMAND_BYTES
         self._open_bytes = 0
         self._is_awaited = False
         self._control_messages = 0
         self._repeats_timestamps: bool | None = None
-        # The chunk that is being read: how much of it is still to come.
+        # The current chunk, and its bytes that are missing.
         self._current: _ChunkStream | None = None
         self._left = 0
 
     def expect_media(self) -> None:
-        """Take messages as large as key frames from now on."""
+        """Allow messages as large as key frames from now on."""
         self._most_bytes = self._limits.media_bytes
 
     @property
@@ -127,7 +128,7 @@ class ChunkReader:
         return self._open_bytes > 0 or self._is_awaited
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Parse the next bytes."""
         self._buffer, self._place = self._buffer[self._place :] + data, 0
         self._is_awaited = False
 
@@ -135,7 +136,7 @@ class ChunkReader:
         """Yield the messages that the bytes so far complete.
 
         Raises:
-            MalformedError: they aren't RTMP's chunks.
+            MalformedError: the bytes aren't RTMP chunks.
             TooLargeError: a limit is exceeded.
         """
         while not self._is_awaited:
@@ -153,14 +154,14 @@ class ChunkReader:
                 yield message
 
     def take_frames(self, most: int) -> list[Tag]:
-        """Take the next messages at once, as tags of FLV, as far as they are audio and video that came whole.
+        """Read consecutive complete audio and video messages at once, as FLV tags.
 
-        Most do, with nothing in between. It ends with one where that is otherwise, or which has nothing or an
-        extended timestamp, or may be too large: ``events`` reads such ones chunk by chunk. Where only the end
-        of one is missing, it stays unread.
+        Most messages arrive whole, with nothing interleaved. The list ends before a message that is
+        interleaved, empty, possibly too large, or has an extended timestamp: ``events`` reads such messages
+        chunk by chunk. A message that lacks only its end stays unread.
 
         Args:
-            most: how many are taken at most.
+            most: most tags that are returned.
         """
         tags = list[Tag]()
         if self._current is not None or self._is_awaited:
@@ -244,20 +245,20 @@ class ChunkReader:
     def _chunk_stream(self, number: int, kind: int) -> _ChunkStream:
         stream = self._streams.get(number)
         if stream is None:
-            # librtmp begins some chunk streams with format 1; the others would continue nothing.
+            # librtmp begins some chunk streams with format 1; the other formats need a message before them.
             if kind > 1:
-                raise MalformedError("a chunk that continues nothing")
-            if len(self._streams) >= self._limits.chunk_streams:
-                raise TooLargeError(f"more than {self._limits.chunk_streams} chunk streams")
+                raise MalformedError("a chunk that continues a message which never began")
+            if len(self._streams) >= CHUNK_STREAMS:
+                raise TooLargeError(f"more than {CHUNK_STREAMS} chunk streams")
             return _ChunkStream()
         if stream.is_open and kind != 3:
-            raise MalformedError("a new message within another one of the same chunk stream")
+            raise MalformedError("a message before the end of the previous one in its chunk stream")
         return stream
 
     def _repeated_bytes(self, place: int, field: int) -> int | None:
-        """Return the size of an extended timestamp behind a header of format 3; None if more bytes must tell.
+        """Return the size of an extended timestamp behind a format 3 header; None if more bytes are needed.
 
-        RTMP 1.0 §5.3.1.3 wants it there; ffmpeg and Adobe's encoders repeat it, and others leave it out.
+        RTMP 1.0 §5.3.1.3 requires it; ffmpeg and Adobe's encoders repeat it, and other encoders leave it out.
         """
         if self._repeats_timestamps is None:
             found = self._buffer[place : place + 4]
@@ -271,7 +272,7 @@ class ChunkReader:
         return 4 if self._repeats_timestamps else 0
 
     def _begin_message(self, stream: _ChunkStream, kind: int, field: int, place: int) -> None:
-        """Take what the header at a place says of a new message."""
+        """Start a message from the header at an offset."""
         data = self._buffer
         stream.field = field
         # RTMP 1.0 §5.3.1.2.4: behind a message of format 0, one of format 3 adds that one's timestamp.
@@ -286,7 +287,7 @@ class ChunkReader:
         stream.is_open = True
 
     def _continue_chunk(self, stream: _ChunkStream) -> Message | None:
-        """Take what there is of the current chunk, and of those that continue its message."""
+        """Read the available bytes of the current chunk, and of those that continue its message."""
         place = self._place
         payload = self._buffer[place : place + self._left]
         self._place += len(payload)
@@ -307,7 +308,7 @@ class ChunkReader:
         return Message(stream.kind, stream.stream, stream.timestamp, payload)
 
     def _take_continuations(self, stream: _ChunkStream) -> None:
-        """Take all chunks at once that are there and continue a message: a key frame has thousands."""
+        """Join all available chunks that continue a message at once: a key frame has thousands."""
         data, place = self._buffer, self._place
         number = data[place] & 0x3F if place < len(data) else 0
         if number < 2 or self._streams.get(number) is not stream:
@@ -326,7 +327,7 @@ class ChunkReader:
             end = place + chunks * step
         for index in range(len(header)):
             if data[place + index : end : step] != header[index : index + 1] * chunks:
-                # Something is interleaved.
+                # Another chunk stream is interleaved.
                 return
         pieces = [data[at + len(header) : min(at + step, end)] for at in range(place, end, step)]
         self._open(end - place - chunks * len(header))
@@ -334,18 +335,18 @@ class ChunkReader:
         self._place = end
 
     def _open(self, size: int) -> None:
-        """Count more bytes of messages that aren't complete."""
+        """Count further bytes of incomplete messages."""
         self._open_bytes += size
         if self._open_bytes > self._most_bytes:
             raise TooLargeError(f"more than {self._most_bytes} bytes of incomplete messages")
 
     def _control(self, message: Message) -> None:
-        """Follow a message that changes how chunks are read."""
+        """Apply a message that changes how chunks are read."""
         self._control_messages += 1
-        if self._control_messages > self._limits.control_messages:
-            raise TooLargeError("nothing but changes of the chunk size")
+        if self._control_messages > CONTROL_MESSAGES:
+            raise TooLargeError("too many changes of the chunk size in a row")
         if len(message.payload) != 4:
-            raise MalformedError("a control message of another size than its own")
+            raise MalformedError("a control message of the wrong size")
         value = int.from_bytes(message.payload, "big")
         if message.kind == ABORT:
             stream = self._streams.get(value)
@@ -361,7 +362,7 @@ class ChunkReader:
 
 
 def _is_in_a_row(chunks: bytes, size: int, header: int) -> bool:
-    """Tell whether chunks of a size, but for the first one with its header, have headers of a byte each."""
+    """Return whether all chunks of a message, except the first, have headers of one byte."""
     headers = chunks[size :: size + 1]
     return len(headers) < _MOST_AT_ONCE and headers == bytes((header,)) * len(headers)
 
@@ -371,7 +372,7 @@ def write_message(chunk_stream: int, message: Message, chunk_bytes: int) -> byte
 
     Args:
         chunk_stream: a number from 2 to 63.
-        chunk_bytes: size of chunks, as the other side knows it.
+        chunk_bytes: chunk size that was announced to the peer.
     """
     extended = message.timestamp.to_bytes(4, "big") if message.timestamp >= _EXTENDED else b""
     head = bytes((chunk_stream,)) + min(message.timestamp, _EXTENDED).to_bytes(3, "big")

@@ -21,6 +21,15 @@ RECONNECT, MODEX, NANOSECONDS = 1, 4, 8
 _STREAM_BEGIN, _PING_REQUEST, _PING_RESPONSE = 0, 6, 7
 """RTMP 1.0 §7.1.7: events of user control messages."""
 
+MESSAGES, AGGREGATED_MESSAGES, PARAMETERS = 256, 1024, 32
+"""Most messages without a stream, most of an aggregate message (seconds), most parameters of a query."""
+
+WINDOW_BYTES, LEAST_WINDOW_BYTES = 2_500_000, 64 << 10
+"""Bytes between acknowledgements, and the least that a publisher may ask for: each is a packet to send."""
+
+SENT_CHUNK_BYTES = 4096
+"""Size of sent chunks."""
+
 _COMMANDS_CHUNK_STREAM, _STATUS_CHUNK_STREAM = 3, 5
 _PUBLISHED_STREAM = 1
 _SUB_HEADER_BYTES, _BACK_POINTER_BYTES = 11, 4
@@ -34,34 +43,21 @@ class RtmpConnectionLimits:
     """Limits of what a publisher may send, and how it is answered.
 
     Attributes:
-        chunks: Of its messages and their chunks.
-        values: Of what its commands say.
-        messages: Before it publishes, and between two streams.
-        aggregated_messages: In an aggregate message, all of which are taken at once: seconds of a stream.
-        tags: Given at once, where many come.
-        parameters: Most parameters of a query.
-        window_bytes: What it may send before we acknowledge it, where it says nothing else.
-        least_window_bytes: The same at least: each acknowledgement is a packet of ours.
+        tags: Most tags in one list of events.
     """
 
     chunks: ChunkLimits = field(default_factory=ChunkLimits)
     values: AmfLimits = field(default_factory=AmfLimits)
-    messages: int = 256
-    aggregated_messages: int = 1024
     tags: int = 64
-    parameters: int = 32
-    window_bytes: int = 2_500_000
-    least_window_bytes: int = 64 << 10
-    sent_chunk_bytes: int = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
-    """The client connects to an application; ``accept_connect`` or ``reject_connect`` answers it.
+    """A client's request to connect; the answer is ``accept_connect`` or ``reject_connect``.
 
     Attributes:
         app: the application's name, without a query.
-        encoder: what the client calls itself.
+        encoder: the client's name for itself, such as ``FMLE/3.0``.
         codecs: FourCCs of Enhanced RTMP that it can send.
         capabilities: bits of capsEx.
     """
@@ -74,7 +70,7 @@ class ConnectRequest:
 
 @dataclass(frozen=True, slots=True)
 class PublishRequest:
-    """The client wants to publish; ``accept_publish`` or ``refuse_publish`` answers it.
+    """A client's request to publish a stream; the answer is ``accept_publish`` or ``refuse_publish``.
 
     Attributes:
         name: the stream's name, without a query and exactly as it was sent.
@@ -90,19 +86,19 @@ class PublishRequest:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
-    """The client has ended its stream; it may publish another one."""
+    """The end of the client's stream; another one may follow on the same connection."""
 
 
 Event = ConnectRequest | PublishRequest | Message | list[Tag] | StreamEnded
-"""What a client does; its messages are audio, video and data, as the bodies of FLV tags.
+"""Events of a connection. Messages are audio, video and data: the bodies of FLV tags.
 
-Many come as tags at once where that is wanted. Then there is a list without any behind each other message,
-which may have been nothing that anybody needs: whoever takes the events lets others have their turn.
+With ``joins_frames``, consecutive audio and video tags come as one list. An empty list follows each other
+message, so that the caller can yield to other connections even if a message has no event of its own.
 """
 
 
 class State(enum.Enum):
-    """How far a connection has come."""
+    """The phases of a connection."""
 
     HANDSHAKE = enum.auto()
     OPENED = enum.auto()
@@ -122,18 +118,16 @@ class _Command:
 
 
 class PublisherConnection:
-    """Reads what a publisher sends and writes the answers, without I/O.
+    """The server's side of a publisher's RTMP connection: reads messages, writes answers, without I/O.
 
-    While a request waits for its answer, nothing more is read: nobody publishes before he was let in.
+    While a request waits for its answer, no further bytes are parsed: no media is read before it is admitted.
 
     Args:
-        limits: of what it may send.
         random: for the handshake, ``handshake.RANDOM_BYTES`` of random data.
-        joins_frames: whether audio and video may come as lists of tags, which costs less.
+        joins_frames: whether audio and video are emitted as lists of tags, which costs less.
 
     Attributes:
-        state: how far it has come.
-        received: bytes so far.
+        received: bytes received so far.
     """
 
     def __init__(self, limits: RtmpConnectionLimits, random: bytes, *, joins_frames: bool = False) -> None:
@@ -147,7 +141,7 @@ class PublisherConnection:
         self._request = ConnectRequest("")
         self._url: tuple[dict[str, str], str, str] = ({}, "", "")
         self._messages = 0
-        self._window = limits.window_bytes
+        self._window = WINDOW_BYTES
         self._acknowledged = 0
         self.state = State.HANDSHAKE
         self.received = 0
@@ -164,15 +158,15 @@ class PublisherConnection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing more is read: it was refused, or ended."""
+        """Whether the connection was refused or has ended, so that no more bytes are parsed."""
         return self.state is State.CLOSED
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Raises:
-            MalformedError: they aren't RTMP.
-            UnsupportedError: they are encrypted.
+            MalformedError: the bytes aren't RTMP.
+            UnsupportedError: the connection is encrypted (RTMPE).
         """
         self.received += len(data)
         if self.state is State.HANDSHAKE:
@@ -188,7 +182,7 @@ class PublisherConnection:
             self._control(chunks.ACKNOWLEDGEMENT, (self.received % (1 << 32)).to_bytes(4, "big"))
 
     def receive_eof(self) -> Iterator[Event]:
-        """Yield what the end of the client's side means."""
+        """Mark the end of the input; yield the end of the stream, if one was published."""
         was_publishing, self.state = self.state is State.PUBLISHING, State.CLOSED
         if was_publishing:
             yield StreamEnded()
@@ -200,15 +194,16 @@ class PublisherConnection:
         return sent
 
     def events(self) -> Iterator[Event]:
-        """Yield what the bytes so far say, up to a request that waits for its answer.
+        """Yield the events of the bytes so far, up to a request that waits for its answer.
 
         Raises:
-            MalformedError: they aren't RTMP.
-            UnsupportedError: they have something that isn't supported, or exceed a limit.
+            MalformedError: the bytes aren't RTMP.
+            UnsupportedError: a command or encoding isn't supported.
+            TooLargeError: a limit is exceeded.
         """
         if self._pending is not None or self.state in (State.HANDSHAKE, State.CLOSED):
             return
-        # An enumeration's member costs as much to find as all that is done with most messages here.
+        # Looking up an enumeration's member costs as much as all other work on most messages.
         publishing = State.PUBLISHING
         messages = self._chunks.events()
         while True:
@@ -229,15 +224,15 @@ class PublisherConnection:
                 yield []
 
     def accept_connect(self) -> None:
-        """Let the client connect."""
+        """Accept the client's request to connect."""
         command = self._take_pending(State.OPENED)
         self.state = State.CONNECTED
-        window = self._limits.window_bytes.to_bytes(4, "big")
+        window = WINDOW_BYTES.to_bytes(4, "big")
         self._control(chunks.WINDOW_SIZE, window)
         # RTMP 1.0 §5.4.5: 2 is the dynamic kind of limit.
         self._control(chunks.PEER_BANDWIDTH, window + b"\2")
-        self._control(chunks.SET_CHUNK_SIZE, self._limits.sent_chunk_bytes.to_bytes(4, "big"))
-        self._sent_chunk_bytes = self._limits.sent_chunk_bytes
+        self._control(chunks.SET_CHUNK_SIZE, SENT_CHUNK_BYTES.to_bytes(4, "big"))
+        self._sent_chunk_bytes = SENT_CHUNK_BYTES
         self._user_control(_STREAM_BEGIN, bytes(4))
         properties: dict[str, Value] = {"fmsVer": "FMS/3,5,7,7009", "capabilities": 31.0, "mode": 1.0}
         status = _status("status", "NetConnection.Connect.Success", "Connected.")
@@ -249,14 +244,14 @@ class PublisherConnection:
         self._respond("_result", command, properties, status | extra)
 
     def reject_connect(self, description: str) -> None:
-        """Refuse to let the client connect."""
+        """Refuse the client's request to connect."""
         command = self._take_pending(State.OPENED)
         self.state = State.CLOSED
         status = _status("error", "NetConnection.Connect.Rejected", description)
         self._respond("_error", command, None, status)
 
     def accept_publish(self) -> None:
-        """Let the client publish."""
+        """Accept the client's request to publish."""
         command = self._take_pending(State.CONNECTED)
         self.state = State.PUBLISHING
         self._messages = 0
@@ -265,40 +260,40 @@ class PublisherConnection:
         self._on_status(command.stream, "status", "NetStream.Publish.Start", "Publishing.")
 
     def refuse_publish(self, description: str, code: str = "NetStream.Publish.BadName") -> None:
-        """Refuse to let the client publish; the connection is to be closed."""
+        """Refuse the client's request to publish; the caller must then close the connection."""
         command = self._take_pending(State.CONNECTED)
         self.state = State.CLOSED
         self._on_status(command.stream, "error", code, description)
 
     def end(self, description: str, code: str = "NetStream.Publish.BadName") -> None:
-        """Tell the client that its stream isn't taken any more; the connection is to be closed."""
+        """End the client's stream with a status message; the caller must then close the connection."""
         if self.state is State.PUBLISHING:
             self._on_status(_PUBLISHED_STREAM, "error", code, description)
         self.state = State.CLOSED
 
     def request_reconnect(self, description: str) -> bool:
-        """Ask the client to connect anew (Enhanced RTMP v2); return whether it knows how to."""
+        """Ask the client to reconnect (Enhanced RTMP v2); return whether the client supports that."""
         if not self._request.capabilities & RECONNECT or self.state is not State.PUBLISHING:
             return False
         self._on_status(0, "status", "NetConnection.Connect.ReconnectRequest", description)
         return True
 
     def ping(self, timestamp: int) -> None:
-        """Ask the client for a sign of life."""
+        """Send a ping request, which a living client answers."""
         self._user_control(_PING_REQUEST, (timestamp % (1 << 32)).to_bytes(4, "big"))
 
     def _on_message(self, message: Message) -> Iterator[Event]:
         kind, payload = message.kind, message.payload
         if self.state is not State.PUBLISHING:
             self._messages += 1
-            if self._messages > self._limits.messages:
-                raise TooLargeError(f"more than {self._limits.messages} messages without a stream")
+            if self._messages > MESSAGES:
+                raise TooLargeError(f"more than {MESSAGES} messages without a stream")
         if kind in _MEDIA or kind == chunks.DATA_AMF3:
             if self.state is State.PUBLISHING:
                 yield _media(message)
         elif kind == chunks.AGGREGATE:
             if self.state is State.PUBLISHING:
-                yield from _aggregated(message, self._limits.aggregated_messages)
+                yield from _aggregated(message, AGGREGATED_MESSAGES)
         elif kind in (chunks.COMMAND, chunks.COMMAND_AMF3):
             event = self._on_command(self._read_command(message))
             if event is not None:
@@ -307,7 +302,7 @@ class PublisherConnection:
             if payload[:2] == _PING_REQUEST.to_bytes(2, "big"):
                 self._user_control(_PING_RESPONSE, payload[2:6].ljust(4, b"\0"))
         elif kind == chunks.WINDOW_SIZE and len(payload) == 4:
-            self._window = max(int.from_bytes(payload, "big"), self._limits.least_window_bytes)
+            self._window = max(int.from_bytes(payload, "big"), LEAST_WINDOW_BYTES)
 
     def _read_command(self, message: Message) -> _Command:
         payload = message.payload
@@ -327,7 +322,7 @@ class PublisherConnection:
         if handler is not None:
             return handler(self, command)
         if self.state is State.OPENED:
-            raise MalformedError("a command before connect")
+            raise MalformedError("a command before the connect command")
         if command.transaction and command.name not in ("_result", "_error"):
             status = _status("error", "NetConnection.Call.Failed", "This server only takes streams.")
             self._respond("_error", command, None, status)
@@ -337,7 +332,7 @@ class PublisherConnection:
         given = command.values[0] if command.values else None
         told = given if isinstance(given, dict) else {}
         app, _, query = _text(told, "app").partition("?")
-        url, user, password = _read_url(_text(told, "tcUrl"), self._limits.parameters)
+        url, user, password = _read_url(_text(told, "tcUrl"), PARAMETERS)
         self._url = {**url, **self._parameters(query)}, user, password
         codecs = _codecs(told)
         capabilities = told.get("capsEx")
@@ -375,12 +370,12 @@ class PublisherConnection:
         self._on_status(command.stream, "error", "NetStream.Play.Failed", "This server only takes streams.")
 
     def _parameters(self, query: str) -> dict[str, str]:
-        return read_query(query, self._limits.parameters)
+        return read_query(query, PARAMETERS)
 
     def _take_pending(self, state: State) -> _Command:
         command, self._pending = self._pending, None
         if command is None or self.state is not state:
-            raise RuntimeError("there is no such request that waits for an answer")
+            raise RuntimeError("no such request is waiting for an answer")
         return command
 
     def _respond(self, name: str, command: _Command, *values: Value) -> None:
@@ -420,7 +415,7 @@ class PublisherConnection:
         (State.PUBLISHING, "closeStream"): _end_stream,
         (State.PUBLISHING, "deleteStream"): _end_stream,
     }
-    """RTMP 1.0 §7.2: what is done with a command in each state; others are answered with an error."""
+    """RTMP 1.0 §7.2: the handler of each command by state; other commands are answered with an error."""
 
 
 def _status(level: str, code: str, description: str) -> dict[str, Value]:
@@ -433,7 +428,7 @@ def _text(values: Mapping[str, Value], name: str) -> str:
 
 
 def _codecs(told: Mapping[str, Value]) -> frozenset[str]:
-    """Give the FourCCs that a client says it has: a list of version 1, or the maps of version 2."""
+    """Return the FourCCs that a client announces: a list in version 1, maps in version 2."""
     listed = told.get("fourCcList")
     found = {one for one in listed if isinstance(one, str)} if isinstance(listed, list) else set[str]()
     for name in ("videoFourCcInfoMap", "audioFourCcInfoMap"):
@@ -443,7 +438,7 @@ def _codecs(told: Mapping[str, Value]) -> frozenset[str]:
 
 
 def _read_url(url: str, most: int) -> tuple[dict[str, str], str, str]:
-    """Read the query, user and password of the URL that a client says it connects to."""
+    """Parse query, user and password of the client's ``tcUrl``."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -454,10 +449,10 @@ def _read_url(url: str, most: int) -> tuple[dict[str, str], str, str]:
 def read_query(query: str, most: int) -> dict[str, str]:
     """Read the parameters behind a stream's name, such as its key.
 
-    A plus sign stands for itself: what is pasted into an encoder was no form of a page (RFC 3986 §2.2).
+    A plus sign stands for itself: a key that is pasted into an encoder was no HTML form (RFC 3986 §2.2).
 
     Raises:
-        TooLargeError: there are too many.
+        TooLargeError: the query has more parameters than ``most``.
     """
     try:
         return dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True, max_num_fields=most))
@@ -470,28 +465,28 @@ def _media(message: Message) -> Message:
     if kind == chunks.DATA_AMF3:
         kind, payload = chunks.DATA, payload.removeprefix(b"\0")
     if kind == chunks.DATA:
-        # RTMP 1.0 doesn't name it: in a file the tag begins with what follows, onMetaData.
+        # RTMP 1.0 doesn't specify @setDataFrame: in a file the tag begins behind it, with onMetaData.
         payload = payload.removeprefix(_SET_DATA_FRAME)
     return Message(kind, stream, timestamp, payload)
 
 
 def _aggregated(message: Message, most: int) -> Iterator[Message]:
-    """Yield the messages that one holds (RTMP 1.0 §7.1.6), with times relative to its own."""
+    """Yield the messages of an aggregate message (RTMP 1.0 §7.1.6), with absolute times."""
     data, place, first = message.payload, 0, None
     for _ in range(most):
         if place >= len(data):
             return
         body = place + _SUB_HEADER_BYTES
         if body > len(data):
-            raise MalformedError("an aggregate message that isn't complete")
+            raise MalformedError("an aggregate message that is cut off")
         size = int.from_bytes(data[place + 1 : place + 4], "big")
         time = int.from_bytes(data[place + 7 : place + 8] + data[place + 4 : place + 7], "big")
         if body + size + _BACK_POINTER_BYTES > len(data):
-            raise MalformedError("an aggregate message that isn't complete")
+            raise MalformedError("an aggregate message that is cut off")
         first = time if first is None else first
         if data[place] in _MEDIA:
             timestamp = (message.timestamp + time - first) % (1 << 32)
             yield _media(Message(data[place], message.stream, timestamp, data[body : body + size]))
         place = body + size + _BACK_POINTER_BYTES
     if place < len(data):
-        raise TooLargeError(f"more than {most} messages in one")
+        raise TooLargeError(f"an aggregate message of more than {most} messages")

@@ -1,8 +1,8 @@
 """The server's side of RTMP's handshake, plain or with digests.
 
-The plain one is that of Adobe's RTMP specification 1.0, §5.2. Flash players from version 9 on, and what
-imitates them (ffmpeg, rtmpdump), hide a digest among the random bytes and expect one back; Adobe never
-published how.
+Adobe's RTMP specification 1.0, §5.2 has the plain handshake. Flash players from version 9 on, and programs
+that imitate them (ffmpeg, rtmpdump), hide a digest among the random bytes and expect one back; Adobe never
+published the algorithm.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CLIENT_KEY = b"Genuine Adobe Flash Player 001"
 _SERVER_KEY = b"Genuine Adobe Flash Media Server 001"
 _SERVER_VERSION = bytes((4, 5, 0, 1))
 _POINTERS = (8, 772)
-"""Where the four bytes may stand that say where the digest is; a client chooses one of the two."""
+"""Offsets of the four bytes that point at the digest; a client chooses one of the two."""
 
 
 class ServerHandshake:
@@ -37,7 +37,7 @@ class ServerHandshake:
         random: ``RANDOM_BYTES`` of random data, for S1.
 
     Attributes:
-        is_complete: whether the client has sent all of its part.
+        is_complete: whether the client's part is complete.
     """
 
     def __init__(self, random: bytes) -> None:
@@ -47,11 +47,11 @@ class ServerHandshake:
         self.is_complete = False
 
     def receive_data(self, data: bytes) -> bytes:
-        """Take the next bytes; return what is to be sent.
+        """Parse the next bytes; return the bytes to send.
 
         Raises:
-            MalformedError: it isn't RTMP.
-            UnsupportedError: it is RTMP, but encrypted.
+            MalformedError: the bytes aren't RTMP.
+            UnsupportedError: the connection is encrypted (RTMPE).
         """
         self._buffer += data
         sent = b""
@@ -68,7 +68,7 @@ class ServerHandshake:
         return sent
 
     def take_rest(self) -> bytes:
-        """Return the bytes that came behind the handshake."""
+        """Return the received bytes behind the handshake, once."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
@@ -91,7 +91,7 @@ def _check_version(version: int) -> None:
         raise UnsupportedError("encrypted RTMP")
     # RTMP 1.0 §5.2.2: other versions may be answered with 3, but nobody sends them.
     if version != VERSION:
-        raise MalformedError("no RTMP")
+        raise MalformedError("not an RTMP handshake")
 
 
 def _client_digest(packet: bytes) -> bytes | None:

@@ -1,7 +1,7 @@
-"""Divides a published stream into its main video track with the sound, and further ones, each as FLV.
+"""Divides a published stream into its main stream and its further video tracks, each as FLV.
 
 OBS's multitrack video and ffmpeg send the first video and audio track in tags without a number, and each
-further track in tags that say its number (Enhanced RTMP v2). Here each track goes on in tags without one.
+further track in tags with its number (Enhanced RTMP v2). The output has each track in tags without a number.
 """
 
 from __future__ import annotations
@@ -35,14 +35,13 @@ class PublishedTracksLimits:
 class PublishedTracks:
     """Divides one publisher's stream into its main stream and further video tracks, without I/O.
 
-    Of the sound the first track goes on.
+    Only the first audio track is passed on, in the main stream.
 
     Args:
-        limits: how many further video tracks there may be; more are left out.
+        limits: the number of further video tracks; tracks beyond it are dropped.
 
     Attributes:
-        plain: kinds and first bytes of messages that are passed on as tags just as they are: those needn't be
-            received here any more.
+        plain: kinds and first bytes of messages that are passed on unchanged: the caller needn't push them.
     """
 
     def __init__(self, limits: PublishedTracksLimits) -> None:
@@ -53,15 +52,14 @@ class PublishedTracks:
         self.plain = set[tuple[int, int]]()
 
     def push(self, kind: int, timestamp: int, body: bytes) -> bytes:
-        """Take a message; return what is to be passed on of the main stream, perhaps nothing.
+        """Push a message; return the bytes that it adds to the main stream, perhaps none.
 
         Args:
-            kind: type of an FLV tag.
+            kind: type of the FLV tag.
             timestamp: milliseconds, modulo 2^32.
-            body: of that tag.
 
         Raises:
-            MediaError: its codec isn't taken, or it is malformed.
+            MediaError: the codec isn't supported, or the message is malformed.
         """
         if kind == flv_tags.SCRIPT:
             bodies = [body] if body.startswith(flv_tags.ON_METADATA) else []
@@ -81,7 +79,7 @@ class PublishedTracks:
             if packet.kind is PacketKind.OTHER:
                 continue
             if not packet.track:
-                # What comes in tags of old goes to ffmpeg as it is.
+                # Legacy tags go to ffmpeg unchanged.
                 is_checked = is_enhanced and packet.kind is PacketKind.CONFIGURATION
                 check_taken(kind, packet.codec, packet.data if is_checked else b"")
                 if has_numbers:
@@ -93,7 +91,7 @@ class PublishedTracks:
             yield body
 
     def take_further_video_tracks(self) -> dict[int, bytes]:
-        """Return what is to be passed on of further video tracks, by the numbers of their tracks, once."""
+        """Return the new bytes of further video tracks by track number, once."""
         tracks, self._video = self._video, {}
         return tracks
 

@@ -1,6 +1,6 @@
-"""Reads and rewrites RTSP 1.0 messages (RFC 2326), as a relay between client and server needs it.
+"""Reads and rewrites RTSP 1.0 messages (RFC 2326) for a relay between client and server.
 
-A connection carries messages, and between them interleaved frames (§10.12), which are passed on unchanged.
+A connection carries messages and interleaved frames (§10.12), which are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -53,25 +53,25 @@ class RtspMessage:
 
     @property
     def is_response(self) -> bool:
-        """Whether it answers a request."""
+        """Whether the message is a response."""
         return self.first[0].startswith("RTSP/")
 
     @property
     def status(self) -> int:
-        """A response's status; 0 of what is none."""
+        """The status of a response; 0 for a request."""
         return int(self.first[1]) if self.is_response and re.fullmatch("[0-9]{3}", self.first[1]) else 0
 
     def get(self, name: str) -> str:
-        """Give the value of the first header field of a name; empty where there is none."""
+        """Return the value of the first header field with a name; empty if there is none."""
         return next((value for one, value in self.fields if one.lower() == name.lower()), "")
 
     def with_field(self, name: str, value: str | None) -> RtspMessage:
-        """Put a header field in the place of those of its name; None takes them away."""
+        """Return the message with a header field replaced, or removed for None."""
         kept = tuple(one for one in self.fields if one[0].lower() != name.lower())
         return replace(self, fields=kept if value is None else (*kept, (name, value)))
 
     def encode(self) -> bytes:
-        """Write it as it goes over the connection."""
+        """Serialize the message."""
         lines = [" ".join(self.first).rstrip(), *(f"{name}: {value}" for name, value in self.fields), "", ""]
         return "\r\n".join(lines).encode("latin-1") + self.body
 
@@ -82,15 +82,16 @@ class RtspReader:
 
     limits: RtspMessageLimits = DEFAULT_LIMITS
     _held: bytearray = field(default_factory=bytearray)
-    # How far no end of a head is, and how much must be there before another look is worth it.
+    # Bytes without the end of a head, and bytes that must be there before the next search.
     _searched: int = 0
     _needed: int = 0
 
     def receive_data(self, data: bytes) -> list[RtspMessage | bytes]:
-        """Take bytes; return messages, and consecutive frames as one bytes object.
+        """Parse the next bytes; return messages, and consecutive frames as one bytes object.
 
         Raises:
-            MalformedError: it isn't RTSP, or a message is too long.
+            MalformedError: the bytes aren't RTSP.
+            TooLargeError: a message exceeds a limit.
         """
         self._held += data
         found: list[RtspMessage | bytes] = []
@@ -107,7 +108,7 @@ class RtspReader:
             found.append(message)
 
     def _message(self) -> RtspMessage | None:
-        """Take the next message; None while it is incomplete."""
+        """Parse the next message; return None while it is incomplete."""
         if len(self._held) < self._needed:
             return None
         # RFC 2326 §4: empty lines before a message are ignored.
@@ -116,15 +117,15 @@ class RtspReader:
         end = _END.search(self._held, max(blank, self._searched), blank + self.limits.head_bytes)
         if end is None:
             if len(self._held) - blank >= self.limits.head_bytes or blank > self.limits.head_bytes:
-                raise TooLargeError("a message of RTSP without an end")
+                raise TooLargeError("an RTSP message whose head is too long")
             self._searched = max(0, len(self._held) - 3)
             return None
         message = _head(bytes(self._held[blank : end.start()]).decode("latin-1"))
         told = message.get("content-length") or "0"
         if not re.fullmatch("[0-9]+", told):
-            raise MalformedError("a Content-Length of RTSP that is no number")
+            raise MalformedError("an RTSP message whose Content-Length is no number")
         if len(told) > 7 or int(told) > self.limits.body_bytes:
-            raise TooLargeError(f"a message of RTSP whose body has more than {self.limits.body_bytes} bytes")
+            raise TooLargeError(f"an RTSP message with a body of more than {self.limits.body_bytes} bytes")
         whole = end.end() + int(told)
         if len(self._held) < whole:
             self._needed, self._searched = whole, end.start()
@@ -152,7 +153,7 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _frames_end(held: bytearray) -> int:
-    """Return the offset behind the complete frames at the beginning."""
+    """Return the offset behind the complete frames at the beginning of the buffer."""
     place, size = 0, len(held)
     while place + FRAME_HEAD_BYTES <= size and held[place] == FRAME:
         end = place + FRAME_HEAD_BYTES + (held[place + 2] << 8 | held[place + 3])
@@ -166,7 +167,7 @@ def _head(text: str) -> RtspMessage:
     first, *lines = text.replace("\r\n", "\n").split("\n")
     words = first.split(" ", 2)
     if len(words) < 2 or not (words[0].startswith("RTSP/") or words[-1].startswith("RTSP/")):
-        raise MalformedError("what comes isn't RTSP")
+        raise MalformedError("not an RTSP message")
     fields: list[tuple[str, str]] = []
     for line in lines:
         name, colon, value = line.partition(":")
@@ -208,7 +209,7 @@ def authorization_for_uri(authorization: str, method: str, uri: str, user: str, 
     after = _digest(told, method, uri, *known)
     if before is None or after is None or told.get("username") != known[0]:
         return None
-    # As bytes: of texts it takes only those of ASCII.
+    # As bytes: compare_digest accepts only ASCII text.
     if not hmac.compare_digest(before.encode(), told.get("response", "").lower().encode()):
         return None
     if '"' in uri:

@@ -1,1 +1,1 @@
-"""Files of subtitles that people lay beside films."""
+"""Subtitle files beside films, and WebVTT of live captions."""

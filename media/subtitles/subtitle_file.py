@@ -1,7 +1,7 @@
 """Reads the cues of subtitle files, SubRip's (``.srt``) and WebVTT's, as leniently as players do.
 
-Such files are written by hand and by many programs: what is no cue is passed over. `webvtt` beside it has
-the strict reader, for publishers who want to be told of mistakes. There is no I/O here.
+Such files are written by hand and by many programs, so malformed cues are skipped. `webvtt` has the strict
+reader, which reports a publisher's mistakes. There is no I/O here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MAX_HOURS = 999
 
 @dataclass(frozen=True, slots=True)
 class SubtitleFileLimits:
-    """What one subtitle file may have in it.
+    """Limits of a subtitle file.
 
     Attributes:
         cues: most cues: a film of two hours has 2,000.
         lines: most lines of a cue's text; further ones are left out.
-        line_characters: longest line; what is behind is left out.
+        line_characters: longest line; the rest of a longer one is left out.
         searched_lines: most lines behind a cue's times in which its text is looked for.
         timing_characters: most characters of a line with a cue's times.
     """
@@ -50,15 +50,14 @@ def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> l
     """Read the cues of a subtitle file, in SubRip or WebVTT.
 
     Args:
-        text: all of it; what WebVTT is begins with that word.
-        limits: what may be in it.
+        text: of the whole file; the header "WEBVTT" tells WebVTT from SubRip.
 
     Returns:
         The cues, in the order of their starts.
 
     Raises:
-        MalformedError: there is no cue in it.
-        TooLargeError: there are more cues than there may be.
+        MalformedError: the file has no cue.
+        TooLargeError: the file has more cues than the limit.
     """
     limits = limits or SubtitleFileLimits()
     text = text.removeprefix("\ufeff")
@@ -76,7 +75,7 @@ def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> l
         if shown and end > start:
             found.append(Cue(start, end, shown, settings))
     if not found:
-        raise MalformedError("there is no cue in it")
+        raise MalformedError("there is no cue in the file")
     return sorted(found, key=lambda cue: cue.start)
 
 
@@ -114,17 +113,17 @@ def _milliseconds(groups: Sequence[str | None]) -> int:
 
 
 def _is_on_top(text: str) -> bool:
-    """Tell whether a cue asks to be shown at the top, as films do where there is writing in the picture."""
+    """Return whether a cue is placed at the top, as subtitles are where the picture itself has text."""
     found = _POSITION.search(text)
     return found is not None and found[0].startswith(r"{\an") and found[1] in ("7", "8", "9")
 
 
 def _webvtt_text(text: str) -> str:
-    """Write the text of a cue of SubRip as WebVTT's: bold, italic and underlined stay, fonts go."""
+    """Convert the text of a SubRip cue to WebVTT: bold, italic and underline stay, fonts are dropped."""
     text = _OVERRIDE.sub("", text)
     for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, escaped)
-    # What was written as an entity before was meant as one.
+    # Existing entities stay entities.
     text = re.sub(r"&amp;(amp|lt|gt|nbsp|lrm|rlm);", r"&\1;", text)
     text = _KEPT_TAG.sub(lambda match: f"<{match[1]}{match[2].lower()}>", text)
     return without_empty_lines(_DROPPED_TAG.sub("", text))

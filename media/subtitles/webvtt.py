@@ -37,7 +37,7 @@ class Cue:
         start: milliseconds.
         end: milliseconds, above the start.
         text: one or more lines, in which ``-->`` doesn't occur.
-        settings: where it is shown (§4.4), or nothing.
+        settings: position of the cue (§4.4), or nothing.
     """
 
     start: int
@@ -63,7 +63,7 @@ DEFAULT_LIMITS = CueLimits()
 
 
 class CueReader:
-    """Reads a file, or an endless body; does no I/O."""
+    """Reads the cues of a WebVTT file or an endless body incrementally; does no I/O."""
 
     def __init__(self, limits: CueLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
@@ -77,11 +77,11 @@ class CueReader:
         self._found: list[Cue] = []
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes; ``cues`` gives what they complete.
+        """Parse the next bytes; ``cues`` returns the completed cues.
 
         Raises:
             MalformedError: with the line number; earlier cues are still available.
-            UnsupportedError: it has an X-TIMESTAMP-MAP.
+            UnsupportedError: the file has an X-TIMESTAMP-MAP.
         """
         self._push_text(self._decoder.decode(data))
 
@@ -89,7 +89,7 @@ class CueReader:
         """Note the end, which completes the last cue.
 
         Raises:
-            MalformedError: it ends within a cue's head, or is empty.
+            MalformedError: the file ends within a cue's head, or is empty.
         """
         self._push_text(self._decoder.decode(b"", final=True))
         if self._pending:
@@ -188,7 +188,7 @@ def segment(cues: Iterable[Cue], origin: int, local: int = 0) -> bytes:
     Args:
         cues: in order of their starts.
         origin: media time in whole seconds.
-        local: what time it is at the origin by the cues' own clock, in whole seconds.
+        local: time of the cues' own clock at the origin, in whole seconds.
 
     Returns:
         A WebVTT file.
@@ -209,18 +209,18 @@ def _blocks(cues: Iterable[Cue]) -> bytes:
 
 
 def valid_settings(text: str) -> str:
-    """Give those of a cue's settings (§4.4) that are such."""
+    """Return the valid ones of a cue's settings (§4.4)."""
     return " ".join(word for word in text.split() if _SETTING.fullmatch(word))
 
 
 def escape(text: str) -> str:
-    """Write plain text as a cue's (§4.2.2); empty lines, which would end the cue, are left out."""
+    """Escape plain text for a cue (§4.2.2); empty lines, which would end the cue, are left out."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return without_empty_lines(escaped)
 
 
 def without_empty_lines(text: str) -> str:
-    """Leave out of a cue's text what would end the cue, or what no line of it can have."""
+    """Remove empty lines, which would end the cue, and characters that a line of a cue can't have."""
     lines = _END_OF_LINE.split(text.replace("\0", "\ufffd"))
     return "\n".join(line.replace("-->", "--&gt;") for line in lines if line.strip())
 

@@ -1,4 +1,4 @@
-"""Pictures of H.264 and HEVC as byte streams have them, and as MP4 does.
+"""Conversion of H.264 and HEVC pictures from byte streams (Annex B) to MP4 samples.
 
 In a byte stream a start code is before each NAL unit (ISO/IEC 14496-10 and 23008-2, Annex B); in a sample of
 MP4 it is the unit's length (ISO/IEC 14496-15 §4.3.3).
@@ -29,7 +29,7 @@ _RECOVERY_POINT = 6
 
 @dataclass(frozen=True, slots=True)
 class VideoCoding:
-    """How NAL units of a video coding are told apart (ISO/IEC 14496-10 table 7-1, ISO/IEC 23008-2 table 7-1).
+    """The NAL unit types of a video coding (ISO/IEC 14496-10 table 7-1, ISO/IEC 23008-2 table 7-1).
 
     Attributes:
         codec: its codec ID in Matroska.
@@ -49,7 +49,7 @@ class VideoCoding:
     slices: range
 
     def kind(self, unit: bytes) -> int:
-        """Give the type of a NAL unit."""
+        """Return the type of a NAL unit."""
         return unit[0] >> 1 & 63 if self.is_hevc else unit[0] & 31
 
 
@@ -61,7 +61,7 @@ VIDEO_CODINGS: Mapping[int, VideoCoding] = {StreamType.H264: H264, StreamType.HE
 
 
 def nal_units(data: bytes) -> Iterator[bytes]:
-    """Give the NAL units of a byte stream (Annex B), without the zeros around them.
+    """Yield the NAL units of a byte stream (Annex B), without the zeros around them.
 
     Raises:
         UnsupportedError: it doesn't begin with one.
@@ -94,13 +94,13 @@ def as_sample(data: bytes, dropped: Collection[bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is told of a picture by its NAL units.
+    """The properties of a picture, found in its NAL units.
 
     Attributes:
         size: bytes as MP4 has it, with all its units.
-        parameter_sets: those that it brings.
+        parameter_sets: the parameter sets among its NAL units.
         can_begin: whether decoding can begin with it.
-        has_slices: whether there is anything of a picture.
+        has_slices: whether there is a coded slice.
     """
 
     size: int
@@ -110,7 +110,7 @@ class Picture:
 
 
 def look_at(data: bytes, coding: VideoCoding) -> Picture:
-    """Look at a picture in a byte stream.
+    """Read the properties of a picture in a byte stream.
 
     Raises:
         UnsupportedError: it isn't one picture.
@@ -135,7 +135,7 @@ def look_at(data: bytes, coding: VideoCoding) -> Picture:
 
 
 def _has_recovery_point(unit: bytes) -> bool:
-    """Go from one SEI message of H.264 to the next (ISO/IEC 14496-10 §7.3.2.3)."""
+    """Return whether an SEI unit of H.264 has a recovery point (ISO/IEC 14496-10 §7.3.2.3)."""
     position = 1
     while position + 2 < len(unit):
         numbers = []
@@ -161,7 +161,7 @@ def configuration(coding: VideoCoding, sets: Sequence[bytes]) -> tuple[bytes, Se
 
     Raises:
         MalformedError: one is cut off or impossible, or one of a kind is missing.
-        TooLargeError: there are too many.
+        TooLargeError: more than ``MAX_PARAMETER_SETS`` of a kind.
     """
     kinds = [[unit for unit in sets if coding.kind(unit) == kind] for kind in coding.parameter_sets]
     if not all(kinds):
@@ -171,14 +171,14 @@ def configuration(coding: VideoCoding, sets: Sequence[bytes]) -> tuple[bytes, Se
     first = next(unit for unit in sets if coding.kind(unit) == coding.sequence)
     parameters = hevc_parameters(first) if coding.is_hevc else avc_parameters(first)
     if parameters.chroma_format > 3 or max(parameters.depths) > 15:
-        raise MalformedError("a sequence parameter set of impossible samples")
+        raise MalformedError("a sequence parameter set with impossible bit depths")
     if coding.is_hevc:
         return _hevc_configuration(coding, kinds, first, parameters), parameters
     counts = 0xE0 | len(kinds[0]), len(kinds[1])
     written = b"\1" + first[1:4] + b"\xff"
     for count, units in zip(counts, kinds, strict=True):
         written += bytes((count,)) + b"".join(struct.pack(">H", len(unit)) + unit for unit in units)
-    if first[1] not in (66, 77, 88):  # of other profiles the format of samples is told, too
+    if first[1] not in (66, 77, 88):  # the higher profiles have the sample format in the configuration, too
         luma, chroma = parameters.depths
         written += bytes((0xFC | parameters.chroma_format, 0xF8 | luma - 8, 0xF8 | chroma - 8, 0))
     return written, parameters

@@ -1,7 +1,7 @@
 """Elementary streams in a file of transport stream packets (ISO/IEC 13818-1 §2.4.3): units with their times.
 
-A PES packet's bytes lie in pieces among those of other streams. What is found here says in which part of the
-file each unit lies, so that it can be read again, and put together again in the same way.
+A PES packet's bytes lie in pieces among those of other streams. Each unit has its range of the file, from
+which the same reader can read it again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from media.ts.tables import PACKET, SYNC
 from media.ts.timestamps import read_timestamp
 
 BLOCK_BYTES = 64 << 10
-"""About how much of a file is looked at together."""
+"""Approximate bytes of a file that are parsed together."""
 
 _PACKET_HEADER = 4
 """Bytes of a packet's header (§2.4.3.2)."""
@@ -33,7 +33,7 @@ _BLU_RAY_HEADER = 4
 
 
 class Layout(NamedTuple):
-    """How packets lie in a file.
+    """The spacing of packets in a file.
 
     Attributes:
         stride: bytes from one to the next.
@@ -45,17 +45,17 @@ class Layout(NamedTuple):
 
     @property
     def block(self) -> int:
-        """Bytes of the whole packets that are looked at together."""
+        """Bytes of the whole packets that are parsed together."""
         return BLOCK_BYTES // self.stride * self.stride
 
 
 LAYOUTS = (Layout(PACKET, 0), Layout(PACKET + _BLU_RAY_HEADER, _BLU_RAY_HEADER))
 HEAD_BYTES = 3 * (PACKET + _BLU_RAY_HEADER)
-"""How much of a file's beginning tells whether it is of such packets."""
+"""Bytes of a file's beginning from which the layout is recognized."""
 
 
 def layout_of(head: bytes) -> Layout | None:
-    """Say how the packets lie in a file by its beginning; None where it isn't of packets."""
+    """Recognize the layout of packets at a file's beginning; return None if it isn't a transport stream."""
     for layout in LAYOUTS:
         # §2.4.3.2: 0x47 begins each packet
         if len(head) > layout.stride and set(head[layout.skipped :: layout.stride]) == {SYNC}:
@@ -64,14 +64,14 @@ def layout_of(head: bytes) -> Layout | None:
 
 
 class Piece(NamedTuple):
-    """What a block of packets has of one PES packet.
+    """The part of a PES packet that lies in one block of packets.
 
     Attributes:
         data: the payload, without the PES packet's header.
-        begin: where in the file the first packet is.
-        end: where the last one ends.
-        starts: whether the PES packet begins with it.
-        dts: when it is decoded, in ticks of 90 kHz modulo 2^33; None where it doesn't say.
+        begin: offset of the first packet in the file.
+        end: offset behind the last packet.
+        starts: whether the PES packet begins with this part.
+        dts: decode time in ticks of 90 kHz, modulo 2^33; None if the header has none.
         pts: when it is presented, in the same ticks.
     """
 
@@ -84,13 +84,13 @@ class Piece(NamedTuple):
 
 
 class PacketBlock:
-    """Some packets of a file.
+    """Consecutive packets of a file.
 
     Args:
-        position: where in the file they are.
+        position: offset of the first packet in the file.
 
     Raises:
-        UnsupportedError: one doesn't begin as they do.
+        UnsupportedError: a packet doesn't begin with the sync byte.
     """
 
     def __init__(self, data: bytes, layout: Layout, position: int) -> None:
@@ -99,7 +99,7 @@ class PacketBlock:
         lost = np.flatnonzero(rows[:, 0] != SYNC)
         if len(lost):
             at = position + int(lost[0]) * layout.stride
-            raise UnsupportedError(f"its packets aren't one behind the other at byte {at}")
+            raise UnsupportedError(f"no packet at byte {at}, where the next one is due")
         self.pids: Int64 = (rows[:, 1].astype(np.int64) & 0x1F) << 8 | rows[:, 2]
         self._starts = (rows[:, 1] & 0x40) != 0
         self._scrambled = (rows[:, 3] & 0xC0) != 0
@@ -109,19 +109,19 @@ class PacketBlock:
         self._payload: Int64 = np.where(control & 1, np.minimum(payload, PACKET), PACKET)
 
     def packet(self, number: int) -> bytes:
-        """Give a whole packet."""
+        """Return a whole packet."""
         begin = number * self._layout.stride + self._layout.skipped
         return self._data[begin : begin + PACKET]
 
     def place(self, number: int) -> int:
-        """Say where in the file a packet is."""
+        """Return the offset of a packet in the file."""
         return self._position + number * self._layout.stride
 
     def pieces(self, pid: int) -> Iterator[Piece]:
-        """Give what is there of a stream, in order.
+        """Yield the parts of a stream's PES packets, in the order of the file.
 
         Raises:
-            UnsupportedError: it is scrambled, or in no PES packets.
+            UnsupportedError: the stream is scrambled, or has no PES packets.
         """
         numbers = np.flatnonzero((self.pids == pid) & (self._payload < PACKET))
         if not len(numbers):
@@ -181,13 +181,13 @@ class PacketBlock:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What belongs to one time of a stream: a PES packet, and those without a time of their own behind it.
+    """The bytes with one timestamp: a PES packet, and those behind it that have no timestamp of their own.
 
     Attributes:
         data: the bytes of the elementary stream.
-        begin: where in the file the first packet is.
-        end: where the last one ends.
-        dts: when it is decoded, in ticks of 90 kHz modulo 2^33.
+        begin: offset of the first packet in the file.
+        end: offset behind the last packet.
+        dts: decode time in ticks of 90 kHz, modulo 2^33.
         pts: when it is presented, in the same ticks.
     """
 
@@ -199,11 +199,11 @@ class Unit:
 
 
 class UnitReader:
-    """Puts the units of one stream together from pieces.
+    """Assembles the units of one stream from pieces.
 
     Args:
-        most: bytes of one unit.
-        span: bytes of the file in which one lies.
+        most: most bytes of a unit.
+        span: most bytes of the file between the ends of a unit.
     """
 
     def __init__(self, most: int, span: int) -> None:
@@ -213,7 +213,7 @@ class UnitReader:
         self._times: tuple[int, int] | None = None
 
     def push(self, piece: Piece) -> Unit | None:
-        """Take a piece; give the unit that is over with it.
+        """Push a piece; return the unit before it, if the piece begins another one.
 
         Raises:
             UnsupportedError: a unit is too long.
@@ -222,7 +222,7 @@ class UnitReader:
         if piece.dts is not None and piece.pts is not None:
             unit = self.finish()
             self._times, self._begin = (piece.dts, piece.pts), piece.begin
-        if self._times is None:  # what is before the first time belongs to what isn't there
+        if self._times is None:  # bytes before the first timestamp belong to a unit that isn't in the file
             return None
         self._parts.append(piece.data)
         self._size, self._end = self._size + len(piece.data), piece.end
@@ -233,7 +233,7 @@ class UnitReader:
         return unit
 
     def finish(self) -> Unit | None:
-        """Give the last unit."""
+        """Return the last unit, at the end of the stream."""
         if self._times is None:
             return None
         unit = Unit(b"".join(self._parts), self._begin, self._end, *self._times)
@@ -246,8 +246,8 @@ def read_units(read: Read, layout: Layout, pid: int, begin: int, end: int) -> It
 
     Args:
         read: reads from the file; it may block.
-        begin: where the first unit's first packet is.
-        end: where the last one's last packet ends.
+        begin: offset of the first unit's first packet.
+        end: offset behind the last unit's last packet.
     """
     reader = UnitReader(end - begin, end - begin)
     for position in range(begin, end, layout.block):

@@ -1,6 +1,6 @@
 """Joins separate video and audio streams of HLS into one transport stream (ISO/IEC 13818-1), by time.
 
-HLS may list the audio of a variant in a playlist of its own, and delivers whole segments of each.
+HLS may list the audio of a variant in a playlist of its own; whole segments of each arrive in turn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from media.ts.tables import (
 from media.ts.timestamps import difference, timestamp
 
 MAP_PID, CLOCK_PID, FIRST_PID = 0x20, 0x1FE, 0x100
-"""The numbers of the joint stream; the inputs' streams follow from the first one on."""
+"""PIDs of the joint stream; the inputs' streams have consecutive PIDs from ``FIRST_PID``."""
 
 
 class TransportJoiner:
@@ -54,7 +54,7 @@ class TransportJoiner:
         return self._reader.signature
 
     def receive_data(self, index: int, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes of an input.
+        """Parse the next bytes of an input.
 
         Args:
             index: 0 for video, 1 for audio.
@@ -70,7 +70,7 @@ class TransportJoiner:
         """
         self._inputs[index].receive_data(data)
         if any(one.held > self._held_bytes for one in self._inputs):
-            raise UnsupportedError("picture and sound aren't of the same time")
+            raise UnsupportedError("video and audio aren't of the same time")
         return self._reader.receive_data(b"".join(self._packets()))
 
     def receive_eof(self) -> list[StreamChunk]:
@@ -94,7 +94,7 @@ class TransportJoiner:
 
 
 def _precedes(one: _TransportInput, other: _TransportInput) -> bool:
-    """Tell whose next packet is first; timestamps wrap."""
+    """Return whether the next packet of one input is due before the other's; timestamps wrap."""
     if not one.packets:
         return False
     return difference(one.packets[0][0], other.packets[0][0]) <= 0
@@ -108,7 +108,7 @@ class _TransportInput:
         picture: whether its video is wanted, else its audio.
 
     Attributes:
-        stream: its entry in the joint map; None before it is known.
+        stream: its entry in the joint program map; None before the input's own map has been read.
         clock_pid: PID of the joint stream's packets with its clock.
         packets: waiting packets with their timestamps.
     """
@@ -128,20 +128,20 @@ class _TransportInput:
 
     @property
     def held(self) -> int:
-        """Bytes that wait."""
+        """Bytes of the waiting packets."""
         return len(self.packets) * PACKET
 
     def pop(self) -> bytes:
-        """Take the next packet."""
+        """Remove and return the next packet."""
         return self.packets.popleft()[1]
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes; the first ones tell the format."""
+        """Parse the next bytes; the first ones determine the format."""
         if (tag := id3v2_size(data)) and data[tag : tag + 1] == bytes((SYNC,)):
             data = data[tag:]
         if self._packed is None and not self._buffer and self._map_pid is None and data[0] != SYNC:
             if self._picture:
-                raise UnsupportedError("a picture that isn't MPEG-TS, with sound in a playlist of its own")
+                raise UnsupportedError("video that isn't MPEG-TS, with audio in a playlist of its own")
             self._packed = PackedAudio(self._pid)
         if self._packed is not None:
             self.packets += self._packed.receive_data(data)

@@ -1,7 +1,7 @@
 """An MPEG transport stream as a movie: its tracks with the tables that a ``moov`` would have.
 
-Its samples lie in pieces, and pictures have start codes in place of lengths. So they are put together when
-they are read; how large each one then is has to be known before, for which the whole file is read once.
+Samples lie in pieces among packets, and pictures have start codes in place of lengths, so samples are
+assembled when they are read. Their sizes must be known before, for which the whole file is read once.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ from media.ts.tables import (
 )
 from media.ts.timestamps import FileClock
 
+LONGEST_GAP = 10 * CLOCK_RATE
+"""Ticks of the longest pause of a stream."""
+
 _REMEDY = "ffmpeg -c copy makes an MP4 of it"
 
 _OTHER_VIDEO: Mapping[int, str] = {
@@ -69,7 +72,7 @@ _LANGUAGE, _REGISTRATION, _DVB_AC3, _DVB_EAC3, _DVB_DTS = 0x0A, 0x05, 0x6A, 0x7A
 
 @dataclass(frozen=True, slots=True)
 class TransportMovie:
-    """What is in a file."""
+    """The movie of a transport stream file, and the samples that are assembled for it."""
 
     movie: Movie
     assembled: AssembledSamples
@@ -78,20 +81,18 @@ class TransportMovie:
 def read_transport_stream(
     read: Read, size: int, layout: Layout, limits: TransportLimits, reserve: Reserve = reserve_nothing
 ) -> TransportMovie:
-    """Read a file of MPEG transport stream packets: its tracks, and where their samples lie.
+    """Read a file of MPEG transport stream packets: its tracks, and the positions of their samples.
 
     Args:
-        read: reads from it; it may block.
-        size: its length in bytes.
-        limits: what it may be made of.
-        reserve: called before memory is taken for its frames.
+        read: reads from the file; it may block.
+        size: length of the file in bytes.
+        reserve: called before memory is allocated for frames.
 
     Raises:
-        UnsupportedError: its streams or its clock aren't such that samples can be made of them; the text says
-            why.
-        TooLargeError: there is more in it than the limits allow.
+        UnsupportedError: no stream can be packaged, or the clock jumps; the text says why.
+        TooLargeError: a limit is exceeded.
         MalformedError: parameter sets are impossible.
-        OSError: it can't be read.
+        OSError: the file can't be read.
     """
     if size > limits.file_bytes:
         raise TooLargeError(f"MPEG-TS of {size} bytes: more than {limits.file_bytes}; {_REMEDY}")
@@ -101,7 +102,7 @@ def read_transport_stream(
 
 
 class _FileReader:
-    """Reads a file from its beginning to its end, and gives each stream what is its."""
+    """Reads a file from its beginning to its end, and passes packets on to their streams."""
 
     def __init__(
         self, read: Read, size: int, layout: Layout, limits: TransportLimits, reserve: Reserve
@@ -145,7 +146,7 @@ class _FileReader:
         raise UnsupportedError(f"MPEG-TS without a {lacking}; {_REMEDY}")
 
     def run(self) -> None:
-        """Read the file to its end, and give each stream its packets."""
+        """Read the file to its end, and pass each stream its packets."""
         reference: int | None = None
         for position in self._blocks(self._size):
             block = self._block(position)
@@ -158,7 +159,7 @@ class _FileReader:
                     if told is None:
                         continue
                     reference = told if reference is None else reference
-                    self._clocks[stream.pid] = FileClock(self._limits.gap_ticks, reference)
+                    self._clocks[stream.pid] = FileClock(LONGEST_GAP, reference)
                 self._push_block(stream, found, block)
             self._check_count()
         for stream, found in self._streams:
@@ -171,7 +172,7 @@ class _FileReader:
     def _push_block(
         self, stream: ElementaryStream, found: PictureStream | SoundStream, block: PacketBlock
     ) -> None:
-        """Give a stream what a block has of it; one that can't be carried keeps no other from it."""
+        """Pass a block's packets to their stream. An unsupported stream doesn't stop the others."""
         try:
             found.push(block, self._clocks[stream.pid])
         except UnsupportedError as error:
@@ -187,14 +188,14 @@ class _FileReader:
                 raise UnsupportedError(f"MPEG-TS whose streams change at byte {place}; {_REMEDY}")
 
     def _check_count(self) -> None:
-        # Units without frames cost as much.
+        # Units without frames cost as much memory.
         count = sum(0 if isinstance(found, str) else found.units for _, found in self._streams)
         if count > self._limits.frames:
             raise TooLargeError(f"more than {self._limits.frames} frames")
         self._room.reserve(count)
 
     def movie(self) -> TransportMovie:
-        """Give the tracks, once all is read."""
+        """Return the movie, after the whole file has been read."""
         room = TableRoom(self._limits.table_bytes)
         made: list[tuple[ElementaryStream, StreamSamples | str, bool]] = []
         for stream, found in self._streams:
@@ -266,7 +267,7 @@ _SEVERAL_SAMPLES = struct.pack(">III", 0, 1, 2)
 
 
 def _track(stream: ElementaryStream, video: bool) -> Track:
-    """Describe the track of a stream without its samples, whose number isn't known."""
+    """Describe the track of a stream, before its samples are known."""
     return Track(
         track_id=stream.pid,
         handler=b"vide" if video else b"soun",
@@ -289,7 +290,7 @@ def _streams_of(program: ProgramMap) -> Sequence[tuple[int, int]]:
 
 
 def _descriptors(stream: ElementaryStream) -> dict[int, bytes]:
-    """Give a stream's descriptors by their tags (§2.6.1)."""
+    """Return a stream's descriptors by their tags (§2.6.1)."""
     found: dict[int, bytes] = {}
     position, data = 0, stream.descriptors
     while position + 2 <= len(data):
@@ -309,7 +310,7 @@ def _is_video(stream: ElementaryStream) -> bool:
 
 
 def _found(stream: ElementaryStream, limits: TransportLimits) -> PictureStream | SoundStream | str | None:
-    """Say what takes a stream, or why it can't be carried; None where it is neither picture nor sound."""
+    """Create the parser of a stream; return the reason where it is unsupported, None if it is no media."""
     if stream.kind in VIDEO_CODINGS:
         return PictureStream(stream, VIDEO_CODINGS[stream.kind], limits)
     kind = stream.kind

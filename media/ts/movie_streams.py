@@ -1,7 +1,7 @@
-"""The pictures and the sound of a transport stream that is read as a movie: their samples and times.
+"""Video and audio of a transport stream file as tracks of a movie: samples and times.
 
-A stream takes its units as the file is read. What it then gives knows where in the file each sample lies,
-reads it from there, and puts it together again.
+Each stream collects the positions of its units while the file is read. Its samples are then read from these
+positions and assembled again on demand.
 """
 
 from __future__ import annotations
@@ -27,12 +27,21 @@ from media.ts.sound_frames import SoundCoding, SoundFrames, sound_track
 from media.ts.tables import ElementaryStream
 from media.ts.timestamps import CLOCK_WRAP, FileClock
 
+SOUND_BYTES = 1 << 20
+"""Largest PES packet of audio."""
+
+SKIPPED_BYTES = 64 << 10
+"""Most bytes of audio that are no frames, beyond the bytes of frames."""
+
+LONGEST_REORDERING = 10 * CLOCK_RATE
+"""Most ticks from a picture's decoding to its presentation."""
+
 SOUND_SCALE = 100_000
-"""Nanoseconds to which times of sound are rounded, to find out whether its frames come regularly."""
+"""Nanoseconds to which audio times are rounded before they are compared with a constant frame rate."""
 
 
 class _Places:
-    """Where the units of a stream lie in the file."""
+    """The positions of a stream's units in the file."""
 
     def __init__(self) -> None:
         self._begins, self._spans = array("q"), array("I")
@@ -46,19 +55,19 @@ class _Places:
 
     @property
     def arrays(self) -> tuple[Int64, Int64]:
-        """Where each one begins, and where it ends."""
+        """The offsets at which units begin, and those at which they end."""
         begins = np.asarray(self._begins, np.int64)
         return begins, begins + np.asarray(self._spans)
 
 
 class _PictureSamples:
-    """The pictures of a stream.
+    """The video samples of a stream, assembled from the file.
 
     Args:
-        stream: how the file's packets lie, and which are of the stream.
+        stream: the layout of packets, and the stream's PID.
         places: where each picture begins and ends in the file.
-        ends: where each one ends among all samples.
-        dropped: NAL units that are left out of them.
+        ends: where each picture ends among all samples.
+        dropped: NAL units that are left out of all samples.
     """
 
     def __init__(
@@ -89,7 +98,7 @@ class _PictureSamples:
                     continue
                 sample = as_sample(unit.data, self._dropped)
                 if len(sample) != self._ends[number] - (self._ends[number - 1] if number else 0):
-                    break  # it isn't the file any more that it was
+                    break  # the file has changed since it was indexed
                 parts.append(sample)
                 number += 1
         except MediaError:
@@ -98,13 +107,13 @@ class _PictureSamples:
 
 
 class _SoundSamples:
-    """The frames of sound of a stream.
+    """The audio samples of a stream, assembled from the file.
 
     Args:
-        stream: how the file's packets lie, and which are of the stream.
+        stream: the layout of packets, and the stream's PID.
         places: where each unit begins and ends in the file.
         unit_begins: where each unit begins in the elementary stream.
-        frames: where the frames are in it.
+        frames: where the frames begin in the elementary stream.
     """
 
     def __init__(
@@ -142,7 +151,7 @@ class _SoundSamples:
         units = read_units(read, *self._stream, int(self._begins[one]), int(self._stops[other]))
         try:
             data = b"".join([unit.data for unit in units])
-        except MediaError:  # it isn't the file any more that it was
+        except MediaError:  # the file has changed since it was indexed
             return b""
         found = (offsets - self._unit_begins[one]).tolist()
         frames = [data[at : at + size] for at, size in zip(found, sizes.tolist(), strict=True)]
@@ -151,18 +160,18 @@ class _SoundSamples:
 
 
 def _touched(ends: Int64, start: int, stop: int) -> tuple[int, int]:
-    """Give the first and the last sample of which something is in a range."""
+    """Return the first and the last sample that overlap a range of bytes."""
     first = int(ends.searchsorted(start, "right"))
     return first, min(int(ends.searchsorted(stop, "left")), len(ends) - 1) if stop > start else -1
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSamples:
-    """A track as it comes out of its stream.
+    """The finished track of a stream.
 
     Attributes:
-        facts: what its codec and its shape are, in Matroska's words.
-        times: when its samples are decoded and shown, since the beginning of the clock.
+        facts: codec and format, in Matroska's terms.
+        times: decode and presentation times, since the beginning of the clock.
         is_sync: whether decoding can begin with each.
     """
 
@@ -175,14 +184,14 @@ class StreamSamples:
 
 
 class PictureStream:
-    """A stream of pictures while its file is read.
+    """A video stream while its file is read.
 
     Attributes:
-        units: how many came, those without pictures included.
+        units: number of units so far, those without pictures included.
     """
 
     def __init__(self, stream: ElementaryStream, coding: VideoCoding, limits: TransportLimits) -> None:
-        self._pid, self._coding, self._limits = stream.pid, coding, limits
+        self._pid, self._coding = stream.pid, coding
         self._reader = UnitReader(limits.picture_bytes, limits.span_bytes)
         self._places = _Places()
         self._dts, self._shown = array("q"), array("I")
@@ -196,12 +205,12 @@ class PictureStream:
         return len(self._sizes)
 
     def push(self, block: PacketBlock, clock: FileClock) -> None:
-        """Take what a block of packets has of it; UnsupportedError where no samples can be made of that."""
+        """Push the stream's packets of a block; raise UnsupportedError if no samples can be made of them."""
         for piece in block.pieces(self._pid):
             self._push_unit(self._reader.push(piece), clock)
 
     def finish(self, clock: FileClock) -> None:
-        """Take what is left at the file's end; UnsupportedError likewise."""
+        """Complete the last unit at the file's end; raise UnsupportedError as ``push`` does."""
         self._push_unit(self._reader.finish(), clock)
 
     def _push_unit(self, unit: Unit | None, clock: FileClock) -> None:
@@ -213,11 +222,11 @@ class PictureStream:
         if not picture.has_slices:
             return
         if not len(self) and not (picture.can_begin and picture.parameter_sets):
-            return  # what decoding can't begin with isn't there for anybody
+            return  # pictures before the first random access point can't be decoded
         if not len(self):
             self._sets = dict.fromkeys(picture.parameter_sets)
         shown = (unit.pts - unit.dts) % CLOCK_WRAP
-        if shown > self._limits.late_ticks:
+        if shown > LONGEST_REORDERING:
             raise UnsupportedError(f"a picture at byte {unit.begin} is shown long after it is decoded")
         self._is_varying = self._is_varying or any(one not in self._sets for one in picture.parameter_sets)
         self._places.add(unit)
@@ -228,7 +237,7 @@ class PictureStream:
         self._keys.append(picture.can_begin)
 
     def samples(self, layout: Layout) -> StreamSamples:
-        """Give the track, once all is read."""
+        """Return the track, after the whole file has been read."""
         if not len(self):
             raise UnsupportedError("no picture in it can be decoded by itself")
         written, parameters = configuration(self._coding, list(self._sets))
@@ -250,7 +259,7 @@ class PictureStream:
             # ISO/IEC 14496-15 §5.3.3.1.1: only of avc3 samples may have parameter sets of their own
             entry = entry[:4] + b"avc3" + entry[8:]
         elif not self._is_varying:
-            # What the sample entry has needn't be in the samples; of avc1 and hvc1 it mustn't.
+            # Samples needn't repeat the sample entry's parameter sets; in avc1 and hvc1 they mustn't.
             dropped, sizes = frozenset(self._sets), sizes - np.asarray(self._in_sets, np.int64)
         dts = np.asarray(self._dts, np.int64)
         steps = np.diff(dts)
@@ -264,28 +273,28 @@ class PictureStream:
 
 
 class SoundStream:
-    """A stream of sound while its file is read."""
+    """An audio stream while its file is read."""
 
     def __init__(self, stream: ElementaryStream, coding: SoundCoding, limits: TransportLimits) -> None:
         self._pid, self._coding = stream.pid, coding
-        self._reader = UnitReader(limits.sound_bytes, limits.span_bytes)
+        self._reader = UnitReader(SOUND_BYTES, limits.span_bytes)
         self._places = _Places()
         self._times, self._begins = array("q"), array("q")
         self._end = 0
-        self._frames = SoundFrames(coding, limits.skipped_bytes)
+        self._frames = SoundFrames(coding, SKIPPED_BYTES)
 
     @property
     def units(self) -> int:
-        """How many units came, or frames, if those are more."""
+        """The number of units or of frames so far, whichever is larger."""
         return max(len(self._times), len(self._frames))
 
     def push(self, block: PacketBlock, clock: FileClock) -> None:
-        """Take what a block of packets has of it; UnsupportedError where no samples can be made of that."""
+        """Push the stream's packets of a block; raise UnsupportedError if no samples can be made of them."""
         for piece in block.pieces(self._pid):
             self._push_unit(self._reader.push(piece), clock)
 
     def finish(self, clock: FileClock) -> None:
-        """Take what is left at the file's end; UnsupportedError likewise."""
+        """Complete the last unit at the file's end; raise UnsupportedError as ``push`` does."""
         self._push_unit(self._reader.finish(), clock)
 
     def _push_unit(self, unit: Unit | None, clock: FileClock) -> None:
@@ -298,7 +307,7 @@ class SoundStream:
         self._frames.push(unit.data, len(self._times) - 1)
 
     def samples(self, layout: Layout) -> StreamSamples:
-        """Give the track, once all is read."""
+        """Return the track, after the whole file has been read."""
         first, frames = self._frames.facts, self._frames
         if first is None:
             raise UnsupportedError("it has no samples")

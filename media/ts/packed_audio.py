@@ -1,6 +1,6 @@
 """Converts packed audio of HLS, AAC and MP3 (RFC 8216bis §3.1.4), to transport stream packets.
 
-Each segment begins with an ID3 tag that has the timestamp of its first frame.
+Each segment begins with an ID3 tag with the timestamp of its first frame.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LARGEST = PACKET - 4
 
 
 class PackedAudio:
-    """Makes transport stream packets of frames, without I/O.
+    """Writes audio frames as transport stream packets, without I/O.
 
     Attributes:
         kind: stream type; None before the first frame.
@@ -42,28 +42,28 @@ class PackedAudio:
         self.kind: int | None = None
 
     def receive_data(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Args:
-            data: a segment must begin at the beginning of the bytes.
+            data: must begin where a segment begins.
 
         Returns:
             Packets with the times of their frames, in ticks.
 
         Raises:
-            MediaError: they aren't such frames, or no tag has their time.
+            MediaError: the bytes aren't AAC or MP3 frames, or no tag has their time.
         """
         found: list[tuple[int, bytes]] = []
         told = _TIME.search(data[: id3v2_size(data) or 0])
         if told is not None:
-            # What came before is a frame behind: the reader waits for the next one's header.
+            # The reader is one frame behind: it waits for the next frame's header.
             self._meet(int.from_bytes(told[1], "big") % CLOCK_WRAP)
         self._reader.receive_data(data)
         for event in self._reader.events():
             if not isinstance(event, Frame):
                 continue
             if self._time is None:
-                raise MalformedError("sound without a tag that says its time")
+                raise MalformedError("packed audio without a timestamp tag")
             self.kind = STREAM_TYPES[event.header.codec]
             time = int(self._time) % CLOCK_WRAP
             found += [(time, packet) for packet in self._packets(time, event.data)]
@@ -80,7 +80,7 @@ class PackedAudio:
         stamp = struct.pack(
             ">BHH", 0x21 | (time >> 30 & 7) << 1, (time >> 14 & 0xFFFE) | 1, (time << 1 & 0xFFFE) | 1
         )
-        # Stream 0 of sound; data are aligned; a time to be shown alone.
+        # Audio stream 0, aligned data, and a PTS without a DTS.
         rest = struct.pack(">4sHBBB", b"\0\0\1\xc0", len(frame) + 8, 0x84, 0x80, 5) + stamp + frame
         found, starts = [], 0x4000
         while rest:

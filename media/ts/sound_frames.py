@@ -1,4 +1,4 @@
-"""Frames of sound in an elementary stream: where each one is, whatever PES packets it lies in."""
+"""Positions of audio frames in an elementary stream, independent of PES packets."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _AC3_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 
 
 _AC3_RATES = (48_000, 44_100, 32_000)
 _HEADER_BYTES = 9
-"""Bytes in which the header of a frame of any of these codings is, as far as it is read."""
+"""Bytes that always hold the parsed part of a frame's header, for any of these codings."""
 
 MAX_SUBSTREAMS = 8 * (1 + 8)
 """Most frames of E-AC-3 for one time (ETSI TS 102 366 §E.1.3.1): eight, and eight that depend on each."""
 
 
 class FrameFacts(NamedTuple):
-    """What the header of a frame says.
+    """The parsed header of an audio frame.
 
     Attributes:
         size: bytes of the frame.
-        header: how many of them MP4 doesn't have.
+        header: bytes of the header that MP4 samples don't have.
         samples: per channel.
         rate: in Hz.
-        kind: what never changes within a stream.
-        continues: whether it belongs to the frame before, as of a dependent substream.
+        kind: fields that never change within a stream.
+        continues: whether the frame extends the one before, as a dependent substream does.
     """
 
     size: int
@@ -46,16 +46,16 @@ class FrameFacts(NamedTuple):
 
 
 Parse = Callable[[bytes], FrameFacts]
-"""Reads the header of a frame by its first bytes; MalformedError where there is none."""
+"""Parses the header of a frame from its first bytes; raises MalformedError if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoundCoding:
-    """A coding of sound.
+    """An audio coding and its frame syntax.
 
     Attributes:
         codec: its codec ID in Matroska.
-        sync: the two bytes with which it begins.
+        sync: the two bytes with which each frame begins.
     """
 
     codec: str
@@ -64,9 +64,9 @@ class SoundCoding:
     sync: re.Pattern[bytes]
 
     def next_sync(self, data: bytes, at: int) -> int:
-        """Find where a frame may begin from an offset on, be it at the last byte, behind which more comes.
+        """Find the next offset at which a frame may begin, which may be the last byte.
 
-        To parse what lies before it byte by byte would cost an exception each.
+        Parsing at each byte before it would cost an exception each.
         """
         found = self.sync.search(data, at)
         return found.start() if found else max(at, len(data) - 1)
@@ -79,7 +79,7 @@ def _adts(data: bytes) -> FrameFacts:
     if found.samples != 1024:
         raise UnsupportedError("frames of AAC with several blocks of data")
     if not found.channels:
-        raise UnsupportedError("AAC whose channels are described among its data")
+        raise UnsupportedError("AAC with its channels in a program configuration element")
     kind = found.version, found.sample_rate, found.channels
     return FrameFacts(found.size, 7 if data[1] & 1 else 9, found.samples, found.sample_rate, kind)
 
@@ -136,31 +136,31 @@ def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> Matroska
     """Describe a track of frames to ``codec_facts``.
 
     Args:
-        first: what the header of the first one says.
+        first: header of the first frame.
     """
     private = b""
     if coding is AAC:
         # ISO/IEC 14496-3 §1.6.2.1: ADTS's profile is the object type less 1.
         profile, rate, channels = first.kind
         private = write_audio_specific_config(profile + 1, rate, channels)
-    # Of AC-3 and E-AC-3 the configuration in the sample entry tells the channels.
+    # The channels of AC-3 and E-AC-3 are in the configuration of the sample entry.
     channels = first.kind[-1] if coding in (AAC, MP3) else 2
     return MatroskaTrack(number, AUDIO, coding.codec, private, sample_rate=first.rate, channels=channels)
 
 
 class SoundFrames:
-    """The frames of a stream, without I/O.
+    """Locates the frames of an audio stream, without I/O.
 
     Args:
         skipped_bytes: most bytes that are no frames, beyond the bytes of frames.
 
     Attributes:
-        offsets: where in the elementary stream each frame's data begin, as MP4 has them.
-        sizes: how many bytes these are.
+        offsets: where in the elementary stream each frame's MP4 sample begins.
+        sizes: bytes of these samples.
         units: number of the unit in which each frame begins.
-        laced: its place among those that begin there.
-        facts: what the first one's header says.
-        first: the first one's data.
+        laced: index of each frame among those that begin in its unit.
+        facts: header of the first frame; None before it.
+        first: the first frame's MP4 sample.
     """
 
     def __init__(self, coding: SoundCoding, skipped_bytes: int) -> None:
@@ -180,10 +180,10 @@ class SoundFrames:
         return len(self.sizes)
 
     def push(self, data: bytes, unit: int) -> None:
-        """Take the bytes of a unit.
+        """Push the bytes of a PES unit.
 
         Raises:
-            UnsupportedError: they aren't of such frames, or of frames that differ.
+            UnsupportedError: the bytes aren't frames of this coding, or the format changes.
         """
         if not data:
             return  # no frame begins in it
@@ -198,7 +198,7 @@ class SoundFrames:
             del self._bounds[0]
 
     def _frame(self, data: bytes, at: int) -> int | None:
-        """Take the frame at an offset, or skip to the next; None where there is too little to tell."""
+        """Read the frame at an offset, or skip to the next; return None if more bytes are needed."""
         if at + _HEADER_BYTES > len(data):
             return None
         try:
@@ -206,7 +206,7 @@ class SoundFrames:
             end = at + facts.size
             if end > len(data):
                 return None
-            if not self._is_synchronised:  # what looks like a header may be by chance: another one follows
+            if not self._is_synchronised:  # a header must be confirmed by the next one
                 if end + _HEADER_BYTES > len(data):
                     return None
                 self._coding.parse(data[end : end + _HEADER_BYTES])
@@ -215,9 +215,9 @@ class SoundFrames:
             following = self._coding.next_sync(data, at + 1)
             self._skipped += following - at
             if self._skipped > self._skipped_bytes:
-                raise UnsupportedError(f"no frames of {self._coding.name} in its sound") from None
+                raise UnsupportedError(f"no frames of {self._coding.name} in the audio") from None
             return following
-        # Not from anew for each frame: searching costs more than frames do.
+        # The search goes on where it ended: starting again for each frame would cost more than the frames.
         self._is_synchronised, self._skipped = True, max(self._skipped - facts.size, 0)
         self._add(facts, data, at)
         return end

@@ -49,7 +49,7 @@ class TransportReaderLimits:
 
     Attributes:
         garbage_bytes: Most bytes that are skipped to find a packet.
-        unit_bytes: How much of an access unit is searched for parameter sets, which precede its first slice.
+        unit_bytes: Most bytes of an access unit that are searched for its parameter sets.
         held_bytes: Most bytes of packets that wait for that part of an access unit.
         dropped_bytes: Most bytes that are dropped from a jump of the clock to the next access point.
     """
@@ -67,13 +67,13 @@ class _AccessUnit:
     """The beginning of an access unit, while its parameter sets are unknown.
 
     Args:
-        packet: its first.
-        data: the payload of that packet.
+        packet: first packet of the unit.
+        data: payload of that packet.
 
     Attributes:
-        packets: all since the first one, those of other streams included.
-        data: the payload of its own packets.
-        seen: how much of the payload was searched.
+        packets: all packets since the first one, those of other streams included.
+        data: the payload of the unit's own packets.
+        seen: bytes of the payload that were searched.
     """
 
     __slots__ = ("data", "packets", "seen")
@@ -120,7 +120,7 @@ class TransportReader:
         return (self._streams or b"") + self._parameters
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Returns:
             Chunks of whole packets, in order; a new one begins at each access point and table. Packets
@@ -145,7 +145,7 @@ class TransportReader:
         if position >= len(self._buffer):
             return position
         if self._buffer[position] == SYNC:
-            # One that was searched for may be any byte: only what follows a packet shows that it was one.
+            # A sync byte that was searched for may be any byte: it is confirmed by the next packet's.
             self._skipped = 0 if self._follows_packet else self._skipped
             return position
         self._follows_packet = False
@@ -184,7 +184,7 @@ class TransportReader:
             self._settle()
 
     def _count(self, pid: int, counter: int, *, breaks: bool) -> None:
-        """Count packets lost before one with a payload (§2.4.3.3); one may be repeated."""
+        """Count packets lost before one with a payload (§2.4.3.3); a packet may be sent twice."""
         former, self._counters[pid] = self._counters.get(pid, counter), counter
         if pid != NULL_PID and not breaks and counter != former:
             self.lost += (counter - former - 1) % 16
@@ -195,7 +195,7 @@ class TransportReader:
             self._run.clear()
 
     def _table(self, packet: bytes, pid: int, section: bytes) -> None:
-        """Take a packet of the PAT or PMT (§2.4.4)."""
+        """Parse a packet of the PAT or PMT (§2.4.4)."""
         if pid == PAT_PID:
             self._pat = packet
             self._pmt_pid = read_program_association(section) or self._pmt_pid
@@ -222,7 +222,7 @@ class TransportReader:
         self._clock = clock
 
     def _pass_on(self, packets: bytes) -> None:
-        """Emit packets at which nothing begins; behind a jump of the clock they are dropped."""
+        """Emit packets without an access point; after a jump of the clock they are dropped."""
         if self._jumped is None:
             self._run += packets
             return
@@ -232,12 +232,12 @@ class TransportReader:
             self._found.append(StreamChunk(packets, changes=True))
 
     def _told(self, unit: _AccessUnit) -> bool:
-        """Tell whether enough of an access unit is there: its first slice, or as much as is searched."""
+        """Return whether an access unit is complete up to its first slice, or as far as it is searched."""
         if self._video is None or self._video[1] not in _WITH_PARAMETER_SETS:
             return True
         if len(unit.data) > self._limits.unit_bytes or len(unit.packets) > self._limits.held_bytes:
             return True
-        # What was looked at isn't again, but for the part of a start code at its end.
+        # Searched bytes aren't searched again, except for a part of a start code at their end.
         start, unit.seen = max(unit.seen - 3, 0), len(unit.data)
         return any(self._slice(match[1][0]) for match in START_CODE.finditer(unit.data, start))
 
@@ -247,7 +247,7 @@ class TransportReader:
         return header & 0x1F in (1, 5)  # ITU-T H.264 table 7-1
 
     def _settle(self) -> None:
-        """Emit the held access unit as a chunk, which says whether a decoder can continue with it."""
+        """Emit the held access unit as a chunk, marked if a decoder can't continue with it."""
         if self._pending is None:
             return
         unit, self._pending = self._pending, None
@@ -273,7 +273,7 @@ class TransportReader:
         return b"".join(found)
 
     def _receive_pmt(self, program: ProgramMap) -> bytes:
-        """Take the streams of the program; return their types and PIDs."""
+        """Adopt the streams of a program; return their types and PIDs."""
         self._clock_pid = program.clock_pid
         videos = [one for one in program.streams if one.kind in VIDEO_TYPES]
         self._video = (videos[0].pid, videos[0].kind) if videos else None

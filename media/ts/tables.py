@@ -21,7 +21,7 @@ class StreamType(enum.IntEnum):
     MPEG2_VIDEO = 0x02
     MPEG1_AUDIO = 0x03
     MPEG2_AUDIO = 0x04
-    PRIVATE = 0x06  # its descriptors tell what it is
+    PRIVATE = 0x06  # the codec is in its descriptors
     AAC = 0x0F
     MPEG4_VIDEO = 0x10
     LATM = 0x11

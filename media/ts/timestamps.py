@@ -1,6 +1,6 @@
 """Timestamps of a transport stream, which begin again at 0 after 26 hours (ISO/IEC 13818-1 §2.4.3.7).
 
-They are in ticks of 90 kHz, modulo 2^33; the clocks here give times that don't begin again.
+They are in ticks of 90 kHz, modulo 2^33. The clocks here convert them to times that don't wrap.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ def read_timestamp(field: bytes) -> int:
 
 
 def difference(one: int, other: int) -> int:
-    """Give by how many ticks a timestamp is later than another one, which is less than 13 hours away."""
+    """Return the ticks from one timestamp to another, which are less than 13 hours apart."""
     return (one - other + CLOCK_WRAP // 2) % CLOCK_WRAP - CLOCK_WRAP // 2
 
 
 class LiveClock:
-    """The time of a live stream, of all its elementary streams together; it may go back."""
+    """Unwraps the timestamps of all elementary streams of a live stream; times may go back."""
 
     def __init__(self) -> None:
         self._newest: int | None = None
 
     def time(self, told: int) -> int:
-        """Give the time of a timestamp in ticks, which may be below that of the one before."""
+        """Return the time of a timestamp in ticks, which may be below that of the one before."""
         newest = told if self._newest is None else self._newest
         self._newest = newest + difference(told, newest)
         return self._newest
 
 
 class FileClock:
-    """The time of an elementary stream of a file, which only goes on, and doesn't jump.
+    """Unwraps the timestamps of one elementary stream of a file, which must rise without jumps.
 
     Args:
-        longest_gap: ticks of the longest time in which nothing comes.
-        reference: a timestamp of the file, which is half the range of timestamps from the time 0.
+        longest_gap: ticks of the longest pause.
+        reference: a timestamp of the file; the time 0 is half the range of timestamps before it.
     """
 
     def __init__(self, longest_gap: int, reference: int) -> None:
@@ -61,13 +61,13 @@ class FileClock:
         self._latest: int | None = None
 
     def time(self, told: int, place: int) -> int:
-        """Give the time of a timestamp.
+        """Return the time of a timestamp.
 
         Args:
-            place: the byte of the file at which it is.
+            place: offset of the timestamp in the file, for errors.
 
         Raises:
-            UnsupportedError: it goes back, or jumps.
+            UnsupportedError: the time goes back, or jumps.
         """
         if self._latest is None:
             self._latest = (told - self._zero) % CLOCK_WRAP

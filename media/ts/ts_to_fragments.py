@@ -1,7 +1,7 @@
-"""Rewrites a live transport stream's picture and sound as fragmented MP4, without I/O.
+"""Rewrites video and audio of a live transport stream as fragmented MP4, without I/O or decoding.
 
-H.264 or HEVC, and AAC, AC-3 or E-AC-3: of each the program's first stream. Nothing is decoded. The stream's
-packets come whole and in step, as ``TransportReader`` gives them; what was lost of them is left out.
+The program's first stream of H.264 or HEVC, and its first of AAC, AC-3 or E-AC-3, become tracks. The input is
+whole packets, as ``TransportReader`` emits them; frames with lost packets are left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,14 @@ PICTURE_ID, SOUND_ID = 1, 2
 """Track IDs."""
 
 _HEADER_BYTES = 9
-"""Bytes in which the header of a frame of sound is."""
+"""Bytes that always hold the header of an audio frame."""
+
+
+BROKEN_UNITS = 100
+"""Most consecutive pictures that can't be read."""
+
+SKIPPED_BYTES = 64 << 10
+"""Most bytes of audio that are no frames, beyond the bytes of frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,32 +52,28 @@ class LiveTransportLimits:
 
     Attributes:
         unit_bytes: largest picture, or PES packet of sound.
-        span_bytes: in how much of the stream one may lie.
-        table_search_bytes: how much of its beginning is searched for its tables.
-        broken_units: most pictures in a row that can't be read.
-        skipped_bytes: most bytes of sound that are no frames, beyond the bytes of frames.
+        span_bytes: most bytes of the stream between the ends of a picture or PES packet.
+        table_search_bytes: bytes from the beginning that are searched for the program tables.
     """
 
     unit_bytes: int = 8 << 20
     span_bytes: int = 32 << 20
     table_search_bytes: int = 4 << 20
-    broken_units: int = 100
-    skipped_bytes: int = 64 << 10
 
 
 DEFAULT_LIMITS = LiveTransportLimits()
 
 
 class _PictureTrack:
-    """The stream of pictures.
+    """The video stream and its track.
 
     Attributes:
-        track: what it is rewritten to; None before its first key frame with its parameter sets.
-        frame_rate: as it tells it; None where it doesn't.
+        track: None before the first key frame with its parameter sets.
+        frame_rate: pictures per second by the parameter sets; None if they don't say.
     """
 
     def __init__(self, coding: VideoCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
-        self._coding, self._clock, self._limits = coding, clock, limits
+        self._coding, self._clock = coding, clock
         self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
         self._sets: tuple[bytes, ...] = ()
         self._broken = 0
@@ -78,7 +81,7 @@ class _PictureTrack:
         self.frame_rate: Fraction | None = None
 
     def push(self, unit: Unit) -> InitSegment | None:
-        """Take the next unit; give the init segment with the first picture.
+        """Push a unit; return the init segment with the first picture.
 
         Raises:
             MediaError: too many can't be read, or their times are impossible.
@@ -86,9 +89,9 @@ class _PictureTrack:
         try:
             looked = look_at(unit.data, self._coding)
         except MediaError:
-            # Packets were lost: what comes behind it can be shown nevertheless.
+            # Packets were lost: later pictures can be shown nevertheless.
             self._broken += 1
-            if self._broken > self._limits.broken_units:
+            if self._broken > BROKEN_UNITS:
                 raise
             return None
         self._broken = 0
@@ -102,7 +105,7 @@ class _PictureTrack:
         if self.track is not None:
             time = self._clock.time(unit.dts)
             shown = time + difference(unit.pts, unit.dts)
-            # What the sample entry has mustn't be in samples of avc1 and hvc1.
+            # Samples of avc1 and hvc1 mustn't repeat the sample entry's parameter sets.
             data = as_sample(unit.data, self._sets)
             self.track.add_picture(time, shown, data, is_sync=looked.can_begin)
         return init
@@ -129,14 +132,14 @@ class _PictureTrack:
 
 
 class _SoundTrack:
-    """The stream of sound.
+    """The audio stream and its track.
 
     Attributes:
-        track: what it is rewritten to; None before its first frame.
+        track: None before the first frame.
     """
 
     def __init__(self, coding: SoundCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
-        self._coding, self._clock, self._limits = coding, clock, limits
+        self._coding, self._clock = coding, clock
         self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
         self._pending = b""
         self._time: int | None = None
@@ -145,10 +148,10 @@ class _SoundTrack:
         self.track: FragmentTrack | None = None
 
     def push(self, unit: Unit) -> InitSegment | None:
-        """Take the next unit; give the init segment with the first frame.
+        """Push a unit; return the init segment with the first frame.
 
         Raises:
-            MediaError: it isn't of such frames, or they change.
+            MediaError: the unit has no frames of this coding, or their format changes.
         """
         begun = self.track
         # §2.4.3.7: the time is that of the first frame that begins in the packet.
@@ -162,7 +165,7 @@ class _SoundTrack:
                 continue
             if at + facts.size > len(data):
                 break
-            # Not from anew for each frame: searching costs more than frames do.
+            # The search goes on where it ended: starting again for each frame costs more than the frames.
             self._skipped = max(self._skipped - facts.size, 0)
             if at >= own and told is not None:
                 self._time, told = told, None
@@ -177,22 +180,22 @@ class _SoundTrack:
             facts = self._coding.parse(data[at : at + _HEADER_BYTES])
             end = at + facts.size
             if self._facts is None and end + _HEADER_BYTES <= len(data):
-                # What looks like a header may be by chance: another one follows.
+                # A header must be confirmed by the next one.
                 self._coding.parse(data[end : end + _HEADER_BYTES])
         except MediaError as error:
             if isinstance(error, UnsupportedError) and self._facts is None:
                 raise
-            return None  # where a packet was lost, a header goes on as anything that follows it
+            return None  # after a lost packet, any bytes may follow a header
         if facts.continues:
             raise UnsupportedError(f"{self._coding.name} of several substreams")
         return facts
 
     def _skip(self, data: bytes, at: int) -> int:
-        """Pass over what is no frame; give where the next one may begin."""
+        """Skip garbage; return the offset at which the next frame may begin."""
         following = self._coding.next_sync(data, at + 1)
         self._skipped += following - at
-        if self._skipped > self._limits.skipped_bytes:
-            raise UnsupportedError(f"no frames of {self._coding.name} in its sound")
+        if self._skipped > SKIPPED_BYTES:
+            raise UnsupportedError(f"no frames of {self._coding.name} in the audio")
         return following
 
     def _push_frame(self, facts: FrameFacts, data: bytes) -> None:
@@ -203,7 +206,7 @@ class _SoundTrack:
             raise UnsupportedError(f"its {self._coding.name} changes its rate or its channels")
         if self.track is not None and self._time is not None:
             self.track.add_sound(self._time * facts.rate // CLOCK_RATE, facts.samples, data)
-            # The clock's ticks are coarser, and the next packet tells its own time.
+            # The clock's ticks are coarser; the next packet has its own time.
             self._time += facts.samples * CLOCK_RATE // facts.rate
 
     def _begin(self, facts: FrameFacts, frame: bytes) -> FragmentTrack:
@@ -212,7 +215,7 @@ class _SoundTrack:
 
 
 class TransportToFragments:
-    """Rewrites a stream, without I/O."""
+    """Rewrites one live transport stream as fragmented MP4, without I/O."""
 
     def __init__(self, limits: LiveTransportLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
@@ -223,12 +226,12 @@ class TransportToFragments:
 
     @property
     def told_frame_rate(self) -> Fraction | None:
-        """Pictures per second, as their configuration tells it; None where it doesn't."""
+        """Pictures per second by the parameter sets; None if they don't say."""
         pictures = (one for one in self._streams.values() if isinstance(one, _PictureTrack))
         return next((one.frame_rate for one in pictures), None)
 
     def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Returns:
             What they complete: init segments, and a fragment for each track that has new samples. Times are
@@ -246,10 +249,10 @@ class TransportToFragments:
         block = PacketBlock(data[:whole], LAYOUTS[0], self._position)
         self._position += whole
         if not self._streams and (behind := self._look_for_tables(block)):
-            # What comes before the tables isn't taken, whether it comes with them or earlier.
+            # Media before the tables are dropped, whether they come with the tables or earlier.
             block = PacketBlock(data[behind * PACKET : whole], LAYOUTS[0], block.place(behind))
         pieces = [(piece, one) for pid, one in self._streams.items() for piece in block.pieces(pid)]
-        # They share a clock: what comes of them mustn't depend on how many packets come at once.
+        # The streams share a clock: the output mustn't depend on how many packets come at once.
         pieces.sort(key=lambda one: one[0].begin)
         begun: list[InitSegment] = []
         for piece, stream in pieces:
@@ -262,7 +265,7 @@ class TransportToFragments:
         return [*begun, *(one for one in fragments if one is not None)]
 
     def _look_for_tables(self, block: PacketBlock) -> int:
-        """Take the program, if it is told; return the number of the packet behind it, or 0."""
+        """Read the program map, if it is in the block; return the number of the packet behind it, or 0."""
         for number, pid in enumerate(block.pids.tolist()):
             if pid == PAT_PID:
                 self._map_pid = read_program_association(section_of(block.packet(number))) or self._map_pid
@@ -272,7 +275,7 @@ class TransportToFragments:
                     self._streams = self._streams_of(program)
                     return number + 1
         if self._position > self._limits.table_search_bytes:
-            raise MalformedError("no program is told in it")
+            raise MalformedError("a transport stream without a program map")
         return 0
 
     def _streams_of(self, program: ProgramMap) -> dict[int, _PictureTrack | _SoundTrack]:
@@ -280,7 +283,7 @@ class TransportToFragments:
         video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
         sound = next((one for one in program.streams if one.kind in _LIVE_SOUND_CODINGS), None)
         if video is None or sound is None:
-            raise UnsupportedError("no picture, or no sound, of a codec that is taken")
+            raise UnsupportedError("no video or no audio of a supported codec")
         return {
             video.pid: _PictureTrack(VIDEO_CODINGS[video.kind], clock, self._limits),
             sound.pid: _SoundTrack(_LIVE_SOUND_CODINGS[sound.kind], clock, self._limits),

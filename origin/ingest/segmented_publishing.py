@@ -94,7 +94,7 @@ class SegmentedPublishing(PublishingEndpoint):
         if self._is_replaced(key):
             raise PublicationEndedError(TAKEN_OVER)
         stream = self._streams.get(key) or self._join(key, request) or await self._begin(key, request)
-        await stream.carry(UploadReader(name, self._limits.uploads), body)
+        await stream.carry(UploadReader(name), body)
 
     def _join(self, key: _Key, request: Request) -> _UploadedStream | None:
         """Find the stream that an encoder has just begun in a folder beside this one; None where it hasn't.

@@ -177,7 +177,7 @@ class _Connection:
 
         Raises:
             PullError: it leads to where it mustn't.
-            MediaError: what comes isn't RTSP.
+            MediaError: the bytes aren't RTSP.
             OSError: the server can't be connected to, or breaks off.
         """
         try:

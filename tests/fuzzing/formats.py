@@ -126,7 +126,7 @@ def read_rtsp(pieces: Sequence[bytes]) -> Outcome:
 
 def read_upload(pieces: Sequence[bytes]) -> Outcome:
     """Read a request of an encoder, and join what it uploads."""
-    reader, uploads = UploadReader("video.mp4", TrackUploadLimits()), TrackUploads(TrackUploadLimits())
+    reader, uploads = UploadReader("video.mp4"), TrackUploads(TrackUploadLimits())
     found = bytearray()
     try:
         for piece in pieces:

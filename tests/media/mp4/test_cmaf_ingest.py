@@ -38,7 +38,7 @@ def segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def uploaded(uploads: TrackUploads, name: str, data: bytes, cuts: int = 0) -> bytes:
     """Give what one request's body completes, cut into pieces at random."""
-    reader, found = UploadReader(name, LIMITS), b""
+    reader, found = UploadReader(name), b""
     places = sorted(random.Random(cuts).sample(range(len(data)), min(cuts, len(data))))
     for start, end in zip([0, *places], [*places, len(data)], strict=True):
         for piece in reader.receive_data(data[start:end]):
@@ -117,7 +117,7 @@ def test_segments_of_mpeg_ts_are_passed_on_as_they_come() -> None:
     uploads, packet = TrackUploads(LIMITS), b"\x47\x1f\xff\x10" + bytes(184)
     assert uploaded(uploads, "stream0.ts", packet * 3, 5) == packet * 3
     assert uploaded(uploads, "stream1.ts", packet) == packet
-    reader = UploadReader("stream2.ts", LIMITS)
+    reader = UploadReader("stream2.ts")
     reader.receive_data(packet[:1])
     assert reader.track == TRANSPORT_STREAM
 
@@ -131,9 +131,9 @@ def test_segments_of_mpeg_ts_are_passed_on_as_they_come() -> None:
         (b"\0\0\0\1moof" + b"\xff" * 8, "a box of"),
         (b"\x7f\0\0\0moov", "a box of"),
         (box(b"styp") + b"\x7f\0\0\0junk", "a box of"),
-        (box(b"styp") + box(b"mdat", b"x"), "in an order"),
-        (box(b"moof") + box(b"moov"), "in an order"),
-        (box(b"ftyp") + box(b"mdat"), "in an order"),
+        (box(b"styp") + box(b"mdat", b"x"), "in the wrong order"),
+        (box(b"moof") + box(b"moov"), "in the wrong order"),
+        (box(b"ftyp") + box(b"mdat"), "in the wrong order"),
         (b"<html><body>none of them</body></html>", "neither"),
     ],
 )

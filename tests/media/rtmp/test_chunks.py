@@ -17,6 +17,7 @@ from media.flv.tags import Tag
 from media.rtmp.chunks import (
     AUDIO,
     COMMAND,
+    COMMAND_BYTES,
     DATA,
     VIDEO,
     ChunkLimits,
@@ -197,7 +198,7 @@ def test_messages_longer_than_the_limit_are_refused_at_their_header() -> None:
         with pytest.raises(TooLargeError):
             read([head(0, size)])
     reader = ChunkReader(LIMITS)
-    reader.receive_data(head(0, LIMITS.command_bytes + 1, COMMAND))
+    reader.receive_data(head(0, COMMAND_BYTES + 1, COMMAND))
     with pytest.raises(TooLargeError):
         list(reader.events())
 

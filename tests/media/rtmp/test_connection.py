@@ -15,6 +15,8 @@ from media.flv.amf0 import AmfLimits, Value, read_values, write_values
 from media.rtmp import chunks
 from media.rtmp.chunks import ChunkReader, Message, write_message
 from media.rtmp.connection import (
+    AGGREGATED_MESSAGES,
+    LEAST_WINDOW_BYTES,
     ConnectRequest,
     PublisherConnection,
     PublishRequest,
@@ -231,7 +233,7 @@ def test_pings_are_answered_and_bytes_acknowledged() -> None:
         one.receive_data(VIDEO)
         total += len(VIDEO)
         list(one.events())
-    assert 0 < len(one.data_to_send()) <= 16 * (total // LIMITS.least_window_bytes + 1)
+    assert 0 < len(one.data_to_send()) <= 16 * (total // LEAST_WINDOW_BYTES + 1)
     one.ping(5)
     assert one.data_to_send().endswith(struct.pack(">HI", 6, 5))
 
@@ -265,8 +267,11 @@ def test_an_aggregate_message_is_taken_apart() -> None:
 
 
 def test_an_aggregate_message_of_more_messages_than_anybody_sends_is_refused() -> None:
-    most = LIMITS.aggregated_messages
-    for count, error in ((most, ""), (most + 1, "TooLargeError: more than 1024 messages in one")):
+    most = AGGREGATED_MESSAGES
+    for count, error in (
+        (most, ""),
+        (most + 1, "TooLargeError: an aggregate message of more than 1024 messages"),
+    ):
         parts = (b"\x09" + bytes(10) + (11).to_bytes(4, "big")) * count
         events, _, told = read([publishing() + write_message(4, Message(chunks.AGGREGATE, 1, 0, parts), 128)])
         assert told == error
@@ -288,13 +293,13 @@ def test_who_wants_to_watch_is_told_that_this_is_for_publishers() -> None:
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (command("publish", 1, None, "demo"), "before connect"),
+        (command("publish", 1, None, "demo"), "before the connect command"),
         (command("connect", 1, CONNECT) + command("createStream", 2, None) * 300, "messages"),
         (write_message(3, Message(chunks.ACKNOWLEDGEMENT, 0, 0, b""), 128) + b"\xc3" * 300, "messages"),
         (command("connect", 1, {"app": "live?" + "a&" * 100}), "parameters"),
         (write_message(3, Message(chunks.COMMAND, 0, 0, b""), 128), "without a name"),
         (write_message(3, Message(chunks.COMMAND, 0, 0, b"\3\0\1a" * 1000), 128), "nested"),
-        (write_message(3, Message(chunks.COMMAND, 0, 0, b"\x0c\xff\xff\xff\xffa"), 128), "complete"),
+        (write_message(3, Message(chunks.COMMAND, 0, 0, b"\x0c\xff\xff\xff\xffa"), 128), "cut off"),
     ],
 )
 def test_what_no_publisher_does_ends_the_connection(data: bytes, error: str) -> None:

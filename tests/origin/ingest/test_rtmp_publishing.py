@@ -324,7 +324,7 @@ def test_codecs_that_are_not_taken_are_told_to_the_publisher(hall: RtmpStudio) -
     hall.studio.wait_for_state("idle")
     picture = "-v error -re -f lavfi -i testsrc2=size=160x120:rate=10 -t 60 -c:v flv1 -f flv"
     assert refused([*picture.split(), f"{hall.address}/studio?key={KEY}"])
-    wait_for(lambda: "video 'H.263' isn't taken" in hall.studio.server.text(), "the reason in the log")
+    wait_for(lambda: "unsupported video codec 'H.263'" in hall.studio.server.text(), "the reason in the log")
 
 
 @pytest.mark.clause("Newer codecs of Enhanced RTMP are played, whatever the age of ffmpeg")

@@ -88,7 +88,7 @@ def test_a_broken_file_beside_a_film_breaks_nothing_of_it(client: httpx.Client, 
     assert after.status_code == 200
     assert after.headers["etag"] != before.headers["etag"]
     assert "SUBTITLES" not in after.text
-    assert "# Left out: film.de.srt: there is no cue in it" in after.text
+    assert "# Left out: film.de.srt: there is no cue in the file" in after.text
     assert client.get("film.mp4/manifest.mpd").status_code == 200
     assert client.get("film.mp4/video/0.m4s").status_code == 200
     assert client.get("film.mp4/subtitles/de/0.vtt").status_code == 404

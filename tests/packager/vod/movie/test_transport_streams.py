@@ -14,6 +14,7 @@ from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.ts.elementary_streams import LAYOUTS
 from media.ts.limits import TransportLimits
 from media.ts.movie import read_transport_stream
+from media.ts.movie_streams import SKIPPED_BYTES
 from media.ts.sound_frames import AAC, SoundFrames
 from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
 from packager.export.export import export
@@ -242,7 +243,7 @@ def test_units_without_frames_count_as_frames_do() -> None:
 
 @pytest.mark.clause("CWE-770")
 def test_nothing_is_kept_of_units_without_bytes_behind_a_part_of_a_frame() -> None:
-    frames = SoundFrames(AAC, TransportLimits().skipped_bytes)
+    frames = SoundFrames(AAC, SKIPPED_BYTES)
     frames.push(adts_frame(50) * 2 + adts_frame(8000)[:20], 0)
     tracemalloc.start()
     try:

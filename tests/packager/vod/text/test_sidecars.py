@@ -87,7 +87,7 @@ def test_a_title_shares_the_files_that_have_its_name(library: Path) -> None:
     (german,) = listed(titles, "film")
     assert german.uri == "../film.360p.mp4/subtitles/de/media.m3u8"
     master = titles.multivariant_playlist("film")
-    assert master.count("# Left out: film.fr.srt: there is no cue in it") == 1
+    assert master.count("# Left out: film.fr.srt: there is no cue in the file") == 1
     assert master.count('SUBTITLES="subtitles"') == 2
     assert len(cues_of(titles, "film.360p.mp4", "de")) == len(CUES)
     assert [one.name for one in listed(titles, "film.720p.mp4")] == ["Deutsch"]
@@ -175,7 +175,7 @@ def test_files_that_come_change_and_go_are_noticed(film: Path, library: Path) ->
     wait_for(lambda: b"Good evening" in titles.text_segment("film.mp4", "de", 0), "a file that changed")
     path.write_text("now it is broken")
     wait_for(lambda: listed(titles, "film.mp4") == [], "a file that broke")
-    assert "# Left out: film.de.srt: there is no cue in it" in titles.multivariant_playlist("film.mp4")
+    assert "# Left out: film.de.srt: there is no cue in the file" in titles.multivariant_playlist("film.mp4")
     path.unlink()
     wait_for(lambda: "Left out" not in titles.multivariant_playlist("film.mp4"), "a file that went")
     with pytest.raises(NotFoundError):
@@ -196,7 +196,7 @@ def test_bombs_are_left_out_and_the_film_is_played(film: Path, library: Path) ->
     master = titles.multivariant_playlist("film.mp4")
     for language, reason in (
         *(("de", "104857600 bytes: more than 2097152"), ("en", "40000 cues in one segment: more than 1000")),
-        *(("es", "too many cues are shown together for too long"), ("nl", "there is no cue in it")),
+        *(("es", "too many cues are shown together for too long"), ("nl", "there is no cue in the file")),
     ):
         assert f"# Left out: film.{language}.{'vtt' if language == 'nl' else 'srt'}: {reason}" in master
     assert "film.fr.srt" in master
