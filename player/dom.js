@@ -77,9 +77,10 @@ export async function getPage(address) {
   return { items: await response.json(), headers: response.headers };
 }
 
+/** Formats a length or a position; a position a little before the beginning is the beginning. */
 export function clock(seconds) {
   if (!Number.isFinite(seconds)) return "";
-  const whole = Math.round(seconds);
+  const whole = Math.max(Math.round(seconds), 0);
   const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   if (parts[0] === 0) parts.shift();
   return parts.map((part, index) => (index ? String(part).padStart(2, "0") : part)).join(":");

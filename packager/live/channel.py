@@ -199,9 +199,9 @@ class Channel:
     def state(self) -> str:
         """``starting`` until every rendition has a segment; then ``live``.
 
-        ``down`` when nothing comes, from the start on if that is known, also while a slate is shown in the
-        place of a pulled source; see ``trouble``. ``ended`` once its
-        event is over, ``idle`` while nobody publishes to it.
+        ``starting`` is also the time from a publisher's coming on air to its first part. ``down`` when
+        nothing comes, from the start on if that is known, also while a slate is shown in the place of a
+        pulled source; see ``trouble``. ``ended`` once its event is over, ``idle`` while nobody publishes.
         """
         if self.live_event.over.is_set():
             return "ended"
@@ -209,6 +209,8 @@ class Channel:
             return "down"
         if self.published is not None and self.published.live is None:
             return "idle"
+        if self.published is not None and self._runs.awaits(self.published.live):
+            return "down" if self._finder.trouble else "starting"
         if not self.ready:
             return "down" if self._cause else "starting"
         return "live" if self._runs.flowing and not self._finder.shows_slate else "down"

@@ -93,6 +93,9 @@ class Restarts:
         self._run: Run | None = None
         # Whose key frames have decided how long the segments are; None where the source isn't published.
         self._first: Publication | None = None
+        # The publication that the newest run plays, and the last one whose run has ended or stopped.
+        self._played: Publication | None = None
+        self._stopped: Publication | None = None
 
     @property
     def pid(self) -> int | None:
@@ -109,10 +112,17 @@ class Restarts:
         """Why the last run ended, until the next one gives parts."""
         return "" if self.flowing else self._end_reason
 
+    def awaits(self, publication: Publication | None) -> bool:
+        """Return whether a publication on air has given no part yet, and no run of it has ended."""
+        return publication is not None and publication is not self._stopped and not self.flowing
+
     def suspend(self) -> None:
         """Publish nothing of what comes too late: gaps stand for it."""
-        if self._run is not None:
-            self._run.suspend()
+        if self._run is None:
+            return
+        if self.flowing:
+            self._stopped = self._played
+        self._run.suspend()
 
     async def run(
         self,
@@ -130,7 +140,7 @@ class Restarts:
             renewed: looks at the source again before each start.
         """
         backoff = Backoff(self._context.options.name, self._limits.encoder_retry)
-        self._first = source.pump.live if isinstance(source.pump, PublishedSource) else None
+        self._first = _publication_of(source)
         while not self.closed and not over.is_set():
             if wait := self._context.numbers.wait(aligned.next_number, plan.cadence.segment_duration):
                 # One that is far ahead of the clock may be used as soon as it is reserved.
@@ -139,7 +149,9 @@ class Restarts:
             source = await renewed(source)
             self._skip_to_the_clock(source, plan, aligned)
             started, before = time.monotonic(), aligned.next_number
+            self._played = _publication_of(source)
             reason = await self._run_once(source, plan, aligned, over)
+            self._stopped = self._played
             if over.is_set():
                 return
             self.restarts += 1
@@ -250,3 +262,7 @@ def _begin_of(source: Source) -> float | None:
     if source.copied is not None or not isinstance(source.pump, PublishedSource) or source.pump.live is None:
         return None
     return source.pump.live.playable_since
+
+
+def _publication_of(source: Source) -> Publication | None:
+    return source.pump.live if isinstance(source.pump, PublishedSource) else None

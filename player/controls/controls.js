@@ -92,8 +92,9 @@ export class Controls {
   #showTime() {
     const { video, source } = this.#playback;
     byId("time").hidden = !source || source.isLive;
-    const length = Number.isFinite(video.duration) ? video.duration : 0;
-    say(byId("time"), `${clock(video.currentTime)} / ${clock(length)}`);
+    // Not known before the file's head is, nor of what has no end.
+    const length = clock(video.duration);
+    say(byId("time"), length ? `${clock(video.currentTime)} / ${length}` : clock(video.currentTime));
   }
 
   #showChoices() {
@@ -109,7 +110,8 @@ export class Controls {
     if (document.hidden || byId("stage").hidden || byId("edge").hidden) return;
     const { latency, targetLatency, paused } = read(this.#playback);
     const isBehind = latency !== null && latency > (targetLatency ?? 0) + EDGE_TOLERANCE_S;
-    byId("edge").classList.toggle("at-edge", latency !== null && !isBehind && !paused);
+    const isKnown = (this.#playback.engine?.latency ?? null) !== null;
+    byId("edge").classList.toggle("at-edge", isKnown && !isBehind && !paused);
     const seconds = latency === null ? "" : `, ${latency.toFixed(latency < PRECISE_BELOW_S ? 1 : 0)} s`;
     say(byId("edge"), isBehind || paused ? `Go to live${seconds && `${seconds} ahead`}` : `Live${seconds}`);
   }

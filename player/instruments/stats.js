@@ -3,6 +3,8 @@
 import { bits } from "../dom.js";
 
 const ms = (date) => (date ? Date.now() - date.getTime() : null);
+/** A distance from live; null for a negative one: the live edge is only estimated, and two clocks may differ. */
+const distance = (seconds) => (seconds >= 0 ? seconds : null);
 
 export const levelName = (level) => (level.height ? `${level.height}p` : bits(level.bitrate));
 
@@ -12,6 +14,7 @@ export function read(playback) {
   const isLive = source?.isLive ?? false;
   const level = engine?.levels[engine.level];
   const wall = isLive ? ms(engine?.date) : null;
+  const latency = engine?.latency ?? null;
   const frames = video.getVideoPlaybackQuality();
   return Object.freeze({
     mode: source?.mode ?? null,
@@ -27,9 +30,9 @@ export function read(playback) {
     levelBitrate: level?.bitrate || null,
     bandwidth: engine?.bandwidth ?? null,
     buffer: bufferAhead(video),
-    latency: engine?.latency ?? null,
+    latency: latency === null ? null : distance(latency),
     targetLatency: engine?.targetLatency ?? null,
-    wallLatency: wall === null ? null : wall / 1000,
+    wallLatency: wall === null ? null : distance(wall / 1000),
     rate: video.playbackRate,
     decoded: frames.totalVideoFrames,
     dropped: frames.droppedVideoFrames,

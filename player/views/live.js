@@ -7,7 +7,7 @@ import { PublisherPanel } from "./publisher.js";
 const STATES = {
   live: "on air",
   starting: "starting",
-  down: "down: the source will be started again by itself",
+  down: "down: the channel goes on by itself once its source is back",
   idle: "waiting for a publisher",
   ended: "over",
 };

@@ -11,7 +11,8 @@ from playwright.async_api import Browser, Page
 
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
-from tests.e2e.conftest import PATIENCE_SECONDS, POLL_SECONDS, new_page
+from tests.e2e.conftest import PATIENCE_SECONDS, POLL_SECONDS, SMALL, new_page, open_tab
+from tests.origin.ingest.studio import KEY, encoder_arguments, encoding
 from tests.ports import kept_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -24,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with kept_port() as port:
         config.write_text(
             f'[library]\npath = "{folder}"\n'
-            '[[live]]\nname = "studio"\nsource = "publish"\nladder = ["240p"]\n'
+            f'[[live]]\nname = "studio"\nsource = "publish"\npublish_key = "{KEY}"\nladder = ["240p"]\n'
             f"{copied_channel('picture')}"
             f'[[live]]\nname = "away"\nsource = "http://127.0.0.1:{port}/a.ts"\nladder = ["240p"]\n'
         )
@@ -63,6 +64,39 @@ async def test_a_channel_that_plays_has_no_words_over_its_picture(
         await asyncio.sleep(POLL_SECONDS)
     await page.wait_for_selector("#off-air", state="hidden")
     await page.close()
+
+
+WATCH = """void (async () => {
+  window.states = [];
+  for (;;) {
+    const all = await fetch("/api/live").then((answer) => answer.json());
+    const { state } = all.find(({ name }) => name === "studio");
+    document.dispatchEvent(new Event("visibilitychange"));
+    const shown = ["facts", "edge"].map((id) => document.getElementById(id).textContent);
+    const text = `${state}: ${shown.join(", ")}`;
+    if (text !== states.at(-1)) states.push(text);
+    await new Promise((done) => setTimeout(done, 200));
+  }
+})()"""
+"""Notes all that the page and the list say of the first channel, as one who looks at each moment."""
+
+
+async def test_a_publisher_that_reconnects_is_never_called_down(
+    browser: Browser, server: ServerProcess
+) -> None:
+    tab = await open_tab(browser, server.url, viewport=SMALL)
+    await tab.open("live/studio")
+    await tab.until("document.getElementById('facts').textContent.includes('waiting for a publisher')")
+    await tab.value(WATCH)
+    words = [*encoder_arguments().split(), "-method", "PUT", f"{server.url}/live/studio/ingest?key={KEY}"]
+    for _ in range(3):
+        await tab.value("void states.splice(0)")
+        with encoding(*words):
+            await tab.until("states.some((text) => text.startsWith('live') && text.includes('on air'))")
+        await tab.until("states.at(-1).startsWith('idle')")
+        states = await tab.value("states")
+        assert not [text for text in states if "down" in text or ", -" in text], states
+    await tab.page.context.close()
 
 
 async def test_a_frame_says_that_nothing_is_on_air(browser: Browser, server: ServerProcess) -> None:
