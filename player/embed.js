@@ -92,8 +92,12 @@ function playHls(address, isLive, start = Number(query.get("start"))) {
       recover(hls, address, data);
       return;
     }
-    say("Nothing is on air at the moment.");
     hls.destroy();
+    if (data.details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR) {
+      say("This can't be played here.");
+      return;
+    }
+    say("Nothing is on air at the moment.");
     setTimeout(() => playHls(address, isLive), AGAIN_MS);
   });
   hls.loadSource(address);

@@ -13,6 +13,9 @@ const MEDIA_ERROR_PAUSE_MS = 5000;
 /** Nearer to the end of what can be sought to than this a viewer is live. */
 const AT_LIVE_S = 3;
 
+/** Time of playing after which a picture and a sound must have been decoded. */
+const DECODED_AFTER_S = 3;
+
 /** The engine of each mode; "hls" is the browser's own affair where it has no Media Source Extensions. */
 const ENGINES = { file: NativeEngine, native: NativeEngine, hls: HlsEngine, dash: ShakaEngine };
 
@@ -44,6 +47,7 @@ export class Playback extends EventTarget {
   #language = null;
   #wantedDate = null;
   #leaving = null;
+  #missing = "";
   source = null;
   /** @type {Engine|null} */
   engine = null;
@@ -53,7 +57,7 @@ export class Playback extends EventTarget {
     super();
     this.video = video;
     video.addEventListener("error", () => this.#onNativeError());
-    video.addEventListener("playing", () => this.#message(""));
+    video.addEventListener("playing", () => this.#message(this.#missing));
     video.textTracks.addEventListener("change", () => this.#changed());
     setInterval(() => this.#check(), CHECK_EVERY_MS);
   }
@@ -61,7 +65,8 @@ export class Playback extends EventTarget {
   /**
    * @param source {key, mode: "file"|"hls"|"dash"|"native", isLive, url, start (s), buffer (s) or 0, level (index) or -1};
    *   of a channel also date, from where it goes on or null; of a film thumbnails, of a whole file subtitles, as the
-   *   library's list has them
+   *   library's list has them, tracks {picture, sound}: the names of their codecs, "" without one, and plays {file, hls}:
+   *   in which ways the browser says that it plays it
    * @param play whether to begin by itself
    */
   open(source, play) {
@@ -74,6 +79,7 @@ export class Playback extends EventTarget {
   close() {
     this.#retry.reset();
     this.#progress.reset();
+    this.#missing = "";
     this.#message("");
     this.#unload();
     this.source = null;
@@ -152,7 +158,7 @@ export class Playback extends EventTarget {
     // Asked before the element: Chromium answers "maybe" to m3u8 and then plays it without our levels and latency.
     const Chosen = ENGINES[source.mode].isSupported?.() === false ? NativeEngine : ENGINES[source.mode];
     if (Chosen === NativeEngine && source.mode !== "file" && !(NativeEngine.playsHls() && source.mode !== "dash")) {
-      this.#message("This browser can't play adaptive streams. Choose “Whole file”, or use a newer browser.");
+      this.#message(`This browser can't play adaptive streams. ${source.plays?.file ? "Choose “Whole file”, or use" : "Use"} a newer browser.`);
       return;
     }
     const engine = new Chosen(this.video, source, start, {
@@ -176,6 +182,10 @@ export class Playback extends EventTarget {
 
   #onEngineError({ kind, isGone }) {
     const { engine } = this;
+    if (kind === "codecs") {
+      this.#refuse();
+      return;
+    }
     if (kind === "media" && engine.recover && performance.now() - this.#mediaErrorAt > MEDIA_ERROR_PAUSE_MS) {
       this.#mediaErrorAt = performance.now();
       this.recoveries += 1;
@@ -202,10 +212,40 @@ export class Playback extends EventTarget {
     if (answer?.status === 404) {
       this.#message("This file isn't in the library any more. Choose another one.");
     } else if (answer?.ok && this.video.error?.code !== MediaError.MEDIA_ERR_NETWORK) {
-      this.#message("This browser can't play this file. Try “Adaptive”, or download the file and use another player.");
+      this.#refuse();
     } else {
       this.#again("The connection to the server was lost.", () => this.#rebuild());
     }
+  }
+
+  /** What a viewer can do where the browser can't play an item in the way that was tried. */
+  get #advice() {
+    const { mode, plays } = this.source;
+    const other = mode === "file" ? plays?.hls && "“Adaptive”" : plays?.file && "“Whole file”";
+    return other ? `Try ${other}, or download the file and use another player.` : "Download the file and use another player.";
+  }
+
+  #refuse() {
+    const { mode, isLive } = this.source;
+    if (isLive) this.#message("This browser can't play this channel. Use another browser or player.");
+    else this.#message(`This browser can't play this ${mode === "file" ? "file" : "film in segments"}. ${this.#advice}`);
+  }
+
+  /** Says so where time passes without the picture or the sound that a file has: browsers play on without. */
+  #noticeWhatIsMissing() {
+    const { tracks } = this.source;
+    const { video } = this;
+    if (!tracks || document.hidden || video.remote?.state === "connected") return;
+    if (playedSeconds(video) < DECODED_AFTER_S && !video.ended) return;
+    const missing = [
+      tracks.picture && video.getVideoPlaybackQuality().totalVideoFrames === 0 && ["picture", tracks.picture],
+      tracks.sound && hasSound(video) === false && ["sound", tracks.sound],
+    ].filter(Boolean);
+    const [names, codecs] = [0, 1].map((index) => missing.map((one) => one[index]).join(" and "));
+    const text = missing.length && `The file plays without ${names}: this browser decodes none of its ${codecs}. ${this.#advice}`;
+    if ((text || "") === this.#missing) return;
+    this.#missing = text || "";
+    this.#message(this.#missing);
   }
 
   #again(text, action) {
@@ -233,12 +273,13 @@ export class Playback extends EventTarget {
   #check() {
     if (!this.source) return;
     this.#goToWantedDate();
+    this.#noticeWhatIsMissing();
     this.#progress.check(this.video, LIVE_STUCK_MS, {
       moved: () => {
         if (!this.#troubled || this.#retry.pending) return;
         this.#troubled = false;
         this.#retry.reset();
-        this.#message("");
+        this.#message(this.#missing);
       },
       stuck: () => {
         if (this.source.isLive) this.#again("The channel stopped.", () => this.#rebuild());
@@ -261,4 +302,15 @@ export class Playback extends EventTarget {
   #changed() {
     this.dispatchEvent(new Event("change"));
   }
+}
+
+function playedSeconds({ played }) {
+  return Array.from({ length: played.length }, (_, index) => played.end(index) - played.start(index)).reduce((sum, one) => sum + one, 0);
+}
+
+/** Whether a sound is decoded, as each browser says it in its own way; null where it doesn't. */
+function hasSound(video) {
+  if (video.audioTracks) return video.audioTracks.length > 0;
+  if (video.mozHasAudio !== undefined) return video.mozHasAudio;
+  return video.webkitAudioDecodedByteCount === undefined ? null : video.webkitAudioDecodedByteCount > 0;
 }

@@ -21,7 +21,16 @@ from packager.library.file_listing import (
     ListingLimits,
     Renditions,
 )
-from packager.library.file_probe import CONTAINERS, NO_TEXT, Facts, ProbeLimits, TextFacts, probe
+from packager.library.file_probe import (
+    CONTAINERS,
+    NO_TEXT,
+    UNREAD_ENDINGS,
+    Facts,
+    ProbeLimits,
+    TextFacts,
+    probe,
+    unread_reason,
+)
 from packager.library.library_search import ListedSubfolder, ViewItem, ViewLimits, ViewQuery, Views
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import BusyError, Tools
@@ -142,7 +151,7 @@ class Catalogue:
         self._text = text
         self._thumbnails = thumbnails
         self.limits = limits
-        self.listing = FileListing(files, CONTAINERS, limits.listing)
+        self.listing = FileListing(files, UNREAD_ENDINGS.union(CONTAINERS), limits.listing)
         # The one that wasn't asked for for longest comes first, in both.
         self._known: OrderedDict[Renditions | File, Facts] = OrderedDict()
         self._unknown: OrderedDict[Renditions | File, None] = OrderedDict()
@@ -309,6 +318,9 @@ class Catalogue:
 
     async def _facts(self, item: Renditions | File) -> Facts:
         run = self._files.threads.run
+        unread = unread_reason(item.path) if isinstance(item, File) else None
+        if unread is not None:
+            return Facts(reason=unread, obstacle=unread)
         obstacle = await run(self._obstacle, item.path)
         text = NO_TEXT if obstacle else await run(self._text, item.path)
         thumbnails = False if obstacle else await run(self._thumbnails, item.path)
@@ -321,7 +333,7 @@ class Catalogue:
         except OSError as error:
             raise BusyError(str(error)) from error
         with contextlib.closing(readable):
-            facts = await probe(readable.path, self._tools, self.limits.probe)
+            facts = await probe(readable.path, self._tools, self.limits.probe, is_packaged=obstacle is None)
         return replace(facts, obstacle=obstacle, text=text, thumbnails=thumbnails)
 
 

@@ -25,8 +25,8 @@ AAC_TYPES = {"LC": 2, "HE-AAC": 5, "HE-AACv2": 29, "xHE-AAC": 42, "Main": 1}
 
 OTHERS = {
     "vp8": "vp8", "mpeg4": "mp4v.20.9", "mp3": "mp3", "opus": "opus", "vorbis": "vorbis", "flac": "flac",
-    "ac3": "ac-3", "eac3": "ec-3", "alac": "alac", "theora": "theora", "pcm_s16le": "1", "pcm_u8": "1",
-    "pcm_f32le": "3",
+    "ac3": "ac-3", "eac3": "ec-3", "alac": "alac", "theora": "theora", "pcm_s16le": "1", "pcm_s24le": "1",
+    "pcm_u8": "1", "pcm_f32le": "3",
 }  # fmt: skip
 """Those without a profile; numbers are the format tags of WAVE."""
 

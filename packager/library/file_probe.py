@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
@@ -39,9 +39,32 @@ DECODERS = (
 )
 """Decoders that ffprobe may use on the library's files."""
 
+UNREAD = (
+    "mpg mpeg mpe m1v m2v m2p m2t vob evo divx asf rm rmvb ogv ogm f4v wtv dv mxf trp qt ivf "
+    "aif aiff wma ac3 eac3 dts ape wv tta mpc amr ra mp2 au caf spx"
+)
+"""Extensions of films and sounds that are listed without a look into them: most browsers play none."""
+
+UNREAD_ENDINGS = frozenset(f".{name}" for name in UNREAD.split())
+
+_PCM = frozenset({"pcm_s16le", "pcm_s24le", "pcm_u8", "pcm_f32le"})
+_MP4 = frozenset({"h264", "vp9", "av1", "aac", "mp3", "opus", "flac"})
+
+BROWSER_CODECS = {
+    "mov": _MP4,
+    "matroska": frozenset({"vp8", "vp9", "av1", "opus", "vorbis"}),
+    "mp3": frozenset({"mp3"}),
+    "aac": frozenset({"aac"}),
+    "ogg": frozenset({"opus", "vorbis", "flac"}),
+    "flac": frozenset({"flac"}),
+    "wav": _PCM,
+}
+"""What most browsers play of each kind of file; the demuxers are those of `CONTAINERS`."""
+
 BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".mka", ".ts", ".m2ts", ".mts", ".avi", ".wmv", ".flv"}
-BROWSER_VIDEO = frozenset({"h264", "vp8", "vp9", "av1"})
-BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_u8", "pcm_f32le"})
+PACKAGED_CONTAINERS = frozenset({"mov", "matroska", "mpegts"})
+"""Demuxers of files that HLS can be made of; its segments are MP4."""
+
 BROWSER_PIXELS = re.compile(r"yuvj?420p")
 
 
@@ -95,7 +118,7 @@ class Facts:
         frame_rate: of the first video stream, in frames a second.
         codecs: ffmpeg's names of the streams' codecs, video first.
         codec_strings: what browsers are asked with for each of them.
-        reason: why most browsers can't play it; None if they can.
+        reason: why most browsers can't play it, neither as a whole nor in segments; None if they can.
         obstacle: why it can't be served as HLS; None if it can, or nobody asked.
         text: its subtitles and chapters, of what can be served as HLS.
         thumbnails: whether there are small pictures of it.
@@ -133,12 +156,21 @@ class ProbeLimits:
 DEFAULT_LIMITS = ProbeLimits()
 
 
-async def probe(path: Path, tools: Tools, limits: ProbeLimits = DEFAULT_LIMITS) -> Facts:
+def unread_reason(path: str) -> str | None:
+    """Return why a listed file isn't looked into; None if it is."""
+    ending = PurePosixPath(path).suffix.lower()
+    return f"the server doesn't read {ending[1:].upper()} files" if ending in UNREAD_ENDINGS else None
+
+
+async def probe(
+    path: Path, tools: Tools, limits: ProbeLimits = DEFAULT_LIMITS, *, is_packaged: bool = False
+) -> Facts:
     """Ask ffprobe what a file carries.
 
     Args:
         path: the file; its ending names the one demuxer that may open it.
         limits: how long it may take, and what it may give.
+        is_packaged: whether there is HLS of it, which may play where the file doesn't.
 
     Returns:
         The facts; a file that can't be read has its error as the reason.
@@ -146,7 +178,7 @@ async def probe(path: Path, tools: Tools, limits: ProbeLimits = DEFAULT_LIMITS) 
     Raises:
         BusyError: ffprobe can't be started now.
     """
-    wanted = "format=duration:stream_side_data=rotation:stream="
+    wanted = "format=duration:stream_side_data=rotation,side_data_type:stream="
     wanted += "codec_type,codec_name,codec_tag_string,profile,level,pix_fmt,width,height,avg_frame_rate"
     options = {
         "max_pixels": MAX_PIXELS,
@@ -169,10 +201,10 @@ async def probe(path: Path, tools: Tools, limits: ProbeLimits = DEFAULT_LIMITS) 
         raise
     except (ToolsError, ValueError) as error:
         return Facts(reason=f"can't be read: {str(error).removeprefix(f'{local_input(path)}: ')}")
-    return _facts_of(answer, path.suffix.lower())
+    return _facts_of(answer, path.suffix.lower(), is_packaged=is_packaged)
 
 
-def _facts_of(answer: dict[str, Any], suffix: str) -> Facts:
+def _facts_of(answer: dict[str, Any], suffix: str, *, is_packaged: bool) -> Facts:
     streams = [
         stream
         for stream in answer.get("streams", [])
@@ -194,7 +226,7 @@ def _facts_of(answer: dict[str, Any], suffix: str) -> Facts:
         frame_rate=_frame_rate(str(video.get("avg_frame_rate", ""))),
         codecs=tuple(str(stream.get("codec_name", "unknown")) for stream in streams[:MAX_CODECS]),
         codec_strings=tuple(map(codec_string, streams[:MAX_CODECS])),
-        reason=_reason(streams, suffix),
+        reason=_reason(streams, suffix, is_packaged=is_packaged),
     )
 
 
@@ -212,18 +244,45 @@ def _frame_rate(text: str) -> float | None:
     return round(float(rate), 3) if 0 < rate < MAX_FRAME_RATE else None
 
 
-def _reason(streams: Sequence[dict[str, Any]], suffix: str) -> str | None:
+def _reason(streams: Sequence[dict[str, Any]], suffix: str, *, is_packaged: bool) -> str | None:
     if not streams:
         return "there is neither video nor audio in it"
-    for stream in streams:
-        codec, kind = str(stream.get("codec_name", "unknown")), stream["codec_type"]
-        if stream.get("codec_tag_string") in ("encv", "enca"):
-            return "it is encrypted"
-        if codec not in (BROWSER_VIDEO if kind == "video" else BROWSER_AUDIO):
-            return f"most browsers don't play {codec} {kind}"
-        pixels = stream.get("pix_fmt")
-        if codec == "h264" and pixels and not BROWSER_PIXELS.fullmatch(pixels):
-            return f"most browsers don't play H.264 {stream.get('profile', '')} ({pixels})"
+    if any(map(_is_encrypted, streams)):
+        return "it is encrypted"
+    container = CONTAINERS[suffix]
+    in_segments = _refusal(streams, _MP4) if is_packaged and container in PACKAGED_CONTAINERS else ""
+    if in_segments is None:
+        return None
     if suffix not in BROWSER_CONTAINERS:
-        return f"browsers don't play {suffix[1:].upper()} files; repackaged as MP4 it would play"
+        refusal = _refusal(streams, _MP4.union(*BROWSER_CODECS.values()))
+        return refusal or f"browsers don't play {suffix[1:].upper()} files; repackaged as MP4 it would play"
+    refusal = _refusal(streams, BROWSER_CODECS[container])
+    if refusal is not None and _refusal(streams, _MP4.union(*BROWSER_CODECS.values())) is None:
+        return f"{refusal} in {suffix[1:].upper()} files"
+    return refusal
+
+
+def _is_encrypted(stream: dict[str, Any]) -> bool:
+    # ISO/IEC 23001-7 §4.2: the sample entries of protected streams, of which ffprobe may name the codec.
+    kinds = (str(one.get("side_data_type", "")) for one in stream.get("side_data_list", ()))
+    return stream.get("codec_tag_string") in ("encv", "enca") or any(
+        kind.startswith("Encryption") for kind in kinds
+    )
+
+
+def _refusal(streams: Sequence[dict[str, Any]], codecs: frozenset[str]) -> str | None:
+    """Return why no picture or no sound plays of a file whose other streams may; None if both play."""
+    for kind in ("video", "audio"):
+        refusals = [_refusal_of(stream, codecs) for stream in streams if stream["codec_type"] == kind]
+        if refusals and all(refusals):
+            return refusals[0]
+    return None
+
+
+def _refusal_of(stream: dict[str, Any], codecs: frozenset[str]) -> str | None:
+    codec, pixels = str(stream.get("codec_name", "unknown")), stream.get("pix_fmt")
+    if codec not in codecs:
+        return f"most browsers don't play {codec} {stream['codec_type']}"
+    if codec == "h264" and pixels and not BROWSER_PIXELS.fullmatch(pixels):
+        return f"most browsers don't play H.264 {stream.get('profile', '')} ({pixels})"
     return None

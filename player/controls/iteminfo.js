@@ -11,6 +11,8 @@ export class Stage {
   /** The modes that the item offers. */
   modes = [];
   #offAir = "";
+  /** Why what was chosen can't be played; "" where nothing was chosen. */
+  #refused = "";
 
   constructor(playback) {
     this.playback = playback;
@@ -18,12 +20,13 @@ export class Stage {
     byId("modes").addEventListener("change", (event) => this.onMode(event.target.value));
     byId("clock").addEventListener("change", (event) => this.#goToTime(event.target.value));
     playback.addEventListener("message", (event) => say(byId("status"), event.detail));
-    playback.addEventListener("change", () => { byId("idle").hidden = playback.source !== null; });
+    playback.addEventListener("change", () => this.#showIdle());
     setInterval(() => this.#refresh(), REFRESH_MS);
   }
 
   /** @param modes which ways to play it the item offers */
   present({ title, facts, source, modes }, play) {
+    this.#refused = "";
     this.modes = modes;
     say(byId("title"), title);
     say(byId("facts"), facts);
@@ -64,10 +67,27 @@ export class Stage {
   }
 
   clear(text) {
+    this.#empty("Nothing chosen", text);
+  }
+
+  /** Shows an item that can't be played: what it is, why, and what can be done. */
+  refuse({ title, facts, reason, advice }) {
+    const sentence = `${title} can't be played here: ${reason}.`;
+    this.#empty(title, facts, sentence);
+    say(byId("status"), `${sentence} ${advice}`);
+  }
+
+  #showIdle() {
+    byId("idle").hidden = this.playback.source !== null;
+    say(byId("idle"), this.#refused || "Choose something to play.");
+  }
+
+  #empty(title, facts, refused = "") {
     this.modes = [];
+    this.#refused = refused;
     this.playback.close();
-    say(byId("title"), "Nothing chosen");
-    say(byId("facts"), text);
+    say(byId("title"), title);
+    say(byId("facts"), facts);
     byId("modes").hidden = true;
     byId("clock-box").hidden = true;
     this.offerFile(null);

@@ -25,7 +25,10 @@ export class Settings {
     this.#menu.addEventListener("beforetoggle", ({ newState }) => newState === "open" && this.#place());
     this.#menu.addEventListener("toggle", ({ newState }) => {
       this.#button.setAttribute("aria-expanded", String(newState === "open"));
-      if (newState === "open") this.#menu.querySelector("label:not([hidden]) select").focus();
+      if (newState !== "open") return;
+      const beyond = GAP_PX - this.#menu.getBoundingClientRect().top;
+      if (beyond > 0) this.#menu.style.setProperty("--bottom", `${innerHeight - this.#menu.offsetHeight - GAP_PX}px`);
+      this.#menu.querySelector("label:not([hidden]) select").focus({ preventScroll: true });
     });
     // It stays where it was opened, which the button doesn't.
     addEventListener("resize", () => this.#menu.hidePopover());
@@ -37,8 +40,8 @@ export class Settings {
 
   #place() {
     const box = this.#button.getBoundingClientRect();
-    this.#menu.style.right = `${Math.max(document.documentElement.clientWidth - box.right, GAP_PX)}px`;
-    this.#menu.style.bottom = `${innerHeight - box.top + GAP_PX}px`;
+    this.#menu.style.setProperty("--right", `${Math.max(document.documentElement.clientWidth - box.right, GAP_PX)}px`);
+    this.#menu.style.setProperty("--bottom", `${innerHeight - box.top + GAP_PX}px`);
   }
 
   #show() {

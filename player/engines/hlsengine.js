@@ -6,6 +6,9 @@ const VOD_BUFFER_S = 30;
 const BACK_BUFFER_S = 30;
 const CATCH_UP_RATE = 1.08;
 
+/** What hls.js says where the browser has no decoder for any of the levels. */
+const UNSUPPORTED = [Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR, Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR];
+
 export class HlsEngine {
   hls;
   ready = null;
@@ -30,7 +33,8 @@ export class HlsEngine {
     for (const event of [MANIFEST_PARSED, LEVELS_UPDATED, LEVEL_SWITCHED, SUBTITLE_TRACK_SWITCH]) hls.on(event, () => changed());
     hls.on(SUBTITLE_TRACKS_UPDATED, () => changed({ captions: true }));
     hls.on(ERROR, (_, data) => data.fatal && failed({
-      kind: { [Hls.ErrorTypes.MEDIA_ERROR]: "media", [Hls.ErrorTypes.NETWORK_ERROR]: "network" }[data.type] ?? "other",
+      kind: UNSUPPORTED.includes(data.details) ? "codecs"
+        : { [Hls.ErrorTypes.MEDIA_ERROR]: "media", [Hls.ErrorTypes.NETWORK_ERROR]: "network" }[data.type] ?? "other",
       isGone: data.response?.code === 404,
     }));
     hls.loadSource(url);

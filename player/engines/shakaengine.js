@@ -61,7 +61,8 @@ export class ShakaEngine {
   #fail(error) {
     const { Category, Code, Severity } = window.shaka?.util.Error ?? {};
     if (this.#isOver || error.code === Code?.LOAD_INTERRUPTED || error.severity === Severity?.RECOVERABLE) return;
-    const kind = error.category === Category?.NETWORK ? "network" : error.category === Category?.MEDIA ? "media" : "other";
+    const kind = error.code === Code?.CONTENT_UNSUPPORTED_BY_BROWSER ? "codecs"
+      : error.category === Category?.NETWORK ? "network" : error.category === Category?.MEDIA ? "media" : "other";
     this.#report.failed({ kind, isGone: error.code === Code?.BAD_HTTP_STATUS && error.data?.[1] === 404 });
   }
 

@@ -1,6 +1,6 @@
 // The library view: folders, titles and files as one list that is searched and sorted, and what is chosen of it.
 
-import { codecNames, isSmooth, judge } from "../engines/capabilities.js";
+import { codecNames, isSmooth, judge, tracksOf } from "../engines/capabilities.js";
 import { byId, bytes, clock, count, el, encodePath, getPage, say } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { Posters } from "./posters.js";
@@ -120,8 +120,10 @@ export class LibraryView {
     if (!item) return this.stage.clear(isItem ? `“${path}” isn't in the library.` : "");
     const can = judge(item);
     if (can.reason && !options.has("anyway")) {
-      this.stage.clear(`${item.path} can't be played here: ${can.reason}.`);
-      return this.stage.offerFile(item.media, `#library/${encodePath(item.path)}?anyway=1`);
+      this.stage.refuse({ title: item.name, facts: describe(item), reason: can.reason, advice: adviceFor(item) });
+      this.stage.offerFile(item.media, `#library/${encodePath(item.path)}?anyway=1`);
+      if (isItem) this.stage.bringIntoView();
+      return undefined;
     }
     const addresses = addressesOf(item);
     const best = can.hls && (item.kind === "title" || !can.file) ? "hls" : "file";
@@ -145,6 +147,8 @@ export class LibraryView {
         chapters: item.chapters,
         thumbnails: item.thumbnails,
         frameRate: item.frame_rate,
+        tracks: tracksOf(item),
+        plays: can,
         start: same ? video.currentTime : number("t", 0),
         buffer: number("buffer", 0),
         level: number("level", -1),
@@ -228,6 +232,11 @@ export class LibraryView {
   }
 }
 
+/** What can be done with an item that this browser can't play. */
+const adviceFor = (item) => (item.content_type
+  ? "Try another browser, download the file for another player, or play it anyway: some browsers play more than they say."
+  : "Download the file and try another player, such as VLC; a copy as MP4 with H.264 and AAC plays here.");
+
 function describe(item) {
   const renditions = item.renditions?.map((name) => name.match(/\.(\d+p)\./)?.[1] ?? name);
   return [
@@ -237,6 +246,7 @@ function describe(item) {
     item.size && bytes(item.size),
     item.subtitles?.length && `subtitles: ${item.subtitles.map((one) => one.name).join(", ")}`,
     item.codecs && codecNames(item).join(", "),
+    item.playable === false && item.codecs && !judge(item).reason && `elsewhere: ${item.reason}`,
   ].filter(Boolean).join(" · ");
 }
 

@@ -164,7 +164,7 @@ async def test_what_a_browser_cant_play_is_listed_with_its_reason(
     await tab.screenshot("library-own")
     # It is the browser that says so: whoever knows better may try, and can have the file in any case.
     await row.click()
-    await tab.until("document.getElementById('facts').textContent.includes('doesn\\'t play')")
+    await tab.until("document.getElementById('status').textContent.includes('doesn\\'t play')")
     download = tab.page.get_by_role("link", name="Download")
     assert await download.get_attribute("href") == "/media/old%20%3Cb%3Efilm.avi"
     await tab.page.get_by_role("link", name="Play anyway").click()

@@ -58,6 +58,40 @@ async def test_what_browsers_play_has_no_reason_and_the_rest_says_why(tools: Too
     assert str(facts["broken.mp4"].reason).startswith("can't be read: ")
 
 
+async def test_files_that_arent_looked_into_are_listed_with_their_reason(tmp_path: Path) -> None:
+    for name in ("disc/VTS_01_1.VOB", "old.rm", "tape.aiff", "notes.nfo", "cover.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"anything")
+    facts = await listed(tmp_path, None)
+    assert {path: one.reason for path, one in facts.items()} == {
+        "disc/VTS_01_1.VOB": "the server doesn't read VOB files",
+        "old.rm": "the server doesn't read RM files",
+        "tape.aiff": "the server doesn't read AIFF files",
+    }
+
+
+async def test_what_plays_in_segments_or_by_one_of_its_sounds_has_no_reason(
+    tools: Tools, tmp_path: Path
+) -> None:
+    """Matroska, MPEG-TS and a second sound play as HLS; PCM plays in WAVE files alone."""
+    two = ("-f", "lavfi", "-i", "sine=duration=1", "-map", "0:v", "-map", "1:a", "-map", "1:a")
+    make(tools, tmp_path / "box.mkv", *H264)
+    make(tools, tmp_path / "box.ts", *H264)
+    make(tools, tmp_path / "two.mkv", *PICTURE, *two, *H264[len(PICTURE) :], "-c:a:0", "ac3", "-c:a:1", "aac")
+    make(tools, tmp_path / "silent.mkv", *PICTURE, *two[:8], *H264[len(PICTURE) :], "-c:a", "ac3")
+    make(tools, tmp_path / "camera.mov", *PICTURE, *two[:8], *H264[len(PICTURE) :], "-c:a", "pcm_s16le")
+    make(tools, tmp_path / "studio.wav", *SOUND[:4], "-c:a", "pcm_s24le")
+    facts = await listed(tmp_path, tools)
+    assert {path: one.reason for path, one in facts.items()} == {
+        "box.mkv": None,
+        "box.ts": None,
+        "camera.mov": "most browsers don't play pcm_s16le audio in MOV files",
+        "silent.mkv": "most browsers don't play ac3 audio",
+        "studio.wav": None,
+        "two.mkv": None,
+    }
+
+
 async def test_a_file_that_says_to_have_billions_of_samples_takes_bounded_memory_of_ffprobe(
     tools: Tools, tmp_path: Path
 ) -> None:
