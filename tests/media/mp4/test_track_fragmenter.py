@@ -34,11 +34,11 @@ def test_a_sample_lasts_at_most_as_long_as_can_be_written(track: FragmentTrack) 
 
 def test_pictures_whose_times_jump_further_are_refused(track: FragmentTrack) -> None:
     track.add_picture(0, 0, b"a", is_sync=True)
-    with pytest.raises(MalformedError, match="picture jump"):
+    with pytest.raises(MalformedError, match="video times jump"):
         track.add_picture(LONGEST + 1, LONGEST + 1, b"b", is_sync=True)
 
 
 def test_sound_whose_times_jump_further_is_refused(track: FragmentTrack) -> None:
     track.add_sound(0, 1024, b"a")
-    with pytest.raises(MalformedError, match="sound jump"):
+    with pytest.raises(MalformedError, match="audio times jump"):
         track.add_sound(LONGEST + 1, 1024, b"b")
