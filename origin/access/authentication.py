@@ -47,7 +47,7 @@ FIRST_DELAY_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuessLimits:
-    """How answers to wrong passwords are delayed, and what is remembered of them.
+    """Limits of the delays of answers to wrong passwords.
 
     Attributes:
         forgotten_seconds: an address without wrong passwords for so long is forgotten.

@@ -22,7 +22,7 @@ class WebhookLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusalLogLimits:
-    """How many refused clients are logged, so that strangers can't fill the log.
+    """Limits of log lines about refused clients, so that strangers can't fill the log.
 
     Attributes:
         seconds: in which the following are counted.

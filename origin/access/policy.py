@@ -36,7 +36,7 @@ _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-
 
 @dataclass(frozen=True, slots=True)
 class AccessOptions:
-    """Which areas are protected, and how.
+    """The protected areas, and their protection.
 
     Attributes:
         protected: those of ``api``, ``health`` and ``metrics`` that need the token.

@@ -9,7 +9,7 @@ from origin.access.publish_keys import PublishKeys
 
 
 class Publishers:
-    """Lets in who may change a live channel.
+    """Checks who may change a live channel.
 
     Args:
         keys: of the channels, and the administrator's.
@@ -20,7 +20,7 @@ class Publishers:
         self._keys = keys
 
     async def authorize(self, request: Request, channel: str) -> None:
-        """Let a publisher in, wherever the request comes from.
+        """Admit a publisher, wherever the request comes from.
 
         Args:
             request: with the channel's key or the administrator's token.

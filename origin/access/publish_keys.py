@@ -38,7 +38,7 @@ class PublishKeys:
         return "" if key is None else key.text
 
     def rotate(self, keys: Mapping[str, str]) -> frozenset[str]:
-        """Take other keys from now on.
+        """Replace the keys.
 
         Args:
             keys: as of the constructor; the other channels keep theirs.

@@ -468,7 +468,7 @@ class _Judge:
 
 
 def _piece(url: str, one: m3u8.Segment | m3u8.InitializationSection) -> CheckedPiece | None:
-    """Say where a segment or an init segment is; None where its range follows another one's."""
+    """Return the place of a segment or an init segment; None if its range follows another one's."""
     if not one.byterange:
         return CheckedPiece(urljoin(url, one.uri))
     length, _, offset = str(one.byterange).partition("@")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Verdict(enum.StrEnum):
-    """How bad a finding is."""
+    """The severity of a finding."""
 
     GOOD = "ok"
     ADVICE = "note"

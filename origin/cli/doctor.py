@@ -49,7 +49,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorTimeouts:
-    """How long looking may take.
+    """Timeouts of the checks.
 
     Attributes:
         answer_seconds: Time for whoever has a port to say whether it is a Headwater.

@@ -28,7 +28,7 @@ NOTE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketCheckTimeouts:
-    """How long looking at a bucket may take, and what is still well.
+    """Timeouts of the checks of a bucket.
 
     Attributes:
         requests: of S3.

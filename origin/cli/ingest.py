@@ -33,7 +33,7 @@ FINAL = frozenset((400, 401, 403, 404, 405, 409, 415, 421))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
-    """How long a server is waited for.
+    """Timeouts of waiting for a server.
 
     Attributes:
         answer_seconds: For a connection, and for an answer once all is sent.
@@ -51,7 +51,7 @@ DEFAULT_OPTIONS = PushOptions()
 
 @dataclass(frozen=True, slots=True)
 class IngestTarget:
-    """Where a stream is published.
+    """The address at which a stream is published.
 
     Attributes:
         origin: ``http://HOST:PORT`` or ``https://HOST:PORT``.

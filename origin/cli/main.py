@@ -317,7 +317,7 @@ def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) 
     help="TOML file. [default: headwater.toml]",
 )
 def doctor(file: Path | None) -> None:
-    """Say what this machine lacks, or has set badly, for the configuration: a line each, with what to do.
+    """List faults of this machine for the configuration, a line each with advice.
 
     The exit status is 1 when something that is configured can't work.
     """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 DEMO_RTMP_PORT = 1935
-"""Where encoders expect RTMP."""
+"""The port at which encoders expect RTMP."""
 
 
 def demo_rtmp_port(host: str) -> int:

@@ -38,7 +38,7 @@ MODE = 0o600
 ADMIN_TOKEN = "server.admin_token"  # noqa: S105  # a name
 
 MOST_REPLACEMENTS = 100
-"""How often the file may be replaced by other servers while it is being opened."""
+"""Most replacements of the file by other servers while it is being opened."""
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{16,256}")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

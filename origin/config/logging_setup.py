@@ -37,7 +37,7 @@ LINES_WAITING = 1000
 NO_FIELDS: Mapping[str, int] = MappingProxyType({})
 
 LAST_SECONDS = 1.0
-"""How long the end of the program waits for them."""
+"""Longest wait of the program's end for lines of the log."""
 
 
 class LineQueue(logging.handlers.QueueHandler):
@@ -56,7 +56,7 @@ class LineQueue(logging.handlers.QueueHandler):
         self._writer.start()
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Take a line, to be written soon."""
+        """Queue a line, to be written soon."""
         try:
             super().enqueue(record)
         except queue.Full:
@@ -163,7 +163,7 @@ def add_fields(
 
 
 def conceal(redactor: Redactor, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Take the secrets out of all that a line says, tracebacks included."""
+    """Redact the secrets in a line of the log, tracebacks included."""
     for key, value in event.items():
         # Those with a first "_" are structlog's own, and never written.
         if not key.startswith("_") and not isinstance(value, bool | int | float | None):

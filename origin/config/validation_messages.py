@@ -40,7 +40,7 @@ def explain(message: str) -> str:
 
 
 def reason(message: str, kind: Any) -> str:
-    """Say what a value must be.
+    """Return the description of a valid value.
 
     Args:
         message: msgspec's, without the location.

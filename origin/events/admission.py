@@ -19,12 +19,12 @@ class HasReaders(Protocol):
 
     @property
     def readers(self) -> int:
-        """How many readers the channel has."""
+        """Number of the channel's readers."""
         ...
 
 
 class Admission:
-    """Lets readers of event channels in as long as there is room for them.
+    """Admits readers of event channels as long as there is room for them.
 
     Args:
         counted: event channels and relays, whose readers are counted together; may change.

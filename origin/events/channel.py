@@ -65,7 +65,7 @@ class ChannelState:
 
     Attributes:
         beginning: number of the event with which new readers begin at the earliest; None for the oldest.
-        ended: whether its newest event is its end.
+        ended: whether the newest event is the channel's end.
         readers: how many it has in all processes.
     """
 
@@ -103,7 +103,7 @@ class Numbering(Protocol):
     """Numbers a channel's events where several nodes publish them; they come back by ``append_numbered``."""
 
     async def publish(self, events: Sequence[tuple[str, str]]) -> list[str]:
-        """Publish events, each by its type and its text, and give their ids.
+        """Publish events, each a type and a text, and return their ids.
 
         Raises:
             NumberingUnavailableError: they aren't published, or nobody knows.
@@ -126,26 +126,26 @@ class EventChannel:
     """A channel with its newest events and its readers.
 
     Args:
-        epoch: names this run of the channel: letters and digits.
+        epoch: the name of this run of the channel, letters and digits.
         options: its limits, or all that it offers.
-        clock: monotonic.
-        count: told how many bytes were written.
+        clock: returns monotonic seconds.
+        count: called with each number of bytes written.
 
     Attributes:
-        closed: whether it takes no more readers.
-        ended: whether its newest event is its end.
+        closed: whether no more readers are admitted.
+        ended: whether the newest event is the channel's end.
         published: number of events since the start.
-        entered: number of readers since the start.
+        entered: number of admitted readers since the start.
         gaps: seconds between events.
-        first_events: seconds from a reader's coming to its first event.
-        cleanups: seconds from when a reader's connection is gone until nothing of it is left.
+        first_events: seconds from a reader's admission to its first event.
+        cleanups: seconds from the end of a reader's connection to the release of the reader.
         polled: when the last long poll was answered, by the channel's clock.
-        readers_elsewhere: how many readers other processes have, by process.
-        readers_of_other_nodes: the same of the other nodes of a cluster.
-        on_publish: called with each event, as by what keeps it on disk.
-        on_entry: called with each change, as by what tells other processes.
-        stored: waits until what was published survives this process; None where nothing does.
-        numbering: publishes events where this process doesn't number them itself; else None.
+        readers_elsewhere: number of readers in other processes, by process.
+        readers_of_other_nodes: number of readers at the other nodes of a cluster.
+        on_publish: called with each event; keeps events on disk.
+        on_entry: called with each entry of the channel's log, for other processes.
+        stored: waits until published events are on disk; None if nothing keeps them.
+        numbering: numbers and publishes events in a cluster; None if this process numbers them.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class EventChannel:
             self.numbering.publish_later(name, str(text))
 
     async def publish_all(self, events: Sequence[tuple[str, str]]) -> list[str]:
-        """Publish events, each by its type and its text, and give their ids.
+        """Publish events, each a type and a text, and return their ids.
 
         Raises:
             ValueError: one is larger than all that is kept; those before it are published.
@@ -368,7 +368,7 @@ class EventChannel:
         self._write(event)
 
     def go_on_behind(self, epoch: str, offset: int, epochs: Sequence[PastEpoch]) -> None:
-        """Let the next event be the one behind an offset of an epoch, which was numbered elsewhere.
+        """Continue behind an offset of an epoch, which was numbered elsewhere.
 
         Args:
             offset: of the last event before.
@@ -378,7 +378,7 @@ class EventChannel:
         self.on_entry(Past())
 
     def skip_to(self, offset: int) -> None:
-        """Let the next event be one of this epoch, as those between are lost: readers are told of the gap."""
+        """Continue at an offset of this epoch; readers are sent a notice of the events lost between."""
         self.log.skip_to(self.log.begin + offset - 1)
         self.on_entry(Past())
 

@@ -193,7 +193,7 @@ class Readers:
         self._arm()
 
     def leave(self, reader: ChannelReader) -> None:
-        """Take a reader out; a second time does nothing."""
+        """Remove a reader; a second call does nothing."""
         if reader not in self._present:
             return
         del self._present[reader]
@@ -207,7 +207,7 @@ class Readers:
         reader.finish()
 
     def _hang_up(self, reader: ChannelReader) -> None:
-        """Take a reader out whose connection is gone."""
+        """Remove a reader whose connection is closed."""
         reader.gone = asyncio.get_running_loop().time()
         self.leave(reader)
 
@@ -249,7 +249,7 @@ class Readers:
         self._begin_flush()
 
     def end(self) -> None:
-        """Let all readers that are here now go when they have all events that there are now."""
+        """Disconnect each current reader behind the newest event."""
         if not self._present:
             self.flush_soon()
             return

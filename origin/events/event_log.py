@@ -72,7 +72,7 @@ def size_of(name: str, data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where in a channel's events a reader begins or goes on, and what it has missed.
+    """A reader's position in a channel's events, and the events that it has missed.
 
     Attributes:
         sequence: number of its first event in the log.
@@ -167,7 +167,7 @@ class EventLog:
 
     @property
     def offset(self) -> int:
-        """How many events of its epoch there were: the offset of the newest one."""
+        """Number of events of the epoch: the offset of the newest one."""
         return self.end - self.begin
 
     @property
@@ -215,7 +215,7 @@ class EventLog:
             self._past.append((epoch, position))
 
     def go_on_behind(self, epoch: str, offset: int) -> None:
-        """Let the next event be the one behind an offset of an epoch; what came before isn't known here."""
+        """Continue behind an offset of an epoch, whose earlier events aren't known here."""
         self.epoch, self.begin = epoch, self.end - offset
 
     def begin_epoch(self, epoch: str, begin: int) -> None:

@@ -1,4 +1,4 @@
-"""How an event is written for its readers: the same event and id in each format. Pure."""
+"""Formats of events for readers: the same event and id in each format. Pure."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ ENVELOPE_BYTES = 1024
 """White space that may surround an event's data."""
 
 ESCAPED = 3
-"""How much longer JSON may be than the text in it: it may write letters of two bytes with six."""
+"""Ratio of JSON's length to that of the text in it, at most: letters of two bytes may be written with six."""
 
 _NAME = re.compile(r"[^\0-\x1f\x7f]+")
 
@@ -42,7 +42,7 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RateLimit:
-    """How many events a channel takes per second, and how many at once (a token bucket).
+    """Limits a channel's events per second, with bursts (a token bucket).
 
     Args:
         clock: monotonic.
@@ -66,7 +66,7 @@ class RateLimit:
 
 
 class EventPublisher:
-    """Takes events for one channel from all who may publish to it."""
+    """Handles the publications of one channel's authorized publishers."""
 
     def __init__(
         self, channel: EventChannel, limits: EventPublishLimits, clock: Callable[[], float] = time.monotonic
@@ -77,7 +77,7 @@ class EventPublisher:
 
     @property
     def _most_bytes(self) -> int:
-        """How long the body of an event may be, in which JSON can escape each character."""
+        """Most bytes of an event's body, in which JSON can escape each character."""
         return ESCAPED * self._limits.event_bytes + ENVELOPE_BYTES
 
     def check_json(self, raw: bytes | str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from packager.sources.guarded_http import certificates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteTimeouts:
-    """How long a publisher waits.
+    """Timeouts of a remote publisher.
 
     Attributes:
         answer_seconds: for the server to take what is sent, and for its answer behind the last event.

@@ -93,7 +93,7 @@ class SharedEventChannel:
     # Publishing
 
     async def publish(self, events: Sequence[tuple[str, str]]) -> list[str]:
-        """Publish events, each by its type and its text, and give their ids.
+        """Publish events, each a type and a text, and return their ids.
 
         Raises:
             ValueError: one is larger than all that is kept; none is published.
@@ -114,7 +114,7 @@ class SharedEventChannel:
         self._append([(name, text)])
 
     def begin_answer(self) -> None:
-        """Let new readers begin with the next event, unless another node publishes an answer, too."""
+        """Begin with the next event for new readers, unless another node publishes an answer, too."""
         self.is_answering = True
         self._begins = not self._answers_elsewhere
 

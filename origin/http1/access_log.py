@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class RequestCounter:
-    """How many requests of one area were answered with one status, and the bytes of those answers' bodies."""
+    """Number of an area's requests with one status, and the bytes of their answers' bodies."""
 
     requests: int = 0
     sent_bytes: int = 0
@@ -36,11 +36,11 @@ class RequestCounters:
 
     @property
     def connections(self) -> int:
-        """How many connections of clients are open."""
+        """Number of open connections of clients."""
         return self._count_connections()
 
     def count_connections(self, count: Callable[[], int]) -> None:
-        """Say how open connections are counted, once there is who takes them."""
+        """Set the function that counts open connections."""
         self._count_connections = count
 
     def counter(self, area: str, status: int) -> RequestCounter:

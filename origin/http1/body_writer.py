@@ -148,7 +148,7 @@ class Stream:
             self._transport.abort()
 
     def hang_up(self) -> None:
-        """Take note that the client has gone; the exchange calls this."""
+        """Handle the client's disconnection; the exchange calls this."""
         if not self.closed:
             self.closed = True
             on_close, self.on_close = self.on_close, None

@@ -180,13 +180,13 @@ class HttpConnection(asyncio.Protocol):
         self.flow.pause_writing()
 
     def resume_writing(self) -> None:
-        """Let senders go on: the transport's buffer has room again."""
+        """Resume senders: the transport's buffer has room again."""
         self.flow.resume_writing()
         if self._reading is states.LEAVING:
             self._leave()
 
     def eof_received(self) -> bool | None:
-        """Take note that the client sends nothing more; it may still read the answers to its requests."""
+        """Note the end of the client's data; the client may still read answers."""
         # A request that another process has read isn't taken yet.
         self._take_turn()
         exchanges = self._exchanges()
@@ -301,7 +301,7 @@ class HttpConnection(asyncio.Protocol):
     # One answer after the other
 
     def _begin(self, exchange: Exchange, app: ASGIApp) -> None:
-        """Let the application answer a request, in a task of its own."""
+        """Start the application's task for a request."""
         self._active = exchange
         exchange.keep_alive = exchange.keep_alive and not self._retired
         # The exchange itself leaves the set at its end: a callback would cost the loop another turn.

@@ -145,7 +145,7 @@ class Exchange:
         self._gone: asyncio.Event | None = None
 
     def half_close(self) -> None:
-        """Take note that the client sends nothing more."""
+        """Note the end of the client's data."""
         self.half_closed = True
         self._notify()
         if self._stream is not None:
@@ -159,7 +159,7 @@ class Exchange:
             self._news.set()
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of the request's body."""
+        """Buffer bytes of the request's body."""
         if self.response_complete or self._disconnected:
             return
         self._body += data
@@ -168,12 +168,12 @@ class Exchange:
         self._notify()
 
     def end_body(self) -> None:
-        """Take note that the request's body is complete."""
+        """Note the end of the request's body."""
         self._more_body = False
         self._notify()
 
     def hang_up(self) -> None:
-        """Take note that the client has gone."""
+        """Note the client's disconnection."""
         self._disconnected = True
         if self._gone is not None:
             self._gone.set()
@@ -350,7 +350,7 @@ class Exchange:
         return lines
 
     def _hand_over(self, message: Any) -> None:
-        """Let the application's own object write the body onto the connection."""
+        """Pass the connection to the application's own writer of the body."""
         self._flush()
         # This is about the connection itself, whatever scheme a proxy says that the client used.
         plain = self._connection.scheme == "http"

@@ -1,4 +1,4 @@
-"""How a connection goes on in another process of the server, which answers what this one can't.
+"""The handover of a connection to another process of the server, which answers what this one can't.
 
 The head of a request is read here to its end. If the other process has to answer, it gets the connection's
 descriptor with the bytes of the request and all that was read behind it, once the kernel has the answers to

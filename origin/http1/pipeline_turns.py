@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class PipelineTurns:
-    """Lets connections go on with what they have read, in turn, for a bounded time of each loop step.
+    """Resumes connections with unread requests, in turn, for a bounded time of each loop step.
 
     A connection's first request is answered when it comes. What follows it in the same read waits here once
     the time is up, so that a thousand connections with a thousand requests each hold nobody else up.

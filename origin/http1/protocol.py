@@ -90,7 +90,7 @@ class HttpProtocol(HttpConnection):
     # Reading
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the client."""
+        """Handle bytes from the client."""
         if self._repeat is not None and self._reply_again(self._repeat, data):
             return
         if self._unread:
@@ -248,7 +248,7 @@ class HttpProtocol(HttpConnection):
             self._watch.since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the request target."""
+        """Append a piece of the request target."""
         self.url += url
         if len(self.url) > self.limits.target_bytes:
             self._stop(414)
@@ -259,7 +259,7 @@ class HttpProtocol(HttpConnection):
             )
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header field; trailer fields are only counted."""
+        """Add a header field; trailer fields are only counted."""
         # RFC 9112 §5.1: the whitespace behind a value isn't part of it; the parser leaves it there.
         name, value = name.lower(), value.rstrip(b" \t")
         if not self._gauge.add(name, value):
@@ -318,7 +318,7 @@ class HttpProtocol(HttpConnection):
             self.pipeline.append((exchange, app))
 
     def on_body(self, body: bytes) -> None:
-        """Take bytes of the request's body, without its framing."""
+        """Pass on bytes of the request's body, without its framing."""
         self._body_bytes += len(body)
         self._chunks.append(body)
 

@@ -214,7 +214,7 @@ def _range_value(data: bytes) -> tuple[int, int]:
 
 
 def part_range(data: bytes) -> tuple[bytes, Span | None]:
-    """Take a plain Range field out of a head, since a client's heads often differ only in it.
+    """Separate a plain Range field from a head: a client's heads often differ only in that field.
 
     Returns:
         The head without the field, and the parsed field; the unchanged head and None if there is none.

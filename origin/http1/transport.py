@@ -32,11 +32,11 @@ class FlowControl:
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:
-        """Take note that the transport's buffer is full."""
+        """Note that the transport's buffer is full."""
         self.write_paused = True
 
     def resume_writing(self) -> None:
-        """Take note that the buffer has room, or that the connection is gone."""
+        """Note that the buffer has room, or that the connection is closed."""
         self.write_paused = False
         if self._is_writable is not None:
             self._is_writable.set()

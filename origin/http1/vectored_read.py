@@ -69,7 +69,7 @@ class FileRuns:
         return self._stop - self._at
 
     def skip(self, sent: int) -> None:
-        """Take note that bytes were sent."""
+        """Advance by the bytes that were sent."""
         self._at += sent
 
     def read(self, file: int, most: int) -> memoryview:

@@ -103,7 +103,7 @@ class FrameReader:
         self._is_closed = False
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Read the next bytes."""
         if not self._is_closed:
             self._unread += data
 
@@ -204,7 +204,7 @@ def _read_close(payload: bytes) -> Close:
 
 
 def unmasked(payload: bytes, mask: bytes) -> bytes:
-    """Take the mask from a payload, or put it on (RFC 6455 §5.3)."""
+    """Mask a payload, or remove its mask (RFC 6455 §5.3)."""
     length = len(payload)
     if not length:
         return b""

@@ -23,7 +23,7 @@ Webhook = Callable[[str, Publisher], Awaitable[None]]
 """Asks about a publisher to a channel; raises ``RefusedError`` where it may not."""
 
 NAME_CHARACTERS = 64
-"""How much of the name of a channel that isn't there is compared with the names of channels."""
+"""Most characters of an unknown channel's name that are compared with the names of channels."""
 
 
 class RefusalReason(enum.Enum):

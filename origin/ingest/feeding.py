@@ -16,7 +16,7 @@ LAST_SHARE = 0.1
 
 
 class FeedEnd(Enum):
-    """How the feeding of a publication ended."""
+    """The reasons for the end of a publication's feeding."""
 
     COMPLETE = auto()
     """Nothing more comes."""

@@ -162,7 +162,7 @@ class Libsrt:
         return sock
 
     def listen(self, sock: int, family: int, address: tuple[str, int], backlog: int, judge: Judge) -> None:
-        """Let callers in that a function lets in."""
+        """Set the function that admits or refuses callers."""
 
         def on_caller(
             _opaque: object, caller: int, _version: int, peer: int | None, stream_id: bytes | None
@@ -238,12 +238,12 @@ class Libsrt:
         self._library.srt_epoll_release(epoll)
 
     def watch(self, epoll: int, sock: int) -> None:
-        """Let an epoll wait for a socket, too."""
+        """Add a socket to an epoll."""
         events = ctypes.c_int(SocketEvents.IN | SocketEvents.ERROR)
         self._check(self._library.srt_epoll_add_usock(epoll, sock, ctypes.byref(events)))
 
     def ignore(self, epoll: int, sock: int) -> None:
-        """Let an epoll wait for a socket no longer."""
+        """Remove a socket from an epoll."""
         self._library.srt_epoll_remove_usock(epoll, sock)
 
     def wait(self, epoll: int, most: int, seconds: float) -> Iterator[int]:

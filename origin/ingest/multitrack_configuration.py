@@ -176,7 +176,7 @@ class _WantedPicture:
 
 
 def refusal_configuration(reason: str) -> dict[str, Any]:
-    """Say why nothing can be published; OBS shows the text and doesn't begin."""
+    """Return the refusal of a request; OBS shows the text and doesn't begin."""
     return _configuration("error", reason, [], {}, [])
 
 

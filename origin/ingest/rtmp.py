@@ -90,7 +90,7 @@ class RtmpLimits:
 
 
 class RtmpServer:
-    """Takes the connections of RTMP publishers; a service of the server, which listens for it."""
+    """Accepts the connections of RTMP publishers; a service of the server, which listens for it."""
 
     name = "rtmp"
 
@@ -255,7 +255,7 @@ class _RtmpSession:
                 await self._gather(self._publication)
 
     async def _gather(self, publication: Publication) -> None:
-        """Let messages come before they are read."""
+        """Wait until several messages can be read at once."""
         # Who plays it does so now, and then knows when it needs more.
         await asyncio.sleep(0)
         limits, rest = self._limits, publication.rest(UNREAD_BYTES)
@@ -397,7 +397,7 @@ class _RtmpSession:
         await self._flush()
 
     async def _publish(self, request: PublishRequest) -> None:
-        """Let a publisher in, or refuse it."""
+        """Admit a publisher, or refuse it."""
         publisher = Publisher("rtmp", self._address, self._encoder)
         self._deadline.reschedule(None)
         self.is_dispensable = False

@@ -27,7 +27,7 @@ from packager.sources.publication import Publication, PublicationEndedError
 from packager.sources.published_source import TAKEN_OVER
 
 _ENDS = {".mpd": b'type="static"', ".m3u8": b"#EXT-X-ENDLIST"}
-"""Says in a manifest (ISO/IEC 23009-1 §5.3.1.2) or playlist (RFC 8216bis §4.4.3.4) that no more comes."""
+"""The mark of a stream's end in a manifest (ISO/IEC 23009-1 §5.3.1.2) or playlist (RFC 8216bis §4.4.3.4)."""
 
 _Key = tuple[str, str, str]
 """The identity of a segmented stream: a channel, a client's address and a folder."""
@@ -74,7 +74,7 @@ class SegmentedPublishing(PublishingEndpoint):
         return Response()
 
     async def _upload(self, channel: str, request: Request, body: PublishedBody) -> None:
-        """Take a request's body.
+        """Handle a request's body.
 
         Raises:
             RefusedError: there is no room for it.
@@ -227,7 +227,7 @@ class _UploadedStream:
             self._alarm = self._loop.call_at(at, self._watch)
 
     async def carry(self, reader: UploadReader, body: PublishedBody) -> None:
-        """Take the body of a request.
+        """Handle the body of a request.
 
         Raises:
             RefusedError: too many come at once.
@@ -272,7 +272,7 @@ class _UploadedStream:
         limit: asyncio.Timeout,
         turn: contextlib.AsyncExitStack,
     ) -> None:
-        """Take a body in turn."""
+        """Handle a body when its track has its turn."""
         has_turn = False
         while True:
             limit.reschedule(self._loop.time() + self._limits.fragment_seconds)

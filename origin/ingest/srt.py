@@ -65,7 +65,7 @@ class SrtLimits:
 
 
 class SrtServer:
-    """Takes the connections of SRT publishers; a service of the server, which binds its port itself.
+    """Accepts the connections of SRT publishers; a service of the server, which binds its port itself.
 
     Args:
         host: name or address on which it listens.
@@ -90,7 +90,7 @@ class SrtServer:
         self._tasks = set[asyncio.Task[None]]()
 
     async def run(self) -> None:
-        """Take connections until cancelled, and then end them all."""
+        """Accept connections until cancelled, and then end them all."""
         try:
             library = await asyncio.to_thread(Libsrt)
         except LibsrtMissingError:
@@ -144,7 +144,7 @@ class SrtServer:
 
 
 class SrtGate:
-    """Says who is let in over SRT, in a thread of libsrt: it waits for nothing there, and shares no state.
+    """Admission over SRT, in a thread of libsrt: nothing there waits or shares state.
 
     An answer can't be held back here. So an address that goes on guessing keys has to wait before its next
     try, which is refused meanwhile; such a try doesn't prolong the wait. A right key that is too long to be
@@ -196,7 +196,7 @@ class SrtGate:
         return HandshakeAnswer(passphrase=self._passphrases.get(wanted.channel, ""))
 
     def _refused(self, code: int, address: str, error: Exception) -> HandshakeAnswer:
-        """Say in the log why a caller is refused, as libsrt tells it only the code; give that."""
+        """Log the reason of a caller's refusal, of which libsrt sends only a code; return the code."""
         self._refusals.write(address, code=code, reason=str(error))
         return HandshakeAnswer(code)
 
@@ -209,7 +209,7 @@ class SrtGate:
         return is_guessable or not self._admission.has_key(wanted.channel, wanted.key)
 
     def _remember(self, address: str, seconds: float) -> None:
-        """Let an address wait before its next try."""
+        """Delay the next try of an address."""
         if seconds:
             self._waits[network_of(address)] = self._clock() + seconds
             if len(self._waits) > self._limits.guessers:

@@ -86,7 +86,7 @@ class SrtConnection:
 
     @property
     def waiting_bytes(self) -> int:
-        """How much the event loop hasn't taken yet."""
+        """Bytes that the event loop hasn't read yet."""
         return self._given - self._taken
 
     def push(self, data: bytes) -> None:
@@ -132,11 +132,11 @@ class SrtReceiver:
         return len(self._connections) >= self._limits.connections
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """Ask the thread to end."""
         self._stop.set()
 
     def attend(self, connection: SrtConnection) -> None:
-        """Let the thread look at a connection that is to be closed, or of which more can be read."""
+        """Wake the thread for a connection that is to be closed, or of which more can be read."""
         self._wanted.append(connection)
 
     def call_in_loop(self, function: Callable[..., None], *arguments: object) -> None:

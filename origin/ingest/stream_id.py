@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from media.errors import MalformedError, UnsupportedError
 
 STANDARD = "#!::"
-"""How a stream ID of SRT's access control guidelines begins."""
+"""The prefix of a stream ID by SRT's access control guidelines."""
 
 
 @dataclass(frozen=True, slots=True)

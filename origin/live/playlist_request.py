@@ -36,7 +36,7 @@ LINE_BYTES = 80
 """Bytes of a segment's lines in a playlist, about, without query parameters."""
 
 QUERIES_KEPT = 256
-"""How many query strings are kept with what they ask for."""
+"""Most parsed query strings that are cached."""
 
 
 @functools.lru_cache(maxsize=QUERIES_KEPT)

@@ -12,7 +12,7 @@ from packager.window.rendition import Rendition
 from packager.window.window import Window
 
 NAMES_KEPT = 1024
-"""How many names are kept with what they stand for."""
+"""Most parsed names that are cached."""
 
 _NUMBER = r"(0|[1-9][0-9]{0,14})"
 _INIT = re.compile(rf"init-{_NUMBER}\.mp4")
@@ -79,5 +79,5 @@ def media_type(rendition: Rendition) -> str:
 
 
 def cache_control(window: Window) -> str:
-    """Say for how long a rendition's media may be kept."""
+    """Return how long caches may keep a rendition's media."""
     return f"public, max-age={int(window.retention)}, immutable"

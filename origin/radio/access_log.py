@@ -125,7 +125,7 @@ class AccessLogFile:
         self._thread.start()
 
     def write(self, line: str) -> None:
-        """Take a line, to be written soon; without room it is dropped and counted."""
+        """Queue a line, to be written soon; without room the line is dropped and counted."""
         try:
             self._lines.put_nowait(line)
         except queue.Full:

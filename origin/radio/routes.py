@@ -52,7 +52,7 @@ class ListenedStation(NamedStation, DescribedStation, Protocol):
 
     @property
     def listeners(self) -> int:
-        """How many listeners the station has."""
+        """Number of the station's listeners."""
 
     @property
     def has_own_titles(self) -> bool:

@@ -32,7 +32,7 @@ from packager.concurrency import expire
 from packager.radio.source_client_station import InUseError, SourceClientSession
 
 SILENT_SECONDS = 10.0
-"""How long a source client may send nothing before it is disconnected."""
+"""Longest silence of a source client before it is disconnected."""
 
 AGENT_CHARS = 200
 """Longest User-Agent that is kept and logged."""

@@ -99,14 +99,14 @@ def text_response(
     immutable_tag: str | None = None,
     in_thread: bool = False,
 ) -> Response:
-    """Make the response with a playlist, a manifest or captions.
+    """Return the response with a playlist, a manifest or captions.
 
     Args:
         media_type: Content-Type.
         max_age: seconds for which caches may keep it.
-        coded: whether gzip is acceptable; what takes long to compress is sent uncompressed.
+        coded: whether gzip is acceptable; texts that take long to compress are sent uncompressed.
         immutable_tag: entity-tag of content that never changes at its URL, otherwise None.
-        in_thread: whether nobody else waits meanwhile, since this is called in a thread.
+        in_thread: whether this runs in a thread, where long compression delays nobody else.
     """
     coded = coded and (in_thread or gzip_cache.is_quick(text))
     body, tag = _coded(text) if coded else (text, immutable_tag or gzip_cache.tag(text))
@@ -129,11 +129,10 @@ def text_reply(
     coded: bool,
     immutable_tag: str | None = None,
 ) -> Reply:
-    """Make the same response for the fast path, to a GET without Range and preconditions.
+    """Return the response with a playlist for the fast path, to a GET without Range and preconditions.
 
     Args:
-        text: as for `text_response`, as are those not named here.
-        frame: what else the header has.
+        frame: further header lines. The other arguments are those of `text_response`.
     """
     coded = coded and gzip_cache.is_quick(text)
     body, tag = _coded(text) if coded else (text, immutable_tag or gzip_cache.tag(text))
@@ -145,12 +144,12 @@ def text_reply(
 
 
 def init_reply(data: bytes, media_type: str, cache_control: str, frame: ResponseFrame) -> Reply:
-    """Make the response with an init segment for the fast path.
+    """Return the response with an init segment for the fast path.
 
     Args:
         media_type: Content-Type.
         cache_control: Cache-Control field.
-        frame: what else the header has.
+        frame: the header lines that all responses of the server have.
     """
     tag, common = gzip_cache.tag((data,)), frame.common_headers
     template = media_template(len(data), media_type, tag, cache_control, common)
@@ -179,7 +178,7 @@ class LatestReply:
 
 
 def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_control: str) -> Response:
-    """Make the response with an init segment, a segment or a part.
+    """Return the response with an init segment, a segment or a part.
 
     Args:
         media_type: Content-Type.
@@ -192,12 +191,12 @@ def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_c
 def media_template(
     size: int, media_type: str, etag: str, cache_control: str, common_headers: bytes
 ) -> ResponseTemplate:
-    """Make the template of the same response for the fast path, to a GET without Range.
+    """Return the template of a response with media for the fast path, to a GET without Range.
 
     Args:
-        size: its length in bytes.
-        media_type: as for `media_response`, as are those not named here.
-        common_headers: header lines of every such answer.
+        size: length of the content in bytes.
+        etag: the entity-tag with its quotes.
+        common_headers: header lines of every response of the server.
     """
     return _template(size, media_type, etag, cache_control, (), common_headers)
 

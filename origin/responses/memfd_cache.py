@@ -20,7 +20,7 @@ Media = bytes | memoryview
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemfdLimits:
-    """How much of the media that several ask for is copied for the kernel.
+    """Limits of the copies of requested media in files in memory.
 
     Attributes:
         copies: how many media are remembered as asked for; as many descriptors their copies take at most.

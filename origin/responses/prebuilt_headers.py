@@ -18,11 +18,11 @@ from origin.http1.response_head import STATUS_LINE
 from origin.http1.sendfile import Piece
 
 PiecesOf = Callable[[SelectedRange], Sequence[Piece]]
-"""Says where the bytes of a range of a representation are: in memory, or in a file that is sent from."""
+"""Places of a representation's bytes: in memory, or in a file from which the kernel sends."""
 
 
 def same_range(part: SelectedRange) -> Sequence[Piece]:
-    """Say that a representation is a file as it is."""
+    """Return the place of a representation that is a whole file."""
     return (part,)
 
 

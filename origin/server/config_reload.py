@@ -24,7 +24,7 @@ TAKEN = frozenset(("log.level", "log.format", "live.publish_key"))
 """Options that take effect without a restart."""
 
 Follower = Callable[[Config], Awaitable[None]]
-"""Takes from a configuration that was read again what takes effect without a restart."""
+"""Applies those changes of a reloaded configuration that need no restart."""
 
 
 @contextlib.asynccontextmanager

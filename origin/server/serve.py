@@ -115,7 +115,7 @@ async def serve(
 
 @dataclass(frozen=True)
 class _ServerStart:
-    """How a server is started.
+    """The inputs of a server's start.
 
     Attributes:
         limits: those that aren't configured.
@@ -242,7 +242,7 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
 
 
 def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:
-    """Say which areas are protected, and log what anybody can read on a server that other machines reach."""
+    """Return which areas are protected, and log those that anybody can read from other machines."""
     server = config.server
     options = AccessOptions(
         frozenset(server.protected),
@@ -408,7 +408,7 @@ def _describe_secret(secret: MadeSecret, address: str) -> str:
 
 @contextlib.contextmanager
 def _cancelled_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM cancel the start-up, as Ctrl-C does, until the server handles the signals itself."""
+    """Cancel the start-up at SIGTERM, as at Ctrl-C, until the server handles the signals itself."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is None:
         raise RuntimeError("outside of a task")

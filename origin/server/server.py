@@ -34,7 +34,7 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a server ends that is asked to.
+    """The steps and times of a server's orderly end.
 
     Attributes:
         drain_seconds: for how long it serves on as before, but says that it isn't ready.
@@ -193,7 +193,7 @@ class Server(uvicorn.Server):
 
     @property
     def connection_count(self) -> int:
-        """How many connections of clients are open."""
+        """Number of open connections of clients."""
         return len(self.server_state.connections)
 
     def _has_ended(self) -> bool:

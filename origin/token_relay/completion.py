@@ -224,7 +224,7 @@ class Completion:
         self.finish()
 
     def finish(self) -> None:
-        """Let the readers of the answer go behind what there is."""
+        """End the answer for its readers behind the newest event."""
         if not self._over:
             self._over = True
             self._begin()

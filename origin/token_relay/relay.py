@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRelayOptions:
-    """How a channel's relay treats requests.
+    """The options of a channel's relay.
 
     Attributes:
         share: whether those with the same content, from callers with the same key, are one while it runs.
@@ -111,7 +111,7 @@ class TokenRelay:
 
     @contextmanager
     def _ending(self, completion: Completion) -> Iterator[None]:
-        """Let the channel's readers go when no answer is under way any more."""
+        """End the channel for its readers once no answer is under way."""
         try:
             yield
         finally:
@@ -121,7 +121,7 @@ class TokenRelay:
                 self.channel.end()
 
     async def run(self) -> None:
-        """Let requests be made until the task is cancelled."""
+        """Accept requests until the task is cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks

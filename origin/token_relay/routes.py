@@ -26,7 +26,7 @@ from origin.token_relay.relay import TokenRelay
 JSON = "application/json"
 
 KINDS = {429: "rate_limit_error", 503: "server_error"}
-"""How OpenAI's servers name the kind of an error that isn't the request's fault."""
+"""OpenAI's name for errors that aren't the request's fault."""
 
 
 class RelayEndpoint:

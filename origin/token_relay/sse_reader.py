@@ -46,7 +46,7 @@ class SseReader:
         self.lines = 0
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Read the next bytes."""
         if not data or self._error is not None:
             return
         if self._behind_cr and data.startswith(b"\n"):
@@ -63,12 +63,12 @@ class SseReader:
         self._check_line()
 
     def receive_eof(self) -> None:
-        """Take the end; §9.2.6: an event that wasn't ended by an empty line is none."""
+        """Discard an incomplete event at the stream's end (§9.2.6)."""
         self._line.clear()
         self._data.clear()
 
     def events(self) -> Iterator[ServerSentEvent]:
-        """Take the events that are complete.
+        """Yield the events that are complete.
 
         Raises:
             SseError: behind the last of them, where the stream can't be read on.

@@ -23,7 +23,7 @@ class Lifetime(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VodCaching:
-    """How many seconds caches may keep answers.
+    """Lifetimes of answers in caches, in seconds.
 
     Attributes:
         max_age: what has an address without a version, as the operator says; where it is 0, nothing is kept.

@@ -176,7 +176,7 @@ class SegmentCache:
         return cached
 
     def _make_room(self, size: int, now: float) -> bool:
-        """Let go of copies that nobody asks for any more until there is room for another."""
+        """Remove copies that nobody asks for any more until there is room for another."""
         limits = self._limits
         if size > LARGEST_COPY:
             return False
@@ -196,12 +196,12 @@ class SegmentCache:
 
 
 def is_scattered(segment: Segment) -> bool:
-    """Say whether the data of a segment lie in short runs."""
+    """Return whether the data of a segment lie in short runs."""
     return len(segment.ends) > 1 and segment.size < LONG_RUN * len(segment.ends)
 
 
 def pieces_of_segment(segment: Segment, part: SelectedRange) -> Sequence[Piece]:
-    """Say where the bytes of a range of a segment are: its header in memory, its samples in the file."""
+    """Return the places of a segment's range: the header in memory, the samples in the file."""
     pieces: list[Piece] = []
     if part.first < len(segment.header):
         pieces.append(segment.header[part.first : part.last + 1])
@@ -216,7 +216,7 @@ def pieces_of_segment(segment: Segment, part: SelectedRange) -> Sequence[Piece]:
 
 
 def pieces_of_i_frames(frames: IFrameFile, part: SelectedRange) -> Sequence[Piece]:
-    """Say where the bytes of a range of a track's I-frames are, likewise."""
+    """Return the places of a range of a track's I-frames: headers in memory, samples in the file."""
     return [
         piece if isinstance(piece, bytes) else SelectedRange(piece[0], sum(piece) - 1)
         for piece in frames.pieces(part.first, part.length)

@@ -180,14 +180,14 @@ class WorkerPool:
                 one.pause()
 
     def end(self, *, at_once: bool = False) -> None:
-        """Let all workers end, behind their last responses or at once."""
+        """Ask all workers to end, after their last responses or at once."""
         self._ending.set()
         for worker in (*self._workers.values(), *self._spares):
             worker.end(at_once=at_once)
         self._change()
 
     async def states(self) -> dict[int, str]:
-        """Say what each worker does."""
+        """Return the state of each worker."""
         reports = await self._reports()
         told = {number: worker.state.value for number, worker in self._workers.items()}
         told |= {number: SILENT for number, report in reports.items() if report is None}
@@ -300,7 +300,7 @@ class WorkerPool:
         return place, reason
 
     def _leave(self, worker: WorkerProcess) -> _WorkerPlace | None:
-        """Take a process away; give the place that it had."""
+        """Remove a process; return the place that it had."""
         if worker in self._spares:
             self._spares.remove(worker)
         for place in self._places:
@@ -310,7 +310,7 @@ class WorkerPool:
         return None
 
     def _fill(self) -> None:
-        """Let spare ones take the places that are free."""
+        """Fill free places with spare workers."""
         setup = self._setup
         while self._free and self._spares:
             place, worker = self._free.popleft(), self._spares.popleft()
@@ -345,7 +345,7 @@ def as_metric(reported: ReportedMetric) -> Metric:
 
 
 class _WorkersListener:
-    """Lets workers take the connections of one socket."""
+    """Accepts the connections of one socket in the workers."""
 
     def __init__(self, pool: WorkerPool, stand_in: SocketListener) -> None:
         self._pool = pool

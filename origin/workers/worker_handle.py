@@ -1,4 +1,4 @@
-"""A worker as the control process sees it: its process, what it tells, and connections that come from it."""
+"""A worker process, seen from the control process: its life, its messages, and the connections from it."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class WorkerState(enum.Enum):
 
 
 class WorkerProcess:
-    """One worker, from its start to its end; until it is told what it serves, it is a spare one.
+    """A worker process. A worker without a configuration is a spare, which waits to replace another.
 
     Args:
         listening: descriptors of the listening sockets.
-        make_connection: makes the protocol of a connection that it hands over.
-        logs: sends it what the live channels publish.
-        on_change: is called when it has become ready, takes no more connections, or has ended.
+        make_connection: makes the protocol of a handed-over connection.
+        logs: sends the live channels' logs to the worker.
+        on_change: called when the worker is ready, accepts no more connections, or has ended.
 
     Attributes:
-        number: the worker's; 0 while it is a spare one.
-        handed_over: how many connections have come from it.
+        number: of the worker, from 1; 0 for a spare.
+        handed_over: number of connections from this worker.
 
     Raises:
         OSError: there are too few descriptors.
@@ -131,7 +131,7 @@ class WorkerProcess:
         self.send(start)
 
     def listen(self) -> None:
-        """Let the worker accept connections, as soon as it can; one that can't in time is killed.
+        """Ask the worker to accept connections; a worker that doesn't in time is killed.
 
         This may be said again, of further sockets.
         """
@@ -142,7 +142,7 @@ class WorkerProcess:
             self._start_timer = loop.call_later(self._limits.start_seconds, self._lost)
 
     def end(self, *, at_once: bool) -> None:
-        """Let the worker end, behind its last response or at once."""
+        """Ask the worker to end, after its last response or at once."""
         if self.state is WorkerState.SPARE:
             # It has no clients, and may not look at its messages yet.
             self._lost()
@@ -156,14 +156,14 @@ class WorkerProcess:
         self._packets.send(messages.encode(message))
 
     async def report(self) -> Report:
-        """Ask for its metrics; who asks meanwhile gets the same answer."""
+        """Return the worker's metrics; concurrent calls share one request."""
         if self._report is None or self._report.done():
             self._report = asyncio.get_running_loop().create_future()
             self.send(ReportWanted())
         return await asyncio.shield(self._report)
 
     def _lost(self) -> None:
-        """Kill a worker that can't be talked to: its connections would have nowhere to go."""
+        """Kill a worker that doesn't read its messages: its connections would have nowhere to go."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 

@@ -11,10 +11,10 @@ from packager.retry_policy import RetryPolicy
 from packager.sources.limits import GuardLimits
 
 RELAY_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0)
-"""When a relay reconnects; any audio resets the backoff."""
+"""Backoff of a relay's reconnections; any audio resets it."""
 
 DIRECTORY_RETRY = RetryPolicy(first_seconds=60.0, longest_seconds=3600.0)
-"""When a directory is told again of a station; an answer resets the backoff."""
+"""Backoff of announcements to a directory; an answer resets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class ListenerTimeLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountLimits:
-    """How long a mount waits for its station and for listeners, and what it keeps.
+    """Limits of a mount: waits for its station and listeners, and buffers.
 
     Attributes:
         silence_seconds: a mount without audio for so long is down.
@@ -126,7 +126,7 @@ class AccessLogLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryLimits:
-    """How often and how long a directory of stations is talked to.
+    """Limits of the requests to a directory of stations.
 
     Attributes:
         answer_seconds: what an answer may take.

@@ -211,7 +211,7 @@ class Listeners:
             self._start(listener, self._limits.burst_bytes, intro.seconds)
 
     def move(self, destination: Listeners, link: int = 0, ending: bytes = b"") -> None:
-        """Let all listeners go on with the audio of another mount, which must be of the same type.
+        """Move all listeners to another mount's audio, which must be of the same type.
 
         They get no burst again: they have enough audio to bridge the time until its next block.
 
@@ -245,13 +245,13 @@ class Listeners:
                 self.dismiss(listener)
 
     async def _give_turn(self, written: int) -> None:
-        """Let the loop do something else now and then: some listeners may have left behind it."""
+        """Yield to the loop now and then; some listeners may have left meanwhile."""
         if written and not written % self._limits.written_at_once:
             await asyncio.sleep(0)
 
     @property
     def settled(self) -> int:
-        """How many are no probes."""
+        """Number of listeners that aren't probes."""
         return self._settled
 
     @property
@@ -282,7 +282,7 @@ class Listeners:
         self._young.append(listener)
 
     def _start(self, listener: Listener, burst: int, position: Fraction = Fraction(0)) -> None:
-        """Let a listener hear the station, behind so many seconds of other audio."""
+        """Start a listener at the station's audio, behind so many seconds of other audio."""
         listener.start(self._ring.join(burst, lambda: self._on_lag(listener)), position)
         self._alone[listener] = None
         self._count(self._serve(listener))
@@ -428,7 +428,7 @@ class Listeners:
         self._lag(listener)
 
     def _lag(self, listener: Listener) -> None:
-        """Let a listener that fell too far behind skip ahead, or drop it."""
+        """Move a listener that is too far behind ahead, or drop it."""
         if self._limits.skips and not listener.stream.closed:
             self.skipped += 1
             old = listener.cursor

@@ -119,7 +119,7 @@ class ListenersElsewhere:
 
     @property
     def settled(self) -> int:
-        """How many of the listeners elsewhere are no probes."""
+        """Number of listeners of other processes that aren't probes."""
         return sum(process.settled for process in self._processes.values())
 
     @property

@@ -72,7 +72,7 @@ class AudioType:
         return self.told in ("", block.media_type)
 
     def change_to(self, block: AudioBlock) -> None:
-        """Take on a block's type."""
+        """Adopt a block's type."""
         self.heard = block.sort
         self.told = block.media_type
 
@@ -115,7 +115,7 @@ class Silence:
 
     @property
     def seconds(self) -> float:
-        """How long no block was sent."""
+        """Seconds since the last block was sent."""
         return self._clock() - (self._begun if self._sent is None else self._sent)
 
     @property
@@ -174,7 +174,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SourceClient:
-    """Who sends to a station.
+    """The source client of a station.
 
     Attributes:
         agent: its program, as it calls itself.
@@ -297,7 +297,7 @@ class Mount:
 
     @property
     def sent_bytes(self) -> int:
-        """How much was written to all listeners."""
+        """Bytes written to all listeners."""
         return self.audience.sent_bytes + self.elsewhere.sent_bytes
 
     @property
@@ -424,7 +424,7 @@ class Mount:
 
     @property
     def seconds_on_air(self) -> int:
-        """How long ago the station, or its newest source client, began."""
+        """Seconds since the station, or its newest source client, began."""
         return max(int(time.time() - self.started), 0)
 
     def carries_like(self, other: Mount) -> bool:
@@ -432,7 +432,7 @@ class Mount:
         return bool(self._type.heard) and self._type.heard == other._type.heard
 
     def move_listeners(self, destination: Mount) -> None:
-        """Let all listeners go on with another mount's audio, of the same type, at its next block."""
+        """Move all listeners to another mount's audio, of the same type, at its next block."""
         log.info("listeners moved", mount=self.name, to=destination.name, listeners=self.listeners)
         link, ending = self._chain.ending()
         self.on_entry(ListenersMoved(destination.name, link, ending))
@@ -515,7 +515,7 @@ class Mount:
                 await self._demand.unwanted()
 
     async def substitute(self, block: AudioBlock, fallback: Mount) -> None:
-        """Take a block of the fallback; it is ignored while the own station plays.
+        """Push a block of the fallback; it is ignored while the own station plays.
 
         Listeners that are there already learn only from a title which station they hear, so that one without
         titles has its name there.

@@ -12,7 +12,7 @@ from packager.radio.intro import Intro
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How a mount presents itself, and its limits.
+    """The options of a mount: its description for listeners, and its limits.
 
     Attributes:
         title: the station's name; if empty, what the source says, or the mount's name.

@@ -18,7 +18,7 @@ from origin.responses.refusal import ABSENT_FILE_SECONDS, absent, plain_refusal
 from origin.responses.response_middleware import FAILURE
 
 MOUNT_CHARACTERS = 64
-"""How much of the address of a source client that meant another one is logged."""
+"""Most characters of a mistaken source client's address in the log."""
 
 _source_refusals = RefusalLog("source refused", RefusalLogLimits())
 

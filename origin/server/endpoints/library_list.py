@@ -257,7 +257,7 @@ def _describe(one: ListedSubfolder | LibraryTitle | Entry, *, thumbnails: bool) 
 
 
 def _thumbnails(item: dict[str, object]) -> str | None:
-    """Say where the small pictures of a film are, which needs that it can be packaged."""
+    """Return the addresses of a film's thumbnails, if the film can be packaged."""
     address = item["hls"]
     return None if address is None else f"{str(address).rpartition('/')[0]}/thumbnails.vtt"
 

@@ -1,4 +1,4 @@
-"""Has requests that change a live channel answered by the node that owns its log, whichever they reach."""
+"""Forwards requests that change a live channel to the node that owns the channel's log."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class _CollectedAnswer:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:
-        """Take a piece of the answer."""
+        """Collect a message of the answer."""
         if message["type"] == "http.response.start":
             self._status = message["status"]
             fields = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"])

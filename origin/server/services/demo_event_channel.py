@@ -30,7 +30,7 @@ _WORDS = re.compile(r"\S+\s*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypingLimits:
-    """How fast the demo's text is typed.
+    """The speed of the demo's text.
 
     Attributes:
         word_seconds: from one word to the next.

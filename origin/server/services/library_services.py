@@ -52,7 +52,7 @@ class ServedLibrary:
     vod_answers: AnswerCache
 
     def close(self) -> None:
-        """Let go of open files, and of copies on disk."""
+        """Close open files, and remove copies on disk."""
         self.open_files.close()
         if not isinstance(self.storage, Library):
             self.storage.close()

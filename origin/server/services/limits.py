@@ -33,7 +33,7 @@ from packager.vod.sprites.sprite_maker import SpriteLimits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
-    """How a server keeps its services going.
+    """Limits of a server's services, connections and end.
 
     Attributes:
         revive_seconds: pause before a service that broke is started again.
@@ -83,7 +83,7 @@ WORKER_RESTARTS = RetryPolicy(0.05, 5.0, steady_seconds=10.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLimits:
-    """How worker processes are kept running and asked.
+    """Limits of worker processes: starts, reports and ends.
 
     Attributes:
         restarts: when a worker that died is started again.

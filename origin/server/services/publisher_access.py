@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 class PublisherServices:
-    """Lets publishers in to the live channels of one server, and changes the channels' keys.
+    """Admits publishers to the live channels of one server, and changes the channels' keys.
 
     Args:
         made_keys: the keys that aren't configured.
@@ -63,7 +63,7 @@ class PublisherServices:
         )
 
     async def take_keys(self, new: Config) -> None:
-        """Take the keys of a configuration that was read again; the others stay."""
+        """Apply the keys of a reloaded configuration; keys that it doesn't have stay."""
         async with self._change:
             self._configured = frozenset(_keys_in(new))
             await self._change_keys(new)
@@ -87,7 +87,7 @@ class PublisherServices:
         return key
 
     async def _change_keys(self, new: Config) -> None:
-        """Take other keys, which the log mustn't show; who publishes with a former one is disconnected."""
+        """Apply new keys and redact them in the log; publishers with a former key are disconnected."""
         self._newest_config = new
         redactor = redactor_of(self._config, new)
         await asyncio.to_thread(logging_setup.configure, new.log.level, new.log.format, redactor)

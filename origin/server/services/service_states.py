@@ -1,4 +1,4 @@
-"""How a server is: the state of each channel and station, and the reason of those that aren't well."""
+"""The health of a server: the state of each channel and station, and the reasons of faults."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ class Services:
                 self._lock.release()
 
     def drain(self) -> None:
-        """Say that the server isn't ready any more, so that balancers send their clients to others."""
+        """Answer health checks with "not ready", so that load balancers choose other servers."""
         self.draining = True
 
     def close(self) -> None:

@@ -33,10 +33,10 @@ class Workers(Protocol):
         """Run the workers while the context is open."""
 
     def take_log(self, config: Config, known: Config) -> None:
-        """Let all workers write their log as a configuration says, without the secrets of both."""
+        """Apply a configuration's log options in all workers, and redact the secrets of both."""
 
     async def states(self) -> Mapping[int, str]:
-        """Say what each worker does: ``ready`` where all is well."""
+        """Return the state of each worker: ``ready`` where all is well."""
 
     async def metrics(self) -> Iterable[Metric]:
         """Return the metrics of all workers."""

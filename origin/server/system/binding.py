@@ -72,7 +72,7 @@ def bind(
 
 
 def notice_the_dead(sock: socket.socket, seconds: float) -> None:
-    """Let the kernel end connections whose client has vanished; by default that takes hours.
+    """Make the kernel end connections whose client has vanished; by default that takes hours.
 
     Accepted connections inherit these options. A client that keeps its receive window closed counts as
     vanished, too.

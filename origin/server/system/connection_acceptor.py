@@ -30,7 +30,7 @@ LOG_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListeningLimits:
-    """How connections are taken, and what they leave to others.
+    """Limits of accepting connections, and the descriptors that stay free for everything else.
 
     Attributes:
         taken_at_once: connections that are taken before the loop does something else.
@@ -49,13 +49,13 @@ DEFAULT_LIMITS = ListeningLimits()
 
 
 class ConnectionAcceptor(Protocol):
-    """Takes the connections of one listening socket."""
+    """Accepts the connections of one listening socket."""
 
     def start(self) -> None:
         """Listen, and begin to take connections."""
 
     async def close(self) -> None:
-        """Take no more; the socket's owner closes it."""
+        """Accept no more connections; the socket's owner closes the socket."""
 
     @property
     def is_over(self) -> bool:

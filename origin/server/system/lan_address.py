@@ -1,4 +1,4 @@
-"""Where other devices of the local network reach the server: its address there, and a QR code for phones."""
+"""The server's address in the local network, and its QR code for phones."""
 
 from __future__ import annotations
 

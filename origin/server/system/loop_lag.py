@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopLagLimits:
-    """When the loop is looked at, and what counts as late.
+    """Limits of the measurement of the event loop's lag.
 
     Attributes:
         beat_seconds: between two looks at the clock.
