@@ -319,7 +319,8 @@ def _answer_missing(name: str, named: RenditionFile, stream: LiveStream, renditi
         if is_due(stream, window, named.number) or has_begun_by_the_clock(stream, window, named.number):
             # A period without an end names what is due, however late it is: an unknown one it isn't.
             return refusal(503, 0, retry_after=target_duration)
-        if (nothing := stream.presentation.lost_segment(rendition.name, named.number)) is not None:
+        now = stream.wall_clock()
+        if (nothing := stream.presentation.lost_segment(rendition.name, named.number, now)) is not None:
             # By numbers and a clock players can't see that there is a gap (ISO/IEC 23009-1 §5.3.9.5.3).
             kept = f"public, max-age={target_duration}"
             return media_response(nothing, media_type(rendition), media_tag(name, len(nothing)), kept)

@@ -335,16 +335,17 @@ class LiveManifest:
         self._tracker.follow()
         return self._tracker.media_time(number)
 
-    def lost_segment(self, rendition: Rendition, number: int) -> bytes | None:
+    def lost_segment(self, rendition: Rendition, number: int, now: float) -> bytes | None:
         """Return a replacement for a segment that never came: players ask for it by the clock.
 
         Args:
             rendition: of pictures or sound.
             number: media sequence number.
+            now: seconds since the epoch.
 
         Returns:
             A fragment of its time without samples; None where it came, or may come, or isn't known any more.
-            Behind the end of all, too: players that have no newer manifest ask on.
+            Behind the end of all, too, until all players know of the end: they ask on before that.
         """
         window, begin = rendition.window, self.media_time(number)
         if begin is None or not self._cadence.regular:
@@ -354,7 +355,7 @@ class LiveManifest:
             if not segment.gap:
                 return None
             timeline, length = segment.timeline or timeline, segment.duration
-        elif not (window.ended and 0 <= number - window.next_number < NAMED_BEHIND_END):
+        elif not self._was_named(window, number, now):
             return None
         if timeline is None:
             return None
@@ -365,6 +366,11 @@ class LiveManifest:
             base_media_decode_time=round(begin * timescale),
             duration=round(length * timescale),
         )
+
+    def _was_named(self, window: Window, number: int, now: float) -> bool:
+        """Tell whether players may have a manifest that names a segment behind the end of all."""
+        beyond = number - window.next_number
+        return window.ended and 0 <= beyond < NAMED_BEHIND_END and not self._is_settled(window, now)
 
     def _text(self, rendition: Rendition, period: LivePeriod) -> mpd.Representation:
         """Offer captions: what HLS has as WebVTT, in movie fragments."""

@@ -344,9 +344,9 @@ class Presentation:
         except Exception as error:
             raise self._failed(key, error) from error
 
-    def lost_segment(self, name: str, number: int) -> bytes | None:
+    def lost_segment(self, name: str, number: int, now: float) -> bytes | None:
         """Return DASH's replacement for a segment that never came, or None; see :class:`LiveManifest`."""
-        return self._manifest.lost_segment(self._renditions[name], number)
+        return self._manifest.lost_segment(self._renditions[name], number, now)
 
     def media_time(self, number: int) -> Fraction | None:
         """Return the media time of a segment's beginning in seconds, as the DASH manifest has it."""

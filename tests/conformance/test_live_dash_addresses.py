@@ -128,5 +128,11 @@ def test_what_was_named_before_the_end_of_all_is_a_time_without_samples(
         end, before = newest.program_date_time + newest.duration, manifest(fed)
         fed.end()
         # A player asks for the manifest again within its update period.
-        for address in before.named(end + Fraction(2)):
+        fed.channel.stream.wall_clock = lambda: float(end + 2)
+        named = list(before.named(end + Fraction(2)))
+        for address in named:
             assert fed.ask(address).status == 200, address
+        # What is then of type static names nothing behind its end.
+        fed.channel.stream.wall_clock = lambda: float(end + 100)
+        statuses = {fed.ask(address).status for address in named}
+        assert statuses == {200, 404}

@@ -219,7 +219,7 @@ def answers(folded: FoldedLog | LiveStream) -> Iterator[object]:
             yield [bytes(one or b"") for one in (window.part(number, index) for index in range(PARTS + 1))]
             yield [window.reached(number, index) for index in (None, *range(PARTS + 1))]
             yield presentation.media_time(number) if window.listed else None
-            yield presentation.lost_segment(name, number) if window.listed else None
+            yield presentation.lost_segment(name, number, moment) if window.listed else None
 
 
 def manifest(folded: FoldedLog | LiveStream, moment: float) -> bytes:
