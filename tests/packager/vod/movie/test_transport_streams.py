@@ -193,7 +193,7 @@ def test_files_without_their_tables_or_of_other_packets_are_refused(tmp_path: Pa
     cases = {
         "PAT": without(data, 0),
         "PMT": without(data, 0x1000),
-        "one behind the other": data[: 400 * PACKET] + b"x" + data[400 * PACKET :],
+        "where the next one is due": data[: 400 * PACKET] + b"x" + data[400 * PACKET :],
         "encrypted": scrambled,
         "nothing can be packaged": without(data, 0x100, 0x101),
     }
