@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 from origin.http.byte_ranges import SelectedRange
 from origin.http1.vectored_read import READ_AT_ONCE, FileRuns
@@ -59,7 +60,34 @@ LEAST_GATHERED = 64 * 1024
 Done = Callable[[Exception | None], None]
 
 
-Piece = bytes | memoryview | SelectedRange | FileRuns
+class LazyPieces:
+    """Many pieces that are made while they are sent, so that a slow client costs no list of them.
+
+    Args:
+        pieces: used once.
+        length: bytes of all of them.
+    """
+
+    __slots__ = ("_length", "_pieces")
+
+    def __init__(self, pieces: Iterator[bytes | SelectedRange], length: int) -> None:
+        self._pieces = pieces
+        self._length = length
+
+    def __len__(self) -> int:
+        """Return how many bytes all pieces have."""
+        return self._length
+
+    def make(self) -> list[bytes | SelectedRange]:
+        """Return the next pieces; none at their end."""
+        return list(islice(self._pieces, GATHERED))
+
+
+Piece = bytes | memoryview | SelectedRange | FileRuns | LazyPieces
+"""Bytes, or what stands for bytes of the file."""
+
+
+_OF_FILE = SelectedRange | FileRuns | LazyPieces
 
 
 class TruncatedFileError(Exception):
@@ -115,7 +143,7 @@ class FileSender:
                 return self.begin_range(head, *body, file, done)
         if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
             # Runs are left out, as they are gathered into one call anyway.
-            plain = [piece for piece in pieces if not isinstance(piece, FileRuns)]
+            plain = [piece for piece in pieces if not isinstance(piece, FileRuns | LazyPieces)]
             if len(plain) == len(pieces):
                 pieces = (b"".join([_read(file, piece) for piece in plain]),)
         elif not length and len(pieces) == 2:
@@ -228,6 +256,9 @@ class FileSender:
                     if not sent:
                         raise TruncatedFileError(f"no bytes at {first}, {length} left to send")
                     budget -= sent
+                elif isinstance(piece, LazyPieces):
+                    pieces[:1] = [*made, piece] if (made := piece.make()) else []
+                    continue
                 elif isinstance(piece, FileRuns) or (
                     len(pieces) > 1 and not isinstance(pieces[1], SelectedRange)
                 ):
@@ -252,7 +283,7 @@ class FileSender:
 
     def _offer(self, head: Piece, body: Piece) -> Sequence[Piece]:
         """Send what the kernel takes now, if both pieces are bytes; return the rest."""
-        if isinstance(head, SelectedRange | FileRuns) or isinstance(body, SelectedRange | FileRuns):
+        if isinstance(head, _OF_FILE) or isinstance(body, _OF_FILE):
             return (head, body)
         try:
             sent = self._socket.sendmsg((head, body))
@@ -306,7 +337,7 @@ def _leading_bytes(pieces: list[Piece]) -> list[bytes | memoryview]:
     """Return the pieces before the first range, at most as many as one call takes."""
     data: list[bytes | memoryview] = []
     for piece in pieces:
-        if isinstance(piece, SelectedRange | FileRuns) or len(data) == GATHERED:
+        if isinstance(piece, _OF_FILE) or len(data) == GATHERED:
             break
         data.append(piece)
     return data

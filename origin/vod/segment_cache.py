@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from origin.http.answer import Headers
 from origin.http.byte_ranges import SelectedRange
 from origin.http.representation import RepresentationMetadata
-from origin.http1.sendfile import Piece
+from origin.http1.sendfile import LazyPieces, Piece
 from origin.http1.vectored_read import READ_AT_ONCE, FileRuns
 from origin.responses.memfd_cache import MemfdCopy
 from origin.responses.prebuilt_headers import TemplatedRepresentation
@@ -23,6 +23,9 @@ from packager.vod import IFrameFile, Segment
 
 LONG_RUN = 16 * 1024
 """Mean length of a segment's runs in its file from which each is sent by a call of its own, uncopied."""
+
+LISTED_FRAMES = 64
+"""Most I-frames of a range whose pieces are listed before they are sent."""
 
 LARGEST_COPY = 4 << 20
 """Largest segment that is copied: a copy is made within one step of the loop."""
@@ -216,11 +219,14 @@ def pieces_of_segment(segment: Segment, part: SelectedRange) -> Sequence[Piece]:
 
 
 def pieces_of_i_frames(frames: IFrameFile, part: SelectedRange) -> Sequence[Piece]:
-    """Return the places of a range of a track's I-frames: headers in memory, samples in the file."""
-    return [
+    """Return the pieces of a range of a track's I-frames; of a long one, they are made while it is sent."""
+    pieces = (
         piece if isinstance(piece, bytes) else SelectedRange(piece[0], sum(piece) - 1)
         for piece in frames.pieces(part.first, part.length)
-    ]
+    )
+    if frames.count(part.first, part.length) <= LISTED_FRAMES:
+        return list(pieces)
+    return [LazyPieces(pieces, part.length)]
 
 
 def _bytes_of(segment: Segment, file: int) -> Iterator[bytes | memoryview]:

@@ -6,6 +6,7 @@ HLS names its byte ranges in an I-frame playlist (RFC 8216bis §4.4.3.6), DASH i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -246,25 +247,25 @@ class IFrameFile:
         """Say of how many frames there are bytes in a range."""
         return len(self._numbers(offset, min(offset + length, self.size)))
 
-    def pieces(self, offset: int, length: int) -> list[bytes | tuple[int, int]]:
-        """Say where the bytes of a range are: here, or at a position of the track's file, and how many.
+    def pieces(self, offset: int, length: int) -> Iterator[bytes | tuple[int, int]]:
+        """Yield the bytes of a range, or where they are: a position of the track's file, and how many.
 
         Args:
             offset: first byte wanted.
             length: how many; clipped at the end.
         """
         end = min(offset + length, self.size)
-        pieces: list[bytes | tuple[int, int]] = [self._head[offset:end]] if offset < len(self._head) else []
+        if offset < len(self._head):
+            yield self._head[offset:end]
         for number in self._numbers(offset, end):
             begin = int(self._bounds[number])
             start, stop = max(offset - begin, 0), end - begin
             header, size = self._header(number), int(self.frames.frame_sizes[number])
             first, behind = max(start - len(header), 0), min(stop - len(header), size)
             if start < len(header):
-                pieces.append(header[start:stop])
+                yield header[start:stop]
             if first < behind:
-                pieces.append((int(self.frames.offsets[number]) + first, behind - first))
-        return pieces
+                yield int(self.frames.offsets[number]) + first, behind - first
 
     def _numbers(self, offset: int, end: int) -> range:
         first = max(int(self._bounds.searchsorted(offset, "right")) - 1, 0)
