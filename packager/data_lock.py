@@ -34,7 +34,7 @@ class DataLock:
         """Whether this process holds the lock."""
         return self._fd >= 0
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Take the lock. Blocks only for the disk.
 
         Raises:
@@ -68,7 +68,7 @@ class DataLock:
         """
         while not self.held:
             try:
-                await asyncio.to_thread(self.take)
+                await asyncio.to_thread(self.acquire)
             except DataInUseError:
                 await asyncio.sleep(self._look_seconds)
 

@@ -145,7 +145,7 @@ class SharedEventChannel:
         self.channel.go_on_behind(f"{behind.epoch:x}", behind.position, known)
         self.position = behind
 
-    def take(self, event: StoredEvent) -> None:
+    def fold(self, event: StoredEvent) -> None:
         """Take the next event.
 
         Raises:

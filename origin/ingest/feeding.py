@@ -101,6 +101,6 @@ class Feeding:
             if data is None:
                 return
             # Time for which it is made to wait doesn't count as its silence.
-            await publication.receive(data)
+            await publication.receive_data(data)
             if publication.received > received:
                 received, heard, last_until = publication.received, loop.time(), math.inf

@@ -379,7 +379,7 @@ class _RtmpSession:
         for track, further in stream.take_further_video_tracks().items():
             await publication.receive_further_video_track(track, further)
         if data:
-            await publication.receive(data)
+            await publication.receive_data(data)
         if tags:
             await publication.receive_tags(tags)
 

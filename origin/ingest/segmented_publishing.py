@@ -299,7 +299,7 @@ class _UploadedStream:
         async with self._writing:
             for data in self._uploads.push(track, piece):
                 if self._publication is not None:
-                    await self._publication.receive(data)
+                    await self._publication.receive_data(data)
                 self._heard = self._loop.time()
         self._check()
 

@@ -124,7 +124,7 @@ class Relay:
                 for audio, title in splitter.receive_data(portion):
                     if title != reader.title and metaint:
                         blocks += reader.retitle(title)
-                    blocks += reader.receive(audio)
+                    blocks += reader.receive_data(audio)
                 for block in blocks:
                     if not self.available:
                         log.info("relay plays", mount=self.options.name, type=block.media_type)

@@ -311,7 +311,7 @@ def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | N
         return None
     lock = DataLock(Path(config.server.data).expanduser(), look_seconds)
     try:
-        lock.take()
+        lock.acquire()
     except DataInUseError as error:
         if not patient:
             raise

@@ -127,7 +127,7 @@ class SharedChannel:
         """How many entries Redis never got."""
         return self._writer.dropped
 
-    def take(self, entry: Entry) -> None:
+    def fold(self, entry: Entry) -> None:
         """Take an entry of the packager's own log."""
         if isinstance(entry, CadenceEntry):
             # What follows it at once is in the new windows already.
@@ -156,7 +156,7 @@ class SharedChannel:
 
     def _take_of(self, own: LiveStream, entry: Entry) -> None:
         if own is self._own:
-            self.take(entry)
+            self.fold(entry)
 
     async def run(self) -> None:
         """Own the log whenever nobody else does, until cancelled; it is given back then."""

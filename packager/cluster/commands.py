@@ -194,7 +194,7 @@ class ClusterCommands:
                 if found is None or self.carry_out is None:
                     places.release()
                 else:
-                    task = group.create_task(self._take(found, self.carry_out))
+                    task = group.create_task(self._handle(found, self.carry_out))
                     task.add_done_callback(lambda _: places.release())
                 await asyncio.sleep(self.limits.pause_seconds)
 
@@ -237,7 +237,7 @@ class ClusterCommands:
             return None
         return found if found is not None and _ID.fullmatch(found) else None
 
-    async def _take(self, found: bytes, carry_out: CarryOut) -> None:
+    async def _handle(self, found: bytes, carry_out: CarryOut) -> None:
         """Carry out a command, unless somebody else has done that or it is too late."""
         name, limits, call = found.decode(), self.limits, self._connection.call
         key = self._command(self._waiting, name)

@@ -73,12 +73,12 @@ class Demand:
 
     async def run(self) -> None:
         """Publish and read demand until cancelled."""
-        async with background_task(self._tell()):
+        async with background_task(self._publish()):
             while True:
                 await self._look()
                 await asyncio.sleep(self._limits.look_seconds)
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         while True:
             await self._news.wait()
             await self._connection.wait_until_up()

@@ -37,7 +37,7 @@ class FollowedChannel(Protocol):
             epochs: the earlier ones, each with the number of its last event.
         """
 
-    def take(self, event: StoredEvent) -> None:
+    def fold(self, event: StoredEvent) -> None:
         """Take the next event.
 
         Raises:
@@ -140,7 +140,7 @@ class EventReader:
                 rest |= await self._begin({name: channel})
                 continue
             self._begin_with(channel, state, found)
-            await self._take(name, channel, found)
+            await self._fold(name, channel, found)
             if not found.whole and found.last is not None:
                 rest[name] = found.last
         return rest
@@ -169,17 +169,17 @@ class EventReader:
         behind |= await self._begin(new)
         while behind:
             for name, found in (await self._streams.read(behind)).items():
-                await self._take(name, channels[name], found)
+                await self._fold(name, channels[name], found)
                 if found.whole:
                     del behind[name]
                 elif found.last is not None:  # else the read had no room left for this one
                     behind[name] = found.last
 
-    async def _take(self, name: str, channel: FollowedChannel, found: EventsRead) -> None:
+    async def _fold(self, name: str, channel: FollowedChannel, found: EventsRead) -> None:
         budget, unreadable = StepBudget(), found.unreadable
         for event in found.events:
             try:
-                channel.take(event)
+                channel.fold(event)
             except MalformedError:
                 unreadable += 1
             await budget.spend()

@@ -114,11 +114,11 @@ class EventWriter:
     async def _send_all(self, queue: _Queue) -> None:
         try:
             while queue.waiting:
-                await self._send(queue, self._take(queue))
+                await self._send(queue, self._next_batch(queue))
         finally:
             queue.is_sending = False
 
-    def _take(self, queue: _Queue) -> list[_Waiting]:
+    def _next_batch(self, queue: _Queue) -> list[_Waiting]:
         """Take what is sent next."""
         taken: list[_Waiting] = []
         events = size = 0
@@ -153,12 +153,12 @@ class EventWriter:
                 continue
             if first is None:
                 break
-            self._tell(batch, first)
+            self._acknowledge(batch, first)
             return
         sentence = "what was sent may have been published" if was_sent else "nothing was published"
         self._refuse(batch, f"Redis, which numbers the events of a cluster, can't be reached: {sentence}")
 
-    def _tell(self, batch: list[_Waiting], first: EntryId) -> None:
+    def _acknowledge(self, batch: list[_Waiting], first: EntryId) -> None:
         position = first.position
         for one in batch:
             if not one.ids.done():

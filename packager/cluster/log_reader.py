@@ -82,7 +82,7 @@ class LogReader:
         for name, entries in found or ():
             shared = whole[name]
             for number, fields in entries:
-                if not self._take(shared, number, fields.get(b"entry", b"")):
+                if not self._fold(shared, number, fields.get(b"entry", b"")):
                     break
                 await budget.spend()
         return True
@@ -93,14 +93,14 @@ class LogReader:
         fitting = int(self._limits.read_bytes / max(of_each, 1.0))
         return max(1, min(fitting, self._limits.read_entries))
 
-    def _take(self, shared: SharedLog, number: bytes, message: bytes) -> bool:
+    def _fold(self, shared: SharedLog, number: bytes, message: bytes) -> bool:
         """Fold an entry; tell whether what follows can be folded, too."""
         if shared.is_owned or not shared.is_whole:
             return False  # taken over or given up while the read waited
         try:
             if len(message) > self._limits.entry_bytes:
                 raise MalformedError(f"an entry of {len(message)} bytes")
-            shared.take(EntryId.read_owned(number), message)
+            shared.fold(EntryId.read_owned(number), message)
         except (MalformedError, HoleError) as error:
             log.warning("a log needs a snapshot", channel=shared.stream.name, reason=str(error))
             shared.lose()

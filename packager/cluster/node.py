@@ -68,7 +68,7 @@ return {now, found, told}
 class LogConsumer(Protocol):
     """Hands the shared logs on to other processes of this node."""
 
-    def take(self, stream: LiveStream, entry: Entry) -> None:
+    def fold(self, stream: LiveStream, entry: Entry) -> None:
         """Hand on an entry that has been folded."""
 
     def withdraw(self, name: str) -> None:
@@ -141,7 +141,7 @@ class ClusterNode:
         self.simulcasts: dict[str, SharedChannel] = {}
         self._relay = relay
         self._limits = limits
-        self._serving = LogServing(streams, publish_limits, relay.take)
+        self._serving = LogServing(streams, publish_limits, relay.fold)
         self.token = os.urandom(16).hex()
         self.commands = ClusterCommands(connection, self.token, limits.commands)
         self._work: list[Callable[[], Coroutine[None, None, None]]] = []
@@ -183,7 +183,7 @@ class ClusterNode:
         self._states[keys] = state
         shared = self._follow(keys, may_be_owned=True)
         channel = self.channels[own.name] = self._make(keys, own, has_media, shared, dvr=dvr)
-        return channel.take
+        return channel.fold
 
     def share_simulcast(
         self, own: LiveStream, simulcast: OnDemandSimulcast, awaited: CadenceEntry

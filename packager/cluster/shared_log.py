@@ -166,7 +166,7 @@ class SharedLog:
         """The position of the newest entry."""
         return self._position.number
 
-    def take(self, number: EntryId, message: bytes) -> None:
+    def fold(self, number: EntryId, message: bytes) -> None:
         """Take an entry from Redis.
 
         Raises:
@@ -179,7 +179,7 @@ class SharedLog:
             raise HoleError("another owner has gone on from an earlier entry")
         if number.position <= self.position:
             return  # an owner sends again what Redis may have lost
-        self._position.take(number.position, message)
+        self._position.fold(number.position, message)
 
     async def restore(self, snapshot: Snapshot, most_bytes: int, most_lacking_bytes: int = 0) -> int:
         """Begin with a snapshot; others have their turn in between.
@@ -198,7 +198,7 @@ class SharedLog:
         budget, changes = StepBudget(), self._changes
         self._folding.lacking_bytes, self._folding.most_lacking_bytes = 0, most_lacking_bytes
         for message in _messages(snapshot.data, most_bytes):
-            self._position.take(snapshot.last.position, message)
+            self._position.fold(snapshot.last.position, message)
             self._note_length(message)
             await budget.spend()
             if self._changes != changes:
@@ -251,7 +251,7 @@ class SharedLog:
     def append(self, entry: Entry) -> tuple[int, bytes]:
         """Append an entry of one's own; give its position and its bytes."""
         message = encode(entry)
-        self._position.take(self.position + 1, message)
+        self._position.fold(self.position + 1, message)
         return self.position, message
 
     def lose(self) -> None:

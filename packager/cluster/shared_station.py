@@ -216,7 +216,7 @@ class SharedStation:
 
     # Following
 
-    def take(self, number: EntryId, message: bytes) -> None:
+    def fold(self, number: EntryId, message: bytes) -> None:
         """Take an entry from Redis.
 
         Raises:

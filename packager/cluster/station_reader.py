@@ -60,12 +60,12 @@ class StationLogs:
         is_sound = True
         for name, entries in found or ():
             for number, fields in entries:
-                is_sound &= self._take(followed[name], number, fields.get(b"entry", b""))
+                is_sound &= self._fold(followed[name], number, fields.get(b"entry", b""))
         return is_sound
 
-    def _take(self, station: SharedStation, number: bytes, message: bytes) -> bool:
+    def _fold(self, station: SharedStation, number: bytes, message: bytes) -> bool:
         try:
-            station.take(EntryId.read_owned(number), message)
+            station.fold(EntryId.read_owned(number), message)
         except MalformedError as error:
             station.unreadable += 1
             if station.unreadable == 1:

@@ -114,10 +114,10 @@ class DiskArchive:
             self._found = {name: StoredRendition({}, {}) for name in self._segment_stores}
             self._health.failed(str(error))
         for name, segment_store in self._segment_stores.items():
-            self._tell(name, segment_store.folder.faults)
+            self._log_faults(name, segment_store.folder.faults)
         return last_number(self._found)
 
-    def _tell(self, name: str, faults: Faults) -> None:
+    def _log_faults(self, name: str, faults: Faults) -> None:
         if faults.count:
             log.warning(
                 "DVR put in order",

@@ -182,7 +182,7 @@ class Catalogue:
         """Release waiting requests."""
         self._is_ending = True
         self.listing.close()
-        self._tell()
+        self._notify()
 
     async def page(
         self,
@@ -293,7 +293,7 @@ class Catalogue:
             while item not in self._known and not self._is_ending:
                 await self._news.wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -314,7 +314,7 @@ class Catalogue:
             self._learnt += 1
             if len(self._known) > self.limits.listing.files:
                 self._known.popitem(last=False)
-            self._tell()
+            self._notify()
 
     async def _facts(self, item: Renditions | File) -> Facts:
         run = self._files.threads.run

@@ -234,7 +234,7 @@ class FileListing:
             # Not a task: a thread can't be cancelled, and whoever comes next waits for the same one.
             self._looking_since = self._clock()
             self._looking = self._files.threads.submit(self._look, known)
-            self._looking.add_done_callback(self._take)
+            self._looking.add_done_callback(self._set_listing)
         looking = self._looking
         if known is None:
             return await asyncio.shield(looking)
@@ -247,7 +247,7 @@ class FileListing:
         """Cancel a walk in progress."""
         self._is_ending = True
 
-    def _take(self, looking: asyncio.Future[Listing]) -> None:
+    def _set_listing(self, looking: asyncio.Future[Listing]) -> None:
         self._looking = None
         if looking.cancelled() or looking.exception() is not None:
             self._listing = None

@@ -50,7 +50,7 @@ class CommonKeyFrameGate:
         self.time: Fraction | None = None
         self._failure = CadenceError if video_tracks == 1 else FurtherVideoTracksError
 
-    def receive(self, one: TrackFragment) -> list[TrackFragment]:
+    def push(self, one: TrackFragment) -> list[TrackFragment]:
         """Take the next fragment; give what can be played, the main video track from that key frame on.
 
         Raises:

@@ -81,7 +81,7 @@ class CopyRun(Run):
             self._follow(published, taker, index, track, oldest)
             for index, track in enumerate(self._source.further, 1)
         )
-        async with running_tasks(published.give(taker, oldest), *following) as (giving, *others):
+        async with running_tasks(published.feed(taker, oldest), *following) as (giving, *others):
             while not giving.done():
                 left = taker.deadline - loop.time()
                 # If this process stood still, what came meanwhile is still to be read.
@@ -106,7 +106,7 @@ class CopyRun(Run):
             branch = further.branch(oldest)
             try:
                 while data := await branch.read():
-                    await taker.receive(index, data)
+                    await taker.push_data(index, data)
             finally:
                 branch.receive_eof()
             if taker.has_begun or branch.has_overflown:
@@ -203,25 +203,25 @@ class _Taker:
 
     async def write(self, data: bytes) -> None:
         """Take the next bytes of the main stream; see ``receive``."""
-        await self.receive(0, data)
+        await self.push_data(0, data)
 
-    async def take(self, chunks: Sequence[StreamChunk]) -> None:
+    async def push(self, chunks: Sequence[StreamChunk]) -> None:
         """Take the next chunks of the main stream; see ``receive``."""
         for has_tags, some in itertools.groupby(chunks, lambda chunk: bool(chunk.tags)):
             rewriter = self._rewriters[0]
             if has_tags and isinstance(rewriter, FlvToFragments):
                 tags = [tag for chunk in some for tag in chunk.tags]
                 runs = (tags[begin : begin + TAGS_AT_ONCE] for begin in range(0, len(tags), TAGS_AT_ONCE))
-                await self._take(0, map(rewriter.receive_tags, runs))
+                await self._publish(0, map(rewriter.receive_tags, runs))
             else:
-                await self.receive(0, b"".join([chunk.data for chunk in some]))
+                await self.push_data(0, b"".join([chunk.data for chunk in some]))
 
     def forget(self, video_track: int) -> None:
         """Forget what has come of a further video track, since another stream of it follows."""
         self._rewriters[video_track] = self._make_rewriter()
         self._gate.forget(video_track)
 
-    async def receive(self, video_track: int, data: bytes) -> None:
+    async def push_data(self, video_track: int, data: bytes) -> None:
         """Take the next bytes of a video track, or of the main one with its sound.
 
         Raises:
@@ -231,9 +231,9 @@ class _Taker:
         """
         rewriter, most = self._rewriters[video_track], self._portion_bytes
         portions = (data[begin : begin + most] for begin in range(0, len(data), most))
-        await self._take(video_track, map(rewriter.receive_data, portions))
+        await self._publish(video_track, map(rewriter.receive_data, portions))
 
-    async def _take(self, video_track: int, steps: Iterable[Sequence[InitSegment | Fragment]]) -> None:
+    async def _publish(self, video_track: int, steps: Iterable[Sequence[InitSegment | Fragment]]) -> None:
         """Take what comes of reading a video track, step by step."""
         found: list[TrackFragment] = []
         budget = StepBudget()
@@ -269,7 +269,7 @@ class _Taker:
                 output.feed.begin(event)
             return []
         output = self._track_ids[video_track, event.track_id]
-        return self._gate.receive(TrackFragment(output.track, output.timescale, event))
+        return self._gate.push(TrackFragment(output.track, output.timescale, event))
 
     async def _bring(self, found: Sequence[TrackFragment], budget: StepBudget) -> bool:
         """Bring fragments to their feeds, from where all begin; tell whether the main one has a part."""

@@ -100,7 +100,7 @@ class EncoderRun(Run):
             nonlocal patience, heard
             patience, heard = limits.stall_seconds, loop.time()
             now = Instant.now()
-            if not feed.receive(data, now):
+            if not feed.receive_data(data, now):
                 return 0.0
             self.flowing = True
             return feed.rest(now, capacity)

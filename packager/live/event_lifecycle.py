@@ -46,7 +46,7 @@ class _Outcome:
         self.recording = RecordingState.AWAITED
         self.is_told = asyncio.Event()
 
-    def tell(self, recording: RecordingState) -> None:
+    def set_recording(self, recording: RecordingState) -> None:
         """Set the outcome of the recording."""
         self.recording = recording
         self.is_told.set()
@@ -178,7 +178,7 @@ class LiveEvent:
     async def wait_for_next(self) -> None:
         """Wait until another event is to begin, and remove what was served of the last one."""
         log.info("event is over", channel=self._channel)
-        self._outcome.tell(RecordingState.MADE if self._has_recording else RecordingState.NONE)
+        self._outcome.set_recording(RecordingState.MADE if self._has_recording else RecordingState.NONE)
         # Who ends it once more takes back that another one is to begin.
         while not self._again.is_set():
             await self._again.wait()

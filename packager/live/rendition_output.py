@@ -160,7 +160,7 @@ class Feed:
         self._part_schedule = PartSchedule(run.limits)
         self._looking = False
 
-    def receive(self, data: bytes, now: Instant) -> bool:
+    def receive_data(self, data: bytes, now: Instant) -> bool:
         """Take what came from the pipe.
 
         Args:
@@ -261,7 +261,7 @@ class Feed:
         start = fragment.base_media_decode_time
         end = start + total_duration(fragment.samples)
         self._run.clock.observe(end / self._timescale, now)
-        for part in self._segmenter.receive(start, fragment.samples, fragment.data):
+        for part in self._segmenter.push(start, fragment.samples, fragment.data):
             if self._admits(part, now):
                 self._publish(part, now)
         return self._part_count > before

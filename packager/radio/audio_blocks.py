@@ -190,7 +190,7 @@ class BlockGatherer:
         self._duration += frame.header.samples
         self.frames += 1
 
-    def take(self) -> AudioBlock:
+    def pop(self) -> AudioBlock:
         """Return the collected frames as a block."""
         cuts = beginnings(self._data)
         data, duration = b"".join(self._data), self._duration

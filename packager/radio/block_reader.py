@@ -37,7 +37,7 @@ class BlockReader(ABC):
     def bitrate(self) -> int:
         """In kbit/s, 0 if unknown."""
 
-    def receive(self, data: bytes) -> list[AudioBlock]:
+    def receive_data(self, data: bytes) -> list[AudioBlock]:
         """Take bytes, cut anywhere; return the complete blocks.
 
         Raises:
@@ -54,7 +54,7 @@ class BlockReader(ABC):
             MediaError: there was no audio at all.
         """
         self._reader.receive_eof()
-        return [*self._gather(), *self._take()]
+        return [*self._gather(), *self._read_blocks()]
 
     @abstractmethod
     def retitle(self, title: str) -> list[AudioBlock]:
@@ -65,5 +65,5 @@ class BlockReader(ABC):
         """Return the complete blocks."""
 
     @abstractmethod
-    def _take(self) -> list[AudioBlock]:
+    def _read_blocks(self) -> list[AudioBlock]:
         """Return the collected frames as a block, if any."""

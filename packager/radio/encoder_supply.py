@@ -66,7 +66,7 @@ class BlockSupply:
             self._format, self.container = encoder_input, encoder_input.container
             self.stream += 1
 
-    async def give(self, process: Process) -> None:
+    async def feed(self, process: Process) -> None:
         """Write blocks to an ffmpeg until it ends, or until the stream's properties change.
 
         Args:
@@ -82,7 +82,7 @@ class BlockSupply:
         splice = OggJoiner()
         try:
             while encoder_input_of(block := await self.queue.first()) == self._format:
-                self.queue.take()
+                self.queue.pop()
                 if block.title != title:
                     title = block.title
                     self._on_title(title, timing.start + heard)

@@ -177,18 +177,18 @@ class Station:
             async with aclosing(titled_frames):
                 async for title, frame in titled_frames:
                     if title != gathered.title and gathered.pending:
-                        yield gathered.take()
+                        yield gathered.pop()
                     gathered.title = title
                     gathered.add(frame)
                     if gathered.complete:
-                        yield gathered.take()
+                        yield gathered.pop()
         except (MediaError, ToolsError, OSError, TimeoutError) as error:
             what = "track cut short" if gathered.frames else "track skipped"
             reason = display(str(error)) or type(error).__name__
             log.warning(what, station=self.options.name, track=display(path), reason=reason)
             self.trouble = f"{what}: {reason}"
         if gathered.pending:
-            yield gathered.take()
+            yield gathered.pop()
         self._played += gathered.frames
 
     async def _titled_frames(self, path: Path, gain: float) -> AsyncGenerator[tuple[str, Frame]]:

@@ -40,14 +40,14 @@ class BlockQueue:
         self.arrived = now
         self.seconds += block.seconds
         while self.seconds > self._limit and len(self._blocks) > 1:
-            self.take()
+            self.pop()
             self.dropped += 1
         self._filled.set()
 
     def trim(self, seconds: float) -> None:
         """Drop the oldest blocks until at most this much audio waits."""
         while self._blocks and self.seconds > seconds:
-            self.take()
+            self.pop()
 
     def clear(self) -> None:
         """Drop all blocks."""
@@ -61,7 +61,7 @@ class BlockQueue:
             await self._filled.wait()
         return self._blocks[0]
 
-    def take(self) -> AudioBlock:
+    def pop(self) -> AudioBlock:
         """Remove and return the oldest block; there must be one."""
         block = self._blocks.popleft()
         self.seconds -= block.seconds

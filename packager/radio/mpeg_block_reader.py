@@ -42,7 +42,7 @@ class MpegBlockReader(BlockReader):
 
     def retitle(self, title: str) -> list[AudioBlock]:
         """Begin a new block with this title; return the block of whole frames before it."""
-        blocks = self._take()
+        blocks = self._read_blocks()
         self.title = title
         return blocks
 
@@ -50,14 +50,14 @@ class MpegBlockReader(BlockReader):
         blocks: list[AudioBlock] = []
         for event in self._reader.events():
             if isinstance(event, Tags) and event.title:
-                blocks += self._take()
+                blocks += self._read_blocks()
                 self.title = f"{event.artist} - {event.title}" if event.artist else event.title
             elif isinstance(event, Frame):
                 if self._header is not None and not _same_format(self._header, event.header):
-                    blocks += self._take()
+                    blocks += self._read_blocks()
                 self._add(event)
                 if self._duration >= BLOCK_SECONDS * event.header.sample_rate:
-                    blocks += self._take()
+                    blocks += self._read_blocks()
         return blocks
 
     def _add(self, frame: Frame) -> None:
@@ -67,7 +67,7 @@ class MpegBlockReader(BlockReader):
         self._duration += frame.header.samples
         self._bitrate = frame.header.bitrate // 1000 or self._bitrate
 
-    def _take(self) -> list[AudioBlock]:
+    def _read_blocks(self) -> list[AudioBlock]:
         if self._header is None or not self._data:
             return []
         cuts = beginnings(self._data)

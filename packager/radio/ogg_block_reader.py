@@ -41,7 +41,7 @@ class OggBlockReader(BlockReader):
 
     def retitle(self, title: str) -> list[AudioBlock]:
         """Begin a new block and a new link with this title; return the blocks before it."""
-        blocks = self._take()
+        blocks = self._read_blocks()
         self.title = self._given = title
         if self._link is not None:
             self._link = self._link.retitled(title)
@@ -52,14 +52,14 @@ class OggBlockReader(BlockReader):
         for event in self._reader.events():
             if isinstance(event, AudioPage):
                 if self._size + event.page.size > BLOCK_BYTES:
-                    blocks += self._take()
+                    blocks += self._read_blocks()
                 self._add(event)
                 # Checked before adding: a page often lasts a second, less a few samples.
                 full = self._duration + event.duration > BLOCK_SECONDS * event.link.sample_rate
                 if full or event.page.flags & LAST:
-                    blocks += self._take()
+                    blocks += self._read_blocks()
             else:
-                blocks += self._take()
+                blocks += self._read_blocks()
                 self._begin(event)
         return blocks
 
@@ -76,7 +76,7 @@ class OggBlockReader(BlockReader):
         self._size += event.page.size
         self._duration += event.duration
 
-    def _take(self) -> list[AudioBlock]:
+    def _read_blocks(self) -> list[AudioBlock]:
         if self._link is None or not self._pages:
             return []
         audio, duration = OggAudio(self._link, tuple(self._pages)), self._duration

@@ -114,7 +114,7 @@ class SourceClientSession:
             MediaError: they aren't audio that a mount carries.
         """
         async for portion in self._budget.portions(data, AUDIO_PORTION_BYTES):
-            await self._send(self.reader.receive(portion))
+            await self._send(self.reader.receive_data(portion))
 
     def retitle(self, title: str) -> None:
         """Begin a new block with this title."""

@@ -68,7 +68,7 @@ class FollowedPosition:
         self.number = 0
         self.is_restoring = True
 
-    def take(self, number: int, message: bytes) -> None:
+    def fold(self, number: int, message: bytes) -> None:
         """Take an entry, or one of a snapshot, which share the number of the last entry that is in it.
 
         Raises:
@@ -151,21 +151,21 @@ class LogFollower:
             followed.is_restoring = True
         try:
             async with background_task(self._report(writer)):
-                await self._fold(reader)
+                await self._handle_frames(reader)
         finally:
             writer.transport.abort()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _fold(self, reader: asyncio.StreamReader) -> None:
+    async def _handle_frames(self, reader: asyncio.StreamReader) -> None:
         frames, budget = LogFrameReader(self._limits.frame_bytes), StepBudget()
         while data := await reader.read(self._limits.read_bytes):
             frames.receive_data(data)
             for frame in frames.frames():
-                self._take(frame)
+                self._handle_frame(frame)
                 await budget.spend()
 
-    def _take(self, frame: LogFrame) -> None:
+    def _handle_frame(self, frame: LogFrame) -> None:
         name = frame.log
         if not frame.message:
             if (gone := self._followed.pop(name, None)) is not None:
@@ -178,7 +178,7 @@ class LogFollower:
             if (make := self._kinds.get(kind)) is None:
                 raise MalformedError(f"a log of an unknown kind: {name}")
             followed = self._followed[name] = FollowedPosition(make(channel))
-        followed.take(frame.position, frame.message)
+        followed.fold(frame.position, frame.message)
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         """Report the requests for the other process's channels at intervals."""

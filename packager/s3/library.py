@@ -132,11 +132,11 @@ class S3Library:
         try:
             with self.open(path) as file:
                 copy.resize(file.size)
-                copy.take(file, 0, limits.probe_head_bytes)
-                copy.take(file, max(0, file.size - limits.probe_tail_bytes), limits.probe_tail_bytes)
+                copy.copy(file, 0, limits.probe_head_bytes)
+                copy.copy(file, max(0, file.size - limits.probe_tail_bytes), limits.probe_tail_bytes)
                 with contextlib.suppress(MediaError):  # it has none, and needs none
                     begin, end = _moov(file, limits.probe_moov_bytes)
-                    copy.take(file, begin, end - begin + limits.probe_tail_bytes)
+                    copy.copy(file, begin, end - begin + limits.probe_tail_bytes)
         except BaseException:
             copy.close()
             raise
@@ -163,7 +163,7 @@ class SparseCopy:
         """Make it as long as the other file; what isn't taken needs no room."""
         self._file.truncate(size)
 
-    def take(self, file: S3File, offset: int, length: int) -> None:
+    def copy(self, file: S3File, offset: int, length: int) -> None:
         """Copy a range, as far as the file goes."""
         stop = min(offset + length, file.size)
         self._file.seek(offset)

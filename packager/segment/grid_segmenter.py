@@ -20,7 +20,7 @@ from packager.segment.part_packer import CadenceError, CutPart, PartPacker, time
 class Segmenter(Protocol):
     """Cuts the samples of one rendition into parts and segments."""
 
-    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
+    def push(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples; give the parts that are finished now."""
 
     def finish(self) -> list[CutPart]:
@@ -60,7 +60,7 @@ class GridSegmenter:
         self._expected: int | None = None
         self._usual = 0
 
-    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
+    def push(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples.
 
         Args:

@@ -307,7 +307,7 @@ class KeyframeSegmenter:
         self._held: deque[SampleRun] = deque()
         self._held_samples = self._held_bytes = 0
 
-    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
+    def push(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples: as for :meth:`packager.segment.grid_segmenter.Segmenter.receive`."""
         if not samples:
             return []
@@ -322,7 +322,7 @@ class KeyframeSegmenter:
         while self._held:
             run = self._held[0]
             index, position = run.index, run.position
-            is_empty = self._take(run, parts)
+            is_empty = self._cut(run, parts)
             self._held_samples -= run.index - index
             self._held_bytes -= run.position - position
             if not is_empty:
@@ -330,7 +330,7 @@ class KeyframeSegmenter:
             self._held.popleft()
         return parts
 
-    def _take(self, run: SampleRun, parts: list[CutPart]) -> bool:
+    def _cut(self, run: SampleRun, parts: list[CutPart]) -> bool:
         """Take the samples of a run whose segments are known; tell whether these were all."""
         count = len(run.samples)
         while run.index < count:

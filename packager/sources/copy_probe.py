@@ -121,7 +121,7 @@ async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Sou
                     return None
                 async for portion in budget.portions(data):
                     for event in reader.receive_data(portion):
-                        seen.receive(event)
+                        seen.push(event)
     except TimeoutError:
         # Key frames may be so rare, or the stream so slow.
         pass
@@ -148,7 +148,7 @@ class SeenStream:
         self._ticks: dict[int, int] = {}
         self._picture_ticks: Counter[int] = Counter()
 
-    def receive(self, event: InitSegment | Fragment) -> None:
+    def push(self, event: InitSegment | Fragment) -> None:
         """Take what comes next."""
         if isinstance(event, InitSegment):
             (track,) = event.tracks

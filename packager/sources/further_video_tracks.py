@@ -54,7 +54,7 @@ class FurtherVideoTrack:
         """The decoder's configuration."""
         return self._reader.signature
 
-    async def receive(self, data: bytes, budget: StepBudget, now: float) -> None:
+    async def receive_data(self, data: bytes, budget: StepBudget, now: float) -> None:
         """Take the next bytes, which came at this moment of the monotonic clock.
 
         Raises:
@@ -65,9 +65,9 @@ class FurtherVideoTrack:
             for chunk in self._reader.receive_data(portion):
                 if chunk.changes:
                     self.end()
-                self._gop_cache.receive(chunk, now)
+                self._gop_cache.push(chunk, now)
                 for branch in self._branches:
-                    branch.receive(chunk.data)
+                    branch.receive_data(chunk.data)
 
     def branch(self, oldest: float) -> TeeBranch:
         """Let it go to one more reader, from the first access point that came at ``oldest`` or later."""
@@ -155,13 +155,13 @@ class SeenVideoTrack:
             while self._newest < until * CLOCK_RATE and (data := await branch.read()):
                 async for portion in budget.portions(data):
                     for event in reader.receive_data(portion):
-                        self.receive(event)
+                        self.push(event)
                     if len(self._keys) >= self._most_keys:
                         return
         finally:
             branch.receive_eof()
 
-    def receive(self, event: InitSegment | Fragment) -> None:
+    def push(self, event: InitSegment | Fragment) -> None:
         """Take what comes next."""
         if isinstance(event, InitSegment):
             entry = parse_sample_entry(event.tracks[0].sample_entries[0])

@@ -44,7 +44,7 @@ class GopCache:
         groups = self._given(oldest)
         return groups[0].clock if groups else None
 
-    def receive(self, piece: StreamChunk, now: float = -math.inf) -> None:
+    def push(self, piece: StreamChunk, now: float = -math.inf) -> None:
         """Add the stream's next chunk, which came at this moment of a clock."""
         if piece.changes:
             self.clear()

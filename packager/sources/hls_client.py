@@ -184,7 +184,7 @@ class HlsClient:
     async def _finish(self) -> None:
         """Send what the joiner still holds."""
         if self._joiner is not None and self._pump is not None:
-            await self._pump.take(self._joiner.receive_eof())
+            await self._pump.push(self._joiner.receive_eof())
 
     @property
     def _due(self) -> float:
@@ -302,9 +302,9 @@ class HlsClient:
             del data[: _id3_bytes(data)]
         async for portion in StepBudget().portions(data):
             if self._joiner is None:
-                await self._pump.receive(portion)
+                await self._pump.receive_data(portion)
             else:
-                await self._pump.take(self._joiner.receive_data(self._playlists.index(one), portion))
+                await self._pump.push(self._joiner.receive_data(self._playlists.index(one), portion))
 
     def _cushion(self, listing: MediaListing) -> float:
         """Return the seconds to keep buffered, since whole segments arrive at a time."""

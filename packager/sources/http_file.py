@@ -87,7 +87,7 @@ class HttpFile:
             stack.pop_all()
         return opened
 
-    async def give(self, process: Process) -> None:
+    async def feed(self, process: Process) -> None:
         """Write the content to an ffmpeg's standard input, until the end of either."""
         opened, self._opened = self._opened, None
         if opened is not None:

@@ -100,7 +100,7 @@ class HttpPuller:
         head, begun = b"", False
         async for data in response.aiter_raw():
             if begun and self.pump is not None:
-                await self.pump.receive(data)
+                await self.pump.receive_data(data)
                 continue
             head += data
             if is_playlist(head):
@@ -113,7 +113,7 @@ class HttpPuller:
             if container is None:
                 raise PullError("it sends something else than before")
             begun = True
-            await self._prepare_pump(container).receive(head)
+            await self._prepare_pump(container).receive_data(head)
         if not begun:
             raise PullError("it sends nothing that can be told")
         return False, True

@@ -104,7 +104,7 @@ async def inspect_supply(
     """
     if not isinstance(pump, PublishedSource):
         await pump.wait_until_flowing()
-        return await _inspect_by_ffprobe(pump, pump.give, tools, limits, keep=keep)
+        return await _inspect_by_ffprobe(pump, pump.feed, tools, limits, keep=keep)
     looks = 0
     while True:
         await pump.wait_until_flowing()
@@ -117,7 +117,7 @@ async def inspect_supply(
                 # Sound came later, or the encoder changed something, while it was looked at.
                 continue
             if found is None:
-                give = functools.partial(pump.give_only, publication)
+                give = functools.partial(pump.feed_only, publication)
                 return await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep)
         except ToolsError:
             # Who took the place of the one that was looked at isn't to blame for that.

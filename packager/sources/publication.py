@@ -206,7 +206,7 @@ class Publication:
         """Why it was ended from this side; empty where it goes on, or the publisher ended it."""
         return self._ended or ""
 
-    async def receive(self, data: bytes) -> None:
+    async def receive_data(self, data: bytes) -> None:
         """Take the stream's next bytes; wait while they are ahead of time, or ffmpeg is slow.
 
         Raises:
@@ -226,7 +226,7 @@ class Publication:
         async for portion in self.budget.portions(data, self._portion_bytes):
             # Whoever took its place meanwhile keeps it.
             self._check()
-            await self._take(self._reader.receive_data(portion))
+            await self._push(self._reader.receive_data(portion))
             self._check()
 
     async def receive_tags(self, tags: Sequence[Tag]) -> None:
@@ -235,11 +235,11 @@ class Publication:
         for begin in range(0, len(tags), TAGS_AT_ONCE):
             some = tags[begin : begin + TAGS_AT_ONCE]
             if not isinstance(reader, FlvReader):
-                await self.receive(write_tags(some))
+                await self.receive_data(write_tags(some))
                 continue
             await self.budget.spend()
             self._check()
-            await self._take(reader.receive_tags(some))
+            await self._push(reader.receive_tags(some))
             self._check()
 
     async def receive_further_video_track(self, track: int, data: bytes) -> None:
@@ -261,7 +261,7 @@ class Publication:
                 limits.further_video_track, kept_seconds, limits.pump.readers.flv
             )
         self._meter.count(len(data))
-        await self.further_video_tracks[track].receive(data, self.budget, time.monotonic())
+        await self.further_video_tracks[track].receive_data(data, self.budget, time.monotonic())
         self._check()
 
     def leave_further_video_tracks(self) -> None:
@@ -274,18 +274,18 @@ class Publication:
             one.end()
         self.further_video_tracks = {}
 
-    async def _take(self, chunks: Sequence[StreamChunk]) -> None:
+    async def _push(self, chunks: Sequence[StreamChunk]) -> None:
         if self.pump is None:
             return
         now = time.monotonic()
         for chunk in chunks:
-            self._meter.receive(chunk, now)
+            self._meter.push(chunk, now)
             if chunk.access and self.playable_since is None:
                 self.playable_since = now
         if not self.is_on_air and self.is_playable:
             self._owner.offer(self)
             self._check()
-        await self.pump.take(chunks)
+        await self.pump.push(chunks)
 
     def check_complete(self) -> None:
         """Check at the end of a body that there was a stream in it.

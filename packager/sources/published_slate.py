@@ -60,7 +60,7 @@ class Slate:
             publication = self._source.begin_slate()
             try:
                 while data := await process.read():
-                    await publication.receive(data)
+                    await publication.receive_data(data)
             except PublicationEndedError:
                 return
             finally:

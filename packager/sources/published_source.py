@@ -399,18 +399,18 @@ class PublishedSource:
         if self._given is not None:
             self._given.dismiss(f"it can't be played: {reason}")
 
-    async def give(self, taker: StreamTaker, oldest: float | None = None) -> None:
+    async def feed(self, taker: StreamTaker, oldest: float | None = None) -> None:
         """Write the stream on air to an ffmpeg, or to what takes it likewise; see ``Pump.give``."""
         pump, self._given = self._pump, self.live
         if pump is None:
             taker.close_stdin()
         else:
-            await pump.give(taker, oldest)
+            await pump.feed(taker, oldest)
 
-    async def give_only(self, publication: Publication | None, taker: StreamTaker) -> None:
+    async def feed_only(self, publication: Publication | None, taker: StreamTaker) -> None:
         """Push the stream on air to ffmpeg until another publication takes over, or close ffmpeg's input."""
         if self.live is publication:
-            await self.give(taker)
+            await self.feed(taker)
         else:
             taker.close_stdin()
 

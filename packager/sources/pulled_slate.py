@@ -105,7 +105,7 @@ class SlateFallback:
                 while data := await receive_within(process.read, self._limits.remux_start_seconds):
                     if not self._wanted.is_set():
                         return
-                    await self._slate.receive(data)
+                    await self._slate.receive_data(data)
             finally:
                 self._slate.receive_eof()
         raise ToolsError(last_error(process.errors) or "it ended")
@@ -137,15 +137,15 @@ class SlateFallback:
             self._wanted.clear()
             self._slate.receive_eof()
 
-    async def give(self, process: Process) -> None:
+    async def feed(self, process: Process) -> None:
         """Write what is on air to an ffmpeg; the slate only until the source is back. See ``Supply``."""
         if self._on_air is None:
             process.close_stdin()
         elif self.shows_slate:
             async with background_task(self._return_to_source()):
-                await self._slate.give(process)
+                await self._slate.feed(process)
         else:
-            await self._on_air.give(process)
+            await self._on_air.feed(process)
 
     async def _return_to_source(self) -> None:
         self._put_on_air(await self._wait_for_source())

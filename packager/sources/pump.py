@@ -80,7 +80,7 @@ class Supply(Protocol):
     async def wait_until_flowing(self) -> None:
         """Wait until data arrives; before that, ffmpeg isn't started."""
 
-    async def give(self, process: Process) -> None:
+    async def feed(self, process: Process) -> None:
         """Write the stream to a process's standard input, until the end of either."""
 
 
@@ -98,7 +98,7 @@ class StreamTaker(Protocol):
 class ChunkTaker(Protocol):
     """Takes a stream in chunks, which tell more than their bytes do."""
 
-    async def take(self, chunks: Sequence[StreamChunk]) -> None:
+    async def push(self, chunks: Sequence[StreamChunk]) -> None:
         """Take the next chunks."""
 
 
@@ -242,7 +242,7 @@ class Pump:
         """Whether data of a stream has come that hasn't ended; see ``Supply``."""
         return self._received_at > -math.inf
 
-    async def receive(self, data: bytes) -> None:
+    async def receive_data(self, data: bytes) -> None:
         """Receive the stream's next bytes; wait while ffmpeg is too far behind, or the stream ahead of time.
 
         Raises:
@@ -251,9 +251,9 @@ class Pump:
         cutter = self._cutter
         if cutter is not None:
             async for portion in self.budget.portions(data, portion_bytes(self.received_container)):
-                await self.take(cutter.receive_data(portion))
+                await self.push(cutter.receive_data(portion))
 
-    async def take(self, pieces: Iterable[StreamChunk]) -> None:
+    async def push(self, pieces: Iterable[StreamChunk]) -> None:
         """Receive the stream's next chunks, parsed already; wait as ``receive`` does.
 
         Raises:
@@ -265,7 +265,7 @@ class Pump:
                 self.receive_eof()
                 self._pacing.begin()
                 self._begun = self._received
-            self._gop_cache.receive(piece, time.monotonic())
+            self._gop_cache.push(piece, time.monotonic())
             if self._branches:
                 self._feed_branches(piece.data)
             self._received += piece.size
@@ -313,7 +313,7 @@ class Pump:
 
     def _feed_branches(self, data: bytes) -> None:
         for branch in tuple(self._branches):
-            branch.receive(data)
+            branch.receive_data(data)
             if branch.has_ended:
                 self._branches.discard(branch)
 
@@ -347,7 +347,7 @@ class Pump:
         headless = self._received - self._begun > self._limits.headless_bytes
         return isinstance(self._cutter, AudioStreamReader) or self._gop_cache.has_access_point or headless
 
-    async def give(self, taker: StreamTaker, oldest: float | None = None) -> None:
+    async def feed(self, taker: StreamTaker, oldest: float | None = None) -> None:
         """Write the stream to an ffmpeg, or to what takes it likewise, until the end of either.
 
         Args:
@@ -375,7 +375,7 @@ class Pump:
                     break
                 chunks, size, clock = _first_of(queue, self._limits.written_bytes)
                 if takes_chunks is not None:
-                    await takes_chunks.take(chunks)
+                    await takes_chunks.push(chunks)
                 else:
                     await taker.write(b"".join([chunk.data for chunk in chunks]))
                 await budget.spend()

@@ -261,7 +261,7 @@ class Remuxer:
                     and (wrong := _check_continuity(continuity, pieces, loop.time())) is not None
                 ):
                     raise ToolsError(wrong)
-                await pump.take(pieces)
+                await pump.push(pieces)
             if self._libavformat is not None:
                 # An SRT message has few packets, and each wake-up costs CPU.
                 await asyncio.sleep(self._limits.gather_seconds)

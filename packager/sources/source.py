@@ -103,7 +103,7 @@ class Source:
     def feed(self) -> Callable[[Process], Coroutine[Any, Any, None]] | None:
         """The function that writes ffmpeg's standard input; None if it has none."""
         if self.pump is not None:
-            return self.pump.give
+            return self.pump.feed
         return None if self.url is None else self._give_script
 
     async def _give_script(self, process: Process) -> None:

@@ -42,7 +42,7 @@ class StreamMeter:
         self.received = 0
         self.keyframe_interval: float | None = None
 
-    def receive(self, chunk: StreamChunk, now: float) -> None:
+    def push(self, chunk: StreamChunk, now: float) -> None:
         """Take the next chunk.
 
         Args:

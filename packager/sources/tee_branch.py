@@ -27,7 +27,7 @@ class TeeBranch:
         self.has_ended = False
         self.has_overflown = False
 
-    def receive(self, data: bytes) -> None:
+    def receive_data(self, data: bytes) -> None:
         """Take the stream's next bytes."""
         if self._waiting + len(data) > self._most_bytes:
             self.has_overflown = True

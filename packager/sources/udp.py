@@ -135,7 +135,7 @@ class UdpReceiver:
             return 0
         return int(struct.unpack("=9I", told)[-1]) if len(told) == MEMINFO_BYTES else 0
 
-    async def receive(self) -> bytes:
+    async def read(self) -> bytes:
         """Wait for datagrams; give the contents of those that are there, in order, as far as may be at once.
 
         Raises:
@@ -250,7 +250,7 @@ class UdpPuller:
                 self._receiver = await UdpReceiver.open(address, self._limits)
                 with contextlib.closing(self._receiver):
                     try:
-                        await self._receive(self._receiver)
+                        await self._read_packets(self._receiver)
                     finally:
                         self._close_receiver()
             except OSError as error:
@@ -265,12 +265,12 @@ class UdpPuller:
         self._past = self.losses
         self._receiver, self._reader = None, TransportReader(self._limits.pump.readers.transport)
 
-    async def _receive(self, receiver: UdpReceiver) -> None:
+    async def _read_packets(self, receiver: UdpReceiver) -> None:
         loop, budget = asyncio.get_running_loop(), StepBudget()
         flows: bool | None = None
         while True:
             try:
-                data = await receive_within(receiver.receive, self._limits.silent_datagram_seconds)
+                data = await receive_within(receiver.read, self._limits.silent_datagram_seconds)
             except TimeoutError:
                 if flows is not False:
                     self.pump.receive_eof()
@@ -281,7 +281,7 @@ class UdpPuller:
                 self._begin()
                 flows = True
             async for portion in budget.portions(data):
-                await self.pump.take(self._reader.receive_data(portion))
+                await self.pump.push(self._reader.receive_data(portion))
             self._log_losses(loop.time())
             await asyncio.sleep(self._limits.gather_seconds)
 

@@ -93,7 +93,7 @@ class Arrivals:
         self.late: list[float] = []
         self.used_before = 0.0
 
-    def take(self, stream: LiveStream, entry: Entry) -> None:
+    def fold(self, stream: LiveStream, entry: Entry) -> None:
         """Take an entry that has been folded."""
         del stream
         if isinstance(entry, PartEntry):

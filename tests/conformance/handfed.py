@@ -150,7 +150,7 @@ class Source:
         )
         for fragment in track.fragments:
             if fragment.base_media_decode_time >= number * self._timescale:
-                yield from segmenter.receive(fragment.base_media_decode_time, fragment.samples, fragment.data)
+                yield from segmenter.push(fragment.base_media_decode_time, fragment.samples, fragment.data)
 
     def publish(self) -> None:
         """Publish the next part, dated by its media time and how long the source was down."""

@@ -234,7 +234,7 @@ class Pages:
 
 async def test_a_listener_that_is_set_forward_goes_on_with_a_whole_page() -> None:
     noise = await asyncio.to_thread(encoded, "flac", "Loud", seconds=20, source="anoisesrc=color=white")
-    found = OggBlockReader().receive(noise)
+    found = OggBlockReader().receive_data(noise)
     pages = Pages()
     mount = Mount("test", pages, mount_options(burst_bytes=128 * 1024, queue_bytes=256 * 1024, skips=True))
     got = bytearray()

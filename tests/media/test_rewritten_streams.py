@@ -94,7 +94,7 @@ def test_a_decoder_gets_the_same_packets(made: Made, form: str) -> None:
 def test_a_decoder_that_joins_late_begins_with_the_newest_key_frame(made: Made, form: str) -> None:
     data, cache = made(form), GopCache()
     for one in read(form, data):
-        cache.receive(one)
+        cache.push(one)
     expected, found = pictures(form, data), pictures(form, cache.beginning())
     assert len(found) == 25
     assert found <= expected
@@ -106,7 +106,7 @@ def test_another_size_and_a_jump_of_the_times_are_changes(made: Made, form: str)
     assert sum(one.changes for one in other) == 1
     cache = GopCache()
     for one in other:
-        cache.receive(one)
+        cache.push(one)
     assert pictures(form, cache.beginning()) <= pictures(form, made(form, "320x240"))
     later = made(form, more="-output_ts_offset 900")
     jumped = read(form, made(form) + later, 997)

@@ -97,7 +97,7 @@ def test_what_a_decoder_can_not_follow_is_told_and_a_new_one_begins_with_it(
     assert sizes == set(facts(streams[first], tmp_path / first, "stream=width,height"))
     cache = GopCache()
     for piece in found:
-        cache.receive(piece)
+        cache.push(piece)
     codec = "hevc" if second.startswith("hevc") else "h264"
     said = facts(cache.beginning(), tmp_path / second, "stream=codec_name,width,height")
     assert set(said) == {f"{codec},{size}"}
@@ -146,7 +146,7 @@ def test_sound_that_comes_late_is_a_change(streams: dict[str, bytes], tmp_path: 
     (change,) = [index for index, piece in enumerate(found) if piece.changes]
     cache = GopCache()
     for piece in found[change:]:
-        cache.receive(piece)
+        cache.push(piece)
     (tmp_path / "late.flv").write_bytes(cache.beginning())
     line = f"ffprobe -v error -show_entries stream=codec_type -of csv=p=0 {tmp_path / 'late.flv'}"
     told = subprocess.run(line.split(), check=True, capture_output=True, text=True).stdout.split()
@@ -187,7 +187,7 @@ def test_what_is_repeated_at_each_key_frame_leaves_the_headers_of_flv_as_they_ar
         metadata = write_tag(SCRIPT, 0, ON_METADATA + b"%d" % time + bytes(1 << 20))
         data = metadata + repeated + write_tag(VIDEO, time, b"\x17\1\0\0\0picture")
         for piece in reader.receive_data(data if time else file_header() + data):
-            cache.receive(piece)
+            cache.push(piece)
     beginning = cache.beginning()
     assert beginning.startswith(file_header() + write_tag(SCRIPT, 0, ON_METADATA + b"0" + bytes(1 << 20)))
     assert b"avcC" in beginning

@@ -238,7 +238,7 @@ class WorkerRelay:
         self._served: dict[str, Callable[[Entry], None]] = {}
         self._restoring: set[str] = set()
 
-    def take(self, stream: LiveStream, entry: Entry) -> None:
+    def fold(self, stream: LiveStream, entry: Entry) -> None:
         """Hand on an entry that has been folded; behind a snapshot, workers get one of their own."""
         name = stream.name
         if isinstance(entry, SnapshotBeginEntry):

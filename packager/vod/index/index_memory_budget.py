@@ -88,12 +88,12 @@ class IndexMemory:
         """
         limits = self._limits
         started = time.monotonic()
-        while not self._take(count, own, time.monotonic() - started >= limits.patience_seconds):
+        while not self._try_reserve(count, own, time.monotonic() - started >= limits.patience_seconds):
             if time.monotonic() - started >= limits.wait_seconds:
                 raise TimeoutError(f"no room for an index of {count} bytes beside those that are being read")
             time.sleep(limits.look_seconds)
 
-    def _take(self, count: int, own: int, impatient: bool) -> bool:
+    def _try_reserve(self, count: int, own: int, impatient: bool) -> bool:
         """Take room if there is some, or if none can be waited for."""
         with self._lock:
             wanted = self.used + self._reserved + count - self._most

@@ -61,7 +61,7 @@ def cut_at_sync(track: Arrangement, timescale: int, limit: int = MAX_SEGMENTS) -
         # Times that go back would give segments of no duration: those sync samples are no boundaries.
         highest = np.maximum.accumulate(np.append(latest, times))
         rising = times > highest[:-1]
-        cutter.receive(sync[rising], times[rising])
+        cutter.push(sync[rising], times[rising])
         latest = int(highest[-1])
     return cutter.finish()
 
@@ -107,7 +107,7 @@ def cut_at_times(
                 cutter = _Cutter((begin, int(rest[0])), last, TARGET_SECONDS * timescale, limit)
                 numbers, rest = numbers[1:], rest[1:]
             if cutter is not None:
-                cutter.receive(numbers, rest)
+                cutter.push(numbers, rest)
         if cutter is not None:
             starts = np.concatenate((starts[:-1], cutter.finish()))
     if len(starts) > limit:
@@ -156,7 +156,7 @@ class _Cutter:
         self._limit = limit
         self._within: tuple[Int64, Int64] = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
-    def receive(self, numbers: Int64, times: Int64) -> None:
+    def push(self, numbers: Int64, times: Int64) -> None:
         """Take the next possible boundaries: numbers and times of samples; the times don't fall."""
         numbers, times = np.append(self._within[0], numbers), np.append(self._within[1], times)
         at, chosen = 0, list[int]()

@@ -55,7 +55,7 @@ class Relayed:
     entries: list[Entry] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
 
-    def take(self, stream: LiveStream, entry: Entry) -> None:
+    def fold(self, stream: LiveStream, entry: Entry) -> None:
         self.entries.append(entry)
 
     def withdraw(self, name: str) -> None:

@@ -163,7 +163,7 @@ async def test_ogg_has_one_link_until_another_node_takes_over(
 ) -> None:
     redis_server.command("FLUSHALL")
     reader = OggBlockReader()
-    blocks = [*reader.receive(encoded("opus", "A")), *reader.finish()]
+    blocks = [*reader.receive_data(encoded("opus", "A")), *reader.finish()]
     async with node(redis_server, None) as edge:
         for heard in (1, 2):
             feed = Feed()
@@ -184,7 +184,7 @@ def test_what_no_station_has_made_is_refused() -> None:
     frame = AudioBlock(b"frame", 1152, 44100, "", (0,))
     assert decode(encode(STATE, replace(frame, title="\ud800é"), 7)).block == replace(frame, title="?é")
     reader = OggBlockReader()
-    (ogg, *_) = [*reader.receive(encoded("opus", "A", seconds=1)), *reader.finish()]
+    (ogg, *_) = [*reader.receive_data(encoded("opus", "A", seconds=1)), *reader.finish()]
     assert ogg.ogg is not None
     assert decode(encode(STATE, ogg, 1)).block == ogg
     page = ogg.ogg.pages[0]

@@ -270,9 +270,9 @@ def test_gaps_behind_what_is_taken_up_end_before_what_comes_next(now: int | str,
 
 def test_a_data_folder_is_one_servers_until_its_end(tmp_path: Path) -> None:
     lock, other = DataLock(tmp_path / "data"), DataLock(tmp_path / "data")
-    lock.take()
+    lock.acquire()
     with pytest.raises(DataInUseError, match="another server uses this data folder; stop it, or set"):
-        other.take()
+        other.acquire()
     lock.release()
-    other.take()
+    other.acquire()
     other.release()

@@ -243,7 +243,7 @@ def test_a_lock_that_is_no_file_is_told_in_one_line(kind: str, tmp_path: Path) -
     KINDS[kind](tmp_path / "lock")
     before = contents(tmp_path)
     with pytest.raises(NotOursError, match=r"lock: no file is where one of ours is to be; move it away"):
-        DataLock(tmp_path).take()
+        DataLock(tmp_path).acquire()
     assert contents(tmp_path) == before
     assert not (tmp_path / "nothing").exists()
 

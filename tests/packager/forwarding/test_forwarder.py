@@ -31,7 +31,7 @@ async def publish(publication: Publication) -> None:
     assert process.stdout is not None
     try:
         while data := await process.stdout.read(4096):
-            await publication.receive(data)
+            await publication.receive_data(data)
     finally:
         process.kill()
         await process.communicate()
@@ -70,7 +70,7 @@ async def test_a_server_that_says_nothing_is_given_up_and_asked_again() -> None:
 async def test_a_branch_that_nobody_reads_ends_at_its_limit() -> None:
     branch = TeeBranch(b"headers", 100)
     for _ in range(20):
-        branch.receive(bytes(10))
+        branch.receive_data(bytes(10))
     assert branch.has_overflown
     assert branch.has_ended
     data = await branch.read()
@@ -81,7 +81,7 @@ async def test_a_branch_that_nobody_reads_ends_at_its_limit() -> None:
 
 async def test_a_group_of_pictures_larger_than_what_may_wait_is_no_fault_of_the_reader() -> None:
     branch = TeeBranch(bytes(200), 100)
-    branch.receive(bytes(10))
+    branch.receive_data(bytes(10))
     assert not branch.has_overflown
     assert len(await branch.read()) == 210
 

@@ -55,7 +55,7 @@ def hold(shifts: tuple[int, ...], count: int) -> Callable[[], object]:
     def bring() -> None:
         for number in range(count):
             for track, shift in enumerate(shifts):
-                gate.receive(video(track, number * FRAME + shift))
+                gate.push(video(track, number * FRAME + shift))
         assert gate.time is None
 
     return bring
@@ -73,8 +73,8 @@ def test_many_key_frames_of_one_moment_cost_the_same_each() -> None:
 
         def work() -> None:
             for number in range(count):
-                gate.receive(video(0, number))
-                gate.receive(video(1, number))
+                gate.push(video(0, number))
+                gate.push(video(1, number))
             assert gate.time is None
 
         return work
@@ -87,7 +87,7 @@ def test_looking_whether_a_track_has_all_key_frames_costs_the_same_for_each() ->
     def look(count: int) -> Callable[[], object]:
         seen = SeenVideoTrack(most_keys=count)
         for number in range(count):
-            seen.receive(fragment(number * FRAME))
+            seen.push(fragment(number * FRAME))
         keys = [Fraction(number * FRAME, CLOCK_RATE) for number in range(count)]
         return lambda: seen.has_all(keys)
 
@@ -100,41 +100,41 @@ def test_all_tracks_begin_with_the_first_key_frame_that_all_have(order: tuple[in
     # By so much an encoder's times may differ from another's: five milliseconds.
     times = {0: (0, 3 * FRAME, 9 * FRAME), 1: (3 * FRAME - 450, 9 * FRAME), 2: (APART, 3 * FRAME + 450)}
     gate = CommonKeyFrameGate(3, SegmentLimits())
-    given = [one for track in order for time in times[track] for one in gate.receive(video(track, time))]
+    given = [one for track in order for time in times[track] for one in gate.push(video(track, time))]
     assert gate.time == Fraction(3 * FRAME, CLOCK_RATE)
     assert next(one.fragment.base_media_decode_time for one in given if one.track == 0) == 3 * FRAME
 
 
 def test_what_is_a_tick_too_far_away_is_another_moment() -> None:
     gate = CommonKeyFrameGate(2, SegmentLimits())
-    gate.receive(video(0, 900))
-    gate.receive(video(1, 449))
-    gate.receive(video(1, 1351))
+    gate.push(video(0, 900))
+    gate.push(video(1, 449))
+    gate.push(video(1, 1351))
     assert gate.time is None
-    gate.receive(video(1, 1350))
+    gate.push(video(1, 1350))
     assert gate.time == Fraction(900, CLOCK_RATE)
 
 
 def test_a_track_that_begins_again_holds_what_it_has_then_and_no_more() -> None:
     limits = replace(SegmentLimits(), held_samples=10, held_bytes=100)
     gate = CommonKeyFrameGate(2, limits)
-    gate.receive(video(0, 0))
+    gate.push(video(0, 0))
     for turn in range(30):
-        gate.receive(video(1, APART + turn * FRAME))
+        gate.push(video(1, APART + turn * FRAME))
         gate.forget(1)
     for turn in range(9):
-        gate.receive(video(1, APART + turn * FRAME))
+        gate.push(video(1, APART + turn * FRAME))
     with pytest.raises(FurtherVideoTracksError):
-        gate.receive(video(1, APART + 9 * FRAME))
+        gate.push(video(1, APART + 9 * FRAME))
 
 
 def test_key_frames_of_a_stream_that_another_one_replaced_do_not_count() -> None:
     gate = CommonKeyFrameGate(3, SegmentLimits())
     for track in (0, 1):
-        gate.receive(video(track, 0))
+        gate.push(video(track, 0))
     gate.forget(1)
-    assert gate.receive(video(2, 0)) == []
-    assert gate.receive(TrackFragment(SOUND, 48_000, fragment(0))) == []
-    given = gate.receive(video(1, 0))
+    assert gate.push(video(2, 0)) == []
+    assert gate.push(TrackFragment(SOUND, 48_000, fragment(0))) == []
+    given = gate.push(video(1, 0))
     assert gate.time == 0
     assert [one.track for one in given] == [0, 2, SOUND, 1]

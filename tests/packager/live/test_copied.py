@@ -81,12 +81,12 @@ async def publishing(
         loop = asyncio.get_running_loop()
         began = loop.time()
         with contextlib.suppress(PublicationEndedError):
-            await publication.receive(data[: flv_tags.FILE_HEADER])
+            await publication.receive_data(data[: flv_tags.FILE_HEADER])
             for tag in tags_of(data):
                 moment = int.from_bytes(tag[4:7], "big")
                 await asyncio.sleep(max(began + moment / 1000 - loop.time(), 0))
                 time = (told(moment) % (1 << 32)).to_bytes(4, "big")
-                await publication.receive(tag[:4] + time[1:] + time[:1] + tag[8:])
+                await publication.receive_data(tag[:4] + time[1:] + time[:1] + tag[8:])
             await loop.create_future()
 
     try:
@@ -174,7 +174,7 @@ async def test_a_transport_stream_is_copied_likewise(
         data = source.read_bytes()
         steps = 20 * SECONDS
         for step in range(steps):
-            await publication.receive(data[len(data) * step // steps : len(data) * (step + 1) // steps])
+            await publication.receive_data(data[len(data) * step // steps : len(data) * (step + 1) // steps])
             await asyncio.sleep(1 / 20)
 
     async with running(channel), background_task(bring()):
@@ -287,13 +287,13 @@ async def test_a_spare_publisher_takes_over_in_less_than_a_segment(
         loop, data = asyncio.get_running_loop(), recorded().read_bytes()
         began = loop.time()
         for publication in (first, spare):
-            await publication.receive(data[: flv_tags.FILE_HEADER])
+            await publication.receive_data(data[: flv_tags.FILE_HEADER])
         for tag in tags_of(data):
             await asyncio.sleep(began + int.from_bytes(tag[4:7], "big") / 1000 - loop.time())
             for publication in published_by(channel).publications:
                 # One may end while it takes this.
                 with contextlib.suppress(PublicationEndedError):
-                    await publication.receive(tag)
+                    await publication.receive_data(tag)
 
     async with running(channel), background_task(bring()):
         await until(lambda: segments(channel) >= 2)

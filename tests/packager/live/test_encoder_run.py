@@ -44,12 +44,12 @@ async def test_an_ffmpeg_is_not_given_the_container_of_who_took_over_while_it_wa
     """It would look for MPEG-TS in megabytes of FLV, and the channel would be down meanwhile."""
     source = PublishedSource("studio", limits=AT_ONCE)
     first = source.begin(Publisher("http", "192.0.2.1"))
-    await first.receive(published(tools, "mpegts"))
+    await first.receive_data(published(tools, "mpegts"))
     found = Source(pump=source, stream=source.stream)
     assert source.container == "mpegts"
 
     second = source.begin(Publisher("http", "192.0.2.2"))
-    await second.receive(published(tools, "flv"))
+    await second.receive_data(published(tools, "flv"))
     assert source.live is second
     window = Window(WindowOptions(1, NUMBER))
     aligned = AlignedWindows([writer_of(window, "240p")])

@@ -81,11 +81,11 @@ async def publishing(
         loop, begun = asyncio.get_running_loop(), {0}
         began = loop.time()
         with contextlib.suppress(PublicationEndedError):
-            await publication.receive(flv_tags.file_header())
+            await publication.receive_data(flv_tags.file_header())
             for moment, track, tag in tags:
                 await asyncio.sleep(max(began + moment / 1000 + (late if track else 0) - loop.time(), 0))
                 if not track:
-                    await publication.receive(tag)
+                    await publication.receive_data(tag)
                 else:
                     beginning = b"" if track in begun else flv_tags.file_header()
                     begun.add(track)

@@ -207,7 +207,7 @@ def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
     writer, clock, second = writer_of(window), WallClock(), Fraction(1)
     run = RunContext(clock, RunStart(second), second, SequenceNumbers(), timed_metadata, lambda _: None)
     feed = Feed(run, writer, make_segmenter)
-    assert not feed.receive(b"\x00\x00\x00\x10free12345678", Instant.now())
+    assert not feed.receive_data(b"\x00\x00\x00\x10free12345678", Instant.now())
     assert window.last is None
 
 

@@ -153,7 +153,7 @@ async def test_what_is_fetched_is_never_inflated(monkeypatch: pytest.MonkeyPatch
         async def receive(_: Pump, data: bytes) -> None:
             received.append(len(data))
 
-        monkeypatch.setattr(Pump, "receive", receive)
+        monkeypatch.setattr(Pump, "receive_data", receive)
         pulling = asyncio.create_task(puller.run())
         try:
             async with asyncio.timeout(120):

@@ -83,7 +83,7 @@ class Reading:
                 ready += queue.pop(0)[1]
             self.reads.append(self._now)
             now = Instant(self._now, NUMBER + self._now)
-            came = self._feed.receive(ready, now)
+            came = self._feed.receive_data(ready, now)
             resume, ready = self._now + (self._feed.rest(now, capacity) if came else 0.0), b""
 
 
@@ -104,7 +104,7 @@ class Burst:
             timed_metadata = TimedMetadata([name], 1)
             run = RunContext(clock, start, second, numbers, timed_metadata, lambda _: None)
             self.feeds[name] = Feed(run, writer, make_segmenter)
-            self.feeds[name].receive(track.init.data, self._now)
+            self.feeds[name].receive_data(track.init.data, self._now)
         self.aligned = AlignedWindows(list(writers.values()))
         self.run = EncoderRun(Source(), list(self.feeds.values()), start, self.aligned, asyncio.Event())
 
@@ -115,7 +115,7 @@ class Burst:
             timescale = track.init.tracks[0].timescale
             for fragment in track.fragments:
                 if fragment.base_media_decode_time // timescale == NUMBER + second:
-                    self.feeds[name].receive(written(fragment), self._now)
+                    self.feeds[name].receive_data(written(fragment), self._now)
 
     def stand_still_behind(self, seconds: int) -> None:
         """Let so many come in time and then none, so that two gaps stand for what lacks."""

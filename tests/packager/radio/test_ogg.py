@@ -21,7 +21,7 @@ def files() -> dict[str, bytes]:
 
 def blocks(data: bytes) -> list[AudioBlock]:
     reader = OggBlockReader()
-    return [*reader.receive(data), *reader.finish()]
+    return [*reader.receive_data(data), *reader.finish()]
 
 
 def carried(*some: AudioBlock) -> list[ChainedBlock]:
@@ -91,8 +91,8 @@ def test_sources_that_come_and_go_make_one_valid_chain(files: dict[str, bytes]) 
 def test_another_title_beside_the_stream_begins_a_link(files: dict[str, bytes]) -> None:
     for codec, data in files.items():
         reader, half = OggBlockReader(), len(data) * 2 // 3
-        found = [*reader.receive(data[:half]), *reader.retitle("Später \U0001f399")]
-        found += [*reader.receive(data[half:]), *reader.finish()]
+        found = [*reader.receive_data(data[:half]), *reader.retitle("Später \U0001f399")]
+        found += [*reader.receive_data(data[half:]), *reader.finish()]
         report = judged(joined(carried(*found)))
         assert (report.types, report.warnings) == ([codec, codec], [])
         assert report.titles == [f"Öne {codec}", "Später \U0001f399"]
@@ -103,7 +103,12 @@ def test_another_title_beside_the_stream_begins_a_link(files: dict[str, bytes]) 
 def test_a_stream_without_a_title_keeps_what_was_told_beside_it(files: dict[str, bytes]) -> None:
     silent = encoded("vorbis", "", "-metadata", "artist=")
     reader = OggBlockReader()
-    found = [*reader.receive(silent), *reader.retitle("Told"), *reader.receive(silent), *reader.finish()]
+    found = [
+        *reader.receive_data(silent),
+        *reader.retitle("Told"),
+        *reader.receive_data(silent),
+        *reader.finish(),
+    ]
     assert [block.title for block in found if block.title] == ["Told"] * (len(found) // 2)
     assert judged(joined(carried(*found))).titles == ["Told"]
     found = read_all(titled_reader("Told"), files["vorbis"])
@@ -117,7 +122,7 @@ def titled_reader(title: str) -> OggBlockReader:
 
 
 def read_all(reader: OggBlockReader, data: bytes) -> list[AudioBlock]:
-    return [*reader.receive(data), *reader.finish()]
+    return [*reader.receive_data(data), *reader.finish()]
 
 
 # Pages of which each goes on with a packet, as muxers of large frames write them.
@@ -178,7 +183,7 @@ def test_the_encoder_gets_one_stream_of_all_links(codec: str, files: dict[str, b
 
 def test_what_a_source_doesnt_bring_whole_is_no_audio(files: dict[str, bytes]) -> None:
     reader = OggBlockReader()
-    assert reader.receive(files["vorbis"][:3000]) == []
+    assert reader.receive_data(files["vorbis"][:3000]) == []
     with pytest.raises(MalformedError):
         read_all(OggBlockReader(), b"")
     assert reader.frames == 0
@@ -193,7 +198,7 @@ def test_the_bitrate_is_the_encoders_or_else_that_of_what_came(files: dict[str, 
     # ffprobe says 112000 of libvorbis's default quality at 44.1 kHz, and nothing of Opus.
     for codec, expected in (("vorbis", 112), ("opus", 8 * len(files["opus"]) / SECONDS / 1000)):
         reader = OggBlockReader()
-        reader.receive(files[codec])
+        reader.receive_data(files[codec])
         assert reader.bitrate == pytest.approx(expected, rel=0.1)
 
 

@@ -51,7 +51,7 @@ class Mount:
     async def play(self) -> None:
         reader, throttle = MpegBlockReader(), Throttle(AT_ONCE)
         reader.title = "a tone"
-        for block in await asyncio.to_thread(reader.receive, self._audio):
+        for block in await asyncio.to_thread(reader.receive_data, self._audio):
             if not self.sounds.is_set():
                 await self.sounds.wait()
                 throttle = Throttle(AT_ONCE)

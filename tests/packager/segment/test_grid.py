@@ -48,9 +48,7 @@ def cut(
     parts = []
     for index in range(-early, int(segments * segment_duration * rate) + 1):
         sample = Sample(ticks, 2, is_sync=index % period == 0)
-        parts += segmenter.receive(
-            first + (index + early) * ticks, [sample], (index % 65536).to_bytes(2, "big")
-        )
+        parts += segmenter.push(first + (index + early) * ticks, [sample], (index % 65536).to_bytes(2, "big"))
     return parts
 
 
@@ -125,7 +123,7 @@ def test_a_part_is_there_with_its_last_frame_and_not_with_the_next() -> None:
         segment_duration=Fraction(1),
         part_target=Fraction(1, 2),
     )
-    given = [bool(segmenter.receive(t, [Sample(1, 1, is_sync=t == 0)], b"x")) for t in range(30)]
+    given = [bool(segmenter.push(t, [Sample(1, 1, is_sync=t == 0)], b"x")) for t in range(30)]
     assert [index for index, there in enumerate(given) if there] == [14, 29]
 
 
@@ -135,7 +133,7 @@ def test_samples_before_the_origin_and_before_the_first_key_frame_are_dropped() 
     )
     parts = []
     for time in range(20, 45):
-        parts += segmenter.receive(time, [Sample(1, 1, is_sync=time in (20, 33, 40))], b"x")
+        parts += segmenter.push(time, [Sample(1, 1, is_sync=time in (20, 33, 40))], b"x")
     assert parts[0].base_media_decode_time == 33
     assert parts[0].independent
     assert parts[0].segment == 0
@@ -146,9 +144,9 @@ def test_a_jump_of_decode_times_is_no_cadence(jump: int) -> None:
     segmenter = GridSegmenter(
         timescale=10, origin=Fraction(0), segment_duration=Fraction(1), part_target=Fraction(1)
     )
-    segmenter.receive(0, [Sample(1, 1)], b"x")
+    segmenter.push(0, [Sample(1, 1)], b"x")
     with pytest.raises(CadenceError):
-        segmenter.receive(1 + jump, [Sample(1, 1)], b"x")
+        segmenter.push(1 + jump, [Sample(1, 1)], b"x")
 
 
 @pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 1")
@@ -156,9 +154,9 @@ def test_a_boundary_without_a_key_frame_is_no_cadence() -> None:
     segmenter = GridSegmenter(
         timescale=1, origin=Fraction(0), segment_duration=Fraction(2), part_target=Fraction(1)
     )
-    segmenter.receive(0, [Sample(1, 1), Sample(1, 1, is_sync=False)], b"xy")
+    segmenter.push(0, [Sample(1, 1), Sample(1, 1, is_sync=False)], b"xy")
     with pytest.raises(CadenceError):
-        segmenter.receive(2, [Sample(1, 1, is_sync=False)], b"z")
+        segmenter.push(2, [Sample(1, 1, is_sync=False)], b"z")
 
 
 @pytest.mark.parametrize("duration", [0, -1, 7])
@@ -167,7 +165,7 @@ def test_a_sample_without_a_duration_or_longer_than_a_part_is_no_cadence(duratio
         timescale=10, origin=Fraction(0), segment_duration=Fraction(1), part_target=Fraction(1, 2)
     )
     with pytest.raises(CadenceError):
-        segmenter.receive(0, [Sample(duration, 1)], b"x")
+        segmenter.push(0, [Sample(duration, 1)], b"x")
 
 
 def test_durations_that_vary_by_a_tick_never_exceed_the_part_target() -> None:
@@ -177,7 +175,7 @@ def test_durations_that_vary_by_a_tick_never_exceed_the_part_target() -> None:
     parts, time = [], 0
     for index in range(90):
         ticks = 34 if index % 3 == 2 else 33
-        parts += segmenter.receive(time, [Sample(ticks, 1)], b"x")
+        parts += segmenter.push(time, [Sample(ticks, 1)], b"x")
         time += ticks
     assert max(part.duration for part in parts) == 100
     assert sum(part.duration for part in parts if part.segment == 0) == 2000
@@ -207,7 +205,7 @@ def test_the_end_of_the_next_part_is_foretold(rate: Fraction) -> None:
     foretold: list[int | None] = []
     ends: list[int] = []
     for index in range(int(4 * duration * rate)):
-        parts = segmenter.receive(index * ticks, [Sample(ticks, 0, is_sync=True)], b"")
+        parts = segmenter.push(index * ticks, [Sample(ticks, 0, is_sync=True)], b"")
         if parts:
             ends.append(parts[0].base_media_decode_time + parts[0].duration)
             foretold.append(segmenter.foretold)

@@ -31,9 +31,9 @@ def cut(
     heard: list[CutPart] = []
     samples = 0
     for frame in range(round(seconds * 25)):
-        shown += picture.receive(40 * frame, [Sample(40, 1, is_sync=frame in frames)], b"v")
+        shown += picture.push(40 * frame, [Sample(40, 1, is_sync=frame in frames)], b"v")
         while samples * 1024 / 48000 < (frame + 1) / 25:
-            heard += sound.receive(1024 * samples, [Sample(1024, 1)], b"a")
+            heard += sound.push(1024 * samples, [Sample(1024, 1)], b"a")
             samples += 1
     return shown, heard
 
@@ -101,7 +101,7 @@ def test_a_part_begins_with_a_key_frame_where_the_part_before_it_may_end() -> No
         timescale=25, part_target=Fraction(2, 5), cuts=Cuts(Fraction(2), Fraction(5)), leads=True
     )
     keys = (0, 4, 23, 36, 50)
-    parts = picture.receive(0, [Sample(1, 1, is_sync=frame in keys) for frame in range(60)], bytes(60))
+    parts = picture.push(0, [Sample(1, 1, is_sync=frame in keys) for frame in range(60)], bytes(60))
     # Frame 4 is in a part that is independent itself, before 23 there are nine; but before 36 only three.
     assert [part.base_media_decode_time for part in parts] == [0, 4, 14, 23, 33, 43, 50][: len(parts)]
     assert [part.base_media_decode_time for part in parts if part.independent] == [0, 4, 23]
@@ -160,9 +160,9 @@ def test_sound_ends_with_a_picture_without_a_key_frame_that_is_shown_later_than_
     sound = KeyframeSegmenter(timescale=48000, part_target=PART, cuts=cuts, leads=False)
     heard: list[CutPart] = []
     for frame in range(25 * 6):
-        picture.receive(40 * frame, [Sample(40, 1, frame == 0, 80 if frame % 3 else 0)], b"v")
+        picture.push(40 * frame, [Sample(40, 1, frame == 0, 80 if frame % 3 else 0)], b"v")
         for index in range(2):
-            heard += sound.receive(960 * (2 * frame + index), [Sample(960, 1)], b"a")
+            heard += sound.push(960 * (2 * frame + index), [Sample(960, 1)], b"a")
     assert late == ["told"]
     assert heard[-1].ends_segment
     assert sum(Fraction(part.duration, 48000) for part in heard) <= longest + Fraction(960, 48000)
@@ -175,7 +175,7 @@ def test_a_picture_that_is_shown_for_longer_than_a_part_ends_its_segment() -> No
     picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
     parts: list[CutPart] = []
     for time, lasts, is_sync in ((0, 40, True), (40, 900, False), (940, 40, True), (980, 40, False)):
-        parts += picture.receive(time, [Sample(lasts, 1, is_sync)], b"v")
+        parts += picture.push(time, [Sample(lasts, 1, is_sync)], b"v")
     assert [(part.duration, part.ends_segment, part.resumes) for part in parts] == [
         (40, False, False),
         (250, True, False),
@@ -189,9 +189,9 @@ def test_sound_that_lacks_a_whole_segment_is_no_cadence() -> None:
     picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
     sound = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=False)
     for frame in range(150):
-        picture.receive(40 * frame, [Sample(40, 1, is_sync=frame % 50 == 0)], b"v")
+        picture.push(40 * frame, [Sample(40, 1, is_sync=frame % 50 == 0)], b"v")
     with pytest.raises(CadenceError):
-        sound.receive(4100, [Sample(20, 1)], b"a")
+        sound.push(4100, [Sample(20, 1)], b"a")
 
 
 def test_sound_without_a_picture_is_held_back_within_a_bound() -> None:
@@ -202,17 +202,17 @@ def test_sound_without_a_picture_is_held_back_within_a_bound() -> None:
         leads=False,
         limits=SegmentLimits(held_samples=100),
     )
-    assert sound.receive(0, [Sample(1024, 1)] * 100, bytes(100)) == []
+    assert sound.push(0, [Sample(1024, 1)] * 100, bytes(100)) == []
     with pytest.raises(CadenceError):
-        sound.receive(100 * 1024, [Sample(1024, 1)], b"a")
+        sound.push(100 * 1024, [Sample(1024, 1)], b"a")
 
 
 def test_what_is_held_back_is_bounded_in_bytes_too() -> None:
     limits, cuts = SegmentLimits(held_bytes=1000), Cuts(Fraction(2), Fraction(3))
     sound = KeyframeSegmenter(timescale=48000, part_target=PART, cuts=cuts, leads=False, limits=limits)
-    assert sound.receive(0, [Sample(1024, 1000)], bytes(1000)) == []
+    assert sound.push(0, [Sample(1024, 1000)], bytes(1000)) == []
     with pytest.raises(CadenceError):
-        sound.receive(1024, [Sample(1024, 1)], b"a")
+        sound.push(1024, [Sample(1024, 1)], b"a")
 
 
 def test_parts_and_segments_of_pictures_whose_time_stands_still_are_bounded_in_bytes() -> None:
@@ -220,10 +220,10 @@ def test_parts_and_segments_of_pictures_whose_time_stands_still_are_bounded_in_b
     picture = KeyframeSegmenter(timescale=90000, part_target=PART, cuts=cuts, leads=True, limits=limits)
     parts: list[CutPart] = []
     for tick in range(10):
-        parts += picture.receive(tick, [Sample(1, 100, is_sync=tick == 0)], bytes(100))
+        parts += picture.push(tick, [Sample(1, 100, is_sync=tick == 0)], bytes(100))
     assert [len(part.data) for part in parts] == [300, 300, 300]
     with pytest.raises(CadenceError):
-        picture.receive(10, [Sample(1, 100, is_sync=False)], bytes(100))
+        picture.push(10, [Sample(1, 100, is_sync=False)], bytes(100))
 
 
 @pytest.mark.parametrize("rate", [25, 30])
@@ -232,7 +232,7 @@ def test_where_key_frames_are_regular_it_is_foretold_when_the_next_part_can_end(
     picture = KeyframeSegmenter(timescale=rate, part_target=PART, cuts=cuts, leads=True)
     foretold, wrong, parts = list[int | None](), 0, 0
     for frame in range(20 * rate):
-        closed = picture.receive(frame, [Sample(1, 1, is_sync=frame % (2 * rate) == 0)], b"v")
+        closed = picture.push(frame, [Sample(1, 1, is_sync=frame % (2 * rate) == 0)], b"v")
         wrong += bool(closed) != (bool(foretold) and foretold[-1] == frame + 1)
         parts += len(closed)
         foretold.append(picture.foretold)
@@ -306,7 +306,7 @@ def cut_as_given(shown: list[list[Frame]], heard: list[list[Frame]], limits: Seg
     try:
         for _, segmenter, run in sorted(coming, key=lambda one: one[0]):
             samples = [sample for _, sample, _ in run]
-            found[segmenter] += segmenter.receive(run[0][0], samples, b"".join(data for _, _, data in run))
+            found[segmenter] += segmenter.push(run[0][0], samples, b"".join(data for _, _, data in run))
         found[lead] += lead.finish()
         found[other] += other.finish()
     except CadenceError as error:

@@ -31,7 +31,7 @@ def seen_of(folder: Path, coding: str, rate: Fraction | int = 25) -> tuple[Sourc
     seen, limits = SeenStream(reader), SourceLimits()
     for place in range(0, len(data), 100):
         for event in reader.receive_data(data[place : place + 100]):
-            seen.receive(event)
+            seen.push(event)
         if seen.is_enough(limits):
             break
     source = seen.source()
@@ -89,14 +89,14 @@ def test_no_more_key_frames_are_looked_at_than_a_stream_may_have(key_frames: byt
     seen, looked = SeenStream(reader), 0
     while not seen.is_enough(limits):
         for event in reader.receive_data(key_frames[looked : looked + 100]):
-            seen.receive(event)
+            seen.push(event)
         looked += 100
     assert looked < len(key_frames) / 2
 
 
 async def test_no_more_key_frames_are_looked_at_than_a_further_track_may_have(key_frames: bytes) -> None:
     track, seen = FurtherVideoTrack(SourceLimits().further_video_track, 60.0), SeenVideoTrack(most_keys=5)
-    await track.receive(key_frames, StepBudget(), time.monotonic())
+    await track.receive_data(key_frames, StepBudget(), time.monotonic())
     async with asyncio.timeout(60):
         await seen.look(track, Fraction(3600))
     assert seen.has_all([Fraction(0)])

@@ -51,20 +51,20 @@ def test_bytes_between_packets_are_skipped_and_another_format_is_refused(stream:
 def test_what_is_kept_is_bounded_and_begins_with_the_tables(stream: bytes) -> None:
     cache = GopCache()
     for packets in TransportReader().receive_data(stream):
-        cache.receive(packets)
+        cache.push(packets)
     assert len(cache.beginning()) < len(stream) / 4
     first = cache.beginning()[:PACKET]
     assert first[1] & 0x1F == 0 == first[2]  # the PAT's PID
     small = GopCache(limits=GopCacheLimits(kept_bytes=PACKET))
     for packets in TransportReader().receive_data(stream):
-        small.receive(packets)
+        small.push(packets)
     assert len(small.beginning()) <= 17 * PACKET
 
 
 def test_headers_that_are_repeated_push_no_others_out() -> None:
     cache = GopCache(limits=GopCacheLimits(headers=2))
     for header in (b"first", *[b"second"] * 5):
-        cache.receive(StreamChunk(header, header=True))
+        cache.push(StreamChunk(header, header=True))
     assert cache.beginning() == b"firstsecond"
 
 
@@ -86,12 +86,12 @@ def test_bytes_of_tags_are_made_when_somebody_joins_or_too_many_wait_for_that() 
 
     def receive(data: bytes) -> None:
         seen.append(TagsThatTell(data))
-        cache.receive(StreamChunk(seen[-1], tags=((9, 0, b"a"), (9, 0, b"b"))))
+        cache.push(StreamChunk(seen[-1], tags=((9, 0, b"a"), (9, 0, b"b"))))
 
-    cache.receive(StreamChunk(b"head", header=True))
+    cache.push(StreamChunk(b"head", header=True))
     for group in (b"first", b"second"):
         # The group before is dropped, and with it what waited there.
-        cache.receive(StreamChunk(group, access=True))
+        cache.push(StreamChunk(group, access=True))
         seen.clear()
         for data in (b" one", b" two", b" three", b" four"):
             receive(data)
@@ -99,7 +99,7 @@ def test_bytes_of_tags_are_made_when_somebody_joins_or_too_many_wait_for_that() 
     assert cache.beginning() == cache.beginning() == b"headsecond one two three four"
     assert [one.made for one in seen] == [2, 2, 1, 1]
     cache.clear()
-    cache.receive(StreamChunk(b"third", access=True))
+    cache.push(StreamChunk(b"third", access=True))
     receive(b" one")
     assert not seen[-1].made
     assert cache.beginning() == b"third one"
@@ -138,14 +138,14 @@ async def test_an_ffmpeg_that_is_killed_is_followed_by_one_that_begins_with_a_wh
             # However late an ffmpeg is that a busy machine starves: what is kept for it is one group.
             while SECONDS * RATE * start / len(stream) > allowed():
                 await asyncio.sleep(1 / 100)
-            await pump.receive(stream[start : start + step])
+            await pump.receive_data(stream[start : start + step])
             await asyncio.sleep(1 / 50)  # two and a half times real time
         pump.receive_eof()
 
     async def play(times: list[int], kill_after: int | None = None) -> None:
         nonlocal is_given_again
         process = await Process.start(argv, stdin=True)
-        giving = asyncio.create_task(pump.give(process))
+        giving = asyncio.create_task(pump.feed(process))
         await asyncio.sleep(0)  # now it has what is kept, and nothing that comes is lost
         is_given_again = kill_after is None
         try:

@@ -73,7 +73,7 @@ async def test_a_stream_is_on_air_with_its_first_key_frame_however_its_bytes_com
     publication = source.begin(FIRST)
     data = stream(container)
     for start in range(0, 20_000, 100):
-        await publication.receive(data[start : start + 100])
+        await publication.receive_data(data[start : start + 100])
     assert source.live is publication
     assert source.container == container
     publication.end()
@@ -94,22 +94,22 @@ async def test_a_publisher_whose_clock_runs_away_is_told(stream: Streams) -> Non
     publication = PublishedSource("studio", takeover=Takeover.REFUSE).begin(FIRST)
     async with asyncio.timeout(CLIENT_SECONDS):
         with pytest.raises(MediaError, match="ahead of those at which it comes"):
-            await publication.receive(hurried(stream("flv")))
+            await publication.receive_data(hurried(stream("flv")))
 
 
 @pytest.mark.clause("A second publisher takes the place of the first when its stream is known to be one")
 async def test_the_newer_publisher_takes_over_and_the_older_hears_why(stream: Streams) -> None:
     source, told = PublishedSource("studio", limits=AT_ONCE), list[str]()
     older = source.begin(FIRST, on_end=told.append)
-    await older.receive(stream("mpegts"))
+    await older.receive_data(stream("mpegts"))
     newer = source.begin(SECOND)
-    await newer.receive(stream("flv")[:500])
+    await newer.receive_data(stream("flv")[:500])
     assert source.live is older
-    await newer.receive(stream("flv")[500:])
+    await newer.receive_data(stream("flv")[500:])
     assert source.live is newer
     assert told == [older.end_reason] == ["another publisher took over"]
     with pytest.raises(PublicationEndedError, match="another publisher took over"):
-        await older.receive(b"G")
+        await older.receive_data(b"G")
     older.end("too late")
     assert source.publications == (newer,)
 
@@ -120,8 +120,8 @@ async def test_a_streams_format_is_known_behind_its_end_whether_it_was_looked_at
 ) -> None:
     source = PublishedSource("studio", limits=AT_ONCE, kept_seconds=1.0)
     first, second = source.begin(FIRST), source.begin(SECOND)
-    await first.receive(stream("mpegts"))
-    await second.receive(stream("flv"))
+    await first.receive_data(stream("mpegts"))
+    await second.receive_data(stream("flv"))
     await second.receive_further_video_track(1, stream("flv"))
     assert second.pump is not None
     expected = ((second.pump.stream, [(1, second.further_video_tracks[1].signature)]), "flv")
@@ -136,7 +136,7 @@ async def test_a_spare_publisher_does_not_take_over_while_all_are_ended(stream: 
     first = source.begin(FIRST, on_end=lambda _: seen.append(source.live))
     spare = source.begin(SECOND)
     for one in (first, spare):
-        await one.receive(stream("mpegts"))
+        await one.receive_data(stream("mpegts"))
     source.end_all("the key was changed")
     assert seen == [None]
     assert not source.publications
@@ -145,8 +145,8 @@ async def test_a_spare_publisher_does_not_take_over_while_all_are_ended(stream: 
 async def test_packets_without_a_picture_take_nobodys_place_however_many_they_are(stream: Streams) -> None:
     source = PublishedSource("studio", limits=AT_ONCE)
     first, second = source.begin(FIRST), source.begin(SECOND)
-    await first.receive(stream("mpegts"))
-    await second.receive((b"\x47\x1f\xff\x10" + bytes(184)) * 4000)
+    await first.receive_data(stream("mpegts"))
+    await second.receive_data((b"\x47\x1f\xff\x10" + bytes(184)) * 4000)
     assert second.is_playable
     assert source.live is first
 
@@ -156,14 +156,14 @@ async def test_nothing_is_kept_of_a_stream_that_has_ended_and_the_next_one_is_no
 ) -> None:
     source = PublishedSource("studio", limits=AT_ONCE)
     publication = source.begin(FIRST)
-    await publication.receive(stream("mpegts"))
+    await publication.receive_data(stream("mpegts"))
     process = await Process.start([str(tools.ffmpeg), "-version"], stdin=True)
-    async with background_task(source.give(process)):
+    async with background_task(source.feed(process)):
         await asyncio.sleep(0)  # it begins
         publication.end()
     await process.stop()
     newer = source.begin(SECOND)
-    await newer.receive(stream("flv"))
+    await newer.receive_data(stream("flv"))
     source.reject("what was looked at is no stream")
     assert source.live is newer
     kept = weakref.ref(publication)
@@ -179,16 +179,16 @@ async def test_a_publisher_whose_place_was_taken_while_it_was_read_does_not_take
     for steps in range(1, 25):
         source = PublishedSource("studio", limits=AT_ONCE)
         older, newer = source.begin(FIRST), source.begin(SECOND)
-        await older.receive(stream("mpegts"))
-        reading = asyncio.create_task(older.receive(stream("mpegts") * 50))
+        await older.receive_data(stream("mpegts"))
+        reading = asyncio.create_task(older.receive_data(stream("mpegts") * 50))
         for _ in range(steps):
             await asyncio.sleep(0)
         taken_while_read += not reading.done()
-        await newer.receive(stream("flv"))
+        await newer.receive_data(stream("flv"))
         await asyncio.wait([reading])
         # It may all have been read before.
         with pytest.raises(PublicationEndedError, match="another publisher took over"):
-            await (older.receive(b"G") if reading.exception() is None else reading)
+            await (older.receive_data(b"G") if reading.exception() is None else reading)
         older.end()
         assert source.publications == (source.live,) == (newer,)
     assert taken_while_read
@@ -199,14 +199,16 @@ async def test_a_publisher_whose_place_was_taken_while_it_was_read_does_not_take
 async def test_what_is_no_stream_leaves_the_one_on_air_alone(stream: Streams, takeover: Takeover) -> None:
     source = PublishedSource("studio", Takeover.REPLACE, limits=AT_ONCE)
     good = source.begin(FIRST)
-    await good.receive(stream("mpegts"))
+    await good.receive_data(stream("mpegts"))
     for bad in (os.urandom(8192), b"\x89PNG\r\n" + bytes(8192), b"<html>" * 1000, b"FLV" + b"\xff" * 50_000):
         other = source.begin(SECOND)
         with pytest.raises(MediaError):
-            await other.receive(bad)
+            await other.receive_data(bad)
         other.end("no stream")
     packets = source.begin(SECOND)
-    await packets.receive((b"G\x1f\xff\x10" + bytes(184)) * 6000)  # null packets, more than a start may have
+    await packets.receive_data(
+        (b"G\x1f\xff\x10" + bytes(184)) * 6000
+    )  # null packets, more than a start may have
     assert source.live is good
     assert source.last_error == "no stream"
     source.warn("rare key frames")
@@ -219,7 +221,7 @@ async def test_the_end_of_what_has_no_stream_is_told(stream: Streams) -> None:
     source = PublishedSource("studio", limits=AT_ONCE)
     for bad in (b"", b"FLV", stream("mpegts")[:600]):
         publication = source.begin(FIRST)
-        await publication.receive(bad)
+        await publication.receive_data(bad)
         with pytest.raises(MediaError):
             publication.check_complete()
         publication.end("it has none")
@@ -229,11 +231,11 @@ async def test_the_end_of_what_has_no_stream_is_told(stream: Streams) -> None:
 async def test_a_channel_that_refuses_others_keeps_its_first_publisher(stream: Streams) -> None:
     source, told = PublishedSource("studio", Takeover.REFUSE, AT_ONCE), list[str]()
     first, second = source.begin(FIRST), source.begin(SECOND, on_end=told.append)
-    await first.receive(stream("mpegts"))
+    await first.receive_data(stream("mpegts"))
     with pytest.raises(TakenError):
         source.begin(SECOND)
     with pytest.raises(PublicationEndedError):
-        await second.receive(stream("flv"))
+        await second.receive_data(stream("flv"))
     assert told
     assert source.live is first
     first.end()
@@ -243,9 +245,9 @@ async def test_a_channel_that_refuses_others_keeps_its_first_publisher(stream: S
 async def test_a_spare_publisher_takes_over_when_the_first_goes(stream: Streams) -> None:
     source = PublishedSource("studio", Takeover.BACKUP, AT_ONCE)
     first, unready, spare = source.begin(FIRST), source.begin(FIRST), source.begin(SECOND)
-    await first.receive(stream("mpegts"))
-    await unready.receive(stream("flv")[:100])
-    await spare.receive(stream("flv"))
+    await first.receive_data(stream("mpegts"))
+    await unready.receive_data(stream("flv")[:100])
+    await spare.receive_data(stream("flv"))
     assert source.live is first
     assert not spare.end_reason
     first.end()
@@ -253,7 +255,7 @@ async def test_a_spare_publisher_takes_over_when_the_first_goes(stream: Streams)
     assert source.stream == (spare.pump and spare.pump.stream)
     spare.end()
     assert not source.live
-    await unready.receive(stream("flv")[100:])
+    await unready.receive_data(stream("flv")[100:])
     assert source.live is unready
 
 
@@ -275,18 +277,18 @@ async def test_a_publisher_takes_the_slates_place_whatever_the_policy_is(
 ) -> None:
     source = PublishedSource("studio", takeover, AT_ONCE)
     slate = source.begin_slate()
-    await slate.receive(stream("mpegts"))
+    await slate.receive_data(stream("mpegts"))
     assert source.live is slate
     assert [source.has_publisher] == [False]
     first = source.begin(FIRST)
-    await first.receive(stream("flv"))
+    await first.receive_data(stream("flv"))
     assert source.live is first
     assert source.has_publisher
     with pytest.raises(PublicationEndedError):
-        await slate.receive(stream("mpegts"))
+        await slate.receive_data(stream("mpegts"))
     late = source.begin_slate()
     with pytest.raises(PublicationEndedError):
-        await late.receive(stream("mpegts"))
+        await late.receive_data(stream("mpegts"))
     assert source.live is first
     assert not source.last_error
 
@@ -304,7 +306,7 @@ async def publishing(
         assert encoder.stdout is not None
         with contextlib.suppress(PublicationEndedError):
             while data := await encoder.stdout.read(1 << 14):
-                await publication.receive(data)
+                await publication.receive_data(data)
 
     try:
         async with background_task(bring()):
@@ -344,7 +346,7 @@ async def bring(publication: Publication, data: bytes) -> None:
     start, size = 0, len(data) // 2
     with contextlib.suppress(PublicationEndedError):
         while start < len(data):
-            await publication.receive(data[start : start + size])
+            await publication.receive_data(data[start : start + size])
             await asyncio.sleep(0.05)
             start, size = start + size, 1000
 
@@ -357,12 +359,12 @@ class Overtaken(PublishedSource):
         self._other = other
         self.coming: asyncio.Task[None] | None = None
 
-    async def give_only(self, publication: Publication | None, taker: StreamTaker) -> None:
+    async def feed_only(self, publication: Publication | None, taker: StreamTaker) -> None:
         if self.coming is None:
             second = self.begin(SECOND)
             self.coming = asyncio.create_task(bring(second, self._other))
             await until(lambda: self.live is second)
-        await super().give_only(publication, taker)
+        await super().feed_only(publication, taker)
 
 
 async def test_who_takes_over_while_the_first_is_looked_at_is_not_refused_for_it(
@@ -390,7 +392,7 @@ async def test_a_stream_is_known_by_its_beginning(stream: Streams, tools: Tools,
     async with asyncio.TaskGroup() as group:
         looking = group.create_task(inspect_supply(source, tools, SourceLimits(probe_seconds=60)))
         for start in range(0, len(data) * 3 // 8, 500):
-            await publication.receive(data[start : start + 500])
+            await publication.receive_data(data[start : start + 500])
             await asyncio.sleep(0)
     found = looking.result()
     assert (found.video_codec, found.audio_codec) == ("h264", "aac")

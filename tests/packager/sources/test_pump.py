@@ -63,7 +63,7 @@ async def bringing(pump: Pump, tools: Tools, arguments: str) -> AsyncIterator[No
     async def bring() -> None:
         assert maker.stdout is not None
         while data := await maker.stdout.read(1 << 14):
-            await pump.receive(data)
+            await pump.receive_data(data)
 
     task = asyncio.create_task(bring())
     try:
@@ -163,7 +163,7 @@ async def test_what_could_come_at_any_speed_is_held_to_its_own_time_and_played_w
         reader = TransportReader()
         for start in range(0, len(film), 1 << 14):
             data = film[start : start + (1 << 14)]
-            await pump.receive(data)
+            await pump.receive_data(data)
             clock = max([clock, *((piece.clock or 0) / CLOCK_RATE for piece in reader.receive_data(data))])
 
     async with running(channel):
@@ -196,7 +196,7 @@ async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
             if channel.pid is not None:
                 burst = BURST  # now that it is played, and not before, so much comes at once
             await asyncio.sleep(max(begin + clock - burst - time.monotonic(), 0))
-            await pump.receive(data)
+            await pump.receive_data(data)
 
     with capture_logs() as logs:
         async with running(channel):
@@ -216,7 +216,7 @@ async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by
     async def bring(times: int) -> None:
         nonlocal brought
         for _ in range(times):
-            await pump.receive(bytes(BRINGING))
+            await pump.receive_data(bytes(BRINGING))
             brought += 1
 
     async with asyncio.timeout(240):
@@ -225,7 +225,7 @@ async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by
         process = await Process.start(words, stdin=True, sandbox=None)
         os.kill(process.pid, signal.SIGSTOP)
         brought = 0
-        giving = asyncio.create_task(pump.give(process))
+        giving = asyncio.create_task(pump.feed(process))
         bringing = asyncio.create_task(bring(100))
         # As much as the loop and the pipe take, and then no more, however long the child stands still.
         held = -1
@@ -249,9 +249,9 @@ async def test_who_is_held_to_the_time_of_the_stream_ends_when_cancelled_at_the_
     pump = Pump("mpegts")
     words = [sys.executable, "-c", "import sys; sys.stdin.buffer.read()"]
     process = await Process.start(words, stdin=True, sandbox=None)
-    bringing = asyncio.create_task(pump.receive(film))
+    bringing = asyncio.create_task(pump.receive_data(film))
     await until(lambda: pump._pacing.wait(time.monotonic()) > 0, "the stream to be ahead")
-    giving = asyncio.create_task(pump.give(process))
+    giving = asyncio.create_task(pump.feed(process))
     await asyncio.sleep(0)  # which tells of the change
     bringing.cancel()
     await asyncio.wait((bringing,), timeout=60)
@@ -265,14 +265,14 @@ async def test_bare_audio_is_read_in_smaller_portions_as_its_frames_may_be_tiny(
     lengths: list[int] = []
 
     class Watched(Pump):
-        async def take(self, pieces: Iterable[StreamChunk]) -> None:
+        async def push(self, pieces: Iterable[StreamChunk]) -> None:
             taken = list(pieces)
             lengths.extend(len(piece.data) for piece in taken)
-            await super().take(taken)
+            await super().push(taken)
 
     anytime = PacingLimits(ahead_seconds=1e9, untaken_seconds=1e9)
     pump = Watched("aac", limits=PumpLimits(pacing=anytime))
-    await pump.receive(hostile_media.adts_frames(BRINGING))
+    await pump.receive_data(hostile_media.adts_frames(BRINGING))
     assert sum(lengths) == BRINGING
     assert max(lengths) <= AUDIO_PORTION_BYTES
 
@@ -288,6 +288,6 @@ async def test_a_pumped_stream_is_divided_within_the_limits_that_are_handed_in(
     readers = StreamReaderLimits(
         transport=TransportReaderLimits(garbage_bytes=100), matroska=MatroskaStreamLimits(element_bytes=100)
     )
-    await Pump(container).receive(data)
+    await Pump(container).receive_data(data)
     with pytest.raises(MediaError):
-        await Pump(container, limits=PumpLimits(readers=readers)).receive(data)
+        await Pump(container, limits=PumpLimits(readers=readers)).receive_data(data)

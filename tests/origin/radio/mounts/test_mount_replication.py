@@ -155,7 +155,7 @@ async def test_ogg_is_chained_as_in_the_stations_own_process() -> None:
         media_type = OGG
 
     reader, feed = OggBlockReader(), OggFeed()
-    blocks = [*reader.receive(encoded("opus", "One")), *reader.finish()]
+    blocks = [*reader.receive_data(encoded("opus", "One")), *reader.finish()]
     async with stations({"test": feed}) as made:
         for block in blocks[:-1]:
             feed._queue.put_nowait(block)

@@ -97,7 +97,7 @@ async def test_the_titles_of_one_that_is_moved_stay_where_they_were_announced(tm
 async def test_one_that_hears_ogg_gets_a_valid_chain(codec: str) -> None:
     def blocks(title: str) -> list[AudioBlock]:
         reader = OggBlockReader()
-        return [*reader.receive(encoded(codec, title)), *reader.finish()]
+        return [*reader.receive_data(encoded(codec, title)), *reader.finish()]
 
     one, other = OggFeed(), OggFeed()
     async with two_stations(one, other) as (first, second, server):
