@@ -14,7 +14,7 @@ from media.errors import MalformedError
 from origin.events.channel import NO_EPOCH, PRESENCE, EventChannel, NumberingUnavailableError
 from origin.events.event_log import Event, PastEpoch, as_published, size_of
 from packager.cluster.connection import RedisUnavailableError
-from packager.cluster.event_streams import Kept, OtherNodes, StoredEvent
+from packager.cluster.event_streams import EventRetention, OtherNodes, StoredEvent
 from packager.cluster.event_writer import EventsRefusedError, WrittenChannel
 from packager.cluster.limits import EventStreamLimits
 from packager.cluster.log_stream import EntryId
@@ -74,7 +74,7 @@ class SharedEventChannel:
         self.name = channel.name
         self.position: EntryId | None = None
         kept = channel.limits
-        self.kept = Kept(kept.history, kept.history_bytes, kept.history_seconds)
+        self.kept = EventRetention(kept.history, kept.history_bytes, kept.history_seconds)
         self.is_answering = False
         self.reported = 0
         self.seen_readers: int | None = None

@@ -19,7 +19,7 @@ from origin.http1.sendfile import LazyPieces, Piece
 from origin.http1.vectored_read import READ_AT_ONCE, FileRuns
 from origin.responses.memfd_cache import MemfdCopy
 from origin.responses.prebuilt_headers import TemplatedRepresentation
-from packager.vod import IFrameFile, Segment
+from packager.vod import FilmSegment, IFrameFile
 
 LONG_RUN = 16 * 1024
 """Mean length of a segment's runs in its file from which each is sent by a call of its own, uncopied."""
@@ -69,7 +69,7 @@ class CachedSegment:
 
     def __init__(
         self,
-        segment: Segment | IFrameFile,
+        segment: FilmSegment | IFrameFile,
         from_file: TemplatedRepresentation,
         from_copy: TemplatedRepresentation,
     ) -> None:
@@ -111,7 +111,7 @@ class SegmentCache:
     def add(
         self,
         key: Hashable,
-        segment: Segment | IFrameFile,
+        segment: FilmSegment | IFrameFile,
         metadata: RepresentationMetadata,
         cache_control: str,
     ) -> CachedSegment:
@@ -198,12 +198,12 @@ class SegmentCache:
             self._copied_bytes -= dropped.segment.size
 
 
-def is_scattered(segment: Segment) -> bool:
+def is_scattered(segment: FilmSegment) -> bool:
     """Return whether the data of a segment lie in short runs."""
     return len(segment.ends) > 1 and segment.size < LONG_RUN * len(segment.ends)
 
 
-def pieces_of_segment(segment: Segment, part: SelectedRange) -> Sequence[Piece]:
+def pieces_of_segment(segment: FilmSegment, part: SelectedRange) -> Sequence[Piece]:
     """Return the places of a segment's range: the header in memory, the samples in the file."""
     pieces: list[Piece] = []
     if part.first < len(segment.header):
@@ -229,7 +229,7 @@ def pieces_of_i_frames(frames: IFrameFile, part: SelectedRange) -> Sequence[Piec
     return [LazyPieces(pieces, part.length)]
 
 
-def _bytes_of(segment: Segment, file: int) -> Iterator[bytes | memoryview]:
+def _bytes_of(segment: FilmSegment, file: int) -> Iterator[bytes | memoryview]:
     """Yield all bytes of a segment in pieces, each valid until the next one; fewer where its file ends."""
     yield segment.header
     runs = FileRuns(segment.offsets, segment.ends, 0, segment.size - len(segment.header))

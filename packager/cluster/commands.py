@@ -64,7 +64,7 @@ _ID = re.compile(rb"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ChannelCommand:
     """A request that changes what a channel publishes; what may hold a key isn't shown.
 
     Attributes:
@@ -99,7 +99,7 @@ class CommandAnswer:
     delay_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
 
 
-_COMMANDS = msgspec.msgpack.Decoder(Command)
+_COMMANDS = msgspec.msgpack.Decoder(ChannelCommand)
 _ANSWERS = msgspec.msgpack.Decoder(CommandAnswer)
 
 
@@ -138,7 +138,7 @@ class CommandTooLongError(Exception):
     """A command is longer than is carried."""
 
 
-CarryOut = Callable[[Command], Awaitable[CommandAnswer]]
+CarryOut = Callable[[ChannelCommand], Awaitable[CommandAnswer]]
 
 
 class ClusterCommands:
@@ -160,7 +160,7 @@ class ClusterCommands:
         self._waiting = _waiting(token)
         self._places = FairSemaphore(limits.at_once, limits.at_once_for_client, limits.waiting)
 
-    async def ask(self, command: Command, network: str) -> CommandAnswer:
+    async def ask(self, command: ChannelCommand, network: str) -> CommandAnswer:
         """Have the owner of a channel carry out a command.
 
         Args:

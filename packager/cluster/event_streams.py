@@ -215,7 +215,7 @@ _NUMBER = re.compile(rb"[0-9]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class EventRetention:
     """How much Redis keeps of an event channel.
 
     Attributes:
@@ -306,7 +306,7 @@ class EventStreams:
         return LogKeys(EVENTS, name).key(what)
 
     async def append(
-        self, name: str, batch: int, messages: Sequence[bytes], known: int, kept: Kept
+        self, name: str, batch: int, messages: Sequence[bytes], known: int, kept: EventRetention
     ) -> EntryId | None:
         """Append events to a channel, and give the ID of the first; None where a later batch has come.
 

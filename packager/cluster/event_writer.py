@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.event_streams import EventStreams, Kept
+from packager.cluster.event_streams import EventRetention, EventStreams
 from packager.cluster.limits import EventStreamLimits
 from packager.cluster.log_stream import EntryId
 
@@ -28,7 +28,7 @@ class WrittenChannel(Protocol):
         """Its name."""
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> EventRetention:
         """How much stays of it."""
 
     @property

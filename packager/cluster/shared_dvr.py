@@ -19,7 +19,7 @@ from packager.window.rendition_log_writer import RenditionWriter
 
 
 @dataclass(frozen=True, slots=True)
-class _Appending:
+class _AppendableLog:
     """The log to which the writers of renditions append."""
 
     append: Callable[[Entry], None]
@@ -113,5 +113,5 @@ class SharedDvr:
 
 
 def _writers(shared: LiveStream, append: Callable[[Entry], None]) -> dict[str, RenditionWriter]:
-    log = _Appending(append)
+    log = _AppendableLog(append)
     return {name: RenditionWriter(log, name, one.window) for name, one in shared.renditions.items()}

@@ -38,7 +38,7 @@ _INDEX_TYPE = "application/x-ndjson"
 
 
 @dataclass(slots=True)
-class _Piece:
+class _StoredPiece:
     """A piece of an index, and what it names: light, for a week has a thousand of them.
 
     Attributes:
@@ -93,7 +93,7 @@ class BucketFolder:
         self._extension = extension_of(key.rpartition("/")[2])
         self._header = b""
         # The oldest first; only the last one may be gone on with.
-        self._pieces: list[_Piece] = []
+        self._pieces: list[_StoredPiece] = []
         self._is_last_ours = False
         self._inits: dict[tuple[int, int], int] = {}
 
@@ -130,17 +130,17 @@ class BucketFolder:
             log.warning("parts of a DVR's index are of other segments, and stay", place=place, count=strange)
         return self._whole(dict(sorted(lines.items())))
 
-    def _named(self) -> list[_Piece]:
+    def _named(self) -> list[_StoredPiece]:
         """Find the pieces of the index, the oldest first."""
         place, found = f"{self._key}/index", []
         for page in self._client.objects(place):
             for one in page:
                 name = _PIECE.fullmatch(one.key.removeprefix(f"{place}/"))
                 if name is not None and 0 < one.size <= self._limits.piece_bytes:
-                    found.append(_Piece(one.key, one.size, int(name[2])))
+                    found.append(_StoredPiece(one.key, one.size, int(name[2])))
         return sorted(found, key=lambda one: one.key)[-self._limits.pieces :]
 
-    def _read(self, piece: _Piece) -> bytes:
+    def _read(self, piece: _StoredPiece) -> bytes:
         try:
             return self._client.read_first(piece.key, piece.size)[1]
         except NotFoundError:
@@ -214,13 +214,13 @@ class BucketFolder:
         piece.note(line)
         piece.lines[line.number] = index.encode(line)
 
-    def _piece_for(self, line: IndexLine) -> _Piece:
+    def _piece_for(self, line: IndexLine) -> _StoredPiece:
         """Find the piece that isn't full yet, or begin one with a line."""
         if not self._is_last_ours or len(self._pieces[-1].numbers) >= self._limits.piece_lines:
             if self._is_last_ours:
                 self._pieces[-1].lines.clear()
             key = f"{self._key}/index/{line.number:015d}-{self._stored_by}"
-            self._pieces.append(_Piece(key, 0, self._stored_by))
+            self._pieces.append(_StoredPiece(key, 0, self._stored_by))
             self._is_last_ours = True
         return self._pieces[-1]
 
@@ -253,7 +253,7 @@ class BucketFolder:
             piece.forget_first()
         return True
 
-    def _remove_piece(self, piece: _Piece) -> None:
+    def _remove_piece(self, piece: _StoredPiece) -> None:
         """Remove the oldest piece, whose segments are gone, and the init segments that no other one needs."""
         others = [one for one in self._pieces if one is not piece and one.stored_by == piece.stored_by]
         for number in piece.inits.difference(*(one.inits for one in others)):

@@ -137,7 +137,7 @@ def retire_oldest(writers: Iterable[RenditionWriter]) -> bool:
 
 
 @dataclass(slots=True)
-class _Outcome:
+class _RemovalOutcome:
     """The outcome of some removals.
 
     Attributes:
@@ -151,9 +151,9 @@ class _Outcome:
     reason: str = ""
 
 
-def _remove(removals: Sequence[Removal]) -> _Outcome:
+def _remove(removals: Sequence[Removal]) -> _RemovalOutcome:
     """Remove segments one by one, then what else their folders don't need any more; it blocks."""
-    outcome = _Outcome()
+    outcome = _RemovalOutcome()
     unneeded: dict[DvrFolder, set[int]] = {}
     for one in removals:
         folder = one.segment_store.folder

@@ -36,7 +36,7 @@ from packager.vod.playlists import (
     title_files,
 )
 from packager.vod.segments.independent_segments import SegmentStarts, segment_starts
-from packager.vod.segments.segment import Segment, make_segment
+from packager.vod.segments.segment import FilmSegment, make_segment
 from packager.vod.text.sidecars import Sidecar
 from packager.vod.text.text_playlists import TEXT_FOLDER, TEXT_SUFFIX, text_playlist
 from packager.vod.text.text_tracks import TextTrack, mp4_segment, webvtt_segment
@@ -155,10 +155,10 @@ class Film:
         count = len(track.sizes)
         return Output(track.name, SINGLE_FILE_NAME, len(begin) + int(track.sizes.sum()), pieces, count)
 
-    def _segment(self, track: OfferedTrack, number: int) -> Segment:
+    def _segment(self, track: OfferedTrack, number: int) -> FilmSegment:
         return _segment(self.file, self.index, track, number)
 
-    def _read(self, segment: Segment | IFrameFile) -> Iterator[bytes]:
+    def _read(self, segment: FilmSegment | IFrameFile) -> Iterator[bytes]:
         read = self.index.reading(self.file.pread)
         for offset in range(0, segment.size, READ_BYTES):
             try:
@@ -167,7 +167,7 @@ class Film:
                 raise OSError(error.errno, error.strerror, self.file.path) from error
 
 
-def _segment(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int) -> Segment:
+def _segment(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int) -> FilmSegment:
     segment = make_segment(index, track, number)
     if segment is None:
         raise NotFoundError(f"{file.path}: {track.name} has no segment {number}")
@@ -189,7 +189,7 @@ def read_film(name: str, file: LocalFile, sidecars: Sequence[Sidecar], *, single
     index.require_whole()
     if single_file:
 
-        def make(track: OfferedTrack, number: int) -> Segment:
+        def make(track: OfferedTrack, number: int) -> FilmSegment:
             return _segment(file, index, track, number)
 
         index = replace(index, tracks=tuple(as_single_file(track, make) for track in index.tracks))

@@ -14,13 +14,13 @@ from media.errors import TooLargeError
 from media.mp4.sample_table import Int64
 from media.mp4.sidx import MAX_ENTRIES, write_sidx
 from packager.vod.index.file_index import OfferedTrack
-from packager.vod.segments.segment import Segment
+from packager.vod.segments.segment import FilmSegment
 
 MAX_REFERENCE_BYTES = 0x7FFF_FFFF
 """Longest segment that an index can tell of: its length has 31 bits (ISO/IEC 14496-12 §8.16.3.2)."""
 
 
-def as_single_file(track: OfferedTrack, make: Callable[[OfferedTrack, int], Segment]) -> OfferedTrack:
+def as_single_file(track: OfferedTrack, make: Callable[[OfferedTrack, int], FilmSegment]) -> OfferedTrack:
     """Say how long a track's segments are exactly, so that playlists can name them as byte ranges.
 
     Raises:

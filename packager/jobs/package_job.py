@@ -25,13 +25,13 @@ NAME = "package"
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
-class _Film(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _RequestedFilm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: Text
     folder: Annotated[tuple[Text, ...], msgspec.Meta(max_length=100)]
 
 
-class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    films: Annotated[tuple[_Film, ...], msgspec.Meta(min_length=1, max_length=1000)]
+class _PackageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    films: Annotated[tuple[_RequestedFilm, ...], msgspec.Meta(min_length=1, max_length=1000)]
     out: Text
     layout: Annotated[str, msgspec.Meta(pattern=r"^(segments|single-file)\Z")]
 
@@ -84,7 +84,7 @@ def package_kind(limits: JobLimits, export: ExportLimits) -> JobKind:
 
 async def _run(limits: ExportLimits, arguments: Arguments, progress: Progress) -> dict[str, Any]:
     """Package in a thread; one that is to end does so behind its next segment, and another goes on there."""
-    request = msgspec.convert(arguments, _Request)
+    request = msgspec.convert(arguments, _PackageRequest)
     one = Package(
         tuple(PackagedFilm(_absolute(film.path), _names(film.folder)) for film in request.films),
         _absolute(request.out),

@@ -26,7 +26,7 @@ NAME = "thumbnails"
 log = structlog.get_logger()
 
 
-class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _SpriteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     film: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
     key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
     number: Annotated[int, msgspec.Meta(ge=0, le=100_000)]
@@ -51,7 +51,7 @@ def sprite_kind(limits: JobLimits, drawing: SpriteLimits, titles: Titles, tools:
 async def _run(
     titles: Titles, tools: Tools, limits: SpriteLimits, arguments: Arguments, _progress: Progress
 ) -> dict[str, Any]:
-    request = msgspec.convert(arguments, _Request)
+    request = msgspec.convert(arguments, _SpriteRequest)
     storyboard = await titles.threads.run(titles.storyboard, request.film)
     if storyboard.key != request.key or request.number >= storyboard.sprites:
         raise ValueError(f"{request.film} is another version here")

@@ -57,7 +57,7 @@ class FolderTitles:
         self._clock = clock
         self._lock = threading.Lock()
         # The one that wasn't asked for for longest comes first.
-        self._folders: OrderedDict[str, _FolderNames] = OrderedDict()
+        self._folders: OrderedDict[str, _ListedFolderNames] = OrderedDict()
         self.reads = self.kept = 0
 
     def renditions(self, folder: str, title: str) -> list[str]:
@@ -83,7 +83,7 @@ class FolderTitles:
         """
         return list(beginning_with(self._known(folder).subtitles, stem))
 
-    def _known(self, folder: str) -> _FolderNames:
+    def _known(self, folder: str) -> _ListedFolderNames:
         with self._lock:
             known = self._folders.get(folder)
             if known is None or self._clock() >= known.idle_until:
@@ -94,7 +94,7 @@ class FolderTitles:
             self._folders.move_to_end(folder)
             return known
 
-    def _read(self, folder: str, changed: int) -> _FolderNames:
+    def _read(self, folder: str, changed: int) -> _ListedFolderNames:
         self.reads += 1
         began = self._clock()
         titles: dict[str, list[tuple[int, str]]] = {}
@@ -110,9 +110,9 @@ class FolderTitles:
                     subtitles.append(entry.name)
         now = self._clock()
         count += len(subtitles)
-        return _FolderNames(titles, sorted(subtitles), count, changed, now + IDLE_SHARE * (now - began))
+        return _ListedFolderNames(titles, sorted(subtitles), count, changed, now + IDLE_SHARE * (now - began))
 
-    def _keep(self, folder: str, names: _FolderNames) -> None:
+    def _keep(self, folder: str, names: _ListedFolderNames) -> None:
         former = self._folders.pop(folder, None)
         self._folders[folder] = names
         self.kept += 1 + names.count - (0 if former is None else 1 + former.count)
@@ -122,7 +122,7 @@ class FolderTitles:
 
 
 @dataclass(frozen=True, slots=True)
-class _FolderNames:
+class _ListedFolderNames:
     """The renditions and subtitle files in a folder.
 
     Attributes:

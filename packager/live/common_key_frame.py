@@ -19,7 +19,7 @@ SOUND = -1
 """The index that stands for the sound, in place of a video track's index."""
 
 
-class TrackFragment(Struct, frozen=True):
+class IndexedFragment(Struct, frozen=True):
     """A fragment of one track.
 
     Attributes:
@@ -45,12 +45,12 @@ class CommonKeyFrameGate:
     def __init__(self, video_tracks: int, limits: SegmentLimits) -> None:
         self._matches = _KeyFrameMatches(video_tracks - 1)
         self._most_bytes, self._most_samples = limits.held_bytes, limits.held_samples * video_tracks
-        self._held: list[TrackFragment] = []
+        self._held: list[IndexedFragment] = []
         self._bytes = self._samples = 0
         self.time: Fraction | None = None
         self._failure = CadenceError if video_tracks == 1 else FurtherVideoTracksError
 
-    def push(self, one: TrackFragment) -> list[TrackFragment]:
+    def push(self, one: IndexedFragment) -> list[IndexedFragment]:
         """Take the next fragment; give what can be played, the main video track from that key frame on.
 
         Raises:
@@ -131,7 +131,7 @@ class _KeyFrameMatches:
         self._unmatched[track - 1] = sorted(self._missing)
 
 
-def _from_start(held: Iterable[TrackFragment], start: Fraction) -> Iterator[TrackFragment]:
+def _from_start(held: Iterable[IndexedFragment], start: Fraction) -> Iterator[IndexedFragment]:
     """Leave out what the main video track has before its start; the others are cut where it is cut."""
     has_begun = False
     for item in held:
@@ -142,7 +142,7 @@ def _from_start(held: Iterable[TrackFragment], start: Fraction) -> Iterator[Trac
             yield replace(item, fragment=_behind(item.fragment, index))
 
 
-def _index_of_key(item: TrackFragment, start: Fraction) -> int | None:
+def _index_of_key(item: IndexedFragment, start: Fraction) -> int | None:
     found = (index for index, shown in _keys(item) if shown >= start * CLOCK_RATE)
     return next(found, None)
 
@@ -157,7 +157,7 @@ def _behind(fragment: Fragment, index: int) -> Fragment:
     )
 
 
-def _keys(item: TrackFragment) -> Iterator[tuple[int, int]]:
+def _keys(item: IndexedFragment) -> Iterator[tuple[int, int]]:
     """Yield the index of each key frame in a fragment, and when it is shown, in ticks of ``CLOCK_RATE``."""
     time = item.fragment.base_media_decode_time
     for index, sample in enumerate(item.fragment.samples):

@@ -20,9 +20,9 @@ from media.mp4.fragments import Fragment, InitSegment
 from media.mp4.moof import total_duration
 from media.stream_reader import StreamChunk
 from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
-from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, TrackFragment
+from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, IndexedFragment
 from packager.live.rendition_output import Feed
-from packager.live.run import Run, SourceEndedError
+from packager.live.run import ChannelRun, SourceEndedError
 from packager.segment.part_packer import CadenceError
 from packager.sources.copy_probe import REWRITERS, FragmentRewriter
 from packager.sources.further_video_tracks import FurtherVideoTracksError
@@ -33,7 +33,7 @@ from packager.step_budget import StepBudget
 from packager.window.program_date_time import Instant, WallClock
 
 
-class CopyRun(Run):
+class CopyRun(ChannelRun):
     """The copying of one stream; ``play`` is called once.
 
     The arguments are those of ``Run``; the first feed takes the main video track, the last one the sound, and
@@ -114,12 +114,12 @@ class CopyRun(Run):
             taker.forget(index)
 
 
-class _Output:
+class _CopyOutput:
     """One track on its way to its rendition.
 
     Attributes:
         name: what it is, for whoever reads the reason of an end.
-        track: as in ``TrackFragment``.
+        track: as in ``IndexedFragment``.
         feed: brings it into its window.
         shift: ticks from the stream's times to those of the channel; None before it is known.
         timescale: ticks per second; 0 before its init segment.
@@ -167,13 +167,13 @@ class _Taker:
         deadline = self._loop.time() + run.limits.start_seconds
         names = ["picture", *(f"track {track}" for track in run.further)]
         self._video = [
-            _Output(name, index, feed, deadline)
+            _CopyOutput(name, index, feed, deadline)
             for index, (name, feed) in enumerate(zip(names, video, strict=True))
         ]
-        self._sound = _Output("sound", SOUND, sound, deadline)
+        self._sound = _CopyOutput("sound", SOUND, sound, deadline)
         # By the track of a fragment: SOUND is the last one.
         self._outputs = [*self._video, self._sound]
-        self._track_ids: dict[tuple[int, int], _Output] = {}
+        self._track_ids: dict[tuple[int, int], _CopyOutput] = {}
         self._turn = asyncio.Lock()
 
     @property
@@ -235,7 +235,7 @@ class _Taker:
 
     async def _publish(self, video_track: int, steps: Iterable[Sequence[InitSegment | Fragment]]) -> None:
         """Take what comes of reading a video track, step by step."""
-        found: list[TrackFragment] = []
+        found: list[IndexedFragment] = []
         budget = StepBudget()
         # What one track's fragment releases of another one comes before that one's next.
         async with self._turn:
@@ -257,7 +257,7 @@ class _Taker:
             feed.looked(whole=has_part)
         self._published.needed_at = feed.due
 
-    def _read(self, video_track: int, event: InitSegment | Fragment) -> list[TrackFragment]:
+    def _read(self, video_track: int, event: InitSegment | Fragment) -> list[IndexedFragment]:
         """Take an event of a video track's stream; give what can be played then."""
         if isinstance(event, InitSegment):
             (track,) = event.tracks
@@ -269,9 +269,9 @@ class _Taker:
                 output.feed.begin(event)
             return []
         output = self._track_ids[video_track, event.track_id]
-        return self._gate.push(TrackFragment(output.track, output.timescale, event))
+        return self._gate.push(IndexedFragment(output.track, output.timescale, event))
 
-    async def _bring(self, found: Sequence[TrackFragment], budget: StepBudget) -> bool:
+    async def _bring(self, found: Sequence[IndexedFragment], budget: StepBudget) -> bool:
         """Bring fragments to their feeds, from where all begin; tell whether the main one has a part."""
         zero = self._gate.time
         if zero is None:
@@ -292,11 +292,11 @@ class _Taker:
                 raise self._of(output, error) from error
         return has_part
 
-    def _of(self, output: _Output, error: Exception) -> Exception:
+    def _of(self, output: _CopyOutput, error: Exception) -> Exception:
         """Say that an error is a further video track's, where it is: the others can go on without it."""
         return FurtherVideoTracksError(f"its {output.name}: {error}") if output.track > 0 else error
 
-    def _moved(self, one: TrackFragment, zero: Fraction) -> Fragment:
+    def _moved(self, one: IndexedFragment, zero: Fraction) -> Fragment:
         """Move a fragment to the channel's times: ``zero`` seconds of the stream are its start."""
         output, fragment = self._outputs[one.track], one.fragment
         if output.shift is None:

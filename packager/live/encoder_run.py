@@ -9,7 +9,7 @@ from pathlib import Path
 from media.errors import MediaError
 from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
 from packager.live.rendition_output import Feed
-from packager.live.run import Run, SourceEndedError
+from packager.live.run import ChannelRun, SourceEndedError
 from packager.process.ffmpeg_discovery import ToolsError
 from packager.process.process import Process, last_error
 from packager.segment.part_packer import CadenceError
@@ -17,7 +17,7 @@ from packager.sources.schemes import without_url_secrets
 from packager.window.program_date_time import Instant
 
 
-class EncoderRun(Run):
+class EncoderRun(ChannelRun):
     """An ffmpeg from its start to its end; ``play`` is called once.
 
     The arguments are those of ``Run``; the feeds are those of its output pipes, in their order.

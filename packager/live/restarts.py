@@ -15,7 +15,7 @@ from packager.live.copy_run import CopyRun
 from packager.live.encoder_run import EncoderRun
 from packager.live.limits import DEFAULT_LIMITS
 from packager.live.rendition_output import Feed, RunContext, RunStart
-from packager.live.run import Run
+from packager.live.run import ChannelRun
 from packager.live.start_plan import ChannelContext, Plan
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
@@ -90,7 +90,7 @@ class Restarts:
         self.start, self.clock = Fraction(0), WallClock(self._limits.clock_bucket_seconds)
         self._end_reason = ""
         self._labelled = "drawtext" in context.tools.filters
-        self._run: Run | None = None
+        self._run: ChannelRun | None = None
         # Whose key frames have decided how long the segments are; None where the source isn't published.
         self._first: Publication | None = None
         # The publication that the newest run plays, and the last one whose run has ended or stopped.

@@ -16,7 +16,7 @@ class SourceEndedError(Exception):
     """A rendition's media has ended, or nothing of it comes any more; the text says which."""
 
 
-class Run:
+class ChannelRun:
     """A source on its way to the windows of a channel, once.
 
     Args:

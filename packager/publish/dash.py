@@ -65,7 +65,7 @@ SETTLED_UPDATES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class _PeriodBlock:
     """Periods that don't change any more, joined.
 
     Attributes:
@@ -78,7 +78,7 @@ class _Block:
     template: TextTemplate
 
     @classmethod
-    def of(cls, written: Sequence[tuple[LivePeriod, bytes]]) -> _Block:
+    def of(cls, written: Sequence[tuple[LivePeriod, bytes]]) -> _PeriodBlock:
         """Join periods with their texts."""
         parts = [live_mpd.BETWEEN + text for _, text in written]
         ends = list(itertools.accumulate(map(len, parts)))
@@ -116,7 +116,7 @@ class LiveManifest:
         self._published = 0.0
         # By the numbers of their first periods, those that were joined, in order; and by their numbers some
         # others that are written: of those that don't change any more all.
-        self._blocks: dict[int, _Block] = {}
+        self._blocks: dict[int, _PeriodBlock] = {}
         self._written: dict[int, tuple[LivePeriod, bytes]] = {}
 
     def render(self, suffix: str, now: float) -> bytes:
@@ -267,7 +267,7 @@ class LiveManifest:
             self._take_apart(periods[0].stretch.number)
         found = list[bytes | TextTemplate]()
         written: dict[int, tuple[LivePeriod, bytes]] = {}
-        blocks: dict[int, _Block] = {}
+        blocks: dict[int, _PeriodBlock] = {}
         row: list[LivePeriod] = []
         at = 0
         while at < len(periods):
@@ -281,7 +281,7 @@ class LiveManifest:
                 row = [*row, period] if at and self._is_final(period) else []
                 at, block = at + 1, None
             if len(row) == self._block:
-                block, row = _Block.of([written.pop(one.stretch.number) for one in row]), []
+                block, row = _PeriodBlock.of([written.pop(one.stretch.number) for one in row]), []
                 del found[-self._block :]
             if block is not None:
                 blocks[block.periods[0].stretch.number] = block

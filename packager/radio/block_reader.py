@@ -18,7 +18,7 @@ class AudioReader(Protocol):
         """Note the end of the stream."""
 
 
-class BlockReader(ABC):
+class AudioBlockReader(ABC):
     """Splits a live source's bytes into blocks; does no I/O.
 
     Attributes:

@@ -6,13 +6,13 @@ from media.mp3.frame import FrameHeader
 from media.mp3.id3 import Tags
 from media.mp3.reader import Frame, MpegAudioReader
 from packager.radio.audio_blocks import BLOCK_SECONDS, AudioBlock, beginnings
-from packager.radio.block_reader import BlockReader
+from packager.radio.block_reader import AudioBlockReader
 from packager.radio.ogg_block_reader import MEDIA_TYPE, OggBlockReader
 
 MEDIA_TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
 
 
-def block_reader_for(media_type: str) -> BlockReader:
+def block_reader_for(media_type: str) -> AudioBlockReader:
     """Make the reader for a live source's audio.
 
     Args:
@@ -21,7 +21,7 @@ def block_reader_for(media_type: str) -> BlockReader:
     return OggBlockReader() if media_type == MEDIA_TYPE else MpegBlockReader()
 
 
-class MpegBlockReader(BlockReader):
+class MpegBlockReader(AudioBlockReader):
     """Makes blocks of MP3 or AAC frames; tags, pictures and Xing frames are left out.
 
     A block never mixes titles, sample rates, channels or codecs. ID3 tags in the stream set the title.

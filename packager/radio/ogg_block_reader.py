@@ -6,7 +6,7 @@ from media.ogg.headers import Link
 from media.ogg.page import LAST, Page
 from media.ogg.reader import AudioPage, OggReader
 from packager.radio.audio_blocks import BLOCK_SECONDS, AudioBlock, OggAudio
-from packager.radio.block_reader import BlockReader
+from packager.radio.block_reader import AudioBlockReader
 
 MEDIA_TYPE = "application/ogg"
 
@@ -14,7 +14,7 @@ BLOCK_BYTES = 64 * 1024
 """Most bytes of one block; a page is never longer (RFC 3533 §6)."""
 
 
-class OggBlockReader(BlockReader):
+class OggBlockReader(AudioBlockReader):
     """Makes blocks of Ogg pages; pictures are left out."""
 
     def __init__(self) -> None:

@@ -117,7 +117,7 @@ def _first_timeline(segments: Sequence[LiveSegment]) -> Timeline | None:
     return next((one.timeline for one in segments if not one.gap), None)
 
 
-class _Track:
+class _RecordedTrack:
     """A track that is being assembled.
 
     Args:
@@ -161,7 +161,7 @@ class _Track:
             UnsupportedError: it hasn't.
         """
         if timeline is not None and timeline.init != self.timeline.init:
-            other = _Track(self.facts.track_id, timeline)
+            other = _RecordedTrack(self.facts.track_id, timeline)
             if other.facts != self.facts or other.source_id != self.source_id:
                 raise UnsupportedError("the codec's parameters change on the way")
             self.timeline = timeline
@@ -189,7 +189,9 @@ class _Muxer:
         if None in timelines:
             raise UnsupportedError("a rendition without media")
         self.tracks = [
-            _Track(index, timeline) for index, timeline in enumerate(timelines, 1) if timeline is not None
+            _RecordedTrack(index, timeline)
+            for index, timeline in enumerate(timelines, 1)
+            if timeline is not None
         ]
         self._begun = False
 
@@ -217,7 +219,7 @@ class _Muxer:
         ]
 
 
-def _runs(folder: OpenFolder, segment: LiveSegment, track: _Track, position: int) -> list[_Run]:
+def _runs(folder: OpenFolder, segment: LiveSegment, track: _RecordedTrack, position: int) -> list[_Run]:
     """Locate a segment's samples; ``position`` is the offset of its file in the movie's data."""
     sizes = [] if segment.stored is None else segment.stored.part_sizes
     descriptor = folder.open_file(segment_uri(segment.number))

@@ -66,7 +66,7 @@ class LogServer:
     def __init__(self, limits: ReplicationLimits) -> None:
         self._limits = limits
         self._logs: dict[str, _LogPosition] = {}
-        self._connections: set[_Connection] = set()
+        self._connections: set[_FollowerConnection] = set()
 
     def serve(self, log: ServedLog[EntryT]) -> Callable[[EntryT], None]:
         """Send a log, in the place of the one with its name if there is one.
@@ -86,7 +86,7 @@ class LogServer:
 
     async def connect(self, sock: socket.socket) -> None:
         """Send all logs over a connected socket of two, which is owned from now on, until it is closed."""
-        connection = _Connection(self._logs, self._connections.discard, self._limits)
+        connection = _FollowerConnection(self._logs, self._connections.discard, self._limits)
         self._connections.add(connection)
         sock.setblocking(False)
         try:
@@ -124,13 +124,13 @@ class LogServer:
             connection.begin(served)
 
 
-class _Connection(asyncio.Protocol):
+class _FollowerConnection(asyncio.Protocol):
     """The connection to a process that follows logs: first a snapshot of each, then its entries."""
 
     def __init__(
         self,
         logs: dict[str, _LogPosition],
-        on_lost: Callable[[_Connection], None],
+        on_lost: Callable[[_FollowerConnection], None],
         limits: ReplicationLimits,
     ) -> None:
         self._logs = logs

@@ -31,7 +31,7 @@ class GopCache:
         self._seconds = seconds
         self._more_seconds = more_seconds
         self._headers: deque[bytes] = deque(maxlen=limits.headers)
-        self._groups: deque[_Group] = deque()
+        self._groups: deque[_PictureGroup] = deque()
         self._bytes = self._unwritten = 0
 
     @property
@@ -51,7 +51,7 @@ class GopCache:
         if piece.header and piece.data not in self._headers:
             self._headers.append(piece.data)
         if piece.access:
-            self._groups.append(_Group(piece.clock, now))
+            self._groups.append(_PictureGroup(piece.clock, now))
         if self._groups:
             self._keep(piece, self._groups[-1])
         kept = max(self._seconds, self._more_seconds)
@@ -60,7 +60,7 @@ class GopCache:
             self._bytes -= oldest.size
             self._unwritten -= oldest.unwritten
 
-    def _keep(self, piece: StreamChunk, group: _Group) -> None:
+    def _keep(self, piece: StreamChunk, group: _PictureGroup) -> None:
         """Add a chunk to a group; its bytes are made now where too many of others aren't made yet."""
         count = 0 if isinstance(piece.content, bytes) else len(piece.tags)
         if self._unwritten + count > self._max_unwritten:
@@ -82,7 +82,7 @@ class GopCache:
             return False
         return newest - second >= seconds * CLOCK_RATE
 
-    def _given(self, oldest: float | None) -> list[_Group]:
+    def _given(self, oldest: float | None) -> list[_PictureGroup]:
         if oldest is not None:
             return [group for group in self._groups if group.came >= oldest]
         begin = 0
@@ -107,7 +107,7 @@ class GopCache:
         return b"".join(itertools.chain(self._headers, *(group.pieces() for group in groups)))
 
 
-class _Group:
+class _PictureGroup:
     """A group of pictures: chunks from an access point on, which is at ``clock``, and came at a moment."""
 
     def __init__(self, clock: int | None, came: float) -> None:

@@ -7,7 +7,15 @@
 
 from packager.vod.limits import TitleLimits
 from packager.vod.pictures.i_frame_file import IFrameFile, OpenIFrames
-from packager.vod.segments.segment import OpenSegment, Segment, ShortReadError
+from packager.vod.segments.segment import FilmSegment, OpenSegment, ShortReadError
 from packager.vod.titles import Titles
 
-__all__ = ["IFrameFile", "OpenIFrames", "OpenSegment", "Segment", "ShortReadError", "TitleLimits", "Titles"]
+__all__ = [
+    "FilmSegment",
+    "IFrameFile",
+    "OpenIFrames",
+    "OpenSegment",
+    "ShortReadError",
+    "TitleLimits",
+    "Titles",
+]

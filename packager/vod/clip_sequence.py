@@ -124,7 +124,7 @@ NO_TEXT = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class _Stretch:
+class _ClipStretch:
     """The entries of one clip's track in a playlist, kept apart from the film's index.
 
     Attributes:
@@ -169,7 +169,7 @@ class ClipSequence:
         independent: whether each segment can be decoded without any other.
     """
 
-    stretches: dict[str, list[_Stretch]]
+    stretches: dict[str, list[_ClipStretch]]
     texts: Sequence[_SequenceText]
     periods: Sequence[Period]
     longest: Fraction
@@ -233,7 +233,7 @@ def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: Seque
         MediaError: a clip isn't there, or they don't go together; the text says which, and why.
         NotFoundError: a film isn't there.
     """
-    stretches: dict[str, list[_Stretch]] = {}
+    stretches: dict[str, list[_ClipStretch]] = {}
     periods: list[Period] = []
     texts: list[_ClipText] = []
     start, longest, independent, count = Fraction(0), Fraction(0), True, 0
@@ -320,7 +320,7 @@ def _main_tracks(index: FileIndex) -> FileIndex:
     return replace(index, tracks=tuple(tracks), chapters=NO_CHAPTERS)
 
 
-def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) -> _Stretch:
+def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) -> _ClipStretch:
     """Say what playlists need of a clip's track.
 
     Args:
@@ -338,7 +338,7 @@ def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) ->
         Segment(f"{folder}{name}{SEGMENT_SUFFIX}", duration, init, discontinuity=not (first or at))
         for at, (name, duration) in enumerate(zip(track.segment_names, durations, strict=True))
     ]
-    return _Stretch(
+    return _ClipStretch(
         segments,
         peak_bandwidth(track),
         average_bandwidth(track),

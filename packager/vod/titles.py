@@ -52,7 +52,7 @@ from packager.vod.playlists import (
 )
 from packager.vod.segments.clip import WHOLE, Clip, clipped, shown_bounds
 from packager.vod.segments.independent_segments import UNKNOWN, SegmentStarts, is_drawable, segment_starts
-from packager.vod.segments.segment import OpenSegment, Segment, make_segment
+from packager.vod.segments.segment import FilmSegment, OpenSegment, make_segment
 from packager.vod.text.sidecars import Sidecar
 from packager.vod.text.text_playlists import TEXT_FOLDER, text_playlist, text_title
 from packager.vod.text.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment
@@ -85,7 +85,7 @@ class Titles:
         self._limits = limits
         self._files = IndexedFiles(library, limits)
         # Whoever reads the same segment at the same time reads by one header: that may have megabytes.
-        self._open: WeakValueDictionary[tuple[Identity, str, int, tuple[int, int] | None], Segment] = (
+        self._open: WeakValueDictionary[tuple[Identity, str, int, tuple[int, int] | None], FilmSegment] = (
             WeakValueDictionary()
         )
         self._starts = SingleFlightCache[Identity, SegmentStarts](

@@ -107,7 +107,6 @@ class AlignedWindows:
         Where there is no time between the last segment and the next one, nothing is skipped.
 
         Args:
-            count: how many numbers.
             longest: seconds of one gap, at most; all of them last no longer than the time that there was.
             until: before when the next segment doesn't begin, in seconds since the epoch.
         """

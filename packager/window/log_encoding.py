@@ -53,7 +53,7 @@ _FRACTION = re.compile(r"-?[0-9]{1,400}(?:/[0-9]{1,400})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _EncodedPart:
     """A part entry, whose bytes are read as such."""
 
     rendition: str
@@ -70,12 +70,12 @@ class _Restored:
 
     rendition: str
     timelines: tuple[Timeline, ...]
-    segments: tuple[_Segment, ...]
+    segments: tuple[_EncodedSegment, ...]
     next_number: int
     discontinuity_sequence: int
 
 
-class _Segment(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class _EncodedSegment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A segment on disk, or a gap; ``timeline`` is an index, or -1."""
 
     number: int
@@ -94,7 +94,7 @@ _KINDS: dict[str, type] = {
     "restored": _Restored,
     "init": InitEntry,
     "discontinuity": DiscontinuityEntry,
-    "part": _Part,
+    "part": _EncodedPart,
     "segment_done": SegmentDoneEntry,
     "gap": GapEntry,
     "stored": StoredEntry,
@@ -116,10 +116,10 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 def encode(entry: Entry) -> bytes:
     """Write an entry."""
-    message: Entry | _Part | _Restored = entry
+    message: Entry | _EncodedPart | _Restored = entry
     if isinstance(entry, PartEntry):
         part = entry.part
-        message = _Part(
+        message = _EncodedPart(
             entry.rendition,
             bytes(part.data),
             part.duration,
@@ -140,7 +140,7 @@ def _plain(value: Any) -> object:
 def _restored(entry: RestoredEntry) -> _Restored:
     timelines: dict[Timeline, int] = {}
     segments = tuple(
-        _Segment(
+        _EncodedSegment(
             one.number,
             -1 if one.timeline is None else timelines.setdefault(one.timeline, len(timelines)),
             one.program_date_time,
@@ -222,12 +222,12 @@ class LogDecoder:
     def _read(self, body: bytes) -> Entry:
         try:
             name, fields = _MESSAGE.decode(body)
-            message: Entry | _Part | _Restored = self._decoders[name].decode(fields)
+            message: Entry | _EncodedPart | _Restored = self._decoders[name].decode(fields)
             if isinstance(message, _Restored):
                 return _restore(message)
         except (msgspec.DecodeError, LookupError, ValueError, ZeroDivisionError) as error:
             raise MalformedError(f"no entry of a log: {error}") from error
-        if isinstance(message, _Part):
+        if isinstance(message, _EncodedPart):
             part = LivePart(message.data, message.duration, message.independent)
             return PartEntry(message.rendition, part, message.program_date_time, message.ends_segment)
         return message

@@ -137,7 +137,6 @@ class SequenceNumbers:
         """Return by how many whole segments a number is behind the clock; 0 where it is ahead.
 
         Args:
-            number: the number.
             segment_duration: the channel's, in seconds.
             moment: by the monotonic clock.
         """

@@ -19,7 +19,12 @@ from origin.live.event_start_end import END_SECONDS
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
-from packager.cluster.commands import Command, CommandAnswer, CommandTooLongError, OwnerUnavailableError
+from packager.cluster.commands import (
+    ChannelCommand,
+    CommandAnswer,
+    CommandTooLongError,
+    OwnerUnavailableError,
+)
 from packager.cluster.limits import CommandLimits
 from packager.cluster.node import ClusterNode
 
@@ -76,7 +81,7 @@ class OwnerRequests:
         fields = {name: value for name, value in answer.fields.items() if name in _FIELDS}
         return Response(answer.body, answer.status, fields)
 
-    async def _carry_out(self, command: Command) -> CommandAnswer:
+    async def _carry_out(self, command: ChannelCommand) -> CommandAnswer:
         """Answer a request that has come from another node."""
         path = f"/live/{command.channel}/{command.path}"
         channel = self._node.channels.get(command.channel)
@@ -129,16 +134,16 @@ class _CollectedAnswer:
         return CommandAnswer(self._status, self._fields, bytes(self._body), delay_seconds)
 
 
-def _command(request: Request, address: str, body: bytes) -> Command:
+def _command(request: Request, address: str, body: bytes) -> ChannelCommand:
     # The fields' bytes as they came: Starlette reads them as Latin-1.
     authorization = request.headers.get("authorization", "").encode("latin-1")
     content_type = request.headers.get("content-type", "").encode("latin-1")
     channel, path = request.path_params["channel"], request.path_params["path"]
     query: bytes = request.scope["query_string"]
-    return Command(channel, path, query, authorization, content_type, address[:64], body)
+    return ChannelCommand(channel, path, query, authorization, content_type, address[:64], body)
 
 
-def _scope(command: Command, path: str, limits: CommandLimits) -> dict[str, Any]:
+def _scope(command: ChannelCommand, path: str, limits: CommandLimits) -> dict[str, Any]:
     """Make the ASGI scope of a request without a connection, which so came to no port that is trusted."""
     named = ((b"authorization", command.authorization), (b"content-type", command.content_type))
     headers = [(name, value) for name, value in named if value]

@@ -39,7 +39,7 @@ class ShortReadError(Exception):
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
-class Segment:
+class FilmSegment:
     """A media segment whose header is made, and whose data are still in the film's file.
 
     Attributes:
@@ -120,7 +120,7 @@ def _together(pieces: Sequence[tuple[int, int]], begin: int) -> int:
 
 def make_segment(
     index: FileIndex, track: OfferedTrack, number: int, bounds: tuple[int, int] | None = None
-) -> Segment | None:
+) -> FilmSegment | None:
     """Make a segment's header and find its data.
 
     Args:
@@ -159,7 +159,7 @@ def make_segment(
         base_media_decode_time=int(samples.decode_time[0]),
         samples=samples,
     )
-    return Segment(fragment, *_runs(samples.offset, samples.size))
+    return FilmSegment(fragment, *_runs(samples.offset, samples.size))
 
 
 def without_edit_list(samples: Samples, start: int, end: int) -> Samples:
@@ -188,7 +188,7 @@ class OpenSegment:
 
     file: LibraryFile
     track: OfferedTrack
-    segment: Segment
+    segment: FilmSegment
     samples: Read
 
     @property

@@ -19,7 +19,7 @@ from origin.access.publish_keys import PublishKeys
 from origin.http.path_prefixes import port_of
 from origin.live import event_start_end
 from origin.server.endpoints.owner_proxy import OwnerRequests
-from packager.cluster.commands import Command
+from packager.cluster.commands import ChannelCommand
 from packager.cluster.limits import ClusterLimits
 from packager.publish.channel_commands import RecordingState
 from tests.origin.live.served_log import NoCommands
@@ -171,11 +171,11 @@ async def test_what_no_node_would_ask_for_is_not_carried_out(redis_server: Redis
     ]
     async with pair(redis_server) as both:
         for channel, path in crafted:
-            answer = await both.requests._carry_out(Command(channel, path, b"", b"", b"", CLIENT, b""))
+            answer = await both.requests._carry_out(ChannelCommand(channel, path, b"", b"", b"", CLIENT, b""))
             assert answer.status == 503
         # Who stood still may have been replaced, and learns that only when it asks Redis.
         both.owner_node.node.channels["test"]._lease._certain_until = 0.0
-        late = Command("test", "end", b"", b"", b"", CLIENT, b"")
+        late = ChannelCommand("test", "end", b"", b"", b"", CLIENT, b"")
         assert (await both.requests._carry_out(late)).status == 503
         assert both.owner.asked == []
 

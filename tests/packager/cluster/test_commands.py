@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from packager.cluster.commands import (
+    ChannelCommand,
     ClusterCommands,
-    Command,
     CommandAnswer,
     CommandTooLongError,
     OwnerUnavailableError,
@@ -42,12 +42,12 @@ class Nodes:
     connection: RedisConnection
     asking: ClusterCommands
     owner: ClusterCommands
-    taken: list[Command] = field(default_factory=list)
+    taken: list[ChannelCommand] = field(default_factory=list)
 
-    def command(self, body: bytes = b"{}") -> Command:
-        return Command(self.channel, "metadata", KEY, b"", b"application/json", "192.0.2.7", body)
+    def command(self, body: bytes = b"{}") -> ChannelCommand:
+        return ChannelCommand(self.channel, "metadata", KEY, b"", b"application/json", "192.0.2.7", body)
 
-    async def carry_out(self, command: Command) -> CommandAnswer:
+    async def carry_out(self, command: ChannelCommand) -> CommandAnswer:
         self.taken.append(command)
         return CommandAnswer(201, {"content-type": "text/plain"}, command.body)
 
@@ -56,7 +56,7 @@ class Nodes:
 async def nodes(
     server: RedisServer,
     limits: CommandLimits = LIMITS,
-    carry_out: Callable[[Command], Awaitable[CommandAnswer]] | None = None,
+    carry_out: Callable[[ChannelCommand], Awaitable[CommandAnswer]] | None = None,
     *,
     runs: bool = True,
 ) -> AsyncIterator[Nodes]:
@@ -130,7 +130,7 @@ async def test_there_are_only_so_many_commands_at_once_and_of_such_a_length(
 ) -> None:
     began, finish = 0, asyncio.Event()
 
-    async def wait(_: Command) -> CommandAnswer:
+    async def wait(_: ChannelCommand) -> CommandAnswer:
         nonlocal began
         began += 1
         await finish.wait()
@@ -180,7 +180,7 @@ async def test_without_redis_nobody_waits(redis_server: RedisServer) -> None:
 
 
 def crafted_commands() -> list[bytes]:
-    whole = Command("test", "end", b"", b"", b"", "", b"")
+    whole = ChannelCommand("test", "end", b"", b"", b"", "", b"")
     return [
         b"",
         b"\xff" * 100,
@@ -243,5 +243,5 @@ async def test_what_is_no_answer_is_not_handed_on(redis_server: RedisServer, ans
 
 
 def test_a_command_is_shown_without_what_may_hold_a_key() -> None:
-    secret = Command("test", "end", b"key=SECRET", b"Bearer SECRET", b"", "", b"SECRET")
+    secret = ChannelCommand("test", "end", b"key=SECRET", b"Bearer SECRET", b"", "", b"SECRET")
     assert "SECRET" not in repr(secret)

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.event_streams import EventStreams, Kept
+from packager.cluster.event_streams import EventRetention, EventStreams
 from packager.cluster.limits import EventStreamLimits
 from packager.concurrency import background_task
 from tests.packager.cluster.test_lease import LIMITS as REDIS_LIMITS
@@ -88,7 +88,7 @@ async def test_what_redis_refuses_is_sent_again_once_it_takes_it(
 
 async def test_events_in_redis_outlast_its_full_memory(redis_server: RedisServer) -> None:
     clear(redis_server)
-    kept = Kept(100, 1 << 20, 0.0)
+    kept = EventRetention(100, 1 << 20, 0.0)
     async with connected(redis_server) as connection:
         streams = EventStreams(connection, "token", EventStreamLimits())
         await streams.append("test", 1, [b"one", b"two"], 0, kept)

@@ -13,7 +13,7 @@ import pytest
 from media.mp4.fragments import Fragment
 from media.mp4.moof import Sample
 from media.stream_reader import CLOCK_RATE
-from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, TrackFragment
+from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, IndexedFragment
 from packager.segment.limits import SegmentLimits
 from packager.sources.further_video_tracks import FurtherVideoTracksError, SeenVideoTrack
 
@@ -27,8 +27,8 @@ def fragment(time: int, *, is_key: bool = True, size: int = 10) -> Fragment:
     return Fragment(1, 1, time, (Sample(FRAME, size, is_key),), bytes(size))
 
 
-def video(track: int, time: int, *, is_key: bool = True) -> TrackFragment:
-    return TrackFragment(track, CLOCK_RATE, fragment(time, is_key=is_key))
+def video(track: int, time: int, *, is_key: bool = True) -> IndexedFragment:
+    return IndexedFragment(track, CLOCK_RATE, fragment(time, is_key=is_key))
 
 
 def steps(work: Callable[[], object]) -> int:
@@ -134,7 +134,7 @@ def test_key_frames_of_a_stream_that_another_one_replaced_do_not_count() -> None
         gate.push(video(track, 0))
     gate.forget(1)
     assert gate.push(video(2, 0)) == []
-    assert gate.push(TrackFragment(SOUND, 48_000, fragment(0))) == []
+    assert gate.push(IndexedFragment(SOUND, 48_000, fragment(0))) == []
     given = gate.push(video(1, 0))
     assert gate.time == 0
     assert [one.track for one in given] == [0, 2, SOUND, 1]

@@ -17,7 +17,7 @@ import pytest
 from media.errors import MediaError, UnsupportedError
 from packager.library.local_storage import Library, NotFoundError
 from packager.vod import TitleLimits, Titles
-from packager.vod.segments.segment import MAX_GAP, Segment, ShortReadError
+from packager.vod.segments.segment import MAX_GAP, FilmSegment, ShortReadError
 from tests.packager import films
 from tests.packager.films import ZOO, packets, probe
 
@@ -333,13 +333,13 @@ def test_neighbouring_data_are_read_at_once_and_distant_data_apart() -> None:
         return bytes(length)
 
     offsets = np.array([1000, 1500, 1500 + 100 + MAX_GAP + 1])
-    segment = Segment(b"head", offsets, np.array([100, 200, 300]))
+    segment = FilmSegment(b"head", offsets, np.array([100, 200, 300]))
     assert len(segment.read(read, 0, 1000)) == 304
     assert calls == [(1000, 600), (1600 + MAX_GAP + 1, 100)]
 
 
 def test_a_file_that_became_shorter_gives_an_error_and_no_padding() -> None:
-    segment = Segment(b"head", np.array([1000]), np.array([100]))
+    segment = FilmSegment(b"head", np.array([1000]), np.array([100]))
     with pytest.raises(ShortReadError):
         segment.read(lambda offset, length: bytes(length - 1), 0, 104)
 
