@@ -59,7 +59,7 @@ BROWSER_CODECS = {
     "flac": frozenset({"flac"}),
     "wav": _PCM,
 }
-"""What most browsers play of each kind of file; the demuxers are those of `CONTAINERS`."""
+"""Codecs that most browsers play, by kind of file; the demuxers are those of `CONTAINERS`."""
 
 BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".mka", ".ts", ".m2ts", ".mts", ".avi", ".wmv", ".flv"}
 PACKAGED_CONTAINERS = frozenset({"mov", "matroska", "mpegts"})

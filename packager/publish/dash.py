@@ -368,7 +368,7 @@ class LiveManifest:
         )
 
     def _was_named(self, window: Window, number: int, now: float) -> bool:
-        """Tell whether players may have a manifest that names a segment behind the end of all."""
+        """Return whether players may have a manifest that names a segment behind the end of all."""
         beyond = number - window.next_number
         return window.ended and 0 <= beyond < NAMED_BEHIND_END and not self._is_settled(window, now)
 
