@@ -302,6 +302,7 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "packager/data_lock.py",
         "packager/fair_semaphore.py",
         "packager/latency_histogram.py",
+        "packager/natural_order.py",
         "packager/redaction.py",
         "packager/retry_policy.py",
         "packager/single_flight_cache.py",

@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+SHORTEST_LAST = Fraction(1)
+"""Seconds that the last period of a presentation needs: dash.js takes the period before a shorter one for the
+last, and ends the media there, or waits for ever.
+"""
+
 
 def duration(seconds: Fraction | int) -> str:
     """Write seconds as an xs:duration, rounded to the nearest millisecond."""

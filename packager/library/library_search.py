@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-import re
 import threading
-import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,10 +17,9 @@ import numpy as np
 
 from packager.fair_semaphore import FairSemaphore, TooManyWaitingError
 from packager.library.file_listing import File, Listing, Renditions, in_order
+from packager.natural_order import folded, natural_key
 
 Sort = Literal["name", "date", "length"]
-
-DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,26 +137,6 @@ def make_view(
     if query.descending and query.sort == "name":
         folders.reverse()
     return View([*folders, *ordered], unknown[:unknown_files], (listing.number, version))
-
-
-def folded(text: str) -> str:
-    """Return a key for the comparison of texts without regard to case and to how accents are encoded."""
-    if text.isascii():
-        return text.lower()
-    # Unicode 3.13, D145: names from a Mac have their accents behind the letters; keyboards write both as one.
-    return unicodedata.normalize("NFD", text.casefold())
-
-
-def natural_key(name: str) -> str:
-    """Return a key for the order of names: without regard to case, and with numbers by their value."""
-    return DIGITS.sub(_by_value, folded(name))
-
-
-def _by_value(digits: re.Match[str]) -> str:
-    """Write a number so that texts with it are in the order of its value: more digits come later."""
-    # No name has the first character, so a number comes before whatever else may stand in its place.
-    significant = digits[0].lstrip("0")
-    return f"\0{chr(len(significant))}{significant}"
 
 
 def by_name(items: Sequence[Renditions | File]) -> list[Renditions | File]:

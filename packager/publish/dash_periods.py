@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
 
-from media.dash.durations import rounded_down, rounded_up
+from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
 from media.mp4.fragments import FragmentReader, InitSegment
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import Rendition
@@ -23,10 +23,6 @@ from packager.window.window import Window
 
 MOST_DRIFT = Fraction(3, 10)
 """Seconds by which a segment's date may differ from where its period puts it; then a new period begins."""
-
-SHORTEST_LAST = Fraction(1)
-"""Seconds of the last period of what is over, at least: dash.js takes the period before a shorter one for the
-last, and ends the media there."""
 
 PAST_TARGET_DURATIONS = 2 * MEMORY_TARGET_DURATIONS
 """So many target durations behind the end nothing changes any more: long before that, segments are on a disk,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from io import StringIO
 from itertools import islice
 from pathlib import Path
 
 from media.mp3.id3 import Tags
+from packager.natural_order import natural_key
 from packager.radio.limits import StationLimits
 
 PLAYLISTS = (".m3u", ".m3u8")
@@ -44,12 +44,12 @@ def find_tracks(folder: Path, limits: StationLimits) -> list[Path]:
         return [folder]
     found: list[Path] = []
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_sort_key)
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
         paths = (Path(parent, name) for name in names if not name.startswith("."))
         found += (path for path in paths if path.suffix.lower() == ".mp3" and path.is_file())
         if len(found) >= limits.tracks:
             break
-    found.sort(key=lambda path: [natural_sort_key(part) for part in path.relative_to(folder).parts])
+    found.sort(key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
     return found[: limits.tracks]
 
 
@@ -77,13 +77,6 @@ def _listed(playlist: Path, limits: StationLimits) -> list[Path]:
     paths = (Path(playlist.parent, line) for line in lines if line and not line.startswith("#"))
     found = (path for path in paths if path.suffix.lower() == ".mp3" and path.is_file())
     return list(islice(found, limits.tracks))
-
-
-def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
-    """Make a sort key that orders digits in names by their value, however long they are."""
-    parts = re.split(r"([0-9]+)", name.casefold())
-    digits = [part.lstrip("0") if index % 2 else part for index, part in enumerate(parts)]
-    return [(0, len(part), part) if index % 2 else (1, 0, part) for index, part in enumerate(digits)]
 
 
 def shuffled(paths: list[Path], last: Path | None) -> list[Path]:

@@ -11,13 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.dash.durations import rounded_down, rounded_up
+from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
 from packager.window.model import LiveSegment
-
-SHORTEST_LAST = 1
-"""Shortest last period in seconds; a shorter one is left out. dash.js would take the period before it for the
-last, and might wait for ever.
-"""
 
 Row = Mapping[str, LiveSegment]
 """The segments of one number by rendition, none of them a gap."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from packager.library.library_search import (
     ViewQuery,
     Views,
     make_view,
-    natural_key,
 )
 from tests.packager.library.listing import fill
 
@@ -116,14 +114,6 @@ def test_what_has_no_known_length_comes_last_in_both_orders() -> None:
     assert seen(FILMS, lengths, sort="length") == ["z/last.mp4", "film 9.mp4", "a.mp4", *unknown]
     by_length = seen(FILMS, lengths, sort="length", descending=True)
     assert by_length == ["a.mp4", "film 9.mp4", "z/last.mp4", *unknown[::-1]]
-
-
-def test_names_are_ordered_by_the_values_of_their_numbers_whatever_they_are_made_of() -> None:
-    names = ["Episode 2", "episode 10", "10", "9b", "", "²", "٣", "a" * 200 + "9" * 255]
-    random.shuffle(names)
-    ordered = sorted(names, key=natural_key)
-    assert ordered.index("Episode 2") < ordered.index("episode 10")
-    assert ordered.index("9b") < ordered.index("10")
 
 
 def test_a_whole_library_is_ordered_by_name_once_for_all_orders() -> None:

@@ -20,7 +20,7 @@ from packager.radio import audio_blocks
 from packager.radio.audio_blocks import AudioBlock, BlockSchedule, Throttle
 from packager.radio.folder_station import Station, StationOptions
 from packager.radio.limits import LiveSourceLimits, StationLimits
-from packager.radio.tracks import find_tracks, natural_sort_key, shuffled, track_title
+from packager.radio.tracks import find_tracks, shuffled, track_title
 from tests.fork_server import is_fork_server
 from tests.patience import STATION
 from tests.reading import events_of
@@ -303,12 +303,6 @@ async def test_a_live_source_that_comes_too_fast_has_to_wait_whatever_it_says_of
     for one in blocks:
         await throttle.wait(one)
     assert now - 1000 == pytest.approx(seconds - limits.ahead_seconds, abs=1.1)
-
-
-def test_numbers_in_names_count_as_numbers() -> None:
-    names = ["track 10", "Track 2", "track 1", "10", "9", "intro", "track 002b", "1" * 5000]
-    expected = ["9", "10", "1" * 5000, "intro", "track 1", "Track 2", "track 002b", "track 10"]
-    assert sorted(names, key=natural_sort_key) == expected
 
 
 def test_a_folder_gives_its_mp3s_in_order_and_nothing_hidden(tmp_path: Path) -> None:
