@@ -46,7 +46,7 @@ Passphrase = Annotated[
     str,
     Meta(pattern=r"^[ -~]{10,79}\Z", description="10 to 79 characters of ASCII", extra={"secret": "all"}),
 ]
-"""What SRT makes its keys of (``SRTO_PASSPHRASE``); never shown."""
+"""Passphrase of which SRT makes its keys (``SRTO_PASSPHRASE``); never shown."""
 
 Address = Annotated[str, Meta(extra={"secret": "in URL"})]
 """Possibly a URL; shown without user, password and query."""
@@ -334,13 +334,13 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     srt_passphrase: Passphrase | None = None
     """Passphrase with which publishers over SRT must encrypt; absent: their streams are not encrypted."""
     takeover: Literal["replace", "refuse", "backup"] = "replace"
-    """What happens to a second publisher: it replaces the first, is refused, or waits as a backup until the
+    """Rule for a second publisher: it replaces the first, is refused, or waits as a backup until the
     first goes."""
     after_end: Literal["refuse", "start"] = "refuse"
-    """What happens to a publisher of a channel whose event has ended: it is refused until the next event is
+    """Rule for a publisher of a channel whose event has ended: it is refused until the next event is
     begun by a command, or it begins that event."""
     offline: Address = "gaps"
-    """What viewers see while nobody publishes or a pulled source is gone: ``gaps`` in the playlist, or a file
+    """Content while nobody publishes or a pulled source is gone: ``gaps`` in the playlist, or a file
     that is shown in a loop."""
     forward: Annotated[tuple[Target, ...], Meta(max_length=16)] = ()
     """Addresses of RTMP, RTMPS and SRT servers to which the published stream is pushed on; only where
@@ -418,7 +418,7 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     hls_on_demand: bool = True
     """Whether these renditions are encoded only while somebody asks for them."""
     lagging: Literal["drop", "skip"] = "drop"
-    """What happens to a listener that is ``limits.queue_bytes`` behind: it is dropped, or skips to the newest
+    """Rule for a listener that is ``limits.queue_bytes`` behind: it is dropped, or skips to the newest
     audio."""
 
 
