@@ -45,7 +45,7 @@ function playFile(address) {
   media.src = address;
   media.addEventListener("loadedmetadata", () => { known = true; });
   media.addEventListener("error", () => {
-    // What could be played before can't be reached, whatever the error says: the server may be away.
+    // An item that could be played before can't be reached, whatever the error says: the server may be away.
     say(known ? LOST : "This can't be played here.");
     if (known) setTimeout(() => again(address), AGAIN_MS);
   });
@@ -75,7 +75,7 @@ function playStation(address) {
   media.addEventListener("error", again);
   // The server's end of it: what came until then was played.
   media.addEventListener("ended", again);
-  // Who doesn't listen is no listener.
+  // A page that doesn't play has no listener.
   if (!media.autoplay) media.preload = "none";
   begin();
 }

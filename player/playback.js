@@ -20,7 +20,7 @@ const DECODED_AFTER_S = 3;
 const ENGINES = { file: NativeEngine, native: NativeEngine, hls: HlsEngine, dash: ShakaEngine };
 
 /**
- * What an engine has, beside a constructor of (video, source, start, {changed, failed}) and `destroy()`:
+ * The members of an engine, beside a constructor of (video, source, start, {changed, failed}) and `destroy()`:
  * @typedef {object} Engine
  * @property {Promise|null} ready fulfilled when the browser may be told to play; null: at once
  * @property {{height: number, bitrate: number}[]} levels the smallest first
@@ -218,7 +218,7 @@ export class Playback extends EventTarget {
     }
   }
 
-  /** What a viewer can do where the browser can't play an item in the way that was tried. */
+  /** Advice where the browser can't play an item in the way that was tried. */
   get #advice() {
     const { mode, plays } = this.source;
     const other = mode === "file" ? plays?.hls && "“Adaptive”" : plays?.file && "“Whole file”";

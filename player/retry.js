@@ -36,7 +36,7 @@ export class Retry {
 /**
  * Calls `stuck` when a media element should move on and hasn't for `limitMs`; `moved` whenever it plays.
  *
- * Who tries again has begun anew, which takes its time on a slow line: each limit in a row is twice the one before.
+ * A new attempt begins anew, which takes its time on a slow line: each limit in a row is twice the one before.
  */
 export class Progress {
   #last = -1;

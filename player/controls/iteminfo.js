@@ -1,4 +1,4 @@
-// What is around the picture: title, facts, how it is played, download, and the words where there is no picture.
+// The text around the picture: title, facts, how it is played, download, and the words where there is no picture.
 
 import { byId, say } from "../dom.js";
 import { Chapters } from "./chapters.js";

@@ -30,7 +30,7 @@ export class Settings {
       if (beyond > 0) this.#menu.style.setProperty("--bottom", `${innerHeight - this.#menu.offsetHeight - GAP_PX}px`);
       this.#menu.querySelector("label:not([hidden]) select").focus({ preventScroll: true });
     });
-    // It stays where it was opened, which the button doesn't.
+    // The panel stays where it was opened, which the button doesn't.
     addEventListener("resize", () => this.#menu.hidePopover());
     document.addEventListener("scroll", () => this.#menu.hidePopover());
     video.addEventListener("ratechange", () => this.#showRate());

@@ -1,4 +1,4 @@
-// What this browser can play, as it says itself.
+// The formats that this browser can play, by its own account.
 
 const CODECS = {
   h264: "H.264", hevc: "HEVC", av1: "AV1", vp9: "VP9", vp8: "VP8", mpeg4: "MPEG-4 Part 2", msmpeg4v3: "DivX 3", mpeg2video: "MPEG-2",

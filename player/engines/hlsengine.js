@@ -6,7 +6,7 @@ const VOD_BUFFER_S = 30;
 const BACK_BUFFER_S = 30;
 const CATCH_UP_RATE = 1.08;
 
-/** What hls.js says where the browser has no decoder for any of the levels. */
+/** The errors by which hls.js reports that the browser has no decoder for any of the levels. */
 const UNSUPPORTED = [Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR, Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR];
 
 export class HlsEngine {
@@ -93,7 +93,7 @@ export class HlsEngine {
     const details = hls.latestLevelDetails;
     if (!details?.fragments.length) return [0, 0];
     const end = hls.liveSyncPosition ?? details.edge;
-    // What leaves the playlist while it is loaded can't be played, and hls.js would go to the live edge.
+    // A segment that leaves the playlist while it is loaded can't be played, and hls.js would go to the live edge.
     return [Math.min(details.fragments[0].start + 2 * details.targetduration, end), end];
   }
 

@@ -132,7 +132,7 @@ export class ShakaEngine {
     return this.#player?.retryStreaming() ?? false;
   }
 
-  /** Gives the element back: the next engine waits for that. */
+  /** Releases the video element: the next engine waits for that. */
   async destroy() {
     this.#isOver = true;
     for (const event of ["seeking", "play"]) this.#video.removeEventListener(event, this.#followLive);

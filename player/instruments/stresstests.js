@@ -67,7 +67,7 @@ export class Exercises {
   }
 }
 
-/** What plays while an exercise runs; whatever takes too long, or is replaced by something else, ends it. */
+/** The playback while an exercise runs; whatever takes too long, or is replaced by something else, ends it. */
 class Course {
   #source;
 
@@ -151,7 +151,7 @@ async function staircase(course) {
   return { steps, failed: steps.filter(({ ms }) => ms === null).length };
 }
 
-/** What viewers see while the channel's encoder is started anew, which somebody else causes. */
+/** The effect on viewers while the channel's encoder is started anew, which somebody else causes. */
 async function encoderRestart(course) {
   const { playback, video } = course;
   const restarts = async () => {

@@ -232,7 +232,7 @@ export class LibraryView {
   }
 }
 
-/** What can be done with an item that this browser can't play. */
+/** Advice about an item that this browser can't play. */
 const adviceFor = (item) => (item.content_type
   ? "Try another browser, download the file for another player, or play it anyway: some browsers play more than they say."
   : "Download the file and try another player, such as VLC; a copy as MP4 with H.264 and AAC plays here.");

@@ -12,7 +12,7 @@ const STATES = {
   ended: "over",
 };
 
-/** What a viewer is told where there is no picture; a channel that is on air needs no words. */
+/** Words for each state in which a channel has no picture; a channel that is on air needs none. */
 const OFF_AIR = {
   starting: "The channel is starting.",
   down: "The channel’s source is gone. It goes on here by itself as soon as it is back.",

@@ -35,7 +35,7 @@ export class Posters {
       this.#loading.set(address, canvas);
       return;
     }
-    // What was wanted last comes first: it is what somebody looks at now.
+    // The picture that was wanted last comes first: somebody looks at its row now.
     this.#waiting.delete(address);
     this.#waiting.set(address, canvas);
     if (this.#waiting.size > MOST_WAITING) this.#waiting.delete(this.#waiting.keys().next().value);

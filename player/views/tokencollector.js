@@ -4,7 +4,7 @@ const MOST_CHARACTERS = 20_000;
 const MOST_TEXTS = 16;
 
 /**
- * Gives the piece of a text that an event carries, or null for other events: `key` tells which text of several that
+ * Returns the piece of a text that an event carries, or null for other events: `key` tells which text of several that
  * come at once, `text` may be empty, and `isEnd` says that nothing follows.
  */
 export function pieceOf({ event, data }) {
