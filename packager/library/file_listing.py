@@ -317,7 +317,7 @@ class ListedFolder:
         return walk.found
 
     def is_unchanged(self, listing: Listing) -> bool:
-        """Return whether the modification times of the folders have changed."""
+        """Return whether the modification times of all its folders are those that the walk found."""
         return all(time_of_change(self._root / path) == kept >= 0 for path, kept in listing.folders.items())
 
     def readable_path(self, path: str) -> FilePath:
