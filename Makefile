@@ -79,10 +79,14 @@ dev: setup
 	@PYTHONPATH="$(CURDIR)" exec $(BIN)/watchfiles \
 		"$(BIN)/headwater serve --verbose --port $(PORT) $(or $(ARGS),--demo)" $(CODE)
 
-coverage: MEASURES := --cov --cov-report=term --cov-report=xml
+PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test coverage: setup .venv/.setup-test
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(MEASURES) $(ARGS)
+# What fails beside others is asked again alone: see tests/run_tests.py.
+test: setup .venv/.setup-test
+	$(BIN)/python -m tests.run_tests $(PARALLEL) --max-worker-restart 100 $(ARGS)
+
+coverage: setup .venv/.setup-test
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-report=xml $(ARGS)
 
 # What ARGS names below tests/ is run alone, as in ARGS="origin/radio -x".
 quick: setup

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from _pytest.terminal import TerminalReporter
 
+from tests.failure_reasons import reason
+
 
 class FailuresAtOnce:
     """Adds a line to what the terminal shows of a run: the test, and the place and words of its failure."""
@@ -17,12 +19,10 @@ class FailuresAtOnce:
         if not report.failed:
             return
         kind = "FAILED" if report.when == "call" else "ERROR"
-        crash = getattr(report.longrepr, "reprcrash", None)
-        why = f" - {crash.path}:{crash.lineno}: {crash.message.splitlines()[0]}" if crash else ""
         if self._terminal._width_of_current_line:
             # A run of several processes doesn't tell that letters stand there.
             self._terminal.write("\n")
-        self._terminal.write_line(f"{kind} {report.nodeid}{why}")
+        self._terminal.write_line(f"{kind} {report.nodeid} - {reason(report)}")
         self._terminal.flush()
 
 

@@ -56,7 +56,7 @@ def test_what_failed_is_in_the_log_of_a_run_that_is_killed(tmp_path: Path, proce
         run.wait()
     lines = [line for line in log.read_text().splitlines() if line.startswith(("FAILED", "ERROR"))]
     assert len(lines) == 2
-    assert lines[0].startswith(f"{FAILED} - {tmp_path}/test_suite.py:")
+    assert lines[0].startswith(f"{FAILED} - test_suite.py:")
     assert lines[0].endswith(": AssertionError: first line")
     assert lines[1].startswith(f"{ERROR} - ")
     assert lines[1].endswith(": ValueError: no fixture")

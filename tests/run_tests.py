@@ -1,0 +1,194 @@
+"""Runs the tests in several processes, and asks again alone what failed there.
+
+python -m tests.run_tests PYTEST-ARGUMENTS...
+
+What fails beside others on a busy machine and passes in one process with nothing beside it is flaky: the last
+lines of the run name it with its first failure, and ``artifacts/flaky.jsonl`` has the logs. What fails alone
+fails the run, and so does everything where too much fails alone.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ALONE_TRIES = 2
+ALONE_SECONDS = 1500.0
+"""How long all the tests that are asked again may take together; what has had no turn then has failed."""
+
+MOST_FAILED = 25
+"""When more than these fail alone, none of them is asked a second time."""
+
+FLAKY = Path("artifacts", "flaky.jsonl")
+ALONE = ("--numprocesses", "0", "-p", "no:cacheprovider")
+PLUGIN = ("-p", "tests.run_journal")
+FAILED, INTERRUPTED = 1, 2
+"""Exit statuses of pytest."""
+
+WIDTH = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a test failed, in a line and whole."""
+
+    reason: str
+    log: str
+
+
+NO_TURN = Failure("it had no turn", "")
+GONE = Failure("it isn't there when it is asked again", "")
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run's journal says.
+
+    Attributes:
+        status: the exit status of pytest.
+        collected: the tests' identifiers.
+        failures: by identifier, the first of each; that of a test whose process died is one.
+        without_turn: tests that hadn't begun when the run ended.
+        unreadable: files that couldn't be collected.
+        counts: how many tests passed, were skipped and so on.
+        stopped: whether the run ended early because somebody wanted that.
+    """
+
+    status: int
+    collected: tuple[str, ...] = ()
+    failures: dict[str, Failure] = field(default_factory=dict)
+    without_turn: tuple[str, ...] = ()
+    unreadable: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    stopped: bool = False
+
+    @property
+    def doubtful(self) -> dict[str, Failure]:
+        """What is to be asked again: nothing where more went wrong than single tests."""
+        if self.status not in {0, FAILED} or self.stopped or self.unreadable:
+            return {}
+        return self.failures | dict.fromkeys(self.without_turn, NO_TURN)
+
+
+def read_journal(lines: Iterable[str], status: int) -> Run:
+    """Return what a journal says; a test that began and has no end has failed."""
+    run = Run(status)
+    began, ended = dict[str, None](), set[str]()
+    for line in lines:
+        match json.loads(line):
+            case {"collected": list(tests)}:
+                run.collected = tuple(tests)
+            case {"began": str(test)}:
+                began[test] = None
+            case {"ended": str(test)}:
+                ended.add(test)
+            case {"failed": str(test), "reason": str(reason), "log": str(log)}:
+                run.failures.setdefault(test, Failure(reason, log))
+            case {"unreadable": str(path)}:
+                run.unreadable.append(path)
+            case {"counts": dict(counts), "stopped": bool(stopped)}:
+                run.counts, run.stopped = counts, stopped
+    for test in began:
+        if test not in ended:
+            run.failures.setdefault(test, Failure("its process died", ""))
+    run.without_turn = tuple(test for test in run.collected if test not in began)
+    return run
+
+
+def run_tests(arguments: Sequence[str], seconds: float | None = None) -> Run:
+    """Run pytest with these arguments, for so many seconds at most."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8", suffix=".jsonl") as journal:
+        command = [sys.executable, "-m", "pytest", *PLUGIN, f"--journal={journal.name}", *arguments]
+        try:
+            status = subprocess.run(command, timeout=seconds, check=False).returncode
+        except subprocess.TimeoutExpired:
+            status = FAILED
+        return read_journal(journal, status)
+
+
+def run_alone(tests: Iterable[str], end: float) -> dict[str, Failure]:
+    """Run tests in one process, those behind one that it died of in another; return the failures.
+
+    Args:
+        tests: their identifiers.
+        end: until when, on the monotonic clock; what has had no turn then has failed.
+    """
+    waiting, failures = list(tests), dict[str, Failure]()
+    while waiting and time.monotonic() < end:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as only:
+            only.write("\n".join(waiting))
+            only.flush()
+            files = dict.fromkeys(test.partition("::")[0] for test in waiting)
+            run = run_tests([*ALONE, f"--only={only.name}", *files], end - time.monotonic())
+        failures |= run.failures
+        failures |= {test: GONE for test in waiting if test not in run.collected}
+        waiting = [test for test in run.without_turn if test not in failures]
+    return failures | dict.fromkeys(waiting, NO_TURN)
+
+
+def ask_again(failures: dict[str, Failure]) -> dict[str, Failure]:
+    """Ask all that failed again, alone; return what failed each time."""
+    end = time.monotonic() + ALONE_SECONDS
+    for attempt in range(1, ALONE_TRIES + 1):
+        write(f"\n{len(failures)} failed; asking again, alone, {attempt} of {ALONE_TRIES}")
+        failures = run_alone(failures, end)
+        if not failures or len(failures) > MOST_FAILED:
+            break
+    return failures
+
+
+def write(line: str) -> None:
+    """Write a line of the run's own."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def write_flaky(flaky: dict[str, Failure]) -> None:
+    """Keep the logs of what failed once."""
+    FLAKY.parent.mkdir(exist_ok=True)
+    lines = [{"test": test, "reason": why.reason, "log": why.log} for test, why in flaky.items()]
+    FLAKY.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def summarise(first: Run, failures: dict[str, Failure], seconds: float) -> None:
+    """Print the last lines of the run: what was flaky, what failed, and the counts."""
+    flaky = {test: failure for test, failure in first.doubtful.items() if test not in failures}
+    write_flaky(flaky)
+    write("")
+    if flaky:
+        total = f"{len(first.collected):,}"
+        write(f"flaky: {len(flaky)} of {total}: failed beside others, then passed alone; the logs: {FLAKY}")
+    for test, failure in flaky.items():
+        write(f"flaky: {test} - {failure.reason}")
+    for test, failure in failures.items():
+        write(f"FAILED {test} - alone: {failure.reason}")
+    skipped = first.counts.get("skipped", 0)
+    passed = len(first.collected) - len(failures) - skipped
+    counts = {"failed": len(failures), "passed": passed, "skipped": skipped, "flaky": len(flaky)}
+    told = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
+    write(f" {told} in {seconds:.0f}s ".center(WIDTH, "="))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the tests; return the exit status."""
+    began = time.monotonic()
+    FLAKY.unlink(missing_ok=True)
+    try:
+        first = run_tests(arguments)
+        if not first.doubtful:
+            return first.status
+        failures = ask_again(first.doubtful)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    summarise(first, failures, time.monotonic() - began)
+    return FAILED if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
